@@ -1,0 +1,1 @@
+"""The coordination layer: a ZooKeeper client and its recipes. It knows nothing of tasks."""

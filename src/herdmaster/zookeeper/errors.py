@@ -1,0 +1,187 @@
+"""What can go wrong between a client and ZooKeeper.
+
+HerdError
+└── ZooKeeperError
+    ├── ServerError                 the server answered with an error code; one subclass per code
+    │   ├── NoNode, NodeExists, BadVersion, NotEmpty, NoAuth, ...
+    │   └── TransactionFailed       a multi was refused: which operation, and its error
+    ├── ConnectionLoss              the request may or may not have been applied
+    ├── SessionExpired              the session is over; nothing of it will be applied any more
+    │   └── ClientClosed            it is over because this side closed it
+    ├── AuthenticationFailed        the server refused a credential
+    ├── NoServerReachable           no session within the time that the caller allowed
+    ├── WireError                   bytes that are not the protocol
+    ├── InvalidPath                 not a path that ZooKeeper takes (also a ValueError)
+    └── InvalidConnectString        not `host:port[,host:port...][/path]` (also a ValueError)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from herdmaster.errors import HerdError
+
+
+class ZooKeeperError(HerdError):
+    """Base of everything that this layer raises."""
+
+
+class ServerError(ZooKeeperError):
+    """The server answered with an error code.
+
+    `code` is the number on the wire, `path` what the request was about (where it was about one path).
+    """
+
+    code: ClassVar[int] = 0
+    by_code: ClassVar[dict[int, type[ServerError]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "code" in cls.__dict__:
+            ServerError.by_code[cls.code] = cls
+
+    def __init__(self, path: str = "") -> None:
+        super().__init__(f"{type(self).__name__}: {path}" if path else type(self).__name__)
+        self.path = path
+
+
+class UnknownServerError(ServerError):
+    """A code that this client has no name for."""
+
+    def __init__(self, path: str = "", number: int = 0) -> None:
+        super().__init__(path)
+        self.number = number
+        self.args = (f"ZooKeeper error {number}: {path}",)
+
+
+class SystemFault(ServerError):
+    code = -1
+
+
+class RuntimeInconsistency(ServerError):
+    code = -2
+
+
+class MarshallingError(ServerError):
+    code = -5
+
+
+class Unimplemented(ServerError):
+    code = -6
+
+
+class OperationTimeout(ServerError):
+    code = -7
+
+
+class BadArguments(ServerError):
+    code = -8
+
+
+class NoNode(ServerError):
+    code = -101
+
+
+class NoAuth(ServerError):
+    code = -102
+
+
+class BadVersion(ServerError):
+    code = -103
+
+
+class NoChildrenForEphemerals(ServerError):
+    code = -108
+
+
+class NodeExists(ServerError):
+    code = -110
+
+
+class NotEmpty(ServerError):
+    code = -111
+
+
+class InvalidAcl(ServerError):
+    code = -114
+
+
+class NotReadOnly(ServerError):
+    code = -119
+
+
+class EphemeralOnLocalSession(ServerError):
+    code = -120
+
+
+class NoWatcher(ServerError):
+    code = -121
+
+
+class ReconfigDisabled(ServerError):
+    code = -123
+
+
+class SaslRequired(ServerError):
+    code = -124
+
+
+class QuotaExceeded(ServerError):
+    code = -125
+
+
+class ThrottledOp(ServerError):
+    """The server was too busy and did not execute the request, so it is safe to send again."""
+
+    code = -127
+
+
+class TransactionFailed(ServerError):
+    """A multi was refused; nothing of it was applied.
+
+    `index` is the position of the operation that failed, `error` its own error.
+    """
+
+    def __init__(self, index: int, error: ServerError) -> None:
+        super().__init__(error.path)
+        self.index = index
+        self.error = error
+        self.args = (f"operation {index} of the transaction: {error}",)
+
+
+class ConnectionLoss(ZooKeeperError):
+    """The connection went away after the request had left: it may have been applied, or not."""
+
+
+class SessionExpired(ZooKeeperError):
+    """The session is over, and ZooKeeper refuses whatever it still sends."""
+
+
+class ClientClosed(SessionExpired):
+    """The session is over because this client closed it."""
+
+
+class AuthenticationFailed(ZooKeeperError):
+    """The server refused a credential of this client."""
+
+
+class NoServerReachable(ZooKeeperError):
+    """No server gave a session within the time allowed."""
+
+
+class WireError(ZooKeeperError):
+    """Bytes that do not follow the protocol."""
+
+
+class InvalidPath(ZooKeeperError, ValueError):
+    """Not a path that ZooKeeper accepts; the server would not always say so (it takes some for absent nodes)."""
+
+
+class InvalidConnectString(ZooKeeperError, ValueError):
+    """Not `host:port[,host:port...][/path]`."""
+
+
+def from_code(code: int, path: str = "") -> ServerError:
+    """The error for a code of the wire; an unknown code gets `UnknownServerError`, never a crash."""
+    kind = ServerError.by_code.get(code)
+    return UnknownServerError(path, code) if kind is None else kind(path)

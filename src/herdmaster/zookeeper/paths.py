@@ -1,0 +1,79 @@
+"""Paths of znodes: what is valid, and how a chroot is put on and taken off."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from herdmaster.zookeeper.errors import InvalidPath
+
+# What PathUtils.validatePath of the server refuses. The server itself applies it to some requests only (a malformed
+# path in getData is just "no node"), so the client must.
+_FORBIDDEN = r"\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff\U00010000-\U0010ffff"
+_SEGMENT = rf"(?!\.{{1,2}}(?:/|\Z))[^/{_FORBIDDEN}]+"
+_VALID = re.compile(rf"/|(?:/{_SEGMENT})+")
+_FORBIDDEN_CHARACTER = re.compile(f"[{_FORBIDDEN}]")
+
+
+def is_valid(path: str) -> bool:
+    """Whether ZooKeeper accepts the path for every request."""
+    return _VALID.fullmatch(path) is not None
+
+
+def validate(path: str) -> str:
+    """The path itself. Raises InvalidPath, which says what is wrong with it."""
+    if _VALID.fullmatch(path) is None:
+        raise InvalidPath(f"invalid znode path {path!r}: {_fault(path)}")
+    return path
+
+
+def _fault(path: str) -> str:
+    if not path.startswith("/"):
+        return "it must start with '/'"
+    if _FORBIDDEN_CHARACTER.search(path):
+        return "it holds a character that ZooKeeper does not allow"
+    if path.endswith("/"):
+        return "it must not end with '/'"
+    if "//" in path:
+        return "it has an empty segment"
+    return "a segment must not be '.' or '..'"
+
+
+def join(parent: str, name: str) -> str:
+    return f"/{name}" if parent == "/" else f"{parent}/{name}"
+
+
+def parent_of(path: str) -> str:
+    """The parent's path; `/` for a child of the root and for the root itself."""
+    return path[: path.rindex("/")] or "/"
+
+
+def name_of(path: str) -> str:
+    return path[path.rindex("/") + 1 :]
+
+
+class Chroot(msgspec.Struct, frozen=True):
+    """A prefix in front of every path of a client; `prefix` is empty or a valid path that is not `/`."""
+
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.prefix:
+            validate(self.prefix)
+
+    def add(self, path: str) -> str:
+        """The path as the server knows it."""
+        if not self.prefix:
+            return path
+        return self.prefix if path == "/" else self.prefix + path
+
+    def remove(self, path: str) -> str:
+        """The path as the client knows it. Outside the chroot (an event of /zookeeper/config, see ZOOKEEPER-4565)
+        the path is returned as it is; `/app` is no prefix of `/apple`."""
+        prefix = self.prefix
+        if not prefix or not path.startswith(prefix):
+            return path
+        if len(path) == len(prefix):
+            return "/"
+        return path[len(prefix) :] if path[len(prefix)] == "/" else path

@@ -1,0 +1,196 @@
+"""jute, ZooKeeper's encoding: big-endian integers, strings and buffers with a length, vectors with a count.
+
+A codec writes a value to a bytearray and reads it back from a `Reader`; records are tuples of codecs (`records.py`).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from herdmaster.zookeeper.errors import WireError
+from herdmaster.zookeeper.model import Acl, Id, Stat
+
+T = TypeVar("T")
+
+_INT = struct.Struct(">i")
+_LONG = struct.Struct(">q")
+_STAT = struct.Struct(">qqqqiiiqiiq")
+_NULL = b"\xff\xff\xff\xff"
+
+
+class Reader:
+    """A cursor over received bytes. Every read raises WireError where the bytes end too early."""
+
+    __slots__ = ("data", "offset")
+
+    def __init__(self, data: bytes, offset: int = 0) -> None:
+        self.data = data
+        self.offset = offset
+
+    def read_struct(self, layout: struct.Struct) -> tuple[int, ...]:
+        try:
+            values = layout.unpack_from(self.data, self.offset)
+        except struct.error:
+            raise WireError("the message ends too early") from None
+        self.offset += layout.size
+        return values
+
+    def read_int(self) -> int:
+        try:
+            (value,) = _INT.unpack_from(self.data, self.offset)
+        except struct.error:
+            raise WireError("the message ends too early") from None
+        self.offset += 4
+        return int(value)
+
+    def read_long(self) -> int:
+        return self.read_struct(_LONG)[0]
+
+    def read_bytes(self, length: int) -> bytes:
+        start = self.offset
+        end = start + length
+        if length < 0 or end > len(self.data):
+            raise WireError(f"a length of {length} bytes runs past the end of the message")
+        self.offset = end
+        return self.data[start:end]
+
+    @property
+    def remaining(self) -> int:
+        return len(self.data) - self.offset
+
+
+class Codec(Protocol[T]):
+    """How one type of value is written and read."""
+
+    def write(self, out: bytearray, value: T, /) -> None: ...
+
+    def read(self, reader: Reader, /) -> T: ...
+
+
+class _Bool:
+    def write(self, out: bytearray, value: bool, /) -> None:
+        out.append(1 if value else 0)
+
+    def read(self, reader: Reader, /) -> bool:
+        return reader.read_bytes(1) != b"\x00"
+
+
+class _Int:
+    def write(self, out: bytearray, value: int, /) -> None:
+        out += _INT.pack(value)
+
+    def read(self, reader: Reader, /) -> int:
+        return reader.read_int()
+
+
+class _Long:
+    def write(self, out: bytearray, value: int, /) -> None:
+        out += _LONG.pack(value)
+
+    def read(self, reader: Reader, /) -> int:
+        return reader.read_long()
+
+
+class _Ustring:
+    """A string that must be there. Invalid UTF-8 is replaced, as the server does it."""
+
+    def write(self, out: bytearray, value: str, /) -> None:
+        data = value.encode("utf-8", "surrogatepass")
+        out += _INT.pack(len(data))
+        out += data
+
+    def read(self, reader: Reader, /) -> str:
+        return reader.read_bytes(reader.read_int()).decode("utf-8", "replace")
+
+
+class _NullableUstring:
+    def write(self, out: bytearray, value: str | None, /) -> None:
+        if value is None:
+            out += _NULL
+        else:
+            USTRING.write(out, value)
+
+    def read(self, reader: Reader, /) -> str | None:
+        length = reader.read_int()
+        return None if length == -1 else reader.read_bytes(length).decode("utf-8", "replace")
+
+
+class _Buffer:
+    """Bytes or null; ZooKeeper keeps the two apart."""
+
+    def write(self, out: bytearray, value: bytes | None, /) -> None:
+        if value is None:
+            out += _NULL
+        else:
+            out += _INT.pack(len(value))
+            out += value
+
+    def read(self, reader: Reader, /) -> bytes | None:
+        length = reader.read_int()
+        return None if length == -1 else reader.read_bytes(length)
+
+
+class _Stat:
+    def write(self, out: bytearray, value: Stat, /) -> None:
+        out += _STAT.pack(*msgspec.structs.astuple(value))
+
+    def read(self, reader: Reader, /) -> Stat:
+        return Stat(*reader.read_struct(_STAT))
+
+
+class _Id:
+    def write(self, out: bytearray, value: Id, /) -> None:
+        USTRING.write(out, value.scheme)
+        USTRING.write(out, value.id)
+
+    def read(self, reader: Reader, /) -> Id:
+        return Id(NULLABLE_USTRING.read(reader) or "", NULLABLE_USTRING.read(reader) or "")
+
+
+class _Acl:
+    def write(self, out: bytearray, value: Acl, /) -> None:
+        INT.write(out, value.permissions)
+        ID.write(out, value.id)
+
+    def read(self, reader: Reader, /) -> Acl:
+        return Acl(reader.read_int(), ID.read(reader))
+
+
+class Vector(Generic[T]):
+    """A counted list, read as a tuple. A null vector is an error, except where `null_is_empty`."""
+
+    def __init__(self, item: Codec[T], *, null_is_empty: bool = False) -> None:
+        self._item = item
+        self._null_is_empty = null_is_empty
+
+    def write(self, out: bytearray, value: tuple[T, ...], /) -> None:
+        out += _INT.pack(len(value))
+        write = self._item.write
+        for item in value:
+            write(out, item)
+
+    def read(self, reader: Reader, /) -> tuple[T, ...]:
+        count = reader.read_int()
+        if count == -1 and self._null_is_empty:
+            return ()
+        # Every item takes at least one byte: a count beyond that is a lie, found before memory is spent on it.
+        if not 0 <= count <= reader.remaining:
+            raise WireError(f"a vector of {count} items runs past the end of the message")
+        read = self._item.read
+        return tuple([read(reader) for _ in range(count)])
+
+
+BOOL = _Bool()
+INT = _Int()
+LONG = _Long()
+USTRING = _Ustring()
+NULLABLE_USTRING = _NullableUstring()
+BUFFER = _Buffer()
+STAT = _Stat()
+ID = _Id()
+ACL = _Acl()
+STRINGS = Vector(USTRING)
+ACLS = Vector(ACL, null_is_empty=True)
