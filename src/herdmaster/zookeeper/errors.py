@@ -169,6 +169,10 @@ class NoServerReachable(ZooKeeperError):
     """No server gave a session within the time allowed."""
 
 
+class RequestTooLarge(ZooKeeperError, ValueError):
+    """A request that no server would take: it would close the connection instead."""
+
+
 class WireError(ZooKeeperError):
     """Bytes that do not follow the protocol."""
 
@@ -179,6 +183,10 @@ class InvalidPath(ZooKeeperError, ValueError):
 
 class InvalidConnectString(ZooKeeperError, ValueError):
     """Not `host:port[,host:port...][/path]`."""
+
+
+SESSION_EXPIRED_CODE = -112
+AUTH_FAILED_CODE = -115
 
 
 def from_code(code: int, path: str = "") -> ServerError:

@@ -1,0 +1,8 @@
+"""An asyncio client of ZooKeeper: one `Client` object is one session."""
+
+from herdmaster.zookeeper.client.client import Client
+from herdmaster.zookeeper.client.connect_string import ConnectString, parse_connect_string
+from herdmaster.zookeeper.client.transaction import Transaction
+from herdmaster.zookeeper.client.watches import Watcher
+
+__all__ = ["Client", "ConnectString", "Transaction", "Watcher", "parse_connect_string"]
