@@ -326,9 +326,18 @@ class Session:
         if code == errors.ThrottledOp.code and pending.xid > 0:
             self._queue.append(pending)  # it was not executed
             return
-        if pending.arm is not None and (code == 0 or (code == _NO_NODE and pending.arm.table is WatchTable.EXIST)):
-            self.watches.add(pending.arm.table, pending.arm.path, pending.arm.watcher)
+        if pending.arm is not None:
+            self._arm(pending.arm, code)
         self._complete(pending, code, body, events)
+
+    def _arm(self, arm: Arm, code: int) -> None:
+        if code == 0:
+            # An exists-watch of a znode that is there is kept as a data watch: in the exist list of setWatches it
+            # would fire at once, and stay silent if the znode went meanwhile.
+            table = WatchTable.DATA if arm.table is WatchTable.EXIST else arm.table
+            self.watches.add(table, arm.path, arm.watcher)
+        elif code == _NO_NODE and arm.table is WatchTable.EXIST:
+            self.watches.add(WatchTable.EXIST, arm.path, arm.watcher)
 
     def _complete(self, pending: Pending, code: int, body: bytes, events: list[Event]) -> None:
         if code == 0:

@@ -1,0 +1,153 @@
+"""The children of a folder, and if wanted the grandchildren, as one stream of changes.
+
+The stream begins with a listing; after it come single changes; after every reconnect comes a listing again, because a
+persistent watch tells nothing of what happened meanwhile. A listing replaces what was known, it is no difference: a
+name can leave and come back unseen. Changes that arrive while a listing is under way are left out, since the listing
+shows them: a server sends an event before any reply that shows the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client.session import Arm
+from herdmaster.zookeeper.client.watches import WatchTable
+from herdmaster.zookeeper.model import AddWatchMode, EventType, SessionState, WatchEvent
+from herdmaster.zookeeper.paths import join, name_of, parent_of
+from herdmaster.zookeeper.wire.records import AddWatch, ChildrenReply, GetChildren, Record
+
+
+class Interrupted(msgspec.Struct, frozen=True):
+    """The connection went: what is known may be old until the next listings."""
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """All the names in a folder; None where there is no such folder."""
+
+    folder: str
+    names: tuple[str, ...] | None
+
+
+class Added(msgspec.Struct, frozen=True, gc=False):
+    folder: str
+    name: str
+
+
+class Removed(msgspec.Struct, frozen=True, gc=False):
+    folder: str
+    name: str
+
+
+class Changed(msgspec.Struct, frozen=True, gc=False):
+    """The data of a child was set."""
+
+    folder: str
+    name: str
+
+
+class Complete(msgspec.Struct, frozen=True):
+    """Every listing of this round has been given: the picture is whole."""
+
+    root: str
+
+
+ChildChange = Interrupted | Listed | Added | Removed | Changed | Complete
+Sink = Callable[[ChildChange], None]
+
+
+class ChildStream:
+    """Watches `root` and gives its changes to `sink`, synchronously and in the order of the wire.
+
+    With `depth` 2 the children of each child are given as well (folder = the child's path).
+    """
+
+    def __init__(self, client: Client, root: str, sink: Sink, *, depth: int = 1) -> None:
+        self._client = client
+        self._root = root
+        self._sink = sink
+        self._depth = depth
+        self._listed: set[str] = set()
+        self._awaited: set[str] = set()
+        self._round = 0
+        self._stopped = False
+
+    def start(self) -> None:
+        """Arms the watch and asks for the first listing. Raises the session's final error."""
+        self._client.add_listener(self._handle_state)
+        path = self._client.outward(self._root)
+        arm = Arm(WatchTable.RECURSIVE, path, self._handle_event)
+        self._client.call_nowait(AddWatch(path, int(AddWatchMode.PERSISTENT_RECURSIVE)), _ignore, arm=arm)
+        self._list_root()
+
+    async def stop(self) -> None:
+        """Nothing more is given from here on."""
+        self._stopped = True
+        self._client.remove_listener(self._handle_state)
+        if not self._client.state.is_final:
+            await self._client.remove_watch(self._root, self._handle_event, recursive=True)
+
+    def _handle_state(self, state: SessionState) -> None:
+        if self._stopped:
+            return
+        if state is SessionState.DISCONNECTED:
+            self._listed.clear()
+            self._awaited.clear()
+            self._sink(Interrupted())
+        elif state is SessionState.CONNECTED:
+            self._list_root()
+
+    def _list_root(self) -> None:
+        self._round += 1
+        self._awaited.clear()
+        self._list(self._root)
+
+    def _list(self, folder: str) -> None:
+        number = self._round
+        self._listed.discard(folder)
+        self._awaited.add(folder)
+
+        def done(reply: Record | None, error: Exception | None) -> None:
+            if number != self._round or self._stopped:
+                return
+            if isinstance(reply, ChildrenReply):
+                self._handle_listing(folder, reply.children)
+            elif isinstance(error, errors.NoNode):
+                self._handle_listing(folder, None)
+            # Anything else is the end of the session, which everybody learns from the client.
+
+        self._client.call_nowait(GetChildren(self._client.outward(folder), False), done)
+
+    def _handle_listing(self, folder: str, names: tuple[str, ...] | None) -> None:
+        self._listed.add(folder)
+        self._awaited.discard(folder)
+        self._sink(Listed(folder, names))
+        if folder == self._root and self._depth > 1:
+            for name in names or ():
+                self._list(join(folder, name))
+        if not self._awaited:
+            self._sink(Complete(self._root))
+
+    def _handle_event(self, event: WatchEvent) -> None:
+        if self._stopped or event.path == self._root:
+            return
+        folder, name = parent_of(event.path), name_of(event.path)
+        if folder not in self._listed:
+            return
+        match event.type:
+            case EventType.CREATED:
+                if folder == self._root and self._depth > 1:
+                    self._listed.add(event.path)  # it is new, hence empty: its changes follow as events
+                self._sink(Added(folder, name))
+            case EventType.DELETED:
+                self._listed.discard(event.path)
+                self._sink(Removed(folder, name))
+            case EventType.DATA_CHANGED:
+                self._sink(Changed(folder, name))
+
+
+def _ignore(_reply: Record | None, _error: Exception | None) -> None:
+    """The watch is armed or the session is over; in the second case everybody learns it from the client."""

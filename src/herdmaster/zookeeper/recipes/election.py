@@ -1,0 +1,33 @@
+"""Election through one ephemeral znode: whoever's session owns it is elected.
+
+The one way to resign is to end the session: a session that lives on could still have writes under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.recipes.ownership import claim, wait_while
+
+
+class Election:
+    """One session's candidacy for `path`. Two sessions never own the znode at a time."""
+
+    def __init__(self, client: Client, path: str, data: bytes) -> None:
+        self._client = client
+        self._path = path
+        self._data = data
+
+    async def wait_elected(self, on_standby: Callable[[], None] = lambda: None) -> None:
+        """Returns when this session owns the znode; `on_standby` is called each time another is found to own it.
+
+        Raises SessionExpired when the session is over.
+        """
+        while not await claim(self._client, self._path, self._data):
+            on_standby()
+            await wait_while(self._client, self._path, owned=False)
+
+    async def wait_lost(self) -> None:
+        """Returns when the znode is gone although the session lives: somebody deleted it."""
+        await wait_while(self._client, self._path, owned=True)
