@@ -1,0 +1,83 @@
+# `make` prints what there is to make.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+CODE := $(wildcard src tests benchmarks examples)
+PROCESSES ?= 2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The build tools are pinned too; pip reads the one name or the other, depending on its age.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(INSTALLED) zookeeper ## Make .venv and install what is missing (Python packages, ZooKeeper, Java)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@scripts/create-venv .venv
+	@echo "Installing Herdmaster and its tools into .venv"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+.PHONY: zookeeper
+zookeeper: ## Install Apache ZooKeeper and Java, unless they are here
+	@scripts/install-zookeeper
+
+.PHONY: demo
+demo: install ## Count words on two workers, kill the primary in the middle, check the result
+	@$(BIN)/python examples/wordcount/demo.py $(DEMO)
+
+.PHONY: test
+test: install lint types ## Check everything and run all tests but the slow ones
+	$(BIN)/pytest -n $(PROCESSES) -m "not slow"
+
+.PHONY: check
+check: $(INSTALLED) lint types ## The fast part of `make test`: no server is started
+	$(BIN)/pytest -n $(PROCESSES) -m "not apache and not slow"
+
+.PHONY: lint
+lint: $(INSTALLED) ## Check style and the direction of imports
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: types
+types: $(INSTALLED) ## Check types
+	$(BIN)/mypy $(CODE)
+
+.PHONY: format
+format: $(INSTALLED) ## Format the code and mend what can be mended by a machine
+	$(BIN)/ruff check --fix-only $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+.PHONY: coverage
+coverage: install ## Run the tests of `make test` and print what they do not reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(PROCESSES) -m "not slow"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+.PHONY: bench
+bench: install ## Measure the client and the whole beside their peers
+	$(BIN)/python benchmarks/client.py
+	$(BIN)/python benchmarks/throughput.py
+
+.PHONY: proof
+proof: test ## `make test`, then the slow tests, the demo and the benchmarks
+	$(BIN)/pytest -m slow || [ $$? -eq 5 ]  # 5: there are none
+	@$(MAKE) demo bench
+
+.PHONY: clean
+clean: ## Remove everything that make made
+	rm -rf .venv .zookeeper .zookeeper.* build dist htmlcov .coverage .coverage.* .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find src tests $(wildcard benchmarks examples) -name __pycache__ -prune -exec rm -rf {} +
