@@ -1,11 +1,125 @@
 """The errors of Herdmaster.
 
 HerdError                            everything below
+├── ConfigurationError               a setting that cannot work; says what is allowed (also a ValueError)
+├── InvalidName                      a task, queue or worker name outside its grammar (also a ValueError)
+├── NotSerializable                  a value that JSON cannot carry; names the argument (also a TypeError)
+├── PayloadTooLarge                  more bytes than a payload may have (also a ValueError)
+├── ResultTooLarge                   more bytes than an outcome may have (also a ValueError)
+├── BadPayload                       a stored payload that is not a call
+├── BadOutcome                       a stored status that is not an outcome
+├── UnknownCall                      a call that no task of the worker's app is registered for
+├── NotSubmitted                     the task was certainly not accepted
+├── SubmissionUnknown                nobody can know whether the tasks named in it were accepted
+├── TaskFailed                       the task's code raised; with its type, message and traceback as text
+├── TaskCancelled                    the task was cancelled before it ended
+├── TaskExpired                      the task was not run in the time that it had
+├── OutcomeGone                      there is no outcome to wait for any more
 └── zookeeper.errors.ZooKeeperError  the coordination layer (drawn there)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class HerdError(Exception):
     """Base of every error that Herdmaster raises by itself."""
+
+
+class ConfigurationError(HerdError, ValueError):
+    """A setting that cannot work; the text says which, and what is allowed."""
+
+
+class InvalidName(HerdError, ValueError):
+    """A name outside its grammar; the text says what is allowed."""
+
+
+class NotSerializable(HerdError, TypeError):
+    """A value that JSON cannot carry; the text names the argument, or says that it is the result."""
+
+
+class PayloadTooLarge(HerdError, ValueError):
+    """The payload has `size` bytes where at most `limit` are allowed."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"the payload has {self.size} bytes, at most {self.limit} are allowed: "
+            "store the data elsewhere and pass its address"
+        )
+
+
+class ResultTooLarge(HerdError, ValueError):
+    """The outcome has `size` bytes where at most `limit` are allowed."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"the outcome has {self.size} bytes, at most {self.limit} are allowed: "
+            "store the result elsewhere and return its address"
+        )
+
+
+class BadPayload(HerdError):
+    """A stored payload that is not a call; the text is one sentence that says why."""
+
+
+class BadOutcome(HerdError):
+    """A stored status that is not an outcome; the text is one sentence that says why."""
+
+
+class UnknownCall(HerdError):
+    """No task of the worker's app is registered under the name that the call has."""
+
+
+class NotSubmitted(HerdError):
+    """The task was certainly not accepted; it may be submitted again."""
+
+
+class SubmissionUnknown(HerdError):
+    """Nobody can know whether the tasks in `names` were accepted; their outcomes may still appear under these names."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(tuple(names))
+        self.names = tuple(names)
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.names[:10])
+        more = f" and {len(self.names) - 10} more" if len(self.names) > 10 else ""
+        return f"nobody can know whether these tasks were accepted: {shown}{more}"
+
+
+class TaskFailed(HerdError):
+    """The task's code raised. Everything is text: `type` as `module.qualname` (bare for built-in exceptions),
+    `message`, and `traceback` as Python prints it, cut in the middle where it was long.
+    """
+
+    def __init__(self, type: str, message: str = "", traceback: str = "") -> None:  # noqa: A002 - its name in data
+        super().__init__(type, message, traceback)
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+class TaskCancelled(HerdError):
+    """The task was cancelled before it ended."""
+
+
+class TaskExpired(HerdError):
+    """The task was not run in the time that it had."""
+
+
+class OutcomeGone(HerdError):
+    """There is no outcome to wait for: it was collected, or its time to live is over."""

@@ -1,0 +1,125 @@
+"""The tasks that wait in `/tasks`, by queue and priority, oldest first.
+
+Age is the order of arrival; a listing has none, so its new names are taken in the order of their text, which for calls
+is that of their ULIDs and for the reference's tasks that of their numbers.
+
+A task can be held: it is known to be in `/tasks`, but not on offer, because a transaction about it is under way or
+because it is to be tried again later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from herdmaster.core.names import is_call, queue_and_priority
+
+
+class Bucket:
+    """The tasks of one queue, priority and kind. `calls`: they run on our own workers only."""
+
+    __slots__ = ("calls", "names", "priority", "queue")
+
+    def __init__(self, queue: str, priority: int, *, calls: bool) -> None:
+        self.queue = queue
+        self.priority = priority
+        self.calls = calls
+        self.names: deque[str] = deque()
+
+
+class Backlog:
+    """Memory per task: its name, an entry in one dict, and a place in one deque."""
+
+    def __init__(self) -> None:
+        self._arrivals: dict[str, int] = {}
+        self._count = 0
+        self._held: set[str] = set()
+        self._buckets: dict[tuple[str, int, bool], Bucket] = {}
+
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrivals
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrivals)
+
+    def add(self, name: str) -> bool:
+        """False for a name that is not a task's."""
+        if name in self._arrivals:
+            return True
+        bucket = self._bucket(name)
+        if bucket is None:
+            return False
+        self._count += 1
+        self._arrivals[name] = self._count
+        bucket.names.append(name)
+        return True
+
+    def remove(self, name: str) -> None:
+        # Its place in the deque is found to be void when its turn comes.
+        self._arrivals.pop(name, None)
+
+    def replace(self, names: Iterable[str]) -> list[str]:
+        """Takes a listing for the whole truth; returns the names in it that are not a task's."""
+        listed = set(names)
+        for name in [name for name in self._arrivals if name not in listed]:
+            self.remove(name)
+        return [name for name in sorted(listed - self._arrivals.keys()) if not self.add(name)]
+
+    def hold(self, name: str) -> None:
+        """Takes a task from the offer; it need not be here (yet)."""
+        self._held.add(name)
+
+    def release(self, name: str) -> None:
+        """Puts a task that is still here back on offer, in front of younger ones."""
+        self._held.discard(name)
+        if name in self._arrivals:
+            bucket = self._bucket(name)
+            assert bucket is not None
+            bucket.names.appendleft(name)
+
+    def offers(self) -> list[tuple[int, int, Bucket]]:
+        """The buckets that have a task on offer, as (negated priority, arrival of its oldest, bucket): the smallest
+        comes first."""
+        found: list[tuple[int, int, Bucket]] = []
+        for bucket in self._buckets.values():
+            arrival = self.oldest(bucket)
+            if arrival is not None:
+                found.append((-bucket.priority, arrival, bucket))
+        return found
+
+    def oldest(self, bucket: Bucket) -> int | None:
+        """When the bucket's next task arrived; None when it offers nothing."""
+        names = bucket.names
+        while names:
+            arrival = self._arrivals.get(names[0])
+            if arrival is not None and names[0] not in self._held:
+                return arrival
+            names.popleft()
+        return None
+
+    def take(self, bucket: Bucket) -> str:
+        """Holds and returns the task that `oldest` spoke of."""
+        name = bucket.names.popleft()
+        self._held.add(name)
+        return name
+
+    def counts(self) -> dict[str, int]:
+        """Tasks on offer per queue, held and void places included; for logs."""
+        found: dict[str, int] = {}
+        for bucket in self._buckets.values():
+            if bucket.names:
+                found[bucket.queue] = found.get(bucket.queue, 0) + len(bucket.names)
+        return found
+
+    def _bucket(self, name: str) -> Bucket | None:
+        place = queue_and_priority(name)
+        if place is None:
+            return None
+        key = (*place, is_call(name))
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(*place, calls=key[2])
+        return bucket

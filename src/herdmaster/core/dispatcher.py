@@ -1,0 +1,316 @@
+"""The primary's mind: what it has been told goes in, decisions come out. No I/O, no clock.
+
+Only what ZooKeeper tells (listings and events) moves a task here; the end of a transaction only ends the in-flight mark
+of its task. So it does not matter in which order replies and events are handled, and a name that leaves `/tasks` and
+comes back is seen for what it is. While any of the pictures may be old, nothing is decided.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from herdmaster.core.backlog import Backlog
+from herdmaster.core.names import parse_task_name, parse_worker_name
+from herdmaster.core.roster import Choice, Roster, Worker, WorkerState
+
+ORPHAN_INBOX_SECONDS: Final = 60.0
+"""A reference worker makes its inbox before it registers; ZooKeeper's longest usual session timeout is 40 s."""
+
+
+class Assign(msgspec.Struct, frozen=True, gc=False):
+    """Move the task from `/tasks` to the worker's inbox."""
+
+    task: str
+    worker: str
+
+
+class Recover(msgspec.Struct, frozen=True, gc=False):
+    """The worker is gone: move the task out of its inbox, to where its payload and a status say."""
+
+    task: str
+    worker: str
+
+
+class DropTask(msgspec.Struct, frozen=True, gc=False):
+    """The copy in `/tasks` is one too many: the task has a status, or the live `worker` holds it."""
+
+    task: str
+    worker: str | None
+
+
+class DropAssignment(msgspec.Struct, frozen=True, gc=False):
+    """The copy in a gone worker's inbox is one too many: the task is in `/tasks`."""
+
+    task: str
+    worker: str
+
+
+class RemoveInbox(msgspec.Struct, frozen=True, gc=False):
+    """The inbox of a worker that is gone is empty."""
+
+    worker: str
+
+
+Decision = Assign | Recover | DropTask | DropAssignment | RemoveInbox
+
+
+class Picture(enum.Enum):
+    """What has to be known before anything is decided."""
+
+    TASKS = "tasks"
+    ASSIGN = "assign"
+    WORKERS = "workers"
+    STATUS = "status"
+
+
+class Dispatcher:
+    """Backlog and roster to decisions. Every decision is answered with `finished` or `postponed`, exactly once."""
+
+    def __init__(self, *, orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS) -> None:
+        self.backlog = Backlog()
+        self.roster = Roster()
+        self._foreign_names: set[str] = set()  # names in the folders that are none of ours, for the log
+        self._orphan_inbox_seconds = orphan_inbox_seconds
+        self._missing = set(Picture)
+        self._in_flight: dict[str, Decision] = {}
+        self._postponed: list[tuple[float, str]] = []
+        self._waiting: set[str] = set()  # the tasks and inboxes in `_postponed`
+        self._duplicates: dict[str, str | None] = {}  # in `/tasks` and elsewhere too: with whom (None: a status)
+        self._gone: set[str] = set()  # workers that left an inbox
+
+    # --- what is told --------------------------------------------------------------------------------------------
+
+    def interrupted(self) -> None:
+        """The connection went. Statuses are read at takeover only: later ones are looked up task by task."""
+        self._missing |= {Picture.TASKS, Picture.ASSIGN, Picture.WORKERS}
+
+    def complete(self, picture: Picture) -> None:
+        self._missing.discard(picture)
+        if not self._missing:
+            for worker in self.roster:
+                self._consider(worker)
+                for task in worker.inbox or ():
+                    self._check_duplicate(worker, task)
+
+    @property
+    def knows_statuses(self) -> bool:
+        """Whether the statuses of the takeover have been told."""
+        return Picture.STATUS not in self._missing
+
+    def take_foreign_names(self) -> set[str]:
+        """The names of no use that were seen since the last call."""
+        found, self._foreign_names = self._foreign_names, set()
+        return found
+
+    def unserved_queues(self) -> set[str]:
+        """Queues with waiting tasks that no live worker serves."""
+        alive = [worker for worker in self.roster if worker.alive and worker.state is not None]
+        return {
+            bucket.queue
+            for _, _, bucket in (self.backlog.offers() if alive and not self._missing else ())
+            if not any(worker.serves(bucket.queue, calls=bucket.calls) for worker in alive)
+        }
+
+    def tasks_listed(self, names: Iterable[str]) -> None:
+        self._foreign_names.update(self.backlog.replace(names))
+
+    def task_added(self, name: str) -> None:
+        if not self.backlog.add(name):
+            self._foreign_names.add(name)
+
+    def task_removed(self, name: str) -> None:
+        self.backlog.remove(name)
+        if name in self._duplicates:
+            del self._duplicates[name]
+            self.backlog.release(name)
+
+    def statuses_listed(self, names: Iterable[str]) -> None:
+        """At takeover: a reference master may have left a task behind that has ended."""
+        for name in names:
+            if name in self.backlog:
+                self._mark_duplicate(name, None)
+
+    def inboxes_listed(self, names: Iterable[str], now: float) -> None:
+        workers = self._worker_names(names)
+        self.roster.replace_inboxes(workers, now)
+        self._gone.intersection_update(workers)
+
+    def inbox_added(self, name: str, now: float) -> None:
+        for worker in self._worker_names((name,)):
+            found = self.roster.find(worker, now)
+            found.inbox = found.inbox or set()
+            self._consider(found)
+
+    def inbox_removed(self, name: str) -> None:
+        self._gone.discard(name)
+        self.roster.inbox_gone(name)
+
+    def assignments_listed(self, worker_name: str, names: Iterable[str], now: float) -> None:
+        for worker in self._worker_names((worker_name,)):
+            found = self.roster.find(worker, now)
+            found.inbox = {name for name in names if self._is_task(name)}
+            found.incoming &= {name for name, decision in self._in_flight.items() if isinstance(decision, Assign)}
+            self._consider(found)
+
+    def assignment_added(self, worker_name: str, name: str) -> None:
+        worker = self.roster.get(worker_name)
+        if worker is None or worker.inbox is None or not self._is_task(name):
+            return
+        worker.inbox.add(name)
+        worker.incoming.discard(name)
+        self._check_duplicate(worker, name)
+        self._consider(worker)
+
+    def assignment_removed(self, worker_name: str, name: str) -> None:
+        worker = self.roster.get(worker_name)
+        if worker is None or worker.inbox is None:
+            return
+        if name in worker.inbox:
+            worker.inbox.discard(name)
+            worker.taken += 1
+
+    def workers_listed(self, names: Iterable[str], now: float) -> None:
+        self.roster.replace_alive(self._worker_names(names), now)
+        for worker in self.roster:
+            self._consider(worker)
+
+    def worker_joined(self, name: str, now: float) -> None:
+        for worker in self._worker_names((name,)):
+            self.roster.joined(worker, now)
+            self._gone.discard(worker)
+
+    def worker_left(self, name: str, now: float) -> None:
+        worker = self.roster.get(name)
+        self.roster.left(name, now)
+        if worker is not None:
+            self._consider(worker)
+
+    def worker_told(self, name: str, state: WorkerState | None) -> None:
+        """What a worker's znode says; None for data that says nothing usable, and then it gets no task."""
+        worker = self.roster.get(name)
+        if worker is not None and worker.alive:
+            worker.state = state
+
+    # --- decisions -----------------------------------------------------------------------------------------------
+
+    def decide(self, now: float, room: int) -> list[Decision]:
+        """At most `room` decisions, recovery before new assignments. Each marks its task as in flight."""
+        if self._missing:
+            return []
+        self._release_postponed(now)
+        decisions: list[Decision] = []
+        for name in list(self._duplicates):
+            if len(decisions) < room and self._is_idle(name):
+                decisions.append(self._begin(name, DropTask(name, self._duplicates.pop(name))))
+        for name in sorted(self._gone):
+            self._clear_out(name, now, room, decisions)
+        if self.backlog and len(decisions) < room:
+            self._assign(now, room, decisions)
+        return decisions
+
+    def next_wakeup(self) -> float | None:
+        """When `decide` may have something new to say although nothing happens meanwhile."""
+        times = [self._postponed[0][0]] if self._postponed else []
+        for name in self._gone:
+            worker = self.roster.get(name)
+            if worker is not None and not worker.registered and not worker.inbox:
+                times.append(worker.gone_since + self._orphan_inbox_seconds)
+        return min(times, default=None)
+
+    def finished(self, key: str) -> None:
+        """The transaction about a task (or, for RemoveInbox, a worker) is over, whatever came of it."""
+        decision = self._in_flight.pop(key, None)
+        if isinstance(decision, Assign):
+            worker = self.roster.get(decision.worker)
+            if worker is not None:
+                worker.incoming.discard(key)
+        if decision is not None and not isinstance(decision, RemoveInbox):
+            self.backlog.release(key)
+
+    def postponed(self, key: str, until: float) -> None:
+        """As `finished`, but nothing more is decided about it before `until`."""
+        self.finished(key)
+        self.backlog.hold(key)
+        self._waiting.add(key)
+        heapq.heappush(self._postponed, (until, key))
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _is_task(self, name: str) -> bool:
+        if parse_task_name(name) is not None:
+            return True
+        self._foreign_names.add(name)
+        return False
+
+    def _worker_names(self, names: Iterable[str]) -> list[str]:
+        found = []
+        for name in names:
+            if parse_worker_name(name) is not None:
+                found.append(name)
+            else:
+                self._foreign_names.add(name)
+        return found
+
+    def _consider(self, worker: Worker) -> None:
+        if not worker.alive and worker.inbox is not None:
+            self._gone.add(worker.name)
+
+    def _check_duplicate(self, worker: Worker, task: str) -> None:
+        # In the middle of an assignment both copies may be seen; the in-flight mark says so.
+        if worker.alive and task in self.backlog and self._is_idle(task):
+            self._mark_duplicate(task, worker.name)
+
+    def _mark_duplicate(self, task: str, worker: str | None) -> None:
+        self._duplicates[task] = worker
+        self.backlog.hold(task)
+
+    def _is_idle(self, key: str) -> bool:
+        return key not in self._in_flight and key not in self._waiting
+
+    def _begin(self, key: str, decision: Decision) -> Decision:
+        self._in_flight[key] = decision
+        return decision
+
+    def _release_postponed(self, now: float) -> None:
+        while self._postponed and self._postponed[0][0] <= now:
+            _, key = heapq.heappop(self._postponed)
+            self._waiting.discard(key)
+            self.backlog.release(key)
+
+    def _clear_out(self, name: str, now: float, room: int, decisions: list[Decision]) -> None:
+        worker = self.roster.get(name)
+        if worker is None or worker.alive or worker.inbox is None:
+            self._gone.discard(name)
+            return
+        for task in sorted(worker.inbox):
+            if len(decisions) >= room:
+                return
+            if self._is_idle(task):
+                kind = DropAssignment if task in self.backlog else Recover
+                worker.registered = True  # whoever had tasks was a worker, not one about to register
+                self.backlog.hold(task)
+                decisions.append(self._begin(task, kind(task, name)))
+        late = worker.registered or now >= worker.gone_since + self._orphan_inbox_seconds
+        if not worker.inbox and late and self._is_idle(name) and len(decisions) < room:
+            decisions.append(self._begin(name, RemoveInbox(name)))
+
+    def _assign(self, now: float, room: int, decisions: list[Decision]) -> None:
+        choice = Choice(self.roster, now)
+        offers = [(priority, arrival, id(bucket), bucket) for priority, arrival, bucket in self.backlog.offers()]
+        heapq.heapify(offers)
+        while offers and len(decisions) < room:
+            priority, _, tie, bucket = heapq.heappop(offers)
+            worker = choice.next_worker(bucket.queue, calls=bucket.calls)
+            if worker is None:
+                continue
+            task = self.backlog.take(bucket)
+            worker.incoming.add(task)
+            decisions.append(self._begin(task, Assign(task, worker.name)))
+            arrival = self.backlog.oldest(bucket)
+            if arrival is not None:
+                heapq.heappush(offers, (priority, arrival, tie, bucket))

@@ -1,0 +1,164 @@
+"""Every znode path, one function each, relative to the namespace.
+
+The first five folders and the plain forms of their names are the reference's, and a public protocol. The functions put
+names together and check nothing: a name is checked where it is read or made (`herdmaster.core.names`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from herdmaster.core.names import parse_client_name, parse_task_name, parse_worker_name
+
+MASTER: Final = "/master"
+WORKERS: Final = "/workers"
+ASSIGN: Final = "/assign"
+TASKS: Final = "/tasks"
+STATUS: Final = "/status"
+DELAYED: Final = "/delayed"
+DEAD: Final = "/dead"
+MASTERS: Final = "/masters"
+CLIENTS: Final = "/clients"
+CANCEL: Final = "/cancel"
+KEYS: Final = "/keys"
+QUEUES: Final = "/queues"
+PROGRESS: Final = "/progress"
+
+FOLDERS: Final = (
+    WORKERS,
+    ASSIGN,
+    TASKS,
+    STATUS,
+    DELAYED,
+    DEAD,
+    MASTERS,
+    CLIENTS,
+    CANCEL,
+    KEYS,
+    QUEUES,
+    PROGRESS,
+)
+"""The persistent folders that every role makes if they are absent. `/master` is no folder."""
+
+_delayed_name = re.compile(r"([0-9]{13})-(task-.+)").fullmatch
+_alive_name = re.compile(r"alive-([0-9a-f]{16})").fullmatch
+_MAX_DUE: Final = 10**13 - 1
+_SESSION_BITS: Final = (1 << 64) - 1
+
+
+def task_path(task: str) -> str:
+    return f"/tasks/{task}"
+
+
+def status_path(task: str) -> str:
+    return f"/status/{task}"
+
+
+def worker_path(worker: str) -> str:
+    return f"/workers/{worker}"
+
+
+def inbox_path(worker: str) -> str:
+    return f"/assign/{worker}"
+
+
+def assignment_path(worker: str, task: str) -> str:
+    return f"/assign/{worker}/{task}"
+
+
+def delayed_path(due_ms: int, task: str) -> str:
+    return f"/delayed/{delayed_name(due_ms, task)}"
+
+
+def dead_path(task: str) -> str:
+    return f"/dead/{task}"
+
+
+def master_record_path(master: str) -> str:
+    return f"/masters/{master}"
+
+
+def client_path(client: str) -> str:
+    return f"/clients/{client}"
+
+
+def alive_path(client: str, session_id: int) -> str:
+    return f"/clients/{client}/{alive_name(session_id)}"
+
+
+def cancel_path(task: str) -> str:
+    return f"/cancel/{task}"
+
+
+def key_path(key_hash: str) -> str:
+    return f"/keys/{key_hash}"
+
+
+def queue_path(queue: str) -> str:
+    return f"/queues/{queue}"
+
+
+def progress_path(worker: str) -> str:
+    return f"/progress/{worker}"
+
+
+def delayed_name(due_ms: int, task: str) -> str:
+    """`DUE-TASK`: 13 digits, so that names sort by when they are due. Times outside of that are moved to its ends
+    (1970 and 2286).
+    """
+    return f"{min(max(due_ms, 0), _MAX_DUE):013d}-{task}"
+
+
+def alive_name(session_id: int) -> str:
+    """`alive-SESSION`: 16 hex digits; a session id is a signed 64-bit number on the wire."""
+    return f"alive-{session_id & _SESSION_BITS:016x}"
+
+
+def parse_delayed_name(name: str) -> tuple[int, str] | None:
+    """Due in unix milliseconds, and the task; None for a name that is not `DUE-TASK`."""
+    match = _delayed_name(name)
+    if match is None or parse_task_name(match[2]) is None:
+        return None
+    return int(match[1]), match[2]
+
+
+def parse_alive_name(name: str) -> int | None:
+    """The session id in `alive-SESSION`, signed as on the wire; None for any other name."""
+    match = _alive_name(name)
+    if match is None:
+        return None
+    number = int(match[1], 16)
+    return number - (1 << 64) if number >> 63 else number
+
+
+def split_assignment(path: str) -> tuple[str, str] | None:
+    """Worker and task of an assignment's path; None for the folder, an inbox, and names outside the grammar."""
+    match path.split("/"):
+        case ["", "assign", worker, task] if (
+            parse_worker_name(worker) is not None and parse_task_name(task) is not None
+        ):
+            return worker, task
+    return None
+
+
+def split_inbox(path: str) -> str | None:
+    """The worker of an inbox's path; None for everything else."""
+    match path.split("/"):
+        case ["", "assign", worker] if parse_worker_name(worker) is not None:
+            return worker
+    return None
+
+
+def split_alive(path: str) -> tuple[str, int] | None:
+    """Client and session id of an `alive` node's path; None for everything else."""
+    match path.split("/"):
+        case ["", "clients", client, alive] if parse_client_name(client) is not None:
+            session_id = parse_alive_name(alive)
+            return None if session_id is None else (client, session_id)
+    return None
+
+
+def name_of(path: str) -> str:
+    """The last segment of a path."""
+    return path[path.rfind("/") + 1 :]

@@ -1,0 +1,72 @@
+"""What masters and workers write into their own znodes, and what others read there."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from herdmaster.core.names import DEFAULT_QUEUE
+from herdmaster.core.roster import WorkerState
+
+READY: Final = "ready"
+DRAINING: Final = "draining"
+_REFERENCE_STATES: Final = (b"Idle", b"Working")
+_MAX_SLOTS: Final = 100_000
+
+
+class MasterRecord(msgspec.Struct, frozen=True):
+    """`/master` and `/masters/master-ID` of ours. `since` in unix milliseconds."""
+
+    id: str
+    host: str
+    pid: int
+    since: int
+
+
+class WorkerRecord(msgspec.Struct, frozen=True):
+    """`/workers/worker-ID` of ours. `since` in unix milliseconds."""
+
+    slots: int
+    queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+    state: str = READY
+    host: str = ""
+    pid: int = 0
+    since: int = 0
+    version: str = ""
+
+
+_encoder = msgspec.json.Encoder()
+_master_decoder = msgspec.json.Decoder(MasterRecord)
+_worker_decoder = msgspec.json.Decoder(WorkerRecord)
+
+
+def encode_record(record: MasterRecord | WorkerRecord) -> bytes:
+    return _encoder.encode(record)
+
+
+def decode_master(data: bytes | None) -> MasterRecord | None:
+    """None for a master of the reference's, whose data is an id as text."""
+    try:
+        return _master_decoder.decode(data or b"")
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def decode_worker(data: bytes | None) -> WorkerRecord | None:
+    """None for a worker of the reference's, and for data that is neither."""
+    try:
+        record = _worker_decoder.decode(data or b"")
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return record if 0 < record.slots <= _MAX_SLOTS else None
+
+
+def worker_state(data: bytes | None) -> WorkerState | None:
+    """What the primary needs to know of a worker; None where the data says nothing usable."""
+    if data in _REFERENCE_STATES:
+        return WorkerState(1, frozenset((DEFAULT_QUEUE,)), reference=True)
+    record = decode_worker(data)
+    if record is None:
+        return None
+    return WorkerState(record.slots, frozenset(record.queues), draining=record.state != READY)

@@ -1,0 +1,241 @@
+"""Names of tasks and of those who handle them.
+
+    task   = raw | call
+    raw    = "task-" 1*(letter | digit | "_" | "-")
+    call   = "task-" ULID "." queue [".p" digit] [".b"] [".c"]
+
+A call always writes its queue, and writes it first, so that nothing after the first dot is ever ambiguous:
+`task-ULID.b` has the queue `b`, and `task-ULID.b.b` is a big task of that queue. A raw name has no dot, so one
+character tells the two kinds apart. Only the canonical form is a name: priority 5 is never written, markers stand in
+this order, each once. Thus a name and its fields determine each other, and two names never mean the same task.
+
+A name has at most `MAX_NAME` characters, which bounds the size of every transaction that carries it.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import re
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from herdmaster.errors import InvalidName
+
+DEFAULT_QUEUE: Final = "default"
+DEFAULT_PRIORITY: Final = 5
+MAX_NAME: Final = 200
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_ULID: Final = r"[0-7][0-9a-hjkmnp-tv-z]{25}"
+_QUEUE: Final = r"(?!p[0-9](?:\.|\Z))[a-z][a-z0-9_-]{0,62}"
+_task_name = re.compile(
+    rf"task-(?:({_ULID})\.({_QUEUE})(?:\.p([0-46-9]))?(\.b)?(\.c)?|[A-Za-z0-9_-]{{1,{MAX_NAME - len('task-')}}})"
+).fullmatch
+_queue_name = re.compile(_QUEUE).fullmatch
+_ulid = re.compile(_ULID).fullmatch
+_ulid_of_task = re.compile(rf"task-({_ULID})(?:\..*)?").fullmatch
+_member_id = re.compile(r"[A-Za-z0-9_-]+").fullmatch
+
+
+class TaskKind(enum.Enum):
+    RAW = "raw"
+    CALL = "call"
+
+
+class TaskName(msgspec.Struct, frozen=True, gc=False):
+    """What a task's name says. `big`: the payload has more than 4 KiB. `conditional`: its header has conditions that
+    the primary reads before it places the task.
+    """
+
+    name: str
+    kind: TaskKind
+    queue: str = DEFAULT_QUEUE
+    priority: int = DEFAULT_PRIORITY
+    big: bool = False
+    conditional: bool = False
+
+
+def parse_task_name(name: str) -> TaskName | None:
+    """The fields of a znode name, or None if it is not a task's name. Queue strings are shared between names."""
+    match = _task_name(name)
+    if match is None:
+        return None
+    ulid, queue, priority, big, conditional = match.groups()
+    if ulid is None:
+        return TaskName(name, TaskKind.RAW)
+    return TaskName(
+        name,
+        TaskKind.CALL,
+        sys.intern(queue),
+        DEFAULT_PRIORITY if priority is None else int(priority),
+        big is not None,
+        conditional is not None,
+    )
+
+
+def queue_and_priority(name: str) -> tuple[str, int] | None:
+    """Only what placing a task needs, for those who keep plain names; None if it is not a task's name."""
+    match = _task_name(name)
+    if match is None:
+        return None
+    queue, priority = match.group(2, 3)
+    if queue is None:
+        return DEFAULT_QUEUE, DEFAULT_PRIORITY
+    return sys.intern(queue), DEFAULT_PRIORITY if priority is None else int(priority)
+
+
+def is_call(name: str) -> bool:
+    """Whether a task's name is that of a call. Only for names that are known to be task names."""
+    return "." in name
+
+
+def check_queue(queue: str) -> str:
+    """The queue's name itself; raises `InvalidName` with what is allowed."""
+    if _queue_name(queue) is None:
+        raise InvalidName(
+            f"{queue!r} is not a queue name: a lower-case letter, then at most 62 lower-case letters, digits, "
+            "underscores and hyphens; and not `p` followed by one digit, which would read like a priority"
+        )
+    return queue
+
+
+def check_priority(priority: int) -> int:
+    """The priority itself; raises `InvalidName` with what is allowed."""
+    if not 0 <= priority <= 9:
+        raise InvalidName(f"{priority!r} is not a priority: a whole number from 0 to 9, 9 runs first, 5 is the default")
+    return priority
+
+
+@functools.lru_cache(maxsize=1024)
+def _suffix(queue: str, priority: int, big: bool, conditional: bool) -> str:
+    check_queue(queue)
+    check_priority(priority)
+    marks = (".b" if big else "") + (".c" if conditional else "")
+    return f".{queue}{marks}" if priority == DEFAULT_PRIORITY else f".{queue}.p{priority:d}{marks}"
+
+
+def _check_ulid(ulid: str) -> None:
+    if _ulid(ulid) is None:
+        raise InvalidName(
+            f"{ulid!r} is not a ULID: 26 characters of Crockford's base 32 in lower case, the first from 0 to 7"
+        )
+
+
+def call_name(
+    ulid: str,
+    queue: str = DEFAULT_QUEUE,
+    priority: int = DEFAULT_PRIORITY,
+    big: bool = False,
+    conditional: bool = False,
+) -> str:
+    """The name of a call. Raises `InvalidName` for a ULID, queue or priority that the grammar does not have."""
+    _check_ulid(ulid)
+    return f"task-{ulid}{_suffix(queue, priority, big, conditional)}"
+
+
+def raw_name(ulid: str) -> str:
+    """The name of a raw task that we submit. Raises `InvalidName` for what is not a ULID."""
+    _check_ulid(ulid)
+    return f"task-{ulid}"
+
+
+def ulid_time_ms(name: str) -> int | None:
+    """When the client made the name, in unix milliseconds of its clock; None for a name without a ULID."""
+    match = _ulid_of_task(name)
+    if match is None:
+        return None
+    value = 0
+    for character in match[1][:10]:
+        value = value << 5 | _ALPHABET.index(character)
+    return value
+
+
+_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+_MAX_TIME: Final = (1 << 48) - 1
+_MAX_RANDOM: Final = (1 << 80) - 1
+
+
+class UlidFactory:
+    """Makes lower-case ULIDs, each greater than the one before it, also when the clock stands still or goes back.
+
+    `now_ms` gives unix milliseconds, `random_bytes(n)` n unpredictable bytes. Not for use by several threads at once.
+    """
+
+    def __init__(self, now_ms: Callable[[], int], random_bytes: Callable[[int], bytes]) -> None:
+        self._now_ms = now_ms
+        self._random_bytes = random_bytes
+        self._time = -1
+        self._time_text = ""
+        self._random = 0
+
+    def new(self) -> str:
+        """The next ULID. Raises `OverflowError` once its 48 bits of time are used up, in the year 10889."""
+        now = self._now_ms()
+        if now > self._time:
+            self._start(now)
+        elif self._random < _MAX_RANDOM:
+            self._random += 1
+        else:
+            self._start(self._time + 1)
+        return self._time_text + _base32(self._random, 70)
+
+    def _start(self, time_ms: int) -> None:
+        if time_ms > _MAX_TIME:
+            raise OverflowError(f"{time_ms} ms is past what the 48 bits of a ULID can say: set the clock right")
+        self._time = max(time_ms, 0)
+        self._time_text = _base32(self._time, 40)
+        self._random = int.from_bytes(self._random_bytes(10), "big")
+
+
+def _base32(value: int, top_shift: int) -> str:
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(top_shift, -1, -10)])
+
+
+def _member_name(prefix: str, ident: str) -> str:
+    if _member_id(ident) is None or len(prefix) + len(ident) > MAX_NAME:
+        raise InvalidName(
+            f"{ident!r} cannot follow {prefix!r}: letters, digits, underscores and hyphens, "
+            f"at most {MAX_NAME - len(prefix)} of them"
+        )
+    return prefix + ident
+
+
+def _parse_member(prefix: str, name: str) -> str | None:
+    ident = name.removeprefix(prefix)
+    if ident == name or len(name) > MAX_NAME or _member_id(ident) is None:
+        return None
+    return ident
+
+
+def worker_name(ident: str) -> str:
+    """`worker-ID`; raises `InvalidName`."""
+    return _member_name("worker-", ident)
+
+
+def parse_worker_name(name: str) -> str | None:
+    """The id in `worker-ID`, or None."""
+    return _parse_member("worker-", name)
+
+
+def master_name(ident: str) -> str:
+    """`master-ID`; raises `InvalidName`."""
+    return _member_name("master-", ident)
+
+
+def parse_master_name(name: str) -> str | None:
+    """The id in `master-ID`, or None."""
+    return _parse_member("master-", name)
+
+
+def client_name(ident: str) -> str:
+    """`client-ID`; raises `InvalidName`."""
+    return _member_name("client-", ident)
+
+
+def parse_client_name(name: str) -> str | None:
+    """The id in `client-ID`, or None."""
+    return _parse_member("client-", name)

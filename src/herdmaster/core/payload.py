@@ -1,0 +1,160 @@
+"""The payload of a call: an envelope of JSON around arguments that only client and worker read.
+
+    {"herd":1,"call":"shop.tasks:resize","args":["a.png"],"kwargs":{"width":640},"attempt":1,"deliveries":0}
+
+`"started":"worker-..."` is added when a worker marks its start, `"outcome":false` when nobody wants the outcome. Fields
+that this version does not know are kept: whoever changes a stored payload (`with_attempt`, `with_delivery`,
+`with_start`, `after_loss`) edits the envelope's fields one by one as raw JSON and never rebuilds it from what it
+understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, Literal, NoReturn
+
+import msgspec
+
+from herdmaster.core.values import UNREADABLE, from_json, to_json
+from herdmaster.errors import BadPayload, NotSerializable, PayloadTooLarge
+
+ENVELOPE_VERSION: Final = 1
+MAX_FRAME: Final = 1_048_575
+"""ZooKeeper's default for the largest frame it accepts (jute.maxbuffer)."""
+MAX_PAYLOAD: Final = 512 * 1024
+"""What a client may submit."""
+BIG: Final = 4 * 1024
+"""A call with a larger payload says so in its name (`.b`), so that few are read at a time."""
+ENVELOPE_GROWTH: Final = 1024
+"""How much a payload may grow by counts and the mark of a start after it was accepted."""
+
+
+class Call(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call. `attempt` counts tries of its code from 1, `deliveries` the workers lost while it ran, `started` is the
+    name of the worker that last marked its start, and `outcome` says whether an outcome is wanted.
+    """
+
+    herd: Literal[1]
+    call: Annotated[str, msgspec.Meta(min_length=1)]
+    args: msgspec.Raw
+    kwargs: msgspec.Raw
+    # A default from a factory is written where a plain one is left out: readers of the payload always find both counts.
+    attempt: Annotated[int, msgspec.Meta(ge=1)] = msgspec.field(default_factory=lambda: 1)
+    deliveries: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(default_factory=lambda: 0)
+    started: str | None = None
+    outcome: bool = True
+
+
+_encoder = msgspec.json.Encoder()
+_call_decoder = msgspec.json.Decoder(Call)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+_NO_ARGS: Final = msgspec.Raw(b"[]")
+_NO_KWARGS: Final = msgspec.Raw(b"{}")
+
+
+def encode_arguments(args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[msgspec.Raw, msgspec.Raw]:
+    """Arguments as JSON, by the rules of `herdmaster.core.values`. Raises `NotSerializable`, naming the argument."""
+    try:
+        return (
+            msgspec.Raw(to_json(list(args), "the arguments")) if args else _NO_ARGS,
+            msgspec.Raw(to_json(dict(kwargs), "the keyword arguments")) if kwargs else _NO_KWARGS,
+        )
+    except NotSerializable:
+        for position, value in enumerate(args, 1):
+            to_json(value, f"argument {position} (a {type(value).__qualname__})")
+        for keyword, value in kwargs.items():
+            to_json(value, f"argument {keyword}= (a {type(value).__qualname__})")
+        raise  # only together are they too deep
+
+
+def decode_arguments(call: Call) -> tuple[list[object], dict[str, object]]:
+    """The arguments of a call. Raises `BadPayload`."""
+    try:
+        args = from_json(call.args)
+        kwargs = from_json(call.kwargs)
+    except UNREADABLE as error:
+        raise BadPayload(f"the arguments are not JSON that can be read: {error}") from None
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        raise BadPayload("`args` has to be a list and `kwargs` an object")
+    return args, kwargs
+
+
+def encode_call(call: Call) -> bytes:
+    """The payload. Raises `PayloadTooLarge`."""
+    data = _encoder.encode(call)
+    if len(data) > MAX_PAYLOAD:
+        raise PayloadTooLarge(len(data), MAX_PAYLOAD)
+    return data
+
+
+def decode_call(data: bytes) -> Call:
+    """The call in a payload, its arguments unread. Raises `BadPayload`, one sentence, for everything else."""
+    if len(data) > MAX_PAYLOAD + ENVELOPE_GROWTH:
+        raise BadPayload(f"the payload has {len(data)} bytes, a call has at most {MAX_PAYLOAD}")
+    try:
+        call = _call_decoder.decode(data)
+    except UNREADABLE as error:
+        _explain(data, error)
+    if memoryview(call.args)[0] != ord("["):
+        raise BadPayload("`args` of the call has to be a list")
+    if memoryview(call.kwargs)[0] != ord("{"):
+        raise BadPayload("`kwargs` of the call has to be an object")
+    return call
+
+
+def with_attempt(data: bytes) -> bytes:
+    """The payload for the next attempt: `attempt` + 1, no start marked. Raises `BadPayload`, as all of these do."""
+    return _rewrite(data, attempt=decode_call(data).attempt + 1, started=None)
+
+
+def with_delivery(data: bytes) -> bytes:
+    """The payload after one more lost worker: `deliveries` + 1, no start marked."""
+    return _rewrite(data, deliveries=decode_call(data).deliveries + 1, started=None)
+
+
+def with_start(data: bytes, worker: str) -> bytes:
+    """The payload with the mark that `worker` is about to run it."""
+    decode_call(data)
+    return _rewrite(data, started=worker)
+
+
+def after_loss(data: bytes, worker: str) -> bytes:
+    """The payload of a task whose worker was lost. A task that was lost before is charged a delivery only if that
+    worker had marked its start, since such a task is never prefetched; at its first loss nobody can know, and it is
+    charged.
+    """
+    call = decode_call(data)
+    if call.deliveries > 0 and call.started != worker:
+        return data
+    return _rewrite(data, deliveries=call.deliveries + 1, started=None)
+
+
+def _rewrite(data: bytes, **changes: int | str | None) -> bytes:
+    fields = _fields_decoder.decode(data)
+    for name, value in changes.items():
+        if value is None:
+            fields.pop(name, None)
+        else:
+            fields[name] = msgspec.Raw(_encoder.encode(value))
+    return _encoder.encode(fields)
+
+
+class _Version(msgspec.Struct):
+    herd: int
+
+
+def _explain(data: bytes, error: Exception) -> NoReturn:
+    if not data:
+        raise BadPayload("the payload is empty, where a call has an envelope of JSON") from None
+    if isinstance(error, msgspec.ValidationError):
+        try:
+            version = msgspec.json.decode(data, type=_Version).herd
+        except UNREADABLE:
+            raise BadPayload(f'the payload is not a call, it has no `"herd":{ENVELOPE_VERSION}`: {error}') from None
+        if version != ENVELOPE_VERSION:
+            raise BadPayload(
+                f"the payload is of version {version}, this Herdmaster reads version {ENVELOPE_VERSION}: upgrade it"
+            ) from None
+        raise BadPayload(f"the envelope of the call is wrong: {error}") from None
+    raise BadPayload(f"the payload is not JSON that can be read: {error}") from None

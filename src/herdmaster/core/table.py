@@ -1,0 +1,269 @@
+"""The transition table: what moves a task, who may do it, and how a refused transaction is to be understood.
+
+A task is in one place. Each row is one transaction that takes the task from there (`consumes`) and puts it where it
+goes (`produces`), so of two racing transitions one wins, a repeated one fails cleanly, and a crash leaves the task in
+one place. The first thing consumed is the guard; where a row consumes nothing, the first thing it sets is. These two
+tables are the only statement of the protocol: transactions, verdicts, documents and tests derive from them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+
+class Role(enum.StrEnum):
+    CLIENT = "client"
+    WORKER = "worker"
+    PRIMARY = "primary"
+    OPERATOR = "operator"
+
+
+class Place(enum.StrEnum):
+    """Where something stands; the value is how it is written in documents."""
+
+    TASKS = "tasks/T"
+    RENAMED = "tasks/T'"
+    DELAYED = "delayed/DUE-T"
+    ASSIGN = "assign/W/T"
+    STATUS = "status/T"
+    DEAD = "dead/T"
+    CANCEL = "cancel/T"
+    KEYS = "keys/K"
+    WORKERS = "workers/W"
+    JOURNAL = "clients/C"
+    ALIVE = "clients/C/alive-SESSION"
+
+
+class TransitionName(enum.StrEnum):
+    SUBMIT = "submit"
+    SUBMIT_LATER = "submit later"
+    PROMOTE = "promote"
+    ASSIGN = "assign"
+    MARK_START = "mark start"
+    COMPLETE = "complete"
+    COMPLETE_SILENTLY = "complete silently"
+    RETRY_NOW = "retry now"
+    RETRY_LATER = "retry later"
+    RETRY_IN_PLACE = "retry in place"
+    HAND_BACK = "hand back"
+    RECOVER = "recover"
+    BURY = "bury"
+    REFUSE = "refuse"
+    REFUSE_ASSIGNED = "refuse assigned"
+    REFUSE_DELAYED = "refuse delayed"
+    CANCEL_WAITING = "cancel waiting"
+    CANCEL_DELAYED = "cancel delayed"
+    CANCEL_ASSIGNED = "cancel assigned"
+    DROP_CANCEL = "drop cancel"
+    COLLECT = "collect"
+    EXPIRE = "expire"
+    REPLAY = "replay"
+    DROP_ASSIGNMENT_BECAUSE_STATUS = "drop assignment because status"
+    DROP_ASSIGNMENT_BECAUSE_TASK = "drop assignment because task"
+    DROP_TASK_BECAUSE_STATUS = "drop task because status"
+    DROP_TASK_BECAUSE_ASSIGNED = "drop task because assigned"
+    DROP_DELAYED_BECAUSE_STATUS = "drop delayed because status"
+    DROP_DELAYED_BECAUSE_TASK = "drop delayed because task"
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """One row. The transaction checks, then sets, then consumes, then produces, each in the order of the row. Of `KEYS`
+    there is an operation only if the task holds a uniqueness key.
+    """
+
+    name: TransitionName
+    by: tuple[Role, ...]
+    checks: tuple[Place, ...] = ()
+    sets: tuple[Place, ...] = ()
+    consumes: tuple[Place, ...] = ()
+    produces: tuple[Place, ...] = ()
+    note: str = ""
+
+    @property
+    def guard(self) -> Place:
+        """Where the task is taken from, or what is set where nothing is taken."""
+        return (self.consumes or self.sets)[0]
+
+
+N = TransitionName
+P = Place
+_CLIENT, _WORKER, _PRIMARY, _OPERATOR = ((role,) for role in Role)
+
+_ROWS: Final = (
+    Transition(
+        N.SUBMIT, _CLIENT, checks=(P.ALIVE,), sets=(P.JOURNAL,), produces=(P.TASKS, P.KEYS),
+        note="a batch: one check, the journal at its expected version, then what each task produces",
+    ),
+    Transition(
+        N.SUBMIT_LATER, _CLIENT, checks=(P.ALIVE,), sets=(P.JOURNAL,), produces=(P.DELAYED, P.KEYS),
+        note="in the same batch as the others",
+    ),
+    Transition(N.PROMOTE, _PRIMARY, consumes=(P.DELAYED,), produces=(P.TASKS,), note="it is due"),
+    Transition(N.ASSIGN, _PRIMARY, checks=(P.WORKERS,), consumes=(P.TASKS,), produces=(P.ASSIGN,)),
+    Transition(
+        N.MARK_START, _WORKER, sets=(P.ASSIGN,), note="before it runs a task that has a delivery behind it",
+    ),
+    Transition(N.COMPLETE, _WORKER, consumes=(P.ASSIGN,), produces=(P.STATUS,)),
+    Transition(N.COMPLETE_SILENTLY, _WORKER, consumes=(P.ASSIGN,), note="no outcome is wanted"),
+    Transition(N.RETRY_NOW, _WORKER, consumes=(P.ASSIGN,), produces=(P.TASKS,), note="attempt + 1"),
+    Transition(N.RETRY_LATER, _WORKER, consumes=(P.ASSIGN,), produces=(P.DELAYED,), note="attempt + 1"),
+    Transition(
+        N.RETRY_IN_PLACE, _WORKER, sets=(P.ASSIGN,), note="attempt + 1; under a primary of the reference's",
+    ),
+    Transition(N.HAND_BACK, _WORKER, consumes=(P.ASSIGN,), produces=(P.TASKS,), note="the worker is draining"),
+    Transition(
+        N.RECOVER, _PRIMARY, consumes=(P.ASSIGN,), produces=(P.TASKS,),
+        note="W is gone, and its id never comes back; delivery + 1 if the task had started",
+    ),
+    Transition(
+        N.BURY, (Role.WORKER, Role.PRIMARY), consumes=(P.ASSIGN,), produces=(P.DEAD, P.STATUS), note="status failed",
+    ),
+    Transition(
+        N.REFUSE, _PRIMARY, consumes=(P.TASKS,), produces=(P.STATUS,),
+        note="it cannot be placed, or is too large to be moved; status failed",
+    ),
+    Transition(
+        N.REFUSE_ASSIGNED, _PRIMARY, consumes=(P.ASSIGN,), produces=(P.STATUS,),
+        note="W is gone, and the task is too large to be moved; status failed",
+    ),
+    Transition(
+        N.REFUSE_DELAYED, _PRIMARY, consumes=(P.DELAYED,), produces=(P.STATUS,),
+        note="too large to be moved; status failed",
+    ),
+    Transition(
+        N.CANCEL_WAITING, _PRIMARY, consumes=(P.TASKS, P.CANCEL), produces=(P.STATUS,), note="status cancelled",
+    ),
+    Transition(
+        N.CANCEL_DELAYED, _PRIMARY, consumes=(P.DELAYED, P.CANCEL), produces=(P.STATUS,), note="status cancelled",
+    ),
+    Transition(
+        N.CANCEL_ASSIGNED, _PRIMARY, consumes=(P.ASSIGN, P.CANCEL), produces=(P.STATUS,),
+        note="status cancelled; the worker finds its assignment gone",
+    ),
+    Transition(
+        N.DROP_CANCEL, _PRIMARY, consumes=(P.CANCEL,), note="a request for a task that has ended, or is nowhere",
+    ),
+    Transition(N.COLLECT, _CLIENT, consumes=(P.STATUS, P.KEYS)),
+    Transition(N.EXPIRE, _PRIMARY, consumes=(P.STATUS, P.KEYS), note="past its time to live"),
+    Transition(N.REPLAY, _OPERATOR, consumes=(P.DEAD,), produces=(P.RENAMED,), note="under a new name"),
+    Transition(N.DROP_ASSIGNMENT_BECAUSE_STATUS, (Role.WORKER, Role.PRIMARY), checks=(P.STATUS,), consumes=(P.ASSIGN,)),
+    Transition(
+        N.DROP_ASSIGNMENT_BECAUSE_TASK, _PRIMARY, checks=(P.TASKS,), consumes=(P.ASSIGN,), note="W is gone",
+    ),
+    Transition(N.DROP_TASK_BECAUSE_STATUS, _PRIMARY, checks=(P.STATUS,), consumes=(P.TASKS,)),
+    Transition(
+        N.DROP_TASK_BECAUSE_ASSIGNED, _PRIMARY, checks=(P.ASSIGN, P.WORKERS), consumes=(P.TASKS,), note="W is alive",
+    ),
+    Transition(N.DROP_DELAYED_BECAUSE_STATUS, _PRIMARY, checks=(P.STATUS,), consumes=(P.DELAYED,)),
+    Transition(N.DROP_DELAYED_BECAUSE_TASK, _PRIMARY, checks=(P.TASKS,), consumes=(P.DELAYED,)),
+)  # fmt: skip
+
+TABLE: Final[Mapping[TransitionName, Transition]] = {row.name: row for row in _ROWS}
+
+
+class Verb(enum.StrEnum):
+    CHECK = "check"
+    SET = "set"
+    DELETE = "delete"
+    CREATE = "create"
+
+
+class Failure(enum.StrEnum):
+    """Why ZooKeeper refused an operation. `Failure("NoAuth")` and any other unknown name is `OTHER`."""
+
+    NO_NODE = "NoNode"
+    NODE_EXISTS = "NodeExists"
+    NOT_EMPTY = "NotEmpty"
+    BAD_VERSION = "BadVersion"
+    OTHER = "Other"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Failure:  # noqa: ARG003 - the enum passes it
+        return cls.OTHER
+
+
+class Verdict(enum.StrEnum):
+    """What a refused transaction means for the task that the failed operation belongs to."""
+
+    RACE_LOST = "race lost"
+    """The task is no longer where it was taken from: somebody else moved it, or our own lost request did."""
+    CHOOSE_ANOTHER_WORKER = "choose another worker"
+    """The worker or its inbox is gone; the task still waits."""
+    DROP_ASSIGNMENT = "drop assignment"
+    """The task has ended elsewhere: `drop_assignment_because_status`."""
+    DROP_TASK_ENDED = "drop task, it has ended"
+    """`drop_task_because_status`."""
+    DROP_TASK_ASSIGNED = "drop task, it is assigned"
+    """The very same assignment exists already: `drop_task_because_assigned`."""
+    DROP_DELAYED_ENDED = "drop delayed, it has ended"
+    """`drop_delayed_because_status`."""
+    DROP_DELAYED_WAITING = "drop delayed, it waits"
+    """`drop_delayed_because_task`."""
+    KEEP_AND_TRY_LATER = "keep and try later"
+    """A second copy stands where this one would go; a primary of the reference's may be about to delete it."""
+    DECIDE_AGAIN = "decide again"
+    """Something that the decision relied on is gone; do not repeat it, decide from the newest picture."""
+    ALREADY_BURIED = "already buried"
+    """`dead/T` exists: end the task by `complete` (a worker) or `refuse_assigned` (the primary) with the failure."""
+    WITHOUT_KEY = "without key"
+    """The key is gone already: the same move without it."""
+    KEY_TAKEN = "key taken"
+    """Another task holds the uniqueness key."""
+    READ_JOURNAL = "read journal"
+    """Another version than expected, which by itself never means accepted: `sync`, read the journal, compare."""
+    JOURNAL_GONE = "journal gone"
+    """The sweep took the journal: `SubmissionUnknown` for what is unresolved."""
+    SESSION_REPLACED = "session replaced"
+    """This session's `alive` node is gone, so a newer session submits in its place."""
+    UNEXPECTED = "unexpected"
+    """Nothing of the protocol explains it: log it, set the task aside, go on with the others."""
+
+
+V = Verdict
+_SAME_FOR_EVERY_GUARD: Final = {
+    (Verb.DELETE, P.CANCEL, Failure.NO_NODE): V.DECIDE_AGAIN,
+    (Verb.DELETE, P.KEYS, Failure.NO_NODE): V.WITHOUT_KEY,
+    (Verb.CREATE, P.KEYS, Failure.NODE_EXISTS): V.KEY_TAKEN,
+    (Verb.CREATE, P.DEAD, Failure.NODE_EXISTS): V.ALREADY_BURIED,
+    (Verb.CREATE, P.DELAYED, Failure.NODE_EXISTS): V.KEEP_AND_TRY_LATER,
+    (Verb.CREATE, P.ASSIGN, Failure.NO_NODE): V.CHOOSE_ANOTHER_WORKER,
+    (Verb.CREATE, P.ASSIGN, Failure.NODE_EXISTS): V.DROP_TASK_ASSIGNED,
+    (Verb.CHECK, P.ALIVE, Failure.NO_NODE): V.SESSION_REPLACED,
+    (Verb.SET, P.JOURNAL, Failure.BAD_VERSION): V.READ_JOURNAL,
+    (Verb.SET, P.JOURNAL, Failure.NO_NODE): V.JOURNAL_GONE,
+}
+_BY_GUARD: Final = {
+    (P.ASSIGN, Verb.CREATE, P.STATUS, Failure.NODE_EXISTS): V.DROP_ASSIGNMENT,
+    (P.TASKS, Verb.CREATE, P.STATUS, Failure.NODE_EXISTS): V.DROP_TASK_ENDED,
+    (P.DELAYED, Verb.CREATE, P.STATUS, Failure.NODE_EXISTS): V.DROP_DELAYED_ENDED,
+    (P.ASSIGN, Verb.CREATE, P.TASKS, Failure.NODE_EXISTS): V.KEEP_AND_TRY_LATER,
+    (P.DELAYED, Verb.CREATE, P.TASKS, Failure.NODE_EXISTS): V.DROP_DELAYED_WAITING,
+}
+
+
+def judge(row: Transition, verb: Verb, place: Place, is_guard: bool, failure: Failure) -> Verdict:
+    """What the failure of one operation of a row means. Only `NoNode` at the guard itself is a lost race."""
+    if verb is Verb.CHECK and failure is Failure.NO_NODE and place is not P.ALIVE:
+        return V.CHOOSE_ANOTHER_WORKER if row.produces else V.DECIDE_AGAIN
+    if is_guard and failure is Failure.NO_NODE and place is not P.JOURNAL:
+        return V.RACE_LOST
+    by_guard = _BY_GUARD.get((row.guard, verb, place, failure))
+    return by_guard or _SAME_FOR_EVERY_GUARD.get((verb, place, failure), V.UNEXPECTED)
+
+
+def as_markdown() -> str:
+    """The transition table for documents."""
+    lines = ["| transition | by | checks | sets | consumes | produces | note |", "|---|---|---|---|---|---|---|"]
+    for row in TABLE.values():
+        cells = [row.name.value, ", ".join(row.by)]
+        cells += [_places(places) for places in (row.checks, row.sets, row.consumes, row.produces)]
+        lines.append(f"| {' | '.join([*cells, row.note])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _places(places: tuple[Place, ...]) -> str:
+    return ", ".join(f"(`{place}`)" if place is P.KEYS else f"`{place}`" for place in places)

@@ -1,0 +1,82 @@
+"""What a task's arguments and result may be, and what JSON makes of them.
+
+Unchanged: None, bool, int (of any size up to 4,300 digits), finite float, str, list, dict with str keys.
+Changed, and it is the same change each time, so a task may rely on it:
+
+- tuple, set, frozenset, named tuple -> list (a set in no particular order)
+- bytes, bytearray, memoryview -> base64 text
+- datetime, date, time -> ISO 8601 text; timedelta -> ISO 8601 duration; Decimal, UUID -> text
+- enum member -> its value; dataclass, attrs object, msgspec.Struct -> dict of its fields
+- a subclass of str, int or float -> the plain value; a subclass of list or dict -> the plain list or dict
+- dict keys that are not text (int, float, enum, date, UUID, bytes) -> text; where two become the same, the last stays
+
+Refused, because JSON would have to invent something: NaN and infinities (they would arrive as None), text with lone
+surrogates, whatever is not above, and nesting deeper than Python's recursion limit. A `msgspec.Raw` is taken for JSON
+as it stands and not examined.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+
+from herdmaster.errors import NotSerializable
+
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What the decoder raises for bytes that are not the JSON it was asked for. In msgspec 0.19 its own errors are no
+ValueErrors; text that is not UTF-8 raises UnicodeDecodeError.
+"""
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    raise TypeError(f"objects of type {type(value).__qualname__} have no form in JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_decoder = msgspec.json.Decoder()
+
+
+def to_json(value: object, what: str) -> bytes:
+    """The JSON of a value; `what` begins the text of `NotSerializable` ("argument 2", "the result")."""
+    try:
+        data = _encoder.encode(value)
+        # NaN and infinities become `null` without a word; only where there is one, is it worth a walk.
+        finite = b"null" not in data or _is_finite(value)
+    except Exception as error:  # noqa: BLE001 - the encoder runs code of the caller's own classes
+        raise NotSerializable(f"{what} cannot be written as JSON: {_reason(error)}") from None
+    if not finite:
+        raise NotSerializable(f"{what} cannot be written as JSON, which has no NaN and no infinity")
+    return data
+
+
+def from_json(data: bytes | msgspec.Raw) -> object:
+    """The value of JSON text. Raises one of `UNREADABLE`."""
+    return _decoder.decode(data)
+
+
+def _is_finite(value: object) -> bool:
+    pending = [msgspec.to_builtins(value, enc_hook=_plain)]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, float):
+            if not math.isfinite(item):
+                return False
+        elif isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            pending.extend(item)
+    return True
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or contains itself"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,271 @@
+"""The transition table, the transactions made from it, and what their failures mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from herdmaster.core import transitions
+from herdmaster.core.transitions import (
+    TABLE,
+    CheckNode,
+    CreateNode,
+    DeleteNode,
+    Failure,
+    Move,
+    NewTask,
+    Operation,
+    Place,
+    Role,
+    SetNode,
+    TransitionName,
+    Verdict,
+    as_markdown,
+    verdict,
+)
+
+T = "task-01arz3ndektsv4rrffq69g5fav.mail"
+T2 = "task-01arz3ndektsv4rrffq69g5faw.mail"
+W = "worker-1"
+DUE = 1_700_000_000_000
+
+PATHS = {
+    Place.TASKS: f"/tasks/{T}",
+    Place.RENAMED: f"/tasks/{T2}",
+    Place.DELAYED: f"/delayed/{DUE}-{T}",
+    Place.ASSIGN: f"/assign/{W}/{T}",
+    Place.STATUS: f"/status/{T}",
+    Place.DEAD: f"/dead/{T}",
+    Place.CANCEL: f"/cancel/{T}",
+    Place.KEYS: "/keys/00ff",
+    Place.WORKERS: f"/workers/{W}",
+}
+
+N = TransitionName
+MOVES = [
+    transitions.promote(DUE, T, b"1"),
+    transitions.assign(T, W, b"1"),
+    transitions.mark_start(W, T, b"1"),
+    transitions.complete(W, T, b"1"),
+    transitions.complete(W, T, None),
+    transitions.retry_now(W, T, b"1"),
+    transitions.retry_later(W, T, DUE, b"1"),
+    transitions.retry_in_place(W, T, b"1"),
+    transitions.hand_back(W, T, b"1"),
+    transitions.recover(W, T, b"1"),
+    transitions.bury(W, T, b"1", b"2"),
+    transitions.refuse(T, b"1"),
+    transitions.refuse_assigned(W, T, b"1"),
+    transitions.refuse_delayed(DUE, T, b"1"),
+    transitions.cancel_waiting(T, b"1"),
+    transitions.cancel_delayed(DUE, T, b"1"),
+    transitions.cancel_assigned(W, T, b"1"),
+    transitions.drop_cancel(T),
+    transitions.collect(T, "00ff"),
+    transitions.expire(T, "00ff"),
+    transitions.replay(T, T2, b"1"),
+    transitions.drop_assignment_because_status(W, T),
+    transitions.drop_assignment_because_task(W, T),
+    transitions.drop_task_because_status(T),
+    transitions.drop_task_because_assigned(W, T),
+    transitions.drop_delayed_because_status(DUE, T),
+    transitions.drop_delayed_because_task(DUE, T),
+]
+by_name = pytest.mark.parametrize("move", MOVES, ids=lambda move: move.transition.value)
+
+
+def paths(move: Move, kind: type[Operation]) -> list[str]:
+    return [operation.path for operation in move.operations if isinstance(operation, kind)]
+
+
+def index(move: Move, path: str) -> int:
+    return [operation.path for operation in move.operations].index(path)
+
+
+def test_there_is_a_move_for_every_row_of_the_table() -> None:
+    assert [N.SUBMIT, N.SUBMIT_LATER, *(move.transition for move in MOVES)] == list(TABLE)
+    assert set(TABLE) == set(TransitionName)
+
+
+@by_name
+def test_a_moves_operations_are_exactly_what_its_row_says(move: Move) -> None:
+    row = TABLE[move.transition]
+    assert paths(move, CheckNode) == [PATHS[place] for place in row.checks]
+    assert paths(move, SetNode) == [PATHS[place] for place in row.sets]
+    assert paths(move, DeleteNode) == [PATHS[place] for place in row.consumes]
+    assert paths(move, CreateNode) == [PATHS[place] for place in row.produces]
+    assert len({operation.path for operation in move.operations}) == len(move.operations)
+    assert move.task == T
+
+
+@by_name
+def test_a_moves_guard_takes_the_task_from_where_its_row_says(move: Move) -> None:
+    row = TABLE[move.transition]
+    guard = move.operations[move.guard]
+    assert guard.path == PATHS[row.guard]
+    assert isinstance(guard, DeleteNode if row.consumes else SetNode)
+
+
+@by_name
+def test_checks_stand_before_the_guard_and_the_guard_before_what_is_produced(move: Move) -> None:
+    for place, operation in enumerate(move.operations):
+        if isinstance(operation, CheckNode):
+            assert place < move.guard
+        if isinstance(operation, CreateNode):
+            assert place > move.guard
+
+
+@by_name
+def test_the_data_land_in_the_order_of_the_row(move: Move) -> None:
+    written = [operation.data for operation in move.operations if isinstance(operation, (SetNode, CreateNode))]
+    assert written == [b"1", b"2"][: len(written)]
+
+
+@by_name
+def test_no_node_is_a_lost_race_at_the_guard_and_nowhere_else(move: Move) -> None:
+    for place in range(len(move.operations)):
+        lost = verdict(move, place, Failure.NO_NODE) is Verdict.RACE_LOST
+        assert lost == (place == move.guard)
+        for failure in set(Failure) - {Failure.NO_NODE}:
+            assert verdict(move, place, failure) is not Verdict.RACE_LOST
+
+
+@by_name
+def test_what_the_protocol_does_not_explain_is_unexpected(move: Move) -> None:
+    for place in range(len(move.operations)):
+        assert verdict(move, place, Failure.OTHER) is Verdict.UNEXPECTED
+        assert verdict(move, place, Failure.NOT_EMPTY) is Verdict.UNEXPECTED
+
+
+def test_every_row_takes_a_task_from_one_place_and_puts_it_in_at_most_one_where_it_may_run_again() -> None:
+    holds_a_payload = {Place.TASKS, Place.RENAMED, Place.DELAYED, Place.ASSIGN}
+    for row in TABLE.values():
+        assert len(holds_a_payload.intersection(row.consumes)) <= 1, row
+        assert len(holds_a_payload.intersection(row.produces)) <= 1, row
+        if row.checks and not row.produces:
+            assert row.name.startswith("drop"), row
+
+
+def test_only_the_primary_and_workers_take_assignments_and_only_the_primary_makes_them() -> None:
+    for row in TABLE.values():
+        if Place.ASSIGN in row.consumes or Place.ASSIGN in row.sets:
+            assert set(row.by) <= {Role.WORKER, Role.PRIMARY}
+        if Place.ASSIGN in row.produces or Place.TASKS in row.consumes:
+            assert row.by == (Role.PRIMARY,)
+
+
+def test_no_node_of_a_worker_or_its_inbox_means_another_worker() -> None:
+    move = transitions.assign(T, W, b"")
+    assert verdict(move, index(move, PATHS[Place.WORKERS]), Failure.NO_NODE) is Verdict.CHOOSE_ANOTHER_WORKER
+    assert verdict(move, index(move, PATHS[Place.ASSIGN]), Failure.NO_NODE) is Verdict.CHOOSE_ANOTHER_WORKER
+
+
+def test_an_assignment_that_exists_already_means_that_the_task_is_assigned() -> None:
+    move = transitions.assign(T, W, b"")
+    assert verdict(move, index(move, PATHS[Place.ASSIGN]), Failure.NODE_EXISTS) is Verdict.DROP_TASK_ASSIGNED
+
+
+@pytest.mark.parametrize(
+    ("move", "meaning"),
+    [
+        (transitions.complete(W, T, b""), Verdict.DROP_ASSIGNMENT),
+        (transitions.bury(W, T, b"", b""), Verdict.DROP_ASSIGNMENT),
+        (transitions.refuse_assigned(W, T, b""), Verdict.DROP_ASSIGNMENT),
+        (transitions.cancel_assigned(W, T, b""), Verdict.DROP_ASSIGNMENT),
+        (transitions.refuse(T, b""), Verdict.DROP_TASK_ENDED),
+        (transitions.cancel_waiting(T, b""), Verdict.DROP_TASK_ENDED),
+        (transitions.refuse_delayed(DUE, T, b""), Verdict.DROP_DELAYED_ENDED),
+        (transitions.cancel_delayed(DUE, T, b""), Verdict.DROP_DELAYED_ENDED),
+    ],
+)
+def test_a_status_that_exists_already_means_drop_what_was_to_end(move: Move, meaning: Verdict) -> None:
+    assert verdict(move, index(move, PATHS[Place.STATUS]), Failure.NODE_EXISTS) is meaning
+
+
+@pytest.mark.parametrize(
+    "move", [transitions.retry_now(W, T, b""), transitions.hand_back(W, T, b""), transitions.recover(W, T, b"")]
+)
+def test_a_task_that_exists_already_means_keep_the_assignment_and_try_later(move: Move) -> None:
+    assert verdict(move, index(move, PATHS[Place.TASKS]), Failure.NODE_EXISTS) is Verdict.KEEP_AND_TRY_LATER
+
+
+def test_a_delayed_task_that_waits_already_is_dropped() -> None:
+    move = transitions.promote(DUE, T, b"")
+    assert verdict(move, index(move, PATHS[Place.TASKS]), Failure.NODE_EXISTS) is Verdict.DROP_DELAYED_WAITING
+
+
+def test_a_buried_task_is_not_buried_twice() -> None:
+    move = transitions.bury(W, T, b"", b"")
+    assert verdict(move, index(move, PATHS[Place.DEAD]), Failure.NODE_EXISTS) is Verdict.ALREADY_BURIED
+
+
+@pytest.mark.parametrize(
+    "move", [move for move in MOVES if move.transition.startswith("drop") and len(move.operations) > 1]
+)
+def test_a_drop_whose_other_copy_is_gone_is_decided_again(move: Move) -> None:
+    for place in range(move.guard):
+        assert verdict(move, place, Failure.NO_NODE) is Verdict.DECIDE_AGAIN
+
+
+def test_a_cancel_request_that_is_gone_is_decided_again() -> None:
+    move = transitions.cancel_assigned(W, T, b"")
+    assert verdict(move, index(move, PATHS[Place.CANCEL]), Failure.NO_NODE) is Verdict.DECIDE_AGAIN
+
+
+def test_a_key_goes_only_with_a_task_that_holds_one() -> None:
+    assert transitions.collect(T).operations == (DeleteNode(PATHS[Place.STATUS]),)
+    assert transitions.expire(T).operations == (DeleteNode(PATHS[Place.STATUS]),)
+    move = transitions.collect(T, "00ff")
+    assert verdict(move, index(move, PATHS[Place.KEYS]), Failure.NO_NODE) is Verdict.WITHOUT_KEY
+
+
+SUBMISSION = transitions.submit(
+    "client-1", 31, 7, [NewTask(T, b"a"), NewTask(T2, b"b", due_ms=DUE), NewTask("task-x", b"c", key_hash="00ff")]
+)
+
+
+def test_a_submission_checks_its_session_then_the_journal_then_creates() -> None:
+    assert SUBMISSION.operations == (
+        CheckNode("/clients/client-1/alive-000000000000001f"),
+        SetNode("/clients/client-1", b"", 7),
+        CreateNode(f"/tasks/{T}", b"a"),
+        CreateNode(f"/delayed/{DUE}-{T2}", b"b"),
+        CreateNode("/tasks/task-x", b"c"),
+        CreateNode("/keys/00ff", b"task-x"),
+    )
+    assert SUBMISSION.owners == (-1, -1, 0, 1, 2, 2)
+    assert SUBMISSION.tasks == (T, T2, "task-x")
+
+
+@pytest.mark.parametrize(
+    ("place", "failure", "meaning"),
+    [
+        (0, Failure.NO_NODE, Verdict.SESSION_REPLACED),
+        (1, Failure.BAD_VERSION, Verdict.READ_JOURNAL),
+        (1, Failure.NO_NODE, Verdict.JOURNAL_GONE),
+        (2, Failure.NODE_EXISTS, Verdict.UNEXPECTED),
+        (5, Failure.NODE_EXISTS, Verdict.KEY_TAKEN),
+    ],
+)
+def test_a_refused_submission_never_says_that_it_was_accepted(place: int, failure: Failure, meaning: Verdict) -> None:
+    assert verdict(SUBMISSION, place, failure) is meaning
+
+
+def test_failures_are_known_by_the_names_of_zookeepers_errors() -> None:
+    assert Failure("NoNode") is Failure.NO_NODE
+    assert Failure("NodeExists") is Failure.NODE_EXISTS
+    assert Failure("NoAuth") is Failure.OTHER
+
+
+def test_a_moves_size_bounds_its_operations_with_their_paths_and_data() -> None:
+    move = transitions.assign(T, W, b"x" * 1000)
+    bare = sum(len(operation.path) for operation in move.operations) + 1000
+    assert bare < move.size() <= bare + 64 * 3
+    assert move.size(namespace=10) == move.size() + 30
+    assert SUBMISSION.size(namespace=10) == SUBMISSION.size() + 60
+
+
+def test_the_documented_table_is_the_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "transitions.md"
+    assert as_markdown() in page.read_text()
