@@ -1,0 +1,1 @@
+"""The roles: each watches, decides and commits."""

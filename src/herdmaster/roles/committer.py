@@ -1,0 +1,172 @@
+"""Commits moves: many in one transaction, and what becomes of each when one of them is refused.
+
+A batch fails as a whole. Then the move that caused it, and those that share its cause, are answered with the verdict of
+the transition table; the others are sent again, first as a batch, after a second failure singly.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from herdmaster.core.transitions import (
+    CheckNode,
+    CreateNode,
+    DeleteNode,
+    Failure,
+    Move,
+    Operation,
+    SetNode,
+    Verdict,
+    verdict,
+)
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client, Transaction
+from herdmaster.zookeeper.client.transaction import Results
+from herdmaster.zookeeper.paths import parent_of
+
+MAX_BATCH_BYTES: Final = 128 * 1024
+"""ZooKeeper keeps its last 500 transactions in memory for followers that fell behind."""
+MAX_BATCH_MOVES: Final = 200
+
+_log = logging.getLogger("herdmaster")
+
+
+class Fate(enum.Enum):
+    """What is known of a move after its transaction."""
+
+    COMMITTED = "committed"
+    REFUSED = "refused"  # nothing of it was applied; a verdict says why
+    UNKNOWN = "unknown"  # the connection was lost: it may have been applied
+    SESSION_OVER = "session over"
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    move: Move
+    fate: Fate
+    verdict: Verdict | None = None
+
+
+Settled = Callable[[Settlement], None]
+
+
+class _Batch:
+    """The operations of several moves; a check that several of them share is made once."""
+
+    def __init__(self, moves: list[Move], settled: Settled, failures: int) -> None:
+        self.moves = moves
+        self.settled = settled
+        self.failures = failures
+        self.operations: list[Operation] = []
+        self.owners: list[list[tuple[Move, int]]] = []  # per operation: whose it is, and its index there
+        checks: dict[str, int] = {}
+        for move in moves:
+            for index, operation in enumerate(move.operations):
+                if isinstance(operation, CheckNode):
+                    place = checks.setdefault(operation.path, len(self.operations))
+                    if place < len(self.operations):
+                        self.owners[place].append((move, index))
+                        continue
+                self.operations.append(operation)
+                self.owners.append([(move, index)])
+
+
+class Committer:
+    """How one role commits moves. `settled` is called once per move, in the order of the wire."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._namespace = len(client.hosts.chroot.prefix)
+
+    def commit(self, moves: Iterable[Move], settled: Settled) -> None:
+        """Sends the moves at once, as few transactions. At most one move per task may be under way."""
+        batch: list[Move] = []
+        size = 0
+        for move in moves:
+            cost = move.size(self._namespace)
+            if batch and (size + cost > MAX_BATCH_BYTES or len(batch) >= MAX_BATCH_MOVES):
+                self._send(_Batch(batch, settled, 0))
+                batch, size = [], 0
+            batch.append(move)
+            size += cost
+        if batch:
+            self._send(_Batch(batch, settled, 0))
+
+    def _send(self, batch: _Batch) -> None:
+        transaction = self._client.transaction()
+        for operation in batch.operations:
+            add_operation(transaction, operation)
+
+        def done(_results: Results | None, error: Exception | None) -> None:
+            self._done(batch, error)
+
+        try:
+            transaction.commit_nowait(done)
+        except errors.ZooKeeperError as error:
+            self._done(batch, error)
+
+    def _done(self, batch: _Batch, error: Exception | None) -> None:
+        if error is None:
+            self._settle(batch, batch.moves, Fate.COMMITTED)
+        elif isinstance(error, errors.TransactionFailed):
+            self._refused(batch, error)
+        elif isinstance(error, errors.ConnectionLoss):
+            self._settle(batch, batch.moves, Fate.UNKNOWN)
+        elif isinstance(error, (errors.SessionExpired, errors.AuthenticationFailed)):
+            self._settle(batch, batch.moves, Fate.SESSION_OVER)
+        elif len(batch.moves) > 1:
+            self._send_again(batch, batch.moves, singly=True)
+        else:
+            _log.error("%s of %s cannot be sent: %s", batch.moves[0].transition, batch.moves[0].task, error)
+            self._settle(batch, batch.moves, Fate.REFUSED, Verdict.UNEXPECTED)
+
+    def _refused(self, batch: _Batch, error: errors.TransactionFailed) -> None:
+        failure = Failure(type(error.error).__name__)
+        culprits = {id(move): verdict(move, index, failure) for move, index in batch.owners[error.index]}
+        cause = batch.operations[error.index]
+        first = next(iter(culprits.values()))
+        rest: list[Move] = []
+        for move in batch.moves:
+            found = culprits.get(id(move))
+            if found is None and _shares_cause(move, cause, failure):
+                found = first
+            if found is None:
+                rest.append(move)
+            else:
+                if found is Verdict.UNEXPECTED:
+                    _log.error("%s of %s was refused: %s", move.transition, move.task, error)
+                batch.settled(Settlement(move, Fate.REFUSED, found))
+        if rest:
+            self._send_again(batch, rest, singly=batch.failures > 0)
+
+    def _send_again(self, batch: _Batch, moves: list[Move], *, singly: bool) -> None:
+        for group in [[move] for move in moves] if singly else [moves]:
+            self._send(_Batch(group, batch.settled, batch.failures + 1))
+
+    def _settle(self, batch: _Batch, moves: list[Move], fate: Fate, found: Verdict | None = None) -> None:
+        for move in moves:
+            batch.settled(Settlement(move, fate, found))
+
+
+def _shares_cause(move: Move, cause: Operation, failure: Failure) -> bool:
+    """A folder that is gone refuses every create in it."""
+    if failure is not Failure.NO_NODE or not isinstance(cause, CreateNode):
+        return False
+    folder = parent_of(cause.path)
+    return any(isinstance(other, CreateNode) and parent_of(other.path) == folder for other in move.operations)
+
+
+def add_operation(transaction: Transaction, operation: Operation) -> None:
+    match operation:
+        case DeleteNode(path):
+            transaction.delete(path)
+        case CreateNode(path, data):
+            transaction.create(path, data)
+        case CheckNode(path):
+            transaction.check(path)
+        case SetNode(path, data, version):
+            transaction.set(path, data, version)

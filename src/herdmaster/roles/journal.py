@@ -1,0 +1,280 @@
+"""Submission: batches that are accepted exactly once, however often the connection or the session is lost.
+
+The data version of `/clients/CLIENT` counts the accepted batches. Every batch checks that this session's `alive` node
+exists, sets the journal expecting the version that it counted on, and creates the tasks. So after any doubt one read
+of the version says which batches were accepted: those that counted on less. `BadVersion` by itself says nothing; it
+only leads to that read. A new session first deletes the older `alive` nodes: whatever is still on its way from an old
+session is refused from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Final
+
+from herdmaster.core import layout, transitions
+from herdmaster.core.names import client_name
+from herdmaster.core.table import Failure, Verdict
+from herdmaster.core.transitions import NewTask, Submission
+from herdmaster.errors import HerdError, NotSubmitted, SubmissionUnknown
+from herdmaster.roles.committer import MAX_BATCH_BYTES, add_operation
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client.transaction import Results
+from herdmaster.zookeeper.model import CreateMode, SessionState
+
+MAX_BATCH_TASKS: Final = 100
+MAX_BATCHES_IN_FLIGHT: Final = 4
+
+_log = logging.getLogger("herdmaster.client")
+
+Accepted = Callable[[NewTask, HerdError | None], None]
+
+
+class _Item:
+    __slots__ = ("abandoned", "accepted", "cost", "task")
+
+    def __init__(self, task: NewTask, accepted: Accepted) -> None:
+        self.task = task
+        self.accepted = accepted
+        self.abandoned = False  # its caller has been told that nobody knows
+        self.cost = len(task.data) + len(task.name) + 200
+
+
+class _Batch:
+    __slots__ = ("items", "replied", "submission")
+
+    def __init__(self, items: list[_Item], submission: Submission) -> None:
+        self.items = items
+        self.submission = submission
+        self.replied = False
+
+
+class Journal:
+    """One client object's submissions. `new_id` gives a random id; it is asked again when a journal was swept."""
+
+    def __init__(self, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._name = client_name(new_id())
+        self._exists = False  # the journal has been created
+        self._items: dict[str, _Item] = {}
+        self._queue: deque[_Item] = deque()
+        self._sent: deque[tuple[int, _Batch]] = deque()  # with the version that each counted on
+        self._version = 0  # that the next batch counts on
+        self._in_doubt = True  # the version has to be read before anything is sent
+        self._prepared = False  # this session's alive node exists
+        self._wake = asyncio.Event()
+
+    # --- the caller's side ---------------------------------------------------------------------------------------
+
+    def submit(self, task: NewTask, accepted: Accepted) -> None:
+        """`accepted` is called once: with None when the task is in ZooKeeper, else with NotSubmitted or
+        SubmissionUnknown."""
+        item = _Item(task, accepted)
+        self._items[task.name] = item
+        self._queue.append(item)
+        self._wake.set()
+
+    def give_up(self, name: str) -> None:
+        """The caller waits no longer; it is told at once what is known."""
+        item = self._items.get(name)
+        if item is None:
+            return
+        item.abandoned = True
+        if any(item in batch.items for _, batch in self._sent):
+            self._resolve(item, SubmissionUnknown([name]))
+        else:
+            self._resolve(item, NotSubmitted(f"{name} was not accepted in time: no connection to ZooKeeper"))
+
+    @property
+    def unresolved(self) -> int:
+        return len(self._items)
+
+    def _resolve(self, item: _Item, error: HerdError | None) -> None:
+        if self._items.pop(item.task.name, None) is not None:
+            item.accepted(item.task, error)
+
+    # --- one session -----------------------------------------------------------------------------------------------
+
+    async def run(self, client: Client) -> None:
+        """Sends batches until the session is over: raises SessionExpired then."""
+        self._prepared = False
+        self._in_doubt = True
+        for _, batch in self._sent:
+            batch.replied = True  # of the old session nothing more will come
+        client.add_listener(self._handle_state)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                if client.state.is_final:
+                    raise errors.SessionExpired("the client's session ended")
+                if not self._items and not self._sent:
+                    continue
+                if not self._prepared:
+                    await self._prepare(client)
+                if self._in_doubt and all(batch.replied for _, batch in self._sent):
+                    await self._settle_doubt(client)
+                if not self._in_doubt and client.state is SessionState.CONNECTED:
+                    self._send_batches(client)
+        finally:
+            client.remove_listener(self._handle_state)
+
+    def _handle_state(self, _state: SessionState) -> None:
+        self._wake.set()
+
+    async def _prepare(self, client: Client) -> None:
+        """Makes the journal, forbids the older sessions, announces this one."""
+        path = layout.client_path(self._name)
+        if not self._exists:
+            with contextlib.suppress(errors.NodeExists):  # random, so it is ours: an earlier try was applied
+                await _until_certain(partial(client.create, path))
+            self._exists = True
+        try:
+            for alive in await client.children(path):
+                if alive != layout.alive_name(client.session_id):
+                    with contextlib.suppress(errors.NoNode):
+                        await _until_certain(partial(client.delete, f"{path}/{alive}"))
+            mine = layout.alive_path(self._name, client.session_id)
+            with contextlib.suppress(errors.NodeExists):
+                await _until_certain(partial(client.create, mine, mode=CreateMode.EPHEMERAL))
+        except errors.NoNode:
+            self._journal_gone()
+            await self._prepare(client)
+            return
+        self._prepared = True
+        self._in_doubt = True
+
+    def _journal_gone(self) -> None:
+        """Swept, because this client was away for long. What was under way can never be known."""
+        _log.warning("the journal of %s was swept: going on under another id", self._name)
+        self._name = client_name(self._new_id())
+        self._exists = self._prepared = False
+        self._in_doubt = True
+        unknown = [item for _, batch in self._sent for item in batch.items]
+        self._sent.clear()
+        for item in unknown:
+            self._resolve(item, SubmissionUnknown([item.task.name]))
+
+    async def _settle_doubt(self, client: Client) -> None:
+        """Reads how many batches were accepted; the others are sent again."""
+        path = layout.client_path(self._name)
+        await client.sync(path)
+        stat = await client.exists(path)
+        if stat is None:
+            self._journal_gone()
+            self._wake.set()
+            return
+        again: list[_Item] = []
+        for counted_on, batch in self._sent:
+            for item in batch.items:
+                if counted_on < stat.version:
+                    self._resolve(item, None)
+                elif not item.abandoned:
+                    again.append(item)
+        self._sent.clear()
+        self._queue.extendleft(reversed(again))
+        self._version = stat.version
+        self._in_doubt = False
+
+    # --- batches -------------------------------------------------------------------------------------------------
+
+    def _send_batches(self, client: Client) -> None:
+        while self._queue and len(self._sent) < MAX_BATCHES_IN_FLIGHT:
+            items = self._next_items()
+            if items:
+                self._send(client, items)
+
+    def _next_items(self) -> list[_Item]:
+        items: list[_Item] = []
+        size = 0
+        while self._queue and len(items) < MAX_BATCH_TASKS:
+            item = self._queue[0]
+            if items and size + item.cost > MAX_BATCH_BYTES:
+                break
+            self._queue.popleft()
+            if not item.abandoned:
+                items.append(item)
+                size += item.cost
+        return items
+
+    def _send(self, client: Client, items: list[_Item]) -> None:
+        submission = transitions.submit(self._name, client.session_id, self._version, (item.task for item in items))
+        batch = _Batch(items, submission)
+        self._sent.append((self._version, batch))
+        self._version += 1
+        transaction = client.transaction()
+        for operation in submission.operations:
+            add_operation(transaction, operation)
+
+        def done(_results: Results | None, error: Exception | None) -> None:
+            self._done(batch, error)
+
+        try:
+            transaction.commit_nowait(done)
+        except errors.ZooKeeperError as error:
+            self._done(batch, error)
+
+    def _done(self, batch: _Batch, error: Exception | None) -> None:
+        batch.replied = True
+        self._wake.set()
+        # A batch whose doubt was settled meanwhile (by the next session) is not here any more.
+        if error is None and self._forget(batch):
+            for item in batch.items:
+                self._resolve(item, None)
+            return
+        self._in_doubt = True
+        if isinstance(error, errors.TransactionFailed):
+            self._refused(batch, error)
+        elif isinstance(error, errors.RequestTooLarge):
+            self._refuse(batch.items, error)
+
+    def _forget(self, batch: _Batch) -> bool:
+        for entry in self._sent:
+            if entry[1] is batch:
+                self._sent.remove(entry)
+                return True
+        return False
+
+    def _refused(self, batch: _Batch, error: errors.TransactionFailed) -> None:
+        failure = Failure(type(error.error).__name__)
+        match transitions.verdict(batch.submission, error.index, failure):
+            case Verdict.READ_JOURNAL | Verdict.JOURNAL_GONE:
+                return  # reading the journal tells which of the two
+            case Verdict.SESSION_REPLACED:
+                self._prepared = False  # somebody deleted the alive node of a living session: announce it anew
+            case _:
+                owner = batch.submission.owners[error.index]
+                if owner >= 0:
+                    self._refuse([batch.items[owner]], error.error)
+
+    def _refuse(self, items: Iterable[_Item], error: Exception) -> None:
+        """Certainly not accepted, and by their own fault: the others of the batch go again without them."""
+        for item in items:
+            item.abandoned = True
+            self._resolve(item, NotSubmitted(f"{item.task.name} was refused: {error}"))
+
+    async def close(self, client: Client) -> None:
+        """Takes the journal away when nothing is in doubt; otherwise the sweep does, later."""
+        if not self._prepared or self._sent or client.state is not SessionState.CONNECTED:
+            return
+        transaction = client.transaction().delete(layout.alive_path(self._name, client.session_id))
+        transaction.delete(layout.client_path(self._name))
+        with contextlib.suppress(errors.ZooKeeperError):
+            await transaction.commit()
+        self._exists = self._prepared = False
+
+
+async def _until_certain(request: Callable[[], Awaitable[object]]) -> None:
+    """Repeats a request whose repetition does no harm until its reply has come."""
+    while True:
+        try:
+            await request()
+        except errors.ConnectionLoss:
+            continue
+        return

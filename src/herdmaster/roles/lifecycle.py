@@ -1,0 +1,109 @@
+"""What masters and workers have in common: one session after the other, until told to stop."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import logging
+import random
+from collections.abc import Coroutine
+
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client, parse_connect_string
+
+_log = logging.getLogger("herdmaster")
+
+
+async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:
+    """Runs all until one returns or raises; the others are cancelled. Raises what that one raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+class Role(abc.ABC):
+    """A process's part. `run` returns after `stop`; it raises only what trying again would not mend."""
+
+    def __init__(self, kind: str, hosts: str) -> None:
+        """Raises InvalidConnectString."""
+        self.kind = kind
+        self.hosts = parse_connect_string(hosts)
+        self._stopping = asyncio.Event()
+
+    @abc.abstractmethod
+    async def open(self) -> Client:
+        """A new session. Raises NoServerReachable when none is to be had."""
+
+    @abc.abstractmethod
+    async def serve(self, client: Client) -> None:
+        """Does the work of one session. Raises SessionExpired when it is over; returns when it must start again."""
+
+    def stop(self) -> None:
+        """Asks `run` to end. Idempotent."""
+        self._stopping.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    async def run(self) -> None:
+        """Raises NoServerReachable if even the first session cannot be had, AuthenticationFailed; never for a lost
+        session, after which it starts again with a new one."""
+        connected_once = False
+        while not self.is_stopping:
+            try:
+                client = await self._open_unless_stopped()
+                if client is None:
+                    return
+            except errors.NoServerReachable as error:
+                if not connected_once:
+                    raise
+                _log.warning("%s: %s; trying again", self.kind, error)
+                continue
+            except (errors.SessionExpired, errors.ConnectionLoss) as error:
+                _log.warning("%s: no session yet: %s; trying again", self.kind, error)
+                await self._pause()
+                continue
+            connected_once = True
+            try:
+                await run_until_first(self.serve(client), self._wait_stopped(client))
+            except (errors.SessionExpired, errors.ConnectionLoss) as error:
+                if not self.is_stopping:
+                    _log.warning("%s: %s; starting again with a new session", self.kind, error)
+                    await self._pause()
+            except errors.ServerError as error:
+                # Somebody took away a folder or the permission to use it. The next start makes the folders again.
+                _log.error("%s: ZooKeeper refused: %s; starting again", self.kind, error)
+                await self._pause()
+            finally:
+                await client.close()
+
+    async def _pause(self) -> None:
+        # So that many roles that lost their sessions together do not come back in one instant.
+        await asyncio.sleep(random.uniform(0.05, 0.2))
+
+    async def _open_unless_stopped(self) -> Client | None:
+        opening = asyncio.ensure_future(self.open())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                return opening.result()
+            return None
+        finally:
+            stopping.cancel()
+            opening.cancel()
+            await asyncio.gather(opening, stopping, return_exceptions=True)
+
+    async def _wait_stopped(self, client: Client) -> None:
+        await self._stopping.wait()
+        await self.drain(client)
+
+    async def drain(self, client: Client) -> None:  # noqa: B027 - most roles have nothing to do
+        """What a role still does in a session before it ends it."""

@@ -1,0 +1,86 @@
+"""A master: stands by or is primary, one session after the other until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+
+import msgspec
+
+from herdmaster.core import layout
+from herdmaster.core.dispatcher import ORPHAN_INBOX_SECONDS
+from herdmaster.core.members import MasterRecord, encode_record
+from herdmaster.core.names import master_name
+from herdmaster.core.recovery import MAX_DELIVERIES
+from herdmaster.roles.bootstrap import host_and_pid, open_client
+from herdmaster.roles.caretaker import Ages, Caretaker
+from herdmaster.roles.lifecycle import Role, run_until_first
+from herdmaster.roles.primary import Primary
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.recipes.election import Election
+from herdmaster.zookeeper.recipes.membership import join_group, wait_member_lost
+
+_log = logging.getLogger("herdmaster.master")
+
+
+class MasterSettings(msgspec.Struct, frozen=True):
+    """`session_timeout` and the rest in seconds."""
+
+    session_timeout: float = 10.0
+    connect_timeout: float | None = 30.0
+    max_deliveries: int = MAX_DELIVERIES
+    orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS
+    ages: Ages = Ages()
+
+
+class Master(Role):
+    """`run` serves until `stop`. Stopping ends the session, so that a backup takes over at once."""
+
+    def __init__(self, hosts: str, settings: MasterSettings | None = None) -> None:
+        super().__init__("master", hosts)
+        self._settings = settings or MasterSettings()
+        self.is_primary = False
+
+    async def open(self) -> Client:
+        settings = self._settings
+        return await open_client(
+            self.hosts, session_timeout=settings.session_timeout, connect_timeout=settings.connect_timeout
+        )
+
+    async def serve(self, client: Client) -> None:
+        """One session: announces itself, competes for `/master`, and is primary once it has it."""
+        name = master_name(secrets.token_hex(8))
+        host, pid = host_and_pid()
+        data = encode_record(MasterRecord(name, host, pid, time.time_ns() // 1_000_000))
+        record = layout.master_record_path(name)
+        await join_group(client, record, data)
+        election = Election(client, layout.MASTER, data)
+        try:
+            await run_until_first(
+                self._compete(client, election, name),
+                Caretaker(client, name, self._settings.ages).run(),
+                wait_member_lost(client, record),
+            )
+        finally:
+            self.is_primary = False
+
+    async def _compete(self, client: Client, election: Election, name: str) -> None:
+        standing_by = False
+
+        def on_standby() -> None:
+            nonlocal standing_by
+            if not standing_by:
+                standing_by = True
+                _log.info("standing by: another master is primary")
+
+        await election.wait_elected(on_standby)
+        self.is_primary = True
+        _log.info("elected: %s is primary", name)
+        primary = Primary(
+            client,
+            max_deliveries=self._settings.max_deliveries,
+            orphan_inbox_seconds=self._settings.orphan_inbox_seconds,
+        )
+        await run_until_first(primary.run(), election.wait_lost())
+        _log.warning("/master was taken away although the session lives: starting again")
