@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
@@ -344,6 +344,15 @@ class Client:
 
         The watcher is called for each path once, when the znode is created, and at once where it exists already.
         """
+        for packet in self._exist_packets(paths, watcher):
+            await self.call(packet)
+
+    def watch_created_nowait(self, paths: Iterable[str], watcher: Watcher) -> None:
+        """As `watch_created`, for those who learn of the session's end in another way."""
+        for packet in self._exist_packets(paths, watcher):
+            self.call_nowait(packet, lambda _reply, _error: None)
+
+    def _exist_packets(self, paths: Iterable[str], watcher: Watcher) -> Iterator[records.SetWatches]:
         batch: list[str] = []
         size = 0
         for path in map(self.outward, paths):
@@ -352,13 +361,10 @@ class Client:
             batch.append(path)
             size += len(path) + 4
             if size > REARM_LIMIT:
-                await self._set_exist_watches(batch)
+                yield records.SetWatches(self._session.last_zxid, (), tuple(batch), ())
                 batch, size = [], 0
         if batch:
-            await self._set_exist_watches(batch)
-
-    async def _set_exist_watches(self, paths: list[str]) -> None:
-        await self.call(records.SetWatches(self._session.last_zxid, (), tuple(paths), ()))
+            yield records.SetWatches(self._session.last_zxid, (), tuple(batch), ())
 
     def forget_created(self, path: str, watcher: Watcher) -> None:
         """This side forgets a watch of `watch_created`; an event that still comes is ignored."""

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 
+from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.connect_string import Address
 from herdmaster.zookeeper.client.session import (
     Completed,
@@ -137,6 +138,8 @@ class Connection:
         for event in events:
             try:
                 self._handle_one(event)
+            except errors.SessionExpired:
+                continue  # a listener wanted to go on although the session is over; it learns of the end like all others
             except Exception as error:  # noqa: BLE001 - a listener's fault must not take the connection down
                 self._loop.call_exception_handler({"message": "a ZooKeeper listener failed", "exception": error})
         if events:
@@ -146,7 +149,7 @@ class Connection:
         match event:
             case Completed(pending, reply, error):
                 pending.done(reply, error)
-            case Fired(watchers, watch_event):
+            case Fired(watchers, watch_event) if not self._session.state.is_final:
                 for watcher in watchers:
                     watcher(watch_event)
             case StateChanged(state):

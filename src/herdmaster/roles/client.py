@@ -1,0 +1,61 @@
+"""A client: submits tasks and waits for their outcomes, over as many sessions as it takes."""
+
+from __future__ import annotations
+
+import secrets
+
+import msgspec
+
+from herdmaster.core.transitions import NewTask
+from herdmaster.errors import HerdError
+from herdmaster.roles.bootstrap import open_client
+from herdmaster.roles.caretaker import DAY
+from herdmaster.roles.journal import Accepted, Journal
+from herdmaster.roles.lifecycle import Role, run_until_first
+from herdmaster.roles.outcomes import Ended, OutcomeWatch
+from herdmaster.zookeeper.client import Client
+
+
+class ClientSettings(msgspec.Struct, frozen=True):
+    """Times in seconds."""
+
+    session_timeout: float = 10.0
+    connect_timeout: float | None = 10.0
+    outcome_ttl: float = DAY
+
+
+class TaskClient(Role):
+    """`run` keeps a session; the other methods may be called from the same loop at any time, also without one."""
+
+    def __init__(self, hosts: str, settings: ClientSettings | None = None) -> None:
+        super().__init__("client", hosts)
+        self._settings = settings or ClientSettings()
+        self.journal = Journal(lambda: secrets.token_hex(8))
+        self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl)
+
+    async def open(self) -> Client:
+        settings = self._settings
+        return await open_client(
+            self.hosts, session_timeout=settings.session_timeout, connect_timeout=settings.connect_timeout
+        )
+
+    async def serve(self, client: Client) -> None:
+        await run_until_first(self.journal.run(client), self.outcomes.run(client))
+
+    async def drain(self, client: Client) -> None:
+        await self.journal.close(client)
+
+    def submit(self, task: NewTask, accepted: Accepted, ended: Ended) -> None:
+        """`accepted` is called once: the task was accepted, or certainly was not, or nobody knows. `ended` is called once
+        when it has ended, if it was accepted."""
+
+        def handle(done: NewTask, error: HerdError | None) -> None:
+            if error is None:
+                self.outcomes.wait_for(done.name, ended)
+            accepted(done, error)
+
+        self.journal.submit(task, handle)
+
+    def attach(self, task: str, ended: Ended) -> None:
+        """Waits for a task that another process, or an earlier run of this one, submitted."""
+        self.outcomes.wait_for(task, ended, locate=True)
