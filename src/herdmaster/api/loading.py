@@ -1,0 +1,46 @@
+"""Finds the Herd in a user's module."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from herdmaster.api.app import Herd
+from herdmaster.errors import ConfigurationError
+
+
+def load_app(spec: str) -> Herd:
+    """The Herd of `MODULE[:ATTR]`; without ATTR the module must hold exactly one. The working directory is importable.
+
+    Raises ConfigurationError, which says what to write instead. What the module itself raises goes through, except
+    that it cannot be found.
+    """
+    module_name, _, attribute = spec.partition(":")
+    if not module_name or not all(part.isidentifier() for part in module_name.split(".")):
+        raise ConfigurationError(f"{spec!r} is no app: write MODULE or MODULE:ATTRIBUTE, such as shop.tasks:herd")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # it was found, and misses a module of its own
+        raise ConfigurationError(
+            f"no module {error.name!r} is importable from here: run this in the folder that holds it, or install it"
+        ) from None
+    if attribute:
+        return _attribute(module_name, module, attribute)
+    herds = {id(value): name for name, value in vars(module).items() if isinstance(value, Herd)}
+    if len(herds) != 1:
+        found = "no Herd" if not herds else f"several ({', '.join(sorted(herds.values()))})"
+        raise ConfigurationError(f"module {module_name} has {found}: name the one to use, as in {module_name}:herd")
+    return _attribute(module_name, module, next(iter(herds.values())))
+
+
+def _attribute(module_name: str, module: object, attribute: str) -> Herd:
+    value = module
+    for part in attribute.split("."):
+        value = getattr(value, part, None)
+    if not isinstance(value, Herd):
+        raise ConfigurationError(f"{module_name}:{attribute} is no Herd but {type(value).__name__}")
+    return value
