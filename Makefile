@@ -68,8 +68,8 @@ coverage: install ## Run the tests of `make test` and print what they do not rea
 
 .PHONY: bench
 bench: install ## Measure the client and the whole beside their peers
-	$(BIN)/python benchmarks/client.py
-	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python -m benchmarks.client
+	$(BIN)/python -m benchmarks.throughput
 
 .PHONY: proof
 proof: test ## `make test`, then the slow tests, the demo and the benchmarks
