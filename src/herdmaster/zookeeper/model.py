@@ -119,7 +119,7 @@ class SessionState(enum.Enum):
 
     @property
     def is_final(self) -> bool:
-        return self in (SessionState.EXPIRED, SessionState.CLOSED, SessionState.AUTH_FAILED)
+        return self is SessionState.EXPIRED or self is SessionState.CLOSED or self is SessionState.AUTH_FAILED
 
 
 class ClientId(msgspec.Struct, frozen=True):

@@ -147,11 +147,12 @@ class Connection:
 
     def _handle_one(self, event: Event) -> None:
         match event:
-            case Completed(pending, reply, error):
-                pending.done(reply, error)
-            case Fired(watchers, watch_event) if not self._session.state.is_final:
-                for watcher in watchers:
-                    watcher(watch_event)
+            case Fired():
+                if not self._session.state.is_final:
+                    for watcher in event.watchers:
+                        watcher(event.event)
+            case Completed():
+                event.pending.done(event.reply, event.error)
             case StateChanged(state):
                 self._set_timer()
                 for listener in tuple(self._listeners):

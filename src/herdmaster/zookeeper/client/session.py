@@ -40,6 +40,7 @@ RECEIVE_LIMIT: Final = 256 * 1024 * 1024
 _HEADER = struct.Struct(">iii")
 _PING: Final = _HEADER.pack(8, XID_PING, OpCode.PING)
 _NO_NODE: Final = errors.NoNode.code
+_EVENT_TYPES: Final = {int(kind): kind for kind in EventType}
 
 Done = Callable[[Record | None, Exception | None], None]
 """Called once with a reply or an error, in the order of the wire."""
@@ -360,9 +361,8 @@ class Session:
 
     def _receive_event(self, body: bytes, events: list[Event]) -> None:
         number, path = decode_event(body)
-        try:
-            kind = EventType(number)
-        except ValueError:
+        kind = _EVENT_TYPES.get(number)
+        if kind is None:
             return  # a kind of a later server: nothing of ours is armed for it
         watchers = self.watches.fire(kind, path)
         if watchers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from herdmaster.zookeeper.model import EventType, WatchEvent
 from herdmaster.zookeeper.wire.records import SetWatches2
@@ -13,6 +13,8 @@ Watcher = Callable[[WatchEvent], None]
 
 REARM_LIMIT = 128 * 1024
 """Bytes of paths in one setWatches packet: a larger one can make the server close, again and again (ZOOKEEPER-706)."""
+
+_MAX_COVERING = 10_000
 
 
 class WatchTable(enum.Enum):
@@ -25,30 +27,30 @@ class WatchTable(enum.Enum):
     RECURSIVE = "recursive"
 
 
-_ONE_SHOT_TABLES = {
-    EventType.CREATED: (WatchTable.DATA, WatchTable.EXIST),
-    EventType.DATA_CHANGED: (WatchTable.DATA, WatchTable.EXIST),
-    EventType.DELETED: (WatchTable.DATA, WatchTable.EXIST, WatchTable.CHILD),
-    EventType.CHILDREN_CHANGED: (WatchTable.CHILD,),
-}
-
-
 class WatchRegistry:
     """One-shot watches leave when they fire; persistent ones stay until removed."""
 
     def __init__(self) -> None:
         self._tables: dict[WatchTable, dict[str, list[Watcher]]] = {table: {} for table in WatchTable}
+        data, exist, child = (self._tables[table] for table in (WatchTable.DATA, WatchTable.EXIST, WatchTable.CHILD))
+        # By event type, which starts at 1. An event of a busy folder comes by here, so each step is a plain look-up.
+        self._one_shot = ((), (data, exist), (data, exist, child), (data, exist), (child,))
+        self._persistent = self._tables[WatchTable.PERSISTENT]
+        self._recursive = self._tables[WatchTable.RECURSIVE]
+        self._covering: dict[str, tuple[Watcher, ...]] = {}  # folder: the recursive watchers of what is in it
 
     def add(self, table: WatchTable, path: str, watcher: Watcher) -> None:
         watchers = self._tables[table].setdefault(path, [])
         if watcher not in watchers:
             watchers.append(watcher)
+            self._covering.clear()
 
     def remove(self, table: WatchTable, path: str, watcher: Watcher) -> bool:
         """Forgets the watcher; True when it was the last one of that path in the table."""
         watchers = self._tables[table].get(path)
         if watchers is None or watcher not in watchers:
             return False
+        self._covering.clear()
         watchers.remove(watcher)
         if watchers:
             return False
@@ -58,14 +60,31 @@ class WatchRegistry:
     def fire(self, kind: EventType, path: str) -> list[Watcher]:
         """Whom an event concerns, each once. A persistent and a one-shot watch may both want one event of the wire."""
         found: list[Watcher] = []
-        for table in _ONE_SHOT_TABLES[kind]:
-            found += self._tables[table].pop(path, ())
-        found += self._tables[WatchTable.PERSISTENT].get(path, ())
+        for table in self._one_shot[kind]:
+            if path in table:
+                found += table.pop(path)
+        if path in self._persistent:
+            found += self._persistent[path]
         # Recursive watches have no children events of their own (ZOOKEEPER-4475): one that arrives is somebody else's.
-        if self._tables[WatchTable.RECURSIVE] and kind is not EventType.CHILDREN_CHANGED:
-            for ancestor in _with_ancestors(path):
-                found += self._tables[WatchTable.RECURSIVE].get(ancestor, ())
+        if self._recursive and kind != EventType.CHILDREN_CHANGED:
+            if path in self._recursive:
+                found += self._recursive[path]
+            found += self._covering_watchers(path[: path.rfind("/")])
         return found if len(found) < 2 else list(dict.fromkeys(found))
+
+    def _covering_watchers(self, folder: str) -> tuple[Watcher, ...]:
+        watchers = self._covering.get(folder)
+        if watchers is None:
+            if len(self._covering) > _MAX_COVERING:
+                self._covering.clear()
+            found: list[Watcher] = []
+            ancestor = folder
+            while ancestor:
+                found += self._recursive.get(ancestor, ())
+                ancestor = ancestor[: ancestor.rfind("/")]
+            found += self._recursive.get("/", ())
+            watchers = self._covering[folder] = tuple(found)
+        return watchers
 
     def rearm(self, relative_zxid: int) -> list[SetWatches2]:
         """The packets that arm everything again on a new connection, each of at most about 128 KiB."""
@@ -89,12 +108,3 @@ class WatchRegistry:
 def _packet(relative_zxid: int, batch: dict[WatchTable, list[str]]) -> SetWatches2:
     return SetWatches2(relative_zxid, *(tuple(batch[table]) for table in WatchTable))
 
-
-def _with_ancestors(path: str) -> Iterator[str]:
-    yield path
-    end = path.rfind("/")
-    while end > 0:
-        yield path[:end]
-        end = path.rfind("/", 0, end)
-    if path != "/":
-        yield "/"

@@ -17,7 +17,7 @@ from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.client.session import Arm
 from herdmaster.zookeeper.client.watches import WatchTable
 from herdmaster.zookeeper.model import AddWatchMode, EventType, SessionState, WatchEvent
-from herdmaster.zookeeper.paths import join, name_of, parent_of
+from herdmaster.zookeeper.paths import join
 from herdmaster.zookeeper.wire.records import AddWatch, ChildrenReply, GetChildren, Record
 
 
@@ -132,11 +132,9 @@ class ChildStream:
             self._sink(Complete(self._root))
 
     def _handle_event(self, event: WatchEvent) -> None:
-        if self._stopped or event.path == self._root:
-            return
-        folder, name = parent_of(event.path), name_of(event.path)
-        if folder not in self._listed:
-            return
+        folder, _, name = event.path.rpartition("/")
+        if folder not in self._listed or self._stopped:
+            return  # also the event of the root itself, whose folder is not ours
         match event.type:
             case EventType.CREATED:
                 if folder == self._root and self._depth > 1:

@@ -27,6 +27,7 @@ _REPLY_HEADER = struct.Struct(">iqi")
 _CONNECT_REQUEST = struct.Struct(">iqiq")
 _CONNECT_RESPONSE = struct.Struct(">iiq")
 _EVENT = struct.Struct(">ii")
+_EVENT_BODY = struct.Struct(">iii")
 
 _CONNECTED_STATE: Final = 3
 """The state field of every event that a server sends."""
@@ -152,9 +153,14 @@ def encode_event(zxid: int, kind: EventType, path: str) -> bytes:
 
 def decode_event(body: bytes) -> tuple[int, str]:
     """The type, as a number, and the path of an event's frame body."""
-    reader = reply_body(body)
-    kind, _ = reader.read_struct(_EVENT)
-    return kind, USTRING.read(reader)
+    try:
+        kind, _, length = _EVENT_BODY.unpack_from(body, _REPLY_HEADER.size)
+    except struct.error:
+        raise WireError("an event without a whole body") from None
+    start = _REPLY_HEADER.size + _EVENT_BODY.size
+    if not 0 <= length <= len(body) - start:
+        raise WireError(f"a path of {length} bytes runs past the end of the event")
+    return kind, body[start : start + length].decode("utf-8", "replace")
 
 
 # --- the handshake ---------------------------------------------------------------------------------------------------
