@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import contextlib
 import logging
 import os
 import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import ParamSpec, Protocol, Self, TypeVar, overload
 
@@ -64,6 +65,8 @@ class Herd:
         self.connect_timeout = connect_timeout
         self.raw: RawHandler | None = None
         self._functions: dict[str, Callable[..., object]] = {}
+        self._queues: dict[str, None] = {}  # an ordered set
+        self._directed_to: str | None = None
         self._ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
@@ -75,7 +78,7 @@ class Herd:
     @property
     def hosts(self) -> str:
         """The connect string in force. The variable is read at first use, not at import."""
-        return self.explicit_hosts or os.environ.get(HOSTS_VARIABLE) or DEFAULT_HOSTS
+        return self._directed_to or self.explicit_hosts or os.environ.get(HOSTS_VARIABLE) or DEFAULT_HOSTS
 
     # --- tasks -----------------------------------------------------------------------------------------------------
 
@@ -103,6 +106,7 @@ class Herd:
             if self._functions.get(task.call, function) is not function:
                 _log.warning("%s is registered again: the later definition is used", task.call)
             self._functions[task.call] = function
+            self._queues[task.queue] = None
             return task
 
         return register if function is None else register(function)
@@ -111,6 +115,11 @@ class Herd:
     def functions(self) -> Mapping[str, Callable[..., object]]:
         """What a worker of this app runs, by the name that calls give."""
         return MappingProxyType(self._functions)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that the tasks name, and the default one; `task.options(queue=...)` may name others."""
+        return tuple(dict.fromkeys((DEFAULT_QUEUE, *self._queues)))
 
     def raw_handler(self, handler: RawHandler) -> RawHandler:
         """Registers what a worker does with raw tasks: `handler(name, data)`; what it raises makes the task fail."""
@@ -230,6 +239,28 @@ class Herd:
                 settings = ClientSettings(self.session_timeout, self.connect_timeout)
                 self._runtime = Runtime(self.hosts, settings)
             return self._runtime
+
+    @contextlib.contextmanager
+    def directed_to(self, hosts: str) -> Iterator[None]:
+        """For as long everything goes to other servers, for tests of programs that hold a module-level Herd.
+
+        What was under way with the first ones stays there: its session ends, and its futures fail. Raises
+        InvalidConnectString.
+        """
+        parse_connect_string(hosts)
+        before = self._redirect(hosts)
+        try:
+            yield
+        finally:
+            self._redirect(before)
+
+    def _redirect(self, hosts: str | None) -> str | None:
+        with self._lock:
+            before, self._directed_to = self._directed_to, hosts
+            runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            runtime.close()
+        return before
 
     def close(self) -> None:
         """Ends the session. Futures that are not done fail; their tasks go on. Idempotent."""

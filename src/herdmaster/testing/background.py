@@ -1,0 +1,58 @@
+"""An event loop on a thread of its own, so that plain tests can use what is written for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+_PATIENCE: Final = 30.0
+
+
+class BackgroundLoop:
+    """Runs from construction until `close`."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def start(self, coroutine: Coroutine[object, object, T]) -> asyncio.Future[T]:
+        """Begins to run a coroutine; the future belongs to the loop and is only to be given back to `run`."""
+
+        async def begin() -> asyncio.Future[T]:
+            return asyncio.ensure_future(coroutine)
+
+        return self.run(begin())
+
+    def run(self, coroutine: Coroutine[object, object, T], patience: float = _PATIENCE) -> T:
+        """Runs a coroutine to its end. Raises what it raises, and TimeoutError after `patience` seconds."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(patience)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Calls a function in the loop's thread."""
+
+        async def call() -> T:
+            return function()
+
+        return self.run(call())
+
+    def close(self) -> None:
+        """Cancels what still runs and ends the thread."""
+        if self._loop.is_closed():
+            return
+        self.run(_cancel_all())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_PATIENCE)
+        self._loop.close()
+
+
+async def _cancel_all() -> None:
+    mine = asyncio.current_task()
+    tasks = [task for task in asyncio.all_tasks() if task is not mine]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,61 @@
+"""Fixtures for the tests of programs that use Herdmaster. pytest finds them by itself once Herdmaster is installed.
+
+    def test_adding(herd_worker):
+        with herd_worker(tasks.herd):
+            assert tasks.add.submit(2, 3).result(5) == 5
+
+A `Herd("prod:2181")` of the program is directed to an embedded ZooKeeper for as long. Nothing but pytest is imported
+before a fixture is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from herdmaster import Herd
+    from herdmaster.testing.embedded import EmbeddedZooKeeper
+
+HerdWorker = Callable[..., AbstractContextManager[None]]
+
+
+@pytest.fixture
+def herd_zookeeper() -> Iterator[EmbeddedZooKeeper]:
+    """An empty ZooKeeper of the test's own (`herdmaster.testing.embedded.EmbeddedZooKeeper`)."""
+    from herdmaster.testing.embedded import EmbeddedZooKeeper
+
+    with EmbeddedZooKeeper() as zookeeper:
+        yield zookeeper
+
+
+@pytest.fixture
+def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
+    """`with herd_worker(herd, slots=4, masters=1, workers=1):` runs the Herd's tasks for as long.
+
+    All the queues that the Herd's tasks name are served.
+    """
+
+    @contextlib.contextmanager
+    def run(
+        herd: Herd, *, slots: int = 4, masters: int = 1, workers: int = 1, session_timeout: float = 4.0
+    ) -> Iterator[None]:
+        from herdmaster.roles.master import Master, MasterSettings
+        from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
+        from herdmaster.testing.running import RunningRoles
+
+        hosts = f"{herd_zookeeper.hosts}/{uuid.uuid4().hex}"
+        of_worker = WorkerSettings(session_timeout, slots=slots, queues=herd.queues, drain_timeout=5.0)
+        roles = [
+            *(Worker(hosts, herd.functions, of_worker, herd.raw or print_raw) for _ in range(workers)),
+            *(Master(hosts, MasterSettings(session_timeout)) for _ in range(masters)),
+        ]
+        with herd.directed_to(hosts), RunningRoles(*roles):
+            yield
+
+    return run

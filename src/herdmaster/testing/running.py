@@ -1,0 +1,48 @@
+"""Masters and workers in this process, on one event loop of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from herdmaster.roles.lifecycle import Role
+from herdmaster.testing.background import BackgroundLoop
+
+
+class RunningRoles:
+    """Runs roles from `start` until `stop`, which ends them in the order given, each as a SIGTERM would."""
+
+    def __init__(self, *roles: Role) -> None:
+        self._roles = roles
+        self._running: list[asyncio.Future[None]] = []
+        self._background: BackgroundLoop | None = None
+
+    def start(self) -> None:
+        self._background = BackgroundLoop("herdmaster-roles")
+        self._running = [self._background.start(role.run()) for role in self._roles]
+
+    def stop(self) -> None:
+        """Raises what a role raised. Idempotent."""
+        background, self._background = self._background, None
+        if background is None:
+            return
+        try:
+            for role, running in zip(self._roles, self._running, strict=True):
+                background.call(role.stop)
+                background.run(_finished(running), patience=60)
+        finally:
+            background.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+async def _finished(running: asyncio.Future[None]) -> None:
+    await running
