@@ -68,7 +68,7 @@ class ThreadPool(Generic[T, R]):
         for thread in self._threads:
             thread.start()
 
-    def submit(self, items: Iterable[T]) -> list[Job[T]]:
+    def submit(self, items: Iterable[T], /) -> list[Job[T]]:
         jobs = [Job(item) for item in items]
         for job in jobs:
             self._queue.put(job)

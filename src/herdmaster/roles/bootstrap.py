@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import socket
-
 from herdmaster.core.layout import FOLDERS
+from herdmaster.roles.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, ConnectString
 from herdmaster.zookeeper.paths import Chroot
 
 
-async def make_namespace(hosts: ConnectString, *, session_timeout: float, connect_timeout: float | None) -> None:
+async def make_namespace(
+    hosts: ConnectString, system: System, *, session_timeout: float, connect_timeout: float | None
+) -> None:
     """Creates the chroot of a connect string, level by level. It takes a session of its own without the chroot.
 
     Raises NoServerReachable.
     """
     outside = ConnectString(hosts.addresses, Chroot())
-    async with Client(outside, session_timeout=session_timeout, connect_timeout=connect_timeout) as client:
+    async with _client(outside, system, session_timeout, connect_timeout) as client:
         path = ""
         for segment in hosts.chroot.prefix.split("/")[1:]:
             path = f"{path}/{segment}"
@@ -41,21 +41,25 @@ async def _ensure(client: Client, path: str) -> None:
         return
 
 
-async def open_client(hosts: ConnectString, *, session_timeout: float, connect_timeout: float | None) -> Client:
+def _client(hosts: ConnectString, system: System, session_timeout: float, connect_timeout: float | None) -> Client:
+    return Client(
+        hosts, session_timeout=session_timeout, connect_timeout=connect_timeout, clock=system.clock, rng=system.rng
+    )
+
+
+async def open_client(
+    hosts: ConnectString, system: System, *, session_timeout: float, connect_timeout: float | None
+) -> Client:
     """A session in a namespace whose folders exist. Raises NoServerReachable, AuthenticationFailed."""
-    client = Client(hosts, session_timeout=session_timeout, connect_timeout=connect_timeout)
+    client = _client(hosts, system, session_timeout, connect_timeout)
     await client.open()
     try:
         try:
             await make_folders(client)
         except errors.NoNode:
-            await make_namespace(hosts, session_timeout=session_timeout, connect_timeout=connect_timeout)
+            await make_namespace(hosts, system, session_timeout=session_timeout, connect_timeout=connect_timeout)
             await make_folders(client)
     except BaseException:
         await client.close()
         raise
     return client
-
-
-def host_and_pid() -> tuple[str, int]:
-    return socket.gethostname(), os.getpid()

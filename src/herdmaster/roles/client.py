@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
 import msgspec
 
 from herdmaster.core.transitions import NewTask
@@ -13,6 +11,7 @@ from herdmaster.roles.caretaker import DAY
 from herdmaster.roles.journal import Accepted, Journal
 from herdmaster.roles.lifecycle import Role, run_until_first
 from herdmaster.roles.outcomes import Ended, OutcomeWatch
+from herdmaster.roles.system import System
 from herdmaster.zookeeper.client import Client
 
 
@@ -27,16 +26,19 @@ class ClientSettings(msgspec.Struct, frozen=True):
 class TaskClient(Role):
     """`run` keeps a session; the other methods may be called from the same loop at any time, also without one."""
 
-    def __init__(self, hosts: str, settings: ClientSettings | None = None) -> None:
-        super().__init__("client", hosts)
+    def __init__(self, hosts: str, settings: ClientSettings | None = None, system: System | None = None) -> None:
+        super().__init__("client", hosts, system)
         self._settings = settings or ClientSettings()
-        self.journal = Journal(lambda: secrets.token_hex(8))
+        self.journal = Journal(self.system.new_id)
         self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl)
 
     async def open(self) -> Client:
         settings = self._settings
         return await open_client(
-            self.hosts, session_timeout=settings.session_timeout, connect_timeout=settings.connect_timeout
+            self.hosts,
+            self.system,
+            session_timeout=settings.session_timeout,
+            connect_timeout=settings.connect_timeout,
         )
 
     async def serve(self, client: Client) -> None:
@@ -46,8 +48,8 @@ class TaskClient(Role):
         await self.journal.close(client)
 
     def submit(self, task: NewTask, accepted: Accepted, ended: Ended) -> None:
-        """`accepted` is called once: the task was accepted, or certainly was not, or nobody knows. `ended` is called once
-        when it has ended, if it was accepted."""
+        """`accepted` is called once: with None, or with what is known. `ended` is called once when the task has ended,
+        if it was accepted."""
 
         def handle(done: NewTask, error: HerdError | None) -> None:
             if error is None:

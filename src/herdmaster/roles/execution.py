@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -35,25 +34,29 @@ class Executor:
     """
 
     def __init__(
-        self, functions: Mapping[str, Function], raw_handler: RawHandler, worker: str, may_start: Callable[[], bool]
+        self,
+        functions: Mapping[str, Function],
+        raw_handler: RawHandler,
+        worker: str,
+        may_start: Callable[[], bool],
+        unix_ms: Callable[[], int],
     ) -> None:
         self._functions = functions
         self._raw_handler = raw_handler
         self._worker = worker
         self._may_start = may_start
+        self._unix_ms = unix_ms
 
     def run(self, task: Delivered) -> bytes | None:
         """The outcome's bytes; None if the task was not started. Never raises, whatever the task's code does."""
         if not self._may_start():
             return None
-        started = time.time_ns() // 1_000_000
+        started = self._unix_ms()
         try:
             result = self._call(task)
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task does not end its worker
             return self.failed(task, error, started)
-        outcome = Outcome(
-            OutcomeState.DONE, result, None, self._worker, started, time.time_ns() // 1_000_000, _attempt(task)
-        )
+        outcome = Outcome(OutcomeState.DONE, result, None, self._worker, started, self._unix_ms(), _attempt(task))
         try:
             return encode_outcome(task.name, outcome)
         except ResultTooLarge as error:
@@ -79,7 +82,7 @@ class Executor:
         info = error_info(error)
         if isinstance(error, HerdError):  # ours, so where it was raised tells nobody anything
             info = ErrorInfo(type(error).__name__, info.message, "", None)
-        ended = time.time_ns() // 1_000_000
+        ended = self._unix_ms()
         return encode_outcome(
             task.name,
             Outcome(OutcomeState.FAILED, None, info, self._worker, started, ended, _attempt(task)),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import abc
 import asyncio
 import logging
-import random
 from collections.abc import Coroutine
 
+from herdmaster.roles.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, parse_connect_string
 
@@ -30,9 +30,10 @@ async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:
 class Role(abc.ABC):
     """A process's part. `run` returns after `stop`; it raises only what trying again would not mend."""
 
-    def __init__(self, kind: str, hosts: str) -> None:
+    def __init__(self, kind: str, hosts: str, system: System | None = None) -> None:
         """Raises InvalidConnectString."""
         self.kind = kind
+        self.system = system or System()
         self.hosts = parse_connect_string(hosts)
         self._stopping = asyncio.Event()
 
@@ -86,7 +87,7 @@ class Role(abc.ABC):
 
     async def _pause(self) -> None:
         # So that many roles that lost their sessions together do not come back in one instant.
-        await asyncio.sleep(random.uniform(0.05, 0.2))
+        await asyncio.sleep(self.system.rng.uniform(0.05, 0.2))
 
     async def _open_unless_stopped(self) -> Client | None:
         opening = asyncio.ensure_future(self.open())

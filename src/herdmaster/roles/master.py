@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
-import time
 
 import msgspec
 
@@ -13,10 +11,11 @@ from herdmaster.core.dispatcher import ORPHAN_INBOX_SECONDS
 from herdmaster.core.members import MasterRecord, encode_record
 from herdmaster.core.names import master_name
 from herdmaster.core.recovery import MAX_DELIVERIES
-from herdmaster.roles.bootstrap import host_and_pid, open_client
+from herdmaster.roles.bootstrap import open_client
 from herdmaster.roles.caretaker import Ages, Caretaker
 from herdmaster.roles.lifecycle import Role, run_until_first
 from herdmaster.roles.primary import Primary
+from herdmaster.roles.system import System
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.recipes.election import Election
 from herdmaster.zookeeper.recipes.membership import join_group, wait_member_lost
@@ -37,22 +36,25 @@ class MasterSettings(msgspec.Struct, frozen=True):
 class Master(Role):
     """`run` serves until `stop`. Stopping ends the session, so that a backup takes over at once."""
 
-    def __init__(self, hosts: str, settings: MasterSettings | None = None) -> None:
-        super().__init__("master", hosts)
+    def __init__(self, hosts: str, settings: MasterSettings | None = None, system: System | None = None) -> None:
+        super().__init__("master", hosts, system)
         self._settings = settings or MasterSettings()
         self.is_primary = False
 
     async def open(self) -> Client:
         settings = self._settings
         return await open_client(
-            self.hosts, session_timeout=settings.session_timeout, connect_timeout=settings.connect_timeout
+            self.hosts,
+            self.system,
+            session_timeout=settings.session_timeout,
+            connect_timeout=settings.connect_timeout,
         )
 
     async def serve(self, client: Client) -> None:
         """One session: announces itself, competes for `/master`, and is primary once it has it."""
-        name = master_name(secrets.token_hex(8))
-        host, pid = host_and_pid()
-        data = encode_record(MasterRecord(name, host, pid, time.time_ns() // 1_000_000))
+        system = self.system
+        name = master_name(system.new_id())
+        data = encode_record(MasterRecord(name, system.host, system.pid, system.unix_ms()))
         record = layout.master_record_path(name)
         await join_group(client, record, data)
         election = Election(client, layout.MASTER, data)

@@ -21,6 +21,7 @@ from herdmaster.pools.threads import Job, ThreadPool
 from herdmaster.roles.committer import Committer, Fate, Settlement
 from herdmaster.roles.execution import Delivered, Executor
 from herdmaster.roles.payload_reader import read_payloads
+from herdmaster.roles.system import Pool, PoolFactory
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
 from herdmaster.zookeeper.recipes.children import (
@@ -55,13 +56,19 @@ class Shift:
     """`changed` is called whenever something ended, so that a drain can look again."""
 
     def __init__(
-        self, client: Client, worker: str, executor: Executor, slots: int, changed: Callable[[], None]
+        self,
+        client: Client,
+        worker: str,
+        executor: Executor,
+        slots: int,
+        changed: Callable[[], None],
+        make_pool: PoolFactory = ThreadPool,
     ) -> None:
         self._client = client
         self._worker = worker
         self._executor = executor
         self._committer = Committer(client)
-        self._pool: ThreadPool[Held, bytes | None] = ThreadPool(slots, self._execute, self._ended)
+        self._pool: Pool[Held] = make_pool(slots, self._execute, self._ended)
         self._loop = asyncio.get_running_loop()
         self._held: dict[str, Held] = {}
         self._waiting: dict[str, Held] = {}  # of these, those that are to be handed to the pool

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
-import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,10 +18,11 @@ from herdmaster import __version__
 from herdmaster.core import layout
 from herdmaster.core.members import DRAINING, READY, WorkerRecord, decode_master, encode_record
 from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
-from herdmaster.roles.bootstrap import host_and_pid, open_client
+from herdmaster.roles.bootstrap import open_client
 from herdmaster.roles.execution import Executor, Function, RawHandler
 from herdmaster.roles.lifecycle import Role, run_until_first
 from herdmaster.roles.shift import Shift
+from herdmaster.roles.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import CreateMode, SessionState
@@ -64,9 +63,10 @@ class Worker(Role):
         functions: Mapping[str, Function],
         settings: WorkerSettings | None = None,
         raw_handler: RawHandler = print_raw,
+        system: System | None = None,
     ) -> None:
         """Raises InvalidConnectString, InvalidName for a queue, ConfigurationError."""
-        super().__init__("worker", hosts)
+        super().__init__("worker", hosts, system)
         self._functions = functions
         self._settings = settings or WorkerSettings()
         self._raw_handler = raw_handler
@@ -79,7 +79,10 @@ class Worker(Role):
     async def open(self) -> Client:
         settings = self._settings
         return await open_client(
-            self.hosts, session_timeout=settings.session_timeout, connect_timeout=settings.connect_timeout
+            self.hosts,
+            self.system,
+            session_timeout=settings.session_timeout,
+            connect_timeout=settings.connect_timeout,
         )
 
     @property
@@ -89,15 +92,22 @@ class Worker(Role):
 
     async def serve(self, client: Client) -> None:
         """One session under one id."""
-        self.name = worker_name(secrets.token_hex(8))
+        self.name = worker_name(self.system.new_id())
 
         def may_start() -> bool:
             # The client's own fence: past its deadline another worker may already have been given the task.
             return client.state is SessionState.CONNECTED and client.clock() < client.deadline
 
-        executor = Executor(self._functions, self._raw_handler, self.name, may_start)
+        executor = Executor(self._functions, self._raw_handler, self.name, may_start, unix_ms=self.system.unix_ms)
         await self._register(client)
-        shift = self._shift = Shift(client, self.name, executor, self._settings.slots, self._changed.set)
+        shift = self._shift = Shift(
+            client,
+            self.name,
+            executor,
+            self._settings.slots,
+            changed=self._changed.set,
+            make_pool=self.system.make_pool,
+        )
         try:
             shift.start()
             _log.info("%s is ready: %d slots, queues %s", self.name, self._settings.slots, ", ".join(self._queues))
@@ -115,9 +125,11 @@ class Worker(Role):
         return self._settings.queues
 
     def _record(self, state: str) -> bytes:
-        host, pid = host_and_pid()
-        since = time.time_ns() // 1_000_000
-        return encode_record(WorkerRecord(self._settings.slots, self._queues, state, host, pid, since, __version__))
+        system = self.system
+        record = WorkerRecord(
+            self._settings.slots, self._queues, state, system.host, system.pid, system.unix_ms(), __version__
+        )
+        return encode_record(record)
 
     async def _register(self, client: Client) -> None:
         """Inbox and membership in one transaction: nobody ever sees one without the other."""

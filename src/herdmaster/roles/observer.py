@@ -1,0 +1,197 @@
+"""Looks at everything and changes nothing: who is primary, who stands by, who works, and how many tasks are where.
+
+What it sees is read over a short while, so a task that moves meanwhile may be counted twice or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from herdmaster.core import layout
+from herdmaster.core.members import decode_master, decode_worker, worker_state
+from herdmaster.core.names import parse_master_name, parse_worker_name
+from herdmaster.errors import ConfigurationError
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import Stat
+
+UNKNOWN: Final = "unknown"
+_READ_AT_ONCE: Final = 200
+_MAX_SHOWN: Final = 100
+"""Characters of a znode's data that is not ours."""
+
+
+class MasterSeen(msgspec.Struct, frozen=True):
+    """A master. `since` is when its znode was made, in unix milliseconds of ZooKeeper's clock.
+
+    `host` and `pid` are None for a master of the reference's, whose `name` is the id that it wrote.
+    """
+
+    name: str
+    since: int
+    host: str | None = None
+    pid: int | None = None
+
+
+class WorkerSeen(msgspec.Struct, frozen=True):
+    """A worker that is alive. `state` is `ready`, `draining`, what a worker of the reference's wrote (`Idle`,
+    `Working`), or `unknown` for data that says nothing. `assigned` counts what is in its inbox."""
+
+    name: str
+    since: int
+    state: str
+    assigned: int
+    slots: int | None = None
+    queues: tuple[str, ...] = ()
+    host: str | None = None
+    pid: int | None = None
+    version: str | None = None
+
+
+class TaskCounts(msgspec.Struct, frozen=True):
+    """How many tasks are in which state. `recovering` are in the inboxes of workers that are gone; `ended` have an
+    outcome that nobody has collected yet; `dead` were given up on and are kept for replay."""
+
+    backlog: int = 0
+    delayed: int = 0
+    assigned: int = 0
+    recovering: int = 0
+    ended: int = 0
+    dead: int = 0
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """One look at a namespace. `clients` counts the journals of clients, those of clients that are gone included."""
+
+    primary: MasterSeen | None
+    backups: tuple[MasterSeen, ...]
+    workers: tuple[WorkerSeen, ...]
+    tasks: TaskCounts
+    clients: int
+
+
+class Observer:
+    """Reads over a session that somebody else keeps."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def look(self) -> Overview:
+        """Sees everything that was done before it was called. Raises ConfigurationError where the namespace does not
+        exist, SessionExpired."""
+        await self._client.sync()
+        if await self._client.exists("/") is None:
+            raise ConfigurationError(
+                f"the namespace in {self._client.hosts} does not exist: "
+                "check the connect string, or start a master there, which makes it"
+            )
+        (primary, backups), inboxes = await asyncio.gather(self._masters(), self._inboxes())
+        workers = await self._workers(inboxes)
+        alive = {worker.name for worker in workers}
+        folders = (layout.TASKS, layout.DELAYED, layout.STATUS, layout.DEAD, layout.CLIENTS)
+        backlog, delayed, ended, dead, clients = await asyncio.gather(*map(self._count, folders))
+        counts = TaskCounts(
+            backlog=backlog,
+            delayed=delayed,
+            assigned=sum(worker.assigned for worker in workers),
+            recovering=sum(count for name, count in inboxes.items() if name not in alive),
+            ended=ended,
+            dead=dead,
+        )
+        return Overview(primary, backups, workers, counts, clients)
+
+    async def _masters(self) -> tuple[MasterSeen | None, tuple[MasterSeen, ...]]:
+        found = await self._read([layout.MASTER])
+        data, stat = found.get(layout.MASTER, (b"", None))
+        names = [name for name in await self._names(layout.MASTERS) if parse_master_name(name) is not None]
+        records = await self._read([layout.master_record_path(name) for name in names])
+        # Who is primary is a matter of sessions: the data is only what that session says of itself.
+        owner = stat.ephemeral_owner if stat is not None else None
+        backups = [_master(*record) for record in records.values() if record[1].ephemeral_owner != owner]
+        backups.sort(key=lambda master: (master.since, master.name))
+        return _master(data, stat) if stat is not None else None, tuple(backups)
+
+    async def _workers(self, inboxes: dict[str, int]) -> tuple[WorkerSeen, ...]:
+        names = [name for name in await self._names(layout.WORKERS) if parse_worker_name(name) is not None]
+        found = await self._read([layout.worker_path(name) for name in names])
+        workers = [
+            _worker(name, *found[path], inboxes.get(name, 0))
+            for name in names
+            if (path := layout.worker_path(name)) in found
+        ]
+        return tuple(sorted(workers, key=lambda worker: (worker.since, worker.name)))
+
+    async def _inboxes(self) -> dict[str, int]:
+        """How many assignments each inbox has."""
+        names = [name for name in await self._names(layout.ASSIGN) if parse_worker_name(name) is not None]
+        counts = await asyncio.gather(*(self._count(layout.inbox_path(name)) for name in names))
+        return dict(zip(names, counts, strict=True))
+
+    # --- reading what may be gone at any moment ----------------------------------------------------------------------
+
+    async def _names(self, folder: str) -> Iterable[str]:
+        try:
+            return await self._client.children(folder)
+        except errors.NoNode:
+            return ()
+
+    async def _count(self, folder: str) -> int:
+        stat = await self._client.exists(folder)
+        return stat.num_children if stat is not None else 0
+
+    async def _read(self, paths: list[str]) -> dict[str, tuple[bytes, Stat]]:
+        found: dict[str, tuple[bytes, Stat]] = {}
+
+        async def read(path: str) -> None:
+            try:
+                data, stat = await self._client.get(path)
+            except errors.NoNode:
+                return
+            found[path] = data or b"", stat
+
+        for start in range(0, len(paths), _READ_AT_ONCE):
+            await asyncio.gather(*map(read, paths[start : start + _READ_AT_ONCE]))
+        return found
+
+
+async def look_once(hosts: str, *, session_timeout: float = 10.0, connect_timeout: float | None = 10.0) -> Overview:
+    """One look over a session of its own. Raises InvalidConnectString, NoServerReachable, and what `look` raises."""
+    async with Client(hosts, session_timeout=session_timeout, connect_timeout=connect_timeout) as client:
+        return await Observer(client).look()
+
+
+def _master(data: bytes, stat: Stat) -> MasterSeen:
+    record = decode_master(data)
+    if record is None:
+        return MasterSeen(_as_text(data), stat.ctime)
+    return MasterSeen(record.id, stat.ctime, record.host, record.pid)
+
+
+def _worker(name: str, data: bytes, stat: Stat, assigned: int) -> WorkerSeen:
+    record = decode_worker(data)
+    if record is not None:
+        return WorkerSeen(
+            name,
+            stat.ctime,
+            record.state,
+            assigned,
+            record.slots,
+            record.queues,
+            record.host,
+            record.pid,
+            record.version,
+        )
+    state = worker_state(data)  # what is usable and has no record is a worker of the reference's
+    if state is None:
+        return WorkerSeen(name, stat.ctime, UNKNOWN, assigned)
+    return WorkerSeen(name, stat.ctime, _as_text(data), assigned, state.slots, tuple(sorted(state.queues)))
+
+
+def _as_text(data: bytes) -> str:
+    """Data that anybody may have written, fit for a terminal."""
+    text = data[: 4 * _MAX_SHOWN].decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else "?" for character in text)[:_MAX_SHOWN]

@@ -1,0 +1,53 @@
+"""What a role takes from the machine that it runs on: time, chance, a name, and a pool for task code.
+
+The default is the real one; a simulation gives its own.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from herdmaster.pools.threads import Job, ThreadPool
+from herdmaster.zookeeper.client.connection import Clock, boot_clock
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Pool(Protocol[T]):
+    """Where task code runs; see `ThreadPool`."""
+
+    slots: int
+
+    def submit(self, items: list[T], /) -> list[Job[T]]: ...
+
+    @property
+    def running(self) -> list[T]: ...
+
+    def close(self) -> None: ...
+
+
+class PoolFactory(Protocol):
+    def __call__(
+        self, slots: int, run: Callable[[T], R], deliver: Callable[[list[tuple[T, R]]], None], /
+    ) -> Pool[T]: ...
+
+
+class System(msgspec.Struct, frozen=True):
+    """`clock` in seconds, for session deadlines; `unix_ms` for what znodes show; `new_id` gives 16 hex digits."""
+
+    clock: Clock = boot_clock
+    unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    new_id: Callable[[], str] = lambda: secrets.token_hex(8)
+    rng: random.Random = msgspec.field(default_factory=random.Random)
+    host: str = msgspec.field(default_factory=socket.gethostname)
+    pid: int = msgspec.field(default_factory=os.getpid)
+    make_pool: PoolFactory = ThreadPool
