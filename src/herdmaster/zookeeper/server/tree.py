@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.zookeeper.model import OPEN_ACL, READ_ONLY_ACL, Acl, EventType, Stat
-from herdmaster.zookeeper.server.effects import AclSet, DataSet, NodeCreated, NodeDeleted, NodeEffect
+from herdmaster.zookeeper.server.effects import DataSet, NodeCreated, NodeDeleted, NodeEffect
 
 SPECIAL_PATHS: Final = frozenset({"/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"})
 """Znodes that are always there and cannot be deleted."""
@@ -105,8 +105,8 @@ class Tree:
         return tuple(children) if children else ()
 
     def count_descendants(self, path: str) -> int:
-        prefix = path if path != "/" else ""
-        pending, count = [prefix], 0
+        """ZooKeeper counts "/" among the descendants of ""."""
+        pending, count = ["" if path == "/" else path], 0 if path else 1
         while pending:
             parent = pending.pop()
             names = self.children_of(parent)

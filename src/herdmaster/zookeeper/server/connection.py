@@ -1,0 +1,103 @@
+"""One client's connection as the machine sees it: bytes that came, bytes to send, and whose session it carries."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from typing import Final
+
+from herdmaster.zookeeper.model import Id
+from herdmaster.zookeeper.server.transactions import Actor
+from herdmaster.zookeeper.wire.framing import Framer
+
+WORD_LENGTH: Final = 4
+
+
+class Phase(enum.Enum):
+    GREETING = "greeting"
+    """Nothing is known yet: the first four bytes may be a four-letter word."""
+    HANDSHAKE = "handshake"
+    ATTACHED = "attached"
+    CLOSED = "closed"
+    """The machine is done with it; what is in `outgoing` may still be sent."""
+
+
+class Connection:
+    """`established` is in unix milliseconds. Compared and hashed by identity."""
+
+    def __init__(self, host: str, port: int, established: int, frame_limit: int) -> None:
+        self.host = host
+        self.port = port
+        self.established = established
+        self.phase = Phase.GREETING
+        self.actor = Actor(0, [Id("ip", host)])
+        self.framer = Framer(frame_limit)
+        self.greeting = b""
+        self.backlog: deque[bytes] = deque()
+        """Frames that wait: the machine handles a bounded number of them in one go."""
+        self.outgoing: list[bytes] = []
+        self.outgoing_size = 0
+        self.held: deque[tuple[int, bytes]] = deque()
+        """Frames that a fault holds back, each with the monotonic milliseconds at which it may go."""
+        self.received = 0
+        self.sent = 0
+        self.last_opcode = 0
+        self.last_xid = 0
+        self.last_zxid = 0
+
+    @property
+    def session_id(self) -> int:
+        """0 before the handshake."""
+        return self.actor.session_id
+
+    @property
+    def is_closed(self) -> bool:
+        return self.phase is Phase.CLOSED
+
+    def send(self, data: bytes) -> None:
+        self.sent += 1
+        if self.held:
+            # Nothing overtakes what is held back.
+            self.held.append((self.held[-1][0], data))
+        else:
+            self.outgoing.append(data)
+            self.outgoing_size += len(data)
+
+    def take(self) -> list[bytes]:
+        """What is to be sent, which is then no longer here."""
+        outgoing, self.outgoing, self.outgoing_size = self.outgoing, [], 0
+        return outgoing
+
+    def mark(self) -> int:
+        """A place in what is sent, for `hold` and `cut`: how many frames were ever sent."""
+        return self.sent
+
+    def hold(self, mark: int, until: int) -> None:
+        """What was sent since the mark waits until then, and what comes later does not overtake it."""
+        frames = self._take_since(mark)
+        due = max(until, self.held[-1][0]) if self.held else until
+        self.held.extend((due, data) for data in frames)
+
+    def cut(self, mark: int, length: int) -> None:
+        """Of what was sent since the mark only the first bytes of the last frame stay, and nothing waits any longer."""
+        frames = self._take_since(mark)
+        self.release()
+        if frames:
+            self.outgoing.append(frames[-1][:length])
+
+    def release(self, now: int | None = None) -> None:
+        """What is due by then goes out; everything where no time is given."""
+        while self.held and (now is None or self.held[0][0] <= now):
+            _, data = self.held.popleft()
+            self.outgoing.append(data)
+            self.outgoing_size += len(data)
+
+    def _take_since(self, mark: int) -> list[bytes]:
+        count = self.sent - mark
+        if self.held:
+            return [self.held.pop()[1] for _ in range(count)][::-1]
+        start = len(self.outgoing) - count
+        frames = self.outgoing[start:]
+        del self.outgoing[start:]
+        self.outgoing_size -= sum(map(len, frames))
+        return frames

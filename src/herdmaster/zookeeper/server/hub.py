@@ -1,0 +1,154 @@
+"""Drives one machine from an event loop: links in, one round of output per turn, the clock's ticks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from herdmaster.zookeeper.server.clock import Clock
+from herdmaster.zookeeper.server.commits import Commits, Output, deliver
+from herdmaster.zookeeper.server.connection import Connection
+from herdmaster.zookeeper.server.link import Link
+from herdmaster.zookeeper.server.machine import Machine
+
+_MILLISECONDS: Final = 1000
+
+
+class Hub:
+    """`commits` is None where there is no journal; `connections_per_host` 0 means no limit."""
+
+    def __init__(
+        self, machine: Machine, clock: Clock, loop: asyncio.AbstractEventLoop, connections_per_host: int
+    ) -> None:
+        self.machine = machine
+        self.commits: Commits | None = None
+        self._clock = clock
+        self._loop = loop
+        self._limit = connections_per_host
+        self._links: dict[Connection, Link] = {}
+        self._hosts: Counter[str] = Counter()
+        self._waiting: dict[Link, None] = {}
+        self._received = 0
+        self._turn: asyncio.Handle | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._is_late = False
+        self._release: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Event | None = None
+        self._schedule_tick()
+
+    # --- links -------------------------------------------------------------------------------------------------------
+
+    def attach(self, link: Link, host: str, port: int) -> Connection | None:
+        if self._limit and self._hosts[host] >= self._limit:
+            return None
+        self._hosts[host] += 1
+        connection = self.machine.connect(host, port, self._clock.now())
+        self._links[connection] = link
+        return connection
+
+    def receive(self, link: Link, data: bytes) -> None:
+        self._received += len(data)
+        self.machine.receive(link.connection, data, self._clock.now(), handle=self._may_handle(link))
+        if link.connection.backlog:
+            self._waiting[link] = None
+            link.read_on(False)
+        self.wake()
+
+    def detach(self, link: Link) -> None:
+        connection = link.connection
+        self.machine.disconnect(connection)
+        self._links.pop(connection, None)
+        self._waiting.pop(link, None)
+        if self._emptied is not None and not self._links:
+            self._emptied.set()
+        self._hosts[connection.host] -= 1
+        if not self._hosts[connection.host]:
+            del self._hosts[connection.host]
+
+    # --- turns -------------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """There is something to send, or something that waits may go on: in the next turn of the loop."""
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self.run_turn)
+
+    def run_turn(self) -> None:
+        """Sends what every connection is owed, then goes on with requests that wait."""
+        self._turn = None
+        outputs = []
+        for connection in self.machine.take_output():
+            data = b"".join(connection.take())
+            link = self._links.get(connection)
+            if link is not None:
+                link.undelivered += len(data)
+                outputs.append(Output(link, data, connection.is_closed))
+        if self.commits is None:
+            deliver(outputs)
+        else:
+            self.commits.submit(outputs, self.machine.take_recorded(), self._received)
+        self._received = 0
+        self._resume_waiting()
+        self._schedule_release()
+
+    def _resume_waiting(self) -> None:
+        for link in list(self._waiting):
+            if not self._may_handle(link):
+                continue
+            self.machine.resume(link.connection, self._clock.now())
+            self.wake()
+            if not link.connection.backlog:
+                del self._waiting[link]
+                link.read_on(True)
+
+    def _may_handle(self, link: Link) -> bool:
+        return not link.is_blocked and (self.commits is None or not self.commits.is_full)
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        self.machine.tick(self._clock.now())
+        self.wake()
+
+    def _schedule_tick(self) -> None:
+        seconds = self.machine.settings.tick / _MILLISECONDS
+        self._ticker = self._loop.call_later(seconds, self._run_tick, self._loop.time() + 2 * seconds)
+
+    def _run_tick(self, deadline: float) -> None:
+        """After a stall of the whole process nobody is expired before one more tick: clients in this very process
+        could not send a sign of life either."""
+        was_late, self._is_late = self._is_late, self._loop.time() > deadline
+        if was_late or not self._is_late:
+            self.tick()
+        self._schedule_tick()
+
+    def _schedule_release(self) -> None:
+        """What a fault holds back goes when it is due, not with the next tick."""
+        due = self.machine.next_release()
+        if due is not None and self._release is None:
+            wait = max(0, due - self._clock.now().monotonic) / _MILLISECONDS
+            self._release = self._loop.call_later(wait, self._run_release)
+
+    def _run_release(self) -> None:
+        self._release = None
+        self.tick()
+
+    def on_each(self, action: Callable[[Link], None]) -> None:
+        for link in list(self._links.values()):
+            action(link)
+
+    async def wait_empty(self) -> None:
+        """Until no link is left."""
+        if self._links:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()
+
+    def stop(self) -> None:
+        """No more ticks and turns."""
+        for timer in (self._ticker, self._release):
+            if timer is not None:
+                timer.cancel()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None

@@ -1,0 +1,110 @@
+"""One TCP connection: bytes to and from the hub, and the limits of what a client may cost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from herdmaster.zookeeper.server.connection import Connection
+
+_FAREWELL: Final = 5.0
+"""Seconds that a client has to take its last bytes before its connection is cut."""
+
+
+class Owner(Protocol):
+    """Who the links report to."""
+
+    def attach(self, link: Link, host: str, port: int) -> Connection | None:
+        """A client connected; None turns it away."""
+
+    def receive(self, link: Link, data: bytes) -> None: ...
+
+    def wake(self) -> None: ...
+
+    def detach(self, link: Link) -> None: ...
+
+
+class Link(asyncio.Protocol):
+    """`handshake` in seconds, `unread` in bytes (see `Limits`)."""
+
+    def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop, handshake: float, unread: int) -> None:
+        self._owner = owner
+        self._loop = loop
+        self._handshake = handshake
+        self._unread = unread
+        self._transport: asyncio.Transport | None = None
+        self._connection: Connection | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._is_full = False
+        self._is_reading = True
+        self.undelivered = 0
+        """Bytes that wait for the journal."""
+
+    @property
+    def connection(self) -> Connection:
+        assert self._connection is not None, "an attached link has a connection"
+        return self._connection
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the client should read first, before more of its requests are handled."""
+        return self._is_full or self.undelivered > self._unread
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        peer = transport.get_extra_info("peername") or ("", 0)
+        self._connection = self._owner.attach(self, peer[0], peer[1])
+        if self._connection is None:
+            transport.abort()
+            return
+        self._patience = self._loop.call_later(self._handshake, self._end_without_handshake)
+
+    def data_received(self, data: bytes) -> None:
+        if self._connection is not None:
+            self._owner.receive(self, data)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._owner.wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - every way to end is the same
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._connection is not None:
+            self._owner.detach(self)
+
+    def deliver(self, data: bytes, *, close: bool) -> None:
+        """Sends. A client that has left too much unread is cut off."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if data:
+            if transport.get_write_buffer_size() > self._unread:
+                transport.abort()
+                return
+            transport.write(data)
+        if close:
+            transport.close()
+            self._loop.call_later(_FAREWELL, transport.abort)
+
+    def read_on(self, wanted: bool) -> None:
+        """Whether to take more bytes from the client; what it sends otherwise waits in its own system."""
+        if wanted == self._is_reading or self._transport is None or self._transport.is_closing():
+            return
+        self._is_reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end_without_handshake(self) -> None:
+        if not self.connection.session_id:
+            self.abort()

@@ -1,0 +1,262 @@
+"""The embedded server on TCP: a thin listener around the machine.
+
+All that one turn of the event loop brings is handled first; then each connection gets what it is owed in one write,
+and with a data directory only after one fsync for the whole turn (`commits.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+from herdmaster.zookeeper.server.clock import Clock, MovableClock, SystemClock, first_zxid
+from herdmaster.zookeeper.server.commits import Commits
+from herdmaster.zookeeper.server.effects import Transaction
+from herdmaster.zookeeper.server.faults import Faults
+from herdmaster.zookeeper.server.hub import Hub
+from herdmaster.zookeeper.server.journal import Journal
+from herdmaster.zookeeper.server.link import Link
+from herdmaster.zookeeper.server.machine import Machine, Settings
+from herdmaster.zookeeper.server.sessions import first_session_id
+from herdmaster.zookeeper.server.snapshots import Snapshot, snapshot_of
+from herdmaster.zookeeper.server.state import State
+from herdmaster.zookeeper.wire.framing import MAX_FRAME
+
+_SERVER_ID: Final = 1
+_SECRET_LENGTH: Final = 32
+_FAREWELL: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one client may cost.
+
+    `frame` and `unread` (waiting for a client that does not read) in bytes, `handshake` in seconds; `container_sweep`
+    in milliseconds; `connections_per_host` 0 for no limit; `journal` in bytes, after which a snapshot replaces it.
+    """
+
+    frame: int = MAX_FRAME
+    unread: int = 8 << 20
+    handshake: float = 10.0
+    connections_per_host: int = 1000
+    container_sweep: int = 60_000
+    journal: int = 64 << 20
+
+
+class EmbeddedServer:
+    """A ZooKeeper server in this process. All methods belong to the event loop that ran `start`.
+
+    `port` 0 takes a free one, which later starts of the same object take again. Without `data_dir` everything is in
+    memory and ends with `stop`. `tick_time` and the bounds of session timeouts are in milliseconds. `faults` is for
+    tests (see `faults.py`), `clock` and `entropy` too.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        data_dir: str | os.PathLike[str] | None = None,
+        tick_time: int = 100,
+        min_session_timeout: int = 4000,
+        max_session_timeout: int = 40000,
+        limits: Limits | None = None,
+        faults: Faults | None = None,
+        clock: Clock | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        if not 0 < min_session_timeout <= max_session_timeout:
+            raise ValueError("the session timeouts must satisfy 0 < min_session_timeout <= max_session_timeout")
+        if tick_time <= 0:
+            raise ValueError("tick_time must be a positive number of milliseconds")
+        self.host = host
+        self.data_dir = None if data_dir is None else Path(data_dir)
+        self._limits = limits or Limits()
+        self._port = port
+        self._settings = Settings(
+            tick=tick_time,
+            min_timeout=min_session_timeout,
+            max_timeout=max_session_timeout,
+            frame_limit=self._limits.frame,
+            sweep_interval=self._limits.container_sweep,
+        )
+        self._faults = faults
+        self._clock = MovableClock(clock or SystemClock())
+        self._entropy = entropy
+        self._hub: Hub | None = None
+        self._listener: asyncio.Server | None = None
+        self._journal: Journal | None = None
+        self._closed: asyncio.Future[None] | None = None
+        self._ending: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on; 0 before the first start unless one was given."""
+        return self._port
+
+    @property
+    def hosts(self) -> str:
+        """A connect string."""
+        return f"[{self.host}]:{self._port}" if ":" in self.host else f"{self.host}:{self._port}"
+
+    @property
+    def machine(self) -> Machine:
+        return self._running.machine
+
+    @property
+    def is_serving(self) -> bool:
+        return self._hub is not None
+
+    @property
+    def _running(self) -> Hub:
+        if self._hub is None:
+            raise RuntimeError("the server is not running: await start() first")
+        return self._hub
+
+    # --- from start to stop ------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Serves when this returns.
+
+        Raises OSError where it cannot listen, JournalError where the data directory is in use or damaged.
+        """
+        if self._hub is not None:
+            raise RuntimeError("the server is running already")
+        loop = asyncio.get_running_loop()
+        now = self._clock.now()
+        state = State(self._settings.tick, first_session_id(_SERVER_ID, now.unix), first_zxid(now.unix))
+        secret = self._entropy(_SECRET_LENGTH)
+        journal = None
+        if self.data_dir is not None:
+            journal = Journal(self.data_dir, self._entropy, self._limits.journal)
+            state, secret = await asyncio.to_thread(journal.open, state, secret)
+        machine = Machine(
+            state, self._settings, secret, self._clock.now(), recording=journal is not None, faults=self._faults
+        )
+        hub = Hub(machine, self._clock, loop, self._limits.connections_per_host)
+        if journal is not None:
+
+            def take_snapshot() -> tuple[Snapshot, list[Transaction]]:
+                return snapshot_of(state, secret), machine.take_recorded()
+
+            hub.commits = Commits(journal, loop, take_snapshot, self._fail, hub.wake)
+        try:
+            self._listener = await self._listen(hub, loop)
+        except BaseException:
+            hub.stop()
+            if journal is not None:
+                journal.close()
+            raise
+        self._port = self._listener.sockets[0].getsockname()[1]
+        self._describe(machine)
+        self._hub, self._journal, self._closed = hub, journal, loop.create_future()
+
+    async def stop(self) -> None:
+        """What was answered is delivered, connections end, sessions do not: a client would find them again after a
+        restart with the same data directory. Does nothing where the server is not running."""
+        hub, self._hub = self._hub, None
+        if hub is None:
+            if self._ending is not None:
+                await self._ending
+            return
+        await self._end(hub)
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    async def wait_stopped(self) -> None:
+        """Until `stop`. Raises JournalError where the disk failed, after which the server has stopped by itself."""
+        if self._closed is None:
+            raise RuntimeError("the server was never started: await start() first")
+        await asyncio.shield(self._closed)
+
+    async def _listen(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> asyncio.Server:
+        host = self.host
+        if not self._port:
+            # Several addresses of one name would get a port each.
+            infos = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            host = str(infos[0][4][0])
+        limits = self._limits
+        return await loop.create_server(lambda: Link(hub, loop, limits.handshake, limits.unread), host, self._port)
+
+    async def _end(self, hub: Hub) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        hub.run_turn()
+        if hub.commits is not None:
+            await hub.commits.close()
+        hub.on_each(lambda link: link.deliver(b"", close=True))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(hub.wait_empty(), _FAREWELL)
+        hub.stop()
+        hub.on_each(Link.abort)
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        if listener is not None:
+            await listener.wait_closed()
+
+    def _fail(self, error: BaseException) -> None:
+        """The disk does not take any more: nobody gets an answer from here on."""
+        hub, self._hub = self._hub, None
+        if hub is None:
+            return
+        _log.critical("the server stops serving: %s", error)
+        hub.on_each(Link.abort)
+        self._ending = asyncio.ensure_future(self._end_failed(hub, error))
+
+    async def _end_failed(self, hub: Hub, error: BaseException) -> None:
+        await self._end(hub)
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_exception(error)
+
+    def _describe(self, machine: Machine) -> None:
+        machine.about.update(
+            clientPort=str(self._port),
+            secureClientPort="-1",
+            dataDir=str(self.data_dir or ""),
+            dataLogDir=str(self.data_dir or ""),
+            tickTime=str(self._settings.tick),
+            maxClientCnxns=str(self._limits.connections_per_host),
+            minSessionTimeout=str(self._settings.min_timeout),
+            maxSessionTimeout=str(self._settings.max_timeout),
+            serverId=str(_SERVER_ID),
+        )
+
+    # --- for tests of whoever uses it --------------------------------------------------------------------------------
+
+    def expire_session(self, session_id: int) -> None:
+        """The session ends now, as if its time were over."""
+        hub = self._running
+        hub.machine.expire_session(session_id, self._clock.now())
+        hub.wake()
+
+    def drop_connections(self, session_id: int | None = None) -> None:
+        """Cuts the connection of one session, or all of them. Sessions live on."""
+        hub = self._running
+        for connection in list(hub.machine.connections):
+            if connection.session_id and session_id in (None, connection.session_id):
+                hub.machine.drop_connection(connection.session_id)
+        hub.wake()
+
+    def advance(self, milliseconds: int) -> None:
+        """Moves the server's clock forward, and does what is due by then."""
+        hub = self._running
+        self._clock.advance(milliseconds)
+        hub.tick()
