@@ -1,0 +1,109 @@
+"""The verb `demo`."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import click
+
+from herdmaster.cli.failures import Failed, Refused
+from herdmaster.cli.options import log_options
+
+if TYPE_CHECKING:
+    from herdmaster.cli.demo.play import Report
+
+FEWEST_FILES: Final = 100
+ENOUGH_TASKS: Final = 3000
+"""So that the run is long beside two session timeouts."""
+
+
+@click.command
+@click.option("--zookeeper", "hosts", metavar="HOSTS", help="Use a running ensemble, in a namespace of its own.")
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default="/usr/share/doc",
+    show_default=True,
+    help="Where the texts are.",
+)
+@click.option(
+    "--repeat",
+    type=click.IntRange(1),
+    metavar="N",
+    help=f"How often each file is counted.  [default: for {ENOUGH_TASKS:,} tasks]",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@log_options("error")
+def demo(
+    *, hosts: str | None, folder: Path, repeat: int | None, as_json: bool, log_level: str, log_format: str
+) -> None:
+    """Count words while processes are killed.
+
+    Starts a ZooKeeper, two masters and two workers, counts the words of many files, kills the primary and then a
+    worker in the middle, checks the result against a plain loop, and stops everything.
+    """
+    from herdmaster.cli.demo.counting import find_texts
+    from herdmaster.cli.logs import configure_logs
+
+    configure_logs(log_level, log_format)
+    files = find_texts(folder)
+    if len(files) < FEWEST_FILES:
+        raise Refused(
+            f"{folder} has {len(files)} .txt, .md, README and copyright files, at least {FEWEST_FILES} are needed: "
+            "name a folder with more of them by --folder",
+            "herd demo",
+        )
+    from herdmaster.cli.demo.display import Display
+    from herdmaster.cli.demo.play import play
+    from herdmaster.cli.demo.stage import own_namespace, own_zookeeper
+
+    signal.signal(signal.SIGTERM, _end_in_good_order)
+    display = Display()
+    display.say("starting ZooKeeper, two masters, two workers" if hosts is None else f"using {hosts}")
+    with own_zookeeper() if hosts is None else own_namespace(hosts) as namespace:
+        report = play(namespace, files, repeat or math.ceil(ENOUGH_TASKS / len(files)), display)
+        display.say("stopping what was started")
+    _tell(report, as_json=as_json)
+
+
+def _tell(report: Report, *, as_json: bool) -> None:
+    """Prints what came of it. Raises Failed if it is wrong."""
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    else:
+        for line in describe(report):
+            click.echo(line)
+    if not report.same_as_plain_loop:
+        raise Failed("the totals differ from those of a plain loop", "herd demo")
+
+
+def describe(report: Report) -> Iterator[str]:
+    """Lines for people."""
+    from herdmaster.cli.demo.play import times
+
+    yield ""
+    for each in report.most_frequent:
+        yield f"{each.count:>12,}  {each.word}"
+    yield ""
+    yield (
+        f"{report.words:,} words of {report.files:,} files, {times(report.repeat)}: {report.tasks:,} tasks "
+        f"in {report.seconds:.1f} s, {report.tasks_per_second:,.0f} tasks per second"
+    )
+    yield (
+        f"The primary was killed after {report.primary_killed_after:,} results, its backup was primary "
+        f"{report.takeover:.1f} s later; a worker was killed after {report.worker_killed_after:,}, with about "
+        f"{report.assigned_to_killed_worker:,} tasks in its inbox."
+    )
+    if report.same_as_plain_loop:
+        yield "Nothing is missing and nothing was counted twice: the totals are those of a plain loop."
+
+
+def _end_in_good_order(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -1,0 +1,146 @@
+"""What the demo starts: a ZooKeeper, or a namespace on a running one, and the roles as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from herdmaster.cli.failures import Failed
+from herdmaster.testing.apache import ApacheStartFailed, ApacheZooKeeper, ZooKeeperNotInstalled
+from herdmaster.testing.child import WatchedChild
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client, parse_connect_string
+from herdmaster.zookeeper.paths import join
+
+APP: Final = "herdmaster.cli.demo.app"
+CONNECT_TIMEOUT: Final = 10.0
+_STOP_SECONDS: Final = 10.0
+_LOG_TAIL: Final = 2000
+
+
+@contextlib.contextmanager
+def own_zookeeper() -> Iterator[str]:
+    """A server of the demo's own; yields its connect string. Raises Failed."""
+    try:
+        server = ApacheZooKeeper()
+        with server:
+            yield server.hosts
+    except ZooKeeperNotInstalled as error:
+        raise Failed(f"{error}, or name a server that runs: `herd demo --zookeeper HOSTS`", "herd demo") from None
+    except ApacheStartFailed as error:
+        raise Failed(f"ZooKeeper did not start: {error}", "herd demo") from None
+
+
+@contextlib.contextmanager
+def own_namespace(hosts: str) -> Iterator[str]:
+    """A namespace of the demo's own on a running ensemble, removed at the end. Raises InvalidConnectString."""
+    given = parse_connect_string(hosts)
+    path = f"/herd-demo-{uuid.uuid4().hex[:12]}"
+    try:
+        yield f"{given}{path}"
+    finally:
+        asyncio.run(_remove(hosts, path))
+
+
+async def _remove(hosts: str, path: str) -> None:
+    async with Client(hosts, connect_timeout=CONNECT_TIMEOUT) as client:
+        await remove_tree(client, path)
+
+
+async def remove_tree(client: Client, path: str) -> None:
+    """Deletes a znode and all below it, whatever comes and goes meanwhile."""
+    while True:
+        try:
+            for name in await client.children(path):
+                await remove_tree(client, join(path, name))
+            await client.delete(path)
+        except (errors.NotEmpty, errors.ConnectionLoss):
+            continue
+        except errors.NoNode:
+            return
+        return
+
+
+class Actor:
+    """A role as a process of its own."""
+
+    def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
+        self.name = name
+        self._log = folder / f"{name.replace(' ', '-')}.log"
+        self._child = WatchedChild([sys.executable, "-m", "herdmaster", *arguments], log=self._log)
+        self.was_killed = False
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def ended_by_itself(self) -> bool:
+        return not self.was_killed and not self._child.is_running
+
+    def kill(self) -> None:
+        self.was_killed = True
+        self._child.kill()
+
+    def stop(self) -> None:
+        self._child.terminate(_STOP_SECONDS)
+
+    def log_tail(self) -> str:
+        return self._log.read_bytes()[-_LOG_TAIL:].decode(errors="replace")
+
+
+class Stage:
+    """Two masters and two workers; all are stopped in good order at the end, and die with this process in any case."""
+
+    def __init__(self, hosts: str, session_timeout: float) -> None:
+        self._hosts = hosts
+        self._common = [f"--session-timeout={session_timeout}", "--log-level=info"]
+        self._folder = tempfile.TemporaryDirectory(prefix="herd-demo-", ignore_cleanup_errors=True)
+        self.masters: list[Actor] = []
+        self.workers: list[Actor] = []
+
+    def __enter__(self) -> Self:
+        folder = Path(self._folder.name)
+        try:
+            for number in (1, 2):
+                self.masters.append(Actor(f"master {number}", ["master", self._hosts, *self._common], folder))
+            for number in (1, 2):
+                arguments = ["worker", self._hosts, f"--app={APP}", *self._common]
+                self.workers.append(Actor(f"worker {number}", arguments, folder))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def actors(self) -> list[Actor]:
+        return [*self.masters, *self.workers]
+
+    def close(self) -> None:
+        # Workers first: they hand back to a primary what they have not begun.
+        for actors in (self.workers, self.masters):
+            with ThreadPoolExecutor(max(len(actors), 1)) as threads:
+                list(threads.map(Actor.stop, actors))
+        self._folder.cleanup()
+
+    def check(self) -> None:
+        """Raises Failed if something ended that was not told to."""
+        for actor in self.actors:
+            if actor.ended_by_itself:
+                raise Failed(f"{actor.name} ended by itself. Its last lines:\n{actor.log_tail()}", "herd demo")
+
+    def log_tails(self) -> str:
+        return "\n".join(f"--- {actor.name} ---\n{actor.log_tail()}" for actor in self.actors)

@@ -1,0 +1,76 @@
+"""`herd zookeeper` and `herd dev`: what a laptop needs instead of an ensemble."""
+
+from __future__ import annotations
+
+import click
+
+from herdmaster.cli.failures import Failed
+from herdmaster.cli.options import log_options
+
+_port = click.option(
+    "--port", type=click.IntRange(0, 65535), default=2181, show_default=True, metavar="N", help="0 takes a free one."
+)
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Keep everything there, also over a crash. Without it, it is kept in memory.",
+)
+
+
+@click.command
+@_port
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@_data_dir
+@log_options("info")
+def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log_format: str) -> None:
+    """Run a ZooKeeper-compatible server for development and tests.
+
+    One node, no Java. It listens on this machine only, unless --host says otherwise. Production belongs on an ensemble
+    of Apache ZooKeeper.
+    """
+    from herdmaster.cli.embedded import ServerProcess
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.running import run_until_stopped
+
+    configure_logs(log_level, log_format)
+    try:
+        run_until_stopped(ServerProcess(host, port, data_dir))
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from None
+
+
+@click.command
+@click.option("--app", required=True, metavar="MODULE[:ATTR]", help="The Herd whose tasks the worker runs.")
+@click.option("--slots", type=click.IntRange(1, 10_000), metavar="N", help="Tasks at a time.")
+@_port
+@_data_dir
+@log_options("info")
+def dev(*, app: str, slots: int | None, port: int, data_dir: str | None, log_level: str, log_format: str) -> None:
+    """Run an embedded ZooKeeper, a master and a worker in this terminal.
+
+    Programs that use Herd() find it by itself, as it takes ZooKeeper's usual port. Ctrl-C ends all three.
+    """
+    from herdmaster.api.loading import load_app
+    from herdmaster.cli.embedded import Development, ServerProcess
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.running import run_until_stopped
+    from herdmaster.roles.lifecycle import Role
+    from herdmaster.roles.master import Master
+    from herdmaster.roles.worker import Worker, WorkerSettings, default_slots, print_raw
+
+    configure_logs(log_level, log_format)
+    loaded = load_app(app)
+    settings = WorkerSettings(slots=slots or default_slots(), queues=loaded.queues)
+
+    def make_roles(hosts: str) -> list[Role]:
+        return [Worker(hosts, loaded.functions, settings, loaded.raw or print_raw), Master(hosts)]
+
+    try:
+        run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles))
+    except OSError as error:
+        raise _cannot_listen("127.0.0.1", port, error) from None
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> Failed:
+    return Failed(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port")

@@ -1,0 +1,85 @@
+"""Options that several verbs have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeVar
+
+import click
+
+C = TypeVar("C", bound=Callable[..., Any])  # what click decorates may return anything
+
+
+def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    """A callback: more than nothing, and at most a day, since ZooKeeper has 32 bits of milliseconds for a timeout."""
+    if not 0.0 < value <= _LONGEST:
+        raise click.BadParameter(f"{value:g} is not between 0 and {_LONGEST:.0f} seconds.")
+    return value
+
+
+class Decorator(Protocol):
+    def __call__(self, command: C, /) -> C: ...
+
+
+_LONGEST: Final = 24 * 3600.0
+LEVELS: Final = ("debug", "info", "warning", "error")
+FORMATS: Final = ("text", "json")
+
+
+def hosts_argument(command: C) -> C:
+    return click.argument("hosts", required=False)(command)
+
+
+def zookeeper_option(command: C) -> C:
+    return click.option("--zookeeper", "hosts", metavar="HOSTS", help="The connect string.")(command)
+
+
+def session_timeout_option(command: C) -> C:
+    return click.option(
+        "--session-timeout",
+        type=float,
+        callback=check_seconds,
+        metavar="SECONDS",
+        default=10,
+        show_default=True,
+        help="How long ZooKeeper waits for a sign of life before it takes this process for lost.",
+    )(command)
+
+
+def connect_timeout_option(default: int) -> Decorator:
+    return click.option(
+        "--connect-timeout",
+        type=float,
+        callback=check_seconds,
+        metavar="SECONDS",
+        default=default,
+        show_default=True,
+        help="How long to try to reach ZooKeeper at first.",
+    )
+
+
+def log_options(default: str) -> Decorator:
+    """`--log-level` and `--log-format`; the verb passes both to `herdmaster.cli.logs.configure_logs`."""
+
+    def decorate(command: C) -> C:
+        command = click.option(
+            "--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="How log lines look."
+        )(command)
+        return click.option(
+            "--log-level",
+            type=click.Choice(LEVELS, case_sensitive=False),
+            default=default,
+            show_default=True,
+            help="What is logged, to stderr.",
+        )(command)
+
+    return decorate
+
+
+def choose_hosts(given: str | None, of_app: str | None = None) -> str:
+    """The connect string in force: the argument, the app's own, $HERD_ZOOKEEPER, or the default."""
+    if given is not None:
+        return given
+    from herdmaster.api import Herd
+
+    return of_app or Herd().hosts

@@ -1,0 +1,89 @@
+"""Runs a role in this process until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Final, NoReturn, Protocol
+
+from herdmaster.roles.lifecycle import Role
+
+_FAREWELL_SECONDS: Final = 1.0
+"""How long a second signal waits for the session to be ended in good order."""
+
+_log = logging.getLogger("herdmaster")
+
+
+class Stoppable(Protocol):
+    """A role, or several with a server of their own."""
+
+    kind: str
+
+    @property
+    def is_stopping(self) -> bool: ...
+
+    def stop(self) -> None: ...
+
+    async def run(self) -> None: ...
+
+
+def run_role(role: Role) -> None:
+    """As `run_until_stopped`, and says first where it connects to."""
+    _log.info("%s: connecting to %s", role.kind, role.hosts)
+    run_until_stopped(role)
+
+
+def run_until_stopped(role: Stoppable) -> None:
+    """Returns once the role has ended because a signal asked it to. A second signal ends the process at once, with
+    128 and the signal's number as its code. Raises what `Role.run` raises."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(role))
+
+
+async def _run(role: Stoppable) -> None:
+    loop = asyncio.get_running_loop()
+    running = asyncio.ensure_future(role.run())
+    forced: list[signal.Signals] = []
+
+    def handle(received: signal.Signals) -> None:
+        if not role.is_stopping:
+            _log.info("%s: stopping; a second %s stops at once", role.kind, received.name)
+            role.stop()
+        elif not forced:
+            forced.append(received)
+            _log.warning("%s: stopping at once", role.kind)
+            running.cancel()  # it still ends the session, so that nobody has to wait for its timeout
+            loop.call_later(_FAREWELL_SECONDS, _end_now, received)
+        else:
+            _end_now(received)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, handle, each)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    if forced:
+        _end_now(forced[0])
+
+
+def _end_now(received: signal.Signals) -> NoReturn:
+    """Without waiting for threads, which may be running a task's code."""
+    logging.shutdown()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(128 + received)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where the extra of that name is installed."""
+    try:
+        uvloop = importlib.import_module("uvloop")
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -1,0 +1,82 @@
+"""`herd status`: who is there, and how many tasks are where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from herdmaster.cli.options import choose_hosts, connect_timeout_option, hosts_argument, log_options
+
+if TYPE_CHECKING:
+    from herdmaster.roles.observer import MasterSeen, Overview, WorkerSeen
+
+
+@click.command
+@hosts_argument
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@connect_timeout_option(10)
+@log_options("warning")
+def status(*, hosts: str | None, as_json: bool, connect_timeout: float, log_level: str, log_format: str) -> None:
+    """Show who is there and where tasks are.
+
+    Primary, backups, workers, and how many tasks are in which state. It changes nothing.
+    """
+    import asyncio
+
+    import msgspec
+
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.roles.observer import look_once
+
+    configure_logs(log_level, log_format)
+    chosen = choose_hosts(hosts)
+    overview = asyncio.run(look_once(chosen, connect_timeout=connect_timeout))
+    if as_json:
+        found = {"zookeeper": chosen, **msgspec.to_builtins(overview)}
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        for line in describe(overview):
+            click.echo(line)
+
+
+def describe(overview: Overview) -> Iterator[str]:
+    """Lines for people."""
+    yield _line("primary", _master(overview.primary) if overview.primary else click.style("none", fg="yellow"))
+    for backup in overview.backups:
+        yield _line("backup", _master(backup))
+    for worker in overview.workers:
+        yield _line("worker", _worker(worker))
+    if not overview.workers:
+        yield _line("worker", click.style("none", fg="yellow"))
+    tasks = overview.tasks
+    counts = [f"{tasks.backlog} in the backlog", f"{tasks.assigned} assigned", f"{tasks.ended} ended and not collected"]
+    if tasks.recovering:
+        counts.append(f"{tasks.recovering} of lost workers")
+    if tasks.delayed:
+        counts.append(f"{tasks.delayed} delayed")
+    if tasks.dead:
+        counts.append(click.style(f"{tasks.dead} dead", fg="red"))
+    yield _line("tasks", ", ".join(counts))
+
+
+def _line(what: str, text: str) -> str:
+    return f"{what:<8}  {text}"
+
+
+def _master(master: MasterSeen) -> str:
+    if master.host is None:
+        return f"{master.name}  (of the reference's)  since {_time(master.since)}"
+    return f"{master.name}  {master.host} pid {master.pid}  since {_time(master.since)}"
+
+
+def _worker(worker: WorkerSeen) -> str:
+    place = f"  {worker.host} pid {worker.pid}" if worker.host else ""
+    slots = f"  {worker.slots} slots  queues {', '.join(worker.queues)}" if worker.slots else ""
+    return f"{worker.name}{place}{slots}  {worker.state}  {worker.assigned} assigned  since {_time(worker.since)}"
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,47 @@
+"""An app for workers that tests start."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from herdmaster import Herd
+
+herd = Herd()
+
+
+@herd.task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@herd.task
+def fail(text: str) -> None:
+    raise LookupError(text)
+
+
+@herd.task
+def echo(*args: object, **kwargs: object) -> list[object]:
+    return [list(args), kwargs]
+
+
+@herd.task
+def nap(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@herd.task
+def wait_for(sign: str, answer: str) -> str:
+    """Leaves a sign that it has begun, and goes on when the answer is there."""
+    Path(sign).touch()
+    while not Path(answer).exists():
+        time.sleep(0.02)
+    return "went on"
+
+
+@herd.raw_handler
+def take_raw(name: str, data: bytes) -> None:
+    if data == b"bad":
+        raise LookupError("bad data")
+    print(f"{name} has {data!r}", flush=True)  # noqa: T201 - a worker's output is looked at

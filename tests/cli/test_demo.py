@@ -1,0 +1,155 @@
+"""The demo: what it counts, that it comes through its own kills, that it notices a wrong result, what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from herdmaster.cli.demo.command import FEWEST_FILES
+from herdmaster.cli.demo.counting import count_plainly, count_words, find_texts
+from tests.cli.processes import REPOSITORY, HerdProcess, connect, run_herd, wait_until
+
+ROLES = 4
+
+
+def write_texts(folder: Path, files: int = 120) -> None:
+    for number in range(files):
+        words = " ".join(f"{'abcdefghij'[n % 10]}{'xyz'[n % 3]}" for n in range(number, 2000 + 7 * number))
+        (folder / f"text-{number:03}.txt").write_text(f"{words}\n")
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    write_texts(folder)
+    return folder
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie has ended; whoever adopted it has only not asked yet.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_word_is_a_run_of_letters_of_the_lower_cased_text(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"It's 2 by 2, IT is\nx_y \xff\xc3\xa9t\xc3\xa9")
+    assert count_words(str(path)) == {"it": 2, "s": 1, "by": 1, "is": 1, "x": 1, "y": 1, "t": 1}
+
+
+def test_texts_are_found_by_name_and_hold_no_null_byte(tmp_path: Path) -> None:
+    inside = tmp_path / "package"
+    inside.mkdir()
+    for name in ("copyright", "README", "README.Debian", "notes.txt", "notes.md"):
+        (inside / name).write_text("text")
+    for name in ("README.gz", "copyright.old", "notes.html", "txt"):
+        (inside / name).write_text("text")
+    (tmp_path / "picture.txt").write_bytes(b"\x89PNG\0\0")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.txt")
+    names = [Path(path).name for path in find_texts(tmp_path)]
+    assert names == ["README", "README.Debian", "copyright", "notes.md", "notes.txt"]
+
+
+def test_a_folder_with_few_texts_is_refused(tmp_path: Path) -> None:
+    write_texts(tmp_path, FEWEST_FILES - 1)
+    result = run_herd("demo", "--folder", str(tmp_path))
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert f"{tmp_path} has {FEWEST_FILES - 1} " in line
+    assert "--folder" in line
+
+
+def test_the_result_is_right_although_the_primary_and_a_worker_are_killed(namespace: str, texts: Path) -> None:
+    result = run_herd("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=8", "--json", timeout=50)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    words = count_plainly(find_texts(texts))
+    assert (report["files"], report["tasks"], report["same_as_plain_loop"]) == (120, 960, True)
+    assert report["words"] == words.total() * 8
+    assert [(each["word"], each["count"]) for each in report["most_frequent"]] == [
+        (word, count * 8) for word, count in Counter(words).most_common(10)
+    ]
+    assert 0 < report["primary_killed_after"] < report["worker_killed_after"] < 960
+    assert report["takeover"] > 0
+    assert result.stderr.count("SIGKILL") == 2
+    with connect(namespace) as client:
+        assert client.get_children("/") == []
+
+
+def test_a_wrong_result_is_noticed(namespace: str, texts: Path) -> None:
+    with HerdProcess("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=8") as demo:
+        demo.wait_for_log("SIGKILL")
+        # It has been counted at least once as it was.
+        with (texts / "text-000.txt").open("a") as file:
+            file.write("unheard")
+        assert demo.wait(timeout=50) == 1
+        assert demo.stderr.splitlines()[-1] == "herd demo: the totals differ from those of a plain loop"
+        assert "tasks per second" in demo.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_demo_stops_what_it_started(
+    number: signal.Signals, code: int, namespace: str, texts: Path
+) -> None:
+    with HerdProcess("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=1000") as demo:
+        demo.wait_for_log("ready")
+        started = children(demo.pid)
+        assert len(started) == ROLES
+        demo.send(number)
+        assert demo.wait(timeout=30) == code
+        assert "Traceback" not in demo.stderr
+    assert [pid for pid in started if is_alive(pid)] == []
+    with connect(namespace) as client:
+        assert client.get_children("/") == []
+
+
+def test_a_demo_that_is_killed_leaves_no_process(namespace: str, texts: Path) -> None:
+    with HerdProcess("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=1000") as demo:
+        demo.wait_for_log("ready")
+        started = children(demo.pid)
+        demo.kill()
+        wait_until(lambda: not any(map(is_alive, started)), "some are still there")
+
+
+def test_a_demo_whose_workers_die_says_so_and_stops(namespace: str, texts: Path) -> None:
+    with HerdProcess("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=1000") as demo:
+        demo.wait_for_log("ready")
+        for pid in children(demo.pid):
+            if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        assert demo.wait(timeout=40) == 1
+        assert "ended by itself" in demo.stderr
+
+
+@pytest.mark.apache
+def test_it_starts_a_zookeeper_of_its_own(texts: Path) -> None:
+    result = run_herd("demo", f"--folder={texts}", "--repeat=8", timeout=50)
+    assert result.returncode == 0, result.stderr
+    assert "the totals are those of a plain loop" in result.stdout
+
+
+def test_the_example_counts_on_a_worker_that_was_started_by_hand(namespace: str, tmp_path: Path) -> None:
+    folder = REPOSITORY / "examples" / "wordcount"
+    (tmp_path / "copyright").write_text("one two two")
+    environment = {"HERD_ZOOKEEPER": namespace}
+    with (
+        HerdProcess("master", folder=folder, environment=environment),
+        HerdProcess("worker", "--app=wordcount", folder=folder, environment=environment),
+    ):
+        result = run_herd(str(tmp_path), folder=folder, environment=environment, module="wordcount")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split() == ["2", "two", "1", "one"]

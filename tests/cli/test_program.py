@@ -1,0 +1,170 @@
+"""What the command line answers without ZooKeeper: help, mistakes, and what it imports for that."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from herdmaster import __version__
+from herdmaster.cli.options import choose_hosts
+from herdmaster.cli.program import VERBS, herd
+from herdmaster.cli.tasks import check_call, looks_like_hosts, read_arguments
+
+_HELP_AND_MODULES = """
+import sys
+from herdmaster.cli import herd
+try:
+    herd.main(sys.argv[1:], prog_name="herd")
+except SystemExit as end:
+    print(*sorted(sys.modules), sep="\\n", file=sys.stderr)
+    raise
+"""
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(herd, list(arguments), prog_name="herd")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
+def test_help_imports_no_asyncio_and_nothing_of_a_role(arguments: list[str]) -> None:
+    command = [sys.executable, "-c", _HELP_AND_MODULES, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert result.returncode == 0
+    modules = result.stderr.split()
+    assert "herdmaster.cli.program" in modules
+    heavy = (
+        "asyncio",
+        "msgspec",
+        "socket",
+        "herdmaster.api",
+        "herdmaster.roles",
+        "herdmaster.core",
+        "herdmaster.testing",
+    )
+    assert [module for module in modules if module in heavy] == []
+
+
+def test_help_comes_quickly(record_property: Callable[[str, object], None]) -> None:
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "herdmaster", "--help"], capture_output=True, check=True, timeout=30)
+        times.append(time.perf_counter() - started)
+    record_property("seconds", round(min(times), 3))
+    assert min(times) < 3.0  # loose: the machine is shared
+
+
+def test_help_names_every_verb_with_a_whole_sentence() -> None:
+    code, text, _ = run("--help")
+    assert code == 0
+    listed = text.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == list(VERBS)
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
+
+
+def test_the_version_is_told() -> None:
+    assert run("--version") == (0, f"herd {__version__}\n", "")
+
+
+def test_without_a_verb_it_shows_what_there_is_and_fails() -> None:
+    code, output, error = run()
+    assert (code, output) == (2, "")
+    assert "Commands:" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start", "hint"),
+    [
+        (["nope"], "herd: ", "nope"),
+        (["--nope"], "herd: ", "--nope"),
+        (["worker", "--slot", "3"], "herd worker: ", "--slots"),
+        (["worker", "--slots", "0"], "herd worker: ", "1<=x"),
+        (["worker", "a:1", "b"], "herd worker: ", "(b)"),
+        (["worker", "--drain-timeout", "nan"], "herd worker: ", "86400"),
+        (["master", "--session-timeout", "-1"], "herd master: ", "86400"),
+        (["master", "--log-level", "loud"], "herd master: ", "'debug'"),
+        (["master", "localhost:99999"], "herd master: ", "host1:2181"),
+        (["master", ""], "herd master: ", "host1:2181"),
+        (["master", "localhost:2181/a//b"], "herd master: ", "empty segment"),
+        (["status", "not a host"], "herd status: ", "host1:2181"),
+        (["client", "--zookeeper", "not a host"], "herd client: ", "host1:2181"),
+        (["worker", "--app", "no_such_module"], "herd worker: ", "'no_such_module'"),
+        (["worker", "--app", "json"], "herd worker: ", "no Herd"),
+        (["worker", "--app", "json:dumps"], "herd worker: ", "json"),
+        (["worker", "--app", "a b"], "herd worker: ", "MODULE"),
+        (["worker", "127.0.0.1:1", "--queue", "Loud"], "herd worker: ", "'Loud'"),
+        (["submit"], "herd submit: ", "MODULE:FUNCTION"),
+        (["submit", "shop.tasks"], "herd submit: ", "shop.tasks:resize"),
+        (["submit", "shop:add", "--wiat"], "herd submit: ", "after `--`"),
+        (["submit", "shop:add", "x=1", "x=2"], "herd submit: ", "twice"),
+        (["submit", "shop:add", "--priority", "12"], "herd submit: ", "0<=x<=9"),
+        (["submit", "shop:add", "--queue", "Loud"], "herd submit: ", "'Loud'"),
+        (["demo", "--folder", "/no/such/folder"], "herd demo: ", "/no/such/folder"),
+        (["demo", "--folder", "/dev"], "herd demo: ", "at least 100"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_told_in_one_line_and_ends_with_2(arguments: list[str], start: str, hint: str) -> None:
+    code, output, error = run(*arguments)
+    assert (code, output) == (2, "")
+    (line,) = error.splitlines()
+    assert line.startswith(start)
+    assert hint in line
+
+
+@pytest.mark.parametrize(
+    "text", ["a:1", "127.0.0.1:2181", "a:1,b:2", "zk-1.example:2181/prod/x", "[::1]:2181", "x_y:1/"]
+)
+def test_the_first_argument_of_client_is_hosts_if_it_looks_like_it(text: str) -> None:
+    assert looks_like_hosts(text)
+
+
+@pytest.mark.parametrize("text", ["Sample task", "a", "a:b", "a:1 b", "a:1,b", ":1", "a:", "note: 5", "a:123456", ""])
+def test_other_first_arguments_of_client_are_data(text: str) -> None:
+    assert not looks_like_hosts(text)
+
+
+def test_arguments_are_json_or_text_or_keywords() -> None:
+    texts = ["2", "-3.5", "null", "[1, 2]", '{"a": "b=c"}', "plain text", "2,5", '"2"', "k=7", "who=me", "empty=", "-"]
+    args, kwargs = read_arguments(texts)
+    assert args == [2, -3.5, None, [1, 2], {"a": "b=c"}, "plain text", "2,5", "2", "-"]
+    assert kwargs == {"k": 7, "who": "me", "empty": ""}
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=10))
+def test_any_json_is_an_argument_and_a_keyword_argument(value: object) -> None:
+    text = json.dumps(value)
+    assert read_arguments([text, f"name={text}"]) == ([value], {"name": value})
+
+
+@pytest.mark.parametrize("call", ["shop:add", "shop.tasks:Shop.add", "shop:make.<locals>.add"])
+def test_a_call_is_a_module_and_a_function(call: str) -> None:
+    check_call(call)
+
+
+@pytest.mark.parametrize(
+    "call", ["", "shop", "shop:", ":add", "shop tasks:add", "shop:add:mul", "a..b:c", "shop:add()"]
+)
+def test_anything_else_is_no_call(call: str) -> None:
+    with pytest.raises(click.BadParameter):
+        check_call(call)
+
+
+def test_hosts_are_the_argument_then_the_apps_then_the_variable_then_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HERD_ZOOKEEPER", raising=False)
+    assert choose_hosts(None) == "127.0.0.1:2181"
+    monkeypatch.setenv("HERD_ZOOKEEPER", "variable:1")
+    assert choose_hosts(None) == "variable:1"
+    assert choose_hosts(None, "app:1") == "app:1"
+    assert choose_hosts("argument:1", "app:1") == "argument:1"
