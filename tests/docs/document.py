@@ -2,7 +2,8 @@
 
 A block that opens with ```python file=NAME is a file. In a block of ```console a line after `$ ` is a command; what
 follows is its output, where `...` stands for anything, also for more lines. The blocks of one section (a heading of two
-`#`) share a folder, a namespace, and the background commands (those that end with `&`).
+`#`) share a folder, a namespace, and the background commands (those that end with `&`); files of earlier sections are
+there, too.
 """
 
 from __future__ import annotations
@@ -35,12 +36,18 @@ class Section(msgspec.Struct, frozen=True):
 def sections(text: str) -> list[Section]:
     """Those that have something to run."""
     parts = _SECTION.split(text)
-    found = [_section(title, body) for title, body in zip(parts[1::2], parts[2::2], strict=True)]
-    return [section for section in found if section.steps]
-
-
-def _section(title: str, body: str) -> Section:
+    found: list[Section] = []
     files: dict[str, str] = {}
+    for title, body in zip(parts[1::2], parts[2::2], strict=True):
+        section = _section(title, body, files)
+        files = section.files
+        if section.steps:
+            found.append(section)
+    return found
+
+
+def _section(title: str, body: str, earlier_files: dict[str, str]) -> Section:
+    files = dict(earlier_files)
     steps: list[Step] = []
     for indent, language, options, indented in _BLOCK.findall(body):
         content = re.sub(rf"^{indent}", "", indented, flags=re.MULTILINE)

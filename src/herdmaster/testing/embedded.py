@@ -19,6 +19,7 @@ from typing import Final, Self
 from herdmaster.core import layout
 from herdmaster.testing.background import BackgroundLoop
 from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import WatchEvent
 from herdmaster.zookeeper.server import EmbeddedServer
 from herdmaster.zookeeper.server.faults import Arrival, Delay, Drop
 from herdmaster.zookeeper.wire.records import Ping, Record, Request
@@ -116,17 +117,26 @@ class EmbeddedZooKeeper:
         """Moves the server's clock forward. Sessions that were silent for as long are over then."""
         self._running.call(lambda: self._server.advance(round(seconds * 1000)))
 
-    def kill_primary(self, namespace: str = "") -> bool:
-        """Ends the session of whoever owns `/master` (below `namespace`, such as `/prod`). False if nobody does."""
-        return self._running.run(self._kill_primary(namespace))
+    def kill_primary(self, namespace: str = "", *, patience: float = 10.0) -> None:
+        """Ends the session of whoever owns `/master` below `namespace`, such as `/prod`; waits for one if need be.
 
-    async def _kill_primary(self, namespace: str) -> bool:
-        async with Client(self.hosts) as client:
-            stat = await client.exists(namespace + layout.MASTER)
-            if stat is None:
-                return False
-            self._server.expire_session(stat.ephemeral_owner)
-            return True
+        Raises TimeoutError after `patience` seconds without a primary.
+        """
+        self._running.run(self._kill_primary(namespace + layout.MASTER, patience), patience + 10)
+
+    async def _kill_primary(self, path: str, patience: float) -> None:
+        async with Client(self.hosts) as client, asyncio.timeout(patience):
+            while True:
+                changed = asyncio.Event()
+
+                def handle(_event: WatchEvent, changed: asyncio.Event = changed) -> None:
+                    changed.set()
+
+                stat = await client.exists(path, handle)
+                if stat is not None:
+                    self._server.expire_session(stat.ephemeral_owner)
+                    return
+                await changed.wait()
 
     @property
     def _running(self) -> BackgroundLoop:

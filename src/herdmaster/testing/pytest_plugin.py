@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from herdmaster import Herd
     from herdmaster.testing.embedded import EmbeddedZooKeeper
 
-HerdWorker = Callable[..., AbstractContextManager[None]]
+HerdWorker = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture
@@ -38,13 +38,13 @@ def herd_zookeeper() -> Iterator[EmbeddedZooKeeper]:
 def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
     """`with herd_worker(herd, slots=4, masters=1, workers=1):` runs the Herd's tasks for as long.
 
-    All the queues that the Herd's tasks name are served.
+    All the queues that the Herd's tasks name are served. Gives the connect string, whose namespace is a fresh one.
     """
 
     @contextlib.contextmanager
     def run(
         herd: Herd, *, slots: int = 4, masters: int = 1, workers: int = 1, session_timeout: float = 4.0
-    ) -> Iterator[None]:
+    ) -> Iterator[str]:
         from herdmaster.roles.master import Master, MasterSettings
         from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
         from herdmaster.testing.running import RunningRoles
@@ -56,6 +56,6 @@ def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
             *(Master(hosts, MasterSettings(session_timeout)) for _ in range(masters)),
         ]
         with herd.directed_to(hosts), RunningRoles(*roles):
-            yield
+            yield hosts
 
     return run

@@ -1,0 +1,97 @@
+"""The pytest plugin, in pytest runs of its own, as users have it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytest_plugins = ("pytester",)
+
+TASKS = """
+from herdmaster import Herd
+
+herd = Herd("nowhere.invalid:2181/prod")
+
+@herd.task(queue="mail")
+def add(x: int, y: int) -> int:
+    return x + y
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makepyfile(tasks=TASKS)
+    return pytester
+
+
+def run(project: pytest.Pytester, **modules: str) -> pytest.RunResult:
+    project.makepyfile(**modules)
+    # Without what the plugins of this very run would have to say about each other's settings.
+    return project.runpytest_subprocess("-q", "-p", "no:cacheprovider", "-p", "no:asyncio")
+
+
+def test_a_module_level_herd_is_directed_to_the_embedded_server(project: pytest.Pytester) -> None:
+    result = run(
+        project,
+        test_tasks="""
+        import tasks
+
+        def test_adding(herd_worker):
+            with herd_worker(tasks.herd):
+                assert tasks.add.submit(2, 3).result(5) == 5
+            assert tasks.herd.hosts == "nowhere.invalid:2181/prod"
+
+        def test_adding_again(herd_worker):
+            with herd_worker(tasks.herd, slots=2, masters=2, workers=2, session_timeout=1.0):
+                assert sum(tasks.add.map(range(100), range(100))) == 9900
+        """,
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_each_test_has_an_empty_server(project: pytest.Pytester) -> None:
+    result = run(
+        project,
+        test_server="""
+        import asyncio
+        import pytest
+        from herdmaster.zookeeper.client import Client
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_nothing_is_there(herd_zookeeper, number):
+            async def look():
+                async with Client(herd_zookeeper.hosts) as client:
+                    assert await client.exists("/left") is None
+                    await client.create("/left")
+            asyncio.run(look())
+        """,
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_a_failing_test_still_ends_its_master_and_worker(project: pytest.Pytester) -> None:
+    result = run(
+        project,
+        test_failure="""
+        import threading
+        import tasks
+
+        def test_failing(herd_worker):
+            with herd_worker(tasks.herd):
+                raise ValueError("on purpose")
+
+        def test_afterwards():
+            assert not [each.name for each in threading.enumerate() if each.name.startswith("herdmaster-roles")]
+        """,
+    )
+    result.assert_outcomes(passed=1, failed=1)
+
+
+def test_the_plugin_costs_other_projects_no_imports() -> None:
+    code = "import sys, herdmaster.testing.pytest_plugin; print(sorted(m for m in sys.modules if 'herdmaster' in m))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "herdmaster.roles" not in printed
+    assert "herdmaster.zookeeper" not in printed
+    assert "herdmaster.api" not in printed
