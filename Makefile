@@ -34,7 +34,7 @@ zookeeper: ## Install Apache ZooKeeper and Java, unless they are here
 
 .PHONY: demo
 demo: install ## Count words on two workers, kill the primary in the middle, check the result
-	@$(BIN)/python examples/wordcount/demo.py $(DEMO)
+	@$(BIN)/herd demo $(DEMO)
 
 .PHONY: test
 test: install lint types ## Check everything and run all tests but the slow ones

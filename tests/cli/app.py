@@ -44,4 +44,4 @@ def wait_for(sign: str, answer: str) -> str:
 def take_raw(name: str, data: bytes) -> None:
     if data == b"bad":
         raise LookupError("bad data")
-    print(f"{name} has {data!r}", flush=True)  # noqa: T201 - a worker's output is looked at
+    print(f"{name} has {data!r}\n", end="", flush=True)  # noqa: T201 - a worker's output is looked at

@@ -117,12 +117,17 @@ def test_an_interrupted_demo_stops_what_it_started(
         assert client.get_children("/") == []
 
 
-def test_a_demo_that_is_killed_leaves_no_process(namespace: str, texts: Path) -> None:
-    with HerdProcess("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=1000") as demo:
+def test_a_demo_that_is_killed_leaves_no_process_and_no_file(namespace: str, texts: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    arguments = ["demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=1000"]
+    with HerdProcess(*arguments, environment={"TMPDIR": str(temporary)}) as demo:
         demo.wait_for_log("ready")
         started = children(demo.pid)
+        assert list(temporary.iterdir())
         demo.kill()
         wait_until(lambda: not any(map(is_alive, started)), "some are still there")
+        wait_until(lambda: not list(temporary.iterdir()), "some files are still there")
 
 
 def test_a_demo_whose_workers_die_says_so_and_stops(namespace: str, texts: Path) -> None:

@@ -141,12 +141,11 @@ def test_a_role_that_finds_no_zookeeper_says_so_and_fails(verb: str) -> None:
 
 
 def test_the_log_tells_who_came_and_went_and_what_was_recovered(namespace: str, tmp_path: Path) -> None:
-    with (
-        HerdProcess("master", namespace) as master,
-        HerdProcess("worker", namespace, APP, "--session-timeout=1") as worker,
-        Herd(namespace) as herd,
-    ):
+    with ExitStack() as stack:
+        herd = stack.enter_context(Herd(namespace))
+        master = stack.enter_context(HerdProcess("master", namespace))
         master.wait_for_log("INFO master: elected: master-")
+        worker = stack.enter_context(HerdProcess("worker", namespace, APP, "--session-timeout=1"))
         name = worker.wait_for_log("is ready: ").split()[4]
         master.wait_for_log(f"{name} joined")
         blocking = Blocking(herd, tmp_path)

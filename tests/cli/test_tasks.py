@@ -7,12 +7,20 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from herdmaster.api import Herd
+from herdmaster.cli.submission import make_call, submit_and_leave
+from herdmaster.core import layout
+from herdmaster.errors import NotSubmitted
+from herdmaster.roles.bootstrap import make_folders
+from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.errors import NoServerReachable
 from tests.cli.processes import HERD, HerdProcess, run_herd
 
 _CALL = re.compile(r"task-[0-9a-z]{26}\.default\n").fullmatch
@@ -22,8 +30,11 @@ NOWHERE = "127.0.0.1:1"
 @pytest.fixture
 def cluster(namespace: str) -> Iterator[str]:
     """HOSTS of a master and a worker."""
-    with HerdProcess("master", namespace), HerdProcess("worker", namespace, "--app=tests.cli.app"):
-        yield namespace
+    with HerdProcess("master", namespace) as master:
+        master.wait_for_log("elected")
+        with HerdProcess("worker", namespace, "--app=tests.cli.app") as worker:
+            worker.wait_for_log("is ready")
+            yield namespace
 
 
 def test_client_prints_outcomes_in_the_order_of_the_data(cluster: str) -> None:
@@ -54,6 +65,26 @@ def test_submit_prints_a_name_that_anybody_can_wait_for(cluster: str) -> None:
     assert _CALL(result.stdout)
     with Herd(cluster) as herd:
         assert herd.future(result.stdout.strip()).result(timeout=20) == -1
+
+
+async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_left(namespace: str) -> None:
+    task = make_call("shop:add", [2], {"y": 3}, queue="default", priority=5)
+    async with Client(namespace) as client:
+        await make_folders(client)
+        await client.create(layout.status_path(task.name), b"the outcome")
+        await submit_and_leave(namespace, task, connect_timeout=10.0, submit_timeout=10.0)
+        assert await client.exists(layout.task_path(task.name)) is not None
+        assert await client.exists(layout.status_path(task.name)) is not None
+
+
+async def test_submit_does_not_wait_for_ever_to_be_accepted(own_apache: ApacheZooKeeper) -> None:
+    task = make_call("shop:add", [], {}, queue="default", priority=5)
+    own_apache.pause()
+    started = time.monotonic()
+    with pytest.raises((NotSubmitted, NoServerReachable)):
+        await submit_and_leave(own_apache.hosts, task, connect_timeout=5.0, submit_timeout=1.0)
+    assert time.monotonic() - started < 20.0
+    own_apache.resume()
 
 
 def test_submit_waits_and_prints_the_result_as_json(cluster: str) -> None:

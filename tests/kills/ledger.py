@@ -50,5 +50,5 @@ class Ledger:
             await client.sync()  # what was committed before the close has been told when this returns
 
     def _handle(self, event: WatchEvent) -> None:
-        if event.type is EventType.CREATED:
+        if event.type is EventType.CREATED and event.path != layout.STATUS:
             self.committed[layout.name_of(event.path)] += 1

@@ -47,9 +47,10 @@ def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log
 @_data_dir
 @log_options("info")
 def dev(*, app: str, slots: int | None, port: int, data_dir: str | None, log_level: str, log_format: str) -> None:
-    """Run an embedded ZooKeeper, a master and a worker in this terminal.
+    """Run all that it takes in this terminal.
 
-    Programs that use Herd() find it by itself, as it takes ZooKeeper's usual port. Ctrl-C ends all three.
+    An embedded ZooKeeper, a master and a worker. Programs that use Herd() find it by itself, as it takes ZooKeeper's
+    usual port. Ctrl-C ends all three.
     """
     from herdmaster.api.loading import load_app
     from herdmaster.cli.embedded import Development, ServerProcess

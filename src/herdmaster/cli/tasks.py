@@ -20,6 +20,9 @@ SAMPLES: Final = ("Sample task", "Another sample task")
 """What the reference's client submits."""
 
 _PATIENCE: Final = 10.0
+_SLACK: Final = 1.0
+"""Seconds that a submission may take beyond the attempt to connect, so that the reason is known when it is over."""
+
 _HOST: Final = r"(?:\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):\d{1,5}"
 looks_like_hosts = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/\S*)?").fullmatch
 _keyword = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL).fullmatch
@@ -111,18 +114,31 @@ def submit(
     configure_logs(log_level, log_format)
     check_call(call)
     args, kwargs = read_arguments(arguments)
-    with _open(choose_hosts(hosts), connect_timeout) as herd:
-        future: Future[object] = herd.submit_call(call, args, kwargs, queue=queue, priority=priority)
-        if not wait:
-            click.echo(future.name)
-            return
-        with _naming_what_goes_on([future]):
-            error = _wait_ended([future])
-        if error is not None:
-            raise Failed(f"{future.name} failed: {_explain(error)}", "herd submit")
-        from herdmaster.core.values import to_json
+    if wait:
+        with _open(choose_hosts(hosts), connect_timeout) as herd:
+            _print_result(herd.submit_call(call, args, kwargs, queue=queue, priority=priority))
+    else:
+        import asyncio
 
-        click.echo(to_json(future.result(), "the result"))
+        from herdmaster.cli.submission import make_call, submit_and_leave
+
+        task = make_call(call, args, kwargs, queue=queue, priority=priority)
+        asyncio.run(
+            submit_and_leave(
+                choose_hosts(hosts), task, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK
+            )
+        )
+        click.echo(task.name)
+
+
+def _print_result(future: Future[object]) -> None:
+    from herdmaster.core.values import to_json
+
+    with _naming_what_goes_on([future]):
+        error = _wait_ended([future])
+    if error is not None:
+        raise Failed(f"{future.name} failed: {_explain(error)}", "herd submit")
+    click.echo(to_json(future.result(), "the result"))
 
 
 def check_call(call: str) -> None:
@@ -162,8 +178,7 @@ def _read_value(text: str) -> object:
 def _open(hosts: str, connect_timeout: float) -> Herd:
     from herdmaster.api import Herd
 
-    # A little longer than the attempt to connect, so that the reason is known when it is over.
-    return Herd(hosts, connect_timeout=connect_timeout, submit_timeout=connect_timeout + 1.0)
+    return Herd(hosts, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK)
 
 
 def _wait_ended(futures: Sequence[Future[None] | Future[object]]) -> BaseException | None:

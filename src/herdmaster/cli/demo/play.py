@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -23,6 +25,7 @@ SESSION_TIMEOUT: Final = 1.5
 
 _READY_SECONDS: Final = 30.0
 _RESULT_SECONDS: Final = 60.0
+_WAKE_SECONDS: Final = 0.2
 _WINDOW: Final = 400
 
 
@@ -102,16 +105,22 @@ class Play:
 
     def _count(self, paths: list[str]) -> Counter[str]:
         words: Counter[str] = Counter()
-        results = iter(self._herd.task(count_words).map(paths, window=_WINDOW, timeout=_RESULT_SECONDS))
-        for done in range(1, len(paths) + 1):
+        results = Arrivals(self._herd.task(count_words).map(paths, window=_WINDOW))
+        done = 0
+        last = time.monotonic()
+        while done < len(paths):
+            self._interfere(done, len(paths))
             try:
-                words.update(next(results))
-            except TimeoutError:
-                raise self._stuck(f"no result for {_RESULT_SECONDS:.0f} s") from None
+                words.update(results.next(_WAKE_SECONDS))
+            except queue.Empty:
+                if time.monotonic() - last > _RESULT_SECONDS:
+                    raise self._stuck(f"no result for {_RESULT_SECONDS:.0f} s") from None
             except (OSError, HerdError) as error:
                 raise Failed(f"a task failed: {error}", "herd demo") from None
-            self._display.advance(done)
-            self._interfere(done, len(paths))
+            else:
+                done += 1
+                last = time.monotonic()
+                self._display.advance(done)
         return words
 
     def _interfere(self, done: int, total: int) -> None:
@@ -172,6 +181,28 @@ class Play:
 
     def _stuck(self, why: str) -> Failed:
         return Failed(f"{why}. What the roles said last:\n{self._stage.log_tails()}", "herd demo")
+
+
+class Arrivals:
+    """Takes results as they come, on a thread of its own, so that the play goes on while none do."""
+
+    def __init__(self, results: Iterable[dict[str, int]]) -> None:
+        self._queue: queue.SimpleQueue[dict[str, int] | Exception] = queue.SimpleQueue()
+        threading.Thread(target=self._take, args=(results,), name="arrivals", daemon=True).start()
+
+    def next(self, seconds: float) -> dict[str, int]:
+        """Raises queue.Empty after so long, and whatever a task raised."""
+        found = self._queue.get(timeout=seconds)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _take(self, results: Iterable[dict[str, int]]) -> None:
+        try:
+            for result in results:
+                self._queue.put(result)
+        except Exception as error:  # noqa: BLE001 - it is raised where the results are wanted
+            self._queue.put(error)
 
 
 def play(hosts: str, files: list[str], repeat: int, display: Display) -> Report:

@@ -75,7 +75,8 @@ class Actor:
     def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
         self.name = name
         self._log = folder / f"{name.replace(' ', '-')}.log"
-        self._child = WatchedChild([sys.executable, "-m", "herdmaster", *arguments], log=self._log)
+        command = [sys.executable, "-m", "herdmaster", *arguments]
+        self._child = WatchedChild(command, log=self._log, remove=folder)
         self.was_killed = False
 
     @property

@@ -1,0 +1,135 @@
+"""The observer sees everything, also what is not ours, and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from herdmaster.core import layout
+from herdmaster.core.members import MasterRecord, WorkerRecord, encode_record
+from herdmaster.errors import ConfigurationError
+from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.observer import MasterSeen, Observer, TaskCounts, WorkerSeen, look_once
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import CreateMode
+
+EPHEMERAL = CreateMode.EPHEMERAL
+
+
+async def since(client: Client, path: str) -> int:
+    stat = await client.exists(path)
+    assert stat is not None
+    return stat.ctime
+
+
+async def all_paths(client: Client, path: str = "/") -> list[str]:
+    found = [path]
+    for name in await client.children(path):
+        found += await all_paths(client, f"{path.rstrip('/')}/{name}")
+    return found
+
+
+async def test_an_empty_namespace_has_nobody_in_it_and_stays_empty(namespace: str) -> None:
+    async with Client(namespace) as client:
+        overview = await Observer(client).look()
+        assert (overview.primary, overview.backups, overview.workers) == (None, (), ())
+        assert (overview.tasks, overview.clients) == (TaskCounts(), 0)
+        assert await all_paths(client) == ["/"]
+
+
+async def test_a_namespace_that_does_not_exist_is_an_error_and_is_not_made(namespace: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"/absent does not exist"):
+        await look_once(f"{namespace}/absent")
+    async with Client(namespace) as client:
+        assert await client.children("/") == ()
+
+
+async def test_the_session_that_owns_master_is_primary_and_the_others_are_backups(namespace: str) -> None:
+    async with Client(namespace) as one, Client(namespace) as two:
+        await make_folders(one)
+        records = {}
+        for client, name in ((one, "master-1"), (two, "master-2")):
+            records[name] = encode_record(MasterRecord(name, "host", 7, 5))
+            await client.create(layout.master_record_path(name), records[name], mode=EPHEMERAL)
+        # The data claims to be the other one: it is the session that counts.
+        await two.create(layout.MASTER, records["master-1"], mode=EPHEMERAL)
+        overview = await Observer(one).look()
+        assert overview.primary == MasterSeen("master-1", await since(one, layout.MASTER), "host", 7)
+        path = layout.master_record_path("master-1")
+        assert overview.backups == (MasterSeen("master-1", await since(one, path), "host", 7),)
+
+
+async def test_roles_of_the_reference_are_seen_as_what_they_wrote(namespace: str) -> None:
+    async with Client(namespace) as client:
+        await make_folders(client)
+        await client.create(layout.MASTER, b"1f\x1b[2J3", mode=EPHEMERAL)
+        await client.create(layout.inbox_path("worker-1"))
+        await client.create(layout.assignment_path("worker-1", "task-1"), b"data")
+        await client.create(layout.worker_path("worker-1"), b"Idle", mode=EPHEMERAL)
+        overview = await Observer(client).look()
+        assert overview.primary == MasterSeen("1f?[2J3", await since(client, layout.MASTER))
+        when = await since(client, layout.worker_path("worker-1"))
+        assert overview.workers == (WorkerSeen("worker-1", when, "Idle", 1, 1, ("default",)),)
+
+
+@pytest.mark.parametrize("data", [None, b"", b"\xff\0garbage", b"{", b'{"slots": -1}', b"[" * 10_000, b"x" * 100_000])
+async def test_a_worker_that_says_nothing_usable_is_unknown(data: bytes | None, namespace: str) -> None:
+    async with Client(namespace) as client:
+        await make_folders(client)
+        await client.create(layout.worker_path("worker-1"), data, mode=EPHEMERAL)
+        await client.create(layout.MASTER, data, mode=EPHEMERAL)
+        overview = await Observer(client).look()
+        (worker,) = overview.workers
+        assert (worker.name, worker.state, worker.slots) == ("worker-1", "unknown", None)
+        assert overview.primary is not None
+        assert len(overview.primary.name) <= 100
+        assert overview.primary.name.isprintable()
+
+
+async def test_tasks_are_counted_by_where_they_are(namespace: str) -> None:
+    async with Client(namespace) as client:
+        await make_folders(client)
+        record = WorkerRecord(3, ("default", "mail"), "draining", "host", 7, 5, "0.1.0")
+        await client.create(layout.worker_path("worker-1"), encode_record(record), mode=EPHEMERAL)
+        for worker in ("worker-1", "worker-gone"):
+            await client.create(layout.inbox_path(worker))
+        paths = [layout.task_path("task-1"), layout.delayed_path(5, "task-2"), layout.delayed_path(6, "task-3")]
+        paths += [layout.assignment_path("worker-1", f"task-a{n}") for n in range(3)]
+        paths += [layout.assignment_path("worker-gone", f"task-b{n}") for n in range(4)]
+        paths += [layout.status_path(f"task-c{n}") for n in range(5)]
+        paths += [layout.dead_path("task-d"), layout.client_path("client-1")]
+        await asyncio.gather(*map(client.create, paths))
+        overview = await Observer(client).look()
+        assert overview.tasks == TaskCounts(backlog=1, delayed=2, assigned=3, recovering=4, ended=5, dead=1)
+        assert overview.clients == 1
+        when = await since(client, layout.worker_path("worker-1"))
+        assert overview.workers == (
+            WorkerSeen("worker-1", when, "draining", 3, 3, ("default", "mail"), "host", 7, "0.1.0"),
+        )
+
+
+async def test_names_that_no_role_has_are_left_out(namespace: str) -> None:
+    async with Client(namespace) as client:
+        await make_folders(client)
+        for path in ("/workers/someone", "/masters/someone", "/assign/someone", "/assign/someone/task-1"):
+            await client.create(path)
+        overview = await Observer(client).look()
+        assert (overview.primary, overview.backups, overview.workers) == (None, (), ())
+        assert overview.tasks == TaskCounts()
+
+
+async def test_more_members_than_are_read_at_once_are_all_seen(namespace: str) -> None:
+    async with Client(namespace) as client:
+        await make_folders(client)
+        await asyncio.gather(*(client.create(layout.worker_path(f"worker-{n}"), b"Idle") for n in range(450)))
+        assert len((await Observer(client).look()).workers) == 450
+
+
+async def test_a_look_sees_what_another_session_has_just_done(namespace: str) -> None:
+    async with Client(namespace) as one, Client(namespace) as two:
+        await make_folders(one)
+        observer = Observer(two)
+        for number in range(1, 20):
+            await one.create(layout.task_path(f"task-{number}"))
+            assert (await observer.look()).tasks.backlog == number
