@@ -40,7 +40,11 @@ def master(hosts: str | None, session_timeout: float, connect_timeout: float, lo
     "--slots", type=click.IntRange(1, 10_000), metavar="N", help="Tasks at a time.  [default: CPUs + 4, at most 32]"
 )
 @click.option(
-    "--queue", "queues", multiple=True, metavar="NAME", help="A queue to serve; may be repeated.  [default: default]"
+    "--queue",
+    "queues",
+    multiple=True,
+    metavar="NAME",
+    help="A queue to serve; may be repeated.  [default: `default`, and what the app's tasks name]",
 )
 @click.option(
     "--drain-timeout",
@@ -84,7 +88,7 @@ def worker(
         connect_timeout=connect_timeout,
         drain_timeout=drain_timeout,
         slots=slots or default_slots(),
-        queues=tuple(dict.fromkeys(queues)) or (DEFAULT_QUEUE,),
+        queues=tuple(dict.fromkeys(queues)) or (loaded.queues if loaded is not None else (DEFAULT_QUEUE,)),
     )
     run_role(
         Worker(

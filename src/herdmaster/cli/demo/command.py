@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from herdmaster.cli.demo.play import Report
 
 FEWEST_FILES: Final = 100
-ENOUGH_TASKS: Final = 3000
+ENOUGH_TASKS: Final = 1500
 """So that the run is long beside two session timeouts."""
 
 
@@ -44,8 +44,8 @@ def demo(
 ) -> None:
     """Count words while processes are killed.
 
-    Starts a ZooKeeper, two masters and two workers, counts the words of many files, kills the primary and then a
-    worker in the middle, checks the result against a plain loop, and stops everything.
+    Starts an embedded ZooKeeper, two masters and two workers, counts the words of many files, kills the primary and
+    then a worker in the middle, checks the result against a plain loop, and stops everything.
     """
     from herdmaster.cli.demo.counting import find_texts
     from herdmaster.cli.logs import configure_logs
@@ -103,6 +103,10 @@ def describe(report: Report) -> Iterator[str]:
     )
     if report.same_as_plain_loop:
         yield "Nothing is missing and nothing was counted twice: the totals are those of a plain loop."
+        yield ""
+        yield "Try next:"
+        yield "  herd dev --app MODULE             all of it for tasks of your own, in one terminal"
+        yield "  herd demo --zookeeper HOST:2181   the same on an ensemble of Apache ZooKeeper"
 
 
 def _end_in_good_order(number: int, _frame: FrameType | None) -> NoReturn:

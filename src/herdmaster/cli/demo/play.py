@@ -20,7 +20,7 @@ from herdmaster.cli.failures import Failed
 from herdmaster.errors import HerdError
 from herdmaster.roles.observer import Overview
 
-SESSION_TIMEOUT: Final = 1.5
+SESSION_TIMEOUT: Final = 1.0
 """Seconds; short, so that a kill is noticed soon. A server with long ticks grants more."""
 
 _READY_SECONDS: Final = 30.0

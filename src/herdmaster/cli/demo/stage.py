@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from herdmaster.cli.failures import Failed
-from herdmaster.testing.apache import ApacheStartFailed, ApacheZooKeeper, ZooKeeperNotInstalled
 from herdmaster.testing.child import WatchedChild
+from herdmaster.testing.ports import LOOPBACK, free_ports
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, parse_connect_string
 from herdmaster.zookeeper.paths import join
@@ -23,20 +23,51 @@ from herdmaster.zookeeper.paths import join
 APP: Final = "herdmaster.cli.demo.app"
 CONNECT_TIMEOUT: Final = 10.0
 _STOP_SECONDS: Final = 10.0
+_PORTS_TO_TRY: Final = 3
 _LOG_TAIL: Final = 2000
 
 
 @contextlib.contextmanager
 def own_zookeeper() -> Iterator[str]:
-    """A server of the demo's own; yields its connect string. Raises Failed."""
-    try:
-        server = ApacheZooKeeper()
-        with server:
-            yield server.hosts
-    except ZooKeeperNotInstalled as error:
-        raise Failed(f"{error}, or name a server that runs: `herd demo --zookeeper HOSTS`", "herd demo") from None
-    except ApacheStartFailed as error:
-        raise Failed(f"ZooKeeper did not start: {error}", "herd demo") from None
+    """An embedded server in a process of its own; yields its connect string. Raises Failed."""
+    with tempfile.TemporaryDirectory(prefix="herd-demo-", ignore_cleanup_errors=True) as folder:
+        server, hosts = _start_server(Path(folder))
+        try:
+            yield hosts
+        finally:
+            server.stop()
+
+
+def _start_server(folder: Path) -> tuple[Actor, str]:
+    log = ""
+    for port in free_ports(_PORTS_TO_TRY):  # each was free a moment ago
+        server = Actor("zookeeper", ["zookeeper", f"--port={port}"], folder)
+        hosts = f"{LOOPBACK}:{port}"
+        try:
+            asyncio.run(_wait_serving(server, hosts))
+        except errors.ZooKeeperError:
+            server.stop()
+            log = server.log_tail()
+        except BaseException:
+            server.stop()
+            raise
+        else:
+            return server, hosts
+    raise Failed(f"the embedded ZooKeeper did not start:\n{log}", "herd demo")
+
+
+async def _wait_serving(server: Actor, hosts: str) -> None:
+    """Raises NoServerReachable."""
+    client = Client(hosts, connect_timeout=CONNECT_TIMEOUT)
+    opening = asyncio.ensure_future(client.open())
+    while not opening.done() and not server.ended_by_itself:
+        await asyncio.wait((opening,), timeout=0.1)
+    if server.ended_by_itself:
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        raise errors.NoServerReachable(f"the server on {hosts} ended by itself")
+    await opening
+    await client.close()
 
 
 @contextlib.contextmanager
