@@ -2,131 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from herdmaster.zookeeper.model import OPEN_ACL, READ_ONLY_ACL
-from herdmaster.zookeeper.server.blocks import Fault, block, header, read_blocks, seed_of
+from herdmaster.zookeeper.model import OPEN_ACL
+from herdmaster.zookeeper.server.blocks import read_blocks
 from herdmaster.zookeeper.server.effects import NodeCreated, SessionOpened, Transaction
 from herdmaster.zookeeper.server.journal import DataDirectoryInUse, Journal, JournalCorrupt, JournalError
 from herdmaster.zookeeper.server.snapshots import Snapshot, read_snapshot, snapshot_of
-from herdmaster.zookeeper.server.state import State
-from herdmaster.zookeeper.wire import records
-from herdmaster.zookeeper.wire.framing import encode_request
-from herdmaster.zookeeper.wire.multi import Multi
-from tests.zookeeper.server.rig import Peer, Rig
-
-SECRET = b"s" * 32
-FIRST = 100
-
-
-def entropy() -> Callable[[int], bytes]:
-    """Bytes that are never the same twice, and the same in every run."""
-    counter = itertools.count()
-    return lambda length: hashlib.sha256(str(next(counter)).encode()).digest()[:length]
-
-
-def journal_in(folder: Path) -> Journal:
-    return Journal(folder, entropy(), 1 << 20)
-
-
-def fresh() -> State:
-    return State(100, 1, FIRST)
-
-
-def transaction(zxid: int, data: bytes = b"data") -> Transaction:
-    return Transaction(zxid, 1000 + zxid, (NodeCreated(f"/n{zxid}", data, OPEN_ACL),))
-
-
-def write(folder: Path, *batches: list[Transaction]) -> None:
-    journal = journal_in(folder)
-    journal.open(fresh(), SECRET)
-    for batch in batches:
-        journal.append(batch)
-    journal.close()
-
-
-def load(folder: Path) -> State:
-    journal = journal_in(folder)
-    try:
-        return journal.open(fresh(), b"another secret")[0]
-    finally:
-        journal.close()
-
-
-def names(state: State) -> list[str]:
-    return [path for path, _ in state.tree.items() if path.startswith("/n")]
-
-
-def the_log(folder: Path) -> Path:
-    """The newest log."""
-    return max(folder.glob("log.*"))
-
-
-def shape(state: State) -> tuple[object, ...]:
-    """Everything that a restart has to bring back."""
-    snapshot = snapshot_of(state, b"")
-    return snapshot.heading.zxid, snapshot.heading.sessions, snapshot.nodes
-
-
-class TestBlocks:
-    def write(self, path: Path, *payloads: bytes, salt: bytes = b"0123456789abcdef") -> list[int]:
-        head = header(salt)
-        data = head
-        offsets = []
-        for payload in payloads:
-            offsets.append(len(data))
-            data += block(payload, seed_of(head))
-        path.write_bytes(data)
-        return offsets
-
-    def test_payloads_come_back_with_their_offsets(self, tmp_path: Path) -> None:
-        offsets = self.write(tmp_path / "f", b"one", b"", b"three")
-        assert list(read_blocks(tmp_path / "f")) == list(zip(offsets, [b"one", b"", b"three"], strict=True))
-
-    def test_a_file_cut_anywhere_is_a_torn_tail(self, tmp_path: Path) -> None:
-        path = tmp_path / "f"
-        first, second = self.write(path, b"one", b"a longer second one")
-        whole = path.read_bytes()
-        for size in range(len(whole)):
-            path.write_bytes(whole[:size])
-            blocks = read_blocks(path)
-            if size >= second:
-                assert next(blocks) == (first, b"one")
-            if size in (first, second):
-                assert list(blocks) == []
-                continue
-            with pytest.raises(Fault) as raised:
-                next(blocks)
-            assert raised.value.is_tail
-
-    def test_a_change_of_any_byte_before_the_last_block_is_damage(self, tmp_path: Path) -> None:
-        path = tmp_path / "f"
-        _, second, last = self.write(path, b"one", b"two", b"three")
-        whole = path.read_bytes()
-        for at in range(last):
-            path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x40]) + whole[at + 1 :])
-            with pytest.raises(Fault) as raised:
-                list(read_blocks(path))
-            assert not raised.value.is_tail
-            head = len(header(b"0" * 16))
-            assert raised.value.offset == (0 if at < head else head if at < second else second)
-
-    def test_a_block_of_another_file_inside_a_torn_one_is_not_taken_for_a_block(self, tmp_path: Path) -> None:
-        other = tmp_path / "other"
-        self.write(other, b"x" * 50, salt=b"another salt....")
-        path = tmp_path / "f"
-        self.write(path, b"one", other.read_bytes() + b"tail")
-        path.write_bytes(path.read_bytes()[:-2])
-        with pytest.raises(Fault) as raised:
-            list(read_blocks(path))
-        assert raised.value.is_tail
+from tests.zookeeper.server.journals import (
+    FIRST,
+    SECRET,
+    entropy,
+    fresh,
+    journal_in,
+    load,
+    names,
+    the_log,
+    transaction,
+    write,
+)
 
 
 def test_an_empty_directory_begins_with_what_is_given(tmp_path: Path) -> None:
@@ -357,6 +253,22 @@ class TestSnapshots:
             path.write_bytes(data)
         assert load(tmp_path).zxid == 103
 
+    def test_an_older_snapshot_does_not_serve_where_the_logs_end_before_the_damaged_one(self, tmp_path: Path) -> None:
+        journal, snapshot = self.archived(tmp_path)
+        journal.archive(snapshot)
+        journal.close()
+        newest = max(tmp_path.glob("snapshot.*"))
+        for log in tmp_path.glob("log.*"):
+            log.unlink()
+        older = tmp_path / "older"
+        write(older, [transaction(101)])
+        for path in older.iterdir():
+            path.rename(tmp_path / path.name)
+        newest.write_bytes(newest.read_bytes()[:-1])
+        with pytest.raises(JournalCorrupt) as raised:
+            load(tmp_path)
+        assert raised.value.path == newest
+
     def test_a_snapshot_of_a_large_tree_is_written_in_several_blocks(self, tmp_path: Path) -> None:
         state = fresh()
         for zxid in range(101, 161):
@@ -392,77 +304,3 @@ def test_sessions_survive_and_new_ids_go_on_above_them(tmp_path: Path) -> None:
     assert session is not None
     assert (session.timeout, session.deadline) == (9000, 0)
     assert state.sessions.next_id == 78
-
-
-NAMES = st.sampled_from(["/a", "/b", "/a/x", "/a/y", "/a/x/z"])
-ACLS = st.sampled_from([OPEN_ACL, READ_ONLY_ACL])
-DATA = st.one_of(st.none(), st.binary(max_size=4))
-WRITES = st.one_of(
-    st.builds(records.Create2, NAMES, DATA, ACLS, st.sampled_from([0, 1, 2, 3])),
-    st.builds(records.CreateContainer, NAMES, DATA, st.just(OPEN_ACL), st.just(4)),
-    st.builds(records.CreateTtl, NAMES, DATA, st.just(OPEN_ACL), st.sampled_from([5, 6]), st.just(10_000)),
-    st.builds(records.Delete, NAMES, st.just(-1)),
-    st.builds(records.SetData, NAMES, DATA, st.sampled_from([-1, 1])),
-    st.builds(records.SetAcl, NAMES, ACLS, st.just(-1)),
-)
-MULTIS = st.builds(
-    Multi,
-    st.lists(WRITES.filter(lambda request: not isinstance(request, records.SetAcl)), max_size=4).map(tuple),
-)
-STEPS = st.one_of(
-    WRITES,
-    MULTIS,
-    st.sampled_from(
-        ["open session", "close session", "expire", "sweep", "append", "restart", "snapshot", "slow snapshot"]
-    ),
-)
-
-
-@settings(max_examples=60)
-@given(st.lists(STEPS, max_size=40))
-def test_snapshot_and_replay_give_the_live_tree(tmp_path_factory: pytest.TempPathFactory, steps: list[object]) -> None:
-    """Whatever is done, and wherever snapshots and restarts fall in between."""
-    folder = tmp_path_factory.mktemp("journal")
-    random = entropy()
-    journal = Journal(folder, random, 1 << 20)
-    state, secret = journal.open(State(100, 1, FIRST), SECRET)
-    rig = Rig(state=state, recording=True)
-    clients: list[Peer] = [rig.client()]
-    unfinished: Snapshot | None = None
-    for step in steps:
-        if isinstance(step, records.Request):
-            clients[-1].send(encode_request(1, step))
-        elif step == "open session":
-            clients.append(rig.client())
-        elif step == "close session" and len(clients) > 1:
-            clients.pop(0).request(records.CloseSession())
-        elif step == "expire" and len(clients) > 1:
-            rig.machine.expire_session(clients.pop(0).session_id, rig.now)
-            rig.settle()
-        elif step == "sweep":
-            rig.advance(5)
-        elif step == "append":
-            journal.append(rig.machine.take_recorded())
-        elif step == "snapshot":
-            journal.append_and_rotate(rig.machine.take_recorded(), rig.state.zxid)
-            journal.archive(snapshot_of(rig.state, secret))
-        elif step == "slow snapshot":
-            if unfinished is None:
-                journal.append_and_rotate(rig.machine.take_recorded(), rig.state.zxid)
-                unfinished = snapshot_of(rig.state, secret)
-            else:
-                journal.archive(unfinished)
-                unfinished = None
-        elif step == "restart":
-            journal.append(rig.machine.take_recorded())
-            journal.close()
-            journal = Journal(folder, random, 1 << 20)
-            state, restored = journal.open(State(100, 1, FIRST), b"another")
-            assert restored == secret
-            assert shape(state) == shape(rig.state)
-            rig = Rig(state=state, recording=True)
-            clients = [rig.client()]
-            unfinished = None
-    journal.append(rig.machine.take_recorded())
-    journal.close()
-    assert shape(load(folder)) == shape(rig.state)

@@ -75,6 +75,7 @@ class Load(threading.Thread):
         self.session_id = 0
         self.password = b""
         self.last_zxid = 0
+        self.has_begun = False
 
     def run(self) -> None:
         with Wire(self._port) as wire, contextlib.suppress(ConnectionEnded, ConnectionError):
@@ -85,6 +86,7 @@ class Load(threading.Thread):
     def _write(self, wire: Wire) -> None:
         assert wire.create(f"/{self.name}").error in (0, -110)
         assert wire.ask(records.Create(f"/{self.name}/e", b"", OPEN_ACL, 1)).error == 0
+        self.has_begun = True
         number = 0
         while True:
             paths = [f"/{self.name}/{number}-{index}" for index in range(20)]
@@ -139,6 +141,8 @@ def look(port: int, load: Load) -> None:
         # The session survived, and the counter of transactions is not behind anything that was acknowledged.
         response: ConnectResponse = wire.handshake(30_000, load.session_id, load.password, load.last_zxid)
         assert response.session_id == load.session_id
+        if not load.has_begun:
+            return
         reply = wire.body(records.GetChildren(f"/{load.name}", False))
         assert isinstance(reply, records.ChildrenReply)
         names = {f"/{load.name}/{name}" for name in reply.children}

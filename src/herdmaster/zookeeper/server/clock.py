@@ -1,16 +1,13 @@
-"""The only place where the server reads time and randomness. Tests give it their own."""
+"""The only place where the server reads the time. Tests give it another clock."""
 
 from __future__ import annotations
 
 import time
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from herdmaster.zookeeper.server.instant import Instant, first_zxid
 
-class Instant(NamedTuple):
-    """A moment on both clocks, in milliseconds: `monotonic` for expiry, `unix` for what znodes show."""
-
-    monotonic: int
-    unix: int
+__all__ = ["Clock", "Instant", "MovableClock", "SystemClock", "first_zxid"]
 
 
 class Clock(Protocol):
@@ -37,11 +34,3 @@ class MovableClock:
         if milliseconds < 0:
             raise ValueError("time moves forward only: give a number of milliseconds that is not negative")
         self._offset += milliseconds
-
-
-def first_zxid(unix_ms: int) -> int:
-    """Where a server without a past begins to count: above every zxid that another one issued before, for clients
-    refuse to go back in time. The seconds stand in the high 32 bits, as an epoch does; the milliseconds, at the top of
-    the low ones, tell two starts within a second apart."""
-    seconds, milliseconds = divmod(unix_ms, 1000)
-    return (seconds & 0x7FFFFFFF) << 32 | milliseconds << 22

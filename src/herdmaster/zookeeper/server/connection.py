@@ -35,6 +35,8 @@ class Connection:
         self.greeting = b""
         self.backlog: deque[bytes] = deque()
         """Frames that wait: the machine handles a bounded number of them in one go."""
+        self.is_broken = False
+        """What came after the backlog is no protocol: the connection ends with it."""
         self.outgoing: list[bytes] = []
         self.outgoing_size = 0
         self.held: deque[tuple[int, bytes]] = deque()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
@@ -29,6 +28,8 @@ class Overview(Protocol):
     def connections(self) -> Collection[Connection]: ...
     @property
     def about(self) -> Mapping[str, str]: ...
+    @property
+    def environment(self) -> Mapping[str, str]: ...
     @property
     def received(self) -> int: ...
     @property
@@ -116,14 +117,7 @@ class _Answers:
         return "".join(f"{key}={value}\n" for key, value in self._server.about.items())
 
     def envi(self) -> str:
-        values = {
-            "zookeeper.version": VERSION,
-            "host.name": platform.node(),
-            "os.name": platform.system(),
-            "os.arch": platform.machine(),
-            "os.version": platform.release(),
-            "python.version": platform.python_version(),
-        }
+        values = {"zookeeper.version": VERSION, **self._server.environment}
         return "Environment:\n" + "".join(f"{key}={value}\n" for key, value in values.items())
 
     def dump(self) -> str:

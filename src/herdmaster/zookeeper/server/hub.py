@@ -34,6 +34,7 @@ class Hub:
         self._turn: asyncio.Handle | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._is_late = False
+        self._is_stopping = False
         self._release: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
         self._schedule_tick()
@@ -49,11 +50,21 @@ class Hub:
         return connection
 
     def receive(self, link: Link, data: bytes) -> None:
+        if self._is_stopping:
+            return
         self._received += len(data)
         self.machine.receive(link.connection, data, self._clock.now(), handle=self._may_handle(link))
         if link.connection.backlog:
             self._waiting[link] = None
             link.read_on(False)
+        self.wake()
+
+    def end(self, link: Link) -> None:
+        if self._is_stopping:
+            return
+        self.machine.end(link.connection, self._clock.now())
+        if link.connection.backlog:
+            self._waiting[link] = None
         self.wake()
 
     def detach(self, link: Link) -> None:
@@ -71,7 +82,7 @@ class Hub:
 
     def wake(self) -> None:
         """There is something to send, or something that waits may go on: in the next turn of the loop."""
-        if self._turn is None:
+        if self._turn is None and not self._is_stopping:
             self._turn = self._loop.call_soon(self.run_turn)
 
     def run_turn(self) -> None:
@@ -126,7 +137,7 @@ class Hub:
     def _schedule_release(self) -> None:
         """What a fault holds back goes when it is due, not with the next tick."""
         due = self.machine.next_release()
-        if due is not None and self._release is None:
+        if due is not None and self._release is None and not self._is_stopping:
             wait = max(0, due - self._clock.now().monotonic) / _MILLISECONDS
             self._release = self._loop.call_later(wait, self._run_release)
 
@@ -145,10 +156,10 @@ class Hub:
             await self._emptied.wait()
 
     def stop(self) -> None:
-        """No more ticks and turns."""
-        for timer in (self._ticker, self._release):
+        """From here on nothing is handled any more, whatever clients send; `run_turn` still delivers what was."""
+        self._is_stopping = True
+        for timer in (self._ticker, self._release, self._turn):
             if timer is not None:
                 timer.cancel()
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+        self._waiting.clear()
+        self.on_each(lambda link: link.read_on(False))

@@ -14,7 +14,7 @@ import fcntl
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -51,6 +51,13 @@ class JournalCorrupt(JournalError):
 
 class JournalWriteFailed(JournalError):
     """The disk did not take what had to be written; the server stops, and nothing unwritten was acknowledged."""
+
+
+class _Damaged(NamedTuple):
+    """The newest snapshot that cannot be read."""
+
+    zxid: int
+    error: JournalCorrupt
 
 
 class Journal:
@@ -157,7 +164,7 @@ class Journal:
     def _load(self, fresh: State, secret: bytes) -> tuple[State, bytes]:
         for leftover in self._folder.glob(f"{_SNAPSHOT}*.tmp"):
             leftover.unlink()
-        snapshot = self._newest_snapshot()
+        snapshot, damaged = self._newest_snapshot()
         if snapshot is None:
             state = fresh
             write_snapshot(snapshot_of(state, secret), self._path(_SNAPSHOT, state.zxid), self._entropy(SALT_LENGTH))
@@ -165,31 +172,34 @@ class Journal:
             secret = snapshot.heading.secret
             state = restore(snapshot, fresh.sessions.tick, fresh.sessions.next_id)
             self._replay_logs(state)
+            if damaged is not None and state.zxid < damaged.zxid:
+                raise damaged.error
         self._zxid = state.zxid
         replayed = self._size
         self._begin_log()
         self._size = replayed
         return state, secret
 
-    def _newest_snapshot(self) -> Snapshot | None:
-        """None where the directory is empty. An older one serves where the newest is damaged: the logs since then
-        must still be there, or the replay finds the gap."""
-        first: JournalCorrupt | None = None
+    def _newest_snapshot(self) -> tuple[Snapshot | None, _Damaged | None]:
+        """None where the directory is empty. An older one serves where the newest is damaged, if the logs since then
+        are still there: the replay finds a gap, and the caller an end before the damaged one."""
+        damaged: _Damaged | None = None
         for zxid, path in reversed(self._files(_SNAPSHOT)):
             try:
                 snapshot = read_snapshot(path)
             except Fault as fault:
-                first = first or JournalCorrupt(path, fault.offset, "this snapshot is not whole")
-                continue
-            if snapshot.zxid == zxid:
-                return snapshot
-            first = first or JournalCorrupt(path, 0, "this snapshot is not the one that its name says")
-        if first is not None:
-            raise first
+                error = JournalCorrupt(path, fault.offset, "this snapshot is not whole")
+            else:
+                if snapshot.zxid == zxid:
+                    return snapshot, damaged
+                error = JournalCorrupt(path, 0, "this snapshot is not the one that its name says")
+            damaged = damaged or _Damaged(zxid, error)
+        if damaged is not None:
+            raise damaged.error
         logs = self._files(_LOG)
         if logs:
             raise JournalCorrupt(logs[0][1], 0, "there is a log but no snapshot that it follows")
-        return None
+        return None, None
 
     def _replay_logs(self, state: State) -> None:
         logs = self._files(_LOG)

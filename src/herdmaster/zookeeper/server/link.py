@@ -19,6 +19,9 @@ class Owner(Protocol):
 
     def receive(self, link: Link, data: bytes) -> None: ...
 
+    def end(self, link: Link) -> None:
+        """The client sends nothing more."""
+
     def wake(self) -> None: ...
 
     def detach(self, link: Link) -> None: ...
@@ -63,6 +66,12 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._connection is not None:
             self._owner.receive(self, data)
+
+    def eof_received(self) -> bool:
+        """True: the transport stays open for what the client may still read."""
+        if self._connection is not None:
+            self._owner.end(self)
+        return self._connection is not None
 
     def pause_writing(self) -> None:
         self._is_full = True

@@ -16,10 +16,10 @@ import msgspec
 
 from herdmaster.zookeeper.errors import WireError
 from herdmaster.zookeeper.server import four_letter
-from herdmaster.zookeeper.server.clock import Instant
 from herdmaster.zookeeper.server.connection import WORD_LENGTH, Connection, Phase
 from herdmaster.zookeeper.server.effects import Transaction
 from herdmaster.zookeeper.server.faults import Arrival, Delay, Drop, Faults, Refuse
+from herdmaster.zookeeper.server.instant import Instant
 from herdmaster.zookeeper.server.requests import Requests
 from herdmaster.zookeeper.server.sessions import PASSWORD_LENGTH, Session, is_password, password_of
 from herdmaster.zookeeper.server.state import State
@@ -73,6 +73,8 @@ class Machine:
         self.started = now
         self.about: dict[str, str] = {}
         """What the word `conf` tells of the driver: clientPort, dataDir and the like."""
+        self.environment: dict[str, str] = {}
+        """What the word `envi` tells besides the version."""
         self._secret = secret
         self._attached: dict[int, Connection] = {}
         self._outbox = Outbox()
@@ -97,24 +99,27 @@ class Machine:
             data = self._greet(connection, data, now)
         if connection.is_closed or not data:
             return
-        try:
-            connection.backlog.extend(connection.framer.feed(data))
-        except WireError:
-            self._close(connection)
-            return
+        self._take_frames(connection, data)
         session = self.state.sessions.find(connection.session_id)
         if session is not None:
             self.state.sessions.touch(session, now.monotonic)
-        if handle:
+        if handle or not connection.backlog:
             self.resume(connection, now)
+
+    def end(self, connection: Connection, now: Instant) -> None:
+        """The client sends nothing more, but may still read: it gets the answers that it is owed, then the end."""
+        connection.is_broken = True
+        self.resume(connection, now)
 
     def resume(self, connection: Connection, now: Instant) -> None:
         """Handles frames that wait, a bounded number of them."""
         backlog = connection.backlog
         for _ in range(_REQUESTS_PER_ROUND):
             if not backlog or connection.outgoing_size > _OUTPUT_PER_ROUND:
-                return
+                break
             self._handle(connection, backlog.popleft(), now)
+        if connection.is_broken and not backlog:
+            self._close(connection)
 
     def disconnect(self, connection: Connection) -> None:
         """The connection is gone. Its session lives on, its watches do not."""
@@ -176,6 +181,16 @@ class Machine:
         self._close(connection)
         connection.take()
         return True
+
+    @staticmethod
+    def _take_frames(connection: Connection, data: bytes) -> None:
+        """What stands before a frame of an impossible length is still handled."""
+        try:
+            while frames := connection.framer.feed(data):
+                connection.backlog.extend(frames)
+                data = b""
+        except WireError:
+            connection.is_broken = True
 
     # --- the handshake -----------------------------------------------------------------------------------------------
 

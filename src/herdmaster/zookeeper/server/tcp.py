@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import platform
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -198,14 +199,15 @@ class EmbeddedServer:
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
+        hub.stop()
         hub.run_turn()
         if hub.commits is not None:
             await hub.commits.close()
         hub.on_each(lambda link: link.deliver(b"", close=True))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hub.wait_empty(), _FAREWELL)
-        hub.stop()
         hub.on_each(Link.abort)
+        await hub.wait_empty()
         if self._journal is not None:
             self._journal.close()
             self._journal = None
@@ -237,6 +239,15 @@ class EmbeddedServer:
             minSessionTimeout=str(self._settings.min_timeout),
             maxSessionTimeout=str(self._settings.max_timeout),
             serverId=str(_SERVER_ID),
+        )
+        machine.environment.update(
+            {
+                "host.name": platform.node(),
+                "os.name": platform.system(),
+                "os.arch": platform.machine(),
+                "os.version": platform.release(),
+                "python.version": platform.python_version(),
+            }
         )
 
     # --- for tests of whoever uses it --------------------------------------------------------------------------------

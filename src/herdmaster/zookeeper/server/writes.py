@@ -158,7 +158,12 @@ class Writes:
         """The type of a result within a multi, and the result. Types follow 3.9 (ZOOKEEPER-4026)."""
         if effect is None or isinstance(effect, NodeDeleted):
             return request.opcode, records.EmptyReply()
-        if isinstance(effect, NodeCreated) and isinstance(request, records.Create) and not effect.container:
+        if (
+            isinstance(effect, NodeCreated)
+            and not effect.container
+            and isinstance(request, records.Create | records.CreateContainer)
+        ):
+            # The second is one without the flags of a container in a multi, where the flags decide and not the type.
             return OpCode.CREATE, records.PathReply(effect.path)
         node = self._state.tree.find(effect.path)
         assert node is not None
