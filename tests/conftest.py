@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from kazoo.client import KazooClient
 from kazoo.exceptions import NotEmptyError
 
@@ -18,7 +18,7 @@ _CI = os.environ.get("CI") == "true"
 _NEEDS_APACHE = {"apache", "namespace", "own_apache", "apache_ensemble"}
 
 # The machine is shared, so time says nothing about a pure function; in CI a run must be repeatable.
-settings.register_profile("herdmaster", deadline=None, derandomize=_CI)
+settings.register_profile("herdmaster", deadline=None, derandomize=_CI, suppress_health_check=(HealthCheck.too_slow,))
 settings.load_profile("herdmaster")
 
 

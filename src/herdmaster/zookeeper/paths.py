@@ -18,14 +18,17 @@ _FORBIDDEN_CHARACTER = re.compile(f"[{_FORBIDDEN}]")
 
 def is_valid(path: str) -> bool:
     """Whether ZooKeeper accepts the path for every request."""
+    # Nearly every path passes these tests, which take a quarter of the expression's time.
+    if path.isascii() and path.isprintable() and path[:1] == "/" != path[-1] and "//" not in path and "/." not in path:
+        return True
     return _VALID.fullmatch(path) is not None
 
 
 def validate(path: str) -> str:
     """The path itself. Raises InvalidPath, which says what is wrong with it."""
-    if _VALID.fullmatch(path) is None:
-        raise InvalidPath(f"invalid znode path {path!r}: {_fault(path)}")
-    return path
+    if is_valid(path):
+        return path
+    raise InvalidPath(f"invalid znode path {path!r}: {_fault(path)}")
 
 
 def _fault(path: str) -> str:
@@ -54,11 +57,16 @@ def name_of(path: str) -> str:
 
 
 class Chroot(msgspec.Struct, frozen=True):
-    """A prefix in front of every path of a client; `prefix` is empty or a valid path that is not `/`."""
+    """A prefix in front of every path of a client; `prefix` is empty or a valid path that is not `/`.
+
+    Raises InvalidPath.
+    """
 
     prefix: str = ""
 
     def __post_init__(self) -> None:
+        if self.prefix == "/":
+            raise InvalidPath("the root is no chroot: leave it out")
         if self.prefix:
             validate(self.prefix)
 

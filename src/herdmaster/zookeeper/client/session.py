@@ -11,96 +11,43 @@ knows how to find out whether it was applied.
 
 from __future__ import annotations
 
-import struct
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client.watches import Watcher, WatchRegistry, WatchTable
+from herdmaster.zookeeper.client.requests import (
+    HEADER,
+    Arm,
+    Completed,
+    Done,
+    DropConnection,
+    Event,
+    Fired,
+    Pending,
+    StateChanged,
+)
+from herdmaster.zookeeper.client.watches import WatchRegistry, WatchTable
 from herdmaster.zookeeper.model import ClientId, EventType, SessionState, WatchEvent
 from herdmaster.zookeeper.paths import Chroot
 from herdmaster.zookeeper.wire.framing import (
-    MAX_FRAME,
     ConnectRequest,
     ConnectResponse,
     Framer,
     decode_event,
-    decode_reply_header,
     reply_body,
+    unpack_reply_header,
 )
 from herdmaster.zookeeper.wire.opcodes import MAX_XID, XID_AUTH, XID_EVENT, XID_PING, XID_SET_WATCHES, OpCode
-from herdmaster.zookeeper.wire.records import Auth, CloseSession, Record, Request
+from herdmaster.zookeeper.wire.records import Auth, CloseSession, EmptyReply
+
+__all__ = ["Arm", "Completed", "Done", "DropConnection", "Event", "Fired", "Pending", "Session", "StateChanged"]
 
 RECEIVE_LIMIT: Final = 256 * 1024 * 1024
 """The server limits what it receives, not what it sends: a listing of a long folder is larger than jute.maxbuffer."""
 
-_HEADER = struct.Struct(">iii")
-_PING: Final = _HEADER.pack(8, XID_PING, OpCode.PING)
+_PING: Final = HEADER.pack(8, XID_PING, OpCode.PING)
 _NO_NODE: Final = errors.NoNode.code
 _EVENT_TYPES: Final = {int(kind): kind for kind in EventType}
-
-Done = Callable[[Record | None, Exception | None], None]
-"""Called once with a reply or an error, in the order of the wire."""
-
-
-class Arm(msgspec.Struct, frozen=True):
-    """A watch that becomes armed when its request succeeds (for EXIST also when the answer is `no node`)."""
-
-    table: WatchTable
-    path: str
-    watcher: Watcher
-
-
-class Pending:
-    """A request on its way, from the call to its reply."""
-
-    __slots__ = ("arm", "body", "cancelled", "done", "request", "retry", "sent_at", "xid")
-
-    def __init__(self, request: Request[Record], done: Done, *, retry: bool = False, arm: Arm | None = None) -> None:
-        """Raises RequestTooLarge for what no server would take: sent, it would cost the connection."""
-        body = bytearray()
-        request.write(body)
-        if len(body) + 8 > MAX_FRAME:
-            raise errors.RequestTooLarge(f"a request of {len(body) + 8} bytes: the limit of a frame is {MAX_FRAME}")
-        self.request = request
-        self.body = body
-        self.done = done
-        self.retry = retry
-        self.arm = arm
-        self.xid = 0
-        self.sent_at = 0.0
-        self.cancelled = False
-
-
-class Completed(msgspec.Struct, frozen=True, gc=False):
-    """A request has its reply, or its error."""
-
-    pending: Pending
-    reply: Record | None
-    error: Exception | None
-
-
-class Fired(msgspec.Struct, frozen=True, gc=False):
-    """A watch fired."""
-
-    watchers: list[Watcher]
-    event: WatchEvent
-
-
-class StateChanged(msgspec.Struct, frozen=True):
-    state: SessionState
-
-
-class DropConnection(msgspec.Struct, frozen=True):
-    """The shell must close the connection and then call `connection_lost`."""
-
-    reason: str
-
-
-Event = Completed | Fired | StateChanged | DropConnection
 
 
 class Session:
@@ -110,10 +57,12 @@ class Session:
         self, *, timeout: float, connect_timeout: float, chroot: Chroot, credentials: tuple[tuple[str, bytes], ...] = ()
     ) -> None:
         self.state = SessionState.CONNECTING
+        self.is_over = False  # the state is final
         self.timeout = timeout  # the requested one until a server has negotiated
         self.client_id: ClientId | None = None
         self.last_zxid = 0
         self.watches = WatchRegistry()
+        self.was_answered = False  # a request on the present connection, or on the last one, beyond its preface
         self.paused = False  # set by the shell while the socket takes no more
         self._chroot = chroot
         self._requested_timeout = timeout
@@ -125,7 +74,8 @@ class Session:
         self._handshake: bytes | None = None  # the connect request, until it is taken
         self._attached = False  # the handshake of the present connection is done
         self._connected_at: float | None = None  # the connection attempt whose handshake is not done
-        self._heard_at = 0.0
+        self._heard_at = 0.0  # when anything of the session arrived
+        self._replied_at = 0.0  # when anything but an event arrived
         self._sent_at = 0.0
         self._answered_at = 0.0  # when the newest answered request was sent
         self._ping_sent_at: float | None = None
@@ -140,19 +90,15 @@ class Session:
         return self._answered_at + self.timeout
 
     @property
-    def has_output(self) -> bool:
-        return self._handshake is not None or (self._attached and not self.paused and bool(self._queue))
-
-    @property
     def unsent(self) -> int:
         return len(self._queue)
 
     def next_tick(self) -> float | None:
         """When `tick` has something to decide, None while only a connection attempt is going on."""
-        if self.state.is_final:
+        if self.is_over:
             return None
         if self.state is SessionState.CONNECTED:
-            drop = self._heard_at + self.timeout * 2 / 3
+            drop = self._drops_at()
             return drop if self._ping_sent_at is not None else min(drop, self._sent_at + self.timeout / 3)
         times = []
         if self._connected_at is not None:
@@ -165,34 +111,56 @@ class Session:
         # ZOOKEEPER-4508: a client that reaches no server must find out by itself. 4T/3 is the official client's rule.
         return self._heard_at + self.timeout * 4 / 3
 
-    def _is_over(self) -> bool:
-        return self.state.is_final
+    def _drops_at(self) -> float:
+        silent = self._heard_at + self.timeout * 2 / 3
+        # Events alone do not prove that the server hears this side, and they must not hide that nothing is answered.
+        asked = [self._in_flight[0].sent_at] if self._in_flight else []
+        if self._ping_sent_at is not None:
+            asked.append(self._ping_sent_at)
+        return min(silent, max(min(asked), self._replied_at) + self.timeout) if asked else silent
 
     # --- what the caller wants -----------------------------------------------------------------------------------
 
     def enqueue(self, pending: Pending) -> None:
         """Raises the session's final error when it is over."""
-        if self.state.is_final:
+        if self.is_over:
             raise self._final_error()
         self._queue.append(pending)
+
+    def raise_if_over(self) -> None:
+        if self.is_over:
+            raise self._final_error()
 
     def add_credential(self, scheme: str, credential: bytes, done: Done) -> None:
         """Authenticates now, and again on every later connection: ZooKeeper keeps it per connection."""
         self.enqueue(Pending(Auth(0, scheme, credential), done, retry=True))
         self._credentials.append((scheme, credential))
 
+    def disarm(self, arm: Arm) -> bool:
+        """Forgets a watch, armed or on its way. True when the server may forget it, too: nobody else watches the path,
+        and the server takes off all watches of a path at once."""
+        known = self.watches.remove(arm.table, arm.path, arm.watcher)
+        shared = self.watches.holds(arm.path)
+        for pending in (*self._in_flight, *self._queue):
+            if pending.arm == arm:
+                pending.arm = None
+                known = True
+            elif pending.arm is not None and pending.arm.path == arm.path:
+                shared = True
+        return known and not shared
+
     def close(self, done: Done) -> list[Event]:
         """Ends the session. Connected, it asks the server and ends with its reply; else the session just lapses."""
         if self.state is SessionState.CONNECTED:
             self._queue.append(Pending(CloseSession(), done))
             return []
-        events = [] if self.state.is_final else self._end(SessionState.CLOSED)
+        events = self.abandon()
         done(None, None)
         return events
 
     def abandon(self) -> list[Event]:
         """Ends the session on this side only."""
-        return [] if self.state.is_final else self._end(SessionState.CLOSED)
+        return [] if self.is_over else self._end(SessionState.CLOSED)
 
     # --- connections ---------------------------------------------------------------------------------------------
 
@@ -200,6 +168,7 @@ class Session:
         identity = self.client_id or ClientId(0, bytes(16))
         self._framer = Framer(RECEIVE_LIMIT)
         self._connected_at = now
+        self.was_answered = False
         self._handshake = ConnectRequest(
             self.last_zxid, round(self._requested_timeout * 1000), identity.session_id, identity.password
         ).encode()
@@ -210,27 +179,18 @@ class Session:
         self._attached = False
         self._connected_at = None
         self._ping_sent_at = None
-        events: list[Event] = []
-        again: list[Pending] = []
-        for pending in self._in_flight:
-            if pending.xid < 0 or pending.cancelled:
-                continue
-            if isinstance(pending.request, CloseSession):
-                # The end was wanted, and whether the server heard of it or lets the session lapse is all the same.
-                return self._end(SessionState.CLOSED)
-            if pending.retry:
-                again.append(pending)
-            else:
-                name = type(pending.request).__name__
-                error = errors.ConnectionLoss(
-                    f"the connection was lost after a {name} had been sent: it may be applied"
-                )
-                events.append(Completed(pending, None, error))
+        in_flight = [pending for pending in self._in_flight if not pending.is_moot]
+        if any(isinstance(pending.request, CloseSession) for pending in in_flight):
+            # The end was wanted, and whether the server heard of it or lets the session lapse is all the same.
+            return self._end(SessionState.CLOSED)
+        unsent = [pending for pending in self._queue if not pending.is_moot]
+        self._queue = deque([pending for pending in in_flight if pending.retry] + unsent)
         self._in_flight.clear()
-        self._queue = deque((*again, *(pending for pending in self._queue if pending.xid >= 0)))
+        events: list[Event] = []
         if self.state is SessionState.CONNECTED:
             self.state = SessionState.DISCONNECTED
-            events.insert(0, StateChanged(self.state))
+            events.append(StateChanged(self.state))
+        events += [Completed(pending, None, pending.loss()) for pending in in_flight if not pending.retry]
         return events + self.tick(now)
 
     def take_output(self, now: float) -> bytes:
@@ -241,50 +201,56 @@ class Session:
             return output
         if not self._attached or self.paused or not self._queue:
             return b""
-        parts: list[bytes | bytearray] = []
-        in_flight = self._in_flight
         xid = self._last_xid
+        frames: list[bytearray] = []
         for pending in self._queue:
-            if pending.cancelled:
+            if pending.is_cancelled():
                 continue
             if pending.xid >= 0:
                 xid = xid + 1 if xid < MAX_XID else 1
-                pending.xid = xid
-            pending.sent_at = now
-            parts.append(_HEADER.pack(len(pending.body) + 8, pending.xid, pending.request.opcode))
-            parts.append(pending.body)
-            in_flight.append(pending)
+                frames.append(pending.stamp(xid, now))
+            else:
+                frames.append(pending.stamp(pending.xid, now))
+            self._in_flight.append(pending)
         self._queue.clear()
         self._last_xid = xid
-        if parts:
+        if frames:
             self._sent_at = now
-        return b"".join(parts)
+        return b"".join(frames)
 
     # --- what arrives --------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> list[Event]:
-        if self.state.is_final:
+        if self.is_over:
             return []
         # After a long stall the deadline is judged before anything that arrived meanwhile is believed.
         if self.client_id is not None and now >= self._lapses_at():
             return self._end(SessionState.EXPIRED)
-        self._heard_at = now
         events: list[Event] = []
         try:
-            for body in self._framer.feed(data):
-                if self._attached:
-                    self._receive_message(body, events)
-                else:
-                    self._receive_handshake(body, events)
-                if self._is_over():
-                    break
+            self._receive_frames(data, now, events)
         except errors.WireError as error:
             if self._in_flight:  # not asked again: the same answer would cost the next connection too
-                events.append(Completed(self._in_flight.popleft(), None, error))
+                pending = self._in_flight.popleft()
+                events.append(Completed(pending, None, error if pending.retry else pending.loss()))
             events.append(DropConnection(f"the server's bytes are not the protocol: {error}"))
         return events
 
-    def _receive_handshake(self, body: bytes, events: list[Event]) -> None:
+    def _receive_frames(self, data: bytes, now: float, events: list[Event]) -> None:
+        frames = self._framer.feed(data)
+        while frames:
+            for body in frames:
+                if not self._attached:
+                    self._receive_handshake(body, now, events)
+                else:
+                    self._receive_message(body, now, events)
+                if self.is_over:
+                    return
+            frames = self._framer.feed(b"")  # raises where what follows is no frame
+        if self._attached:  # bytes of a server that gives no session keep none alive
+            self._heard_at = now
+
+    def _receive_handshake(self, body: bytes, now: float, events: list[Event]) -> None:
         response = ConnectResponse.decode(body)
         refused = response.timeout <= 0 or response.session_id == 0
         # A server that does not implement re-attaching may hand out another id: that is an expiry, too.
@@ -300,36 +266,44 @@ class Session:
         self._attached = True
         self._connected_at = None
         self._answered_at = self._sent_at
+        self._heard_at = self._replied_at = now
         self.state = SessionState.CONNECTED
         # Ahead of every request of the caller, so that no reply can overtake an event or miss a credential.
-        preface = [_with_xid(Auth(0, scheme, credential), XID_AUTH) for scheme, credential in self._credentials] + [
-            _with_xid(packet, XID_SET_WATCHES) for packet in self.watches.rearm(self.last_zxid)
-        ]
+        preface = [Pending.for_preface(Auth(0, *credential), XID_AUTH) for credential in self._credentials]
+        preface += [Pending.for_preface(packet, XID_SET_WATCHES) for packet in self.watches.rearm(self.last_zxid)]
         self._queue.extendleft(reversed(preface))
         events.append(StateChanged(self.state))
 
-    def _receive_message(self, body: bytes, events: list[Event]) -> None:
-        xid, zxid, code = decode_reply_header(body)
+    def _receive_message(self, body: bytes, now: float, events: list[Event]) -> None:
+        xid, zxid, code = unpack_reply_header(body)
         if xid == XID_EVENT:
             # Its zxid is not taken: since 3.9 it is the change's own, and a reply must not look newer than it is.
             self._receive_event(body, events)
             return
+        self._replied_at = now
         if xid == XID_PING:
             if self._ping_sent_at is not None:
                 self._answered_at = max(self._answered_at, self._ping_sent_at)
             self._ping_sent_at = None
+            self.was_answered = True
             return
         if not self._in_flight or self._in_flight[0].xid != xid:
             raise errors.WireError(f"a reply with xid {xid} to no request")
-        pending = self._in_flight.popleft()
+        pending = self._in_flight[0]
+        # Read before anything is believed of it: what cannot be read is dealt with like any other garbage.
+        reply = pending.request.reply_type.read(reply_body(body)) if code == 0 else None
+        self._in_flight.popleft()
         self._answered_at = max(self._answered_at, pending.sent_at)
         self.last_zxid = max(self.last_zxid, zxid)
-        if code == errors.ThrottledOp.code and pending.xid > 0:
-            self._queue.append(pending)  # it was not executed
-            return
-        if pending.arm is not None:
+        self.was_answered = self.was_answered or pending.xid > 0
+        if pending.arm is not None and not pending.is_cancelled():
             self._arm(pending.arm, code)
-        self._complete(pending, code, body, events)
+        if reply is None:
+            self._receive_error(pending, code, events)
+            return
+        events.append(Completed(pending, reply, None))
+        if type(reply) is EmptyReply and type(pending.request) is CloseSession:
+            events.extend(self._end(SessionState.CLOSED))
 
     def _arm(self, arm: Arm, code: int) -> None:
         if code == 0:
@@ -340,24 +314,22 @@ class Session:
         elif code == _NO_NODE and arm.table is WatchTable.EXIST:
             self.watches.add(WatchTable.EXIST, arm.path, arm.watcher)
 
-    def _complete(self, pending: Pending, code: int, body: bytes, events: list[Event]) -> None:
-        if code == 0:
-            try:
-                reply = pending.request.reply_type.read(reply_body(body))
-            except errors.WireError as error:
-                events += (Completed(pending, None, error), DropConnection(f"a reply that cannot be read: {error}"))
-                return
-            events.append(Completed(pending, reply, None))
-            if isinstance(pending.request, CloseSession):
-                events.extend(self._end(SessionState.CLOSED))
-        elif code == errors.AUTH_FAILED_CODE:
+    def _receive_error(self, pending: Pending, code: int, events: list[Event]) -> None:
+        if code == errors.AUTH_FAILED_CODE:
             events.append(Completed(pending, None, errors.AuthenticationFailed("the server refused a credential")))
             events.extend(self._end(SessionState.AUTH_FAILED))
         elif code == errors.SESSION_EXPIRED_CODE:
             events.append(Completed(pending, None, errors.SessionExpired("the server said that the session is over")))
             events.extend(self._end(SessionState.EXPIRED))
+        elif pending.xid < 0:
+            # Without its watches and credentials the session would be silently deaf or powerless.
+            name = type(pending.request).__name__
+            events.append(DropConnection(f"the server refused the {name} that begins a connection: {code}"))
+        elif code == errors.ThrottledOp.code:
+            self._queue.append(pending)  # it was not executed
         else:
-            events.append(Completed(pending, None, errors.from_code(code, pending.request.subject)))
+            path = self._chroot.remove(pending.request.subject)
+            events.append(Completed(pending, None, errors.from_code(code, path)))
 
     def _receive_event(self, body: bytes, events: list[Event]) -> None:
         number, path = decode_event(body)
@@ -371,13 +343,13 @@ class Session:
     # --- time ----------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> list[Event]:
-        if self.state.is_final:
+        if self.is_over:
             return []
         if self.client_id is not None and now >= self._lapses_at():
             return self._end(SessionState.EXPIRED)
         if self.state is SessionState.CONNECTED:
-            if now >= self._heard_at + self.timeout * 2 / 3:
-                return [DropConnection(f"the server was silent for {now - self._heard_at:.1f} s")]
+            if now >= self._drops_at():
+                return [DropConnection(f"the server answered nothing for {now - self._replied_at:.1f} s")]
         elif self._connected_at is not None and now >= self._connected_at + self._connect_timeout:
             return [DropConnection("the server did not answer the handshake in time")]
         return []
@@ -394,13 +366,13 @@ class Session:
 
     def _end(self, state: SessionState) -> list[Event]:
         self.state = state
-        error = self._final_error()
+        self.is_over = True
         events: list[Event] = [StateChanged(state)]
         for pending in (*self._in_flight, *self._queue):
             if isinstance(pending.request, CloseSession):
                 events.append(Completed(pending, None, None))
-            elif pending.xid >= 0 and not pending.cancelled:
-                events.append(Completed(pending, None, error))
+            elif not pending.is_moot:
+                events.append(Completed(pending, None, self._final_error()))
         self._in_flight.clear()
         self._queue.clear()
         events.append(DropConnection("the session is over"))
@@ -412,9 +384,3 @@ class Session:
         if self.state is SessionState.AUTH_FAILED:
             return errors.AuthenticationFailed("the server refused a credential of this session")
         return errors.SessionExpired("the session expired; it takes a new client object to go on")
-
-
-def _with_xid(request: Request[Record], xid: int) -> Pending:
-    pending = Pending(request, lambda _reply, _error: None)
-    pending.xid = xid
-    return pending

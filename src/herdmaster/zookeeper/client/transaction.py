@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.model import OPEN_ACL, Acl, CreateMode
+from herdmaster.zookeeper.paths import Chroot
 from herdmaster.zookeeper.wire.multi import ErrorResult, Multi, MultiReply, WriteOperation
-from herdmaster.zookeeper.wire.records import Check, Create, CreateContainer, Delete, Record, SetData
+from herdmaster.zookeeper.wire.records import (
+    Check,
+    Create,
+    CreateContainer,
+    Delete,
+    PathReply,
+    PathStatReply,
+    Record,
+    SetData,
+)
 
 if TYPE_CHECKING:
     from herdmaster.zookeeper.client.client import Client
 
 Results = tuple[Record, ...]
-_OPERATION_OVERHEAD = 64  # headers, lengths, flags and an ACL; a little more than any operation takes
+
+_OVERHEAD: Final = 25  # a header, the lengths of path, data and ACL, flags or a version
+_ACL_OVERHEAD: Final = 12  # permissions and two lengths
 
 
 class Transaction:
@@ -25,6 +37,7 @@ class Transaction:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._chroot = client.hosts.chroot
         self._operations: list[WriteOperation] = []
         self.size = 0
 
@@ -39,9 +52,11 @@ class Transaction:
         mode: CreateMode = CreateMode.PERSISTENT,
         acl: tuple[Acl, ...] = OPEN_ACL,
     ) -> Self:
-        path = self._client.outward(path, sequential=mode.is_sequential)
+        """Raises ValueError for a mode with a time to live."""
+        path = self._client.outward_to_create(path, mode)
         kind = CreateContainer if mode is CreateMode.CONTAINER else Create
-        return self._add(kind(path, data, acl, int(mode)), path, data)
+        self.size += sum(_ACL_OVERHEAD + _size(entry.id.scheme) + _size(entry.id.id) for entry in acl)
+        return self._add(kind(path, data, acl, mode), path, data)
 
     def delete(self, path: str, version: int = -1) -> Self:
         path = self._client.outward(path)
@@ -58,34 +73,52 @@ class Transaction:
 
     def _add(self, operation: WriteOperation, path: str, data: bytes | None = None) -> Self:
         self._operations.append(operation)
-        self.size += _OPERATION_OVERHEAD + len(path) + (len(data) if data else 0)
+        self.size += _OVERHEAD + _size(path) + (len(data) if data else 0)
         return self
 
     async def commit(self) -> Results:
-        """The results in the order of the operations. Raises TransactionFailed (nothing was applied),
-        ConnectionLoss (perhaps it was), RequestTooLarge or SessionExpired."""
-        reply = await self._client.call(Multi(tuple(self._operations)))
-        return _results(self._operations, reply)
+        """The results in the order of the operations, paths without the chroot. Raises TransactionFailed (nothing was
+        applied), ConnectionLoss (perhaps it was), RequestTooLarge or SessionExpired."""
+        operations = tuple(self._operations)
+        return _results(operations, await self._client.call(Multi(operations)), self._chroot)
 
     def commit_nowait(self, done: Callable[[Results | None, Exception | None], None]) -> None:
         """As `commit`, but `done` is called in the order of the wire. Raises what can be known at once."""
-        operations = self._operations
+        operations = tuple(self._operations)
 
         def interpret(reply: Record | None, error: Exception | None) -> None:
             results: Results | None = None
             if isinstance(reply, MultiReply):
                 try:
-                    results = _results(operations, reply)
-                except errors.TransactionFailed as failure:
+                    results = _results(operations, reply, self._chroot)
+                except errors.ZooKeeperError as failure:
                     error = failure
             done(results, error)
 
-        self._client.call_nowait(Multi(tuple(operations)), interpret)
+        self._client.call_nowait(Multi(operations), interpret)
 
 
-def _results(operations: list[WriteOperation], reply: MultiReply) -> Results:
-    if reply.results and isinstance(reply.results[0], ErrorResult):
-        for index, (operation, result) in enumerate(zip(operations, reply.results, strict=False)):
-            if isinstance(result, ErrorResult) and result.code != 0:
-                raise errors.TransactionFailed(index, errors.from_code(result.code, operation.path))
-    return reply.results
+def _results(operations: tuple[WriteOperation, ...], reply: MultiReply, chroot: Chroot) -> Results:
+    results = reply.results
+    if len(results) != len(operations):
+        raise errors.ConnectionLoss(f"{len(results)} results to {len(operations)} operations: they may be applied")
+    codes = [result.code for result in results if isinstance(result, ErrorResult)]
+    if codes:
+        # 0 for those before the one that failed, its own code for that one, -2 for those after it.
+        index = next((index for index, code in enumerate(codes) if code != 0), 0)
+        path = chroot.remove(operations[index].path)
+        raise errors.TransactionFailed(index, errors.from_code(codes[index], path))
+    return tuple([_without_chroot(result, chroot) for result in results]) if chroot.prefix else results
+
+
+def _without_chroot(result: Record, chroot: Chroot) -> Record:
+    match result:
+        case PathReply(path):
+            return PathReply(chroot.remove(path))
+        case PathStatReply(path, stat):
+            return PathStatReply(chroot.remove(path), stat)
+    return result
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

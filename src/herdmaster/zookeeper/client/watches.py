@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from herdmaster.zookeeper.model import EventType, WatchEvent
 from herdmaster.zookeeper.wire.records import SetWatches2
@@ -45,16 +45,19 @@ class WatchRegistry:
             watchers.append(watcher)
             self._covering.clear()
 
+    def holds(self, path: str) -> bool:
+        """Whether a watch of any kind is armed for the path."""
+        return any(path in paths for paths in self._tables.values())
+
     def remove(self, table: WatchTable, path: str, watcher: Watcher) -> bool:
-        """Forgets the watcher; True when it was the last one of that path in the table."""
+        """Forgets the watcher; True when it was there."""
         watchers = self._tables[table].get(path)
         if watchers is None or watcher not in watchers:
             return False
         self._covering.clear()
         watchers.remove(watcher)
-        if watchers:
-            return False
-        del self._tables[table][path]
+        if not watchers:
+            del self._tables[table][path]
         return True
 
     def fire(self, kind: EventType, path: str) -> list[Watcher]:
@@ -70,7 +73,9 @@ class WatchRegistry:
             if path in self._recursive:
                 found += self._recursive[path]
             found += self._covering_watchers(path[: path.rfind("/")])
-        return found if len(found) < 2 else list(dict.fromkeys(found))
+        if len(found) > 1:  # compared, not hashed: a watcher may be any callable
+            found = [watcher for index, watcher in enumerate(found) if watcher not in found[:index]]
+        return found
 
     def _covering_watchers(self, folder: str) -> tuple[Watcher, ...]:
         watchers = self._covering.get(folder)
@@ -87,24 +92,27 @@ class WatchRegistry:
         return watchers
 
     def rearm(self, relative_zxid: int) -> list[SetWatches2]:
-        """The packets that arm everything again on a new connection, each of at most about 128 KiB."""
-        packets: list[SetWatches2] = []
-        batch: dict[WatchTable, list[str]] = {table: [] for table in WatchTable}
-        size = 0
-        for table, paths in self._tables.items():
-            for path in paths:
-                cost = 4 + len(path.encode())
-                if size and size + cost > REARM_LIMIT:
-                    packets.append(_packet(relative_zxid, batch))
-                    batch = {table: [] for table in WatchTable}
-                    size = 0
-                batch[table].append(path)
-                size += cost
-        if size:
-            packets.append(_packet(relative_zxid, batch))
-        return packets
+        """The packets that arm everything again on a new connection."""
+        return list(
+            arming_packets(((table, path) for table, paths in self._tables.items() for path in paths), relative_zxid)
+        )
+
+
+def arming_packets(watches: Iterable[tuple[WatchTable, str]], relative_zxid: int) -> Iterator[SetWatches2]:
+    """Packets that arm the watches, each of at most REARM_LIMIT bytes of paths (or of one path)."""
+    batch: dict[WatchTable, list[str]] = {table: [] for table in WatchTable}
+    size = 0
+    for table, path in watches:
+        cost = 4 + len(path.encode())
+        if size and size + cost > REARM_LIMIT:
+            yield _packet(relative_zxid, batch)
+            batch = {table: [] for table in WatchTable}
+            size = 0
+        batch[table].append(path)
+        size += cost
+    if size:
+        yield _packet(relative_zxid, batch)
 
 
 def _packet(relative_zxid: int, batch: dict[WatchTable, list[str]]) -> SetWatches2:
     return SetWatches2(relative_zxid, *(tuple(batch[table]) for table in WatchTable))
-

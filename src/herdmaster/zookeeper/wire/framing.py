@@ -34,30 +34,40 @@ _CONNECTED_STATE: Final = 3
 
 
 class Framer:
-    """Cuts a stream of bytes into frames. A frame longer than `limit`, or of negative length, raises WireError."""
+    """Cuts a stream of bytes into frames. A frame longer than `limit`, or of a length below 1, raises WireError."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._buffer = bytearray()
+        self._buffer = bytearray()  # begins with the length of a frame
+        self._needed = 4  # bytes that the buffer must have before there is anything new to find in it
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The bodies of the frames that are complete now."""
-        buffer = self._buffer
-        buffer += data
+        """The bodies of the frames that are complete now. A bad length raises when no whole frame stands before it,
+        so those that do are not lost: `feed(b"")` tells what comes after them."""
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed:
+                return []
+            data = bytes(self._buffer)
+            self._buffer.clear()
         frames: list[bytes] = []
         start = 0
-        available = len(buffer)
-        while available - start >= 4:
-            (length,) = _LENGTH.unpack_from(buffer, start)
-            if not 0 < length <= self._limit:
-                raise WireError(f"a frame of {length} bytes (the limit is {self._limit})")
+        self._needed = 4
+        while len(data) - start >= 4:
+            (length,) = _LENGTH.unpack_from(data, start)
             end = start + 4 + length
-            if end > available:
+            if not 0 < length <= self._limit:
+                if not frames:
+                    self._buffer += data  # a stream that is broken stays broken
+                    raise WireError(f"a frame of {length} bytes (the limit is {self._limit})")
                 break
-            frames.append(bytes(buffer[start + 4 : end]))
+            if end > len(data):
+                self._needed = 4 + length
+                break
+            frames.append(data[start + 4 : end])
             start = end
-        if start:
-            del buffer[:start]
+        if start < len(data):
+            self._buffer += data[start:]
         return frames
 
     @property
@@ -132,10 +142,15 @@ def encode_reply(xid: int, zxid: int, error: int, reply: Record | None) -> bytes
 
 
 def decode_reply_header(body: bytes) -> ReplyHeader:
-    try:
-        return ReplyHeader(*_REPLY_HEADER.unpack_from(body))
-    except struct.error:
-        raise WireError("a reply without a whole header") from None
+    return ReplyHeader._make(unpack_reply_header(body))
+
+
+def unpack_reply_header(body: bytes) -> tuple[int, int, int]:
+    """The fields of a ReplyHeader as a plain tuple, for whoever reads many."""
+    if len(body) < _REPLY_HEADER.size:
+        raise WireError("a reply without a whole header")
+    xid, zxid, error = _REPLY_HEADER.unpack_from(body)
+    return xid, zxid, error
 
 
 def reply_body(body: bytes) -> Reader:
@@ -167,7 +182,7 @@ def decode_event(body: bytes) -> tuple[int, str]:
 
 
 class ConnectRequest(msgspec.Struct, frozen=True):
-    """`timeout` in milliseconds; `session_id` 0 asks for a new session. `read_only` is None where the byte is absent."""
+    """`timeout` in milliseconds; `session_id` 0 asks for a new session; without its byte `read_only` is None."""
 
     last_zxid_seen: int
     timeout: int
@@ -234,4 +249,5 @@ __all__ = [
     "encode_request",
     "frame",
     "reply_body",
+    "unpack_reply_header",
 ]

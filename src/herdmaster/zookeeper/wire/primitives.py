@@ -5,6 +5,7 @@ A codec writes a value to a bytearray and reads it back from a `Reader`; records
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Generic, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ from herdmaster.zookeeper.model import Acl, Id, Stat
 
 T = TypeVar("T")
 
+pack_int = struct.Struct(">i").pack
 _INT = struct.Struct(">i")
 _LONG = struct.Struct(">q")
 _STAT = struct.Struct(">qqqqiiiqiiq")
@@ -57,6 +59,23 @@ class Reader:
         self.offset = end
         return self.data[start:end]
 
+    def read_buffer(self) -> bytes | None:
+        """A length and that many bytes; a length of -1 stands for null."""
+        data = self.data
+        try:
+            (length,) = _INT.unpack_from(data, self.offset)
+        except struct.error:
+            raise WireError("the message ends too early") from None
+        start = self.offset + 4
+        end = start + length
+        if not start <= end <= len(data):
+            if length != -1:
+                raise WireError(f"a length of {length} bytes runs past the end of the message")
+            self.offset = start
+            return None
+        self.offset = end
+        return data[start:end]
+
     @property
     def remaining(self) -> int:
         return len(self.data) - self.offset
@@ -94,43 +113,60 @@ class _Long:
         return reader.read_long()
 
 
+def packed_string(value: str) -> bytes:
+    try:
+        data = value.encode()
+    except UnicodeEncodeError:  # surrogates, which no server accepts in a path
+        data = value.encode("utf-8", "surrogatepass")
+    return _INT.pack(len(data)) + data
+
+
+def packed_buffer(value: bytes | None) -> bytes:
+    return _NULL if value is None else _INT.pack(len(value)) + value
+
+
+def _string(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        pass
+    try:
+        # Java writes a character outside the first 65,536 as two surrogates of three bytes each.
+        return data.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")
+
+
 class _Ustring:
     """A string that must be there. Invalid UTF-8 is replaced, as the server does it."""
 
     def write(self, out: bytearray, value: str, /) -> None:
-        data = value.encode("utf-8", "surrogatepass")
-        out += _INT.pack(len(data))
-        out += data
+        out += packed_string(value)
 
     def read(self, reader: Reader, /) -> str:
-        return reader.read_bytes(reader.read_int()).decode("utf-8", "replace")
+        data = reader.read_buffer()
+        if data is None:
+            raise WireError("a string that must be there is null")
+        return _string(data)
 
 
 class _NullableUstring:
     def write(self, out: bytearray, value: str | None, /) -> None:
-        if value is None:
-            out += _NULL
-        else:
-            USTRING.write(out, value)
+        out += _NULL if value is None else packed_string(value)
 
     def read(self, reader: Reader, /) -> str | None:
-        length = reader.read_int()
-        return None if length == -1 else reader.read_bytes(length).decode("utf-8", "replace")
+        data = reader.read_buffer()
+        return None if data is None else _string(data)
 
 
 class _Buffer:
     """Bytes or null; ZooKeeper keeps the two apart."""
 
     def write(self, out: bytearray, value: bytes | None, /) -> None:
-        if value is None:
-            out += _NULL
-        else:
-            out += _INT.pack(len(value))
-            out += value
+        out += packed_buffer(value)
 
     def read(self, reader: Reader, /) -> bytes | None:
-        length = reader.read_int()
-        return None if length == -1 else reader.read_bytes(length)
+        return reader.read_buffer()
 
 
 class _Stat:
@@ -183,6 +219,24 @@ class Vector(Generic[T]):
         return tuple([read(reader) for _ in range(count)])
 
 
+@functools.lru_cache(maxsize=64)
+def packed_acls(value: tuple[Acl, ...]) -> bytes:
+    """Kept, because a program writes the same few again and again."""
+    out = bytearray()
+    _PLAIN_ACLS.write(out, value)
+    return bytes(out)
+
+
+class _Acls:
+    """A vector of ACLs, null read as empty."""
+
+    def write(self, out: bytearray, value: tuple[Acl, ...], /) -> None:
+        out += packed_acls(value)
+
+    def read(self, reader: Reader, /) -> tuple[Acl, ...]:
+        return _PLAIN_ACLS.read(reader)
+
+
 BOOL = _Bool()
 INT = _Int()
 LONG = _Long()
@@ -193,4 +247,5 @@ STAT = _Stat()
 ID = _Id()
 ACL = _Acl()
 STRINGS = Vector(USTRING)
-ACLS = Vector(ACL, null_is_empty=True)
+_PLAIN_ACLS = Vector(ACL, null_is_empty=True)
+ACLS = _Acls()

@@ -1,0 +1,257 @@
+"""What a client is before it has operations: a session's life, the questions about it, and a call.
+
+When the session is over, expired or closed, everything pending raises and so does every later call; going on takes a
+new object. A call made while the connection is away waits for it. A write whose connection went away after it had
+been sent raises ConnectionLoss; reads are asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client.connect_string import ConnectString, parse_connect_string
+from herdmaster.zookeeper.client.connection import Clock, Connection, StateListener, boot_clock
+from herdmaster.zookeeper.client.requests import Arm, Done, Pending
+from herdmaster.zookeeper.client.session import Session
+from herdmaster.zookeeper.model import ClientId, CreateMode, SessionState
+from herdmaster.zookeeper.paths import is_valid, validate
+from herdmaster.zookeeper.wire import records
+from herdmaster.zookeeper.wire.multi import MultiRead
+from herdmaster.zookeeper.wire.records import Record, Request
+
+ReplyT = TypeVar("ReplyT", bound=Record)
+
+_MAX_TIMEOUT: Final = 0x7FFFFFFF / 1000  # seconds: the wire has an int32 of milliseconds
+
+_NOT_OPEN: Final = "the client is not open"
+
+_PERSISTENT: Final = CreateMode.PERSISTENT
+_TTL_MODES: Final = (CreateMode.PERSISTENT_TTL, CreateMode.PERSISTENT_SEQUENTIAL_TTL)
+
+_REPEATABLE: Final[frozenset[type[Record]]] = frozenset(
+    {
+        records.Exists,
+        records.GetData,
+        records.GetAcl,
+        records.GetChildren,
+        records.GetChildren2,
+        records.Sync,
+        records.AddWatch,  # arming a watch twice is arming it once, and so with taking it off
+        records.SetWatches2,
+        records.RemoveWatches,
+        records.GetEphemerals,
+        records.GetAllChildrenNumber,
+        records.WhoAmI,
+        MultiRead,
+    }
+)
+
+
+class BaseClient:
+    """A session with the servers of a connect string.
+
+    `session_timeout` in seconds is what is asked for; `timeout` what the server granted. `credentials` are
+    (scheme, bytes) pairs that every connection presents first.
+    """
+
+    def __init__(
+        self,
+        hosts: str | ConnectString,
+        *,
+        session_timeout: float = 10.0,
+        connect_timeout: float | None = None,
+        credentials: Iterable[tuple[str, bytes]] = (),
+        clock: Clock = boot_clock,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Raises InvalidConnectString, or ValueError for a timeout that the protocol cannot carry.
+
+        `connect_timeout` (seconds) bounds `async with`; None waits for ever.
+        """
+        if not 0 < session_timeout <= _MAX_TIMEOUT:
+            raise ValueError(f"session_timeout is {session_timeout}: it takes seconds, at most {_MAX_TIMEOUT:.0f}")
+        self.hosts = parse_connect_string(hosts) if isinstance(hosts, str) else hosts
+        self._connect_timeout = connect_timeout
+        self._chroot = self.hosts.chroot
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._credentials = tuple(credentials)
+        self._session = Session(
+            timeout=session_timeout,
+            connect_timeout=max(session_timeout / len(self.hosts.addresses) / 2, 0.1),
+            chroot=self._chroot,
+            credentials=self._credentials,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: Connection | None = None
+        self._listeners: list[StateListener] = []
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    async def open(self) -> Self:
+        """Connects. Raises NoServerReachable after `connect_timeout`, AuthenticationFailed, or SessionExpired."""
+        if self._connection is not None:
+            raise RuntimeError("the client was opened before: one object is one session, make a new one")
+        self._loop = asyncio.get_running_loop()
+        self._connection = Connection(self._session, self.hosts.addresses, clock=self._clock, rng=self._rng)
+        for listener in self._listeners:
+            self._connection.add_listener(listener)
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await self._wait_established(self._connection)
+        except TimeoutError:
+            fault = self._connection.last_fault
+            await self.abandon()
+            raise errors.NoServerReachable(
+                f"no session with {self.hosts} within {self._connect_timeout:g} s ({fault}): is ZooKeeper running?"
+            ) from None
+        except BaseException:
+            await self.abandon()  # nobody has a client that was never opened, so nobody would close it
+            raise
+        return self
+
+    async def _wait_established(self, connection: Connection) -> None:
+        established = asyncio.Event()
+
+        def listen(_state: SessionState) -> None:
+            established.set()
+
+        connection.add_listener(listen)
+        try:
+            await established.wait()
+        finally:
+            connection.remove_listener(listen)
+        self._session.raise_if_over()
+        if self._credentials:
+            # This answer comes after those to the credentials, so a refusal is known here.
+            with contextlib.suppress(errors.NoAuth):
+                await self.call(records.Exists("/", False))
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the session; its ephemerals are gone when this returns, if a server could be reached. Idempotent."""
+        connection = self._connection
+        if connection is None:
+            return
+        closed = asyncio.Event()
+        try:
+            connection.handle(self._session.close(lambda _reply, _error: closed.set()))
+            # Without an answer the session lapses by itself.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._session.timeout):
+                    await closed.wait()
+        finally:
+            await self.abandon()
+
+    async def abandon(self) -> None:
+        """Stops without telling the server, whose session then lapses by its timeout."""
+        connection = self._connection
+        if connection is not None:
+            connection.handle(self._session.abandon())
+            await connection.stop()
+
+    # --- questions -----------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> SessionState:
+        return self._session.state
+
+    @property
+    def client_id(self) -> ClientId:
+        """The session's id and password. Raises RuntimeError before the first connection."""
+        if self._session.client_id is None:
+            raise RuntimeError("the session has not been established yet")
+        return self._session.client_id
+
+    @property
+    def session_id(self) -> int:
+        """As it stands in `ephemeral_owner` of the session's znodes."""
+        return self.client_id.session_id
+
+    @property
+    def timeout(self) -> float:
+        """Seconds, as negotiated (as requested before the first connection)."""
+        return self._session.timeout
+
+    @property
+    def deadline(self) -> float:
+        """Until when, on `clock`, the session is certainly alive on the server."""
+        return self._session.deadline
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    def add_listener(self, listener: StateListener) -> None:
+        """`listener` is called at every change of state, in order with replies and watch events."""
+        self._listeners.append(listener)
+        if self._connection is not None:
+            self._connection.add_listener(listener)
+
+    def remove_listener(self, listener: StateListener) -> None:
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+        if self._connection is not None:
+            self._connection.remove_listener(listener)
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    def outward(self, path: str, *, sequential: bool = False) -> str:
+        """The path as the server knows it. Raises InvalidPath; a sequential one may end with `/`."""
+        if sequential:
+            validate(path + "0")
+            return self._chroot.prefix + path  # unlike elsewhere, `/` here is the start of a child's name
+        if not is_valid(path):
+            validate(path)
+        return self._chroot.add(path) if self._chroot.prefix else path
+
+    def outward_to_create(self, path: str, mode: CreateMode) -> str:
+        """As `outward`, for a znode to be created. Raises ValueError for a mode with a time to live, which has an
+        operation of its own that is not offered."""
+        if mode is _PERSISTENT:
+            return self.outward(path)
+        if mode in _TTL_MODES:
+            raise ValueError(f"{mode.name} is not supported: delete the znode yourself when its time has come")
+        return self.outward(path, sequential=mode.is_sequential)
+
+    def call_nowait(self, request: Request[Record], done: Done, *, arm: Arm | None = None) -> Pending:
+        """Sends a request with full paths; `done` is called in the order of the wire. Raises RequestTooLarge, or the
+        session's final error."""
+        if self._connection is None:
+            raise RuntimeError(_NOT_OPEN)
+        pending = Pending(request, done, retry=type(request) in _REPEATABLE, arm=arm)
+        self._connection.send(pending)
+        return pending
+
+    async def call(self, request: Request[ReplyT], *, arm: Arm | None = None) -> ReplyT:
+        """Sends a request with full paths and waits for its reply. Cancelled, it is not sent if it has not left."""
+        if self._loop is None or self._connection is None:
+            raise RuntimeError(_NOT_OPEN)
+        # Not asyncio.get_running_loop, which asks the system for the process id every time.
+        future: asyncio.Future[ReplyT] = self._loop.create_future()
+
+        # Any: the session decodes with the request's own reply_type, which no type of `done` can say.
+        def done(reply: Any, error: Exception | None) -> None:
+            if future.done():
+                return
+            if error is None and reply is not None:
+                future.set_result(reply)
+            else:
+                future.set_exception(error or errors.ClientClosed("the client is closed"))
+
+        retry = type(request) in _REPEATABLE
+        self._connection.send(Pending(request, done, retry=retry, arm=arm, is_cancelled=future.cancelled))
+        return await future

@@ -1,0 +1,126 @@
+"""What goes into a session and what comes out of it: requests under way, and events."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client.watches import Watcher, WatchTable
+from herdmaster.zookeeper.model import SessionState, WatchEvent
+from herdmaster.zookeeper.wire.framing import MAX_FRAME
+from herdmaster.zookeeper.wire.records import Record, Request
+
+HEADER: Final = struct.Struct(">iii")
+"""The frame's length, the xid, the operation."""
+
+_XID = struct.Struct(">i")
+_XID_OFFSET: Final = 4
+
+Done = Callable[[Record | None, Exception | None], None]
+"""Called once with a reply or an error, in the order of the wire."""
+
+
+class Arm(msgspec.Struct, frozen=True):
+    """A watch that becomes armed when its request succeeds (for EXIST also when the answer is `no node`)."""
+
+    table: WatchTable
+    path: str
+    watcher: Watcher
+
+
+def _never() -> bool:
+    return False
+
+
+class Pending:
+    """A request on its way, from the call to its reply. `xid` is 0 until it has left, negative in the preface.
+
+    `is_cancelled` says whether the caller has gone: then it does not leave any more, and arms nothing.
+    """
+
+    __slots__ = ("arm", "done", "frame", "is_cancelled", "request", "retry", "sent_at", "xid")
+
+    def __init__(
+        self,
+        request: Request[Record],
+        done: Done,
+        *,
+        retry: bool = False,
+        arm: Arm | None = None,
+        is_cancelled: Callable[[], bool] = _never,
+    ) -> None:
+        """Raises RequestTooLarge for what no server would take (sent, it would cost the connection), ValueError for a
+        number that the wire cannot carry."""
+        frame = bytearray(HEADER.size)
+        try:
+            request.write(frame)
+        except struct.error:
+            raise ValueError(f"a number of this {type(request).__name__} does not fit the protocol") from None
+        size = len(frame) - 4
+        if size > MAX_FRAME:
+            raise errors.RequestTooLarge(f"a request of {size} bytes: the limit of a frame is {MAX_FRAME}")
+        HEADER.pack_into(frame, 0, size, 0, request.opcode)
+        self.frame = frame
+        self.request = request
+        self.done = done
+        self.retry = retry
+        self.arm = arm
+        self.xid = 0
+        self.sent_at = 0.0
+        self.is_cancelled = is_cancelled
+
+    @classmethod
+    def for_preface(cls, request: Request[Record], xid: int) -> Pending:
+        """A request of the session's own, which begins a connection and goes with it."""
+        pending = cls(request, lambda _reply, _error: None)
+        pending.xid = xid
+        return pending
+
+    @property
+    def is_moot(self) -> bool:
+        """Nobody waits for it: it belongs to a connection's preface, or its caller has gone."""
+        return self.xid < 0 or self.is_cancelled()
+
+    def loss(self) -> errors.ConnectionLoss:
+        """What to raise when its connection has gone."""
+        name = type(self.request).__name__
+        return errors.ConnectionLoss(f"the connection was lost after a {name} had been sent: it may be applied")
+
+    def stamp(self, xid: int, now: float) -> bytearray:
+        """The frame to send, under this xid."""
+        self.xid = xid
+        self.sent_at = now
+        _XID.pack_into(self.frame, _XID_OFFSET, xid)
+        return self.frame
+
+
+class Completed(msgspec.Struct, frozen=True, gc=False):
+    """A request has its reply, or its error."""
+
+    pending: Pending
+    reply: Record | None
+    error: Exception | None
+
+
+class Fired(msgspec.Struct, frozen=True, gc=False):
+    """A watch fired."""
+
+    watchers: list[Watcher]
+    event: WatchEvent
+
+
+class StateChanged(msgspec.Struct, frozen=True):
+    state: SessionState
+
+
+class DropConnection(msgspec.Struct, frozen=True):
+    """The shell must close the connection and then call `connection_lost`."""
+
+    reason: str
+
+
+Event = Completed | Fired | StateChanged | DropConnection

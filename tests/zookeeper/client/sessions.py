@@ -1,0 +1,123 @@
+"""Clients for tests, and what can be done to a session from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.zookeeper.client import Client, parse_connect_string
+from herdmaster.zookeeper.model import ClientId, SessionState, WatchEvent
+from herdmaster.zookeeper.wire.framing import ConnectRequest, ConnectResponse, encode_request
+from herdmaster.zookeeper.wire.records import CloseSession
+
+PATIENCE = 15.0
+"""Seconds after which a test gives up waiting; nothing that works takes that long."""
+
+
+def client_of(hosts: str, *, session_timeout: float = 4.0, credentials: tuple[tuple[str, bytes], ...] = ()) -> Client:
+    """A client that fails rather than waits for ever. The servers of the tests grant 0.4 to 4 s."""
+    return Client(hosts, session_timeout=session_timeout, connect_timeout=PATIENCE, credentials=credentials)
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+class OwnServer:
+    """A server that one test at a time may do with as it likes; afterwards it runs again."""
+
+    def __init__(self, server: ApacheZooKeeper, namespace: str) -> None:
+        self._server = server
+        self.hosts = server.hosts + namespace
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def kill(self) -> None:
+        self._server.kill()
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._server.start)
+
+    def pause(self) -> None:
+        self._server.pause()
+
+    def resume(self) -> None:
+        self._server.resume()
+
+    def forget(self) -> None:
+        """It must be down: all that it knew is gone, and so is the namespace."""
+        for file in self._server.data_dir.rglob("*"):
+            if file.is_file():
+                file.unlink()
+
+
+class Events:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[WatchEvent] = []
+
+    def __call__(self, event: WatchEvent) -> None:
+        self.events.append(event)
+
+    async def wait(self, count: int = 1) -> None:
+        await wait_until(lambda: len(self.events) >= count)
+
+    @property
+    def seen(self) -> list[tuple[str, str]]:
+        return [(event.type.name, event.path) for event in self.events]
+
+    @property
+    def paths(self) -> list[str]:
+        return [event.path for event in self.events]
+
+
+class States(list[SessionState]):
+    """A listener that keeps what it is told."""
+
+    def __call__(self, state: SessionState) -> None:
+        self.append(state)
+
+    async def wait_for(self, state: SessionState) -> None:
+        await wait_until(lambda: state in self)
+
+
+@asynccontextmanager
+async def _raw_attach(hosts: str, identity: ClientId) -> AsyncIterator[tuple[ConnectResponse, asyncio.StreamWriter]]:
+    """A second connection of a session, by raw frames; it kicks the first."""
+    address = parse_connect_string(hosts).addresses[0]
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        writer.write(ConnectRequest(0, 4000, identity.session_id, identity.password).encode())
+        length = int.from_bytes(await reader.readexactly(4))
+        yield ConnectResponse.decode(await reader.readexactly(length)), writer
+        await reader.read()
+    finally:
+        writer.close()
+
+
+async def end_session(hosts: str, identity: ClientId) -> None:
+    """Ends a session from outside, as if it had expired: attaches to it and closes it."""
+    async with asyncio.timeout(PATIENCE), _raw_attach(hosts, identity) as (response, writer):
+        assert response.session_id == identity.session_id
+        writer.write(encode_request(1, CloseSession()))
+
+
+async def kick(hosts: str, client: Client) -> None:
+    """Costs a client its connection but not its session: a server drops the old connection even for a wrong password.
+
+    Returns when the client has noticed.
+    """
+    await wait_until(lambda: client.state is SessionState.CONNECTED)
+    states = States()
+    client.add_listener(states)
+    wrong = ClientId(client.session_id, b"not the password")
+    async with asyncio.timeout(PATIENCE), _raw_attach(hosts, wrong) as (response, _):
+        assert response.session_id == 0
+    await states.wait_for(SessionState.DISCONNECTED)
+    client.remove_listener(states)
