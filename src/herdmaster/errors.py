@@ -95,7 +95,10 @@ class SubmissionUnknown(HerdError):
     def __str__(self) -> str:
         shown = ", ".join(self.names[:10])
         more = f" and {len(self.names) - 10} more" if len(self.names) > 10 else ""
-        return f"nobody can know whether these tasks were accepted: {shown}{more}"
+        return (
+            f"nobody can know whether these tasks were accepted: {shown}{more}. Wait with herd.future(name): it has "
+            "the outcome, or raises OutcomeGone if they were not"
+        )
 
 
 class TaskFailed(HerdError):

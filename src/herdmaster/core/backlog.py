@@ -11,20 +11,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from herdmaster.core.names import is_call, queue_and_priority
+
+_MIN_VOIDS: Final = 64
 
 
 class Bucket:
     """The tasks of one queue, priority and kind. `calls`: they run on our own workers only."""
 
-    __slots__ = ("calls", "names", "priority", "queue")
+    __slots__ = ("calls", "names", "priority", "queue", "voids")
 
     def __init__(self, queue: str, priority: int, *, calls: bool) -> None:
         self.queue = queue
         self.priority = priority
         self.calls = calls
         self.names: deque[str] = deque()
+        self.voids = 0  # places in `names`, at least, whose tasks have left
 
 
 class Backlog:
@@ -58,8 +62,14 @@ class Backlog:
         return True
 
     def remove(self, name: str) -> None:
-        # Its place in the deque is found to be void when its turn comes.
-        self._arrivals.pop(name, None)
+        if self._arrivals.pop(name, None) is None or name in self._held:
+            return  # the place of one that was taken is gone already
+        # Its place is found to be void when its turn comes, which may be never: nobody may serve the queue.
+        bucket = self._bucket(name)
+        if bucket is not None:
+            bucket.voids += 1
+            if bucket.voids > max(_MIN_VOIDS, len(bucket.names) // 2):
+                self._sweep(bucket)
 
     def replace(self, names: Iterable[str]) -> list[str]:
         """Takes a listing for the whole truth; returns the names in it that are not a task's."""
@@ -74,6 +84,8 @@ class Backlog:
 
     def release(self, name: str) -> None:
         """Puts a task that is still here back on offer, in front of younger ones."""
+        if name not in self._held:
+            return
         self._held.discard(name)
         if name in self._arrivals:
             bucket = self._bucket(name)
@@ -84,20 +96,23 @@ class Backlog:
         """The buckets that have a task on offer, as (negated priority, arrival of its oldest, bucket): the smallest
         comes first."""
         found: list[tuple[int, int, Bucket]] = []
-        for bucket in self._buckets.values():
+        for key, bucket in list(self._buckets.items()):
             arrival = self.oldest(bucket)
             if arrival is not None:
                 found.append((-bucket.priority, arrival, bucket))
+            else:
+                del self._buckets[key]
         return found
 
     def oldest(self, bucket: Bucket) -> int | None:
-        """When the bucket's next task arrived; None when it offers nothing."""
+        """When the bucket's next task arrived; None when it offers nothing, and then it is empty."""
         names = bucket.names
         while names:
             arrival = self._arrivals.get(names[0])
             if arrival is not None and names[0] not in self._held:
                 return arrival
             names.popleft()
+        bucket.voids = 0
         return None
 
     def take(self, bucket: Bucket) -> str:
@@ -113,6 +128,11 @@ class Backlog:
             if bucket.names:
                 found[bucket.queue] = found.get(bucket.queue, 0) + len(bucket.names)
         return found
+
+    def _sweep(self, bucket: Bucket) -> None:
+        places = dict.fromkeys(bucket.names)
+        bucket.names = deque(name for name in places if name in self._arrivals and name not in self._held)
+        bucket.voids = 0
 
     def _bucket(self, name: str) -> Bucket | None:
         place = queue_and_priority(name)

@@ -69,7 +69,8 @@ class Picture(enum.Enum):
 
 
 class Dispatcher:
-    """Backlog and roster to decisions. Every decision is answered with `finished` or `postponed`, exactly once."""
+    """Backlog and roster to decisions. Every decision is answered with `finished`, `refuted` or `postponed`, exactly
+    once. A task is on offer only while nothing is in flight or postponed about it and it is no duplicate."""
 
     def __init__(self, *, orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS) -> None:
         self.backlog = Backlog()
@@ -82,6 +83,7 @@ class Dispatcher:
         self._waiting: set[str] = set()  # the tasks and inboxes in `_postponed`
         self._duplicates: dict[str, str | None] = {}  # in `/tasks` and elsewhere too: with whom (None: a status)
         self._gone: set[str] = set()  # workers that left an inbox
+        self._left_inbox = ""  # the task that left an inbox last
 
     # --- what is told --------------------------------------------------------------------------------------------
 
@@ -118,16 +120,22 @@ class Dispatcher:
 
     def tasks_listed(self, names: Iterable[str]) -> None:
         self._foreign_names.update(self.backlog.replace(names))
+        for name in [name for name in self._duplicates if name not in self.backlog]:
+            self._forget_duplicate(name)
 
     def task_added(self, name: str) -> None:
         if not self.backlog.add(name):
             self._foreign_names.add(name)
+        elif name == self._left_inbox:
+            # It came back from a worker. Where a reference primary was at work, another may hold it as well.
+            for worker in self.roster:
+                if worker.inbox is not None and name in worker.inbox:
+                    self._check_duplicate(worker, name)
 
     def task_removed(self, name: str) -> None:
         self.backlog.remove(name)
         if name in self._duplicates:
-            del self._duplicates[name]
-            self.backlog.release(name)
+            self._forget_duplicate(name)
 
     def statuses_listed(self, names: Iterable[str]) -> None:
         """At takeover: a reference master may have left a task behind that has ended."""
@@ -170,6 +178,7 @@ class Dispatcher:
         worker = self.roster.get(worker_name)
         if worker is None or worker.inbox is None:
             return
+        self._left_inbox = name
         if name in worker.inbox:
             worker.inbox.discard(name)
             worker.taken += 1
@@ -200,7 +209,7 @@ class Dispatcher:
 
     def decide(self, now: float, room: int) -> list[Decision]:
         """At most `room` decisions, recovery before new assignments. Each marks its task as in flight."""
-        if self._missing:
+        if self._missing or room <= 0:
             return []
         self._release_postponed(now)
         decisions: list[Decision] = []
@@ -208,17 +217,20 @@ class Dispatcher:
             if len(decisions) < room and self._is_idle(name):
                 decisions.append(self._begin(name, DropTask(name, self._duplicates.pop(name))))
         for name in sorted(self._gone):
-            self._clear_out(name, now, room, decisions)
+            if len(decisions) < room:
+                self._clear_out(name, now, room, decisions)
         if self.backlog and len(decisions) < room:
             self._assign(now, room, decisions)
         return decisions
 
     def next_wakeup(self) -> float | None:
         """When `decide` may have something new to say although nothing happens meanwhile."""
+        if self._missing:
+            return None
         times = [self._postponed[0][0]] if self._postponed else []
         for name in self._gone:
             worker = self.roster.get(name)
-            if worker is not None and not worker.registered and not worker.inbox:
+            if worker is not None and not worker.registered and not worker.inbox and self._is_idle(name):
                 times.append(worker.gone_since + self._orphan_inbox_seconds)
         return min(times, default=None)
 
@@ -229,15 +241,29 @@ class Dispatcher:
             worker = self.roster.get(decision.worker)
             if worker is not None:
                 worker.incoming.discard(key)
-        if decision is not None and not isinstance(decision, RemoveInbox):
-            self.backlog.release(key)
+        self._release(key)
+
+    def refuted(self, key: str, until: float) -> bool:
+        """As `finished`: ZooKeeper says that what the decision was about is not there. It tells of a change before any
+        reply that shows it, so it is not in the picture either. Where it is, because events of a znode that may not be
+        read are withheld, deciding anew would go on for ever: it is postponed. False then: the picture is wrong, and
+        only listings can mend it."""
+        decision = self._in_flight.get(key)
+        if decision is not None and not self._missing and self._is_still_seen(decision):
+            self.postponed(key, until)
+            return False
+        self.finished(key)
+        return True
 
     def postponed(self, key: str, until: float) -> None:
-        """As `finished`, but nothing more is decided about it before `until`."""
-        self.finished(key)
-        self.backlog.hold(key)
+        """As `finished`, but nothing more is decided about it before `until`; a duplicate stays one."""
+        decision = self._in_flight.get(key)
+        if isinstance(decision, DropTask) and key in self.backlog:
+            self._duplicates[key] = decision.worker
         self._waiting.add(key)
+        self.backlog.hold(key)
         heapq.heappush(self._postponed, (until, key))
+        self.finished(key)
 
     # --- inside --------------------------------------------------------------------------------------------------
 
@@ -261,13 +287,29 @@ class Dispatcher:
             self._gone.add(worker.name)
 
     def _check_duplicate(self, worker: Worker, task: str) -> None:
-        # In the middle of an assignment both copies may be seen; the in-flight mark says so.
-        if worker.alive and task in self.backlog and self._is_idle(task):
+        # Of our own transitions no two copies are ever seen, since an event of what they consume comes first.
+        if worker.alive and task in self.backlog:
             self._mark_duplicate(task, worker.name)
 
     def _mark_duplicate(self, task: str, worker: str | None) -> None:
         self._duplicates[task] = worker
         self.backlog.hold(task)
+
+    def _forget_duplicate(self, task: str) -> None:
+        del self._duplicates[task]
+        self._release(task)
+
+    def _release(self, key: str) -> None:
+        if self._is_idle(key) and key not in self._duplicates:
+            self.backlog.release(key)
+
+    def _is_still_seen(self, decision: Decision) -> bool:
+        if isinstance(decision, (Assign, DropTask)):
+            return decision.task in self.backlog
+        worker = self.roster.get(decision.worker)
+        if worker is None or worker.inbox is None:
+            return False
+        return isinstance(decision, RemoveInbox) or decision.task in worker.inbox
 
     def _is_idle(self, key: str) -> bool:
         return key not in self._in_flight and key not in self._waiting
@@ -280,21 +322,18 @@ class Dispatcher:
         while self._postponed and self._postponed[0][0] <= now:
             _, key = heapq.heappop(self._postponed)
             self._waiting.discard(key)
-            self.backlog.release(key)
+            self._release(key)
 
     def _clear_out(self, name: str, now: float, room: int, decisions: list[Decision]) -> None:
         worker = self.roster.get(name)
         if worker is None or worker.alive or worker.inbox is None:
             self._gone.discard(name)
             return
-        for task in sorted(worker.inbox):
-            if len(decisions) >= room:
-                return
-            if self._is_idle(task):
-                kind = DropAssignment if task in self.backlog else Recover
-                worker.registered = True  # whoever had tasks was a worker, not one about to register
-                self.backlog.hold(task)
-                decisions.append(self._begin(task, kind(task, name)))
+        for task in sorted(task for task in worker.inbox if self._is_idle(task))[: room - len(decisions)]:
+            kind = DropAssignment if task in self.backlog else Recover
+            worker.registered = True  # whoever had tasks was a worker, not one about to register
+            self.backlog.hold(task)
+            decisions.append(self._begin(task, kind(task, name)))
         late = worker.registered or now >= worker.gone_since + self._orphan_inbox_seconds
         if not worker.inbox and late and self._is_idle(name) and len(decisions) < room:
             decisions.append(self._begin(name, RemoveInbox(name)))

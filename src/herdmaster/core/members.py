@@ -12,7 +12,7 @@ from herdmaster.core.roster import WorkerState
 READY: Final = "ready"
 DRAINING: Final = "draining"
 _REFERENCE_STATES: Final = (b"Idle", b"Working")
-_MAX_SLOTS: Final = 100_000
+MAX_SLOTS: Final = 10_000
 
 
 class MasterRecord(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ def decode_worker(data: bytes | None) -> WorkerRecord | None:
         record = _worker_decoder.decode(data or b"")
     except (msgspec.DecodeError, RecursionError):
         return None
-    return record if 0 < record.slots <= _MAX_SLOTS else None
+    return record if 0 < record.slots <= MAX_SLOTS else None
 
 
 def worker_state(data: bytes | None) -> WorkerState | None:

@@ -1,15 +1,17 @@
-"""What becomes of a task that stood in the inbox of a worker that is gone."""
+"""What becomes of a task that stood in the inbox of a worker that is gone, and what follows a refused transaction."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from herdmaster.core import transitions
+from herdmaster.core import layout, transitions
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.names import is_call
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_PAYLOAD, after_loss, decode_call
-from herdmaster.core.transitions import Move
+from herdmaster.core.table import TransitionName, Verdict
+from herdmaster.core.transitions import CreateNode, Move
+from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadPayload, PayloadTooLarge
 
 MAX_DELIVERIES: Final = 5
@@ -29,39 +31,76 @@ def too_large(task: str, size: int) -> bytes:
     return failure_outcome(task, PayloadTooLarge.__name__, str(PayloadTooLarge(size, MAX_PAYLOAD)))
 
 
+def unreadable(task: str, error: Exception) -> bytes:
+    """The outcome of a task whose payload ZooKeeper does not give out."""
+    return failure_outcome(task, BadPayload.__name__, f"its payload cannot be read: {error}")
+
+
 class Recovery:
     """Decides for one primary's time. Raw tasks carry no count, so theirs is kept here, and starts afresh with the
     next primary."""
 
     def __init__(self, max_deliveries: int = MAX_DELIVERIES) -> None:
         self._max_deliveries = max_deliveries
-        self._raw_deliveries: dict[str, int] = {}
+        self._losses: dict[str, tuple[int, str]] = {}  # raw task: how many workers were lost with it, and the last one
 
     def move(self, worker: str, task: str, payload: bytes, *, has_status: bool) -> Move:
         """The transaction for one task of the lost worker. A payload that is no call goes back as it is: the worker
-        that gets it will say what is wrong with it."""
+        that gets it will say what is wrong with it. Asked again about the same loss it answers the same."""
         if has_status:
             return transitions.drop_assignment_because_status(worker, task)
         if len(payload) > MAX_MOVABLE:
             return transitions.refuse_assigned(worker, task, too_large(task, len(payload)))
-        deliveries = 0
-        if is_call(task):
-            try:
+        try:
+            if not is_call(task):
+                deliveries = self._count_raw(worker, task)
+            else:
                 payload = after_loss(payload, worker)
                 deliveries = decode_call(payload).deliveries
-            except BadPayload:
-                deliveries = self._count_raw(task)
-        else:
-            deliveries = self._count_raw(task)
+        except (BadPayload, *UNREADABLE):  # also a count of thousands of digits, to which nothing can be added
+            deliveries = self._count_raw(worker, task)
         if deliveries > self._max_deliveries:
-            self._raw_deliveries.pop(task, None)
             message = f"{deliveries} workers were lost while they held it; at most {self._max_deliveries} are allowed"
             return transitions.bury(worker, task, payload, failure_outcome(task, "WorkerLost", message))
         return transitions.recover(worker, task, payload)
 
-    def _count_raw(self, task: str) -> int:
-        count = self._raw_deliveries.pop(task, 0) + 1
-        self._raw_deliveries[task] = count
-        if len(self._raw_deliveries) > _MAX_COUNTED:  # the oldest was most likely run long ago
-            del self._raw_deliveries[next(iter(self._raw_deliveries))]
+    def forget(self, task: str) -> None:
+        """It was buried."""
+        self._losses.pop(task, None)
+
+    def _count_raw(self, worker: str, task: str) -> int:
+        count, last = self._losses.pop(task, (0, ""))
+        count += worker != last
+        self._losses[task] = count, worker
+        if len(self._losses) > _MAX_COUNTED:  # the oldest was most likely run long ago
+            del self._losses[next(iter(self._losses))]
         return count
+
+
+def follow_up(move: Move, verdict: Verdict) -> Move | None:
+    """The transaction that a primary sends at once when one of its own was refused; None if the pictures decide."""
+    task = move.task
+    match verdict:
+        case Verdict.DROP_TASK_ENDED:
+            return transitions.drop_task_because_status(task)
+        case Verdict.DROP_TASK_ASSIGNED:
+            return transitions.drop_task_because_assigned(worker_of(move), task)
+        case Verdict.DROP_ASSIGNMENT:
+            return transitions.drop_assignment_because_status(worker_of(move), task)
+        case Verdict.ALREADY_BURIED:
+            failure = move.operations[-1]
+            assert isinstance(failure, CreateNode)
+            return transitions.refuse_assigned(worker_of(move), task, failure.data)
+        case Verdict.DECIDE_AGAIN if move.transition is TransitionName.DROP_TASK_BECAUSE_ASSIGNED:
+            # The worker has ended it meanwhile, most likely: then a status says so, and it must not run again.
+            return transitions.drop_task_because_status(task)
+    return None
+
+
+def worker_of(move: Move) -> str:
+    """The worker whose inbox a move touches. Raises ValueError if it touches none."""
+    for operation in move.operations:
+        found = layout.split_assignment(operation.path)
+        if found is not None:
+            return found[0]
+    raise ValueError(f"{move.transition} touches no inbox")

@@ -7,10 +7,11 @@ queue; what ended is collected in a list, and the loop is woken once for all tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -81,10 +82,11 @@ class ThreadPool(Generic[T, R]):
 
     def close(self) -> None:
         """Lets each thread end after what it runs; jobs that nobody claimed are not run. Does not wait."""
-        while not self._queue.empty():
-            job = self._queue.get()
-            if job is not None:
-                job.claim()
+        with contextlib.suppress(Empty):
+            while True:  # the threads take from it, too, so asking first whether it is empty would say nothing
+                job = self._queue.get_nowait()
+                if job is not None:
+                    job.claim()
         for _ in self._threads:
             self._queue.put(_STOP)
 

@@ -41,6 +41,13 @@ class TaskClient(Role):
             connect_timeout=settings.connect_timeout,
         )
 
+    async def run(self) -> None:
+        try:
+            await super().run()
+        finally:
+            if self.is_stopping:
+                self.journal.end()
+
     async def serve(self, client: Client) -> None:
         await run_until_first(self.journal.run(client), self.outcomes.run(client))
 

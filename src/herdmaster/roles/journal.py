@@ -13,14 +13,14 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.names import client_name
 from herdmaster.core.table import Failure, Verdict
-from herdmaster.core.transitions import NewTask, Submission
+from herdmaster.core.transitions import CreateNode, NewTask, Submission
 from herdmaster.errors import HerdError, NotSubmitted, SubmissionUnknown
 from herdmaster.roles.committer import MAX_BATCH_BYTES, add_operation
 from herdmaster.zookeeper import errors
@@ -47,12 +47,14 @@ class _Item:
 
 
 class _Batch:
-    __slots__ = ("items", "replied", "submission")
+    __slots__ = ("counted_on", "items", "refused", "replied", "submission")
 
-    def __init__(self, items: list[_Item], submission: Submission) -> None:
+    def __init__(self, items: list[_Item], counted_on: int, submission: Submission) -> None:
         self.items = items
+        self.counted_on = counted_on  # the journal's version before it
         self.submission = submission
         self.replied = False
+        self.refused = False  # certainly not accepted, whatever the journal's version is
 
 
 class Journal:
@@ -64,10 +66,13 @@ class Journal:
         self._exists = False  # the journal has been created
         self._items: dict[str, _Item] = {}
         self._queue: deque[_Item] = deque()
-        self._sent: deque[tuple[int, _Batch]] = deque()  # with the version that each counted on
+        self._abandoned = 0  # items of the queue that nobody waits for
+        self._sent: deque[_Batch] = deque()
         self._version = 0  # that the next batch counts on
         self._in_doubt = True  # the version has to be read before anything is sent
         self._prepared = False  # this session's alive node exists
+        self._fault: errors.ServerError | None = None
+        self._ended = False
         self._wake = asyncio.Event()
 
     # --- the caller's side ---------------------------------------------------------------------------------------
@@ -77,6 +82,9 @@ class Journal:
         SubmissionUnknown."""
         item = _Item(task, accepted)
         self._items[task.name] = item
+        if self._ended:
+            self._resolve(item, NotSubmitted(f"{task.name} was not submitted: the client is closed"))
+            return
         self._queue.append(item)
         self._wake.set()
 
@@ -85,19 +93,40 @@ class Journal:
         item = self._items.get(name)
         if item is None:
             return
+        if any(item in batch.items for batch in self._sent if not batch.refused):
+            self._abandon(item, SubmissionUnknown([name]))
+            return
+        self._abandon(item, NotSubmitted(f"{name} was not accepted in time: no connection to ZooKeeper"))
+        self._abandoned += 1
+        if self._abandoned > MAX_BATCH_TASKS and self._abandoned > len(self._queue) // 2:
+            self._queue = deque(item for item in self._queue if not item.abandoned)
+            self._abandoned = 0
+
+    def end(self) -> None:
+        """No session will follow: whoever still waits is told what is known."""
+        self._ended = True
+        self._queue.clear()
+        for batch in self._sent:
+            for item in batch.items if not batch.refused else ():
+                self._abandon(item, SubmissionUnknown([item.task.name]))
+        for item in list(self._items.values()):
+            self._abandon(item, NotSubmitted(f"{item.task.name} was not accepted before the client was closed"))
+
+    def _abandon(self, item: _Item, error: HerdError) -> None:
         item.abandoned = True
-        if any(item in batch.items for _, batch in self._sent):
-            self._resolve(item, SubmissionUnknown([name]))
-        else:
-            self._resolve(item, NotSubmitted(f"{name} was not accepted in time: no connection to ZooKeeper"))
+        self._resolve(item, error)
 
     @property
     def unresolved(self) -> int:
         return len(self._items)
 
     def _resolve(self, item: _Item, error: HerdError | None) -> None:
-        if self._items.pop(item.task.name, None) is not None:
+        if self._items.pop(item.task.name, None) is None:
+            return
+        try:
             item.accepted(item.task, error)
+        except Exception:  # noqa: BLE001 - the caller's fault; the others of the batch wait for their answer, too
+            _log.exception("a callback failed for %s", item.task.name)
 
     # --- one session -----------------------------------------------------------------------------------------------
 
@@ -105,8 +134,10 @@ class Journal:
         """Sends batches until the session is over: raises SessionExpired then."""
         self._prepared = False
         self._in_doubt = True
-        for _, batch in self._sent:
+        self._fault = None
+        for batch in self._sent:
             batch.replied = True  # of the old session nothing more will come
+        self._wake.set()
         client.add_listener(self._handle_state)
         try:
             while True:
@@ -114,11 +145,13 @@ class Journal:
                 self._wake.clear()
                 if client.state.is_final:
                     raise errors.SessionExpired("the client's session ended")
+                if self._fault is not None:
+                    raise self._fault
                 if not self._items and not self._sent:
                     continue
                 if not self._prepared:
                     await self._prepare(client)
-                if self._in_doubt and all(batch.replied for _, batch in self._sent):
+                if self._in_doubt and all(batch.replied for batch in self._sent):
                     await self._settle_doubt(client)
                 if not self._in_doubt and client.state is SessionState.CONNECTED:
                     self._send_batches(client)
@@ -156,10 +189,13 @@ class Journal:
         self._name = client_name(self._new_id())
         self._exists = self._prepared = False
         self._in_doubt = True
-        unknown = [item for _, batch in self._sent for item in batch.items]
-        self._sent.clear()
-        for item in unknown:
-            self._resolve(item, SubmissionUnknown([item.task.name]))
+        sent, self._sent = self._sent, deque()
+        for batch in sent:
+            if batch.refused:
+                continue
+            for item in batch.items:
+                self._resolve(item, SubmissionUnknown([item.task.name]))
+        self._send_again([batch for batch in sent if batch.refused])
 
     async def _settle_doubt(self, client: Client) -> None:
         """Reads how many batches were accepted; the others are sent again."""
@@ -170,22 +206,26 @@ class Journal:
             self._journal_gone()
             self._wake.set()
             return
-        again: list[_Item] = []
-        for counted_on, batch in self._sent:
-            for item in batch.items:
-                if counted_on < stat.version:
-                    self._resolve(item, None)
-                elif not item.abandoned:
-                    again.append(item)
-        self._sent.clear()
-        self._queue.extendleft(reversed(again))
+        sent, self._sent = self._sent, deque()
         self._version = stat.version
         self._in_doubt = False
+        missing: list[_Batch] = []
+        for batch in sent:
+            if batch.refused or batch.counted_on >= stat.version:
+                missing.append(batch)
+                continue
+            for item in batch.items:
+                self._resolve(item, None)
+        self._send_again(missing)
+
+    def _send_again(self, batches: Sequence[_Batch]) -> None:
+        items = [item for batch in batches for item in batch.items if not item.abandoned]
+        self._queue.extendleft(reversed(items))
 
     # --- batches -------------------------------------------------------------------------------------------------
 
     def _send_batches(self, client: Client) -> None:
-        while self._queue and len(self._sent) < MAX_BATCHES_IN_FLIGHT:
+        while self._queue and len(self._sent) < MAX_BATCHES_IN_FLIGHT and not self._in_doubt:
             items = self._next_items()
             if items:
                 self._send(client, items)
@@ -205,8 +245,8 @@ class Journal:
 
     def _send(self, client: Client, items: list[_Item]) -> None:
         submission = transitions.submit(self._name, client.session_id, self._version, (item.task for item in items))
-        batch = _Batch(items, submission)
-        self._sent.append((self._version, batch))
+        batch = _Batch(items, self._version, submission)
+        self._sent.append(batch)
         self._version += 1
         transaction = client.transaction()
         for operation in submission.operations:
@@ -223,23 +263,20 @@ class Journal:
     def _done(self, batch: _Batch, error: Exception | None) -> None:
         batch.replied = True
         self._wake.set()
-        # A batch whose doubt was settled meanwhile (by the next session) is not here any more.
-        if error is None and self._forget(batch):
+        if batch not in self._sent:
+            return  # its doubt was settled meanwhile, by the next session
+        if error is None:
+            self._sent.remove(batch)
             for item in batch.items:
                 self._resolve(item, None)
             return
         self._in_doubt = True
         if isinstance(error, errors.TransactionFailed):
+            batch.refused = True
             self._refused(batch, error)
         elif isinstance(error, errors.RequestTooLarge):
+            batch.refused = True
             self._refuse(batch.items, error)
-
-    def _forget(self, batch: _Batch) -> bool:
-        for entry in self._sent:
-            if entry[1] is batch:
-                self._sent.remove(entry)
-                return True
-        return False
 
     def _refused(self, batch: _Batch, error: errors.TransactionFailed) -> None:
         failure = Failure(type(error.error).__name__)
@@ -248,16 +285,21 @@ class Journal:
                 return  # reading the journal tells which of the two
             case Verdict.SESSION_REPLACED:
                 self._prepared = False  # somebody deleted the alive node of a living session: announce it anew
-            case _:
+            case found:
                 owner = batch.submission.owners[error.index]
-                if owner >= 0:
+                operation = batch.submission.operations[error.index]
+                if found is Verdict.UNEXPECTED and (owner < 0 or failure is Failure.NO_NODE):
+                    # Not this task's fault: a folder is gone, which the next start makes again.
+                    self._fault = error.error
+                    _log.warning("submissions wait: ZooKeeper refused %s: %s", operation.path, error.error)
+                else:
+                    assert isinstance(operation, CreateNode)
                     self._refuse([batch.items[owner]], error.error)
 
     def _refuse(self, items: Iterable[_Item], error: Exception) -> None:
         """Certainly not accepted, and by their own fault: the others of the batch go again without them."""
         for item in items:
-            item.abandoned = True
-            self._resolve(item, NotSubmitted(f"{item.task.name} was refused: {error}"))
+            self._abandon(item, NotSubmitted(f"{item.task.name} was refused: {error}"))
 
     async def close(self, client: Client) -> None:
         """Takes the journal away when nothing is in doubt; otherwise the sweep does, later."""

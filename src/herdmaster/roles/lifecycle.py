@@ -23,8 +23,16 @@ async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+    for task in tasks:  # in their order: of two that ended in one turn the first decides
+        if task in done:
+            task.result()
+
+
+async def _abandon(opening: asyncio.Future[Client]) -> None:
+    opening.cancel()
+    (result,) = await asyncio.gather(opening, return_exceptions=True)
+    if isinstance(result, Client):  # it was open already
+        await result.close()
 
 
 class Role(abc.ABC):
@@ -54,36 +62,42 @@ class Role(abc.ABC):
         return self._stopping.is_set()
 
     async def run(self) -> None:
-        """Raises NoServerReachable if even the first session cannot be had, AuthenticationFailed; never for a lost
-        session, after which it starts again with a new one."""
-        connected_once = False
+        """Raises, before it has had a session, what `open` raises; later AuthenticationFailed alone. After a lost
+        session, and after any fault, it starts again with a new one."""
+        has_served = False
         while not self.is_stopping:
             try:
                 client = await self._open_unless_stopped()
-                if client is None:
-                    return
-            except errors.NoServerReachable as error:
-                if not connected_once:
-                    raise
-                _log.warning("%s: %s; trying again", self.kind, error)
-                continue
             except (errors.SessionExpired, errors.ConnectionLoss) as error:
                 _log.warning("%s: no session yet: %s; trying again", self.kind, error)
+            except errors.ZooKeeperError as error:
+                if not has_served or isinstance(error, errors.AuthenticationFailed):
+                    raise
+                _log.warning("%s: %s; trying again", self.kind, error)
+            else:
+                has_served = True
+                if client is not None:
+                    await self._serve_session(client)
+            if not self.is_stopping:
                 await self._pause()
-                continue
-            connected_once = True
-            try:
-                await run_until_first(self.serve(client), self._wait_stopped(client))
-            except (errors.SessionExpired, errors.ConnectionLoss) as error:
-                if not self.is_stopping:
-                    _log.warning("%s: %s; starting again with a new session", self.kind, error)
-                    await self._pause()
-            except errors.ServerError as error:
-                # Somebody took away a folder or the permission to use it. The next start makes the folders again.
-                _log.error("%s: ZooKeeper refused: %s; starting again", self.kind, error)
-                await self._pause()
-            finally:
-                await client.close()
+
+    async def _serve_session(self, client: Client) -> None:
+        try:
+            await run_until_first(self.serve(client), self._wait_stopped(client))
+        except errors.AuthenticationFailed:
+            raise
+        except errors.ServerError as error:
+            # Somebody took away a folder or the permission to use it. The next start makes the folders again.
+            _log.error("%s: ZooKeeper refused: %s; starting again", self.kind, error)
+        except errors.ZooKeeperError as error:
+            if not self.is_stopping:
+                _log.warning("%s: %s; starting again with a new session", self.kind, error)
+        except Exception:  # noqa: BLE001 - see below; it is logged with its traceback
+            # Whatever it is: with a new session everything is read anew, and others' tasks must not wait for it.
+            _log.exception("%s: a fault of Herdmaster's own; starting again with a new session", self.kind)
+            await self._pause()
+        finally:
+            await client.close()
 
     async def _pause(self) -> None:
         # So that many roles that lost their sessions together do not come back in one instant.
@@ -94,13 +108,15 @@ class Role(abc.ABC):
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if opening.done():
-                return opening.result()
-            return None
+        except BaseException:
+            await _abandon(opening)
+            raise
         finally:
             stopping.cancel()
-            opening.cancel()
-            await asyncio.gather(opening, stopping, return_exceptions=True)
+        if opening.done():
+            return opening.result()
+        await _abandon(opening)
+        return None
 
     async def _wait_stopped(self, client: Client) -> None:
         await self._stopping.wait()

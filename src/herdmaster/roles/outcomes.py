@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.outcome import Outcome, decode_outcome
 from herdmaster.errors import BadOutcome, HerdError, OutcomeGone
 from herdmaster.roles.committer import Committer, Fate, Settlement
+from herdmaster.roles.whereabouts import find_missing
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import EventType, SessionState, WatchEvent
-from herdmaster.zookeeper.wire.multi import MultiRead, MultiReply
+from herdmaster.zookeeper.wire.multi import ErrorResult, MultiRead, MultiReply
 from herdmaster.zookeeper.wire.records import DataReply, GetData, Record
 
 READ_BYTES: Final = 4 * 1024 * 1024
 """Aimed at per reply: names tell nothing of a result's size, so the recent ones are taken as the measure."""
 MAX_READ: Final = 200
+MAX_LOCATED: Final = 1000
 
 _log = logging.getLogger("herdmaster.client")
 
@@ -41,6 +43,8 @@ class OutcomeWatch:
         self._to_arm: dict[str, None] = {}
         self._to_read: dict[str, None] = {}
         self._to_locate: dict[str, None] = {}
+        self._to_collect: dict[str, None] = {}
+        self._shared: set[str] = set()  # waited for by name, so that others may collect them, too
         self._size = 512.0  # bytes of a recent status, smoothed
         self._reading = 0
         self._step_scheduled = False
@@ -52,18 +56,21 @@ class OutcomeWatch:
     # --- the caller's side ---------------------------------------------------------------------------------------
 
     def wait_for(self, task: str, ended: Ended, *, locate: bool = False) -> None:
-        """With `locate` the task may be long gone: found nowhere twice, it ends with OutcomeGone."""
+        """With `locate` the task may be long gone, or collected by somebody else while this side is away: found nowhere
+        twice, it ends with OutcomeGone."""
         self._waiting[task] = ended
         self._to_arm[task] = None
         if locate:
-            self._to_locate[task] = None
-            self._locating.set()
+            self._shared.add(task)
+            self._locate_later((task,))
         self._schedule_step()
 
     def forget(self, task: str) -> None:
         """Nobody waits for it any more."""
         if self._waiting.pop(task, None) is not None:
-            self._to_arm.pop(task, None)
+            for names in (self._to_arm, self._to_read, self._to_locate):
+                names.pop(task, None)
+            self._shared.discard(task)
             if self._client is not None:
                 self._client.forget_created(layout.status_path(task), self._handle_created)
 
@@ -90,7 +97,8 @@ class OutcomeWatch:
                     raise errors.SessionExpired("the client's session ended")
                 await self._locate(client)
         finally:
-            self._client = None
+            client.remove_listener(self._handle_state)
+            self._client = self._committer = None
             self._away_since = self._away_since or client.clock()
 
     def _handle_state(self, state: SessionState) -> None:
@@ -98,13 +106,17 @@ class OutcomeWatch:
         if client is None:
             return
         if state is SessionState.CONNECTED:
-            if self._away_since is not None and client.clock() - self._away_since > self._outcome_ttl:
-                self._to_locate.update(dict.fromkeys(self._waiting))
+            away = self._away_since is not None and client.clock() - self._away_since > self._outcome_ttl
+            self._locate_later(self._waiting if away else self._shared)
             self._away_since = None
         elif self._away_since is None:
             self._away_since = client.clock()
         self._locating.set()
         self._schedule_step()
+
+    def _locate_later(self, tasks: Iterable[str]) -> None:
+        self._to_locate.update(dict.fromkeys(tasks))
+        self._locating.set()
 
     def _schedule_step(self) -> None:
         if not self._step_scheduled and self._client is not None:
@@ -120,6 +132,10 @@ class OutcomeWatch:
             paths = [layout.status_path(task) for task in self._to_arm if task in self._waiting]
             self._to_arm.clear()
             client.watch_created_nowait(paths, self._handle_created)
+        if self._to_collect and self._committer is not None:
+            moves = [transitions.collect(task) for task in self._to_collect]
+            self._to_collect.clear()
+            self._committer.commit(moves, self._collected)
         while self._to_read and self._reading < MAX_READ:
             count = max(1, min(MAX_READ, int(READ_BYTES / self._size)))
             tasks = list(self._to_read)[:count]
@@ -142,71 +158,67 @@ class OutcomeWatch:
             return
         self._reading += len(tasks)
 
-        def done(reply: Record | None, _error: Exception | None) -> None:
+        def done(reply: Record | None, error: Exception | None) -> None:
             self._schedule_step()
             if client is not self._client:
                 return  # the next session arms and reads anew
             self._reading -= len(tasks)
-            if not isinstance(reply, MultiReply):
-                return
-            for task, result in zip(tasks, reply.results, strict=True):
-                if isinstance(result, DataReply):
-                    self._was_read(task, result.data or b"")
-                else:  # created and deleted again, by somebody who took it for his
-                    self._to_locate[task] = None
-                    self._to_arm[task] = None
-                    self._locating.set()
+            if isinstance(reply, MultiReply):
+                for task, result in zip(tasks, reply.results, strict=True):
+                    self._handle_result(task, result)
+            elif not isinstance(error, errors.SessionExpired):
+                self._to_arm.update(dict.fromkeys(tasks))  # their watches are used up
 
         paths = (client.outward(layout.status_path(task)) for task in tasks)
         client.call_nowait(MultiRead(tuple(GetData(path, False) for path in paths)), done)
 
+    def _handle_result(self, task: str, result: Record) -> None:
+        if isinstance(result, DataReply):
+            self._was_read(task, result.data or b"")
+        elif isinstance(result, ErrorResult) and result.code == errors.NoNode.code:
+            # Created and deleted again, by somebody who took it for his.
+            self._to_arm[task] = None
+            self._locate_later((task,))
+        else:
+            code = result.code if isinstance(result, ErrorResult) else errors.MarshallingError.code
+            self._deliver(task, None, BadOutcome(f"the status of {task} cannot be read: {errors.from_code(code)}"))
+
     def _was_read(self, task: str, data: bytes) -> None:
         self._size = max(len(data), self._size * 0.9, 64.0)
         try:
-            delivered = self._deliver(task, decode_outcome(task, data), None)
+            outcome = decode_outcome(task, data)
         except BadOutcome as error:
             # Whoever wrote it, it is not ours to delete: it is swept when its time is over.
             self._deliver(task, None, error)
             return
-        if delivered and self._committer is not None:
-            self._committer.commit((transitions.collect(task),), self._collected)
+        if self._deliver(task, outcome, None):
+            self._to_collect[task] = None
 
     def _deliver(self, task: str, outcome: Outcome | None, error: HerdError | None) -> bool:
         ended = self._waiting.pop(task, None)
         self._to_locate.pop(task, None)
-        return ended is not None and ended(task, outcome, error)
+        self._shared.discard(task)
+        if ended is None:
+            return False
+        try:
+            return ended(task, outcome, error)
+        except Exception:  # noqa: BLE001 - the caller's fault; others wait for their outcomes, too
+            _log.exception("a callback failed for %s", task)
+            return False
 
     def _collected(self, settlement: Settlement) -> None:
-        if settlement.fate is Fate.UNKNOWN and self._committer is not None:
-            self._committer.commit((settlement.move,), self._collected)  # again: it is gone or it goes now
+        if settlement.fate in (Fate.UNKNOWN, Fate.SESSION_OVER):
+            self._to_collect[settlement.move.task] = None  # once more: it is gone, or it goes then
+            self._schedule_step()
 
     # --- where is it? ----------------------------------------------------------------------------------------------
 
     async def _locate(self, client: Client) -> None:
-        """A task that is found nowhere, twice, has no outcome any more: between two places it can be missed once."""
-        tasks = [task for task in self._to_locate if task in self._waiting]
-        self._to_locate.clear()
-        try:
+        while self._to_locate:
+            tasks = list(self._to_locate)[:MAX_LOCATED]
+            missing = await find_missing(client, tasks)
             for task in tasks:
-                if not await self._is_somewhere(client, task) and not await self._is_somewhere(client, task):
-                    self._deliver(
-                        task,
-                        None,
-                        OutcomeGone(f"{task}: it is neither waiting, nor running, nor has it an outcome to collect"),
-                    )
-        except errors.ZooKeeperError:
-            self._to_locate.update(dict.fromkeys(tasks))
-            raise
-
-    async def _is_somewhere(self, client: Client, task: str) -> bool:
-        """Looks in the order in which a task moves."""
-        for delayed in await client.children(layout.DELAYED):
-            if delayed.endswith(f"-{task}"):
-                return True
-        if await client.exists(layout.task_path(task)) is not None:
-            return True
-        workers = await client.children(layout.ASSIGN)
-        inboxes = (client.exists(layout.assignment_path(worker, task)) for worker in workers)
-        if any(stat is not None for stat in await asyncio.gather(*inboxes)):
-            return True
-        return await client.exists(layout.status_path(task)) is not None
+                self._to_locate.pop(task, None)
+            for task in missing:
+                text = f"{task}: it is neither waiting, nor running, nor has it an outcome to collect"
+                self._deliver(task, None, OutcomeGone(text))

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from herdmaster.core.names import is_call
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
-from herdmaster.zookeeper.wire.multi import MultiRead, MultiReply
+from herdmaster.zookeeper.wire.multi import ErrorResult, MultiRead, MultiReply
 from herdmaster.zookeeper.wire.records import DataReply, GetData, Record
 
 KeyT = TypeVar("KeyT")
 
 MAX_READ: Final = 200
+"""The weight of one request."""
+MAX_READS: Final = 1000
+"""The weight of all that are under way."""
 _WEIGHT_OF_BIG: Final = 50
-"""A big call has up to 512 KiB, so four in one read; a raw task may have as much, but seldom does: 25."""
+"""A big call has up to 512 KiB, so four in one read; a raw task may have twice as much, but seldom does: 25."""
 _WEIGHT_OF_RAW: Final = 8
 
 Read = Callable[[KeyT, bytes | None, Stat | None, Exception | None], None]
-"""Called per task: its payload and stat; or NoNode, or the session's end as an error."""
+"""Called per task: its payload and stat, or an error. NoNode says that it is not there."""
+
+_Found = Callable[[bytes | None, Stat | None, Exception | None], None]
 
 
 def _weight(task: str) -> int:
@@ -29,38 +36,66 @@ def _weight(task: str) -> int:
     return _WEIGHT_OF_BIG if task.endswith((".b", ".b.c")) else 1
 
 
-def _batches(wanted: Iterable[tuple[KeyT, str, str]]) -> Iterator[list[tuple[KeyT, str]]]:
-    batch: list[tuple[KeyT, str]] = []
-    weight = 0
-    for key, task, path in wanted:
-        if batch and weight + _weight(task) > MAX_READ:
-            yield batch
-            batch, weight = [], 0
-        batch.append((key, path))
-        weight += _weight(task)
-    if batch:
-        yield batch
+class _Batch:
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.found: list[_Found] = []
+        self.weight = 0
 
 
-def read_payloads(client: Client, wanted: Iterable[tuple[KeyT, str, str]], read: Read[KeyT]) -> None:
-    """`wanted` are (key, task, path); `read` is called once for each key, in the order of the wire."""
-    for batch in _batches(wanted):
-        _read_batch(client, batch, read)
+class PayloadReader:
+    """What one role reads over one session; more than `MAX_READS` waits its turn."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._waiting: deque[_Batch] = deque()
+        self._under_way = 0
+
+    def read(self, wanted: Iterable[tuple[KeyT, str, str]], read: Read[KeyT]) -> None:
+        """`wanted` are (key, task, path); `read` is called once for each key, in this order, and never before this
+        returns unless the session is over."""
+        batch = _Batch()
+        for key, task, path in wanted:
+            weight = _weight(task)
+            if batch.paths and batch.weight + weight > MAX_READ:
+                self._waiting.append(batch)
+                batch = _Batch()
+            batch.paths.append(self._client.outward(path))
+            batch.found.append(partial(read, key))
+            batch.weight += weight
+        if batch.paths:
+            self._waiting.append(batch)
+        self._send()
+
+    def _send(self) -> None:
+        while self._waiting and self._under_way < MAX_READS:
+            batch = self._waiting.popleft()
+            request = MultiRead(tuple(GetData(path, False) for path in batch.paths))
+            self._under_way += batch.weight
+            try:
+                self._client.call_nowait(request, partial(self._done, batch))
+            except errors.ZooKeeperError as error:
+                self._under_way -= batch.weight
+                _tell_error(batch, error)
+
+    def _done(self, batch: _Batch, reply: Record | None, error: Exception | None) -> None:
+        self._under_way -= batch.weight
+        if isinstance(reply, MultiReply):
+            _tell(batch, reply.results)
+        else:
+            _tell_error(batch, error or errors.SessionExpired("the session ended"))
+        self._send()
 
 
-def _read_batch(client: Client, batch: list[tuple[KeyT, str]], read: Read[KeyT]) -> None:
-    def done(reply: Record | None, error: Exception | None) -> None:
-        if not isinstance(reply, MultiReply):
-            for key, _ in batch:
-                read(key, None, None, error or errors.SessionExpired("the session ended"))
-            return
-        for (key, path), result in zip(batch, reply.results, strict=True):
-            if isinstance(result, DataReply):
-                read(key, result.data or b"", result.stat, None)
-            else:
-                read(key, None, None, errors.NoNode(path))
+def _tell(batch: _Batch, results: Sequence[Record]) -> None:
+    for path, found, result in zip(batch.paths, batch.found, results, strict=True):
+        if isinstance(result, DataReply):
+            found(result.data or b"", result.stat, None)
+        else:
+            code = result.code if isinstance(result, ErrorResult) else errors.MarshallingError.code
+            found(None, None, errors.from_code(code, path))
 
-    try:
-        client.call_nowait(MultiRead(tuple(GetData(client.outward(path), False) for _, path in batch)), done)
-    except errors.ZooKeeperError as error:
-        done(None, error)
+
+def _tell_error(batch: _Batch, error: Exception) -> None:
+    for found in batch.found:
+        found(None, None, error)

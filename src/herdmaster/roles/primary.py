@@ -23,11 +23,13 @@ from herdmaster.core.dispatcher import (
     RemoveInbox,
 )
 from herdmaster.core.members import worker_state
-from herdmaster.core.recovery import MAX_MOVABLE, Recovery, too_large
+from herdmaster.core.recovery import MAX_MOVABLE, Recovery, follow_up, too_large, unreadable
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import Move
+from herdmaster.roles.bootstrap import make_folders
 from herdmaster.roles.committer import Committer, Fate, Settlement
-from herdmaster.roles.payload_reader import read_payloads
+from herdmaster.roles.payload_reader import PayloadReader
+from herdmaster.roles.primary_log import PrimaryLog
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import SessionState, Stat
@@ -37,6 +39,7 @@ from herdmaster.zookeeper.recipes.children import (
     ChildChange,
     ChildStream,
     Complete,
+    Failed,
     Interrupted,
     Listed,
     Removed,
@@ -48,7 +51,6 @@ MAX_IN_FLIGHT: Final = 1000
 
 _TRY_LATER_SECONDS: Final = 1.0
 _SET_ASIDE_SECONDS: Final = 30.0
-_MAX_REPORTED_NAMES: Final = 1000
 
 _log = logging.getLogger("herdmaster.master")
 
@@ -62,11 +64,14 @@ class Primary:
         self._dispatcher = Dispatcher(orphan_inbox_seconds=orphan_inbox_seconds)
         self._recovery = Recovery(max_deliveries)
         self._committer = Committer(client)
+        self._reader = PayloadReader(client)
+        self._report = PrimaryLog()
         self._wake = asyncio.Event()
+        self._fault: errors.ZooKeeperError | None = None
+        self._is_folder_missing = False
+        self._may_list_again = 0.0
         self._in_flight = 0
-        self._reported_names: set[str] = set()
-        self._reported_queues: set[str] = set()
-        self._recovered: dict[str, int] = {}
+        self._status_round = 0
         self._streams = (
             ChildStream(client, layout.TASKS, self._handle_tasks),
             ChildStream(client, layout.ASSIGN, self._handle_assign, depth=2),
@@ -74,21 +79,27 @@ class Primary:
         )
 
     async def run(self) -> None:
-        """Until the session is over: raises SessionExpired then."""
+        """Until the session is over: raises SessionExpired then, or what makes it impossible to go on."""
         self._client.add_listener(self._handle_state)
         for stream in self._streams:
             stream.start()
         while True:
             await self._observe()
+            if self._is_folder_missing:
+                self._is_folder_missing = False
+                await make_folders(self._client)
             now = self._clock()
             decisions = self._dispatcher.decide(now, MAX_IN_FLIGHT - self._in_flight)
             self._commit(decisions)
             if not decisions:
-                self._report()
+                self._report.tell_foreign_names(self._dispatcher.take_foreign_names())
+                self._report.tell_unserved_queues(self._dispatcher.unserved_queues())
 
     async def _observe(self) -> None:
         """Waits until something was told, or until it is time for something postponed."""
         wakeup = self._dispatcher.next_wakeup()
+        if self._fault is not None:
+            raise self._fault
         if self._client.state.is_final:
             raise errors.SessionExpired("the primary's session ended")
         try:
@@ -111,12 +122,12 @@ class Primary:
                 self._dispatcher.task_added(name)
             case Removed(_, name):
                 self._dispatcher.task_removed(name)
+            case Listed(_, None):
+                self._fail(errors.NoNode(layout.TASKS))
             case Listed(_, names):
                 self._dispatcher.tasks_listed(names or ())
-            case Complete():
-                self._complete(Picture.TASKS)
-            case Interrupted():
-                self._dispatcher.interrupted()
+            case _:
+                self._handle_picture(change, Picture.TASKS)
         self._wake.set()
 
     def _handle_assign(self, change: ChildChange) -> None:
@@ -128,18 +139,19 @@ class Primary:
                 self._dispatcher.assignment_added(layout.name_of(folder), name)
             case Removed(layout.ASSIGN, name):
                 self._dispatcher.inbox_removed(name)
+                self._report.tell_cleared(name)
             case Removed(folder, name):
                 self._dispatcher.assignment_removed(layout.name_of(folder), name)
+            case Listed(layout.ASSIGN, None):
+                self._fail(errors.NoNode(layout.ASSIGN))
             case Listed(layout.ASSIGN, names):
                 self._dispatcher.inboxes_listed(names or (), now)
             case Listed(folder, None):
                 self._dispatcher.inbox_removed(layout.name_of(folder))
             case Listed(folder, names):
                 self._dispatcher.assignments_listed(layout.name_of(folder), names or (), now)
-            case Complete():
-                self._complete(Picture.ASSIGN)
-            case Interrupted():
-                self._dispatcher.interrupted()
+            case _:
+                self._handle_picture(change, Picture.ASSIGN)
         self._wake.set()
 
     def _handle_workers(self, change: ChildChange) -> None:
@@ -153,43 +165,65 @@ class Primary:
             case Removed(_, name):
                 _log.info("%s is gone", name)
                 self._dispatcher.worker_left(name, self._clock())
+            case Listed(_, None):
+                self._fail(errors.NoNode(layout.WORKERS))
             case Listed(_, names):
                 self._dispatcher.workers_listed(names or (), self._clock())
                 for name in names or ():
                     self._read_worker(name)
-            case Complete():
-                self._complete(Picture.WORKERS)
-            case Interrupted():
-                self._dispatcher.interrupted()
+            case _:
+                self._handle_picture(change, Picture.WORKERS)
         self._wake.set()
 
-    def _complete(self, picture: Picture) -> None:
-        if picture is Picture.WORKERS:
-            # Statuses are not watched, so they are read last: a task that moves on meanwhile is seen by its events.
-            self._read_statuses()
-        self._dispatcher.complete(picture)
+    def _handle_picture(self, change: ChildChange, picture: Picture) -> None:
+        match change:
+            case Complete():
+                if picture is Picture.WORKERS:
+                    # Not watched, so read last: a task that moves on meanwhile is seen by its events.
+                    self._read_statuses()
+                self._dispatcher.complete(picture)
+            case Interrupted():
+                self._dispatcher.interrupted()
+            case Failed(layout.TASKS | layout.ASSIGN | layout.WORKERS, error):
+                self._fail(error)
+            case Failed(folder, error):
+                self._report.tell_unreadable(folder, error)
+
+    def _fail(self, fault: errors.ZooKeeperError) -> None:
+        """Ends this term: the role starts again with a new session, and makes the folders that are absent."""
+        self._fault = self._fault or fault
+        self._wake.set()
 
     def _read_worker(self, name: str) -> None:
-        def done(reply: Record | None, _error: Exception | None) -> None:
+        def done(reply: Record | None, error: Exception | None) -> None:
             if isinstance(reply, DataReply):
                 state = worker_state(reply.data)
-                if state is None and name not in self._reported_names:
-                    self._reported_names.add(name)
-                    _log.warning("%s says nothing usable of itself (%.80r): it gets no tasks", name, reply.data)
+                if state is None:
+                    self._report.tell_silent_worker(name, reply.data)
                 self._dispatcher.worker_told(name, state)
                 self._wake.set()
+            elif isinstance(error, errors.ServerError) and not isinstance(error, errors.NoNode):
+                self._report.tell_unreadable(name, error)
 
         self._client.call_nowait(GetData(self._client.outward(layout.worker_path(name)), False), done)
 
     def _read_statuses(self) -> None:
-        def done(reply: Record | None, _error: Exception | None) -> None:
+        if self._dispatcher.knows_statuses:
+            return
+        self._status_round += 1
+        number = self._status_round
+
+        def done(reply: Record | None, error: Exception | None) -> None:
+            if number != self._status_round:
+                return  # asked before an interruption: it may be older than the other listings
             if isinstance(reply, ChildrenReply):
                 self._dispatcher.statuses_listed(reply.children)
                 self._dispatcher.complete(Picture.STATUS)
                 self._wake.set()
+            elif isinstance(error, errors.ServerError):
+                self._fail(error)
 
-        if not self._dispatcher.knows_statuses:
-            self._client.call_nowait(GetChildren(self._client.outward(layout.STATUS), False), done)
+        self._client.call_nowait(GetChildren(self._client.outward(layout.STATUS), False), done)
 
     # --- commit --------------------------------------------------------------------------------------------------
 
@@ -213,8 +247,8 @@ class Primary:
                     moves.append(transitions.drop_assignment_because_task(worker, task))
                 case RemoveInbox(worker):
                     self._remove_inbox(worker)
-        self._committer.commit(moves, self._settled)
-        read_payloads(self._client, assigns, _Assigning(self).read)
+        self.commit(moves)
+        self._reader.read(assigns, _Assigning(self).read)
         self._recover(recovers)
 
     def commit(self, moves: Iterable[Move]) -> None:
@@ -222,58 +256,70 @@ class Primary:
 
     def _recover(self, recovers: list[Recover]) -> None:
         """Looks for a status of each, which a worker of the reference's may have left, then reads the payloads."""
-        statuses: set[str] = set()
+        found: dict[str, Exception | None] = {}
 
         def read(decision: Recover, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
-            if data is None:
-                self.finish(decision.task, error)
-                return
-            move = self._recovery.move(decision.worker, decision.task, data, has_status=decision.task in statuses)
-            self.commit((move,))
+            worker, task = decision.worker, decision.task
+            looked = found.get(task)
+            if isinstance(error, errors.NoAuth):
+                self.commit((transitions.refuse_assigned(worker, task, unreadable(task, error)),))
+            elif data is None or (looked is not None and not isinstance(looked, errors.NoNode)):
+                self.give_up(task, error or looked)
+            else:
+                has_status = task in found and looked is None
+                self.commit((self._recovery.move(worker, task, data, has_status=has_status),))
 
         def look(decision: Recover) -> None:
-            def done(reply: Record | None, _error: Exception | None) -> None:
-                if reply is not None:
-                    statuses.add(decision.task)
+            def done(_reply: Record | None, error: Exception | None) -> None:
+                found[decision.task] = error
 
             self._client.call_nowait(Exists(self._client.outward(layout.status_path(decision.task)), False), done)
 
         for decision in recovers:
             look(decision)
         wanted = [(each, each.task, layout.assignment_path(each.worker, each.task)) for each in recovers]
-        read_payloads(self._client, wanted, read)
+        self._reader.read(wanted, read)
 
     def _remove_inbox(self, worker: str) -> None:
         def done(_reply: Record | None, error: Exception | None) -> None:
-            if isinstance(error, errors.NotEmpty):  # the event of what came in is on its way
-                self._postpone(worker, _TRY_LATER_SECONDS)
+            if isinstance(error, errors.NotEmpty):  # by what is no task's name, or its event is withheld
+                self._postpone(worker, _SET_ASIDE_SECONDS)
+            elif error is None:
+                self._finish(worker)
             else:
-                self.finish(worker, None)
+                self.give_up(worker, error)
 
         self._client.call_nowait(Delete(self._client.outward(layout.inbox_path(worker)), -1), done)
 
     def _settled(self, settlement: Settlement) -> None:
-        task = settlement.move.task
+        move = settlement.move
         if settlement.fate is Fate.COMMITTED:
-            self._note(settlement.move)
-            self.finish(task, None)
-            return
-        match settlement.verdict:
-            case Verdict.KEEP_AND_TRY_LATER:
-                self._postpone(task, _TRY_LATER_SECONDS)
-            case Verdict.UNEXPECTED:
-                self._postpone(task, _SET_ASIDE_SECONDS)
-            case Verdict.DROP_TASK_ENDED:
-                self.commit((transitions.drop_task_because_status(task),))
-            case Verdict.DROP_TASK_ASSIGNED:
-                self.commit((transitions.drop_task_because_assigned(_worker_of(settlement.move), task),))
-            case Verdict.DROP_ASSIGNMENT:
-                self.commit((transitions.drop_assignment_because_status(_worker_of(settlement.move), task),))
-            case _:
-                # The race is lost, the worker is gone, or nobody knows: the pictures tell, or the next listings do.
-                self.finish(task, None)
+            self._report.tell_committed(move)
+            if move.transition is TransitionName.BURY:
+                self._recovery.forget(move.task)
+            self._finish(move.task)
+        elif settlement.verdict is None:
+            self._postpone(move.task, 0.0)  # nobody knows what came of it: the next listings tell
+        else:
+            self._refused(move, settlement.verdict)
 
-    def finish(self, key: str, _error: Exception | None) -> None:
+    def _refused(self, move: Move, verdict: Verdict) -> None:
+        following = follow_up(move, verdict)
+        if following is not None:
+            self.commit((following,))
+        elif verdict is Verdict.RACE_LOST:
+            self._refuted(move.task)
+        elif verdict is Verdict.KEEP_AND_TRY_LATER:
+            self._postpone(move.task, _TRY_LATER_SECONDS)
+        elif verdict is Verdict.UNEXPECTED:
+            self._is_folder_missing = True  # perhaps
+            self._postpone(move.task, _SET_ASIDE_SECONDS)
+        else:
+            self._finish(move.task)  # the worker is gone, say: the pictures tell
+
+    # Each decision ends with exactly one of these.
+
+    def _finish(self, key: str) -> None:
         self._in_flight -= 1
         self._dispatcher.finished(key)
         self._wake.set()
@@ -283,30 +329,24 @@ class Primary:
         self._dispatcher.postponed(key, self._clock() + seconds)
         self._wake.set()
 
-    # --- report --------------------------------------------------------------------------------------------------
+    def _refuted(self, key: str) -> None:
+        self._in_flight -= 1
+        now = self._clock()
+        if not self._dispatcher.refuted(key, now + _SET_ASIDE_SECONDS) and now >= self._may_list_again:
+            self._may_list_again = now + _SET_ASIDE_SECONDS
+            for stream in self._streams:
+                stream.list_again()
+        self._wake.set()
 
-    def _note(self, move: Move) -> None:
-        match move.transition:
-            case TransitionName.RECOVER:
-                worker = _worker_of(move)
-                self._recovered[worker] = self._recovered.get(worker, 0) + 1
-            case TransitionName.BURY:
-                _log.error("buried %s: too many workers were lost while they held it", move.task)
-            case TransitionName.REFUSE | TransitionName.REFUSE_ASSIGNED:
-                _log.error("refused %s: its payload is too large to be moved", move.task)
-
-    def _report(self) -> None:
-        if self._recovered and not self._in_flight:
-            for worker, count in self._recovered.items():
-                _log.info("recovered %d tasks of %s", count, worker)
-            self._recovered.clear()
-        for name in self._dispatcher.take_foreign_names() - self._reported_names:
-            if len(self._reported_names) < _MAX_REPORTED_NAMES:
-                self._reported_names.add(name)
-                _log.warning("%.200r is no name that Herdmaster uses: left alone", name)
-        for queue in self._dispatcher.unserved_queues() - self._reported_queues:
-            self._reported_queues.add(queue)
-            _log.warning("no worker serves queue %s: its tasks wait", queue)
+    def give_up(self, key: str, error: Exception | None) -> None:
+        """It cannot be carried out, because ZooKeeper did not give what it needs."""
+        if isinstance(error, errors.NoNode):
+            self._refuted(key)
+        elif isinstance(error, errors.ServerError):
+            self._report.tell_unreadable(key, error)
+            self._postpone(key, _SET_ASIDE_SECONDS)
+        else:
+            self._postpone(key, 0.0)
 
 
 class _Assigning:
@@ -318,13 +358,16 @@ class _Assigning:
         self._scheduled = False
 
     def read(self, decision: Assign, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
-        if data is None:
-            self._primary.finish(decision.task, error)
+        task = decision.task
+        if isinstance(error, errors.NoAuth):
+            self._moves.append(transitions.refuse(task, unreadable(task, error)))
+        elif data is None:
+            self._primary.give_up(task, error)
             return
-        if len(data) > MAX_MOVABLE:
-            self._moves.append(transitions.refuse(decision.task, too_large(decision.task, len(data))))
+        elif len(data) > MAX_MOVABLE:
+            self._moves.append(transitions.refuse(task, too_large(task, len(data))))
         else:
-            self._moves.append(transitions.assign(decision.task, decision.worker, data))
+            self._moves.append(transitions.assign(task, decision.worker, data))
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._commit)
@@ -332,12 +375,3 @@ class _Assigning:
     def _commit(self) -> None:
         moves, self._moves, self._scheduled = self._moves, [], False
         self._primary.commit(moves)
-
-
-def _worker_of(move: Move) -> str:
-    """The worker whose inbox a move touches."""
-    for operation in move.operations:
-        found = layout.split_assignment(operation.path)
-        if found is not None:
-            return found[0]
-    raise ValueError(f"{move.transition} touches no inbox")

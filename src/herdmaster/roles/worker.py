@@ -7,6 +7,7 @@ tasks to others.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 from collections.abc import Mapping
@@ -16,9 +17,10 @@ import msgspec
 
 from herdmaster import __version__
 from herdmaster.core import layout
-from herdmaster.core.members import DRAINING, READY, WorkerRecord, decode_master, encode_record
+from herdmaster.core.members import DRAINING, MAX_SLOTS, READY, WorkerRecord, decode_master, encode_record
 from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
-from herdmaster.roles.bootstrap import open_client
+from herdmaster.errors import ConfigurationError
+from herdmaster.roles.bootstrap import make_folders, open_client
 from herdmaster.roles.execution import Executor, Function, RawHandler
 from herdmaster.roles.lifecycle import Role, run_until_first
 from herdmaster.roles.shift import Shift
@@ -40,7 +42,8 @@ def default_slots() -> int:
 
 def print_raw(name: str, data: bytes) -> None:
     """The raw handler of a worker that was given none: what the reference's worker does."""
-    print(f"{name}: {data.decode('utf-8', 'replace')}", flush=True)  # noqa: T201 - its purpose
+    # With its line end in one write: several threads print.
+    print(f"{name}: {data.decode('utf-8', 'replace')}\n", end="", flush=True)  # noqa: T201 - its purpose
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -51,6 +54,21 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     drain_timeout: float = 25.0
     slots: int = msgspec.field(default_factory=default_slots)
     queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+
+
+def _check_settings(settings: WorkerSettings) -> None:
+    if not 1 <= settings.slots <= MAX_SLOTS:
+        raise ConfigurationError(f"a worker has from 1 to {MAX_SLOTS} slots, not {settings.slots}")
+    if not settings.queues:
+        raise ConfigurationError("a worker serves at least one queue: name it, or leave `queues` out")
+    for queue in settings.queues:
+        check_queue(queue)
+
+
+def _check_functions(functions: Mapping[str, Function]) -> None:
+    for name, function in functions.items():
+        if inspect.iscoroutinefunction(function):
+            raise ConfigurationError(f"{name} is an `async def`, which workers cannot run yet: make it a plain `def`")
 
 
 class Worker(Role):
@@ -73,8 +91,8 @@ class Worker(Role):
         self._shift: Shift | None = None
         self._changed = asyncio.Event()
         self.name = ""
-        for queue in self._settings.queues:
-            check_queue(queue)
+        _check_settings(self._settings)
+        _check_functions(functions)
 
     async def open(self) -> Client:
         settings = self._settings
@@ -104,7 +122,7 @@ class Worker(Role):
             client,
             self.name,
             executor,
-            self._settings.slots,
+            slots=self._settings.slots,
             changed=self._changed.set,
             make_pool=self.system.make_pool,
         )
@@ -112,10 +130,12 @@ class Worker(Role):
             shift.start()
             _log.info("%s is ready: %d slots, queues %s", self.name, self._settings.slots, ", ".join(self._queues))
             await run_until_first(
-                wait_member_lost(client, layout.worker_path(self.name)), self._look_after(client, shift)
+                wait_member_lost(client, layout.worker_path(self.name)),
+                shift.wait_lost(),
+                self._look_after(client, shift),
             )
             if not self.is_stopping:
-                _log.warning("%s was taken away from /workers although its session lives: starting again", self.name)
+                _log.warning("%s or its inbox was taken away although its session lives: starting again", self.name)
         finally:
             shift.close()
             self._shift = None
@@ -149,7 +169,8 @@ class Worker(Role):
                 return
 
     async def _look_after(self, client: Client, shift: Shift) -> None:
-        """Says so when something holds up the event loop, and hands back what waits too long for a slot.
+        """Says so when something holds up the event loop, hands back what waits too long for a slot, and makes folders
+        that somebody took away.
 
         Pool threads share the interpreter with the heartbeat of the session.
         """
@@ -164,6 +185,9 @@ class Worker(Role):
                     "the event loop stood still for %.1f s (the session times out after %.1f s); tasks running: %s",
                     stalled, client.timeout, ", ".join(running) or "none",
                 )  # fmt: skip
+            if shift.is_folder_missing:
+                shift.is_folder_missing = False
+                await make_folders(client)
             waiting_since = asyncio.get_running_loop().time() - _LONG_WAIT_SECONDS
             if shift.has_waiting(waiting_since) and await self._primary_is_ours(client):
                 shift.hand_back(waiting_since=waiting_since)
@@ -184,27 +208,37 @@ class Worker(Role):
         if shift is None:
             return
         _log.info("%s drains: %d tasks are running", self.name, len(shift.running))
-        shift.handing_back = True
+        shift.stop_starting()
+        # The inbox of a worker under a primary of the reference's stays: that primary moves what is in there when the
+        # session is gone.
         ours = await self._primary_is_ours(client)
         if ours:
-            await client.set(layout.worker_path(self.name), self._record(DRAINING))
+            await self._announce_draining(client)
         limit = client.clock() + self._settings.drain_timeout
         while not await self._is_done(client, shift, ours):
             remaining = limit - client.clock()
             if remaining <= 0:
-                break
+                await self._give_up(client, shift, ours)
+                return
             await self._wait_changed(min(remaining, 1.0))
-        if not shift.is_empty:
-            await self._give_up(client, shift, ours)
         _log.info("%s has drained", self.name)
+
+    async def _announce_draining(self, client: Client) -> None:
+        while True:
+            try:
+                await client.set(layout.worker_path(self.name), self._record(DRAINING))
+            except errors.ConnectionLoss:
+                continue
+            except errors.NoNode:  # it was taken away: nothing is assigned to it any more
+                return
+            return
 
     async def _is_done(self, client: Client, shift: Shift, ours: bool) -> bool:
         self._changed.clear()
         if ours:
             shift.hand_back()
-            return shift.is_empty and await self._deregister(client)
-        # Its inbox stays: that primary moves what is in there when the session is gone.
-        return not shift.has_running
+            return shift.is_empty and await self._deregister(client, shift)
+        return not shift.is_busy
 
     async def _give_up(self, client: Client, shift: Shift, ours: bool) -> None:
         _log.warning("%s gives up waiting for: %s", self.name, ", ".join(shift.running) or "its transactions")
@@ -212,17 +246,20 @@ class Worker(Role):
         while ours and client.clock() < limit:
             self._changed.clear()
             shift.hand_back(running=True)
-            if shift.is_empty and await self._deregister(client):
+            if shift.is_empty and await self._deregister(client, shift):
                 return
             await self._wait_changed(0.1)
 
-    async def _deregister(self, client: Client) -> bool:
-        """False when the primary was quicker to assign another task: the inbox is not empty then."""
+    async def _deregister(self, client: Client, shift: Shift) -> bool:
+        """False when the primary was quicker to assign another task."""
         transaction = client.transaction().delete(layout.worker_path(self.name))
         transaction.delete(layout.inbox_path(self.name))
         try:
             await transaction.commit()
         except errors.TransactionFailed as failure:
+            if isinstance(failure.error, errors.NotEmpty) and shift.is_empty:
+                _log.warning("the inbox of %s is left behind: what it holds are no tasks", self.name)
+                return True
             return isinstance(failure.error, errors.NoNode)
         except errors.ConnectionLoss:
             return False

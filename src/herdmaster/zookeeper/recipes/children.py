@@ -3,7 +3,8 @@
 The stream begins with a listing; after it come single changes; after every reconnect comes a listing again, because a
 persistent watch tells nothing of what happened meanwhile. A listing replaces what was known, it is no difference: a
 name can leave and come back unseen. Changes that arrive while a listing is under way are left out, since the listing
-shows them: a server sends an event before any reply that shows the change.
+shows them: a server sends an event before any reply that shows the change. For the same reason changes of several
+streams of one client, taken together, are at every moment what ZooKeeper held at one moment.
 """
 
 from __future__ import annotations
@@ -55,7 +56,15 @@ class Complete(msgspec.Struct, frozen=True):
     root: str
 
 
-ChildChange = Interrupted | Listed | Added | Removed | Changed | Complete
+class Failed(msgspec.Struct, frozen=True):
+    """A folder cannot be watched or listed, and not because the session is over. If it is the root, the stream is of no
+    more use; any other counts as absent."""
+
+    folder: str
+    error: errors.ServerError
+
+
+ChildChange = Interrupted | Listed | Added | Removed | Changed | Complete | Failed
 Sink = Callable[[ChildChange], None]
 
 
@@ -80,8 +89,14 @@ class ChildStream:
         self._client.add_listener(self._handle_state)
         path = self._client.outward(self._root)
         arm = Arm(WatchTable.RECURSIVE, path, self._handle_event)
-        self._client.call_nowait(AddWatch(path, int(AddWatchMode.PERSISTENT_RECURSIVE)), _ignore, arm=arm)
+        self._client.call_nowait(AddWatch(path, int(AddWatchMode.PERSISTENT_RECURSIVE)), self._handle_armed, arm=arm)
         self._list_root()
+
+    def list_again(self) -> None:
+        """Everything is listed anew, as after a reconnect. Raises the session's final error."""
+        if not self._stopped and self._client.state is SessionState.CONNECTED:
+            self._interrupt()
+            self._list_root()
 
     async def stop(self) -> None:
         """Nothing more is given from here on."""
@@ -94,11 +109,14 @@ class ChildStream:
         if self._stopped:
             return
         if state is SessionState.DISCONNECTED:
-            self._listed.clear()
-            self._awaited.clear()
-            self._sink(Interrupted())
+            self._interrupt()
         elif state is SessionState.CONNECTED:
             self._list_root()
+
+    def _interrupt(self) -> None:
+        self._listed.clear()
+        self._awaited.clear()
+        self._sink(Interrupted())
 
     def _list_root(self) -> None:
         self._round += 1
@@ -115,15 +133,18 @@ class ChildStream:
                 return
             if isinstance(reply, ChildrenReply):
                 self._handle_listing(folder, reply.children)
-            elif isinstance(error, errors.NoNode):
+            elif isinstance(error, errors.ServerError):
+                if not isinstance(error, errors.NoNode):
+                    self._sink(Failed(folder, error))
                 self._handle_listing(folder, None)
-            # Anything else is the end of the session, which everybody learns from the client.
+            # The end of the session everybody learns from the client, and a new connection brings a new listing.
 
         self._client.call_nowait(GetChildren(self._client.outward(folder), False), done)
 
     def _handle_listing(self, folder: str, names: tuple[str, ...] | None) -> None:
-        self._listed.add(folder)
         self._awaited.discard(folder)
+        if names is not None or folder == self._root:  # where no root is, nothing is in it
+            self._listed.add(folder)
         self._sink(Listed(folder, names))
         if folder == self._root and self._depth > 1:
             for name in names or ():
@@ -134,7 +155,9 @@ class ChildStream:
     def _handle_event(self, event: WatchEvent) -> None:
         folder, _, name = event.path.rpartition("/")
         if folder not in self._listed or self._stopped:
-            return  # also the event of the root itself, whose folder is not ours
+            if event.path == self._root:
+                self._handle_root_event(event)
+            return
         match event.type:
             case EventType.CREATED:
                 if folder == self._root and self._depth > 1:
@@ -146,6 +169,10 @@ class ChildStream:
             case EventType.DATA_CHANGED:
                 self._sink(Changed(folder, name))
 
+    def _handle_root_event(self, event: WatchEvent) -> None:
+        if event.type is EventType.DELETED and self._root in self._listed and not self._stopped:
+            self._sink(Listed(self._root, None))
 
-def _ignore(_reply: Record | None, _error: Exception | None) -> None:
-    """The watch is armed or the session is over; in the second case everybody learns it from the client."""
+    def _handle_armed(self, _reply: Record | None, error: Exception | None) -> None:
+        if isinstance(error, errors.ServerError) and not self._stopped:
+            self._sink(Failed(self._root, error))

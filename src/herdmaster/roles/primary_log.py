@@ -1,0 +1,64 @@
+"""What a primary tells the log: each thing once, and counts instead of a line per task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from herdmaster.core.recovery import worker_of
+from herdmaster.core.table import TransitionName
+from herdmaster.core.transitions import Move
+
+_MAX_REMEMBERED: Final = 1000
+
+_log = logging.getLogger("herdmaster.master")
+
+
+class PrimaryLog:
+    """One term's."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str]] = set()
+        self._recovered: dict[str, int] = {}
+
+    def _is_news(self, subject: str, name: str) -> bool:
+        """True the first time. Whoever makes up endless names is not to fill log and memory."""
+        if (subject, name) in self._told or len(self._told) >= _MAX_REMEMBERED:
+            return False
+        self._told.add((subject, name))
+        return True
+
+    def tell_foreign_names(self, names: Iterable[str]) -> None:
+        for name in names:
+            if self._is_news("name", name):
+                _log.warning("%.200r is no name that Herdmaster uses: left alone", name)
+
+    def tell_unserved_queues(self, queues: Iterable[str]) -> None:
+        for queue in queues:
+            if self._is_news("queue", queue):
+                _log.warning("no worker serves queue %s: its tasks wait", queue)
+
+    def tell_silent_worker(self, worker: str, data: bytes | None) -> None:
+        if self._is_news("worker", worker):
+            _log.warning("%s says nothing usable of itself (%.80r): it gets no tasks", worker, data)
+
+    def tell_unreadable(self, what: str, error: Exception) -> None:
+        if self._is_news("unreadable", what):
+            _log.error("%s cannot be read (%s): set aside; give it an open ACL, or delete it", what, error)
+
+    def tell_committed(self, move: Move) -> None:
+        match move.transition:
+            case TransitionName.RECOVER:
+                worker = worker_of(move)
+                self._recovered[worker] = self._recovered.get(worker, 0) + 1
+            case TransitionName.BURY:
+                _log.error("buried %s: too many workers were lost while they held it", move.task)
+            case TransitionName.REFUSE | TransitionName.REFUSE_ASSIGNED:
+                _log.error("refused %s: it cannot be moved", move.task)
+
+    def tell_cleared(self, worker: str) -> None:
+        """The worker's inbox is empty."""
+        count = self._recovered.pop(worker, 0)
+        if count:
+            _log.info("recovered %d tasks of %s", count, worker)

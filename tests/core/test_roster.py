@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pytest
+
+from herdmaster.core.roster import MAX_PREFETCH, REFERENCE_WINDOW, Choice, Roster, Worker, WorkerState
+
+DEFAULT = frozenset({"default"})
+
+
+def joined(roster: Roster, name: str, state: WorkerState | None = None, load: int = 0) -> Worker:
+    roster.joined(name, 0.0)
+    worker = roster.find(name, 0.0)
+    worker.inbox = {f"task-{number}" for number in range(load)}
+    worker.state = state or WorkerState(4, DEFAULT)
+    return worker
+
+
+def test_the_worker_with_most_free_slots_is_next() -> None:
+    roster = Roster()
+    joined(roster, "worker-a", load=3)
+    joined(roster, "worker-b", load=1)
+    joined(roster, "worker-c", WorkerState(2, DEFAULT))
+    choice = Choice(roster, 0.0)
+
+    chosen: list[str] = []
+    while worker := choice.next_worker("default", calls=True):
+        worker.incoming.add(f"task-new-{len(chosen)}")
+        chosen.append(worker.name)
+    assert chosen == ["worker-b", "worker-b", "worker-c", "worker-a", "worker-b", "worker-c"]
+
+
+def test_only_those_who_serve_the_queue_are_asked() -> None:
+    roster = Roster()
+    joined(roster, "worker-a", WorkerState(4, frozenset({"mail"})))
+    choice = Choice(roster, 0.0)
+
+    assert choice.next_worker("default", calls=True) is None
+    found = choice.next_worker("mail", calls=True)
+    assert found is not None
+    assert found.name == "worker-a"
+
+
+def test_calls_go_to_our_own_workers_only() -> None:
+    roster = Roster()
+    joined(roster, "worker-a", WorkerState(1, DEFAULT, reference=True))
+    choice = Choice(roster, 0.0)
+
+    assert choice.next_worker("default", calls=True) is None
+    assert choice.next_worker("default", calls=False) is not None
+
+
+def test_a_reference_worker_serves_no_queue_but_the_default() -> None:
+    roster = Roster()
+    joined(roster, "worker-a", WorkerState(1, DEFAULT, reference=True))
+
+    assert Choice(roster, 0.0).next_worker("mail", calls=False) is None
+
+
+def test_a_reference_worker_gets_at_most_60_tasks() -> None:
+    roster = Roster()
+    worker = joined(roster, "worker-a", WorkerState(1, DEFAULT, reference=True))
+    choice = Choice(roster, 0.0)
+    while choice.next_worker("default", calls=False):
+        worker.incoming.add(f"task-{worker.load}")
+
+    assert worker.load == REFERENCE_WINDOW == 60
+
+
+@pytest.mark.parametrize("flaw", ["draining", "gone", "no inbox", "silent"])
+def test_nothing_goes_to_a_worker_that_drains_or_is_gone_or_has_no_inbox_or_says_nothing(flaw: str) -> None:
+    roster = Roster()
+    worker = joined(roster, "worker-a", WorkerState(4, DEFAULT, draining=flaw == "draining"))
+    if flaw == "gone":
+        roster.left("worker-a", 0.0)
+    elif flaw == "no inbox":
+        roster.inbox_gone("worker-a")
+    elif flaw == "silent":
+        worker.state = None
+
+    assert Choice(roster, 0.0).next_worker("default", calls=False) is None
+
+
+def test_the_window_grows_with_short_tasks_at_once_and_shrinks_with_long_ones() -> None:
+    worker = joined(Roster(), "worker-a")
+    assert worker.window == 4
+    worker.taken = 100
+    worker.measure(0.1)
+    assert worker.window == 4 + 250
+    for step in range(1, 20):
+        worker.measure(0.1 + step)
+    assert worker.window == 4
+
+
+def test_the_window_is_bounded() -> None:
+    worker = joined(Roster(), "worker-a")
+    worker.taken = 1_000_000
+    worker.measure(0.1)
+
+    assert worker.window == 4 + MAX_PREFETCH
+
+
+def test_measuring_too_often_measures_nothing() -> None:
+    worker = joined(Roster(), "worker-a")
+    worker.taken = 1
+    worker.measure(0.001)
+
+    assert (worker.rate, worker.taken) == (0.0, 1)
+
+
+def test_a_worker_is_forgotten_when_it_and_its_inbox_are_gone() -> None:
+    roster = Roster()
+    joined(roster, "worker-a")
+    roster.left("worker-a", 1.0)
+    assert roster.get("worker-a") is not None
+    roster.inbox_gone("worker-a")
+    assert roster.get("worker-a") is None
+
+    joined(roster, "worker-b")
+    roster.inbox_gone("worker-b")
+    assert roster.get("worker-b") is not None
+    roster.left("worker-b", 1.0)
+    assert list(roster) == []
+
+
+def test_listings_replace_who_is_alive_and_who_has_an_inbox() -> None:
+    roster = Roster()
+    joined(roster, "worker-a", load=1)
+    joined(roster, "worker-b")
+    roster.replace_alive(["worker-b", "worker-c"], 5.0)
+    roster.replace_inboxes(["worker-a", "worker-c"], 5.0)
+
+    found = {worker.name: (worker.alive, worker.inbox) for worker in roster}
+    assert found == {"worker-a": (False, {"task-0"}), "worker-b": (True, None), "worker-c": (True, set())}
+    lost = roster.get("worker-a")
+    assert lost is not None
+    assert lost.gone_since == 5.0
+
+
+def test_what_was_gone_before_does_not_look_freshly_gone_after_each_listing() -> None:
+    roster = Roster()
+    roster.replace_inboxes(["worker-a"], 1.0)
+    roster.replace_alive([], 50.0)
+    roster.replace_inboxes(["worker-a"], 50.0)
+
+    worker = roster.get("worker-a")
+    assert worker is not None
+    assert (worker.gone_since, worker.registered) == (1.0, False)

@@ -1,0 +1,237 @@
+"""The end of a worker: what runs may end, the rest is handed back, and nothing is lost or run twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from herdmaster.core import layout
+from herdmaster.core.members import DRAINING, MasterRecord, decode_worker, encode_record
+from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.worker import _LONG_WAIT_SECONDS
+from herdmaster.zookeeper.wire.opcodes import OpCode
+from tests.proxy import Proxy, multi_with, request_of
+from tests.roles.stage import TIMEOUT, Ran, Stage, StagedWorker, call_payload, new_call_name, new_raw_name, until
+
+
+async def assign(stage: Stage, worker: StagedWorker, *names: str, data: bytes = b"payload") -> None:
+    await stage.put(*(layout.assignment_path(worker.name, name) for name in names), data=data)
+
+
+async def held(worker: StagedWorker, count: int) -> None:
+    await until(lambda: worker._shift is not None and len(worker._shift._held) == count, f"{count} tasks to be held")
+
+
+def stopping(stage: Stage, worker: StagedWorker) -> asyncio.Future[None]:
+    return asyncio.ensure_future(stage.stop(worker))
+
+
+async def test_an_idle_worker_leaves_at_once_and_takes_its_inbox_with_it(stage: Stage) -> None:
+    worker = await stage.worker()
+    began = time.monotonic()
+    await stage.stop(worker)
+
+    assert time.monotonic() - began < 2.0
+    assert await stage.names(layout.WORKERS) == await stage.names(layout.ASSIGN) == []
+
+
+async def test_what_runs_may_end_and_what_waits_goes_back_at_once(stage: Stage) -> None:
+    gate = stage.gate()
+    worker = await stage.worker(raw=gate, slots=1)
+    running, *waiting = (new_raw_name() for _ in range(4))
+    await assign(stage, worker, running)
+    await until(lambda: gate.entered == [running], "it to run")
+    await assign(stage, worker, *waiting, data=b"as it was")
+    await held(worker, 4)
+    end = stopping(stage, worker)
+    await until(lambda: _is_in_tasks(stage, waiting), "the others to be handed back")
+    record = decode_worker(await stage.data(layout.worker_path(worker.name)))
+    assert record is not None
+    assert record.state == DRAINING
+    assert not end.done()
+    gate.open()
+    await end
+
+    assert await stage.data(layout.status_path(running)) == b"done"
+    assert [await stage.data(layout.task_path(name)) for name in waiting] == [b"as it was"] * 3
+    assert await stage.names(layout.ASSIGN) == []
+    assert gate.entered == [running]
+
+
+async def _is_in_tasks(stage: Stage, names: list[str]) -> bool:
+    return set(names) <= set(await stage.names(layout.TASKS))
+
+
+async def test_what_is_assigned_while_it_drains_goes_back_too(stage: Stage) -> None:
+    gate = stage.gate()
+    worker = await stage.worker(raw=gate, slots=1)
+    await assign(stage, worker, running := new_raw_name())
+    await until(lambda: gate.entered == [running], "it to run")
+    end = stopping(stage, worker)
+    await assign(stage, worker, late := new_raw_name())
+    await until(lambda: _is_in_tasks(stage, [late]), "it to be handed back")
+    gate.open()
+    await end
+
+    assert gate.entered == [running]
+
+
+async def test_what_outlasts_the_drain_timeout_is_handed_back_while_it_runs(stage: Stage) -> None:
+    gate = stage.gate()
+    worker = await stage.worker(raw=gate, slots=1, drain_timeout=0.2)
+    await assign(stage, worker, name := new_raw_name(), data=b"payload")
+    await until(lambda: gate.entered == [name], "it to run")
+    await stage.stop(worker)
+
+    assert await stage.data(layout.task_path(name)) == b"payload"
+    assert await stage.names(layout.ASSIGN) == await stage.names(layout.STATUS) == []
+
+
+async def test_handing_back_marks_no_start_and_costs_no_delivery(stage: Stage) -> None:
+    gate = stage.gate()
+    worker = await stage.worker(raw=gate, slots=1)
+    await assign(stage, worker, running := new_raw_name())
+    await until(lambda: gate.entered == [running], "the slot to be taken")
+    payload = call_payload("m:f", deliveries=2)
+    await assign(stage, worker, name := new_call_name(), data=payload)
+    await held(worker, 2)
+    end = stopping(stage, worker)
+    await until(lambda: _is_in_tasks(stage, [name]), "it to be handed back")
+    gate.open()
+    await end
+
+    assert await stage.data(layout.task_path(name)) == payload
+
+
+async def test_a_task_that_is_in_tasks_as_well_is_kept_until_the_other_copy_is_gone(stage: Stage) -> None:
+    gate = stage.gate()
+    worker = await stage.worker(raw=gate, slots=1)
+    await assign(stage, worker, running := new_raw_name())
+    await until(lambda: gate.entered == [running], "the slot to be taken")
+    name = new_raw_name()
+    await stage.put(layout.task_path(name), data=b"other copy")
+    await assign(stage, worker, name, data=b"this copy")
+    await held(worker, 2)
+    end = stopping(stage, worker)
+    gate.open()
+    await stage.until_exists(layout.status_path(running))
+    assert await stage.exists(layout.assignment_path(worker.name, name))
+    await stage.zk.delete(layout.task_path(name))
+    await end
+
+    assert await stage.data(layout.task_path(name)) == b"this copy"
+
+
+async def test_a_connection_that_breaks_while_it_drains_costs_nothing(namespace: str, stage: Stage) -> None:
+    async with Proxy(namespace) as proxy:
+        gate = stage.gate()
+        worker = await stage.worker(raw=gate, slots=1, hosts=proxy.hosts)
+        running, *waiting = (new_raw_name() for _ in range(3))
+        await assign(stage, worker, running)
+        await until(lambda: gate.entered == [running], "it to run")
+        await assign(stage, worker, *waiting)
+        await held(worker, 3)
+        faults = [
+            proxy.lose_reply(request_of(OpCode.SET_DATA, layout.worker_path(worker.name))),  # `draining`
+            proxy.lose_reply(multi_with(layout.task_path(waiting[0]))),  # handing back
+            proxy.lose_reply(multi_with(layout.status_path(running))),  # the outcome
+            proxy.lose_reply(multi_with(layout.worker_path(worker.name))),  # leaving
+        ]
+        end = stopping(stage, worker)
+        await until(lambda: _is_in_tasks(stage, waiting), "the others to be handed back")
+        gate.open()
+        await end
+        assert all(fault.happened.is_set() for fault in faults)
+
+    assert sorted(await stage.names(layout.TASKS)) == sorted(waiting)
+    assert await stage.names(layout.STATUS) == [running]
+    assert await stage.names(layout.ASSIGN) == await stage.names(layout.WORKERS) == []
+
+
+async def test_a_server_that_is_away_does_not_keep_it_for_longer_than_its_session(namespace: str, stage: Stage) -> None:
+    async with Proxy(namespace) as proxy:
+        worker = await stage.worker(hosts=proxy.hosts, session_timeout=1.0)
+        proxy.refuse()
+        began = time.monotonic()
+        await stage.stop(worker)
+
+    assert time.monotonic() - began < 5.0
+
+
+# --- under a primary of the reference's ------------------------------------------------------------------------------
+
+
+async def test_under_a_reference_primary_it_ends_its_session_and_leaves_its_inbox(stage: Stage) -> None:
+    await make_folders(stage.zk)
+    await stage.zk.create(layout.MASTER, b"1a2b3c4d")
+    gate = stage.gate()
+    worker = await stage.worker(raw=gate, slots=1)
+    running, waiting = new_raw_name(), new_raw_name()
+    await assign(stage, worker, running)
+    await until(lambda: gate.entered == [running], "it to run")
+    await assign(stage, worker, waiting)
+    await held(worker, 2)
+    end = stopping(stage, worker)
+    await asyncio.sleep(0.1)
+    assert not end.done()  # it lets what runs end
+    gate.open()
+    await end
+
+    assert gate.entered == [running]
+    assert await stage.names(layout.STATUS) == [running]
+    assert await stage.names(layout.inbox_path(worker.name)) == [waiting]
+    assert await stage.names(layout.WORKERS) == await stage.names(layout.TASKS) == []
+
+
+async def test_under_a_reference_primary_no_outcome_is_lost_between_two_steps_of_a_thread(stage: Stage) -> None:
+    await make_folders(stage.zk)
+    await stage.zk.create(layout.MASTER, b"1a2b3c4d")
+    for _ in range(10):
+        ran = Ran()
+        worker = await stage.worker(raw=ran, slots=4)
+        names = [new_raw_name() for _ in range(4)]
+        await assign(stage, worker, *names)
+        await until(lambda ran=ran: bool(ran.names), "one of them to run")  # type: ignore[misc]
+        await stage.stop(worker)
+        left = set(await stage.names(layout.inbox_path(worker.name)))
+        ended = set(await stage.names(layout.STATUS))
+
+        assert set(ran.names) == ended & set(names)
+        assert left == set(names) - ended
+
+
+# --- what waits too long ---------------------------------------------------------------------------------------------
+
+
+async def test_what_waits_long_for_a_slot_goes_back_so_that_an_idle_worker_can_have_it(stage: Stage) -> None:
+    await make_folders(stage.zk)
+    await stage.zk.create(layout.MASTER, encode_record(MasterRecord("master-x", "host", 1, 0)))
+    gate = stage.gate()
+    worker = await stage.worker(raw=gate, slots=1)
+    await assign(stage, worker, running := new_raw_name())
+    await until(lambda: gate.entered == [running], "the slot to be taken")
+    plain, suspect = new_raw_name(), new_call_name()
+    await assign(stage, worker, plain)
+    await assign(stage, worker, suspect, data=call_payload("m:f", deliveries=1))
+    await until(lambda: _is_in_tasks(stage, [plain, suspect]), "both to be handed back", _LONG_WAIT_SECONDS + 5)
+
+    assert await stage.names(layout.inbox_path(worker.name)) == [running]
+
+
+async def test_under_a_reference_primary_nothing_is_handed_back_for_waiting(stage: Stage) -> None:
+    await make_folders(stage.zk)
+    await stage.zk.create(layout.MASTER, b"1a2b3c4d")
+    gate = stage.gate()
+    worker = await stage.worker(raw=gate, slots=1)
+    await assign(stage, worker, running := new_raw_name())
+    await until(lambda: gate.entered == [running], "the slot to be taken")
+    await assign(stage, worker, waiting := new_raw_name())
+    await held(worker, 2)
+    shift = worker._shift
+    assert shift is not None
+    since = asyncio.get_running_loop().time
+    await until(lambda: shift.has_waiting(since() - _LONG_WAIT_SECONDS), "it to have waited long")
+    await asyncio.sleep(2 * TIMEOUT / 12)  # it has looked after itself since
+
+    assert await stage.names(layout.inbox_path(worker.name)) == sorted([running, waiting])
+    assert await stage.names(layout.TASKS) == []
