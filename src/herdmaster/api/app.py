@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
-import concurrent.futures
 import contextlib
 import logging
 import os
 import secrets
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType, TracebackType
-from typing import ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Final, ParamSpec, Protocol, Self, TypeVar, overload
 
+from herdmaster.api import process
+from herdmaster.api.acceptance import refuse_in_loop, submit_and_wait, submit_and_wait_async
 from herdmaster.api.future import Future
-from herdmaster.api.runtime import Pending, Runtime
+from herdmaster.api.runtime import CLOSED, Runtime
 from herdmaster.api.task import Task
 from herdmaster.core.names import DEFAULT_PRIORITY, DEFAULT_QUEUE, UlidFactory, call_name, parse_task_name, raw_name
 from herdmaster.core.payload import BIG, MAX_PAYLOAD, Call, encode_arguments, encode_call
 from herdmaster.core.transitions import NewTask
-from herdmaster.errors import InvalidName, NotSubmitted, PayloadTooLarge
+from herdmaster.errors import ConfigurationError, InvalidName, PayloadTooLarge
 from herdmaster.roles.client import ClientSettings
 from herdmaster.zookeeper.client import parse_connect_string
 
 P = ParamSpec("P")
 R = TypeVar("R")
 RawHandler = Callable[[str, bytes], None]
+Bytes = bytes | bytearray | memoryview
 
 DEFAULT_HOSTS = "127.0.0.1:2181"
 HOSTS_VARIABLE = "HERD_ZOOKEEPER"
 
 _log = logging.getLogger("herdmaster")
-_herds: weakref.WeakSet[Herd] = weakref.WeakSet()
+_RANDOM_BYTES: Final = 4096
+_MOST_SECONDS: Final = 1_000_000
+"""ZooKeeper's session timeout is a 32-bit number of milliseconds, and no computer waits for ever."""
 
 
 class Register(Protocol):
@@ -47,6 +50,7 @@ class Herd:
     """Registers tasks and submits them. No thread and no socket before the first submission or wait.
 
     Threads may share one. A forked child gets a session of its own; futures made before the fork stay with the parent.
+    The session ends with `close`, with the interpreter, or when nobody keeps the Herd and its futures any more.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Herd:
         connect_timeout: float = 10.0,
     ) -> None:
         """`hosts` is `host:port[,host:port...][/namespace]`, else $HERD_ZOOKEEPER, else 127.0.0.1:2181. Times in
-        seconds. Raises InvalidConnectString."""
+        seconds. Raises InvalidConnectString, ConfigurationError for a time."""
         self.explicit_hosts = hosts
         self.session_timeout = session_timeout
         self.submit_timeout = submit_timeout
@@ -67,13 +71,19 @@ class Herd:
         self._functions: dict[str, Callable[..., object]] = {}
         self._queues: dict[str, None] = {}  # an ordered set
         self._directed_to: str | None = None
-        self._ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
-        self._lock = threading.Lock()
         self._runtime: Runtime | None = None
         self._closed = False
+        self._start_afresh()
         if hosts is not None:
             parse_connect_string(hosts)
-        _herds.add(self)
+        for name in ("session_timeout", "submit_timeout", "connect_timeout"):
+            _check_seconds(name, getattr(self, name))
+        process.add_app(self)
+
+    def _start_afresh(self) -> None:
+        # Reentrant: a signal handler or a finaliser may submit while this thread is in a block.
+        self._lock = threading.RLock()
+        self._ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, _random_source())
 
     @property
     def hosts(self) -> str:
@@ -128,14 +138,16 @@ class Herd:
 
     # --- submission --------------------------------------------------------------------------------------------------
 
-    def submit_raw(self, data: bytes) -> Future[None]:
+    def submit_raw(self, data: Bytes) -> Future[None]:
         """Submits bytes for the workers' raw handlers, the reference's included. Raises as `Task.submit`."""
-        _refuse_in_loop("submit_raw", "submit_raw_async")
-        return self._wait_accepted(*self._begin_raw(data))
+        refuse_in_loop("submit_raw", "await submit_raw_async(...)")
+        task = self._raw_task(data)
+        return submit_and_wait(self._started(), task, self, self.submit_timeout)
 
-    async def submit_raw_async(self, data: bytes) -> Future[None]:
+    async def submit_raw_async(self, data: Bytes) -> Future[None]:
         """As `submit_raw`, for event loops."""
-        return await self._wait_accepted_async(*self._begin_raw(data))
+        task = self._raw_task(data)
+        return await submit_and_wait_async(self._started(), task, self)
 
     def submit_call(
         self,
@@ -147,8 +159,9 @@ class Herd:
         priority: int = DEFAULT_PRIORITY,
     ) -> Future[R]:
         """Submits a call by its name `module:qualname`, without the function. Raises as `Task.submit`."""
-        _refuse_in_loop("submit", "submit_async")
-        return self._wait_accepted(*self._begin_call(call, args, kwargs or {}, queue, priority))
+        refuse_in_loop("submit", "await submit_async(...)")
+        task = self._call_task(call, args, kwargs or {}, queue, priority)
+        return submit_and_wait(self._started(), task, self, self.submit_timeout)
 
     async def submit_call_async(
         self,
@@ -160,85 +173,59 @@ class Herd:
         priority: int = DEFAULT_PRIORITY,
     ) -> Future[R]:
         """As `submit_call`, for event loops."""
-        return await self._wait_accepted_async(*self._begin_call(call, args, kwargs or {}, queue, priority))
+        task = self._call_task(call, args, kwargs or {}, queue, priority)
+        return await submit_and_wait_async(self._started(), task, self)
 
     def begin_call(
         self, call: str, args: Sequence[object], kwargs: Mapping[str, object], *, queue: str, priority: int
     ) -> Future[R]:
         """Submits without waiting for acceptance: an error of the submission becomes the future's."""
-        future: Future[R]
-        future, pending = self._begin_call(call, args, kwargs, queue, priority)
-        self._started().expect(pending, self.submit_timeout)
-        return future
+        return self._started().submit(self._call_task(call, args, kwargs, queue, priority), self)
 
     def future(self, name: str) -> Future[object]:
         """The future of a task that was submitted elsewhere or earlier. Its result raises OutcomeGone when there is
         nothing to wait for. Raises InvalidName."""
         if parse_task_name(name) is None:
             raise InvalidName(f"{name!r} is no task's name: it is what `future.name` gave, such as task-01h...default")
-        runtime = self._started()
-        future: Future[object] = Future(name, runtime.pin)
-        runtime.attach(future)
-        return future
+        return self._started().attach(name, self)
 
-    def _begin_raw(self, data: bytes) -> tuple[Future[None], Pending]:
-        if len(data) > MAX_PAYLOAD:
-            raise PayloadTooLarge(len(data), MAX_PAYLOAD)
-        return self._begin(NewTask(raw_name(self._new_ulid()), bytes(data)))
+    def _raw_task(self, data: Bytes) -> NewTask:
+        try:
+            payload = bytes(memoryview(data))  # bytes() alone takes a number, too
+        except TypeError:
+            raise TypeError(
+                f"a raw task is bytes, not {type(data).__qualname__}: encode text, as in text.encode()"
+            ) from None
+        if len(payload) > MAX_PAYLOAD:
+            raise PayloadTooLarge(len(payload), MAX_PAYLOAD)
+        return NewTask(raw_name(self._new_ulid()), payload)
 
-    def _begin_call(
+    def _call_task(
         self, call: str, args: Sequence[object], kwargs: Mapping[str, object], queue: str, priority: int
-    ) -> tuple[Future[R], Pending]:
+    ) -> NewTask:
         payload = encode_call(Call(1, call, *encode_arguments(args, kwargs)))
-        name = call_name(self._new_ulid(), queue, priority, big=len(payload) > BIG)
-        return self._begin(NewTask(name, payload))
+        return NewTask(call_name(self._new_ulid(), queue, priority, big=len(payload) > BIG), payload)
 
     def _new_ulid(self) -> str:
         with self._lock:
             return self._ulids.new()
 
-    def _begin(self, task: NewTask) -> tuple[Future[R], Pending]:
-        runtime = self._started()
-        future: Future[R] = Future(task.name, runtime.pin)
-        return future, runtime.submit(task, future)
-
-    def _wait_accepted(self, future: Future[R], pending: Pending) -> Future[R]:
-        concurrent.futures.wait((pending.accepted,), self.submit_timeout)
-        if not pending.accepted.done():
-            self._started().give_up(pending)
-        self._raise_if_not_accepted(pending)
-        return future
-
-    async def _wait_accepted_async(self, future: Future[R], pending: Pending) -> Future[R]:
-        accepted = asyncio.wrap_future(pending.accepted)
-        try:
-            await asyncio.wait((accepted,), timeout=self.submit_timeout)
-        except asyncio.CancelledError:
-            self._started().give_up(pending)
-            raise
-        if not accepted.done():
-            self._started().give_up(pending)
-            await asyncio.wait((accepted,))
-        self._raise_if_not_accepted(pending)
-        return future
-
-    def _raise_if_not_accepted(self, pending: Pending) -> None:
-        try:
-            pending.accepted.result()
-        except NotSubmitted as error:
-            fault = self._started().last_fault
-            raise (error if fault is None else NotSubmitted(f"{error} ({fault})")) from None
-
     # --- life --------------------------------------------------------------------------------------------------------
 
     def _started(self) -> Runtime:
+        return self._runtime or self._start()
+
+    def _start(self) -> Runtime:
         with self._lock:
             if self._closed:
-                raise RuntimeError("this Herd is closed; make a new one to go on")
-            if self._runtime is None:
-                settings = ClientSettings(self.session_timeout, self.connect_timeout)
-                self._runtime = Runtime(self.hosts, settings)
-            return self._runtime
+                raise RuntimeError(CLOSED)
+            settings = ClientSettings(self.session_timeout, self.connect_timeout)
+            new = Runtime(self.hosts, settings, self.submit_timeout) if self._runtime is None else None
+            if new is not None and self._runtime is not None:
+                new.begin_close()  # a finaliser submitted in the middle of that, and has made one
+            runtime = self._runtime = self._runtime or new
+            assert runtime is not None
+            return runtime
 
     @contextlib.contextmanager
     def directed_to(self, hosts: str) -> Iterator[None]:
@@ -265,10 +252,15 @@ class Herd:
     def close(self) -> None:
         """Ends the session. Futures that are not done fail; their tasks go on. Idempotent."""
         with self._lock:
-            runtime, self._runtime = self._runtime, None
             self._closed = True
+            runtime = self._runtime
         if runtime is not None:
             runtime.close()
+
+    def __del__(self) -> None:
+        runtime = getattr(self, "_runtime", None)  # absent where __init__ raised
+        if runtime is not None:
+            runtime.begin_close()  # not close(): the collector may run this on any thread, and anywhere
 
     def __enter__(self) -> Self:
         return self
@@ -290,28 +282,29 @@ class Herd:
         return f"<Herd {self.hosts}>"
 
     def handle_fork(self) -> None:
-        """Called in a forked child: the parent's threads did not come along, and the session stays the parent's."""
-        self._lock = threading.Lock()
+        """Called in a forked child: the session stays the parent's, and so do the names that it is about to give."""
         self._runtime = None
+        self._start_afresh()
 
 
-def _refuse_in_loop(name: str, instead: str) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(f"{name} would block the running event loop: use `await {instead}(...)`")
+def _check_seconds(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or not 0 < value <= _MOST_SECONDS:
+        raise ConfigurationError(
+            f"{name}={value!r}: it takes a number of seconds, above 0 and at most {_MOST_SECONDS:,}, such as 10.0"
+        )
 
 
-def _after_fork() -> None:
-    for herd in tuple(_herds):
-        herd.handle_fork()
+def _random_source() -> Callable[[int], bytes]:
+    """Random bytes from a supply: each call of the system's gives the interpreter away, and getting it back from a busy
+    thread takes a millisecond and more. For use under a lock."""
+    supply = iter(b"")
 
+    def random_bytes(count: int) -> bytes:
+        nonlocal supply
+        found = bytes(islice(supply, count))
+        if len(found) < count:
+            supply = iter(secrets.token_bytes(_RANDOM_BYTES))
+            found = bytes(islice(supply, count))
+        return found
 
-def _at_exit() -> None:
-    for herd in tuple(_herds):
-        herd.close()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)
+    return random_bytes

@@ -1,0 +1,96 @@
+"""Threads for done-callbacks, which are code of the user's and may take as long as they like.
+
+One thread runs them in order. Where it stands still for a moment while others wait, another one is started, so that a
+slow callback delays no other by more than that moment, and one that waits for another does not wait for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final
+
+STALL_SECONDS: Final = 0.05
+MOST_THREADS: Final = 64
+"""So many callbacks that never return are borne; after that the others wait."""
+
+_log = logging.getLogger("herdmaster.client")
+
+Callback = Callable[[], None]
+CallLater = Callable[[float, Callable[[int], None], int], object]
+
+
+class CallbackThreads:
+    """`put` and the timers of `call_later` belong to one thread, `close` to any."""
+
+    def __init__(self, call_later: CallLater) -> None:
+        self._call_later = call_later
+        self._queue: SimpleQueue[Callback | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._ended = 0  # counted without a lock: all that matters is whether it moves
+        self._watching = False
+
+    def put(self, callback: Callback) -> None:
+        """Runs it soon. The first one starts a thread."""
+        self._queue.put(callback)
+        if not self._threads:
+            self._start()
+        elif not self._watching:
+            self._watch()
+
+    def close(self, seconds: float) -> None:
+        """Gives what has been put so many seconds to be run."""
+        threads = tuple(self._threads)
+        if not threads:
+            self._run_all()
+        if threading.current_thread() in threads:
+            return  # a callback closes the Herd: it would wait for itself
+        for _ in threads:
+            self._queue.put(None)
+        limit = time.monotonic() + seconds
+        for thread in threads:
+            thread.join(max(limit - time.monotonic(), 0.0))
+
+    def _watch(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: what there is runs in order
+            self._call_later(STALL_SECONDS, self._look, self._ended)
+            self._watching = True
+
+    def _look(self, ended_before: int) -> None:
+        self._watching = False
+        if self._queue.empty():
+            return
+        if self._ended == ended_before and len(self._threads) < MOST_THREADS:
+            self._start()
+        self._watch()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"herdmaster-callbacks-{len(self._threads)}", daemon=True)
+        with contextlib.suppress(RuntimeError):  # the interpreter ends, or the machine has no more: `close` does it
+            thread.start()
+            self._threads.append(thread)
+
+    def _work(self) -> None:
+        while True:
+            callback = self._queue.get()
+            if callback is None:
+                return
+            self._run(callback)
+            del callback  # not kept until the next one comes
+
+    def _run_all(self) -> None:
+        while not self._queue.empty():
+            callback = self._queue.get()
+            if callback is not None:
+                self._run(callback)
+
+    def _run(self, callback: Callback) -> None:
+        try:
+            callback()
+        except BaseException:  # noqa: BLE001 - also SystemExit: it would end this thread and help nobody
+            _log.exception("a done-callback failed")
+        self._ended += 1

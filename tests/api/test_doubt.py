@@ -1,0 +1,329 @@
+"""Submissions when connections and sessions are lost: accepted once, or told what is known."""
+
+# A future that is not awaited is no mistake here.
+# mypy: disable-error-code="unused-awaitable"
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from herdmaster import Future, Herd, HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
+from herdmaster.testing.apache import ApacheZooKeeper
+from tests.api import tasks
+from tests.api.proxy import Proxy
+from tests.api.tasks import App
+from tests.api.znodes import Znodes, expire, session_of, wait_until
+
+
+@pytest.fixture
+def proxy(apache: ApacheZooKeeper) -> Iterator[Proxy]:
+    with Proxy(apache.hosts) as proxy:
+        yield proxy
+
+
+def _through(proxy: Proxy, hosts: str) -> str:
+    return proxy.hosts + hosts[hosts.index("/") :]
+
+
+# --- nobody there ----------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_not_submitted_when_no_server_is_reachable(unreachable: str, make_herd: Callable[..., Herd]) -> None:
+    app = App(make_herd(unreachable, submit_timeout=0.4, connect_timeout=0.2))
+    started = time.monotonic()
+
+    with pytest.raises(NotSubmitted) as caught:
+        app.add.submit(2, 3)
+    assert 0.3 < time.monotonic() - started < 5
+    assert str(caught.value).startswith("task-")
+    assert f"no session with {unreachable} within 0.2 s" in str(caught.value)
+    assert "is ZooKeeper running?" in str(caught.value)
+
+
+async def test_a_loop_is_told_the_same(unreachable: str, make_herd: Callable[..., Herd]) -> None:
+    app = App(make_herd(unreachable, submit_timeout=0.4, connect_timeout=0.2))
+
+    with pytest.raises(NotSubmitted, match="is ZooKeeper running"):
+        await app.add.submit_async(2, 3)
+    with pytest.raises(NotSubmitted, match="is ZooKeeper running"):
+        async for _ in app.add.map([1], [2]):
+            pass
+
+
+def test_the_items_of_a_map_are_told_too(unreachable: str, make_herd: Callable[..., Herd]) -> None:
+    app = App(make_herd(unreachable, submit_timeout=0.4, connect_timeout=0.2))
+
+    with pytest.raises(NotSubmitted):
+        list(app.add.map([1], [2]))
+    future: Future[object] = app.herd.begin_call("m:f", (), {}, queue="default", priority=5)
+    with pytest.raises(NotSubmitted):
+        future.result(10)
+
+
+def test_what_was_not_submitted_is_not_submitted_later(
+    apache: ApacheZooKeeper,
+    proxy: Proxy,
+    namespace: str,
+    make_herd: Callable[..., Herd],
+    znodes: Callable[[str], Znodes],
+) -> None:
+    proxy.cut(refuse=True)
+    app = App(make_herd(_through(proxy, namespace), submit_timeout=0.4))
+    with pytest.raises(NotSubmitted):
+        app.add.submit(2, 3)
+    proxy.accept()
+
+    app.herd.submit_timeout = 20.0
+    runtime = app.herd._started()
+    runtime._patience = 20.0
+    accepted = app.add.submit(4, 5)
+    assert znodes(namespace).children("tasks") == [accepted.name]
+
+
+def test_a_reason_that_is_over_is_not_given_any_more(
+    proxy: Proxy, namespace: str, make_herd: Callable[..., Herd]
+) -> None:
+    proxy.cut(refuse=True)
+    herd = make_herd(_through(proxy, namespace), connect_timeout=0.1)
+    runtime = herd._started()
+    wait_until(lambda: runtime._client.fault is not None, "an attempt has failed")
+    proxy.accept()
+    herd.submit_raw(b"x")
+
+    assert runtime._client.fault is None
+
+
+# --- the connection --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _losing_the_reply(proxy: Proxy, applied: Callable[[], bool], *, refuse: bool) -> Iterator[None]:
+    """What is submitted meanwhile is accepted, and nobody hears of it: the connection is cut before the reply."""
+    proxy.hold_replies_to(b"tests.api.tasks:count")
+
+    def cut() -> None:
+        wait_until(applied, "the submission is applied")
+        proxy.cut(refuse=refuse)
+
+    cutting = threading.Thread(target=cut)
+    cutting.start()
+    try:
+        yield
+    finally:
+        cutting.join()
+
+
+def test_nobody_knows_of_a_submission_whose_reply_was_lost(
+    proxy: Proxy, namespace: str, make_herd: Callable[..., Herd], znodes: Callable[[str], Znodes]
+) -> None:
+    app = App(make_herd(_through(proxy, namespace), submit_timeout=1.0))
+    app.add.submit(0, 0)
+
+    with (
+        _losing_the_reply(proxy, lambda: len(znodes(namespace).children("tasks")) == 2, refuse=True),
+        pytest.raises(SubmissionUnknown) as caught,
+    ):
+        app.count.submit("x")
+    (name,) = caught.value.names
+    assert name in str(caught.value)
+    assert "herd.future(name)" in str(caught.value)
+    assert znodes(namespace).has(f"tasks/{name}")
+
+
+async def test_nobody_knows_in_a_loop_either(
+    proxy: Proxy, namespace: str, make_herd: Callable[..., Herd], znodes: Callable[[str], Znodes]
+) -> None:
+    app = App(make_herd(_through(proxy, namespace), submit_timeout=1.0))
+    await app.add.submit_async(0, 0)
+
+    with (
+        _losing_the_reply(proxy, lambda: len(znodes(namespace).children("tasks")) == 2, refuse=True),
+        pytest.raises(SubmissionUnknown),
+    ):
+        await app.count.submit_async("x")
+
+
+def test_an_unknown_submission_can_be_waited_for_by_its_name(
+    proxy: Proxy, served: str, make_herd: Callable[..., Herd]
+) -> None:
+    app = App(make_herd(_through(proxy, served), submit_timeout=1.0))
+    assert app.add.submit(0, 0).result(10) == 0
+    key = f"{served}-unknown"
+
+    with (
+        _losing_the_reply(proxy, lambda: tasks.executions[key] == 1, refuse=True),
+        pytest.raises(SubmissionUnknown) as caught,
+    ):
+        app.count.submit(key)
+    proxy.accept()
+    assert app.herd.future(caught.value.names[0]).result(20) == key
+    assert tasks.executions[key] == 1
+
+
+def test_a_submission_whose_reply_was_lost_is_accepted_once(
+    proxy: Proxy, namespace: str, make_herd: Callable[..., Herd], znodes: Callable[[str], Znodes]
+) -> None:
+    app = App(make_herd(_through(proxy, namespace)))
+    names = [app.add.submit(0, 0).name]
+    for _ in range(5):
+        seen = len(names)
+        with _losing_the_reply(
+            proxy,
+            lambda seen=seen: len(znodes(namespace).children("tasks")) > seen,  # type: ignore[misc]
+            refuse=False,
+        ):
+            names.append(app.count.submit("x").name)
+
+    assert znodes(namespace).children("tasks") == sorted(names)
+
+
+def test_outcomes_arrive_although_connections_are_cut_again_and_again(
+    proxy: Proxy, served: str, make_herd: Callable[..., Herd]
+) -> None:
+    app = App(make_herd(_through(proxy, served)))
+    stop = threading.Event()
+
+    def cut_often() -> None:
+        while not stop.wait(0.1):
+            proxy.cut()
+
+    cutting = threading.Thread(target=cut_often)
+    cutting.start()
+    try:
+        keys = [f"{served}-cut-{number}" for number in range(400)]
+        assert list(app.count.map(keys, window=100, timeout=30)) == keys
+    finally:
+        stop.set()
+        cutting.join()
+    assert proxy.connections > 2
+    assert [tasks.executions[key] for key in keys] == [1] * 400
+
+
+# --- the session -----------------------------------------------------------------------------------------------------
+
+
+def test_a_session_that_expires_loses_and_doubles_nothing(
+    app: App, apache: ApacheZooKeeper, served: str, gate: str
+) -> None:
+    waiting = app.wait.submit(gate)
+    keys = [f"{served}-expiry-{number}" for number in range(300)]
+    results = iter(app.count.map(keys, window=50, timeout=30))
+    sessions = set()
+    seen = [next(results)]
+    for _ in range(3):
+        session = session_of(app.herd)
+        sessions.add(session[0])
+        expire(apache.hosts, session)
+        seen += [next(results) for _ in range(80)]
+        assert app.add.submit(2, 3).result(20) == 5
+        wait_until(lambda: app.herd._started()._client.outcomes._client is not None, "there is a session again")
+    seen += results
+    tasks.gates[gate].set()
+
+    assert seen == keys
+    assert waiting.result(20) == gate
+    assert [tasks.executions[key] for key in keys] == [1] * 300
+    assert len(sessions) == 3
+
+
+def test_submissions_are_accepted_once_while_sessions_expire(
+    quiet: App, apache: ApacheZooKeeper, namespace: str, znodes: Callable[[str], Znodes]
+) -> None:
+    quiet.add.submit(0, 0)
+    stop = threading.Event()
+
+    def expire_often() -> None:
+        while not stop.wait(0.2):
+            runtime = quiet.herd._started()
+            client = runtime._client.outcomes._client
+            if client is not None and client.state.name == "CONNECTED":
+                expire(apache.hosts, (client.client_id.session_id, client.client_id.password))
+
+    expiring = threading.Thread(target=expire_often)
+    expiring.start()
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            names = [future.name for future in threads.map(quiet.add.submit, range(200), range(200))]
+    finally:
+        stop.set()
+        expiring.join()
+
+    assert len(set(names)) == 200
+    assert set(names) < set(znodes(namespace).children("tasks"))
+    assert len(znodes(namespace).children("tasks")) == 201
+
+
+def test_a_session_that_lapses_while_nobody_is_reachable_loses_nothing(
+    proxy: Proxy, served: str, make_herd: Callable[..., Herd], gate: str
+) -> None:
+    app = App(make_herd(_through(proxy, served), session_timeout=0.4, connect_timeout=0.3))
+    future = app.wait.submit(gate)
+    session, _ = session_of(app.herd)
+    proxy.cut(refuse=True)
+    wait_until(lambda: app.herd._started()._client.outcomes._client is None, "the session has lapsed")
+    tasks.gates[gate].set()
+    with ThreadPoolExecutor(1) as threads:
+        submitting = threads.submit(app.add.submit, 2, 3)
+        proxy.accept()
+        assert submitting.result(20).result(20) == 5
+
+    assert future.result(20) == gate
+    assert session_of(app.herd)[0] != session
+
+
+# --- giving up -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_cancelled_submission_that_had_not_left_is_not_submitted(
+    proxy: Proxy, namespace: str, make_herd: Callable[..., Herd], znodes: Callable[[str], Znodes]
+) -> None:
+    proxy.cut(refuse=True)
+    app = App(make_herd(_through(proxy, namespace)))
+    submitting = asyncio.ensure_future(app.add.submit_async(2, 3))
+    await asyncio.sleep(0.05)
+    submitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
+    proxy.accept()
+
+    accepted = await app.add.submit_async(4, 5)
+    assert znodes(namespace).children("tasks") == [accepted.name]
+
+
+def test_closing_ends_the_wait_of_those_who_submit(unreachable: str, make_herd: Callable[..., Herd]) -> None:
+    app = App(make_herd(unreachable, submit_timeout=60.0))
+    errors: list[HerdError] = []
+    begun = threading.Barrier(3)
+
+    def submit() -> None:
+        begun.wait(10)
+        try:
+            app.add.submit(2, 3)
+        except HerdError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=submit) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    begun.wait(10)
+    wait_until(lambda: app.herd._runtime is not None and len(app.herd._runtime._unsettled) == 2, "both wait")
+    started = time.monotonic()
+    app.herd.close()
+    for thread in threads:
+        thread.join(10)
+
+    assert time.monotonic() - started < 5
+    assert [type(error) for error in errors] == [NotSubmitted] * 2
+    assert all("was not accepted before the Herd was closed" in str(error) for error in errors)
+
+
+def test_a_task_that_never_was_accepted_is_gone(quiet: App) -> None:
+    with pytest.raises(OutcomeGone):
+        quiet.herd.future("task-01h00000000000000000000000.default").result(20)

@@ -1,0 +1,115 @@
+"""The thread that talks to ZooKeeper: it survives faults, waits for nobody, and leaves nobody waiting."""
+
+# A future that is not awaited is no mistake here.
+# mypy: disable-error-code="unused-awaitable"
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+
+import pytest
+
+from herdmaster import Future, NotSubmitted
+from herdmaster.zookeeper.errors import ClientClosed
+from tests.api import tasks
+from tests.api.tasks import App
+from tests.api.znodes import wait_until
+
+
+def test_a_fault_of_our_own_costs_a_session_and_not_the_thread(
+    app: App, caplog: pytest.LogCaptureFixture, gate: str
+) -> None:
+    future = app.wait.submit(gate)
+    client = app.herd._started()._client
+    open_session = client.open
+
+    def fail() -> None:
+        raise ZeroDivisionError("a fault of our own")
+
+    async def fail_to_open() -> None:
+        client.open = open_session  # type: ignore[method-assign]  # the fault strikes once
+        fail()
+
+    with caplog.at_level(logging.WARNING):
+        client.open = fail_to_open  # type: ignore[method-assign, assignment]  # as above
+        app.herd._started()._post(fail)
+        app.herd._started()._post(lambda: client.journal._handle_state(None))  # type: ignore[arg-type]  # wakes it
+        assert app.add.submit(2, 3).result(20) == 5
+        wait_until(lambda: "a fault of our own" in caplog.text, "it is logged")
+    tasks.gates[gate].set()
+    assert future.result(20) == gate
+
+
+def test_if_the_thread_ends_all_the_same_nobody_is_left_waiting(quiet: App, caplog: pytest.LogCaptureFixture) -> None:
+    future = quiet.add.submit(2, 3)
+    runtime = quiet.herd._started()
+    blocked = threading.Event()
+    errors: list[BaseException] = []
+
+    def die() -> None:
+        blocked.wait(10)
+        raise SystemExit("the end of the thread")
+
+    def submit() -> None:
+        try:
+            quiet.add.submit(4, 5)
+        except (NotSubmitted, RuntimeError) as error:
+            errors.append(error)
+
+    runtime._post(die)
+    thread = threading.Thread(target=submit)
+    thread.start()
+    wait_until(lambda: bool(runtime._calls), "the submission waits behind it")
+    blocked.set()
+    thread.join(20)
+
+    assert "was not accepted before the Herd was closed" in str(errors[0])
+    with pytest.raises(ClientClosed):
+        future.result(10)
+    with pytest.raises(RuntimeError, match="this Herd is closed"):
+        quiet.add.submit(2, 3)
+    assert "the thread that talks to ZooKeeper failed" in caplog.text
+
+
+def test_it_does_not_wait_for_a_thread_that_is_stopped_in_the_middle_of_a_future(app: App, gate: str) -> None:
+    """As one is whose signal handler or finaliser waits for something else."""
+    future = app.wait.submit(gate)
+    called = threading.Event()
+    future.add_done_callback(lambda _done: called.set())
+    with future._condition:
+        tasks.gates[gate].set()
+        wait_until(lambda: future.name not in app.herd._started()._lines, "its outcome has come")
+        assert app.add.submit(2, 3).result(10) == 5
+
+    assert future.result(10) == gate
+    assert called.wait(10)
+    assert not app.herd._started()._pinned
+
+
+async def test_an_await_is_woken_by_such_a_future_too(app: App, gate: str) -> None:
+    future: Future[str] = await app.wait.submit_async(gate)
+    waiting = asyncio.ensure_future(asyncio.wait_for(future, 20))
+    while not future._waiting:
+        await asyncio.sleep(0)
+
+    def hold() -> None:
+        with future._condition:
+            tasks.gates[gate].set()
+            wait_until(lambda: future.name not in app.herd._started()._lines, "its outcome has come")
+
+    await asyncio.to_thread(hold)
+    assert await waiting == gate
+
+
+def test_a_thread_that_holds_the_lock_does_not_stop_it(app: App) -> None:
+    runtime = app.herd._started()
+    future = app.add.submit(1, 1)
+    with runtime._lock:
+        for number in range(200):
+            runtime._line_to(Future(f"task-{number}", runtime))  # dropped at once
+        gc.collect()
+        assert future.result(10) == 2
+    assert app.add.submit(2, 3).result(10) == 5

@@ -1,0 +1,95 @@
+"""What a type checker makes of a user's program."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """\
+import asyncio
+
+from herdmaster import Future, Herd
+
+herd = Herd()
+
+
+@herd.task
+def add(x: int, y: int = 0) -> int:
+    return x + y
+
+
+@herd.task(queue="mail", priority=9)
+def send(to: str, *, queue: str, timeout: float = 1.0) -> list[str]:
+    return [to, queue]
+
+
+@herd.raw_handler
+def handle(name: str, data: bytes) -> None:
+    print(name, data)
+
+
+reveal_type(add(1, 2))  # int
+reveal_type(add.submit(1, y=2))  # herdmaster.api.future.Future[int]
+reveal_type(add.submit(1).result(5))  # int
+reveal_type(send("a", queue="b"))  # list[str]
+reveal_type(send.submit("a", queue="b"))  # herdmaster.api.future.Future[list[str]]
+reveal_type(send.options(queue="c", priority=1).submit("a", queue="b").result())  # list[str]
+reveal_type(herd.submit_raw(b"x").result)  # def (timeout: float | None =)
+reveal_type(herd.future("task-1").result())  # object
+for number in add.map([1, 2], [3, 4], window=10):
+    reveal_type(number)  # int
+
+
+async def main() -> None:
+    future = await add.submit_async(1, 2)
+    reveal_type(future)  # herdmaster.api.future.Future[int]
+    reveal_type(await future)  # int
+    reveal_type(await asyncio.wait_for(future, 1))  # int
+    async for number in add.map([1]):
+        reveal_type(number)  # int
+
+
+def takes(future: Future[int]) -> None:
+    add("1", 2)  # error: arg-type
+    add.submit("1")  # error: arg-type
+    add.submit()  # error: call-arg
+    add.submit(1, 2, 3)  # error: call-arg
+    add.submit(1, queue="mail")  # error: call-arg
+    add.options(queue=1)  # error: arg-type
+    send.submit("a")  # error: call-arg
+    send.submit("a", queue=1)  # error: arg-type
+    takes(send.submit("a", queue="b"))  # error: arg-type
+    herd.task(queue=1)  # error: call-overload
+    herd.submit_raw("x")  # error: arg-type
+"""
+
+
+def test_a_strict_type_checker_knows_arguments_and_results_of_every_call(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    ended = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPY_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.stderr == ""
+    found: dict[int, str] = {}
+    for line in ended.stdout.splitlines():
+        match = re.fullmatch(r"program\.py:(\d+): (note|error): (.*)", line)
+        assert match is not None, line
+        number, kind, text = int(match[1]), match[2], match[3]
+        if kind == "error":
+            found[number] = f"error: {text[text.rindex('[') + 1 : -1]}"
+        elif text.startswith("Revealed type is "):
+            found[number] = text.split('"')[1].replace("builtins.", "")
+    expected = {
+        number: line.partition("  # ")[2] for number, line in enumerate(PROGRAM.splitlines(), 1) if "  # " in line
+    }
+    assert found == expected

@@ -1,0 +1,76 @@
+"""What stands in ZooKeeper, seen through an independent client, and sessions ended from outside."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+
+from herdmaster import Herd
+
+PATIENCE = 20.0
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    """Returns when the condition holds. Raises AssertionError with `what` after so many seconds."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, f"not within {seconds:g} s: {what}"
+        time.sleep(0.005)
+
+
+class Znodes:
+    """A namespace."""
+
+    def __init__(self, client: KazooClient, hosts: str) -> None:
+        self._client = client
+        self._root = hosts[hosts.index("/") :]
+
+    def children(self, folder: str) -> list[str]:
+        """Names in a folder, none where there is no such folder."""
+        try:
+            names: list[str] = self._client.retry(self._client.get_children, f"{self._root}/{folder}")
+        except NoNodeError:
+            return []
+        return sorted(names)
+
+    def has(self, path: str) -> bool:
+        return self._client.retry(self._client.exists, f"{self._root}/{path}") is not None
+
+    def create(self, path: str, data: bytes) -> None:
+        self._client.retry(self._client.create, f"{self._root}/{path}", data)
+
+    def sessions(self) -> list[str]:
+        """`CLIENT/alive-SESSION` of every session that submits."""
+        return [f"{name}/{alive}" for name in self.children("clients") for alive in self.children(f"clients/{name}")]
+
+    def wait_gone(self, path: str) -> None:
+        wait_until(lambda: not self.has(path), f"{path} is gone")
+
+    def delete_all(self, folder: str) -> None:
+        """Quickly, many at a time."""
+        names = self.children(folder)
+        for start in range(0, len(names), 500):
+            transaction = self._client.transaction()
+            for name in names[start : start + 500]:
+                transaction.delete(f"{self._root}/{folder}/{name}")
+            transaction.commit()
+
+
+def session_of(herd: Herd) -> tuple[int, bytes]:
+    """Id and password of the session that a Herd has now."""
+    runtime = herd._runtime
+    assert runtime is not None
+    client = runtime._client.outcomes._client
+    assert client is not None
+    return client.client_id.session_id, client.client_id.password
+
+
+def expire(apache_hosts: str, session: tuple[int, bytes]) -> None:
+    """Ends a session from outside: whoever has its id and password may close it."""
+    thief = KazooClient(apache_hosts, client_id=session, timeout=4.0)
+    thief.start(timeout=30)
+    thief.stop()
+    thief.close()
