@@ -5,26 +5,9 @@ from __future__ import annotations
 from herdmaster.zookeeper.model import OPEN_ACL
 from herdmaster.zookeeper.server.machine import Settings
 from herdmaster.zookeeper.wire import records
-from herdmaster.zookeeper.wire.framing import encode_request
-from tests.zookeeper.server.rig import Answer, Event, Rig
+from tests.zookeeper.server.rig import Event, Rig
 
 EPHEMERAL = 1
-
-
-def test_closing_deletes_ephemerals_tells_the_closer_too_then_answers_and_closes() -> None:
-    rig = Rig()
-    client, other = rig.client(), rig.client()
-    client.create("/e", flags=EPHEMERAL)
-    client.body(records.GetData("/e", True))
-    other.body(records.GetChildren("/", True))
-    client.send(encode_request(8, records.CloseSession()) + encode_request(9, records.Sync("/")))
-    event, answer = client.inbox
-    assert event == Event(2, "/e")
-    assert isinstance(answer, Answer)
-    assert (answer.xid, answer.zxid, answer.error) == (8, 4, 0)
-    assert client.is_closed
-    assert other.take_events() == [Event(4, "/")]
-    assert other.error(records.Exists("/e", False)) == -101
 
 
 def test_a_lost_connection_leaves_the_session_until_its_time_is_over() -> None:

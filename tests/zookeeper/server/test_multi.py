@@ -1,4 +1,4 @@
-"""Transactions and batched reads."""
+"""Transactions: what is inside the machine, and what 3.9 does. The rest is in tests/conformance."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herdmaster.zookeeper.model import OPEN_ACL, READ_ONLY_ACL, Acl
+from herdmaster.zookeeper.model import OPEN_ACL, Acl
 from herdmaster.zookeeper.server.effects import NodeCreated
 from herdmaster.zookeeper.server.snapshots import snapshot_of
 from herdmaster.zookeeper.server.transactions import Draft, prepare
 from herdmaster.zookeeper.wire import records
-from herdmaster.zookeeper.wire.framing import encode_request
-from herdmaster.zookeeper.wire.multi import ErrorResult, Multi, MultiRead, MultiReply, WriteOperation
-from herdmaster.zookeeper.wire.opcodes import OpCode
-from tests.zookeeper.server.rig import Answer, Event, Peer, Rig
+from herdmaster.zookeeper.wire.multi import ErrorResult, Multi, MultiReply, WriteOperation
+from tests.zookeeper.server.rig import Peer, Rig
 
 
 @pytest.fixture
@@ -41,41 +39,6 @@ def codes(reply: MultiReply) -> list[int]:
     return [result.code if isinstance(result, ErrorResult) else 0 for result in reply.results]
 
 
-def test_all_operations_share_one_zxid_and_see_those_before_them(client: Peer) -> None:
-    reply = run(
-        client,
-        create("/a"),
-        create("/a/b"),
-        records.SetData("/a/b", b"1", 0),
-        records.Check("/a/b", 1),
-        create("/a/s-", 2),
-        records.Delete("/a/b", 1),
-    )
-    assert reply.types == (1, 1, 5, 13, 1, 2)
-    assert reply.results[4] == records.PathReply("/a/s-0000000001")
-    stat = client.stat("/a").stat
-    assert (stat.czxid, stat.pzxid, stat.num_children, stat.cversion) == (2, 2, 1, 3)
-    assert client.stat("/a/s-0000000001").stat.czxid == 2
-
-
-def test_a_result_shows_the_node_as_its_own_operation_left_it(client: Peer) -> None:
-    client.create("/a")
-    reply = run(client, records.SetData("/a", b"1", -1), records.SetData("/a", b"22", -1))
-    stats = [result.stat for result in reply.results if isinstance(result, records.StatReply)]
-    assert [(stat.version, stat.data_length) for stat in stats] == [(1, 1), (2, 2)]
-
-
-def test_the_sample_of_a_failed_multi(client: Peer) -> None:
-    client.create("/a")
-    client.request(Multi((records.Check("/a", 7), create("/b"))))
-    answer = client.inbox[-1]
-    assert isinstance(answer, Answer)
-    assert answer.error == 0
-    # The sample's bytes, with their two bodies.
-    expected = "ffffffff 00 ffffff99 ffffff99 ffffffff 00 fffffffe fffffffe ffffffff 01 ffffffff"
-    assert answer.body[16:] == bytes.fromhex(expected)
-
-
 def test_a_failure_names_the_operation_and_undoes_everything(rig: Rig, client: Peer) -> None:
     client.create("/p")
     client.create("/p/x")
@@ -95,20 +58,10 @@ def test_a_failure_names_the_operation_and_undoes_everything(rig: Rig, client: P
     assert client.create("/p/s-", flags=2) == "/p/s-0000000001"
 
 
-def test_an_empty_multi_takes_a_zxid(rig: Rig, client: Peer) -> None:
-    assert client.ask(Multi(())).zxid == 2
-
-
-def test_events_fire_operation_by_operation_before_the_reply_and_not_after_a_failure(client: Peer) -> None:
-    client.create("/p")
-    client.body(records.GetChildren("/p", True))
-    client.error(records.Exists("/p/a", True))
-    run(client, create("/p/a"), records.Delete("/none", -1))
-    assert client.take_events() == []
-    client.request(Multi((create("/p/a"), records.SetData("/p/a", b"", -1), create("/p/b"))))
-    assert client.inbox[:2] == [Event(1, "/p/a"), Event(4, "/p")]
-    assert isinstance(client.inbox[2], Answer)
-    assert set(client.event_zxids) == {4}
+def test_the_events_of_a_transaction_carry_its_zxid(client: Peer) -> None:
+    client.body(records.AddWatch("/", 1))
+    run(client, create("/a"), records.SetData("/a", b"", -1))
+    assert client.event_zxids == [2, 2]
 
 
 def test_result_types_follow_the_newer_servers(client: Peer) -> None:
@@ -124,75 +77,12 @@ def test_result_types_follow_the_newer_servers(client: Peer) -> None:
     assert reply.types == (15, 15, 15, 15, 1, 1)
 
 
-def test_flags_4_inside_a_multi_make_a_container(rig: Rig, client: Peer) -> None:
-    run(client, create("/b", 4))
-    node = rig.state.tree.find("/b")
-    assert node is not None
-    assert node.container
-
-
-def test_other_requests_inside_a_multi_make_all_of_it_unreadable(rig: Rig, client: Peer) -> None:
-    inner = encode_request(0, records.GetData("/", False))[12:]
-    header = int(OpCode.GET_DATA).to_bytes(4, "big") + b"\0" + b"\xff" * 4
-    end = b"\xff" * 4 + b"\x01" + b"\xff" * 4
-    client.raw_request(OpCode.MULTI, header + inner + end)
-    answer = client.inbox[-1]
-    assert isinstance(answer, Answer)
-    assert (answer.zxid, answer.error) == (2, -5)
-    client.raw_request(OpCode.MULTI, b"\0\0")
-    assert client.error(records.Sync("/")) == 0
-
-
 @pytest.mark.parametrize("flags", [5, 6])
 def test_a_time_to_live_without_its_own_type_makes_a_multi_unreadable(rig: Rig, client: Peer, flags: int) -> None:
     assert client.error(Multi((create("/a"), create("/t", flags)))) == -5
     assert rig.state.zxid == 2
     assert client.error(records.Exists("/a", False)) == -101
     assert codes(run(client, records.Check("/none", -1), create("/t", flags))) == [-101, -2]
-
-
-def test_rights_and_paths_are_checked_inside_too(client: Peer) -> None:
-    client.create("/locked", acl=READ_ONLY_ACL)
-    assert codes(run(client, create("/locked/x"))) == [-102]
-    assert codes(run(client, create("/x", acl=()))) == [-114]
-    assert codes(run(client, records.Check("bad", -1))) == [-8]
-    assert codes(run(client, create("/new", 99))) == [-8]
-    assert codes(run(client, create("/new", acl=READ_ONLY_ACL), create("/new/x"))) == [0, -102]
-    assert codes(run(client, create("/e", 1), create("/e/x"))) == [0, -108]
-    assert codes(run(client, create("/t"), records.Delete("/t", -1), records.Delete("/t", -1))) == [0, 0, -101]
-    assert codes(run(client, create("/n"), create("/n/m"), records.Delete("/n", -1))) == [0, 0, -111]
-
-
-def test_a_node_may_be_deleted_and_made_again(client: Peer) -> None:
-    client.create("/a", b"old")
-    run(client, records.Delete("/a", -1), create("/a", data=b"new"))
-    stat = client.stat("/a").stat
-    assert (stat.czxid, stat.version, stat.data_length) == (3, 0, 3)
-    assert client.stat("/").stat.num_children == 2
-
-
-def test_multi_read_answers_each_by_itself_and_sets_no_watch(rig: Rig, client: Peer) -> None:
-    client.create("/a", b"data")
-    operations = (records.GetData("/a", True), records.GetData("/none", False), records.GetChildren("/", True))
-    answer = client.ask(MultiRead(operations))
-    assert answer.zxid == 2
-    reply = client.body(MultiRead(operations))
-    assert isinstance(reply, MultiReply)
-    assert reply.types == (4, -1, 8)
-    first, second, third = reply.results
-    assert isinstance(first, records.DataReply)
-    assert first.data == b"data"
-    assert second == ErrorResult(-101)
-    assert third == records.ChildrenReply(("zookeeper", "a"))
-    assert len(rig.machine.watches) == 0
-
-
-def test_a_write_inside_a_multi_read_is_refused(client: Peer) -> None:
-    client.raw_request(OpCode.MULTI_READ, encode_request(0, Multi((create("/x"),)))[12:])
-    answer = client.inbox[-1]
-    assert isinstance(answer, Answer)
-    assert answer.error == -5
-    assert client.error(records.Exists("/x", False)) == -101
 
 
 NAMES = st.sampled_from(["/a", "/b", "/a/x", "/a/y", "/a/x/z"])
