@@ -67,8 +67,9 @@ coverage: install ## Run the tests of `make test` and print what they do not rea
 	$(BIN)/coverage report
 
 .PHONY: bench
-bench: install ## Measure the client and the whole beside their peers
+bench: install ## Measure the client, the embedded server and the whole beside their peers
 	$(BIN)/python -m benchmarks.client
+	$(BIN)/python -m benchmarks.server
 	$(BIN)/python -m benchmarks.throughput
 
 .PHONY: proof

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -380,3 +382,13 @@ def test_faults_work_on_tcp_and_a_delay_does_not_wait_for_the_next_tick() -> Non
         begin = time.monotonic()
         assert client.ask(records.Sync("/")).error == 0
         assert 0.035 <= time.monotonic() - begin < 5
+
+
+def test_connections_that_come_while_it_stops_are_closed() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(10):
+            with ServerThread(EmbeddedServer()) as server, socket.create_connection(("127.0.0.1", server.port)):
+                pass
+        gc.collect()
+    assert [str(each.message) for each in caught if issubclass(each.category, ResourceWarning)] == []

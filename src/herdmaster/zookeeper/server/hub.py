@@ -37,12 +37,13 @@ class Hub:
         self._is_stopping = False
         self._release: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
+        self._is_stopped = False
         self._schedule_tick()
 
     # --- links -------------------------------------------------------------------------------------------------------
 
     def attach(self, link: Link, host: str, port: int) -> Connection | None:
-        if self._limit and self._hosts[host] >= self._limit:
+        if self._is_stopped or (self._limit and self._hosts[host] >= self._limit):
             return None
         self._hosts[host] += 1
         connection = self.machine.connect(host, port, self._clock.now())

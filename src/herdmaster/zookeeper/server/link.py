@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from herdmaster.zookeeper.server.connection import Connection
 
@@ -54,8 +54,8 @@ class Link(asyncio.Protocol):
         return self._is_full or self.undelivered > self._unread
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports do not derive from asyncio's.
+        self._transport = transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername") or ("", 0)
         self._connection = self._owner.attach(self, peer[0], peer[1])
         if self._connection is None:

@@ -34,6 +34,8 @@ from herdmaster.zookeeper.wire.framing import MAX_FRAME
 _SERVER_ID: Final = 1
 _SECRET_LENGTH: Final = 32
 _FAREWELL: Final = 1.0
+_TURNS_OF_AN_ACCEPT: Final = 3
+"""Turns of the loop from a connection that the listener has taken to `connection_made`, and one to spare."""
 
 _log = logging.getLogger(__name__)
 
@@ -198,7 +200,7 @@ class EmbeddedServer:
     async def _end(self, hub: Hub) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener.close()
+            await _stop_listening(listener)
         hub.stop()
         hub.run_turn()
         if hub.commits is not None:
@@ -271,3 +273,15 @@ class EmbeddedServer:
         hub = self._running
         self._clock.advance(milliseconds)
         hub.tick()
+
+
+async def _stop_listening(listener: asyncio.Server) -> None:
+    """Takes no more connections. Those that are on their way to their protocol get there first: CPython's server loses
+    a socket, open, that is accepted in the same turn in which it is closed."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        for each in listener.sockets:
+            loop.remove_reader(each.fileno())
+    for _ in range(_TURNS_OF_AN_ACCEPT):
+        await asyncio.sleep(0)
+    listener.close()
