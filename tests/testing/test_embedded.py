@@ -99,6 +99,7 @@ async def test_replies_are_delayed_until_told_otherwise(zookeeper: EmbeddedZooKe
 async def test_cut_connections_come_back_with_their_session(zookeeper: EmbeddedZooKeeper, client: Client) -> None:
     before = client.session_id
     await asyncio.to_thread(zookeeper.drop_connections)
+    await client.sync()  # a read, so it is asked again if it left before the loss was noticed
     await client.create("/a", mode=CreateMode.EPHEMERAL)
     assert client.session_id == before
 

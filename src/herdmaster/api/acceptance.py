@@ -41,7 +41,10 @@ def submit_and_wait(runtime: Runtime, task: NewTask, owner: object, patience: fl
     # The runtime gives up by itself when the time is over. This is for a process whose threads hardly get to run.
     if not ended.acquire(timeout=patience + _GRACE_SECONDS):
         raise SubmissionUnknown([task.name])
-    return _accepted(future, errors)
+    if not errors:
+        return future
+    del future  # it holds the error, too, and the error will hold this frame
+    raise errors.pop()
 
 
 async def submit_and_wait_async(runtime: Runtime, task: NewTask, owner: object) -> Future[R]:
@@ -61,13 +64,7 @@ async def submit_and_wait_async(runtime: Runtime, task: NewTask, owner: object) 
         with contextlib.suppress(RuntimeError):  # closed: it is given up already
             runtime.give_up(task.name)
         raise
-    return _accepted(future, errors)
-
-
-def _accepted(future: Future[R], errors: list[HerdError]) -> Future[R]:
     if not errors:
         return future
-    try:
-        raise errors.pop()
-    finally:
-        del future  # it holds the same error, which holds this frame
+    del future  # it holds the error, too, and the error will hold this frame
+    raise errors.pop()

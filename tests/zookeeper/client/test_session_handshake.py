@@ -290,6 +290,28 @@ def test_a_connection_whose_watches_were_refused_is_dropped(error: int) -> None:
     assert peer.requests() == [SetWatches2(1, (), (), (), ("/a",), ())]
 
 
+def test_a_connection_was_of_use_when_more_than_its_preface_was_answered() -> None:
+    peer = Peer(credentials=CREDENTIALS[:1])
+    for answer_with in ("reply", "error", "pong"):
+        of_use: list[bool] = []
+        peer.attach()
+        of_use.append(peer.session.was_answered)
+        peer.sent()
+        peer.reply(-4, OK)
+        of_use.append(peer.session.was_answered)
+        if answer_with == "pong":
+            peer.now += 3
+            assert peer.ping()
+            peer.pong()
+        else:
+            peer.read()
+            ((xid, _),) = peer.sent()
+            peer.reply(xid, DataReply(b"", STAT), error=-101 if answer_with == "error" else 0)
+        of_use.append(peer.session.was_answered)
+        peer.lose()
+        assert of_use == [False, False, True]
+
+
 def test_only_watches_that_were_answered_are_armed_again() -> None:
     peer = Peer()
     peer.attach()
