@@ -31,11 +31,12 @@ def request_of(opcode: OpCode, path: str = "") -> Match:
 
 
 class Fault:
-    """What is to go wrong once. `happened` is set when it did."""
+    """What is to go wrong once. `happened` is set when it did; what is held goes on with `go_on`."""
 
     def __init__(self, match: Match) -> None:
         self.match = match
         self.happened = asyncio.Event()
+        self.go_on = asyncio.Event()
         self.is_taken = False
 
 
@@ -67,6 +68,10 @@ class _Pair:
                 fault = self.proxy.take_fault(self.proxy.lost_replies, opcode, frame[8:])
                 if fault is not None:
                     self.fatal_replies[xid] = fault
+                fault = self.proxy.take_fault(self.proxy.held_requests, opcode, frame[8:])
+                if fault is not None:
+                    fault.happened.set()
+                    await fault.go_on.wait()
             is_handshake = False
             self.outer.write(_with_length(frame))
 
@@ -95,6 +100,7 @@ class Proxy:
         self._pairs: dict[_Pair, asyncio.Task[None]] = {}
         self.lost_requests: list[Fault] = []
         self.lost_replies: list[Fault] = []
+        self.held_requests: list[Fault] = []
         self.requests_pass = asyncio.Event()
         self.replies_pass = asyncio.Event()
         self.is_refusing = False
@@ -152,6 +158,11 @@ class Proxy:
         """The next such request reaches the server; its connection is cut instead of giving back the reply."""
         self.lost_replies.append(Fault(match))
         return self.lost_replies[-1]
+
+    def hold_request(self, match: Match) -> Fault:
+        """The next such request, and what follows it on its connection, waits until its `go_on` is set."""
+        self.held_requests.append(Fault(match))
+        return self.held_requests[-1]
 
     def take_fault(self, faults: list[Fault], opcode: int, body: bytes) -> Fault | None:
         for fault in faults:

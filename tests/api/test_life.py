@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import pytest
 
-from herdmaster import Herd
+from herdmaster import Herd, OutcomeGone
 from herdmaster.testing.apache import ApacheZooKeeper
 from herdmaster.zookeeper.errors import ClientClosed, InvalidConnectString
 from tests.api.tasks import App
@@ -123,8 +123,12 @@ async def test_async_with_ends_them_and_does_not_stop_the_loop(namespace: str, z
 
 
 def test_a_herd_that_nobody_keeps_ends_them(namespace: str, znodes: Callable[[str], Znodes]) -> None:
+    before = set(threading.enumerate())
     herd = Herd(namespace)
     future = herd.submit_raw(b"x")
+    answered = herd.future("task-nothing")
+    answered.add_done_callback(lambda _done: None)
+    assert isinstance(answered.exception(10), OutcomeGone)
     gone = weakref.ref(herd)
     del herd
     gc.collect()
@@ -134,6 +138,7 @@ def test_a_herd_that_nobody_keeps_ends_them(namespace: str, znodes: Callable[[st
 
     assert gone() is None
     wait_until(lambda: not znodes(namespace).children("clients"), "the session has ended")
+    wait_until(lambda: set(threading.enumerate()) <= before, "its threads have ended")
 
 
 def test_closing_twice_and_from_several_threads_is_no_error(quiet: App) -> None:

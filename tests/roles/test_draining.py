@@ -22,8 +22,13 @@ async def held(worker: StagedWorker, count: int) -> None:
     await until(lambda: worker._shift is not None and len(worker._shift._held) == count, f"{count} tasks to be held")
 
 
-def stopping(stage: Stage, worker: StagedWorker) -> asyncio.Future[None]:
-    return asyncio.ensure_future(stage.stop(worker))
+async def begin_to_stop(stage: Stage, worker: StagedWorker) -> asyncio.Future[None]:
+    """From here on it starts nothing."""
+    shift = worker._shift
+    assert shift is not None
+    end = asyncio.ensure_future(stage.stop(worker))
+    await until(lambda: shift._stopping, "it to drain")
+    return end
 
 
 async def test_an_idle_worker_leaves_at_once_and_takes_its_inbox_with_it(stage: Stage) -> None:
@@ -43,7 +48,7 @@ async def test_what_runs_may_end_and_what_waits_goes_back_at_once(stage: Stage) 
     await until(lambda: gate.entered == [running], "it to run")
     await assign(stage, worker, *waiting, data=b"as it was")
     await held(worker, 4)
-    end = stopping(stage, worker)
+    end = await begin_to_stop(stage, worker)
     await until(lambda: _is_in_tasks(stage, waiting), "the others to be handed back")
     record = decode_worker(await stage.data(layout.worker_path(worker.name)))
     assert record is not None
@@ -67,7 +72,7 @@ async def test_what_is_assigned_while_it_drains_goes_back_too(stage: Stage) -> N
     worker = await stage.worker(raw=gate, slots=1)
     await assign(stage, worker, running := new_raw_name())
     await until(lambda: gate.entered == [running], "it to run")
-    end = stopping(stage, worker)
+    end = await begin_to_stop(stage, worker)
     await assign(stage, worker, late := new_raw_name())
     await until(lambda: _is_in_tasks(stage, [late]), "it to be handed back")
     gate.open()
@@ -95,7 +100,7 @@ async def test_handing_back_marks_no_start_and_costs_no_delivery(stage: Stage) -
     payload = call_payload("m:f", deliveries=2)
     await assign(stage, worker, name := new_call_name(), data=payload)
     await held(worker, 2)
-    end = stopping(stage, worker)
+    end = await begin_to_stop(stage, worker)
     await until(lambda: _is_in_tasks(stage, [name]), "it to be handed back")
     gate.open()
     await end
@@ -112,7 +117,7 @@ async def test_a_task_that_is_in_tasks_as_well_is_kept_until_the_other_copy_is_g
     await stage.put(layout.task_path(name), data=b"other copy")
     await assign(stage, worker, name, data=b"this copy")
     await held(worker, 2)
-    end = stopping(stage, worker)
+    end = await begin_to_stop(stage, worker)
     gate.open()
     await stage.until_exists(layout.status_path(running))
     assert await stage.exists(layout.assignment_path(worker.name, name))
@@ -137,7 +142,7 @@ async def test_a_connection_that_breaks_while_it_drains_costs_nothing(namespace:
             proxy.lose_reply(multi_with(layout.status_path(running))),  # the outcome
             proxy.lose_reply(multi_with(layout.worker_path(worker.name))),  # leaving
         ]
-        end = stopping(stage, worker)
+        end = await begin_to_stop(stage, worker)
         await until(lambda: _is_in_tasks(stage, waiting), "the others to be handed back")
         gate.open()
         await end
@@ -171,7 +176,7 @@ async def test_under_a_reference_primary_it_ends_its_session_and_leaves_its_inbo
     await until(lambda: gate.entered == [running], "it to run")
     await assign(stage, worker, waiting)
     await held(worker, 2)
-    end = stopping(stage, worker)
+    end = await begin_to_stop(stage, worker)
     await asyncio.sleep(0.1)
     assert not end.done()  # it lets what runs end
     gate.open()

@@ -339,6 +339,15 @@ async def test_at_the_end_everybody_is_told_what_is_known(namespace: str, stage:
         await late.outcome()
 
 
+async def test_a_client_that_is_stopped_between_two_runs_keeps_nobody_waiting() -> None:
+    client = StagedClient("127.0.0.1:1/nowhere")
+    submitted = client.put_raw()
+    client.stop()
+
+    with pytest.raises(NotSubmitted):
+        await submitted.outcome()
+
+
 async def test_a_client_that_stops_takes_its_journal_with_it(stage: Stage) -> None:
     client = await stage.client()
     await accepted(client.put_raw())

@@ -13,6 +13,8 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.roles.master import MasterSettings
+from herdmaster.zookeeper.wire.opcodes import OpCode
+from tests.proxy import Proxy
 from tests.reference.client import ReferenceClient
 from tests.reference.master import MasterState, ReferenceMaster
 from tests.reference.mixes import Role as ReferenceRole
@@ -90,27 +92,27 @@ async def test_a_status_that_was_collected_before_the_assignment_could_be_droppe
     namespace: str, stage: Stage
 ) -> None:
     """The assignment is dropped because of a status that is gone by then: the task has ended all the same."""
-    gate = stage.gate()
-    worker = await stage.worker(raw=gate)
-    name = new_raw_name()
-    await stage.put(layout.assignment_path(worker.name, name))
-    await until(lambda: gate.entered == [name], "it to run")
-    await stage.put(layout.status_path(name), data=b"done")
-    shift = worker._shift
-    assert shift is not None
-    refused = shift._refused
-
-    def collect_first(*arguments: object) -> None:
-        if shift._refused is collect_first:
-            shift._refused = refused  # type: ignore[method-assign]
-            collecting = asyncio.ensure_future(stage.zk.delete(layout.status_path(name)))
-            collecting.add_done_callback(lambda _: refused(*arguments))  # type: ignore[arg-type]
-
-    shift._refused = collect_first  # type: ignore[method-assign,assignment]
-    gate.open()
-    await stage.until_gone(layout.assignment_path(worker.name, name))
+    async with Proxy(namespace) as proxy:
+        gate = stage.gate()
+        worker = await stage.worker(raw=gate, hosts=proxy.hosts)
+        name = new_raw_name()
+        await stage.put(layout.assignment_path(worker.name, name))
+        await until(lambda: gate.entered == [name], "it to run")
+        await stage.put(layout.status_path(name), data=b"done")
+        held = proxy.hold_request(is_drop)
+        gate.open()
+        await held.happened.wait()
+        await stage.zk.delete(layout.status_path(name))
+        held.go_on.set()
+        await stage.until_gone(layout.assignment_path(worker.name, name))
+        await stage.stop(worker)
 
     assert await stage.leftovers() == []
+
+
+def is_drop(opcode: int, body: bytes) -> bool:
+    """A transaction that begins with the check of a status."""
+    return opcode == OpCode.MULTI and body.startswith(OpCode.CHECK.to_bytes(4, "big")) and b"/status/" in body
 
 
 async def test_calls_go_to_our_own_workers_only(stage: Stage, reference: References) -> None:

@@ -25,7 +25,7 @@ CallLater = Callable[[float, Callable[[int], None], int], object]
 
 
 class CallbackThreads:
-    """`put` and the timers of `call_later` belong to one thread, `close` to any."""
+    """`put`, `end` and the timers of `call_later` belong to one thread, `close` to any."""
 
     def __init__(self, call_later: CallLater) -> None:
         self._call_later = call_later
@@ -42,17 +42,19 @@ class CallbackThreads:
         elif not self._watching:
             self._watch()
 
-    def close(self, seconds: float) -> None:
-        """Gives what has been put so many seconds to be run."""
-        threads = tuple(self._threads)
-        if not threads:
-            self._run_all()
-        if threading.current_thread() in threads:
-            return  # a callback closes the Herd: it would wait for itself
-        for _ in threads:
+    def end(self) -> None:
+        """Lets each thread end once all that has been put is run. Nothing may be put after it."""
+        for _ in self._threads:
             self._queue.put(None)
+
+    def close(self, seconds: float) -> None:
+        """After `end`, gives the threads so many seconds."""
+        if not self._threads:
+            self._run_all()
+        if threading.current_thread() in self._threads:
+            return  # a callback closes the Herd: it would wait for itself
         limit = time.monotonic() + seconds
-        for thread in threads:
+        for thread in self._threads:
             thread.join(max(limit - time.monotonic(), 0.0))
 
     def _watch(self) -> None:

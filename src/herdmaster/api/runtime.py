@@ -258,6 +258,7 @@ class Runtime:
             self._ended(name, None, error)
         self._pinned.clear()
         self._wake_waiters()
+        self._callbacks.end()
         process.remove_session(self)
 
     def _release(self) -> None:

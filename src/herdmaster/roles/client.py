@@ -29,6 +29,7 @@ class TaskClient(Role):
     def __init__(self, hosts: str, settings: ClientSettings | None = None, system: System | None = None) -> None:
         super().__init__("client", hosts, system)
         self._settings = settings or ClientSettings()
+        self._is_running = False
         self.journal = Journal(self.system.new_id)
         self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl)
 
@@ -41,10 +42,18 @@ class TaskClient(Role):
             connect_timeout=settings.connect_timeout,
         )
 
+    def stop(self) -> None:
+        """As for every role; whoever still waits to be accepted is told what is known, at the latest when `run` ends."""
+        super().stop()
+        if not self._is_running:
+            self.journal.end()
+
     async def run(self) -> None:
+        self._is_running = True
         try:
             await super().run()
         finally:
+            self._is_running = False
             if self.is_stopping:
                 self.journal.end()
 

@@ -191,5 +191,5 @@ class SessionMachine(RuleBasedStateMachine):
         assert all(call.is_done or call.is_cancelled for call in self.calls)
 
 
-SessionMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
+SessionMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
 test_random_histories = SessionMachine.TestCase

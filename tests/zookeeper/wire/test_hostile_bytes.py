@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from herdmaster.zookeeper.errors import WireError
@@ -50,12 +50,14 @@ def survives(decode: Decoder, body: bytes) -> bool:
 
 
 @pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
+@settings(max_examples=40)
 @given(body=st.binary(max_size=120))
 def test_random_bytes_make_a_record_or_a_wire_error(kind: type[Record], body: bytes) -> None:
     survives(lambda data: kind.read(Reader(data)), body)
 
 
 @pytest.mark.parametrize("decode", DECODERS, ids=lambda decode: decode.__qualname__)
+@settings(max_examples=40)
 @given(body=st.binary(max_size=120))
 def test_random_bytes_make_a_message_or_a_wire_error(decode: Decoder, body: bytes) -> None:
     survives(decode, body)

@@ -108,10 +108,10 @@ class ChildStream:
     def _handle_state(self, state: SessionState) -> None:
         if self._stopped:
             return
-        if state is SessionState.DISCONNECTED:
-            self._interrupt()
-        elif state is SessionState.CONNECTED:
+        if state is SessionState.CONNECTED:
             self._list_root()
+        else:  # also at the session's end, to which a stalled process comes without having been disconnected before
+            self._interrupt()
 
     def _interrupt(self) -> None:
         self._listed.clear()

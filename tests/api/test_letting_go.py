@@ -1,0 +1,115 @@
+"""What becomes of futures and outcomes that nobody keeps."""
+
+# A future that is not awaited is no mistake here.
+# mypy: disable-error-code="unused-awaitable"
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from herdmaster import Future, Herd, NotSubmitted, OutcomeGone
+from tests.api.tasks import App
+from tests.api.znodes import Znodes, wait_until
+
+
+def test_the_status_is_collected_with_the_outcome(app: App, served: str, znodes: Callable[[str], Znodes]) -> None:
+    future = app.add.submit(2, 3)
+    future.result(10)
+
+    znodes(served).wait_gone(f"status/{future.name}")
+
+
+def test_a_kept_future_is_collected_although_nobody_holds_it(
+    app: App, served: str, znodes: Callable[[str], Znodes]
+) -> None:
+    future = app.add.submit(2, 3)
+    future.keep()
+    name = future.name
+    del future
+
+    wait_until(lambda: name not in app.herd._started()._lines, "its outcome has come")
+    znodes(served).wait_gone(f"status/{name}")
+    with pytest.raises(OutcomeGone):
+        app.herd.future(name).result(20)
+
+
+def test_futures_that_nobody_keeps_do_not_leak_while_20_000_tasks_are_submitted(
+    quiet: App, namespace: str, znodes: Callable[[str], Znodes]
+) -> None:
+    """They are dropped before anything has run, so nothing but forgetting them can set them free."""
+    references: list[weakref.ref[Future[int]]] = []
+    ahead = threading.Semaphore(2000)
+    runtime = quiet.herd._started()
+
+    def submit(count: int) -> None:
+        for _ in range(count):
+            ahead.acquire()
+            task = quiet.herd._call_task("m:f", (), {}, "default", 5)
+            references.append(weakref.ref(runtime.submit(task, quiet.herd, lambda _error: ahead.release())))
+
+    def settle() -> int:
+        for _ in range(2000):
+            assert ahead.acquire(timeout=20)
+        ahead.release(2000)
+        quiet.add.submit(1, 1)
+        gc.collect()
+        return len(gc.get_objects())
+
+    try:
+        submit(2000)
+        before = settle()
+        submit(18_000)
+        after = settle()
+        assert sum(reference() is not None for reference in references) == 0
+        assert after - before < 18_000 + 2000  # the references themselves, and what little else there is
+        wait_until(lambda: not runtime._dropped or len(runtime._dropped) < 100, "the dropped ones are forgotten")
+        assert len(runtime._lines) < 100
+        assert runtime._client.outcomes.waiting < 100
+        assert runtime._client.journal.unresolved == 0
+        assert not runtime._unsettled
+        assert len(znodes(namespace).children("tasks")) == 20_002
+    finally:
+        znodes(namespace).delete_all("tasks")
+
+
+def test_a_failed_future_goes_with_its_last_reference_and_does_not_wait_for_the_collector(
+    app: App, nowhere: Herd
+) -> None:
+    """An error holds the frames that it went through; if one of them held the future, they would hold each other."""
+
+    gc.collect()
+    gc.disable()
+    try:
+        future = app.fail.submit("KeyError")
+        gone = weakref.ref(future)
+        with contextlib.suppress(KeyError):
+            future.result(10)
+        del future
+        wait_until(lambda: gone() is None, "nobody holds the future")
+        with contextlib.suppress(NotSubmitted):
+            nowhere.submit_raw(b"x")
+        runtime = nowhere._started()
+        assert not runtime._lines
+        assert not [each for each in gc.get_objects() if isinstance(each, Future)]
+    finally:
+        gc.enable()
+
+
+def test_nothing_is_kept_of_tasks_that_have_ended(app: App) -> None:
+    runtime = app.herd._started()
+    assert sum(app.add.map(range(500), range(500))) == 249_500
+    gc.collect()
+    before = len(gc.get_objects())
+
+    assert sum(app.add.map(range(3000), range(3000))) == 8_997_000
+    gc.collect()
+    assert len(gc.get_objects()) - before < 1000
+    assert not runtime._lines
+    assert not runtime._pinned
+    assert not runtime._due
