@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import random
 import uuid
 from collections.abc import Iterator
 from typing import NoReturn
 
+import kazoo.protocol.connection
+import kazoo.retry
 import pytest
 from hypothesis import HealthCheck, settings
 from kazoo.client import KazooClient
 from kazoo.exceptions import NotEmptyError
 
 from herdmaster.testing.apache import ApacheEnsemble, ApacheZooKeeper, ZooKeeperNotInstalled
+
+# Hypothesis watches the global generator, and takes a draw from it by another thread for a fault of the test. kazoo's
+# threads draw their jitter from it, so they get one of their own.
+for module in (kazoo.protocol.connection, kazoo.retry):
+    module.random = random.Random()
 
 _CI = os.environ.get("CI") == "true"
 _NEEDS_APACHE = {"apache", "namespace", "own_apache", "apache_ensemble"}
