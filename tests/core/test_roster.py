@@ -145,3 +145,19 @@ def test_what_was_gone_before_does_not_look_freshly_gone_after_each_listing() ->
     worker = roster.get("worker-a")
     assert worker is not None
     assert (worker.gone_since, worker.registered) == (1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("state", "takes_calls", "takes_raw"),
+    [
+        (WorkerState(1, frozenset({"default"})), True, True),
+        (WorkerState(1, frozenset({"default"}), calls=False), False, True),
+        (WorkerState(1, frozenset({"default"}), reference=True), False, True),
+        (WorkerState(1, frozenset({"mail"})), False, False),
+    ],
+)
+def test_calls_go_only_to_workers_that_have_functions(state: WorkerState, takes_calls: bool, takes_raw: bool) -> None:
+    worker = Worker("worker-1", 0.0)
+    worker.state = state
+    assert worker.serves("default", calls=True) is takes_calls
+    assert worker.serves("default", calls=False) is takes_raw

@@ -25,7 +25,7 @@ class MasterRecord(msgspec.Struct, frozen=True):
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):
-    """`/workers/worker-ID` of ours. `since` in unix milliseconds."""
+    """`/workers/worker-ID` of ours. `since` in unix milliseconds; `calls`: it has functions to run them with."""
 
     slots: int
     queues: tuple[str, ...] = (DEFAULT_QUEUE,)
@@ -34,6 +34,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     pid: int = 0
     since: int = 0
     version: str = ""
+    calls: bool = True
 
 
 _encoder = msgspec.json.Encoder()
@@ -69,4 +70,4 @@ def worker_state(data: bytes | None) -> WorkerState | None:
     record = decode_worker(data)
     if record is None:
         return None
-    return WorkerState(record.slots, frozenset(record.queues), draining=record.state != READY)
+    return WorkerState(record.slots, frozenset(record.queues), draining=record.state != READY, calls=record.calls)

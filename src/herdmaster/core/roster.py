@@ -29,6 +29,7 @@ class WorkerState(msgspec.Struct, frozen=True):
     queues: frozenset[str]
     draining: bool = False
     reference: bool = False
+    calls: bool = True
 
 
 class Worker:
@@ -71,10 +72,12 @@ class Worker:
         return self.state.slots + min(MAX_PREFETCH, int(self.rate * PREFETCH_SECONDS))
 
     def serves(self, queue: str, *, calls: bool) -> bool:
-        """A reference worker would answer `done` to a call without running it, so calls are not for it."""
-        if self.state is None:
+        """Calls are not for a worker without functions, nor for one of the reference's: that would answer `done` to them
+        without running anything."""
+        state = self.state
+        if state is None or (calls and (state.reference or not state.calls)):
             return False
-        return (not calls and queue == DEFAULT_QUEUE) if self.state.reference else queue in self.state.queues
+        return queue == DEFAULT_QUEUE if state.reference else queue in state.queues
 
 
 class Roster:

@@ -43,7 +43,7 @@ class TaskClient(Role):
         )
 
     def stop(self) -> None:
-        """As for every role; whoever still waits to be accepted is told what is known, at the latest when `run` ends."""
+        """As for every role. Who still waits to be accepted is told what is known, at the latest when `run` ends."""
         super().stop()
         if not self._is_running:
             self.journal.end()

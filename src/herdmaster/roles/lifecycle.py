@@ -6,10 +6,14 @@ import abc
 import asyncio
 import logging
 from collections.abc import Coroutine
+from typing import Final
 
 from herdmaster.roles.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, parse_connect_string
+
+_SHORT_SESSION_SECONDS: Final = 1.0
+_MAX_DOUBLINGS: Final = 3
 
 _log = logging.getLogger("herdmaster")
 
@@ -44,6 +48,7 @@ class Role(abc.ABC):
         self.system = system or System()
         self.hosts = parse_connect_string(hosts)
         self._stopping = asyncio.Event()
+        self._short_sessions = 0  # in a row
 
     @abc.abstractmethod
     async def open(self) -> Client:
@@ -82,6 +87,7 @@ class Role(abc.ABC):
                 await self._pause()
 
     async def _serve_session(self, client: Client) -> None:
+        began = self.system.clock()
         try:
             await run_until_first(self.serve(client), self._wait_stopped(client))
         except errors.AuthenticationFailed:
@@ -95,13 +101,15 @@ class Role(abc.ABC):
         except Exception:  # noqa: BLE001 - see below; it is logged with its traceback
             # Whatever it is: with a new session everything is read anew, and others' tasks must not wait for it.
             _log.exception("%s: a fault of Herdmaster's own; starting again with a new session", self.kind)
-            await self._pause()
         finally:
+            is_short = self.system.clock() - began < _SHORT_SESSION_SECONDS
+            self._short_sessions = self._short_sessions + 1 if is_short else 0
             await client.close()
 
     async def _pause(self) -> None:
-        # So that many roles that lost their sessions together do not come back in one instant.
-        await asyncio.sleep(self.system.rng.uniform(0.05, 0.2))
+        # So that many roles that lost their sessions together do not come back in one instant, and that what fails
+        # each time fails seldom.
+        await asyncio.sleep(self.system.rng.uniform(0.05, 0.2) * 2.0 ** min(self._short_sessions, _MAX_DOUBLINGS))
 
     async def _open_unless_stopped(self) -> Client | None:
         opening = asyncio.ensure_future(self.open())

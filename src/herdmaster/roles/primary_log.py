@@ -19,14 +19,15 @@ class PrimaryLog:
     """One term's."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, str]] = set()
+        self._told: dict[str, set[str]] = {}
         self._recovered: dict[str, int] = {}
 
     def _is_news(self, subject: str, name: str) -> bool:
         """True the first time. Whoever makes up endless names is not to fill log and memory."""
-        if (subject, name) in self._told or len(self._told) >= _MAX_REMEMBERED:
+        told = self._told.setdefault(subject, set())
+        if name in told or len(told) >= _MAX_REMEMBERED:
             return False
-        self._told.add((subject, name))
+        told.add(name)
         return True
 
     def tell_foreign_names(self, names: Iterable[str]) -> None:

@@ -147,7 +147,14 @@ class Worker(Role):
     def _record(self, state: str) -> bytes:
         system = self.system
         record = WorkerRecord(
-            self._settings.slots, self._queues, state, system.host, system.pid, system.unix_ms(), __version__
+            slots=self._settings.slots,
+            queues=self._queues,
+            state=state,
+            host=system.host,
+            pid=system.pid,
+            since=system.unix_ms(),
+            version=__version__,
+            calls=bool(self._functions),
         )
         return encode_record(record)
 

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from herdmaster.core import transitions
+from herdmaster.roles.primary_log import PrimaryLog
+
+W = "worker-w"
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> PrimaryLog:
+    caplog.set_level(logging.INFO, "herdmaster")
+    return PrimaryLog()
+
+
+def test_each_thing_is_told_once(log: PrimaryLog, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        log.tell_foreign_names(["x", "y"])
+        log.tell_unserved_queues(["x"])
+        log.tell_silent_worker(W, b"garbage")
+        log.tell_unreadable("/tasks/x", ValueError("NoAuth"))
+
+    assert len(caplog.messages) == len(set(caplog.messages)) == 5
+
+
+def test_endless_names_fill_neither_log_nor_memory_and_hide_nothing_else(
+    log: PrimaryLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    log.tell_foreign_names(f"name{number}" for number in range(5000))
+    log.tell_unserved_queues(["mail"])
+
+    assert len(caplog.messages) == 1001
+    assert "mail" in caplog.messages[-1]
+
+
+def test_a_name_is_shown_in_a_form_that_no_terminal_minds(log: PrimaryLog, caplog: pytest.LogCaptureFixture) -> None:
+    log.tell_foreign_names(["\x1b[2J" + "x" * 1000])
+
+    assert "\x1b" not in caplog.messages[0]
+    assert len(caplog.messages[0]) < 300
+
+
+def test_recovered_tasks_are_counted_and_told_when_the_inbox_is_gone(
+    log: PrimaryLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        log.tell_committed(transitions.recover(W, f"task-{number}", b""))
+    assert caplog.messages == []
+    log.tell_cleared(W)
+    log.tell_cleared(W)
+    log.tell_cleared("worker-that-had-none")
+
+    assert caplog.messages == [f"recovered 3 tasks of {W}"]
+
+
+def test_what_an_operator_should_know_of_is_told_by_name(log: PrimaryLog, caplog: pytest.LogCaptureFixture) -> None:
+    log.tell_committed(transitions.bury(W, "task-a", b"", b""))
+    log.tell_committed(transitions.refuse("task-b", b""))
+    log.tell_committed(transitions.assign("task-c", W, b""))
+
+    assert [message.split(":")[0] for message in caplog.messages] == ["buried task-a", "refused task-b"]
