@@ -72,8 +72,8 @@ class Worker:
         return self.state.slots + min(MAX_PREFETCH, int(self.rate * PREFETCH_SECONDS))
 
     def serves(self, queue: str, *, calls: bool) -> bool:
-        """Calls are not for a worker without functions, nor for one of the reference's: that would answer `done` to them
-        without running anything."""
+        """Calls are not for a worker without functions, nor for one of the reference's: that one would answer `done` and
+        run nothing."""
         state = self.state
         if state is None or (calls and (state.reference or not state.calls)):
             return False
