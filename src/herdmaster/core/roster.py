@@ -72,7 +72,7 @@ class Worker:
         return self.state.slots + min(MAX_PREFETCH, int(self.rate * PREFETCH_SECONDS))
 
     def serves(self, queue: str, *, calls: bool) -> bool:
-        """Calls are not for a worker without functions, nor for one of the reference's, which would only answer `done`."""
+        """Calls are not for a worker without functions, nor for the reference's, which would just answer `done`."""
         state = self.state
         if state is None or (calls and (state.reference or not state.calls)):
             return False
