@@ -72,6 +72,12 @@ bench: install ## Measure the client, the embedded server and the whole beside t
 	$(BIN)/python -m benchmarks.server
 	$(BIN)/python -m benchmarks.throughput
 
+SEEDS ?= 1000
+
+.PHONY: simulate
+simulate: install ## Run SEEDS (1000) simulated worlds full of faults
+	$(BIN)/python -m herdmaster.simulation --seeds $(SEEDS)
+
 .PHONY: proof
 proof: test ## `make test`, then the slow tests, the demo and the benchmarks
 	$(BIN)/pytest -m slow || [ $$? -eq 5 ]  # 5: there are none

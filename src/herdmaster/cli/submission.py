@@ -44,5 +44,6 @@ async def submit_and_leave(hosts: str, task: NewTask, *, connect_timeout: float,
             client.journal.give_up(task.name)
         await accepted
     finally:
+        accepted.cancel()  # where the session failed, nobody asks it any more
         client.stop()
         await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,139 @@
+"""Who plays which part: makes the roles of a process, as its program would."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from herdmaster.roles.caretaker import Ages
+from herdmaster.roles.client import ClientSettings
+from herdmaster.roles.master import Master, MasterSettings
+from herdmaster.roles.system import System
+from herdmaster.roles.worker import Worker, WorkerSettings
+from herdmaster.simulation.client_program import CALL, ClientProgram
+from herdmaster.simulation.faults import Meddling
+from herdmaster.simulation.loop import Handle
+from herdmaster.simulation.operator import meddle
+from herdmaster.simulation.plan import Kind, Part
+from herdmaster.simulation.pool import PoolOfProcess, SimulatedPool
+from herdmaster.simulation.process import Process
+from herdmaster.simulation.reference import ReferenceClient, ReferenceMaster, ReferenceRole, ReferenceWorker
+from herdmaster.simulation.slots import Slot
+
+if TYPE_CHECKING:
+    from herdmaster.simulation.world import World
+
+_ORPHAN_SECONDS = 15.0
+"""Above the longest session timeout of a plan."""
+_MANY = 100
+
+
+class Casting:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._hosts = ",".join(world.plan.addresses) + world.plan.namespace
+        self._operators = 0
+
+    async def play(self, slot: Slot, process: Process) -> None:
+        """The main program of a process."""
+        system = process.system(PoolOfProcess(process, self._world.code))
+        plan = self._world.plan
+        part = slot.part
+        if part.kind is Kind.OPERATOR and slot.errand is not None:
+            await meddle(self._hosts, system, process.rng, slot.errand)
+        elif part.reference:
+            reference = self._reference_role(slot, process, system)
+            slot.role = reference
+            await reference.run()
+        elif part.kind is Kind.MASTER:
+            master = Master(
+                self._hosts,
+                MasterSettings(
+                    session_timeout=plan.session_timeout,
+                    max_deliveries=plan.max_deliveries,
+                    orphan_inbox_seconds=_ORPHAN_SECONDS,
+                    ages=Ages(outcome=plan.outcome_ttl, dead=plan.outcome_ttl, journal=plan.outcome_ttl),
+                ),
+                system,
+            )
+            slot.role = master
+            await master.run()
+        elif part.kind is Kind.WORKER:
+            code = self._world.code
+            worker: Worker
+            worker = Worker(
+                self._hosts,
+                {CALL: code.call(process, lambda: worker.name)},
+                WorkerSettings(session_timeout=plan.session_timeout, slots=part.slots, queues=part.queues),
+                code.handle_raw(process, lambda: worker.name),
+                system,
+            )
+            slot.role = worker
+            await worker.run()
+        else:
+            settings = ClientSettings(session_timeout=plan.session_timeout, outcome_ttl=plan.outcome_ttl)
+            jobs = [job for job in plan.jobs if job.client == slot.name]
+            client = ClientProgram(slot, process, self._hosts, settings, system, jobs, self._world)
+            slot.role = client
+            await client.run()
+
+    def _reference_role(self, slot: Slot, process: Process, system: System) -> ReferenceRole:
+        plan = self._world.plan
+        match slot.part.kind:
+            case Kind.MASTER:
+                return ReferenceMaster(self._hosts, plan.session_timeout, system)
+            case Kind.WORKER:
+                return ReferenceWorker(self._hosts, plan.session_timeout, system, process, self._world.code)
+            case _:
+                jobs = [job for job in plan.jobs if job.client == slot.name]
+                return ReferenceClient(self._hosts, plan.session_timeout, system, process, jobs, slot.submitted_jobs)
+
+    def duplicate(self, slot: Slot, name: str) -> Slot:
+        """The same program, started a second time."""
+        twin = Slot(msgspec.structs.replace(slot.part, slot=name))
+        self._world.slots[name] = twin
+        return twin
+
+    def call_operator(self, what: Meddling) -> None:
+        """Somebody with a shell does something by hand."""
+        if what is Meddling.LITTER and self._world.plan.has_reference:
+            return  # a reference master would give tasks to a worker called nobody
+        self._operators += 1
+        slot = Slot(Part(slot=f"operator-{self._operators}", kind=Kind.OPERATOR, starts=0.0))
+        self._world.slots[slot.name] = slot
+        self._world.start(slot)
+        slot.wanted = False
+        slot.errand = what
+
+    def unsettled(self) -> list[str]:
+        """Clients that have not submitted everything, or are still waiting."""
+        found = []
+        for slot in self._world.slots.values():
+            if slot.part.kind is not Kind.CLIENT or slot.part.reference:
+                continue
+            if not slot.is_running:
+                found.append(f"{slot.name} is not running")
+            elif isinstance(slot.role, ClientProgram) and not slot.role.is_settled:
+                found.append(f"{slot.name} is waiting")
+        return found
+
+    @staticmethod
+    def is_leak(handle: Handle) -> bool:
+        """Task code runs on in a thread whatever becomes of its worker, and the network brings what it brings."""
+        return not handle.is_io and not isinstance(getattr(handle.callback, "__self__", None), SimulatedPool)
+
+    @staticmethod
+    def discard(task: asyncio.Task[object]) -> None:
+        """Ends a task that will never run again, however it resists."""
+        if task.done():
+            return
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - the only way to let it go quietly
+        coroutine = task.get_coro()
+        for _ in range(_MANY):
+            try:
+                coroutine.close()
+            except BaseException:  # noqa: BLE001, S112 - what its clean-up does is of no interest any more
+                continue
+            return

@@ -1,0 +1,171 @@
+"""What a client's process does: it submits its jobs when their time comes, and keeps book of what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+
+from herdmaster.core.names import UlidFactory, call_name, raw_name
+from herdmaster.core.outcome import Outcome
+from herdmaster.core.payload import BIG, Call
+from herdmaster.core.transitions import NewTask
+from herdmaster.errors import HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
+from herdmaster.roles.client import ClientSettings, TaskClient
+from herdmaster.roles.system import System
+from herdmaster.simulation.plan import Job
+from herdmaster.simulation.process import Process
+from herdmaster.simulation.slots import Slot, Submission
+from herdmaster.zookeeper.errors import ZooKeeperError
+
+_PAUSE_SECONDS = 0.2
+CALL = "simulated:code"
+
+
+class Office(Protocol):
+    """Where clients announce their tasks and report what they were told."""
+
+    def announce(self, name: str, job: Job) -> None: ...
+
+    def was_accepted(self, submission: Submission) -> None: ...
+
+    def was_refused(self, submission: Submission) -> None: ...
+
+    def was_lost_sight_of(self, submission: Submission) -> None: ...
+
+    def has_ended(self, submission: Submission, outcome: Outcome | None, error: HerdError | None) -> None: ...
+
+    def complain(self, text: str) -> None: ...
+
+
+class ClientProgram:
+    """One life of a client."""
+
+    def __init__(
+        self,
+        slot: Slot,
+        process: Process,
+        hosts: str,
+        settings: ClientSettings,
+        system: System,
+        jobs: list[Job],
+        office: Office,
+    ) -> None:
+        self._slot = slot
+        self._process = process
+        self._jobs = jobs
+        self._office = office
+        self._role = TaskClient(hosts, settings, system)
+        self._ulids = UlidFactory(process.unix_ms, process.rng.randbytes)
+        self._stopping = False
+        self._impatience: list[asyncio.TimerHandle] = []
+
+    def stop(self) -> None:
+        """Ends the session; who still waits for an acceptance is told what is known."""
+        self._stopping = True
+        for submission in self._mine():
+            if not submission.answered:
+                self._role.journal.give_up(submission.name)
+        self._role.stop()
+
+    async def run(self) -> None:
+        submitting = asyncio.ensure_future(self._submit_all())
+        for submission in list(self._slot.submissions.values()):
+            if (
+                submission.accepted
+                and not submission.delivered
+                and not submission.job.silent
+                and self._slot.part.attaches
+            ):
+                submission.attached = self._slot.life
+                self._role.attach(submission.name, self._ended)
+        try:
+            while not self._stopping:
+                try:
+                    await self._role.run()
+                except ZooKeeperError:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+        finally:
+            submitting.cancel()
+            for timer in self._impatience:
+                timer.cancel()
+            await asyncio.gather(submitting, return_exceptions=True)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything was submitted, and everybody who waited has been told."""
+        return all(job.index in self._slot.submitted_jobs for job in self._jobs) and not any(
+            not submission.answered or (self._waits_for(submission) and not submission.delivered)
+            for submission in self._mine()
+        )
+
+    def _mine(self) -> list[Submission]:
+        life = self._slot.life
+        return [each for each in self._slot.submissions.values() if life in (each.life, each.attached)]
+
+    def _waits_for(self, submission: Submission) -> bool:
+        return submission.accepted and not submission.job.silent
+
+    async def _submit_all(self) -> None:
+        loop = self._process.loop
+        for job in sorted(self._jobs, key=lambda job: (job.at, job.index)):
+            if job.index in self._slot.submitted_jobs:
+                continue
+            if job.at > loop.now:
+                await asyncio.sleep(job.at - loop.now)
+            self._submit(job)
+
+    def _submit(self, job: Job) -> None:
+        task = self._task(job)
+        submission = Submission(job, task.name, self._slot.life)
+        self._slot.submitted_jobs[job.index] = None
+        self._slot.submissions[task.name] = submission
+        self._office.announce(task.name, job)
+        if job.silent:
+            self._role.journal.submit(task, self._accepted)
+        else:
+            self._role.submit(task, self._accepted, self._ended)
+        if job.patience is not None:
+            self._impatience.append(self._process.loop.call_later(job.patience, self._role.journal.give_up, task.name))
+
+    def _task(self, job: Job) -> NewTask:
+        filling = "x" * job.size
+        if job.raw:
+            return NewTask(raw_name(self._ulids.new()), f"t{job.index}:{filling}".encode(), key_hash=job.key)
+        if job.garbage:
+            data = b'{"herd":1,"call":' + filling.encode()
+        else:
+            args = msgspec.Raw(msgspec.json.encode([job.index, filling]))
+            # Not `encode_call`, which refuses large ones: somebody else's client may not.
+            data = msgspec.json.encode(Call(1, CALL, args, msgspec.Raw(b"{}"), outcome=not job.silent))
+        name = call_name(self._ulids.new(), job.queue, job.priority, big=len(data) > BIG)
+        return NewTask(name, data, key_hash=job.key)
+
+    # --- what it is told
+    # -----------------------------------------------------------------------------------------------
+
+    def _accepted(self, task: NewTask, error: HerdError | None) -> None:
+        submission = self._slot.submissions[task.name]
+        if submission.answered:
+            self._office.complain(f"was told twice what became of the submission of {task.name}")
+        submission.answered = True
+        if error is None:
+            submission.accepted = True
+            self._office.was_accepted(submission)
+        elif isinstance(error, NotSubmitted):
+            submission.refused = True
+            self._office.was_refused(submission)
+        elif isinstance(error, SubmissionUnknown):
+            submission.unknown = True
+            self._office.was_lost_sight_of(submission)
+        else:
+            self._office.complain(f"was told {error!r} of {task.name}")
+
+    def _ended(self, name: str, outcome: Outcome | None, error: HerdError | None) -> bool:
+        submission = self._slot.submissions[name]
+        if submission.delivered:
+            self._office.complain(f"was told twice that {name} has ended")
+        submission.delivered = True
+        self._office.has_ended(submission, outcome, error)
+        return not isinstance(error, OutcomeGone)

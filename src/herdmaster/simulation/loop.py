@@ -1,0 +1,265 @@
+"""An event loop on virtual time: nothing sleeps, and what is ready runs in one order that depends on nothing outside.
+
+Every callback belongs to the owner in whose callback it was scheduled, as a callback in a real process belongs to that
+process. So a whole process can die (its callbacks are dropped from then on), stand still (they are put aside while time
+goes on), or have slept with its machine (its timers are late by that time).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from asyncio.events import _set_running_loop
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from typing import Final, Protocol, TypeVar
+
+T = TypeVar("T")
+
+MAX_STEPS_PER_INSTANT: Final = 100_000
+"""More callbacks than this without any time passing is a loop that spins."""
+MAX_LOOKS_PER_STEP: Final = 20_000
+"""One callback that looks at the clock more often waits for time to pass, which it does not as long as it runs."""
+_MANY_TASKS: Final = 100
+
+
+class Spin(BaseException):
+    """Code that would never return."""
+
+
+class Owner:
+    """Whom callbacks belong to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.alive = True
+        self.paused = False
+        self.lag = 0.0
+        """Seconds that its machine has slept: its loop's clock is behind by so much."""
+        self.frozen: list[Handle] = []
+        self.tasks: list[asyncio.Task[object]] = []
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Handle(asyncio.TimerHandle):
+    """A callback and whose it is. `is_io`: it brings something from outside, so it does not follow its owner's
+    clock."""
+
+    __slots__ = ("is_io", "lag", "owner")
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[object, ...],
+        loop: VirtualLoop,
+        owner: Owner,
+        context: Context | None = None,
+        *,
+        is_io: bool = False,
+    ) -> None:
+        super().__init__(when, callback, args, loop, context)
+        self.owner = owner
+        self.lag = owner.lag
+        self.is_io = is_io
+
+    @property
+    def callback(self) -> Callable[..., object] | None:
+        return self._callback  # type: ignore[attr-defined, no-any-return]  # typeshed leaves it out
+
+    def run(self) -> None:
+        self._run()
+
+
+class Connector(Protocol):
+    """What opens connections for the loop; see `Network`."""
+
+    async def connect(
+        self, owner: Owner, factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]: ...
+
+
+class VirtualLoop(asyncio.AbstractEventLoop):
+    """`now` is the world's time in seconds. `fail` is told of what a callback raised and nobody caught."""
+
+    def __init__(self, start: float, fail: Callable[[str], None]) -> None:
+        self.now = start
+        self.world = Owner("world")
+        self.current = self.world
+        self.steps = 0
+        self.connector: Connector | None = None
+        self._fail = fail
+        self._ready: deque[Handle] = deque()
+        self._timers: list[tuple[float, int, Handle]] = []
+        self._sequence = 0
+        self._stopped = False
+        self._closed = False
+        self._looks = 0
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        """Until `stop`, or until nothing is left that could ever run."""
+        self._stopped = False
+        _set_running_loop(self)
+        try:
+            while not self._stopped and (self._ready or self._advance()):
+                instant, count = self.now, self.steps
+                while self._ready and not self._stopped:
+                    self._step(self._ready.popleft())
+                    if self.steps - count > MAX_STEPS_PER_INSTANT:
+                        self._fail(f"{self.current.name} spins: {count} callbacks at {instant:.6f} s")
+                        self._stopped = True
+        finally:
+            self.current = self.world
+            _set_running_loop(None)
+
+    def _advance(self) -> bool:
+        """Moves time to the next timer, and makes ready all that are due then. False where there is none."""
+        timers = self._timers
+        while timers and (timers[0][0] <= self.now or not self._ready):
+            when, sequence, handle = heapq.heappop(timers)
+            late = 0.0 if handle.is_io else handle.owner.lag - handle.lag
+            if late:
+                handle.lag = handle.owner.lag
+                heapq.heappush(timers, (when + late, sequence, handle))
+            elif handle.owner.alive and not handle.cancelled():
+                self.now = max(self.now, when)
+                self._ready.append(handle)
+        return bool(self._ready)
+
+    def _step(self, handle: Handle) -> None:
+        owner = handle.owner
+        if not owner.alive or handle.cancelled():
+            return
+        if owner.paused:
+            owner.frozen.append(handle)
+            return
+        self.current = owner
+        self.steps += 1
+        self._looks = 0
+        handle.run()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def is_running(self) -> bool:
+        return not self._closed
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """Nothing is scheduled from here on."""
+        self._closed = True
+        self._ready.clear()
+        self._timers.clear()
+
+    # --- owners ------------------------------------------------------------------------------------------------------
+
+    def thaw(self, owner: Owner, *, io_first: bool) -> None:
+        """What was put aside may run: in the order in which it came up, or what came from outside first, as in a loop
+        that polls its sockets before it looks at its timers."""
+        frozen, owner.frozen = owner.frozen, []
+        owner.paused = False
+        if io_first:
+            frozen.sort(key=lambda handle: not handle.is_io)
+        self._ready.extend(frozen)
+
+    def pending_of(self, owner: Owner) -> list[Handle]:
+        """What is still scheduled for it, in no particular order."""
+        handles = [*self._ready, *owner.frozen, *(entry[2] for entry in self._timers)]
+        return [handle for handle in handles if handle.owner is owner and not handle.cancelled()]
+
+    # --- scheduling --------------------------------------------------------------------------------------------------
+
+    def note_look_at_clock(self) -> None:
+        self._looks += 1
+        if self._looks > MAX_LOOKS_PER_STEP:
+            self._looks = 0
+            self._fail(f"{self.current.name} spins in one callback at {self.now:.6f} s")
+            raise Spin
+
+    def time(self) -> float:
+        self.note_look_at_clock()
+        return self.now - self.current.lag
+
+    def call_soon(self, callback: Callable[..., object], *args: object, context: Context | None = None) -> Handle:
+        handle = Handle(self.now, callback, args, self, self.current, context)
+        if self.current.alive and not self._closed:
+            self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> Handle:
+        return self.call_soon(callback, *args, context=context)
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> Handle:
+        return self._push(self.now + delay, Handle(self.now + delay, callback, args, self, self.current, context))
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> Handle:
+        owner = self.current
+        return self._push(when + owner.lag, Handle(when, callback, args, self, owner, context))
+
+    def call_for(self, owner: Owner, when: float, callback: Callable[..., object], *args: object) -> Handle:
+        """At a time of the world, for another owner, as something that reaches it from outside."""
+        return self._push(when, Handle(when, callback, args, self, owner, is_io=True))
+
+    def _push(self, when: float, handle: Handle) -> Handle:
+        if handle.owner.alive and not self._closed:
+            self._sequence += 1
+            heapq.heappush(self._timers, (when, self._sequence, handle))
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """A cancelled timer stays until its time comes."""
+
+    def run_as(self, owner: Owner, action: Callable[[], T]) -> T:
+        """What `action` schedules belongs to `owner`."""
+        before, self.current = self.current, owner
+        try:
+            return action()
+        finally:
+            self.current = before
+
+    # --- what asyncio asks of a loop
+    # -----------------------------------------------------------------------------------
+
+    def create_future(self) -> asyncio.Future[object]:
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Generator[object, None, T] | Coroutine[object, object, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[T]:
+        task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name, context=context)  # type: ignore[arg-type]  # typeshed wants no generators, asyncio takes them
+        tasks = self.current.tasks
+        if len(tasks) > _MANY_TASKS:
+            tasks[:] = [each for each in tasks if not each.done()]
+        tasks.append(task)
+        return task
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, object]) -> None:
+        if not self._closed and self.current.alive:
+            error = context.get("exception")
+            self._fail(f"{self.current.name}: {context.get('message')}: {type(error).__name__}: {error}")
+
+    async def create_connection(  # type: ignore[override]  # of the many forms only the one that the client uses
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        assert self.connector is not None
+        return await self.connector.connect(self.current, protocol_factory, host, port)

@@ -1,0 +1,105 @@
+"""A pool whose jobs take virtual time. Like the real one it claims a job when a thread begins it, and hands over what
+has ended in batches, with one wake-up of the loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Generic, Protocol, TypeVar
+
+from herdmaster.pools.threads import Job
+from herdmaster.roles.system import Pool
+from herdmaster.simulation.process import Process
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_WAKE_SECONDS: Final = 0.0002
+
+
+class Durations(Protocol):
+    """Says how long the code that has just been called would have run; None: for ever."""
+
+    def take_duration(self) -> float | None: ...
+
+
+class SimulatedPool(Generic[T, R]):
+    """The code of a job runs in the instant in which a thread begins it, and its result comes when its time is over."""
+
+    def __init__(
+        self,
+        process: Process,
+        durations: Durations,
+        slots: int,
+        run: Callable[[T], R],
+        deliver: Callable[[list[tuple[T, R]]], None],
+    ) -> None:
+        self._process = process
+        self._durations = durations
+        self._run = run
+        self._deliver = deliver
+        self._queue: deque[Job[T]] = deque()
+        self._ended: list[tuple[T, R]] = []
+        self._running: dict[int, T] = {}
+        self._idle = list(range(slots))
+        self._woken = False
+        self._closed = False
+        self.slots = slots
+
+    def submit(self, items: Iterable[T], /) -> list[Job[T]]:
+        jobs = [Job(item) for item in items]
+        self._queue.extend(jobs)
+        for _ in jobs[: len(self._idle)]:
+            self._later(self._begin, self._idle.pop())
+        return jobs
+
+    @property
+    def running(self) -> list[T]:
+        return list(self._running.values())
+
+    def close(self) -> None:
+        self._closed = True
+        for job in self._queue:
+            job.claim()
+        self._queue.clear()
+
+    def _later(self, action: Callable[..., object], *args: object) -> None:
+        """As soon as the system lets a thread run."""
+        self._process.loop.call_later(self._process.rng.uniform(0, _WAKE_SECONDS), action, *args)
+
+    def _begin(self, thread: int) -> None:
+        while self._queue:
+            job = self._queue.popleft()
+            if not job.claim():
+                continue
+            self._running[thread] = job.item
+            result = self._run(job.item)
+            duration = self._durations.take_duration()
+            if duration is not None:
+                self._process.loop.call_later(duration, self._end, thread, job.item, result)
+            return
+        self._idle.append(thread)
+
+    def _end(self, thread: int, item: T, result: R) -> None:
+        del self._running[thread]
+        self._ended.append((item, result))
+        if not self._woken:
+            self._woken = True
+            self._later(self._collect)
+        self._begin(thread)
+
+    def _collect(self) -> None:
+        self._woken = False
+        ended, self._ended = self._ended, []
+        self._deliver(ended)
+
+
+class PoolOfProcess:
+    """Makes the pools of one process."""
+
+    def __init__(self, process: Process, durations: Durations) -> None:
+        self._process = process
+        self._durations = durations
+
+    def __call__(self, slots: int, run: Callable[[T], R], deliver: Callable[[list[tuple[T, R]]], None], /) -> Pool[T]:
+        return SimulatedPool(self._process, self._durations, slots, run, deliver)
