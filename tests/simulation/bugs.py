@@ -1,0 +1,227 @@
+"""Deliberate bugs, one patch each: what the simulation must find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+
+from herdmaster.core import layout, names, transitions
+from herdmaster.core.dispatcher import Dispatcher
+from herdmaster.core.members import MasterRecord, encode_record
+from herdmaster.core.table import Failure, TransitionName, Verdict
+from herdmaster.core.transitions import CreateNode, DeleteNode, Move
+from herdmaster.roles import journal, master, primary, shift, worker
+from herdmaster.roles.committer import Committer, Fate, add_operation
+from herdmaster.roles.execution import Executor
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import CreateMode, SessionState
+from herdmaster.zookeeper.recipes import election, ownership
+from herdmaster.zookeeper.recipes.children import ChildStream, Complete, Interrupted
+
+
+@contextmanager
+def _patched(*changes: tuple[object, str, object]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for target, name, replacement in changes:
+            stack.enter_context(patch.object(target, name, replacement))
+        yield
+
+
+def two_request_moves() -> Any:
+    """Each operation is a request of its own, the create before the delete, as in the reference."""
+
+    def send(self: Any, batch: Any) -> None:
+        operations = sorted(batch.operations, key=lambda operation: isinstance(operation, DeleteNode))
+        for number, operation in enumerate(operations, 1):
+            transaction = self._client.transaction()
+            add_operation(transaction, operation)
+
+            def done(_results: object, error: Exception | None, is_last: bool = number == len(operations)) -> None:
+                if is_last:
+                    self._done(batch, error)
+
+            try:
+                transaction.commit_nowait(done)
+            except errors.ZooKeeperError as error:
+                done(None, error)
+
+    return _patched((Committer, "_send", send))
+
+
+def leadership_by_data() -> Any:
+    """A master takes itself for primary because `/master` holds its own id, whatever session owns it."""
+
+    async def claim(client: Client, path: str, data: bytes) -> bool:
+        while True:
+            try:
+                await client.create(path, data, mode=CreateMode.EPHEMERAL)
+            except (errors.NodeExists, errors.ConnectionLoss):
+                try:
+                    return (await client.get(path))[0] == data
+                except errors.NoNode:
+                    continue
+            return True
+
+    async def wait_lost(self: Any) -> None:
+        await ownership.wait_unless_over(self._client, __import__("asyncio").Event())
+
+    def encode(record: MasterRecord) -> bytes:
+        return encode_record(msgspec.structs.replace(record, id=f"master-{record.host}", since=0))
+
+    return _patched(
+        (election, "claim", claim), (election.Election, "wait_lost", wait_lost), (master, "encode_record", encode)
+    )
+
+
+def no_listing_after_reconnect() -> Any:
+    """The watches are armed again, so what is known is taken to be still true."""
+
+    def handle_state(self: Any, state: SessionState) -> None:
+        if self._stopped:
+            return
+        if state is SessionState.DISCONNECTED:
+            self._sink(Interrupted())
+        elif state is SessionState.CONNECTED:
+            self._sink(Complete(self._root))
+
+    return _patched((ChildStream, "_handle_state", handle_state))
+
+
+def listing_as_difference() -> Any:
+    """Only names that were never seen before are looked at, and none that is missing."""
+
+    added = Dispatcher.task_added
+
+    def task_added(self: Any, name: str) -> None:
+        self.__dict__.setdefault("seen", set()).add(name)
+        added(self, name)
+
+    def tasks_listed(self: Any, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.__dict__.get("seen", ()):
+                task_added(self, name)
+
+    return _patched((Dispatcher, "tasks_listed", tasks_listed), (Dispatcher, "task_added", task_added))
+
+
+def blind_resubmission() -> Any:
+    """After a lost connection every batch without a reply is sent again."""
+    settle = journal.Journal._settle_doubt
+
+    async def settle_doubt(self: Any, client: Client) -> None:
+        for batch in self._sent:
+            batch.refused = True
+        await settle(self, client)
+
+    return _patched((journal.Journal, "_settle_doubt", settle_doubt))
+
+
+def bad_version_is_accepted() -> Any:
+    """Somebody counted the batch already, so it must have been accepted."""
+    refused = journal.Journal._refused
+
+    def treat(self: Any, batch: Any, error: errors.TransactionFailed) -> None:
+        found = transitions.verdict(batch.submission, error.index, Failure(type(error.error).__name__))
+        if found is Verdict.READ_JOURNAL:
+            self._sent.remove(batch)
+            for item in batch.items:
+                self._resolve(item, None)
+        else:
+            refused(self, batch, error)
+
+    return _patched((journal.Journal, "_refused", treat))
+
+
+def commit_without_guard() -> Any:
+    """The outcome is written first, and the assignment taken away afterwards."""
+    complete = transitions.complete
+
+    def without_guard(worker_name: str, task: str, outcome: bytes | None) -> Move:
+        if outcome is None:
+            return complete(worker_name, task, outcome)
+        return Move(TransitionName.COMPLETE, task, (CreateNode(layout.status_path(task), outcome),), 0)
+
+    committed = shift.Shift._committed
+
+    def then_delete(self: Any, move: Move, held: Any) -> None:
+        committed(self, move, held)
+        if move.transition is TransitionName.COMPLETE:
+            self._client.transaction().delete(layout.assignment_path(self._worker, move.task)).commit_nowait(
+                lambda _results, _error: None
+            )
+
+    return _patched((transitions, "complete", without_guard), (shift.Shift, "_committed", then_delete))
+
+
+def old_worker_id() -> Any:
+    """A worker goes on under its name when its session has expired."""
+    serve = worker.Worker.serve
+    make_name = names.worker_name
+    current: list[worker.Worker] = []
+
+    async def serve_again(self: worker.Worker, client: Client) -> None:
+        current[:] = [self]
+        await serve(self, client)
+
+    def name(ident: str) -> str:
+        return current[0].name or make_name(ident)
+
+    return _patched((worker.Worker, "serve", serve_again), (worker, "worker_name", name))
+
+
+def acting_while_disconnected() -> Any:
+    """A worker starts what it holds whatever becomes of its connection."""
+    run = Executor.run
+
+    def run_always(self: Any, task: Any) -> bytes | None:
+        self._may_start = lambda: True
+        return run(self, task)
+
+    return _patched((shift.Shift, "_suspend", lambda _self: None), (Executor, "run", run_always))
+
+
+def assigned_by_the_reply() -> Any:
+    """The reply of an assignment marks the name as dealt with."""
+    settled = primary.Primary._settled
+    added = Dispatcher.task_added
+    listed = Dispatcher.tasks_listed
+
+    def settle(self: Any, settlement: Any) -> None:
+        if settlement.fate is Fate.COMMITTED and settlement.move.transition is TransitionName.ASSIGN:
+            self._dispatcher.__dict__.setdefault("assigned", set()).add(settlement.move.task)
+        settled(self, settlement)
+
+    def task_added(self: Any, name: str) -> None:
+        if name not in self.__dict__.get("assigned", ()):
+            added(self, name)
+
+    def tasks_listed(self: Any, names: Iterable[str]) -> None:
+        listed(self, [name for name in names if name not in self.__dict__.get("assigned", ())])
+
+    return _patched(
+        (primary.Primary, "_settled", settle),
+        (Dispatcher, "task_added", task_added),
+        (Dispatcher, "tasks_listed", tasks_listed),
+    )
+
+
+BUGS: dict[str, Callable[[], Any]] = {
+    bug.__name__: bug
+    for bug in (
+        two_request_moves,
+        leadership_by_data,
+        no_listing_after_reconnect,
+        listing_as_difference,
+        blind_resubmission,
+        bad_version_is_accepted,
+        commit_without_guard,
+        old_worker_id,
+        acting_while_disconnected,
+        assigned_by_the_reply,
+    )
+}
