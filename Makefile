@@ -72,6 +72,12 @@ bench: install ## Measure the client, the embedded server and the whole beside t
 	$(BIN)/python -m benchmarks.server
 	$(BIN)/python -m benchmarks.throughput
 
+FUZZ_SECONDS ?= 600
+
+.PHONY: fuzz
+fuzz: install zookeeper ## Drive random operations into the embedded server and Apache's for FUZZ_SECONDS (600)
+	HERD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest --timeout 0 -s tests/zookeeper/server/test_differential.py
+
 SEEDS ?= 1000
 
 .PHONY: simulate
