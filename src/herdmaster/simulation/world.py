@@ -285,7 +285,7 @@ class World:
             if slot.part.reference:
                 self.leave(slot, None)
         self._deadline = self.loop.now + self._patience()
-        self.at(self.loop.now + 2 * self.plan.session_timeout, self._look)  # until then sessions of the dead may live
+        self.at(self.loop.now + _LOOK_SECONDS, self._look)
 
     def _patience(self) -> float:
         """Seconds in which everything has to settle: sessions end, a primary is elected, tasks run; and each task that
@@ -303,7 +303,7 @@ class World:
             if slot.hung_since is not None and self.loop.now - slot.hung_since > _HANG_SECONDS:
                 slot.hung_since = None
                 self.kill(slot, power=False, restart_seconds=_RESTART_SECONDS)
-        waiting = self.ledger.unsettled() + self.casting.unsettled()
+        waiting = self.ledger.unsettled() + self.casting.unsettled() + self._sessions_of_the_dead()
         if not waiting:
             self.story.add("world", "all has settled")
             self.at(self.loop.now + _IDLE_SECONDS, self._judge_idleness, self.server.asked)
@@ -311,6 +311,13 @@ class World:
             self.fail(f"not settled {self._patience():.0f} s after the faults stopped: {'; '.join(waiting[:5])}")
         else:
             self.at(self.loop.now + _LOOK_SECONDS, self._look)
+
+    def _sessions_of_the_dead(self) -> list[str]:
+        living = {
+            process.name for slot in self.slots.values() if (process := slot.process) is not None and process.alive
+        }
+        owners = [self.ledger.actors[session_id].name for session_id in self.ledger.open_sessions]
+        return [f"a session of {name} has not ended" for name in owners if name not in living]
 
     def _judge_idleness(self, asked_before: int) -> None:
         """Nobody polls, and nobody tries again and again what cannot succeed."""
