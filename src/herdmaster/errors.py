@@ -14,6 +14,12 @@ HerdError                            everything below
 ├── TaskFailed                       the task's code raised; with its type, message and traceback as text
 ├── TaskCancelled                    the task was cancelled before it ended
 ├── TaskExpired                      the task was not run in the time that it had
+├── TimeLimitExceeded                the task ran past its time limit and was ended (also a TimeoutError)
+├── SoftTimeLimitExceeded            raised in a task that has run past its soft time limit (also a TimeoutError)
+├── TaskDied                         the process that ran the task ended by itself
+├── Retry                            raised by a task that wants to be tried again
+├── DuplicateTask                    another task holds the uniqueness key; says which
+├── BacklogFull                      more tasks wait than the submitter allows
 ├── OutcomeGone                      there is no outcome to wait for any more
 └── zookeeper.errors.ZooKeeperError  the coordination layer (drawn there)
 """
@@ -122,6 +128,53 @@ class TaskCancelled(HerdError):
 
 class TaskExpired(HerdError):
     """The task was not run in the time that it had."""
+
+
+class TimeLimitExceeded(HerdError, TimeoutError):
+    """The task ran past its time limit (`timeout=`) and was ended, as far as code of its kind can be."""
+
+
+class SoftTimeLimitExceeded(HerdError, TimeoutError):
+    """Raised in a task that has run past its soft time limit (`soft_timeout=`), so that it can clear up and end."""
+
+
+class TaskDied(HerdError):
+    """The process that ran the task ended by itself; the text says how."""
+
+
+class Retry(HerdError):
+    """Raised by a task's code to be tried again, `after` seconds from now, or when its backoff says. It uses up an
+    attempt; after the last one the task fails with this as its error.
+    """
+
+    def __init__(self, message: str = "", *, after: float | None = None) -> None:
+        super().__init__(message)
+        if after is not None and not 0 <= after < float("inf"):
+            raise ValueError(f"after={after!r}: it takes a number of seconds from 0")
+        self.after = after
+
+
+class DuplicateTask(HerdError):
+    """The task called `name` holds the uniqueness key, so no other was submitted."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.name} holds the same key: wait for it with herd.future({self.name!r})"
+
+
+class BacklogFull(HerdError):
+    """More tasks wait in ZooKeeper than the submitter allows (`max_backlog`); nothing was submitted."""
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(waiting, limit)
+        self.waiting = waiting
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.waiting} tasks wait, at most {self.limit} are allowed: submit later, or add workers"
 
 
 class OutcomeGone(HerdError):

@@ -31,16 +31,24 @@ def load_app(spec: str) -> Herd:
     if attribute:
         return _attribute(module_name, module, attribute)
     herds = {id(value): name for name, value in vars(module).items() if isinstance(value, Herd)}
-    if len(herds) != 1:
-        found = "no Herd" if not herds else f"several ({', '.join(sorted(herds.values()))})"
-        raise ConfigurationError(f"module {module_name} has {found}: name the one to use, as in {module_name}:herd")
+    if not herds:
+        raise ConfigurationError(
+            f"module {module_name} has no Herd: put `herd = Herd()` at its top level, or name the module that has one"
+        )
+    if len(herds) > 1:
+        names = sorted(herds.values())
+        raise ConfigurationError(
+            f"module {module_name} has several Herds ({', '.join(names)}): name one, as in {module_name}:{names[0]}"
+        )
     return _attribute(module_name, module, next(iter(herds.values())))
 
 
 def _attribute(module_name: str, module: object, attribute: str) -> Herd:
     value = module
     for part in attribute.split("."):
-        value = getattr(value, part, None)
+        if not hasattr(value, part):
+            raise ConfigurationError(f"{module_name}:{attribute} is not there: name the Herd as the module does")
+        value = getattr(value, part)
     if not isinstance(value, Herd):
-        raise ConfigurationError(f"{module_name}:{attribute} is no Herd but {type(value).__name__}")
+        raise ConfigurationError(f"{module_name}:{attribute} is no Herd but {type(value).__name__}: name one that is")
     return value

@@ -41,7 +41,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def error_info(error: BaseException) -> ErrorInfo:
     """Everything worth keeping of an exception. Never raises, whatever the exception's own methods do."""
-    return ErrorInfo(_type_name(type(error)), _message(error), _traceback(error), _arguments(error))
+    return ErrorInfo(type_name(type(error)), _message(error), _traceback(error), _arguments(error))
 
 
 def rebuild_exception(info: ErrorInfo) -> Exception:
@@ -77,7 +77,8 @@ def cut_text(text: str, limit: int) -> str:
     return f"{head}\n{omitted}\n{data[-room:].decode('utf-8', 'ignore')}"
 
 
-def _type_name(kind: type[BaseException]) -> str:
+def type_name(kind: type[BaseException]) -> str:
+    """`module.qualname`, bare for a built-in exception. Never raises."""
     try:
         name = str(kind.__qualname__)
         full = name if getattr(builtins, name, None) is kind else f"{kind.__module__}.{name}"
@@ -90,14 +91,14 @@ def _message(error: BaseException) -> str:
     try:
         return cut_text(str(error), MAX_MESSAGE)
     except BaseException as failure:  # noqa: BLE001 - whatever it is, it must not end the thread that reports
-        return f"(its text cannot be made: __str__ raised {_type_name(type(failure))})"
+        return f"(its text cannot be made: __str__ raised {type_name(type(failure))})"
 
 
 def _traceback(error: BaseException) -> str:
     try:
         return cut_text("".join(traceback_module.format_exception(error)), MAX_TRACEBACK)
     except BaseException as failure:  # noqa: BLE001 - as above
-        return f"(the traceback cannot be made: {_type_name(type(failure))})"
+        return f"(the traceback cannot be made: {type_name(type(failure))})"
 
 
 def _arguments(error: BaseException) -> tuple[Scalar, ...] | None:

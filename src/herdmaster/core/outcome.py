@@ -38,7 +38,8 @@ class OutcomeState(enum.StrEnum):
 class Outcome(msgspec.Struct, frozen=True):
     """What a task ended with. `result` is JSON, and None unless a call is done; `error` is there if it failed.
     `started` and `ended` are unix milliseconds of the worker's clock. Of a raw task only the state and the error's type
-    are known.
+    are known. `key` is the hash of the uniqueness key that goes when the outcome goes, `ttl` (seconds) how long it is
+    kept where the task wants it otherwise than the masters' settings, `codec` what turned the result into JSON.
     """
 
     state: OutcomeState
@@ -48,6 +49,9 @@ class Outcome(msgspec.Struct, frozen=True):
     started: int | None = None
     ended: int | None = None
     attempt: int = 1
+    key: str | None = None
+    ttl: float | None = None
+    codec: str | None = None
 
 
 _ABSENT: Final = msgspec.Raw()
@@ -64,6 +68,16 @@ class _Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     started: int | None = None
     ended: int | None = None
     attempt: int = msgspec.field(default_factory=lambda: 1)
+    key: str | None = None
+    ttl: float | None = None
+    codec: str | None = None
+
+
+class ItemResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of one item of a chunk: `result` is JSON, unless there is an `error`."""
+
+    result: msgspec.Raw = _ABSENT
+    error: ErrorInfo | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -111,7 +125,17 @@ def encode_outcome(task: str, outcome: Outcome) -> bytes:
         result = _NULL if outcome.result is None else outcome.result
     data = _encoder.encode(
         _Envelope(
-            1, outcome.state, result, outcome.error, outcome.worker, outcome.started, outcome.ended, outcome.attempt
+            1,
+            outcome.state,
+            result,
+            outcome.error,
+            outcome.worker,
+            outcome.started,
+            outcome.ended,
+            outcome.attempt,
+            outcome.key,
+            outcome.ttl,
+            outcome.codec,
         )
     )
     if len(data) > MAX_OUTCOME:
@@ -134,7 +158,18 @@ def decode_outcome(task: str, data: bytes) -> Outcome:
     result = None
     if found.state is OutcomeState.DONE:
         result = found.result if memoryview(found.result) else _NULL
-    return Outcome(found.state, result, found.error, found.worker, found.started, found.ended, found.attempt)
+    return Outcome(
+        found.state,
+        result,
+        found.error,
+        found.worker,
+        found.started,
+        found.ended,
+        found.attempt,
+        found.key,
+        found.ttl,
+        found.codec,
+    )
 
 
 def _encode_raw(outcome: Outcome) -> bytes:

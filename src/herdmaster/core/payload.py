@@ -2,10 +2,10 @@
 
     {"herd":1,"call":"shop.tasks:resize","args":["a.png"],"kwargs":{"width":640},"attempt":1,"deliveries":0}
 
-`"started":"worker-..."` is added when a worker marks its start, `"outcome":false` when nobody wants the outcome. Fields
-that this version does not know are kept: whoever changes a stored payload (`with_attempt`, `with_delivery`,
-`with_start`, `after_loss`) edits the envelope's fields one by one as raw JSON and never rebuilds it from what it
-understood.
+`"started":"worker-..."` is added when a worker marks its start, `"asked":["worker-..."]` when a worker has no such
+function; other fields say what the submitter wants (see `Call`). Fields that this version does not know are kept:
+whoever changes a stored payload (`with_attempt`, `with_delivery`, `with_start`, `with_asked`, `after_loss`) edits the
+envelope's fields one by one as raw JSON and never rebuilds it from what it understood.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, NoReturn
 
 import msgspec
 
+from herdmaster.core.options import Overrides
 from herdmaster.core.values import UNREADABLE, from_json, to_json
 from herdmaster.errors import BadPayload, NotSerializable, PayloadTooLarge
 
@@ -32,6 +33,12 @@ ENVELOPE_GROWTH: Final = 1024
 class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     """A call. `attempt` counts tries of its code from 1, `deliveries` the workers lost while it ran, `started` is the
     name of the worker that last marked its start, and `outcome` says whether an outcome is wanted.
+
+    `expires` (unix ms) is when a task that has not started ends as expired; `ttl` (seconds) how long its outcome is
+    kept; `key` the hash of the uniqueness key that it holds; `asked` the workers that had no such function; `options`
+    what the submitter wants otherwise than the function's registration says. With `chunk` the arguments are a list of
+    argument lists, one for each item, and the result is a list of `ItemResult`. `codec` names what turned arguments
+    into JSON, and is to turn the result, where that is not Herdmaster's own.
     """
 
     herd: Literal[1]
@@ -43,6 +50,14 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     deliveries: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(default_factory=lambda: 0)
     started: str | None = None
     outcome: bool = True
+    expires: int | None = None
+    max_deliveries: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    ttl: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    key: str | None = None
+    asked: tuple[str, ...] = ()
+    options: Overrides | None = None
+    chunk: bool = False
+    codec: str | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -119,6 +134,11 @@ def with_start(data: bytes, worker: str) -> bytes:
     return _rewrite(data, started=worker)
 
 
+def with_asked(data: bytes, worker: str) -> bytes:
+    """The payload after `worker` was found to have no such function; no start marked."""
+    return _rewrite(data, asked=(*decode_call(data).asked, worker), started=None)
+
+
 def after_loss(data: bytes, worker: str) -> bytes:
     """The payload of a task whose worker was lost. A task that was lost before is charged a delivery only if that
     worker had marked its start, since such a task is never prefetched; at its first loss nobody can know, and it is
@@ -130,7 +150,7 @@ def after_loss(data: bytes, worker: str) -> bytes:
     return _rewrite(data, deliveries=call.deliveries + 1, started=None)
 
 
-def _rewrite(data: bytes, **changes: int | str | None) -> bytes:
+def _rewrite(data: bytes, **changes: int | str | tuple[str, ...] | None) -> bytes:
     fields = _fields_decoder.decode(data)
     for name, value in changes.items():
         if value is None:

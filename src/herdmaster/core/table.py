@@ -49,6 +49,7 @@ class TransitionName(enum.StrEnum):
     RETRY_NOW = "retry now"
     RETRY_LATER = "retry later"
     RETRY_IN_PLACE = "retry in place"
+    FORWARD = "forward"
     HAND_BACK = "hand back"
     RECOVER = "recover"
     BURY = "bury"
@@ -108,11 +109,15 @@ _ROWS: Final = (
         N.MARK_START, _WORKER, sets=(P.ASSIGN,), note="before it runs a task that has a delivery behind it",
     ),
     Transition(N.COMPLETE, _WORKER, consumes=(P.ASSIGN,), produces=(P.STATUS,)),
-    Transition(N.COMPLETE_SILENTLY, _WORKER, consumes=(P.ASSIGN,), note="no outcome is wanted"),
+    Transition(N.COMPLETE_SILENTLY, _WORKER, consumes=(P.ASSIGN, P.KEYS), note="no outcome is wanted"),
     Transition(N.RETRY_NOW, _WORKER, consumes=(P.ASSIGN,), produces=(P.TASKS,), note="attempt + 1"),
     Transition(N.RETRY_LATER, _WORKER, consumes=(P.ASSIGN,), produces=(P.DELAYED,), note="attempt + 1"),
     Transition(
         N.RETRY_IN_PLACE, _WORKER, sets=(P.ASSIGN,), note="attempt + 1; under a primary of the reference's",
+    ),
+    Transition(
+        N.FORWARD, _WORKER, consumes=(P.ASSIGN,), produces=(P.DELAYED,),
+        note="the worker lacks its function; the payload names one more worker that was asked",
     ),
     Transition(N.HAND_BACK, _WORKER, consumes=(P.ASSIGN,), produces=(P.TASKS,), note="the worker is draining"),
     Transition(
@@ -120,11 +125,12 @@ _ROWS: Final = (
         note="W is gone, and its id never comes back; delivery + 1 if the task had started",
     ),
     Transition(
-        N.BURY, (Role.WORKER, Role.PRIMARY), consumes=(P.ASSIGN,), produces=(P.DEAD, P.STATUS), note="status failed",
+        N.BURY, (Role.WORKER, Role.PRIMARY), consumes=(P.ASSIGN,), produces=(P.DEAD, P.STATUS),
+        note="its deliveries are used up, or the last of several attempts failed; status failed",
     ),
     Transition(
         N.REFUSE, _PRIMARY, consumes=(P.TASKS,), produces=(P.STATUS,),
-        note="it cannot be placed, or is too large to be moved; status failed",
+        note="it cannot be placed, or is too large to be moved: status failed; or its time is over: status expired",
     ),
     Transition(
         N.REFUSE_ASSIGNED, _PRIMARY, consumes=(P.ASSIGN,), produces=(P.STATUS,),
@@ -132,7 +138,7 @@ _ROWS: Final = (
     ),
     Transition(
         N.REFUSE_DELAYED, _PRIMARY, consumes=(P.DELAYED,), produces=(P.STATUS,),
-        note="too large to be moved; status failed",
+        note="too large to be moved: status failed; or its time is over: status expired",
     ),
     Transition(
         N.CANCEL_WAITING, _PRIMARY, consumes=(P.TASKS, P.CANCEL), produces=(P.STATUS,), note="status cancelled",

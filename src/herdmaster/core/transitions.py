@@ -31,9 +31,9 @@ __all__ = [
     "SetNode", "Submission", "Transition", "TransitionName", "Verb", "Verdict", "as_markdown", "assign", "bury",
     "cancel_assigned", "cancel_delayed", "cancel_waiting", "collect", "complete", "drop_assignment_because_status",
     "drop_assignment_because_task", "drop_cancel", "drop_delayed_because_status", "drop_delayed_because_task",
-    "drop_task_because_assigned", "drop_task_because_status", "expire", "hand_back", "mark_start", "promote", "recover",
-    "refuse", "refuse_assigned", "refuse_delayed", "replay", "retry_in_place", "retry_later", "retry_now", "submit",
-    "verdict",
+    "drop_task_because_assigned", "drop_task_because_status", "expire", "forward", "hand_back", "mark_start", "promote",
+    "recover", "refuse", "refuse_assigned", "refuse_delayed", "replay", "retry_in_place", "retry_later", "retry_now",
+    "submit", "verdict",
 ]  # fmt: skip
 
 
@@ -202,10 +202,12 @@ def mark_start(worker: str, task: str, data: bytes) -> Move:
     return _move(TransitionName.MARK_START, _Subject(task, worker), data)
 
 
-def complete(worker: str, task: str, outcome: bytes | None) -> Move:
-    """With None no outcome is wanted, and nothing is left of the task."""
+def complete(worker: str, task: str, outcome: bytes | None, key_hash: str | None = None) -> Move:
+    """With None no outcome is wanted, and nothing is left of the task: its key, if it holds one, goes with it. Where
+    there is an outcome the key stays as long as that does.
+    """
     if outcome is None:
-        return _move(TransitionName.COMPLETE_SILENTLY, _Subject(task, worker))
+        return _move(TransitionName.COMPLETE_SILENTLY, _Subject(task, worker, key_hash=key_hash))
     return _move(TransitionName.COMPLETE, _Subject(task, worker), outcome)
 
 
@@ -220,6 +222,11 @@ def retry_later(worker: str, task: str, due_ms: int, data: bytes) -> Move:
 
 def retry_in_place(worker: str, task: str, data: bytes) -> Move:
     return _move(TransitionName.RETRY_IN_PLACE, _Subject(task, worker), data)
+
+
+def forward(worker: str, task: str, due_ms: int, data: bytes) -> Move:
+    """`data` is the payload that names the worker as asked (`payload.with_asked`)."""
+    return _move(TransitionName.FORWARD, _Subject(task, worker, due_ms), data)
 
 
 def hand_back(worker: str, task: str, data: bytes) -> Move:

@@ -163,7 +163,7 @@ class Primary:
             case Changed(_, name):
                 self._read_worker(name)
             case Removed(_, name):
-                _log.info("%s is gone", name)
+                self._report.tell_left(name, drained=self._has_drained(name))
                 self._dispatcher.worker_left(name, self._clock())
             case Listed(_, None):
                 self._fail(errors.NoNode(layout.WORKERS))
@@ -174,6 +174,11 @@ class Primary:
             case _:
                 self._handle_picture(change, Picture.WORKERS)
         self._wake.set()
+
+    def _has_drained(self, name: str) -> bool:
+        """Whoever drains takes the inbox away first, in the same transaction; whoever is lost leaves it."""
+        worker = self._dispatcher.roster.get(name)
+        return worker is not None and worker.inbox is None
 
     def _handle_picture(self, change: ChildChange, picture: Picture) -> None:
         match change:

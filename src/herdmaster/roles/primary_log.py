@@ -48,6 +48,9 @@ class PrimaryLog:
         if self._is_news("unreadable", what):
             _log.error("%s cannot be read (%s): set aside; give it an open ACL, or delete it", what, error)
 
+    def tell_left(self, worker: str, *, drained: bool) -> None:
+        _log.info("%s has drained" if drained else "%s was lost", worker)
+
     def tell_committed(self, move: Move) -> None:
         match move.transition:
             case TransitionName.RECOVER:

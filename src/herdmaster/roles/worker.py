@@ -259,8 +259,9 @@ class Worker(Role):
 
     async def _deregister(self, client: Client, shift: Shift) -> bool:
         """False when the primary was quicker to assign another task."""
-        transaction = client.transaction().delete(layout.worker_path(self.name))
-        transaction.delete(layout.inbox_path(self.name))
+        # The inbox first: its event comes first, by which the primary tells a drained worker from a lost one.
+        transaction = client.transaction().delete(layout.inbox_path(self.name))
+        transaction.delete(layout.worker_path(self.name))
         try:
             await transaction.commit()
         except errors.TransactionFailed as failure:

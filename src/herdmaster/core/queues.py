@@ -1,0 +1,42 @@
+"""What stands in `/queues/QUEUE`: `{"paused":true,"max_running":4,"rate":2.5}`, each field where it is set."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from herdmaster.errors import ConfigurationError
+
+
+class QueueSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`paused`: nothing of it is assigned. `max_running`: so many of its tasks at most stand in workers' inboxes, over
+    all workers. `rate`: so many are assigned per second at most.
+    """
+
+    paused: bool = False
+    max_running: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    rate: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
+UNLIMITED: Final = QueueSettings()
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(QueueSettings)
+
+
+def encode_queue(settings: QueueSettings) -> bytes:
+    """Raises ConfigurationError for a limit that would let nothing through: pause the queue instead."""
+    if (settings.max_running is not None and settings.max_running < 1) or (
+        settings.rate is not None and not 0 < settings.rate < float("inf")
+    ):
+        raise ConfigurationError("max_running and rate are above 0; to let nothing through, pause the queue")
+    return _encoder.encode(settings)
+
+
+def decode_queue(data: bytes | None) -> QueueSettings | None:
+    """None for data that says nothing usable."""
+    try:
+        return _decoder.decode(data or b"{}")
+    except (msgspec.DecodeError, RecursionError):
+        return None
