@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from herdmaster import __version__
 from herdmaster.cli.options import choose_hosts
 from herdmaster.cli.program import VERBS, herd
-from herdmaster.cli.tasks import check_call, looks_like_hosts, read_arguments
+from herdmaster.cli.submit import check_call, looks_like_hosts, read_arguments
 
 _HELP_AND_MODULES = """
 import sys

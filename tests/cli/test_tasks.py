@@ -1,35 +1,42 @@
-"""`herd client`, `herd submit` and `herd status` against a master and a worker that run."""
+"""`herd tasks`, `herd dead`, `herd workers` and `herd queues` in a namespace with tasks in every place."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from herdmaster.api import Herd
-from herdmaster.cli.submission import make_call, submit_and_leave
 from herdmaster.core import layout
-from herdmaster.errors import NotSubmitted
+from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.names import call_name
+from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
+from herdmaster.core.payload import Call, encode_arguments, encode_call
 from herdmaster.roles.bootstrap import make_folders
-from herdmaster.testing.apache import ApacheZooKeeper
 from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.errors import NoServerReachable
-from tests.cli.processes import HERD, HerdProcess, run_herd
+from tests.cli.processes import HerdProcess, run_herd
 
-_CALL = re.compile(r"task-[0-9a-z]{26}\.default\n").fullmatch
-NOWHERE = "127.0.0.1:1"
+PENDING = call_name("01jd0000000000000000000001", "mail", 9)
+FAILED = call_name("01jd0000000000000000000002")
+DEAD = call_name("01jd0000000000000000000003", "mail")
+GONE = call_name("01jd0000000000000000000004")
+PAYLOAD = encode_call(Call(1, "tests.cli.app:add", *encode_arguments([1, 2], {}), attempt=3))
+FAILURE = Outcome(OutcomeState.FAILED, error=ErrorInfo("LookupError", "of no use", "Traceback: there"))
+
+
+@pytest.fixture
+async def filled(namespace: str) -> str:
+    async with Client(namespace) as client:
+        await make_folders(client)
+        await client.create(layout.task_path(PENDING), PAYLOAD)
+        await client.create(layout.status_path(FAILED), encode_outcome(FAILED, FAILURE))
+        await client.create(layout.dead_path(DEAD), PAYLOAD)
+    return namespace
 
 
 @pytest.fixture
 def cluster(namespace: str) -> Iterator[str]:
-    """HOSTS of a master and a worker."""
     with HerdProcess("master", namespace) as master:
         master.wait_for_log("elected")
         with HerdProcess("worker", namespace, "--app=tests.cli.app") as worker:
@@ -37,144 +44,163 @@ def cluster(namespace: str) -> Iterator[str]:
             yield namespace
 
 
-def test_client_prints_outcomes_in_the_order_of_the_data(cluster: str) -> None:
-    result = run_herd("client", cluster, "one", "bad", "two")
-    names, outcomes = zip(*(line.split(": ", 1) for line in result.stdout.splitlines()), strict=True)
-    assert outcomes == ("done", "failed: LookupError", "done")
-    assert list(names) == sorted(names)
-    assert (result.returncode, result.stderr) == (1, "")
-
-
-def test_client_takes_hosts_from_the_option_or_the_variable_too(cluster: str) -> None:
-    result = run_herd("client", "--zookeeper", cluster, "a:1", "two")
-    assert (result.returncode, result.stdout.count(": done\n")) == (0, 2)
-    result = run_herd("client", "one", environment={"HERD_ZOOKEEPER": cluster})
-    assert (result.returncode, result.stdout.count(": done\n")) == (0, 1)
-
-
-def test_client_carries_bytes_that_are_no_text(namespace: str) -> None:
-    with HerdProcess("master", namespace), HerdProcess("worker", namespace, "--app=tests.cli.app") as worker:
-        result = subprocess.run([*HERD, "client", namespace, b"\xff\xfe"], capture_output=True, check=False, timeout=40)
-        assert (result.returncode, result.stderr) == (0, b"")
-        assert r"has b'\xff\xfe'" in worker.stdout
-
-
-def test_submit_prints_a_name_that_anybody_can_wait_for(cluster: str) -> None:
-    result = run_herd("submit", "--zookeeper", cluster, "tests.cli.app:add", "2", "y=-3")
+def test_tasks_are_listed_for_people_and_for_programs(filled: str) -> None:
+    result = run_herd("tasks", "list", "--zookeeper", filled)
+    lines = [line.split() for line in result.stdout.splitlines()]
     assert (result.returncode, result.stderr) == (0, "")
-    assert _CALL(result.stdout)
-    with Herd(cluster) as herd:
-        assert herd.future(result.stdout.strip()).result(timeout=20) == -1
+    assert lines[0] == ["STATE", "AGE", "TASK", "WHERE"]
+    assert [(line[0], line[2]) for line in lines[1:]] == [("pending", PENDING), ("failed", FAILED), ("dead", DEAD)]
+
+    result = run_herd("tasks", "list", "--zookeeper", filled, "--json", "--state=dead", "--queue=mail")
+    (seen,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (seen["name"], seen["state"], seen["queue"], seen["priority"]) == (DEAD, "dead", "mail", 5)
 
 
-async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_left(namespace: str) -> None:
-    task = make_call("shop:add", [2], {"y": 3}, queue="default", priority=5)
-    async with Client(namespace) as client:
-        await make_folders(client)
-        await client.create(layout.status_path(task.name), b"the outcome")
-        await submit_and_leave(namespace, task, connect_timeout=10.0, submit_timeout=10.0)
-        assert await client.exists(layout.task_path(task.name)) is not None
-        assert await client.exists(layout.status_path(task.name)) is not None
+def test_a_listing_says_that_there_is_more(filled: str) -> None:
+    result = run_herd("tasks", "list", "--zookeeper", filled, "--limit=1", "--older-than=1h")
+    assert len(result.stdout.splitlines()) == 2
+    assert result.stderr == "there are more than 1: --limit 0 shows all\n"
 
 
-async def test_submit_does_not_wait_for_ever_to_be_accepted(own_apache: ApacheZooKeeper) -> None:
-    task = make_call("shop:add", [], {}, queue="default", priority=5)
-    own_apache.pause()
-    started = time.monotonic()
-    with pytest.raises((NotSubmitted, NoServerReachable)):
-        await submit_and_leave(own_apache.hosts, task, connect_timeout=5.0, submit_timeout=1.0)
-    assert time.monotonic() - started < 20.0
-    own_apache.resume()
+def test_a_task_is_shown_with_its_call_and_its_error(filled: str) -> None:
+    result = run_herd("tasks", "show", "--zookeeper", filled, PENDING)
+    assert "call        tests.cli.app:add\n" in result.stdout
+    assert "arguments   [1,2] {}\n" in result.stdout
+    assert "attempt 3" in result.stdout
+    result = run_herd("tasks", "show", "--zookeeper", filled, FAILED, "--json")
+    assert json.loads(result.stdout)["outcome"]["error"]["type"] == "LookupError"
 
 
-def test_submit_waits_and_prints_the_result_as_json(cluster: str) -> None:
-    arguments = ["-5", "text", "ü", "null", '"2"', "k=[1]", "who=me", "--", "--flag"]
-    result = run_herd("submit", "--zookeeper", cluster, "--wait", "tests.cli.app:echo", *arguments)
+def test_the_result_of_a_failed_task_is_its_error(filled: str) -> None:
+    result = run_herd("tasks", "result", "--zookeeper", filled, FAILED)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"herd tasks result: {FAILED} failed: LookupError: of no use\n\nTraceback: there")
+    result = run_herd("tasks", "result", "--zookeeper", filled, PENDING)
+    assert (result.returncode, result.stderr) == (1, f"herd tasks result: {PENDING} has not ended: it is pending\n")
+
+
+@pytest.mark.parametrize("verb", ["show", "result"])
+def test_what_is_nowhere_is_an_error(filled: str, verb: str) -> None:
+    result = run_herd("tasks", verb, "--zookeeper", filled, GONE)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"{GONE} is nowhere" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["show", "result", "wait", "cancel"])
+def test_a_name_that_is_no_tasks_is_a_mistake_of_the_caller(verb: str) -> None:
+    result = run_herd("tasks", verb, "x/y")
+    assert result.returncode == 2
+    assert "'x/y' is no task's name" in result.stderr
+
+
+def test_waiting_tells_how_each_ended_and_leaves_the_outcomes(cluster: str) -> None:
+    names = [
+        run_herd("submit", "--zookeeper", cluster, *call).stdout.strip()
+        for call in (("tests.cli.app:add", "1", "2"), ("tests.cli.app:fail", "no"))
+    ]
+    for _ in range(2):
+        result = run_herd("tasks", "wait", "--zookeeper", cluster, *names)
+        assert result.returncode == 1
+        expected = [f"{names[0]}: done", f"{names[1]}: failed: LookupError: no"]
+        assert sorted(result.stdout.splitlines()) == sorted(expected)
+    result = run_herd("tasks", "result", "--zookeeper", cluster, names[0])
+    assert (result.returncode, result.stdout) == (0, "3\n")
+
+
+def test_waiting_gives_up_when_it_is_told_to(filled: str) -> None:
+    result = run_herd("tasks", "wait", "--zookeeper", filled, "--timeout=0.5s", PENDING)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"{PENDING} has not ended within 0.5 s; it goes on\n"
+
+
+def test_a_running_task_is_cancelled(cluster: str, tmp_path: Path) -> None:
+    sign = tmp_path / "begun"
+    arguments = ("tests.cli.app:wait_for", str(sign), str(tmp_path / "never"))
+    name = run_herd("submit", "--zookeeper", cluster, *arguments).stdout.strip()
+    waiting = run_herd("tasks", "wait", "--zookeeper", cluster, "--timeout=1s", name)
+    assert waiting.returncode == 1
+    result = run_herd("tasks", "cancel", "--zookeeper", cluster, "--timeout=30s", name)
+    assert (result.returncode, result.stdout) == (0, f"{name}: cancelled\n")
+    result = run_herd("tasks", "cancel", "--zookeeper", cluster, name)
+    assert (result.returncode, result.stdout) == (1, f"{name}: it had ended\n")
+
+
+def test_dead_tasks_are_listed_replayed_and_purged(filled: str) -> None:
+    assert DEAD in run_herd("dead", "list", "--zookeeper", filled).stdout
+    result = run_herd("dead", "replay", "--zookeeper", filled, DEAD)
+    first, _, new = result.stdout.strip().partition(": runs again as ")
+    assert (result.returncode, first) == (0, DEAD)
+    assert new.endswith(".mail")
+    assert new in run_herd("tasks", "list", "--zookeeper", filled, "--state=pending").stdout
+    result = run_herd("dead", "purge", "--zookeeper", filled, DEAD)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"{DEAD}: is not dead\nherd dead: some are not dead")
+
+
+def test_all_dead_tasks_are_purged_only_by_those_who_say_yes(filled: str) -> None:
+    result = run_herd("dead", "purge", "--zookeeper", filled, "--all")
+    assert result.returncode == 1
+    result = run_herd("dead", "purge", "--zookeeper", filled, "--all", "--yes", "--queue=mail")
+    assert (result.returncode, result.stdout) == (0, f"{DEAD}: purged\n")
+    assert run_herd("dead", "list", "--zookeeper", filled).stdout == ""
+
+
+@pytest.mark.parametrize("verb", ["replay", "purge"])
+def test_dead_tasks_are_named_or_all_of_them(verb: str) -> None:
+    result = run_herd("dead", verb)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "name the tasks, or say --all" in result.stderr
+
+
+def test_workers_are_listed(cluster: str) -> None:
+    result = run_herd("workers", "--zookeeper", cluster)
     assert (result.returncode, result.stderr) == (0, "")
-    assert json.loads(result.stdout) == [[-5, "text", "ü", None, "2", "--flag"], {"k": [1], "who": "me"}]
+    assert "queues default  ready  0 assigned" in result.stdout
+    (seen,) = [json.loads(line) for line in run_herd("workers", "--zookeeper", cluster, "--json").stdout.splitlines()]
+    assert seen["state"] == "ready"
+    assert seen["running"]["running"] == 0
 
 
-def test_submit_tells_what_a_task_failed_with(cluster: str) -> None:
-    result = run_herd("submit", "--zookeeper", cluster, "--wait", "tests.cli.app:fail", "of no use")
-    assert (result.returncode, result.stdout) == (1, "")
-    first, *_, last = result.stderr.splitlines()
-    assert re.fullmatch(r"herd submit: task-\S+ failed: LookupError: of no use", first)
-    assert last == "LookupError: of no use"
-    assert "herdmaster/cli" not in result.stderr  # the traceback is the task's, not the command's
+def test_no_worker_is_told_as_such(filled: str) -> None:
+    result = run_herd("workers", "--zookeeper", filled)
+    assert (result.returncode, result.stdout) == (0, "")
+    assert "no worker is alive" in result.stderr
 
 
-def test_submit_tells_that_no_worker_knows_the_function(cluster: str) -> None:
-    result = run_herd("submit", "--zookeeper", cluster, "--wait", "no_such_module:function")
-    assert (result.returncode, result.stdout) == (1, "")
-    assert "UnknownCall: no_such_module:function is not registered" in result.stderr
-
-
-def test_submit_passes_queue_and_priority_on(cluster: str) -> None:
-    result = run_herd("submit", "--zookeeper", cluster, "--queue=mail", "--priority=9", "shop:add")
-    assert result.stdout.strip().endswith(".mail.p9")
+def test_queues_are_paused_limited_and_listed(filled: str) -> None:
+    result = run_herd("queues", "pause", "--zookeeper", filled, "mail")
+    assert (result.returncode, result.stdout) == (0, "mail: paused\n")
+    result = run_herd("queues", "limit", "--zookeeper", filled, "mail", "--max-running=3", "--rate=2.5")
+    assert result.stdout == "mail: paused, at most 3 running, at most 2.5 a second\n"
+    result = run_herd("queues", "list", "--zookeeper", filled)
+    counts, limits = "1 pending  0 delayed  0 assigned", "paused, at most 3 running, at most 2.5 a second"
+    assert result.stdout == f"{'mail':<16}  {counts}  no worker  {limits}\n"
+    assert run_herd("queues", "resume", "--zookeeper", filled, "mail").stdout.startswith("mail: at most 3")
+    result = run_herd("queues", "limit", "--zookeeper", filled, "mail", "--max-running=0", "--rate=0")
+    assert result.stdout == "mail: no limits\n"
+    (seen,) = map(json.loads, run_herd("queues", "list", "--zookeeper", filled, "--json").stdout.splitlines())
+    assert (seen["name"], seen["pending"]) == ("mail", 1)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["client", NOWHERE], ["submit", "--zookeeper", NOWHERE, "a:b"], ["status", NOWHERE]]
+    ("arguments", "said"),
+    [
+        (["queues", "pause", "Mail"], "'Mail' is not a queue name"),
+        (["queues", "limit", "mail"], "--max-running, --rate, or both"),
+        (["tasks", "list", "--older-than=soon"], "'soon' is not a duration, such as 90s"),
+        (["tasks", "list", "--state=lost"], "'lost' is not one of"),
+        (["dead", "purge", "--queue=mail", "task-1"], "go with --all"),
+    ],
 )
-def test_without_zookeeper_they_fail_with_one_line(arguments: list[str]) -> None:
-    result = run_herd(*arguments, "--connect-timeout=0.5")
-    assert (result.returncode, result.stdout) == (1, "")
-    (line,) = result.stderr.splitlines()
-    assert line.startswith(f"herd {arguments[0]}: ")
-    assert "is ZooKeeper running?" in line
+def test_mistakes_are_told_in_one_line(arguments: list[str], said: str) -> None:
+    result = run_herd(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
-def test_interrupted_while_it_waits_client_names_what_goes_on(namespace: str) -> None:
-    with HerdProcess("client", "--zookeeper", namespace, "one", "two") as client:
-        client.wait_for_log("still waiting for 2 tasks")  # since nobody runs them
-        client.send(signal.SIGINT)
-        assert client.wait() == 130
-        lines = client.stderr.splitlines()[1:]
-    assert [re.fullmatch(r"task-[0-9a-z]{26} goes on without being waited for", line) is None for line in lines] == [
-        False,
-        False,
-    ]
-
-
-def test_status_shows_who_is_there(cluster: str) -> None:
-    with HerdProcess("master", cluster) as backup:
-        backup.wait_for_log("standing by")
-        result = run_herd("status", cluster)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["primary", "backup", "worker", "tasks"]
-    assert f"pid {backup.pid}" in result.stdout.splitlines()[1]
-    assert "\x1b" not in result.stdout
-
-
-def test_status_as_json_is_one_object(cluster: str) -> None:
-    with Herd(cluster) as herd:
-        assert herd.submit_call("tests.cli.app:add", [2, 3]).result(timeout=20) == 5
-    result = run_herd("status", cluster, "--json")
-    assert (result.returncode, result.stderr) == (0, "")
-    found = json.loads(result.stdout)
-    assert found["zookeeper"] == cluster
-    assert found["primary"]["name"].startswith("master-")
-    assert found["backups"] == []
-    (worker,) = found["workers"]
-    assert worker["name"].startswith("worker-")
-    assert (worker["state"], worker["queues"], worker["assigned"]) == ("ready", ["default"], 0)
-    assert found["tasks"] == {"backlog": 0, "delayed": 0, "assigned": 0, "recovering": 0, "ended": 0, "dead": 0}
-
-
-def test_status_of_a_namespace_that_is_not_there_says_so(namespace: str) -> None:
-    result = run_herd("status", f"{namespace}/nothing")
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
-    assert "does not exist" in line
-
-
-def test_a_reader_that_goes_away_is_no_fault_of_ours(namespace: str, tmp_path: Path) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    with (tmp_path / "errors").open("w+b") as errors:
-        command = [*HERD, "status", namespace]
-        code = subprocess.run(command, stdout=writing, stderr=errors, check=False, timeout=40).returncode
-        os.close(writing)
-        errors.seek(0)
-        assert (code, errors.read()) == (128 + signal.SIGPIPE, b"")
+def test_a_namespace_that_does_not_exist_is_told_as_such(namespace: str) -> None:
+    for arguments in (["tasks", "list"], ["queues", "list"], ["workers"], ["tasks", "show", GONE]):
+        result = run_herd(*arguments, "--zookeeper", f"{namespace}-absent")
+        assert result.returncode == 2
+        assert "does not exist" in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
@@ -17,17 +18,37 @@ def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float) ->
     return value
 
 
+class Duration(click.ParamType[float]):
+    """Seconds, written as `90`, `90s`, `5m`, `2h` or `7d`."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        match = _duration(str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration, such as 90s, 5m, 2h or 7d", param, ctx)
+        return float(match[1]) * _UNITS[match[2] or "s"]
+
+
 class Decorator(Protocol):
     def __call__(self, command: C, /) -> C: ...
 
 
 _LONGEST: Final = 24 * 3600.0
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_duration = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)").fullmatch
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("text", "json")
 
 
 def hosts_argument(command: C) -> C:
     return click.argument("hosts", required=False)(command)
+
+
+def json_option(command: C) -> C:
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")(command)
 
 
 def zookeeper_option(command: C) -> C:

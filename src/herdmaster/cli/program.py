@@ -16,12 +16,17 @@ from herdmaster.cli.failures import errors_in_one_line
 VERBS: Final[Mapping[str, str]] = MappingProxyType({
     "master": "herdmaster.cli.roles",
     "worker": "herdmaster.cli.roles",
-    "client": "herdmaster.cli.tasks",
-    "submit": "herdmaster.cli.tasks",
+    "client": "herdmaster.cli.submit",
+    "submit": "herdmaster.cli.submit",
     "status": "herdmaster.cli.status",
+    "tasks": "herdmaster.cli.tasks",
+    "dead": "herdmaster.cli.dead",
+    "workers": "herdmaster.cli.workers",
+    "queues": "herdmaster.cli.queues",
     "zookeeper": "herdmaster.cli.development",
     "dev": "herdmaster.cli.development",
     "demo": "herdmaster.cli.demo.command",
+    "simulate": "herdmaster.cli.simulation",
 })  # fmt: skip
 """A verb and the module that has a command of that name, in the order of the help."""
 

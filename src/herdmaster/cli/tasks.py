@@ -1,222 +1,310 @@
-"""`herd client` and `herd submit`: from a shell to a task and its outcome."""
+"""`herd tasks`: which tasks there are, what one of them is, how it ended, and an end to it."""
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
-import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from herdmaster.cli.failures import Failed
-from herdmaster.cli.options import choose_hosts, connect_timeout_option, log_options, zookeeper_option
+from herdmaster.cli.options import Duration, connect_timeout_option, json_option, log_options, zookeeper_option
 
 if TYPE_CHECKING:
-    from herdmaster.api import Future, Herd
+    from herdmaster.core.outcome import Outcome
+    from herdmaster.roles.inspector import TaskDetails, TaskSeen
+    from herdmaster.zookeeper.client import Client
 
-SAMPLES: Final = ("Sample task", "Another sample task")
-"""What the reference's client submits."""
-
-_PATIENCE: Final = 10.0
-_SLACK: Final = 1.0
-"""Seconds that a submission may take beyond the attempt to connect, so that the reason is known when it is over."""
-
-_HOST: Final = r"(?:\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):\d{1,5}"
-looks_like_hosts = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/\S*)?").fullmatch
-_keyword = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL).fullmatch
-_negative_number = re.compile(r"-\.?\d").match
+STATES: Final = (
+    "delayed", "pending", "assigned", "running", "recovering", "done", "failed", "cancelled", "expired", "dead",
+)  # fmt: skip
+_COLOURS: Final = {"failed": "red", "dead": "red", "recovering": "yellow", "running": "green", "expired": "yellow"}
+_MAX_SHOWN: Final = 2000
 
 
-@click.command
-@click.argument("data", nargs=-1, metavar="[HOSTS] [DATA]...")
-@zookeeper_option
-@connect_timeout_option(10)
-@log_options("error")
-def client(
-    *, data: tuple[str, ...], hosts: str | None, connect_timeout: float, log_level: str, log_format: str
-) -> None:
-    """Submit raw tasks and print their outcomes.
+@click.group
+def tasks() -> None:
+    """Look at tasks, wait for them, cancel them.
 
-    Each DATA is a task, two samples where there is none; `TASK: OUTCOME` is printed for each, in their order.
-    The first argument is HOSTS if it looks like host:port; with --zookeeper all are DATA. Exits with 1 if one failed.
+    What is shown is left as it is: an outcome stays for whoever waits for it.
     """
-    from herdmaster.cli.logs import configure_logs
-
-    configure_logs(log_level, log_format)
-    if hosts is None and data and looks_like_hosts(data[0]):
-        hosts, data = data[0], data[1:]
-    failed = 0
-    with _open(choose_hosts(hosts), connect_timeout) as herd:
-        futures: list[Future[None]] = []
-        with _naming_what_goes_on(futures):
-            futures.extend(herd.submit_raw(each.encode("utf-8", "surrogateescape")) for each in data or SAMPLES)
-            while futures:
-                error = _wait_ended(futures)
-                failed += error is not None
-                click.echo(f"{futures[0].name}: {'done' if error is None else _outcome(error)}")
-                del futures[0]
-    if failed:
-        click.get_current_context().exit(1)
 
 
-class SubmitCommand(click.Command):
-    """Takes `-5` for an argument, and still refuses a mistyped option."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.ignore_unknown_options = True
-        known = {name for parameter in self.get_params(ctx) for name in parameter.opts}
-        for arg in args[: args.index("--")] if "--" in args else args:
-            name = arg.partition("=")[0]
-            if name.startswith("-") and name not in known and not _negative_number(name):
-                raise click.NoSuchOption(
-                    name, f"No such option: {name}; an argument that starts with a hyphen goes after `--`", ctx=ctx
-                )
-        return super().parse_args(ctx, args)
+# --- list ------------------------------------------------------------------------------------------------------------
 
 
-@click.command(cls=SubmitCommand)
-@click.argument("call", metavar="MODULE:FUNCTION")
-@click.argument("arguments", nargs=-1, metavar="ARG...")
+@tasks.command("list")
 @zookeeper_option
-@click.option("--queue", metavar="NAME", default="default", show_default=True, help="The queue it goes to.")
+@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only these; may be given twice.")
+@click.option("--queue", metavar="NAME", help="Only of this queue.")
+@click.option("--older-than", type=Duration(), metavar="TIME", help="Only those submitted so long ago, such as 5m.")
 @click.option(
-    "--priority",
-    type=click.IntRange(0, 9),
-    metavar="N",
-    default=5,
-    show_default=True,
-    help="9 runs first; within its queue.",
+    "--limit", type=click.IntRange(0), default=1000, show_default=True, metavar="N", help="At most so many; 0: all."
 )
-@click.option("--wait", is_flag=True, help="Wait for the result and print it, as JSON, instead of the name.")
+@json_option
 @connect_timeout_option(10)
-@log_options("error")
-def submit(
+@log_options("warning")
+def list_(
     *,
-    call: str,
-    arguments: tuple[str, ...],
     hosts: str | None,
-    queue: str,
-    priority: int,
-    wait: bool,
+    states: tuple[str, ...],
+    queue: str | None,
+    older_than: float | None,
+    limit: int,
+    as_json: bool,
     connect_timeout: float,
     log_level: str,
     log_format: str,
 ) -> None:
-    """Submit one task and print its name. MODULE need not be here: only the worker imports it.
-
-    An ARG is JSON where it can be read as JSON, else text; NAME=VALUE is a keyword argument. To pass text that looks
-    like either, write it as JSON: '"5"', '"a=b"'.
-    """
+    """List tasks, oldest first."""
     from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.session import in_session
+    from herdmaster.roles.inspector import Inspector, TaskState
 
     configure_logs(log_level, log_format)
-    check_call(call)
-    args, kwargs = read_arguments(arguments)
-    if wait:
-        with _open(choose_hosts(hosts), connect_timeout) as herd:
-            _print_result(herd.submit_call(call, args, kwargs, queue=queue, priority=priority))
-    else:
-        import asyncio
+    now = _now_ms()
+    wanted = frozenset(map(TaskState, states)) or frozenset(TaskState)
+    before = None if older_than is None else now - int(older_than * 1000)
 
-        from herdmaster.cli.submission import make_call, submit_and_leave
+    async def work(client: Client) -> None:
+        count = 0
+        async for seen in Inspector(client).list_tasks(wanted, queue=queue, before_ms=before):
+            if count == limit > 0:
+                click.echo(f"there are more than {limit}: --limit 0 shows all", err=True)
+                return
+            if count == 0 and not as_json:
+                click.echo(click.style(f"{'STATE':<10} {'AGE':>5}  {'TASK':<40}  WHERE", bold=True))
+            count += 1
+            click.echo(_as_json(seen) if as_json else _row(seen, now))
 
-        task = make_call(call, args, kwargs, queue=queue, priority=priority)
-        asyncio.run(
-            submit_and_leave(
-                choose_hosts(hosts), task, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK
-            )
-        )
-        click.echo(task.name)
-
-
-def _print_result(future: Future[object]) -> None:
-    from herdmaster.core.values import to_json
-
-    with _naming_what_goes_on([future]):
-        error = _wait_ended([future])
-    if error is not None:
-        raise Failed(f"{future.name} failed: {_explain(error)}", "herd submit")
-    click.echo(to_json(future.result(), "the result"))
+    in_session(hosts, connect_timeout, work)
 
 
-def check_call(call: str) -> None:
-    """Raises a usage error for what no function could be called."""
-    module, colon, name = call.partition(":")
-    parts = [*module.split("."), *(part for part in name.split(".") if part != "<locals>")]
-    if not colon or not all(part.isidentifier() for part in parts):
-        raise click.BadParameter(
-            f"{call!r} is not MODULE:FUNCTION, such as shop.tasks:resize", param_hint="MODULE:FUNCTION"
-        )
+def _row(seen: TaskSeen, now: int) -> str:
+    state = click.style(f"{seen.state.value:<10}", fg=_COLOURS.get(seen.state.value))
+    return f"{state} {age(seen.submitted, now):>5}  {seen.name:<40}  {_where(seen, now)}".rstrip()
 
 
-def read_arguments(texts: Sequence[str]) -> tuple[list[object], dict[str, object]]:
-    """Positional and keyword arguments. Raises a usage error for a keyword that is given twice."""
-    args: list[object] = []
-    kwargs: dict[str, object] = {}
-    for text in texts:
-        keyword = _keyword(text)
-        if keyword is None:
-            args.append(_read_value(text))
-        elif keyword[1] in kwargs:
-            raise click.BadParameter(f"{keyword[1]}= is given twice", param_hint="ARG")
-        else:
-            kwargs[keyword[1]] = _read_value(keyword[2])
-    return args, kwargs
+def _where(seen: TaskSeen, now: int) -> str:
+    if seen.due is not None:
+        return f"due in {age(now, seen.due)}" if seen.due > now else "due"
+    progress = seen.progress
+    if progress is None:
+        return seen.worker or ""
+    return f"{seen.worker}  {how_far(progress.done, progress.total, progress.note)}".rstrip()
 
 
-def _read_value(text: str) -> object:
-    from herdmaster.core.values import UNREADABLE, from_json
-
-    try:
-        return from_json(text.encode())
-    except UNREADABLE:
-        return text
+def how_far(done: float | None, total: float | None, note: str) -> str:
+    """What a task says of its progress, as `37/100 resizing`."""
+    count = "" if done is None else f"{done:g}" if total is None else f"{done:g}/{total:g}"
+    printable = "".join(character if character.isprintable() else "?" for character in note)
+    return f"{count} {printable}".strip()
 
 
-def _open(hosts: str, connect_timeout: float) -> Herd:
-    from herdmaster.api import Herd
-
-    return Herd(hosts, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK)
-
-
-def _wait_ended(futures: Sequence[Future[None] | Future[object]]) -> BaseException | None:
-    """Waits for the first; what it failed with, or None."""
-    try:
-        return futures[0].exception(_PATIENCE)
-    except concurrent.futures.TimeoutError:
-        waiting = "1 task" if len(futures) == 1 else f"{len(futures)} tasks"
-        click.echo(f"still waiting for {waiting}; `herd status` tells if a primary and a worker are there", err=True)
-    return futures[0].exception()
+def age(since_ms: int | None, now_ms: int) -> str:
+    """Short text for a span of time: `12s`, `5m`, `3h`, `2d`."""
+    if since_ms is None:
+        return "?"
+    seconds = max(0, now_ms - since_ms) // 1000
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
 
 
-@contextlib.contextmanager
-def _naming_what_goes_on(futures: Sequence[Future[None] | Future[object]]) -> Iterator[None]:
-    """Whoever stops waiting is told which tasks have been accepted: they run all the same."""
-    try:
-        yield
-    except BaseException:
-        for future in futures:
-            click.echo(f"{future.name} goes on without being waited for", err=True)
-        raise
+# --- show and result -------------------------------------------------------------------------------------------------
 
 
-def _outcome(error: BaseException) -> str:
-    """As it stands in the status of a raw task."""
-    from herdmaster.errors import HerdError, TaskFailed
+@tasks.command
+@click.argument("task")
+@zookeeper_option
+@json_option
+@connect_timeout_option(10)
+@log_options("warning")
+def show(
+    *, task: str, hosts: str | None, as_json: bool, connect_timeout: float, log_level: str, log_format: str
+) -> None:
+    """Show all that is known of one task."""
+    details = _find(task, hosts, connect_timeout, log_level, log_format)
+    if as_json:
+        click.echo(_as_json(details))
+        return
+    for name, text in _describe(details):
+        click.echo(f"{click.style(f'{name:<10}', bold=True)}  {text}")
 
-    cause = error if isinstance(error, TaskFailed) else error.__cause__
-    if isinstance(cause, TaskFailed):
-        return f"failed: {cause.type}"
-    return str(error) if isinstance(error, HerdError) else f"failed: {type(error).__name__}"
+
+@tasks.command
+@click.argument("task")
+@zookeeper_option
+@connect_timeout_option(10)
+@log_options("warning")
+def result(*, task: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str) -> None:
+    """Print the result of a task that is done, as JSON. Exits with 1 if it is not, or failed."""
+    details = _find(task, hosts, connect_timeout, log_level, log_format)
+    if details.outcome is None:
+        raise Failed(details.fault or f"{task} has not ended: it is {details.seen.state.value}", "herd tasks result")
+    _print_outcome(task, details.outcome, "herd tasks result")
 
 
-def _explain(error: BaseException) -> str:
-    """The traceback of the task's code, which is where the mistake is, or what else is known."""
-    from herdmaster.errors import TaskFailed
+def _find(task: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str) -> TaskDetails:
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.session import in_session
+    from herdmaster.roles.inspector import Inspector
 
-    cause = error if isinstance(error, TaskFailed) else error.__cause__
-    if isinstance(cause, TaskFailed):
-        return f"{cause}\n\n{cause.traceback.rstrip()}" if cause.traceback else str(cause)
-    return str(error)
+    configure_logs(log_level, log_format)
+    check_task(task)
+    details = in_session(hosts, connect_timeout, lambda client: Inspector(client).find(task))
+    if details is None:
+        raise Failed(f"{task} is nowhere: it never was, or it has ended and its outcome was collected", "herd tasks")
+    return details
+
+
+def check_task(task: str) -> None:
+    """Raises a usage error for what is no task's name."""
+    from herdmaster.core.names import parse_task_name
+
+    if parse_task_name(task) is None:
+        raise click.BadParameter(f"{task!r} is no task's name, such as task-01h...default", param_hint="TASK")
+
+
+def _print_outcome(task: str, outcome: Outcome, command: str) -> None:
+    from herdmaster.core.outcome import OutcomeState
+
+    if outcome.state is OutcomeState.DONE:
+        click.echo(bytes(outcome.result) if outcome.result is not None else b"null")
+        return
+    raise Failed(f"{task} {_ending(outcome)}", command)
+
+
+def _ending(outcome: Outcome) -> str:
+    error = outcome.error
+    if error is None:
+        return outcome.state.value
+    message = f"{error.type}: {error.message}" if error.message else error.type
+    return f"failed: {message}" + (f"\n\n{error.traceback.rstrip()}" if error.traceback else "")
+
+
+def _describe(details: TaskDetails) -> Iterator[tuple[str, str]]:
+    seen, call, outcome = details.seen, details.call, details.outcome
+    now = _now_ms()
+    yield "task", seen.name
+    yield "state", click.style(seen.state.value, fg=_COLOURS.get(seen.state.value))
+    yield "queue", f"{seen.queue}, priority {seen.priority}"
+    yield "submitted", f"{age(seen.submitted, now)} ago"
+    where = _where(seen, now)
+    if where:
+        yield "where", where
+    if call is not None:
+        yield "call", call.call
+        yield "arguments", _cut(f"{bytes(call.args).decode()} {bytes(call.kwargs).decode()}")
+        yield "counts", f"attempt {call.attempt}, {call.deliveries} workers lost"
+        if call.expires is not None:
+            yield "expires", f"in {age(now, call.expires)}" if call.expires > now else "now"
+    if details.raw is not None:
+        yield "data", _cut(repr(details.raw))
+    if outcome is not None and outcome.result is not None:
+        yield "result", _cut(bytes(outcome.result).decode())
+    if outcome is not None and outcome.error is not None:
+        yield "error", _ending(outcome)
+    if details.fault is not None:
+        yield "fault", details.fault
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}... ({len(text)} characters; --json has all)"
+
+
+def _as_json(found: TaskSeen | TaskDetails) -> bytes:
+    import msgspec
+
+    return msgspec.json.encode(found)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+# --- wait and cancel -------------------------------------------------------------------------------------------------
+
+
+@tasks.command
+@click.argument("task", nargs=-1, required=True)
+@zookeeper_option
+@click.option("--timeout", type=Duration(), metavar="TIME", help="How long to wait at most, such as 5m.")
+@connect_timeout_option(10)
+@log_options("error")
+def wait(
+    *,
+    task: tuple[str, ...],
+    hosts: str | None,
+    timeout: float | None,
+    connect_timeout: float,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Wait until the tasks have ended, and print how each did. Exits with 1 unless all are done."""
+    import asyncio
+
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.options import choose_hosts
+    from herdmaster.cli.waiting import wait_for_all
+
+    configure_logs(log_level, log_format)
+    for name in task:
+        check_task(name)
+    is_done = True
+
+    def tell(name: str, text: str, done: bool) -> None:
+        nonlocal is_done
+        is_done = is_done and done
+        click.echo(f"{name}: {text}")
+
+    left = asyncio.run(wait_for_all(choose_hosts(hosts), task, timeout, connect_timeout, tell))
+    for name in left:
+        click.echo(f"{name} has not ended within {timeout:g} s; it goes on", err=True)
+    if left or not is_done:
+        click.get_current_context().exit(1)
+
+
+@tasks.command
+@click.argument("task", nargs=-1, required=True)
+@zookeeper_option
+@click.option(
+    "--timeout",
+    type=Duration(),
+    metavar="TIME",
+    default=5.0,
+    show_default="5s",
+    help="How long to wait for the primary.",
+)
+@connect_timeout_option(10)
+@log_options("error")
+def cancel(
+    *,
+    task: tuple[str, ...],
+    hosts: str | None,
+    timeout: float,
+    connect_timeout: float,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Cancel tasks, running ones too. Exits with 1 unless all ended as cancelled."""
+    import asyncio
+
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.session import in_session
+    from herdmaster.roles import operator
+
+    configure_logs(log_level, log_format)
+    for name in task:
+        check_task(name)
+
+    async def work(client: Client) -> list[operator.CancelVerdict]:
+        return list(await asyncio.gather(*(operator.cancel(client, name, timeout) for name in task)))
+
+    verdicts = in_session(hosts, connect_timeout, work)
+    for name, verdict in zip(task, verdicts, strict=True):
+        click.echo(f"{name}: {verdict.value}")
+    if any(verdict is not operator.CancelVerdict.CANCELLED for verdict in verdicts):
+        click.get_current_context().exit(1)

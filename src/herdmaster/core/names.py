@@ -143,6 +143,14 @@ def raw_name(ulid: str) -> str:
     return f"task-{ulid}"
 
 
+def renewed_name(name: str, ulid: str) -> str:
+    """A new name for a task that starts anew: of the same kind, queue, priority and size, without conditions."""
+    parsed = parse_task_name(name)
+    if parsed is None or parsed.kind is TaskKind.RAW:
+        return raw_name(ulid)
+    return call_name(ulid, parsed.queue, parsed.priority, big=parsed.big)
+
+
 def ulid_time_ms(name: str) -> int | None:
     """When the client made the name, in unix milliseconds of its clock; None for a name without a ULID."""
     match = _ulid_of_task(name)

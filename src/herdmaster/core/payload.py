@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, NoReturn
 
 import msgspec
 
+from herdmaster.core.names import is_call
 from herdmaster.core.options import Overrides
 from herdmaster.core.values import UNREADABLE, from_json, to_json
 from herdmaster.errors import BadPayload, NotSerializable, PayloadTooLarge
@@ -137,6 +138,22 @@ def with_start(data: bytes, worker: str) -> bytes:
 def with_asked(data: bytes, worker: str) -> bytes:
     """The payload after `worker` was found to have no such function; no start marked."""
     return _rewrite(data, asked=(*decode_call(data).asked, worker), started=None)
+
+
+def with_expiry(data: bytes, expires_ms: int) -> bytes:
+    """The payload of a task that ends as expired if it has not started by then (unix milliseconds)."""
+    decode_call(data)
+    return _rewrite(data, expires=expires_ms)
+
+
+def for_replay(task: str, data: bytes) -> bytes:
+    """The payload of a dead task for its new name: a first attempt without deliveries, time limit or key, which the
+    failed one's outcome may still hold. A raw task's is what it was. Raises `BadPayload`.
+    """
+    if not is_call(task):
+        return data
+    decode_call(data)
+    return _rewrite(data, attempt=1, deliveries=0, started=None, asked=None, expires=None, key=None)
 
 
 def after_loss(data: bytes, worker: str) -> bytes:

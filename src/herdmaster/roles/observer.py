@@ -6,7 +6,7 @@ What it sees is read over a short while, so a task that moves meanwhile may be c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from herdmaster.core import layout
 from herdmaster.core.members import decode_master, decode_worker, worker_state
 from herdmaster.core.names import parse_master_name, parse_worker_name
+from herdmaster.core.progress import WorkerProgress, decode_progress
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -103,6 +104,11 @@ class Observer:
             dead=dead,
         )
         return Overview(primary, backups, workers, counts, clients)
+
+    async def progress_of(self, workers: Sequence[str]) -> list[WorkerProgress]:
+        """What each of the workers says that it runs. Raises SessionExpired."""
+        found = await self._read([layout.progress_path(worker) for worker in workers])
+        return [decode_progress(found.get(layout.progress_path(worker), (None, None))[0]) for worker in workers]
 
     async def _masters(self) -> tuple[MasterSeen | None, tuple[MasterSeen, ...]]:
         found = await self._read([layout.MASTER])

@@ -1,0 +1,137 @@
+"""`herd queues`: how full each queue is, and what may leave it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from herdmaster.cli.options import C, connect_timeout_option, json_option, log_options, zookeeper_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from herdmaster.core.queues import QueueSettings
+    from herdmaster.roles.queue_view import QueueSeen
+    from herdmaster.zookeeper.client import Client
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def queues(ctx: click.Context) -> None:
+    """List queues, pause them, limit them. Without a command: list."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_, hosts=None, as_json=False, connect_timeout=10.0, log_level="warning", log_format="text")
+
+
+@queues.command("list")
+@zookeeper_option
+@json_option
+@connect_timeout_option(10)
+@log_options("warning")
+def list_(*, hosts: str | None, as_json: bool, connect_timeout: float, log_level: str, log_format: str) -> None:
+    """List the queues that have tasks, workers or limits."""
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.session import in_session
+    from herdmaster.roles.queue_view import look_at_queues
+
+    configure_logs(log_level, log_format)
+    found = in_session(hosts, connect_timeout, look_at_queues)
+    for queue in found:
+        click.echo(msgspec.json.encode(queue) if as_json else _row(queue))
+    if not found and not as_json:
+        click.echo("no queue has tasks, workers or limits", err=True)
+
+
+def _row(queue: QueueSeen) -> str:
+    limits = describe(queue.settings)
+    workers = "1 worker" if queue.workers == 1 else f"{queue.workers} workers"
+    if queue.workers == 0 and queue.pending:
+        workers = click.style("no worker", fg="yellow")
+    counts = f"{queue.pending} pending  {queue.delayed} delayed  {queue.assigned} assigned"
+    return f"{click.style(f'{queue.name:<16}', bold=True)}  {counts}  {workers}  {limits}".rstrip()
+
+
+def describe(settings: QueueSettings) -> str:
+    """A queue's limits for people; empty where there are none."""
+    parts = [click.style("paused", fg="yellow")] if settings.paused else []
+    if settings.max_running is not None:
+        parts.append(f"at most {settings.max_running} running")
+    if settings.rate is not None:
+        parts.append(f"at most {settings.rate:g} a second")
+    return ", ".join(parts)
+
+
+def _change(
+    queue: str,
+    logs: tuple[str, str],
+    hosts: str | None,
+    connect_timeout: float,
+    change: Callable[[QueueSettings], QueueSettings],
+) -> None:
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.session import in_session
+    from herdmaster.core.names import check_queue
+    from herdmaster.roles.operator import change_queue
+
+    configure_logs(*logs)
+    check_queue(queue)
+
+    async def work(client: Client) -> QueueSettings:
+        return await change_queue(client, queue, change)
+
+    settings = in_session(hosts, connect_timeout, work)
+    click.echo(f"{queue}: {describe(settings) or 'no limits'}")
+
+
+def _common(command: C) -> C:
+    return click.argument("queue")(zookeeper_option(connect_timeout_option(10)(log_options("warning")(command))))
+
+
+@queues.command
+@_common
+def pause(*, queue: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str) -> None:
+    """Assign nothing of QUEUE until it is resumed. What is assigned goes on."""
+    _change(
+        queue, (log_level, log_format), hosts, connect_timeout, lambda old: msgspec.structs.replace(old, paused=True)
+    )
+
+
+@queues.command
+@_common
+def resume(*, queue: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str) -> None:
+    """Assign tasks of QUEUE again."""
+    _change(
+        queue, (log_level, log_format), hosts, connect_timeout, lambda old: msgspec.structs.replace(old, paused=False)
+    )
+
+
+@queues.command
+@_common
+@click.option("--max-running", type=click.IntRange(0), metavar="N", help="Over all workers; 0 takes the limit away.")
+@click.option(
+    "--rate", type=click.FloatRange(0), metavar="N", help="Tasks started per second, over all workers; 0: no limit."
+)
+def limit(
+    *,
+    queue: str,
+    max_running: int | None,
+    rate: float | None,
+    hosts: str | None,
+    connect_timeout: float,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Limit how many tasks of QUEUE run at a time, or are started per second."""
+    if max_running is None and rate is None:
+        raise click.UsageError("say --max-running, --rate, or both")
+
+    def change(old: QueueSettings) -> QueueSettings:
+        return msgspec.structs.replace(
+            old,
+            max_running=old.max_running if max_running is None else max_running or None,
+            rate=old.rate if rate is None else rate or None,
+        )
+
+    _change(queue, (log_level, log_format), hosts, connect_timeout, change)

@@ -1,0 +1,104 @@
+"""`herd simulate`: the real roles in simulated worlds."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import click
+
+from herdmaster.cli.failures import Failed, Refused
+
+if TYPE_CHECKING:
+    from herdmaster.simulation.runner import Tally
+
+_COMMAND: Final = "herd simulate"
+_CLEAR: Final = "\r\x1b[K"
+_MANY: Final = 1000
+_LARGEST_START: Final = 10**9
+
+
+@click.command
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Only this world, with its story if it fails.")
+@click.option("--seeds", type=click.IntRange(1), metavar="N", help=f"How many worlds.  [default: {_MANY}]")
+@click.option("--start", type=click.IntRange(0), metavar="S", help="The first seed.  [default: any, which is printed]")
+@click.option("--processes", type=click.IntRange(1, 1024), metavar="P", help="At a time.  [default: one per core]")
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+    default=".",
+    metavar="DIR",
+    help="Where the story of a failure is written.  [default: here]",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def simulate(
+    *, seed: int | None, seeds: int | None, start: int | None, processes: int | None, folder: Path, as_json: bool
+) -> None:
+    """Run the real roles in simulated worlds.
+
+    Client, server, masters and workers on virtual time, with a network in memory. Everything that can go wrong does,
+    drawn from the seed; what was promised is checked after every transaction. Ends with 1 where a world failed.
+    """
+    if seed is not None and (seeds, start, processes) != (None, None, None):
+        raise Refused("--seed means one world: leave out --seeds, --start and --processes.", _COMMAND)
+    from herdmaster.simulation.runner import explain
+
+    signal.signal(signal.SIGTERM, _end_in_good_order)
+    display = _Display(quiet=as_json)
+    if seed is None:
+        tally = _run_many(seeds or _MANY, start, processes, display)
+        if tally.failed:
+            tally.story = explain(tally.failed[0].seed, folder, display.say).story
+    else:
+        tally = explain(seed, folder, display.say)
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(tally), indent=2))
+    if tally.failed:
+        first = tally.failed[0].seed
+        raise Failed(f"a promise was broken: `herd simulate --seed {first}` does it again", _COMMAND)
+
+
+def _run_many(seeds: int, start: int | None, processes: int | None, display: _Display) -> Tally:
+    from herdmaster.simulation.runner import default_processes, simulate
+
+    first = random.SystemRandom().randrange(1, _LARGEST_START) if start is None else start
+    display.say(f"seeds {first} to {first + seeds - 1}")
+
+    def heard(few: Tally, total: Tally) -> None:
+        for each in few.failed:
+            display.say(f"seed {each.seed} FAILED: {each.failure}")
+        display.show(f"{total.seeds} of {seeds} seeds, {len(total.failed)} failed")
+
+    try:
+        tally = simulate(first, seeds, processes=processes or default_processes(), heard=heard)
+    finally:
+        display.show("")
+    display.say(str(tally))
+    return tally
+
+
+class _Display:
+    """Lines on stdout that stay, unless it is `quiet`; progress on stderr, if that is a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._lives = sys.stderr.isatty()
+
+    def say(self, text: str) -> None:
+        self.show("")
+        if not self._quiet:
+            click.echo(text)
+
+    def show(self, text: str) -> None:
+        if self._lives:
+            click.echo(f"{_CLEAR}{text}", nl=False, err=True)
+
+
+def _end_in_good_order(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

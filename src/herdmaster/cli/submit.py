@@ -1,0 +1,222 @@
+"""`herd client` and `herd submit`: from a shell to a task and its outcome."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from herdmaster.cli.failures import Failed
+from herdmaster.cli.options import choose_hosts, connect_timeout_option, log_options, zookeeper_option
+
+if TYPE_CHECKING:
+    from herdmaster.api import Future, Herd
+
+SAMPLES: Final = ("Sample task", "Another sample task")
+"""What the reference's client submits."""
+
+_PATIENCE: Final = 10.0
+_SLACK: Final = 1.0
+"""Seconds that a submission may take beyond the attempt to connect, so that the reason is known when it is over."""
+
+_HOST: Final = r"(?:\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):\d{1,5}"
+looks_like_hosts = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/\S*)?").fullmatch
+_keyword = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL).fullmatch
+_negative_number = re.compile(r"-\.?\d").match
+
+
+@click.command
+@click.argument("data", nargs=-1, metavar="[HOSTS] [DATA]...")
+@zookeeper_option
+@connect_timeout_option(10)
+@log_options("error")
+def client(
+    *, data: tuple[str, ...], hosts: str | None, connect_timeout: float, log_level: str, log_format: str
+) -> None:
+    """Submit raw tasks and print their outcomes.
+
+    Each DATA is a task, two samples where there is none; `TASK: OUTCOME` is printed for each, in their order.
+    The first argument is HOSTS if it looks like host:port; with --zookeeper all are DATA. Exits with 1 if one failed.
+    """
+    from herdmaster.cli.logs import configure_logs
+
+    configure_logs(log_level, log_format)
+    if hosts is None and data and looks_like_hosts(data[0]):
+        hosts, data = data[0], data[1:]
+    failed = 0
+    with _open(choose_hosts(hosts), connect_timeout) as herd:
+        futures: list[Future[None]] = []
+        with _naming_what_goes_on(futures):
+            futures.extend(herd.submit_raw(each.encode("utf-8", "surrogateescape")) for each in data or SAMPLES)
+            while futures:
+                error = _wait_ended(futures)
+                failed += error is not None
+                click.echo(f"{futures[0].name}: {'done' if error is None else _outcome(error)}")
+                del futures[0]
+    if failed:
+        click.get_current_context().exit(1)
+
+
+class SubmitCommand(click.Command):
+    """Takes `-5` for an argument, and still refuses a mistyped option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.ignore_unknown_options = True
+        known = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        for arg in args[: args.index("--")] if "--" in args else args:
+            name = arg.partition("=")[0]
+            if name.startswith("-") and name not in known and not _negative_number(name):
+                raise click.NoSuchOption(
+                    name, f"No such option: {name}; an argument that starts with a hyphen goes after `--`", ctx=ctx
+                )
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=SubmitCommand)
+@click.argument("call", metavar="MODULE:FUNCTION")
+@click.argument("arguments", nargs=-1, metavar="ARG...")
+@zookeeper_option
+@click.option("--queue", metavar="NAME", default="default", show_default=True, help="The queue it goes to.")
+@click.option(
+    "--priority",
+    type=click.IntRange(0, 9),
+    metavar="N",
+    default=5,
+    show_default=True,
+    help="9 runs first; within its queue.",
+)
+@click.option("--wait", is_flag=True, help="Wait for the result and print it, as JSON, instead of the name.")
+@connect_timeout_option(10)
+@log_options("error")
+def submit(
+    *,
+    call: str,
+    arguments: tuple[str, ...],
+    hosts: str | None,
+    queue: str,
+    priority: int,
+    wait: bool,
+    connect_timeout: float,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Submit one task and print its name. MODULE need not be here: only the worker imports it.
+
+    An ARG is JSON where it can be read as JSON, else text; NAME=VALUE is a keyword argument. To pass text that looks
+    like either, write it as JSON: '"5"', '"a=b"'.
+    """
+    from herdmaster.cli.logs import configure_logs
+
+    configure_logs(log_level, log_format)
+    check_call(call)
+    args, kwargs = read_arguments(arguments)
+    if wait:
+        with _open(choose_hosts(hosts), connect_timeout) as herd:
+            _print_result(herd.submit_call(call, args, kwargs, queue=queue, priority=priority))
+    else:
+        import asyncio
+
+        from herdmaster.cli.submission import make_call, submit_and_leave
+
+        task = make_call(call, args, kwargs, queue=queue, priority=priority)
+        asyncio.run(
+            submit_and_leave(
+                choose_hosts(hosts), task, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK
+            )
+        )
+        click.echo(task.name)
+
+
+def _print_result(future: Future[object]) -> None:
+    from herdmaster.core.values import to_json
+
+    with _naming_what_goes_on([future]):
+        error = _wait_ended([future])
+    if error is not None:
+        raise Failed(f"{future.name} failed: {_explain(error)}", "herd submit")
+    click.echo(to_json(future.result(), "the result"))
+
+
+def check_call(call: str) -> None:
+    """Raises a usage error for what no function could be called."""
+    module, colon, name = call.partition(":")
+    parts = [*module.split("."), *(part for part in name.split(".") if part != "<locals>")]
+    if not colon or not all(part.isidentifier() for part in parts):
+        raise click.BadParameter(
+            f"{call!r} is not MODULE:FUNCTION, such as shop.tasks:resize", param_hint="MODULE:FUNCTION"
+        )
+
+
+def read_arguments(texts: Sequence[str]) -> tuple[list[object], dict[str, object]]:
+    """Positional and keyword arguments. Raises a usage error for a keyword that is given twice."""
+    args: list[object] = []
+    kwargs: dict[str, object] = {}
+    for text in texts:
+        keyword = _keyword(text)
+        if keyword is None:
+            args.append(_read_value(text))
+        elif keyword[1] in kwargs:
+            raise click.BadParameter(f"{keyword[1]}= is given twice", param_hint="ARG")
+        else:
+            kwargs[keyword[1]] = _read_value(keyword[2])
+    return args, kwargs
+
+
+def _read_value(text: str) -> object:
+    from herdmaster.core.values import UNREADABLE, from_json
+
+    try:
+        return from_json(text.encode())
+    except UNREADABLE:
+        return text
+
+
+def _open(hosts: str, connect_timeout: float) -> Herd:
+    from herdmaster.api import Herd
+
+    return Herd(hosts, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK)
+
+
+def _wait_ended(futures: Sequence[Future[None] | Future[object]]) -> BaseException | None:
+    """Waits for the first; what it failed with, or None."""
+    try:
+        return futures[0].exception(_PATIENCE)
+    except concurrent.futures.TimeoutError:
+        waiting = "1 task" if len(futures) == 1 else f"{len(futures)} tasks"
+        click.echo(f"still waiting for {waiting}; `herd status` tells if a primary and a worker are there", err=True)
+    return futures[0].exception()
+
+
+@contextlib.contextmanager
+def _naming_what_goes_on(futures: Sequence[Future[None] | Future[object]]) -> Iterator[None]:
+    """Whoever stops waiting is told which tasks have been accepted: they run all the same."""
+    try:
+        yield
+    except BaseException:
+        for future in futures:
+            click.echo(f"{future.name} goes on without being waited for", err=True)
+        raise
+
+
+def _outcome(error: BaseException) -> str:
+    """As it stands in the status of a raw task."""
+    from herdmaster.errors import HerdError, TaskFailed
+
+    cause = error if isinstance(error, TaskFailed) else error.__cause__
+    if isinstance(cause, TaskFailed):
+        return f"failed: {cause.type}"
+    return str(error) if isinstance(error, HerdError) else f"failed: {type(error).__name__}"
+
+
+def _explain(error: BaseException) -> str:
+    """The traceback of the task's code, which is where the mistake is, or what else is known."""
+    from herdmaster.errors import TaskFailed
+
+    cause = error if isinstance(error, TaskFailed) else error.__cause__
+    if isinstance(cause, TaskFailed):
+        return f"{cause}\n\n{cause.traceback.rstrip()}" if cause.traceback else str(cause)
+    return str(error)

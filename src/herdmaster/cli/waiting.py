@@ -1,0 +1,57 @@
+"""Waits for outcomes without collecting them: they stay for whoever submitted the tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+from herdmaster.core.outcome import Outcome, OutcomeState
+from herdmaster.errors import HerdError
+from herdmaster.roles.client import ClientSettings, TaskClient
+
+Tell = Callable[[str, str, bool], None]
+"""Called with a task, how it ended in words, and whether it is done."""
+
+
+async def wait_for_all(
+    hosts: str,
+    tasks: Sequence[str],
+    patience: float | None,
+    connect_timeout: float,
+    tell: Tell,
+) -> list[str]:
+    """The tasks that have not ended within `patience` seconds. Raises NoServerReachable."""
+    client = TaskClient(hosts, ClientSettings(connect_timeout=connect_timeout))
+    left = dict.fromkeys(tasks)
+    all_ended = asyncio.Event()
+
+    def ended(task: str, outcome: Outcome | None, error: HerdError | None) -> bool:
+        left.pop(task, None)
+        tell(task, _words(outcome, error), outcome is not None and outcome.state is OutcomeState.DONE)
+        if not left:
+            all_ended.set()
+        return False
+
+    for task in left:
+        client.attach(task, ended)
+    running = asyncio.ensure_future(client.run())
+    waiting = asyncio.ensure_future(all_ended.wait())
+    try:
+        await asyncio.wait((running, waiting), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()  # why there is no session
+    finally:
+        waiting.cancel()
+        client.stop()
+        with contextlib.suppress(Exception):  # it was raised above, or it is the end that was asked for
+            await running
+    return list(left)
+
+
+def _words(outcome: Outcome | None, error: HerdError | None) -> str:
+    if outcome is None:
+        return str(error)
+    if outcome.error is None:
+        return outcome.state.value
+    return f"failed: {outcome.error.type}: {outcome.error.message}".rstrip(": ")

@@ -1,0 +1,63 @@
+"""`herd workers`: who works, and at what."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from herdmaster.cli.options import connect_timeout_option, json_option, log_options, zookeeper_option
+from herdmaster.cli.tasks import age, how_far
+
+if TYPE_CHECKING:
+    from herdmaster.core.progress import WorkerProgress
+    from herdmaster.roles.observer import WorkerSeen
+    from herdmaster.zookeeper.client import Client
+
+
+@click.command
+@zookeeper_option
+@json_option
+@connect_timeout_option(10)
+@log_options("warning")
+def workers(*, hosts: str | None, as_json: bool, connect_timeout: float, log_level: str, log_format: str) -> None:
+    """List the workers that are alive, and what each runs."""
+    import msgspec
+
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.session import in_session
+    from herdmaster.roles.observer import Observer
+
+    configure_logs(log_level, log_format)
+
+    async def work(client: Client) -> list[tuple[WorkerSeen, WorkerProgress]]:
+        observer = Observer(client)
+        seen = (await observer.look()).workers
+        return list(zip(seen, await observer.progress_of([worker.name for worker in seen]), strict=True))
+
+    found = in_session(hosts, connect_timeout, work)
+    for worker, progress in found:
+        if as_json:
+            click.echo(msgspec.json.encode({**msgspec.to_builtins(worker), "running": msgspec.to_builtins(progress)}))
+        else:
+            _print(worker, progress)
+    if not found and not as_json:
+        click.echo("no worker is alive: `herd worker` starts one", err=True)
+
+
+def _print(worker: WorkerSeen, progress: WorkerProgress) -> None:
+    now = time.time_ns() // 1_000_000
+    place = f"{worker.host} pid {worker.pid}" if worker.host else "(of the reference's)"
+    slots = f"  {worker.slots} slots" if worker.slots else ""
+    queues = f"  queues {', '.join(worker.queues)}" if worker.queues else ""
+    name = click.style(worker.name, bold=True)
+    click.echo(
+        f"{name}  {place}{slots}{queues}  {worker.state}  {worker.assigned} assigned  up {age(worker.since, now)}"
+    )
+    for task in progress.tasks:
+        how = how_far(task.done, task.total, task.note)
+        attempt = f"  attempt {task.attempt}" if task.attempt > 1 else ""
+        click.echo(f"  {task.task}  {task.call or 'raw'}  for {age(task.since, now)}{attempt}  {how}".rstrip())
+    if progress.running > len(progress.tasks):
+        click.echo(f"  and {progress.running - len(progress.tasks)} more")

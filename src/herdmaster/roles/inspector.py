@@ -1,0 +1,250 @@
+"""Looks for single tasks, and changes nothing: in which state each one is, what it is, and what it ended with.
+
+Places are read in the order in which a task moves, so one that moves meanwhile is seen late rather than not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from herdmaster.core import layout
+from herdmaster.core.names import is_call, parse_task_name, parse_worker_name, ulid_time_ms
+from herdmaster.core.outcome import Outcome, decode_outcome
+from herdmaster.core.payload import Call, decode_call
+from herdmaster.core.progress import TaskProgress, decode_progress
+from herdmaster.errors import BadOutcome, BadPayload, ConfigurationError
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import Stat
+
+_AT_ONCE: Final = 50
+_LOOKS: Final = 3
+"""A task between two places can be missed by one look."""
+
+
+class TaskState(enum.StrEnum):
+    """Where a task is, for people. `running`: its worker told so in the last seconds, and otherwise it is `assigned`;
+    `recovering`: its worker is gone; `dead`: given up on and kept for replay; `ended`: nobody can tell how."""
+
+    DELAYED = "delayed"
+    PENDING = "pending"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    RECOVERING = "recovering"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    ENDED = "ended"
+    DEAD = "dead"
+
+
+UNENDED: Final = frozenset({
+    TaskState.DELAYED, TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING, TaskState.RECOVERING,
+})  # fmt: skip
+
+
+class TaskSeen(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One task. Times in unix milliseconds: `submitted` is when the client made the name, or when the znode of a raw
+    task was made; `due` of a delayed one."""
+
+    name: str
+    state: TaskState
+    queue: str
+    priority: int
+    submitted: int | None = None
+    due: int | None = None
+    worker: str | None = None
+    progress: TaskProgress | None = None
+
+
+class TaskDetails(msgspec.Struct, frozen=True):
+    """A task with what its payload and its outcome say, as far as they can be read; `fault` says why not."""
+
+    seen: TaskSeen
+    call: Call | None = None
+    outcome: Outcome | None = None
+    raw: bytes | None = None
+    fault: str | None = None
+
+
+class _Found(msgspec.Struct):
+    """A task and where it was seen; `state` is known only roughly for those that have ended."""
+
+    name: str
+    state: TaskState
+    path: str
+    due: int | None = None
+    worker: str | None = None
+
+
+class Inspector:
+    """Reads over a session that somebody else keeps."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def list_tasks(
+        self, states: frozenset[TaskState], *, queue: str | None = None, before_ms: int | None = None
+    ) -> AsyncIterator[TaskSeen]:
+        """The tasks in one of the states, oldest first; of one queue, or submitted before a time. Raises
+        ConfigurationError where the namespace does not exist, SessionExpired."""
+        await self._client.sync()
+        found = await self._places(states)
+        running = await self._running()
+        wanted = [each for each in found.values() if queue is None or _queue(each.name)[0] == queue]
+        wanted.sort(key=lambda each: (ulid_time_ms(each.name) or 0, each.name))
+        for start in range(0, len(wanted), _AT_ONCE):
+            for seen in await self._see(wanted[start : start + _AT_ONCE], running):
+                is_old = before_ms is None or (seen.submitted is not None and seen.submitted < before_ms)
+                if seen.state in states and is_old:
+                    yield seen
+
+    async def find(self, task: str) -> TaskDetails | None:
+        """None for a task that is nowhere. Raises as `list_tasks`."""
+        await self._client.sync()
+        for _ in range(_LOOKS):
+            found = (await self._places(frozenset(TaskState), (task,))).get(task)
+            if found is None:
+                continue
+            (seen,) = await self._see([found], await self._running()) or (None,)
+            if seen is not None:
+                return await self._details(found, seen)
+        return None
+
+    # --- where they are ----------------------------------------------------------------------------------------------
+
+    async def _places(self, states: frozenset[TaskState], only: Sequence[str] = ()) -> dict[str, _Found]:
+        """Where each task is. With `only` each folder is asked for these alone, where their paths follow from that."""
+        found: dict[str, _Found] = {}
+        if await self._client.exists("/") is None:
+            raise ConfigurationError(f"the namespace in {self._client.hosts} does not exist: check the connect string")
+        if TaskState.DELAYED in states:
+            for name in await self._names(layout.DELAYED):
+                delayed = layout.parse_delayed_name(name)
+                if delayed is not None and (not only or delayed[1] in only):
+                    path = f"{layout.DELAYED}/{name}"
+                    found[delayed[1]] = _Found(delayed[1], TaskState.DELAYED, path, due=delayed[0])
+        if TaskState.PENDING in states:
+            await self._look_in(layout.TASKS, TaskState.PENDING, found, only)
+        if states & {TaskState.ASSIGNED, TaskState.RUNNING, TaskState.RECOVERING}:
+            alive = set(await self._names(layout.WORKERS))
+            for worker in await self._names(layout.ASSIGN):
+                if parse_worker_name(worker) is not None:
+                    state = TaskState.ASSIGNED if worker in alive else TaskState.RECOVERING
+                    await self._look_in(layout.inbox_path(worker), state, found, only, worker)
+        if states - UNENDED - {TaskState.DEAD}:
+            await self._look_in(layout.STATUS, TaskState.ENDED, found, only)
+        if TaskState.DEAD in states:
+            await self._look_in(layout.DEAD, TaskState.DEAD, found, only)
+        return found
+
+    async def _look_in(
+        self, folder: str, state: TaskState, found: dict[str, _Found], only: Sequence[str], worker: str | None = None
+    ) -> None:
+        if only:
+            stats = await asyncio.gather(*(self._client.exists(f"{folder}/{name}") for name in only))
+            names: Iterable[str] = [name for name, stat in zip(only, stats, strict=True) if stat is not None]
+        else:
+            names = await self._names(folder)
+        for name in names:
+            if parse_task_name(name) is not None:
+                found[name] = _Found(name, state, f"{folder}/{name}", worker=worker)
+
+    async def _names(self, folder: str) -> tuple[str, ...]:
+        try:
+            return await self._client.children(folder)
+        except errors.NoNode:
+            return ()
+
+    async def _running(self) -> dict[str, tuple[str, TaskProgress]]:
+        """What workers say that they run."""
+        running: dict[str, tuple[str, TaskProgress]] = {}
+        workers = [name for name in await self._names(layout.PROGRESS) if parse_worker_name(name) is not None]
+        for start in range(0, len(workers), _AT_ONCE):
+            some = workers[start : start + _AT_ONCE]
+            records = await self._client.multi_read([layout.progress_path(worker) for worker in some])
+            for worker, record in zip(some, records, strict=True):
+                if isinstance(record, tuple):
+                    running.update((each.task, (worker, each)) for each in decode_progress(record[0]).tasks)
+        return running
+
+    # --- what they are -----------------------------------------------------------------------------------------------
+
+    async def _see(self, some: list[_Found], running: dict[str, tuple[str, TaskProgress]]) -> list[TaskSeen]:
+        """Those of them that are still there."""
+        times = await self._times([each for each in some if ulid_time_ms(each.name) is None])
+        ended = [each for each in some if each.state is TaskState.ENDED]
+        outcomes = dict(zip((each.name for each in ended), await self._read(ended, _outcome), strict=True))
+        seen: list[TaskSeen] = []
+        for each in some:
+            submitted = ulid_time_ms(each.name) or times.get(each.name)
+            if submitted is None or (each.name in outcomes and outcomes[each.name] is None):
+                continue
+            state, progress = each.state, None
+            outcome = outcomes.get(each.name)
+            if isinstance(outcome, Outcome):
+                state = TaskState(outcome.state.value)
+            elif state is TaskState.ASSIGNED and running.get(each.name, ("",))[0] == each.worker:
+                state, progress = TaskState.RUNNING, running[each.name][1]
+            worker = outcome.worker if isinstance(outcome, Outcome) else each.worker
+            seen.append(TaskSeen(each.name, state, *_queue(each.name), submitted, each.due, worker, progress))
+        return seen
+
+    async def _times(self, some: list[_Found]) -> dict[str, int]:
+        stats = await asyncio.gather(*(self._client.exists(each.path) for each in some))
+        return {each.name: stat.ctime for each, stat in zip(some, stats, strict=True) if stat is not None}
+
+    async def _read(
+        self, some: list[_Found], decode: Callable[[str, bytes], Outcome | BadOutcome]
+    ) -> list[Outcome | BadOutcome | None]:
+        """None for one that is gone."""
+        records = await self._client.multi_read([each.path for each in some]) if some else []
+        return [
+            decode(each.name, record[0] or b"") if isinstance(record, tuple) else _why(record)
+            for each, record in zip(some, records, strict=True)
+        ]
+
+    async def _details(self, found: _Found, seen: TaskSeen) -> TaskDetails:
+        paths = [found.path, layout.status_path(found.name)]
+        data, status = (_data(record) for record in await self._client.multi_read(paths))
+        outcome: Outcome | None = None
+        if status is not None:
+            decoded = _outcome(found.name, status)
+            if isinstance(decoded, BadOutcome):
+                return TaskDetails(seen, raw=status, fault=str(decoded))
+            outcome = decoded
+        if found.state is TaskState.ENDED or data is None:
+            return TaskDetails(seen, outcome=outcome)
+        if not is_call(found.name):
+            return TaskDetails(seen, outcome=outcome, raw=data)
+        try:
+            return TaskDetails(seen, decode_call(data), outcome)
+        except BadPayload as error:
+            return TaskDetails(seen, outcome=outcome, raw=data, fault=str(error))
+
+
+def _queue(name: str) -> tuple[str, int]:
+    parsed = parse_task_name(name)
+    assert parsed is not None
+    return parsed.queue, parsed.priority
+
+
+def _outcome(name: str, data: bytes) -> Outcome | BadOutcome:
+    try:
+        return decode_outcome(name, data)
+    except BadOutcome as error:
+        return error
+
+
+def _why(error: errors.ServerError) -> BadOutcome | None:
+    return None if isinstance(error, errors.NoNode) else BadOutcome(f"it cannot be read: {error}")
+
+
+def _data(record: tuple[bytes | None, Stat] | errors.ServerError) -> bytes | None:
+    return (record[0] or b"") if isinstance(record, tuple) else None

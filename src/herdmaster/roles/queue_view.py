@@ -1,0 +1,83 @@
+"""Looks at the queues: how many tasks of each are where, who serves it, and what limits it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from herdmaster.core import layout
+from herdmaster.core.members import worker_state
+from herdmaster.core.names import parse_task_name, parse_worker_name
+from herdmaster.core.queues import UNLIMITED, QueueSettings, decode_queue
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+
+_AT_ONCE = 200
+
+
+class QueueSeen(msgspec.Struct, frozen=True):
+    """One queue. `workers` counts those alive that serve it."""
+
+    name: str
+    pending: int = 0
+    delayed: int = 0
+    assigned: int = 0
+    workers: int = 0
+    settings: QueueSettings = UNLIMITED
+
+
+class _Counts:
+    def __init__(self) -> None:
+        self.found: dict[str, QueueSeen] = {}
+
+    def add(self, queue: str, place: str) -> None:
+        seen = self.found.get(queue) or QueueSeen(queue)
+        self.found[queue] = msgspec.structs.replace(seen, **{place: getattr(seen, place) + 1})
+
+    def add_task(self, name: str, place: str) -> None:
+        parsed = parse_task_name(name)
+        if parsed is not None:
+            self.add(parsed.queue, place)
+
+
+async def look_at_queues(client: Client) -> list[QueueSeen]:
+    """The queues that have tasks, workers or limits, by name. Raises SessionExpired."""
+    await client.sync()
+    counts = _Counts()
+    for name in await _names(client, layout.DELAYED):
+        delayed = layout.parse_delayed_name(name)
+        if delayed is not None:
+            counts.add_task(delayed[1], "delayed")
+    for name in await _names(client, layout.TASKS):
+        counts.add_task(name, "pending")
+    for worker in await _names(client, layout.ASSIGN):
+        for name in await _names(client, layout.inbox_path(worker)):
+            counts.add_task(name, "assigned")
+    workers = [name for name in await _names(client, layout.WORKERS) if parse_worker_name(name) is not None]
+    for data in await _read(client, [layout.worker_path(name) for name in workers]):
+        state = worker_state(data)
+        for queue in state.queues if state is not None else ():
+            counts.add(queue, "workers")
+    named = await _names(client, layout.QUEUES)
+    for queue, data in zip(named, await _read(client, [layout.queue_path(name) for name in named]), strict=True):
+        settings = decode_queue(data)
+        if settings is not None and settings != UNLIMITED:
+            counts.found[queue] = msgspec.structs.replace(
+                counts.found.get(queue) or QueueSeen(queue), settings=settings
+            )
+    return sorted(counts.found.values(), key=lambda seen: seen.name)
+
+
+async def _names(client: Client, folder: str) -> tuple[str, ...]:
+    try:
+        return await client.children(folder)
+    except errors.NoNode:
+        return ()
+
+
+async def _read(client: Client, paths: list[str]) -> list[bytes | None]:
+    """The data of each; None where it is gone."""
+    found: list[bytes | None] = []
+    for start in range(0, len(paths), _AT_ONCE):
+        records = await client.multi_read(paths[start : start + _AT_ONCE])
+        found += [record[0] if isinstance(record, tuple) else None for record in records]
+    return found
