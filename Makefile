@@ -7,8 +7,10 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-CODE := $(wildcard src tests benchmarks examples)
+CODE := $(wildcard src tests benchmarks chaos examples)
 PROCESSES ?= 2
+# Most of the fast tests wait for a server or for a process now and then.
+CHECK_PROCESSES ?= 4
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The build tools are pinned too; pip reads the one name or the other, depending on its age.
@@ -37,12 +39,12 @@ demo: install ## Count words on two workers, kill the primary in the middle, che
 	@$(BIN)/herd demo $(DEMO)
 
 .PHONY: test
-test: install lint types ## Check everything and run all tests but the slow ones
-	$(BIN)/pytest -n $(PROCESSES) -m "not slow"
+test: install check ## `make check`, then the rest on Apache's server: all tests but the slow ones
+	$(BIN)/pytest -n $(PROCESSES) -m "(apache or long) and not slow" --server apache
 
 .PHONY: check
-check: $(INSTALLED) lint types ## The fast part of `make test`: no server is started
-	$(BIN)/pytest -n $(PROCESSES) -m "not apache and not slow"
+check: $(INSTALLED) lint types ## Style, types and the fast tests, on the embedded server
+	$(BIN)/pytest -n $(CHECK_PROCESSES) -m "not apache and not long and not slow" --server embedded
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check style and the direction of imports
@@ -81,16 +83,29 @@ fuzz: install zookeeper ## Drive random operations into the embedded server and 
 SEEDS ?= 1000
 
 .PHONY: simulate
-simulate: install ## Run SEEDS (1000) simulated worlds full of faults
-	$(BIN)/python -m herdmaster.simulation --seeds $(SEEDS)
+simulate: $(INSTALLED) ## Run SEEDS (1000) simulated worlds full of faults
+	$(BIN)/herd simulate --seeds $(SEEDS)
+
+FAILOVERS ?= 20
+
+.PHONY: chaos
+chaos: install ## Break servers, masters, workers and clients on a real ensemble, and count what was lost (15 minutes)
+	$(BIN)/python -m chaos
+	$(BIN)/python -m chaos --failover $(FAILOVERS)
+
+.PHONY: chaos-short
+chaos-short: install ## The same with short session timeouts (4 minutes)
+	$(BIN)/python -m chaos --short
+	$(BIN)/python -m chaos --short --failover 3
 
 .PHONY: proof
-proof: test ## `make test`, then the slow tests, the demo and the benchmarks
+proof: test ## `make test`, then the slow tests, the demo, the benchmarks and the chaos
 	$(BIN)/pytest -m slow || [ $$? -eq 5 ]  # 5: there are none
-	@$(MAKE) demo bench
+	$(BIN)/pytest -n $(PROCESSES) -m "long and not apache and not slow" --server embedded
+	@$(MAKE) demo bench chaos
 
 .PHONY: clean
 clean: ## Remove everything that make made
 	rm -rf .venv .zookeeper .zookeeper.* build dist htmlcov .coverage .coverage.* .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find src tests $(wildcard benchmarks examples) -name __pycache__ -prune -exec rm -rf {} +
+	find src tests $(wildcard benchmarks chaos examples) -name __pycache__ -prune -exec rm -rf {} +

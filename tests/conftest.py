@@ -1,11 +1,15 @@
-"""Fixtures for all tests: Apache's ZooKeeper, one server per process, a fresh namespace per test."""
+"""Fixtures for all tests: a ZooKeeper, one server per process, and a fresh namespace per test.
+
+`--server` chooses which: `apache` (the default) or `embedded`, our own in a process of its own. Both grant sessions of
+0.4 to 4 s. What cannot be without Apache's, whatever was chosen, asks for `apache`, `own_apache` or `apache_ensemble`.
+"""
 
 from __future__ import annotations
 
 import os
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import kazoo.protocol.connection
@@ -16,6 +20,8 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NotEmptyError
 
 from herdmaster.testing.apache import ApacheEnsemble, ApacheZooKeeper, ZooKeeperNotInstalled
+from herdmaster.testing.child_server import ChildServer
+from herdmaster.testing.embedded_process import EmbeddedProcess
 
 # Hypothesis watches the global generator, and takes a draw from it by another thread for a fault of the test. kazoo's
 # threads draw their jitter from it, so they get one of their own.
@@ -23,16 +29,22 @@ for module in (kazoo.protocol.connection, kazoo.retry):
     module.random = random.Random()
 
 _CI = os.environ.get("CI") == "true"
-_NEEDS_APACHE = {"apache", "namespace", "own_apache", "apache_ensemble"}
+_APACHES = {"apache", "own_apache", "apache_ensemble"}
+_CHOSEN = {"new_zookeeper", "shared_zookeeper", "own_zookeeper", "namespace"}
 
 # The machine is shared, so time says nothing about a pure function; in CI a run must be repeatable.
 settings.register_profile("herdmaster", deadline=None, derandomize=_CI, suppress_health_check=(HealthCheck.too_slow,))
 settings.load_profile("herdmaster")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--server", choices=("apache", "embedded"), default="apache", help="the ZooKeeper to test against")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    needing = _APACHES if config.getoption("--server") == "embedded" else _APACHES | _CHOSEN
     for item in items:
-        if _NEEDS_APACHE.intersection(getattr(item, "fixturenames", ())):
+        if needing.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.apache)
 
 
@@ -76,8 +88,43 @@ def apache_ensemble() -> Iterator[ApacheEnsemble]:
 
 
 @pytest.fixture(scope="session")
-def _kazoo(apache: ApacheZooKeeper) -> Iterator[KazooClient]:
-    client = KazooClient(apache.hosts, timeout=4.0)
+def new_zookeeper(request: pytest.FixtureRequest) -> Callable[..., ChildServer]:
+    """`new_zookeeper(tick_time=200)`: a server, not started yet, that the caller closes."""
+    is_embedded = request.config.getoption("--server") == "embedded"
+
+    def make(*, tick_time: int = 200) -> ChildServer:
+        if is_embedded:
+            return EmbeddedProcess(tick_time=tick_time)
+        try:
+            return ApacheZooKeeper(tick_time=tick_time)
+        except ZooKeeperNotInstalled as reason:
+            _without_zookeeper(reason)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared_zookeeper(
+    request: pytest.FixtureRequest, new_zookeeper: Callable[..., ChildServer]
+) -> Iterator[ChildServer]:
+    """A running server that all tests of this process share: do not stop, pause or kill it."""
+    if request.config.getoption("--server") == "apache":
+        yield request.getfixturevalue("apache")
+        return
+    with new_zookeeper() as server:
+        yield server
+
+
+@pytest.fixture
+def own_zookeeper(new_zookeeper: Callable[..., ChildServer]) -> Iterator[ChildServer]:
+    """A running server of this test's own."""
+    with new_zookeeper() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _kazoo(shared_zookeeper: ChildServer) -> Iterator[KazooClient]:
+    client = KazooClient(shared_zookeeper.hosts, timeout=4.0)
     client.start(timeout=30)
     yield client
     client.stop()
@@ -85,11 +132,11 @@ def _kazoo(apache: ApacheZooKeeper) -> Iterator[KazooClient]:
 
 
 @pytest.fixture
-def namespace(apache: ApacheZooKeeper, _kazoo: KazooClient) -> Iterator[str]:
+def namespace(shared_zookeeper: ChildServer, _kazoo: KazooClient) -> Iterator[str]:
     """A connect string with a fresh, existing, empty namespace, which is removed afterwards."""
     path = f"/t-{uuid.uuid4().hex}"
     _kazoo.retry(_kazoo.create, path)
-    yield apache.hosts + path
+    yield shared_zookeeper.hosts + path
     _remove(_kazoo, path)
 
 

@@ -81,6 +81,7 @@ def test_mntr_is_key_tab_value(rig: Rig, client: Peer) -> None:
     assert int(after["zk_watch_count"]) == 2
     for name in ("avg_latency", "min_latency", "max_latency", "packets_sent", "num_alive_connections", "uptime"):
         assert float(after[f"zk_{name}"]) >= 0
+    assert float(after["zk_min_latency"]) <= float(after["zk_avg_latency"]) <= float(after["zk_max_latency"])
 
 
 def test_conf_is_key_equals_value(rig: Rig) -> None:

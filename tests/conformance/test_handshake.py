@@ -2,7 +2,8 @@
 
 Left out: the cut after 10 to 20 s without a handshake and maxClientCnxns (3.11), which are settings, tested with the
 embedded server; what a ten-second expiry shows is shown with half a second in test_sessions.py; an ordinary request
-with xid -1, whose answer no client can tell from an event; the exact bytes of session ids and passwords.
+with xid -1, whose answer no client can tell from an event; the exact bytes of session ids and passwords; whether a
+wrong password cuts the session's present connection, as it does on Apache's server alone.
 """
 
 from __future__ import annotations

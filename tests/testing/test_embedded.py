@@ -96,6 +96,19 @@ async def test_replies_are_delayed_until_told_otherwise(zookeeper: EmbeddedZooKe
     await client.create("/b")
 
 
+async def test_the_latency_that_it_tells_includes_a_delay(zookeeper: EmbeddedZooKeeper, client: Client) -> None:
+    zookeeper.delay_replies(0.3)
+    await client.create("/a")
+    reader, writer = await asyncio.open_connection("127.0.0.1", zookeeper.port)
+    writer.write(b"mntr")
+    told = dict(line.split("\t") for line in (await reader.read()).decode().splitlines())
+    writer.close()
+
+    assert int(told["zk_max_latency"]) >= 300
+    assert 0 < float(told["zk_avg_latency"]) < int(told["zk_max_latency"])
+    assert int(told["zk_min_latency"]) < 300  # that of the handshake
+
+
 async def test_cut_connections_come_back_with_their_session(zookeeper: EmbeddedZooKeeper, client: Client) -> None:
     before = client.session_id
     await asyncio.to_thread(zookeeper.drop_connections)

@@ -1,13 +1,13 @@
-"""What the tests of the client run against: today Apache's server, by these fixtures alone."""
+"""What the tests of the client run against, by these fixtures alone."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.testing.child_server import ChildServer
 from tests.zookeeper.client.sessions import OwnServer, client_of
 
 _numbers = itertools.count()
@@ -20,20 +20,19 @@ def server(namespace: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def _private_apache(apache: ApacheZooKeeper) -> Iterator[ApacheZooKeeper]:
-    # Asking for `apache` as well skips or fails where there is none.
-    with ApacheZooKeeper() as server:
+def _private_server(new_zookeeper: Callable[..., ChildServer]) -> Iterator[ChildServer]:
+    with new_zookeeper() as server:
         yield server
 
 
 @pytest.fixture
-async def own_server(_private_apache: ApacheZooKeeper) -> AsyncIterator[OwnServer]:
+async def own_server(_private_server: ChildServer) -> AsyncIterator[OwnServer]:
     """A server that the test may stop, restart and pause, with a namespace of the test's own."""
     namespace = f"/own-{next(_numbers)}"
-    async with client_of(_private_apache.hosts) as client:
+    async with client_of(_private_server.hosts) as client:
         await client.create(namespace)
-    yield OwnServer(_private_apache, namespace)
-    if _private_apache.is_running:
-        _private_apache.resume()
+    yield OwnServer(_private_server, namespace)
+    if _private_server.is_running:
+        _private_server.resume()
     else:
-        _private_apache.start()
+        _private_server.start()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.client import Client, parse_connect_string
 from herdmaster.zookeeper.model import ClientId, SessionState, WatchEvent
 from herdmaster.zookeeper.wire.framing import ConnectRequest, ConnectResponse, encode_request
@@ -30,7 +30,7 @@ async def wait_until(condition: Callable[[], bool]) -> None:
 class OwnServer:
     """A server that one test at a time may do with as it likes; afterwards it runs again."""
 
-    def __init__(self, server: ApacheZooKeeper, namespace: str) -> None:
+    def __init__(self, server: ChildServer, namespace: str) -> None:
         self._server = server
         self.hosts = server.hosts + namespace
 
@@ -87,26 +87,35 @@ class States(list[SessionState]):
         await wait_until(lambda: state in self)
 
 
-@asynccontextmanager
-async def _raw_attach(
-    hosts: str, identity: ClientId
-) -> AsyncIterator[tuple[ConnectResponse | None, asyncio.StreamWriter]]:
-    """A second connection of a session, by raw frames; it kicks the first.
+class _Intruder:
+    """A second connection of a session, by raw frames; it kicks the first."""
 
-    No response means that the client was quick to come back, and kicked this one.
-    """
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def attach(self, identity: ClientId) -> bool:
+        """False where the client was quick to come back, and kicked this one."""
+        self._writer.write(ConnectRequest(0, 4000, identity.session_id, identity.password).encode())
+        try:
+            length = int.from_bytes(await self._reader.readexactly(4))
+            response = ConnectResponse.decode(await self._reader.readexactly(length))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return False
+        assert response.session_id == identity.session_id
+        return True
+
+    async def end_session(self) -> None:
+        self._writer.write(encode_request(1, CloseSession()))
+        await self._reader.read()
+
+
+@asynccontextmanager
+async def _intruder(hosts: str) -> AsyncIterator[_Intruder]:
     address = parse_connect_string(hosts).addresses[0]
     reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
-        writer.write(ConnectRequest(0, 4000, identity.session_id, identity.password).encode())
-        try:
-            length = int.from_bytes(await reader.readexactly(4))
-            response = ConnectResponse.decode(await reader.readexactly(length))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            yield None, writer
-        else:
-            yield response, writer
-            await reader.read()
+        yield _Intruder(reader, writer)
     finally:
         writer.close()
 
@@ -115,23 +124,18 @@ async def end_session(hosts: str, identity: ClientId) -> None:
     """Ends a session from outside, as if it had expired: attaches to it and closes it."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            async with _raw_attach(hosts, identity) as (response, writer):
-                if response is not None:
-                    assert response.session_id == identity.session_id
-                    writer.write(encode_request(1, CloseSession()))
+            async with _intruder(hosts) as intruder:
+                if await intruder.attach(identity):
+                    await intruder.end_session()
                     return
 
 
 async def kick(hosts: str, client: Client) -> None:
-    """Costs a client its connection but not its session: a server drops the old connection even for a wrong password.
-
-    Returns when the client has noticed.
-    """
+    """Costs a client its connection but not its session. Returns when the client has noticed."""
     await wait_until(lambda: client.state is SessionState.CONNECTED)
     states = States()
     client.add_listener(states)
-    wrong = ClientId(client.session_id, b"not the password")
-    async with asyncio.timeout(PATIENCE), _raw_attach(hosts, wrong) as (response, _):
-        assert response is None or response.session_id == 0
+    async with asyncio.timeout(PATIENCE), _intruder(hosts) as intruder:
+        await intruder.attach(client.client_id)
     await states.wait_for(SessionState.DISCONNECTED)
     client.remove_listener(states)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from herdmaster.zookeeper.server.instant import Instant
+from herdmaster.zookeeper.server.latency import Latency
+from herdmaster.zookeeper.wire import records
+from herdmaster.zookeeper.wire.framing import encode_request
 from tests.zookeeper.server.rig import Rig
 
 
@@ -35,6 +39,25 @@ def test_srvr_tells_what_clients_look_for(rig: Rig) -> None:
     assert "Zxid: 0x2" in lines
     assert "Node count: 6" in lines
     assert "Connections: 2" in lines
+
+
+def test_the_latency_is_that_from_a_requests_arrival_until_its_answer_left(rig: Rig) -> None:
+    client = rig.client()
+    connection = client.connection
+    rig.machine.latency = connection.latency = Latency()
+    for waited, requests in ((5, 2), (0, 1)):
+        frames = b"".join(encode_request(xid, records.Sync("/")) for xid in range(requests))
+        rig.machine.receive(connection, frames, rig.now)
+        arrivals = connection.take_arrivals()
+        rig.settle()
+        rig.now = Instant(rig.now.monotonic + waited, rig.now.unix + waited)
+        rig.machine.note_delivered(connection, arrivals, rig.now)
+
+    assert "Latency min/avg/max: 0/3.3333/5" in ask(rig, b"srvr").splitlines()
+    told = dict(line.split("\t") for line in ask(rig, b"mntr").splitlines())
+    assert [told[f"zk_{name}_latency"] for name in ("min", "avg", "max")] == ["0", "3.3333", "5"]
+    (cons,) = [line for line in ask(rig, b"cons").splitlines() if "sid=" in line]
+    assert cons.endswith(f",lresp={rig.now.monotonic},llat=0,minlat=0,avglat=3,maxlat=5)")
 
 
 def test_conf_tells_what_the_driver_says(rig: Rig) -> None:

@@ -46,6 +46,14 @@ def test_an_unknown_request_is_answered_and_ends_the_connection_but_not_the_sess
     assert not rig.reattach(client).is_closed
 
 
+def test_a_wrong_password_costs_the_session_nothing() -> None:
+    rig = Rig()
+    client, intruder = rig.client(), rig.peer()
+    refusal = intruder.handshake(10_000, client.session_id, b"x" * 16)
+    assert refusal is not None
+    assert (refusal.session_id, intruder.is_closed, client.is_closed) == (0, True, False)
+
+
 def test_a_check_outside_a_multi_is_refused_and_harmless() -> None:
     client = Rig().client()
     assert client.error(records.Check("/", -1)) == -6

@@ -58,6 +58,7 @@ def mutated_frames(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=300)
 @given(st.lists(mutated_frames(), max_size=6), st.randoms(use_true_random=False))
+@pytest.mark.long
 def test_no_bytes_break_the_machine(frames: list[bytes], random: random.Random) -> None:
     """Whatever comes, in whatever portions: the machine answers or closes, and another session works on."""
     rig = Rig()

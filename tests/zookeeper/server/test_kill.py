@@ -165,6 +165,7 @@ def run_rounds(process: Process, count: int) -> None:
     assert acknowledged > 10 * count, "the load was too light to prove anything"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_a_server_killed_under_load_loses_no_acknowledged_write(process: Process) -> None:
     run_rounds(process, 5)

@@ -14,16 +14,18 @@ class ServerTime:
 
     def __init__(self, clock: Callable[[], float], unix_ms: Callable[[], int]) -> None:
         self._clock = clock
-        self._base_ms = float(unix_ms())
-        self._base = clock()
+        self._offset_ms = unix_ms() - clock() * 1000  # one number, because threads ask while the loop is told
         self.is_known = False
+        self.is_used = False
+        """Whether anybody has asked since the last reading."""
 
     def tell(self, written_ms: int) -> None:
         """`written_ms` is the mtime of a znode that was written just now. It is never later than the true time."""
-        self._base_ms = float(written_ms)
-        self._base = self._clock()
+        self._offset_ms = written_ms - self._clock() * 1000
         self.is_known = True
+        self.is_used = False
 
     def now_ms(self) -> int:
         """Unix milliseconds."""
-        return int(self._base_ms + (self._clock() - self._base) * 1000)
+        self.is_used = True
+        return int(self._clock() * 1000 + self._offset_ms)

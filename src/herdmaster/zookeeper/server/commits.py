@@ -8,7 +8,7 @@ that is not on disk yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
@@ -21,32 +21,32 @@ _MAX_WAITING: Final = 32 << 20
 
 
 class Output(NamedTuple):
+    """`arrivals`: how many of the requests that it answers came when."""
+
     link: Link
     data: bytes
     close: bool
-
-
-def deliver(outputs: Sequence[Output]) -> None:
-    for link, data, close in outputs:
-        link.undelivered -= len(data)
-        link.deliver(data, close=close)
+    arrivals: Mapping[int, int]
 
 
 class Commits:
     """`take_snapshot` gives the state as it is at the call, and takes the transactions that it shows but that were not
-    submitted yet. `fail` hears of a disk that does not take any more."""
+    submitted yet. `deliver` sends, `fail` hears of a disk that does not take any more."""
 
     def __init__(
         self,
         journal: Journal,
         loop: asyncio.AbstractEventLoop,
         take_snapshot: Callable[[], tuple[Snapshot, list[Transaction]]],
+        *,
+        deliver: Callable[[Sequence[Output]], None],
         fail: Callable[[BaseException], None],
         wake: Callable[[], None],
     ) -> None:
         self._journal = journal
         self._loop = loop
         self._take_snapshot = take_snapshot
+        self._deliver = deliver
         self._fail = fail
         self._wake = wake
         self._writer = ThreadPoolExecutor(1, "herd-journal")
@@ -68,7 +68,7 @@ class Commits:
         if self._has_failed:
             return
         if self._commit is None and not transactions:
-            deliver(outputs)
+            self._deliver(outputs)
             return
         self._outputs += outputs
         self._transactions += transactions
@@ -97,14 +97,14 @@ class Commits:
         self._commit = None
         if not self._succeeded(done):
             return
-        deliver(outputs)
+        self._deliver(outputs)
         if self._journal.is_long and self._archiving is None:
             self._begin_snapshot()
         elif self._transactions:
             self._begin()
         elif self._outputs:
             rest, self._outputs = self._outputs, []
-            deliver(rest)
+            self._deliver(rest)
         self._wake()
 
     def _begin_snapshot(self) -> None:

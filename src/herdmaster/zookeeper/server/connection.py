@@ -7,6 +7,7 @@ from collections import deque
 from typing import Final
 
 from herdmaster.zookeeper.model import Id
+from herdmaster.zookeeper.server.latency import Latency
 from herdmaster.zookeeper.server.transactions import Actor
 from herdmaster.zookeeper.wire.framing import Framer
 
@@ -33,14 +34,19 @@ class Connection:
         self.actor = Actor(0, [Id("ip", host)])
         self.framer = Framer(frame_limit)
         self.greeting = b""
-        self.backlog: deque[bytes] = deque()
-        """Frames that wait: the machine handles a bounded number of them in one go."""
+        self.backlog: deque[tuple[int, bytes]] = deque()
+        """Frames that wait, each with the monotonic milliseconds at which it came: the machine handles a bounded number
+        of them in one go."""
         self.is_broken = False
         """What came after the backlog is no protocol: the connection ends with it."""
         self.outgoing: list[bytes] = []
         self.outgoing_size = 0
         self.held: deque[tuple[int, bytes]] = deque()
         """Frames that a fault holds back, each with the monotonic milliseconds at which it may go."""
+        self.latency = Latency()
+        self.responded = 0
+        """When the newest answer left, in monotonic milliseconds."""
+        self._arrivals: dict[int, int] = {}
         self.received = 0
         self.sent = 0
         self.last_opcode = 0
@@ -65,8 +71,20 @@ class Connection:
             self.outgoing.append(data)
             self.outgoing_size += len(data)
 
+    def note_handled(self, arrival: int) -> None:
+        """A request that came then was handled: its answer is in what is sent next."""
+        self._arrivals[arrival] = self._arrivals.get(arrival, 0) + 1
+
+    def take_arrivals(self) -> dict[int, int]:
+        """How many of the requests that `take` will answer came when. What is held back is not answered yet."""
+        if self.held:
+            return {}
+        arrivals, self._arrivals = self._arrivals, {}
+        return arrivals
+
     def take(self) -> list[bytes]:
         """What is to be sent, which is then no longer here."""
+        self.take_arrivals()
         outgoing, self.outgoing, self.outgoing_size = self.outgoing, [], 0
         return outgoing
 

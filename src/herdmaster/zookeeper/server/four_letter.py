@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
 from herdmaster.zookeeper.server.connection import Connection
+from herdmaster.zookeeper.server.latency import Latency
 from herdmaster.zookeeper.server.state import State
 from herdmaster.zookeeper.server.watches import Table, Watches
 from herdmaster.zookeeper.wire.opcodes import OpCode
@@ -30,6 +31,8 @@ class Overview(Protocol):
     def about(self) -> Mapping[str, str]: ...
     @property
     def environment(self) -> Mapping[str, str]: ...
+    @property
+    def latency(self) -> Latency: ...
     @property
     def received(self) -> int: ...
     @property
@@ -64,8 +67,9 @@ class _Answers:
         return "rw"
 
     def _summary(self) -> str:
+        latency = self._server.latency
         return (
-            f"Latency min/avg/max: 0/0.0/0\n"
+            f"Latency min/avg/max: {latency.least}/{latency.mean}/{latency.most}\n"
             f"Received: {self._server.received}\n"
             f"Sent: {self._server.sent}\n"
             f"Connections: {len(self._server.connections)}\n"
@@ -92,14 +96,14 @@ class _Answers:
         )
 
     def mntr(self) -> str:
-        tree = self._server.state.tree
+        tree, latency = self._server.state.tree, self._server.latency
         values = {
             "version": VERSION,
             "server_state": "standalone",
             "uptime": self._uptime,
-            "avg_latency": 0.0,
-            "max_latency": 0,
-            "min_latency": 0,
+            "avg_latency": latency.mean,
+            "max_latency": latency.most,
+            "min_latency": latency.least,
             "packets_received": self._server.received,
             "packets_sent": self._server.sent,
             "num_alive_connections": len(self._server.connections),
@@ -175,10 +179,12 @@ def _session(server: Overview, connection: Connection) -> str:
     session = server.state.sessions.find(connection.session_id)
     if session is None:
         return ""
+    latency = connection.latency
     return (
         f",sid={_hex(session.id)},lop={_operation(connection.last_opcode)},est={connection.established}"
         f",to={session.timeout},lcxid={_hex(connection.last_xid)},lzxid={_hex(connection.last_zxid)}"
-        f",lresp=0,llat=0,minlat=0,avglat=0,maxlat=0"
+        f",lresp={connection.responded},llat={latency.newest},minlat={latency.least}"
+        f",avglat={round(latency.mean)},maxlat={latency.most}"
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from herdmaster.zookeeper.server.clock import Clock
-from herdmaster.zookeeper.server.commits import Commits, Output, deliver
+from herdmaster.zookeeper.server.commits import Commits, Output
 from herdmaster.zookeeper.server.connection import Connection
 from herdmaster.zookeeper.server.link import Link
 from herdmaster.zookeeper.server.machine import Machine
@@ -91,18 +91,26 @@ class Hub:
         self._turn = None
         outputs = []
         for connection in self.machine.take_output():
+            arrivals = connection.take_arrivals()
             data = b"".join(connection.take())
             link = self._links.get(connection)
             if link is not None:
                 link.undelivered += len(data)
-                outputs.append(Output(link, data, connection.is_closed))
+                outputs.append(Output(link, data, connection.is_closed, arrivals))
         if self.commits is None:
-            deliver(outputs)
+            self.deliver(outputs)
         else:
             self.commits.submit(outputs, self.machine.take_recorded(), self._received)
         self._received = 0
         self._resume_waiting()
         self._schedule_release()
+
+    def deliver(self, outputs: Sequence[Output]) -> None:
+        now = self._clock.now()
+        for link, data, close, arrivals in outputs:
+            link.undelivered -= len(data)
+            link.deliver(data, close=close)
+            self.machine.note_delivered(link.connection, arrivals, now)
 
     def _resume_waiting(self) -> None:
         for link in list(self._waiting):

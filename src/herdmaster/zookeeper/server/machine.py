@@ -10,6 +10,7 @@ first and holds back the output until those are on disk: a reply, an event and e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from herdmaster.zookeeper.server.connection import WORD_LENGTH, Connection, Phas
 from herdmaster.zookeeper.server.effects import Transaction
 from herdmaster.zookeeper.server.faults import Arrival, Delay, Drop, Faults, Refuse
 from herdmaster.zookeeper.server.instant import Instant
+from herdmaster.zookeeper.server.latency import Latency
 from herdmaster.zookeeper.server.requests import Requests
 from herdmaster.zookeeper.server.sessions import PASSWORD_LENGTH, Session, is_password, password_of
 from herdmaster.zookeeper.server.state import State
@@ -70,6 +72,7 @@ class Machine:
         self.connections: dict[Connection, None] = {}
         self.watches: Watches[Connection] = Watches()
         self.received = 0
+        self.latency = Latency()
         self.started = now
         self.about: dict[str, str] = {}
         """What the word `conf` tells of the driver: clientPort, dataDir and the like."""
@@ -99,7 +102,7 @@ class Machine:
             data = self._greet(connection, data, now)
         if connection.is_closed or not data:
             return
-        self._take_frames(connection, data)
+        self._take_frames(connection, data, now.monotonic)
         session = self.state.sessions.find(connection.session_id)
         if session is not None:
             self.state.sessions.touch(session, now.monotonic)
@@ -117,7 +120,9 @@ class Machine:
         for _ in range(_REQUESTS_PER_ROUND):
             if not backlog or connection.outgoing_size > _OUTPUT_PER_ROUND:
                 break
-            self._handle(connection, backlog.popleft(), now)
+            arrival, frame = backlog.popleft()
+            connection.note_handled(arrival)
+            self._handle(connection, frame, now)
         if connection.is_broken and not backlog:
             self._close(connection)
 
@@ -155,6 +160,13 @@ class Machine:
         """The connections with something to send (`Connection.take`) or to be closed after that (`is_closed`)."""
         return self._outbox.take()
 
+    def note_delivered(self, connection: Connection, arrivals: Mapping[int, int], now: Instant) -> None:
+        """The answers to requests that came then (`Connection.take_arrivals`) have left."""
+        for arrival, count in arrivals.items():
+            connection.latency.add(now.monotonic - arrival, count)
+            self.latency.add(now.monotonic - arrival, count)
+            connection.responded = now.monotonic
+
     def take_recorded(self) -> list[Transaction]:
         """The transactions since the last call, for the journal."""
         recorded, self._writes.recorded = self._writes.recorded, []
@@ -183,11 +195,11 @@ class Machine:
         return True
 
     @staticmethod
-    def _take_frames(connection: Connection, data: bytes) -> None:
+    def _take_frames(connection: Connection, data: bytes, monotonic: int) -> None:
         """What stands before a frame of an impossible length is still handled."""
         try:
             while frames := connection.framer.feed(data):
-                connection.backlog.extend(frames)
+                connection.backlog.extend([(monotonic, each) for each in frames])
                 data = b""
         except WireError:
             connection.is_broken = True
@@ -240,7 +252,8 @@ class Machine:
         session = sessions.find(request.session_id)
         if session is None or not is_password(request.password, session.id, self._secret):
             return None
-        # The newest connection of a session is the one that counts.
+        # The newest connection of a session is the one that counts. Apache's server cuts the one before even for a
+        # wrong password, so there whoever can read an ephemeral's owner can keep that session from being served.
         previous = self._attached.get(session.id)
         if previous is not None:
             self._close(previous)

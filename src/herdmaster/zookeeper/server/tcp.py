@@ -158,7 +158,7 @@ class EmbeddedServer:
             def take_snapshot() -> tuple[Snapshot, list[Transaction]]:
                 return snapshot_of(state, secret), machine.take_recorded()
 
-            hub.commits = Commits(journal, loop, take_snapshot, self._fail, hub.wake)
+            hub.commits = Commits(journal, loop, take_snapshot, deliver=hub.deliver, fail=self._fail, wake=hub.wake)
         try:
             self._listener = await self._listen(hub, loop)
         except BaseException:
