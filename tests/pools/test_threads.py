@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
 from herdmaster.pools.threads import Job, ThreadPool
+from tests.pools.conditions import until
 
 
 class Collector:
@@ -22,19 +21,6 @@ class Collector:
     @property
     def results(self) -> dict[int, int]:
         return {item: result for batch in self.batches for item, result in batch}
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-@pytest.fixture
-async def gate() -> AsyncIterator[threading.Event]:
-    opened = threading.Event()
-    yield opened
-    opened.set()
 
 
 async def test_every_item_is_run_and_its_result_delivered_in_the_loop() -> None:
@@ -124,15 +110,6 @@ async def test_closing_runs_nothing_more_and_waits_for_nobody(gate: threading.Ev
 
     assert not any(thread.is_alive() for thread in pool._threads)
     assert len(ran) == 2
-
-
-@pytest.fixture
-def hasty_switches() -> Iterator[None]:
-    """Threads take turns as often as they can, so that every moment between two steps is one where another goes on."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("hasty_switches")

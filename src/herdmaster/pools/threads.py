@@ -2,17 +2,35 @@
 
 A wake-up of the event loop per task would cost more than a short task itself. Jobs go to the threads through one C
 queue; what ended is collected in a list, and the loop is woken once for all that came since it last looked.
+
+A thread cannot be killed. What can be done: an exception is raised in it at the next bytecode, which ends code that is
+written in Python and does not catch it, and never reaches code that waits in a call (`time.sleep`, a read without a
+timeout, a long regular expression). So a task past its hard limit, or stopped, is reported as such at once and loses
+its slot to a fresh thread; its old thread is told to end, and what it still comes to is thrown away. Until it ends it
+keeps its memory and its share of the interpreter, and what it does outside the process still happens. Code that has to
+be ended for certain belongs into a pool of processes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from math import inf
 from queue import Empty, SimpleQueue
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
+
+from herdmaster.errors import SoftTimeLimitExceeded
+from herdmaster.pools.job import Job
+from herdmaster.pools.limits import Ended, Limits, Stopped, TimedOut
+from herdmaster.pools.seat import Seat
+from herdmaster.pools.watch import Watch
+
+__all__ = ["Job", "ThreadPool"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -20,29 +38,27 @@ R = TypeVar("R")
 _STOP: Final = None
 
 
-class Job(Generic[T]):
-    """One piece of work. Exactly one side gets it: a thread by claiming it, or whoever withdraws it."""
+class _Timed:
+    """A job with limits that runs now: when each of them comes, in seconds of `time.monotonic`."""
 
-    __slots__ = ("_token", "item")
+    __slots__ = ("hard", "limits", "seat", "soft")
 
-    def __init__(self, item: T) -> None:
-        self.item = item
-        self._token = [None]
-
-    def claim(self) -> bool:
-        """True for the first caller only, from whatever thread."""
-        try:
-            self._token.pop()
-        except IndexError:
-            return False
-        return True
+    def __init__(self, seat: Seat, limits: Limits) -> None:
+        now = time.monotonic()
+        self.seat = seat
+        self.limits = limits
+        self.soft = inf if limits.soft is None else now + limits.soft
+        self.hard = inf if limits.hard is None else now + limits.hard
 
 
 class ThreadPool(Generic[T, R]):
     """Runs `run(item)` on `slots` threads; `deliver` is called in the loop with all (item, result) pairs that ended.
 
-    `run` must not raise. The threads are daemons: blocking code cannot be stopped, and must not keep a process alive
-    that was told to end.
+    `run` must not raise. `limits_of(item)` is asked in the thread that is about to run it; a soft limit raises
+    SoftTimeLimitExceeded within `run`, and if that lets it through, the item is delivered as `TimedOut`. With
+    `limits_of`, or if `stop` is called, `R` has to include `limits.Ended`.
+
+    The threads are daemons: blocking code cannot be stopped, and must not keep a process alive that was told to end.
     """
 
     def __init__(
@@ -51,23 +67,27 @@ class ThreadPool(Generic[T, R]):
         run: Callable[[T], R],
         deliver: Callable[[list[tuple[T, R]]], None],
         *,
+        limits_of: Callable[[T], Limits] | None = None,
         name: str = "herdmaster-task",
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._run = run
         self._deliver = deliver
+        self._limits_of = limits_of
+        self._name = name
         self._queue: SimpleQueue[Job[T] | None] = SimpleQueue()
         self._ended: deque[tuple[T, R]] = deque()
         self._woken = False
+        self._closed = False
         self._lock = threading.Lock()
-        self._running: dict[int, T] = {}
+        self._running: dict[Job[T], Seat] = {}  # who takes a job out of it delivers the item
+        self._timed: dict[Job[T], _Timed] = {}
+        self._watch = Watch(self._loop, self._look)
+        self._numbers = itertools.count()
         self.slots = slots
-        self._threads = [
-            threading.Thread(target=self._work, args=(index,), name=f"{name}-{index}", daemon=True)
-            for index in range(slots)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        for _ in range(slots):
+            self._start_thread()
 
     def submit(self, items: Iterable[T], /) -> list[Job[T]]:
         jobs = [Job(item) for item in items]
@@ -78,10 +98,20 @@ class ThreadPool(Generic[T, R]):
     @property
     def running(self) -> list[T]:
         """What the threads are at now; a snapshot."""
-        return list(self._running.copy().values())
+        return [job.item for job in self._running.copy()]
+
+    def stop(self, item: T, /) -> bool:
+        """Gives up on an item that runs: it is delivered as `Stopped`, and its thread is told to end. False if no
+        thread has begun it, or it has ended."""
+        for job in self._running.copy():
+            if job.item is item:
+                return self._give_up(job, Stopped())
+        return False
 
     def close(self) -> None:
         """Lets each thread end after what it runs; jobs that nobody claimed are not run. Does not wait."""
+        self._closed = True
+        self._watch.close()
         with contextlib.suppress(Empty):
             while True:  # the threads take from it, too, so asking first whether it is empty would say nothing
                 job = self._queue.get_nowait()
@@ -90,24 +120,97 @@ class ThreadPool(Generic[T, R]):
         for _ in self._threads:
             self._queue.put(_STOP)
 
-    def _work(self, index: int) -> None:
+    # --- in the threads ------------------------------------------------------------------------------------------
+
+    def _work(self, seat: Seat) -> None:
+        # SystemExit: only a thread that was given up on is sent it, at whatever place.
+        with contextlib.suppress(SystemExit):
+            try:
+                seat.enter()
+                self._serve(seat)
+            finally:
+                seat.leave()
+
+    def _serve(self, seat: Seat) -> None:
         while True:
             job = self._queue.get()
             if job is None:
                 return
+            self._running[job] = seat  # before the claim: what cannot be withdrawn can be stopped
             if not job.claim():
+                self._running.pop(job, None)
                 continue
-            self._running[index] = job.item
-            result = self._run(job.item)
-            del self._running[index]
+            result = self._run(job.item) if self._limits_of is None else self._run_limited(seat, job, self._limits_of)
+            if self._running.pop(job, None) is None:
+                return  # it was given up on: another thread has the slot
             self._ended.append((job.item, result))
-            with self._lock:
-                wake, self._woken = not self._woken, True
-            if wake:
-                try:
-                    self._loop.call_soon_threadsafe(self._collect)
-                except RuntimeError:
-                    return  # the loop is closed: nobody wants the result any more
+            if not self._wake():
+                return  # the loop is closed: nobody wants the result any more
+
+    def _run_limited(self, seat: Seat, job: Job[T], limits_of: Callable[[T], Limits]) -> R:
+        limits = limits_of(job.item)
+        if limits.soft is None and limits.hard is None:
+            return self._run(job.item)
+        timed = self._timed[job] = _Timed(seat, limits)
+        results: list[R] = []
+        try:
+            try:
+                seat.open(job)
+                self._watch.ask(min(timed.soft, timed.hard))
+                results.append(self._run(job.item))
+            finally:
+                seat.close()
+        except SoftTimeLimitExceeded:
+            if not results:  # it came where `run` does not catch it, before the code or after it
+                results.append(_as_result(TimedOut(limits.soft or 0.0)))
+        finally:
+            self._timed.pop(job, None)
+        return results[0]
+
+    def _wake(self) -> bool:
+        with self._lock:
+            wake, self._woken = not self._woken, True
+        if wake:
+            try:
+                self._loop.call_soon_threadsafe(self._collect)
+            except RuntimeError:
+                return False
+        return True
+
+    # --- in the loop ---------------------------------------------------------------------------------------------
+
+    def _start_thread(self) -> None:
+        seat = Seat(self._work, f"{self._name}-{next(self._numbers)}")
+        self._threads.append(seat.thread)
+        seat.thread.start()
+
+    def _give_up(self, job: Job[T], ended: Ended) -> bool:
+        seat = None
+        if not job.claim():  # else it was just put among those that run, and its thread will find it taken
+            seat = self._running.pop(job, None)
+            if seat is None:
+                return False
+        self._ended.append((job.item, _as_result(ended)))
+        self._wake()
+        if seat is not None:
+            self._threads.remove(seat.thread)
+            seat.end()
+            if not self._closed:
+                self._start_thread()
+        return True
+
+    def _look(self, now: float) -> float | None:
+        """Enforces what is due."""
+        earliest = inf
+        for job, timed in self._timed.copy().items():
+            if timed.hard <= now:
+                self._give_up(job, TimedOut(timed.limits.hard or 0.0))
+                continue
+            if timed.soft <= now:
+                timed.soft = inf
+                timed.seat.interrupt(job, SoftTimeLimitExceeded)
+            earliest = min(earliest, timed.soft, timed.hard)
+        return earliest if earliest < inf else None
 
     def _collect(self) -> None:
         with self._lock:
@@ -117,3 +220,8 @@ class ThreadPool(Generic[T, R]):
             ended.append(self._ended.popleft())
         if ended:
             self._deliver(ended)
+
+
+def _as_result(ended: Ended) -> R:  # type: ignore[type-var]
+    # Whoever sets limits or stops says that R includes it; a type variable cannot.
+    return cast("R", ended)

@@ -1,0 +1,96 @@
+"""What a pool and its processes say to each other: msgpack behind four bytes of length."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+_LENGTH_BYTES: Final = 4
+
+
+class Start(msgspec.Struct, frozen=True, tag="start"):
+    """To a new process: where it imports from, and what makes its handler, as `module:attribute`, and of what."""
+
+    path: list[str]
+    handler: str
+    argument: str
+
+
+class Request(msgspec.Struct, frozen=True, tag="request"):
+    """To an idle process. `number` tells its notes from those of another. The limits are those of `limits.Limits`."""
+
+    number: int
+    data: bytes
+    soft: float | None
+    memory: int | None
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """It can take a request."""
+
+
+class CannotStart(msgspec.Struct, frozen=True, tag="cannot"):
+    """It ends, for this reason, before it has taken any."""
+
+    reason: str
+
+
+class Note(msgspec.Struct, frozen=True, tag="note"):
+    """Something that the code wants known while it runs."""
+
+    number: int
+    data: bytes
+
+
+class Reply(msgspec.Struct, frozen=True, tag="reply"):
+    """What the handler returned."""
+
+    data: bytes
+
+
+class SoftlyTimedOut(msgspec.Struct, frozen=True, tag="soft"):
+    """The handler let SoftTimeLimitExceeded through."""
+
+
+class HandlerFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """The handler let something else through; the process is not to be used again."""
+
+    reason: str
+
+
+ToChild = Start | Request
+FromChild = Ready | CannotStart | Note | Reply | SoftlyTimedOut | HandlerFailed
+
+_encoder: Final = msgspec.msgpack.Encoder()
+to_child_decoder: Final[msgspec.msgpack.Decoder[ToChild]] = msgspec.msgpack.Decoder(ToChild)
+from_child_decoder: Final[msgspec.msgpack.Decoder[FromChild]] = msgspec.msgpack.Decoder(FromChild)
+
+
+def encode_frame(message: ToChild | FromChild) -> bytes:
+    data = _encoder.encode(message)
+    return len(data).to_bytes(_LENGTH_BYTES, "big") + data
+
+
+class FrameReader:
+    """Takes bytes as they come, gives the contents of the frames that are complete."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        buffer = self._buffer
+        buffer += data
+        frames = []
+        position = 0
+        while len(buffer) - position >= _LENGTH_BYTES:
+            begin = position + _LENGTH_BYTES
+            end = begin + int.from_bytes(buffer[position:begin], "big")
+            if len(buffer) < end:
+                break
+            frames.append(bytes(buffer[begin:end]))
+            position = end
+        del buffer[:position]
+        return frames

@@ -1,0 +1,214 @@
+"""One process of a pool: takes requests from its socket one at a time, has its handler answer them, sends the replies.
+
+Started as `python -m herdmaster.pools.process_child FD PARENT`, with the number of its socket and its parent's process
+id. It leads a process group of its own, in which all that its tasks start can be killed. It ends when its socket does,
+and on Linux when its parent does, whatever it is at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import io
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Final, cast
+
+from herdmaster.errors import SoftTimeLimitExceeded
+from herdmaster.pools import messages
+
+Handler = Callable[[bytes, Callable[[bytes], None]], bytes]
+"""(request, send_note) -> reply"""
+
+_PR_SET_PDEATHSIG: Final = 1
+_RECEIVE_BYTES: Final = 256 * 1024
+
+MEMORY_LIMIT: Final = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
+"""The limit that meets what Python code allocates, and little else. On Linux that is RLIMIT_DATA: the heap and private
+writable mappings, where obmalloc, malloc and numpy take all their memory from. RLIMIT_AS would count address space that
+is only reserved, of which threads and numerical libraries take gigabytes, and RLIMIT_RSS does nothing. Elsewhere
+RLIMIT_DATA leaves out mappings."""
+
+
+class Alarm:
+    """Raises SoftTimeLimitExceeded in the main thread, which is where Python runs signal handlers: once in a request,
+    never outside one, and never while a frame is being written."""
+
+    def __init__(self) -> None:
+        self._seconds: float | None = None  # of the code that it may interrupt
+        self._is_held = False
+        self._is_late = False
+        signal.signal(signal.SIGALRM, self._ring)
+
+    def set(self, seconds: float) -> None:
+        self._seconds = seconds
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
+
+    def clear(self) -> None:
+        """May still raise; when it has ended either way, nothing comes any more."""
+        if self._seconds is not None:
+            self._seconds = None
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+    def hold(self) -> None:
+        self._is_held = True
+
+    def release(self) -> None:
+        """Raises what came meanwhile."""
+        self._is_held = False
+        if self._is_late:
+            self._is_late = False
+            self._ring(signal.SIGALRM, None)
+
+    def _ring(self, _number: int, _frame: FrameType | None) -> None:
+        if self._is_held:
+            self._is_late = True
+        elif self._seconds is not None:
+            seconds, self._seconds = self._seconds, None
+            raise SoftTimeLimitExceeded(f"the task ran past its soft time limit of {seconds:g} s")
+
+
+class Memory:
+    """The limit on what this process may hold. It stays below the hard one, so it can be lifted again."""
+
+    def __init__(self) -> None:
+        self._first, self._hard = resource.getrlimit(MEMORY_LIMIT)
+        self._present: int | None = None
+
+    def limit(self, size: int | None) -> None:
+        if size == self._present:
+            return
+        wanted = self._first if size is None else size
+        if self._hard != resource.RLIM_INFINITY and size is not None:
+            wanted = min(size, self._hard)
+        resource.setrlimit(MEMORY_LIMIT, (wanted, self._hard))
+        self._present = size
+
+
+class Child:
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._reader = messages.FrameReader()
+        self._frames: list[bytes] = []
+        self._lock = threading.Lock()
+        self._alarm = Alarm()
+        self._memory = Memory()
+        self._flush_c = ctypes.CDLL(None).fflush
+
+    def run(self) -> int:
+        """The exit code. Raises what the socket raises when the parent is gone."""
+        start = self._receive()
+        if not isinstance(start, messages.Start):
+            return 0
+        sys.path[:] = start.path
+        try:
+            handler = load_handler(start.handler, start.argument)
+        except BaseException as error:  # noqa: BLE001 - a module may also exit while it is imported
+            traceback.print_exc()
+            self._flush()
+            self._send(messages.CannotStart(f"{start.handler} cannot be made: {_describe(error)}"))
+            return 1
+        self._send(messages.Ready())
+        while isinstance(request := self._receive(), messages.Request):
+            answer = self._answer(handler, request)
+            self._flush()
+            self._send(answer)
+        return 0
+
+    def _answer(self, handler: Handler, request: messages.Request) -> messages.FromChild:
+        replies: list[bytes] = []
+
+        def send_note(data: bytes) -> None:
+            self._send(messages.Note(request.number, data))
+
+        try:
+            try:
+                self._memory.limit(request.memory)
+                if request.soft is not None:
+                    self._alarm.set(request.soft)
+                replies.append(handler(request.data, send_note))
+            finally:
+                self._alarm.clear()
+        except SoftTimeLimitExceeded:
+            return messages.Reply(replies[0]) if replies else messages.SoftlyTimedOut()
+        except MemoryError:
+            self._memory.limit(None)  # to say so takes some
+            return messages.HandlerFailed("it ran out of memory")
+        except BaseException as error:  # noqa: BLE001 - the parent is told; the process is replaced
+            return messages.HandlerFailed(f"its handler raised {_describe(error)}")
+        return messages.Reply(replies[0])
+
+    def _flush(self) -> None:
+        """So that what a task printed is in the pipe before its reply is in the socket."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # the task's code may have put anything there
+                stream.flush()
+        self._flush_c(None)
+
+    def _receive(self) -> messages.ToChild | None:
+        """None: there is no more."""
+        while not self._frames:
+            data = self._channel.recv(_RECEIVE_BYTES)
+            if not data:
+                return None
+            self._frames = self._reader.feed(data)
+        return messages.to_child_decoder.decode(self._frames.pop(0))
+
+    def _send(self, message: messages.FromChild) -> None:
+        frame = messages.encode_frame(message)
+        is_main = threading.current_thread() is threading.main_thread()
+        with self._lock:  # any thread of a task may send notes
+            if is_main:
+                self._alarm.hold()
+            try:
+                self._channel.sendall(frame)
+            finally:
+                if is_main:
+                    self._alarm.release()
+
+
+def load_handler(name: str, argument: str) -> Handler:
+    """`name` is `module:attribute` of a factory. Raises what the import and the factory raise."""
+    module, _, attribute = name.partition(":")
+    factory = cast("Callable[[str], Handler]", getattr(importlib.import_module(module), attribute))
+    return factory(argument)
+
+
+def die_with(parent: int) -> None:
+    """Has Linux kill this process when its parent ends. Elsewhere it notices at its next read."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it ended before this could be asked for
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - its __str__ is the user's
+        return type(error).__name__
+
+
+def main() -> int:
+    die_with(int(sys.argv[2]))
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    channel.set_inheritable(False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # By lines, so that a process that dies takes as little as possible with it.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    with contextlib.suppress(ConnectionError):  # the parent is gone
+        return Child(channel).run()
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What the processes of the pools under test run: a request is the name of one of these, a blank, and its argument."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from herdmaster.errors import SoftTimeLimitExceeded
+
+SendNote = Callable[[bytes], None]
+
+
+def echo(text: str, send_note: SendNote) -> str:
+    return text
+
+
+def pid(text: str, send_note: SendNote) -> str:
+    return str(os.getpid())
+
+
+def sleep(text: str, send_note: SendNote) -> str:
+    time.sleep(float(text))
+    return "slept"
+
+
+def spin(text: str, send_note: SendNote) -> str:
+    send_note(str(os.getpid()).encode())
+    while True:
+        pass
+
+
+def tidy_up(text: str, send_note: SendNote) -> str:
+    try:
+        time.sleep(30)
+    except SoftTimeLimitExceeded as error:
+        return f"tidied up: {error}"
+    return "not interrupted"
+
+
+def start_family(text: str, send_note: SendNote) -> str:
+    """Two generations that would live for long, and says who they are."""
+    shell = subprocess.Popen(["/bin/sh", "-c", "sleep 300 & echo $!; wait"], stdout=subprocess.PIPE)
+    assert shell.stdout is not None
+    send_note(f"{os.getpid()} {shell.pid} {int(shell.stdout.readline())}".encode())
+    time.sleep(float(text))
+    return "done"
+
+
+def take_memory(text: str, send_note: SendNote) -> str:
+    return str(len(bytearray(int(text))))
+
+
+def exit_with(text: str, send_note: SendNote) -> str:
+    os._exit(int(text))
+
+
+def segfault(text: str, send_note: SendNote) -> str:
+    ctypes.string_at(0)
+    return "survived"
+
+
+def say(text: str, send_note: SendNote) -> str:
+    print(f"out {text}")  # noqa: T201 - that it is captured is to be seen
+    print(f"err {text}", file=sys.stderr)  # noqa: T201
+    subprocess.run(["/bin/sh", "-c", f"echo sub {text}"], check=True)
+    print(f"unended {text}", end="")  # noqa: T201
+    return "said"
+
+
+def last_words(text: str, send_note: SendNote) -> str:
+    print("farewell")  # noqa: T201
+    os._exit(1)
+
+
+def print_for_ever(text: str, send_note: SendNote) -> str:
+    while True:
+        print("y" * 1000)  # noqa: T201
+
+
+def leave_thread(text: str, send_note: SendNote) -> str:
+    """One that keeps its process from ending by itself."""
+    threading.Thread(target=time.sleep, args=(300,)).start()
+    return str(os.getpid())
+
+
+def fork(text: str, send_note: SendNote) -> str:
+    """A copy of the process that holds on to everything that it has inherited."""
+    if os.fork() == 0:
+        time.sleep(300)
+        os._exit(0)
+    os._exit(5)
+
+
+def notes(text: str, send_note: SendNote) -> str:
+    for number in range(int(text)):
+        send_note(str(number).encode())
+    return "noted"
+
+
+def stray_note(text: str, send_note: SendNote) -> str:
+    """One that comes when the next request is under way."""
+    threading.Timer(0.2, send_note, (b"stray",)).start()
+    return "replied"
+
+
+def race(text: str, send_note: SendNote) -> str:
+    """About as long as the soft limit that the caller gives."""
+    end = time.perf_counter() + float(text)
+    while time.perf_counter() < end:
+        pass
+    return "just made it"
+
+
+def notes_for_ever(text: str, send_note: SendNote) -> str:
+    while True:
+        send_note(b"x" * 1_000_000)
+
+
+def refuse(text: str, send_note: SendNote) -> str:
+    raise ValueError(text)
+
+
+_CODE = {
+    function.__name__: function
+    for function in (
+        echo, pid, sleep, spin, tidy_up, start_family, take_memory, exit_with, segfault, say, notes, stray_note, race,
+        notes_for_ever, refuse, last_words, print_for_ever, leave_thread, fork,
+    )
+}  # fmt: skip
+
+
+def make_handler(argument: str) -> Callable[[bytes, SendNote], bytes]:
+    if argument == "broken":
+        raise LookupError("there is no such app")
+
+    def handle(request: bytes, send_note: SendNote) -> bytes:
+        name, _, text = request.decode().partition(" ")
+        return _CODE[name](text, send_note).encode()
+
+    return handle

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+
+import pytest
+
+from herdmaster.pools.limits import NO_LIMITS, Died, Limits, NotStarted, Stopped, TimedOut
+from tests.pools.conditions import until
+from tests.pools.process_setting import Setting, is_alive
+
+MakeSetting = Callable[..., Setting]
+
+
+@pytest.fixture
+def make_setting() -> Iterator[MakeSetting]:
+    made: list[Setting] = []
+
+    def make(slots: int = 1, limits: Limits = NO_LIMITS, **handler: str) -> Setting:
+        made.append(Setting(slots, limits, **handler))
+        return made[-1]
+
+    yield make
+    for setting in made:
+        setting.pool.close()
+
+
+async def test_requests_are_answered_by_processes_that_are_kept(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    assert await setting.run("echo one", "echo two") == [b"one", b"two"]
+    first = await setting.run_text("pid")
+
+    assert first != str(os.getpid())
+    assert await setting.run_text("pid") == first
+
+
+async def test_no_process_is_started_before_there_is_something_to_run(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    await asyncio.sleep(0)
+    assert not setting.pool._starting
+    assert setting.pool.running == []
+
+
+async def test_a_thousand_short_tasks_through_two_processes(make_setting: MakeSetting) -> None:
+    setting = make_setting(2)
+    await setting.run("sleep 0.2", "sleep 0.20")  # both processes are warm
+    items = [f"echo {number}" for number in range(1000)]
+    started = time.perf_counter()
+    cpu = time.process_time()
+    results = await setting.run(*items)
+    cpu = time.process_time() - cpu
+    seconds = time.perf_counter() - started
+
+    assert results == [str(number).encode() for number in range(1000)]
+    print(f"1,000 tasks, 2 processes: {seconds * 1e3:.0f} us each, {cpu * 1e3:.0f} us of the parent's CPU")  # noqa: T201
+
+
+async def test_large_requests_and_replies_pass_whole(make_setting: MakeSetting) -> None:
+    setting = make_setting(2)
+    items = [f"echo {letter * 3_000_000}" for letter in "abcd"]
+
+    assert await setting.run(*items) == [(letter * 3_000_000).encode() for letter in "abcd"]
+
+
+async def test_a_request_is_made_right_before_the_hand_over_or_not_at_all(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    setting.unmade = {"echo unmade"}
+    _, unmade, withdrawn, _ = setting.pool.submit(["sleep 0.1", "echo unmade", "echo withdrawn", "echo last"])
+    assert setting.made == [], "no process is ready yet"
+    await until(lambda: setting.pool.running == ["sleep 0.1"])
+    assert setting.made == ["sleep 0.1"]
+    assert withdrawn.claim()
+    await until(lambda: len(setting.deliveries.all) == 3)
+
+    assert not unmade.claim()
+    assert setting.made == ["sleep 0.1", "echo unmade", "echo last"]
+    assert setting.deliveries.results == {"sleep 0.1": b"slept", "echo unmade": NotStarted(), "echo last": b"last"}
+
+
+async def test_code_past_its_hard_limit_dies_with_its_group_and_others_go_on(make_setting: MakeSetting) -> None:
+    setting = make_setting(2)
+    setting.limits = {"start_family 60": Limits(hard=1.0)}
+    setting.pool.submit(["sleep 2.5", "start_family 60"])
+    await until(lambda: setting.notes)
+    family = [int(pid) for pid in setting.notes[0][1].split()]
+    assert all(is_alive(pid) for pid in family)
+    await until(lambda: len(setting.deliveries.all) == 2)
+
+    assert setting.deliveries.all == [("start_family 60", TimedOut(1.0)), ("sleep 2.5", b"slept")]
+    await until(lambda: not any(is_alive(pid) for pid in family))
+
+
+async def test_a_process_that_was_killed_is_replaced_at_once(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    replacements = []
+    for number in range(20):
+        setting.limits = {f"spin {number}": Limits(hard=0.05)}
+        setting.pool.submit([f"spin {number}"])
+        await until(lambda: setting.pool.running)
+        due = time.perf_counter() + 0.05
+        assert (await setting.run(f"echo {number}")) == [str(number).encode()]  # the next one's reply
+        replacements.append(time.perf_counter() - due)
+
+    killed = [result for item, result in setting.deliveries.all if item.startswith("spin")]
+    assert killed == [TimedOut(0.05)] * 20
+    low, middle, high = (seconds * 1e3 for seconds in (min(replacements), median(replacements), max(replacements)))
+    print(f"from the limit to the next task's reply: min {low:.0f}, median {middle:.0f}, max {high:.0f} ms")  # noqa: T201
+    assert middle < 5_000, "well under a second where nothing else runs, but no test tells the time on a busy machine"
+
+
+async def test_the_soft_limit_raises_in_the_code_and_the_process_is_kept(make_setting: MakeSetting) -> None:
+    setting = make_setting(limits=Limits(soft=0.1))
+    first = await setting.run_text("pid")
+    assert await setting.run("tidy_up", "spin") == [
+        b"tidied up: the task ran past its soft time limit of 0.1 s",
+        TimedOut(0.1),
+    ]
+    assert await setting.run_text("pid") == first
+
+
+async def test_a_soft_limit_never_reaches_the_next_task_nor_breaks_what_is_being_sent(
+    make_setting: MakeSetting,
+) -> None:
+    setting = make_setting(2)
+    for number in range(200):
+        setting.limits[f"race {0.0095 + number * 5e-6:.6f}"] = Limits(soft=0.01)
+    for number in range(30):
+        setting.limits[f"notes_for_ever {number}"] = Limits(soft=0.01)
+    items = [item for limited in setting.limits for item in (limited, f"echo {limited}")]
+    results = dict(zip(items, await setting.run(*items), strict=True))
+
+    assert all(results[f"echo {limited}"] == limited.encode() for limited in setting.limits)
+    raced = [results[limited] for limited in setting.limits if limited.startswith("race")]
+    assert b"just made it" in raced
+    assert all(result in (b"just made it", TimedOut(0.01)) for result in raced)
+    assert all(results[f"notes_for_ever {number}"] == TimedOut(0.01) for number in range(30))
+    assert {data for _, data in setting.notes} == {b"x" * 1_000_000}
+
+
+async def test_what_runs_can_be_stopped_and_is_dead_when_it_is_delivered(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    setting.pool.submit(["spin", "echo next"])
+    await until(lambda: setting.notes)
+    pid = int(setting.notes[0][1])
+    (item,) = setting.pool.running
+    assert not setting.pool.stop("echo next")
+    assert setting.pool.stop(item)
+    assert not setting.deliveries.all, "not before it returns"
+    await until(lambda: setting.deliveries.all)
+    assert not is_alive(pid)
+    await until(lambda: len(setting.deliveries.all) == 2)
+
+    assert setting.deliveries.all == [("spin", Stopped()), ("echo next", b"next")]
+    assert not setting.pool.stop(item)
+
+
+async def test_what_has_replied_is_not_stopped_any_more(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    first = await setting.run_text("pid")
+    setting.pool.submit(["echo quick"])
+    (item,) = setting.pool.running
+    time.sleep(0.5)  # noqa: ASYNC251 - the reply comes while the loop stands still
+    assert not setting.pool.stop(item)
+    await until(lambda: len(setting.deliveries.all) == 2)
+
+    assert setting.deliveries.results["echo quick"] == b"quick"
+    assert await setting.run_text("pid") == first
+
+
+async def test_a_task_over_its_memory_limit_fails_with_words_and_others_have_none(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    limit = 200_000_000
+    setting.limits = {"take_memory 300000000": Limits(memory=limit), "take_memory 50000000": Limits(memory=limit)}
+
+    assert await setting.run("take_memory 50000000", "take_memory 300000000", "take_memory 300000001") == [
+        b"50000000",
+        Died(f"it ran out of memory; its memory limit was {limit} bytes"),
+        b"300000001",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ("segfault", "its process was killed by SIGSEGV (Segmentation fault)"),
+        ("exit_with 3", "its process exited with code 3"),
+        ("exit_with 0", "its process exited with code 0"),
+        ("refuse this", "its handler raised ValueError: this"),
+    ],
+)
+async def test_a_process_that_dies_by_itself_is_described_and_replaced(
+    make_setting: MakeSetting, item: str, words: str
+) -> None:
+    setting = make_setting()
+    assert await setting.run(item, "echo next") == [Died(words), b"next"]
+
+
+async def test_a_process_that_others_kill_is_described(make_setting: MakeSetting) -> None:
+    setting = make_setting(limits=Limits(memory=10**9))
+    setting.pool.submit(["spin"])
+    await until(lambda: setting.notes)
+    os.kill(int(setting.notes[0][1]), signal.SIGKILL)
+    await until(lambda: setting.deliveries.all)
+
+    assert setting.deliveries.all == [
+        (
+            "spin",
+            Died(
+                "its process was killed by SIGKILL (Killed), perhaps because the system was out of memory; "
+                "its memory limit was 1000000000 bytes"
+            ),
+        )
+    ]
+
+
+async def test_a_request_that_a_dead_process_never_read_was_not_started(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    os.kill(int(await setting.run_text("pid")), signal.SIGKILL)
+    time.sleep(0.2)  # noqa: ASYNC251 - it is dead before the loop looks
+    assert await setting.run("echo again") == [NotStarted()]
+    assert await setting.run("echo again") == [b"again"]
+
+
+async def test_a_process_is_recycled_after_so_many_tasks(make_setting: MakeSetting) -> None:
+    setting = make_setting(limits=Limits(max_tasks=3))
+    pids = [await setting.run_text("pid") for _ in range(7)]
+
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 1]
+    await until(lambda: not is_alive(int(pids[0])))
+
+
+async def test_notes_come_in_order_before_the_reply_and_never_for_another(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    assert await setting.run("notes 50") == [b"noted"]
+    assert setting.notes == [("notes 50", str(number).encode()) for number in range(50)]
+
+    assert await setting.run("stray_note", "sleep 0.5") == [b"replied", b"slept"]
+    assert len(setting.notes) == 50
+
+
+async def test_what_a_task_prints_is_captured_by_lines_under_its_name(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    items = [f"say {number}" for number in range(20)]
+    await setting.run(*items)
+
+    for number, item in enumerate(items):
+        lines = {(stream, line) for name, stream, line in setting.output if name == item}
+        assert lines == {
+            ("stdout", f"out {number}"),
+            ("stdout", f"sub {number}"),
+            ("stdout", f"unended {number}"),
+            ("stderr", f"err {number}"),
+        }
+    assert len(setting.output) == 80
+
+
+async def test_what_was_printed_before_a_reply_is_never_taken_for_another_tasks(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    await setting.run("echo warm")
+    setting.pool.submit(["say all"])
+    (item,) = setting.pool.running
+    time.sleep(1.0)  # noqa: ASYNC251 - it ends while the loop stands still
+    setting.pool.stop(item)  # which looks at the reply first
+
+    assert {name for name, _, _ in setting.output} == {"say all"}
+    await until(lambda: len(setting.deliveries.all) == 2)
+    assert len(setting.output) == 4
+
+
+async def test_the_last_words_of_a_process_that_dies_are_captured(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    await setting.run("last_words")
+    assert setting.output == [("last_words", "stdout", "farewell")]
+
+
+async def test_code_that_prints_without_end_holds_up_neither_the_loop_nor_other_tasks(
+    make_setting: MakeSetting,
+) -> None:
+    setting = make_setting(2, Limits(hard=1.0))
+    setting.pool.submit(["print_for_ever"])
+    await until(lambda: len(setting.output) > 1000)
+    assert await setting.run("echo meanwhile") == [b"meanwhile"]
+    await until(lambda: len(setting.deliveries.all) == 2)
+
+    assert setting.deliveries.results["print_for_ever"] == TimedOut(1.0)
+    assert {name for name, _, _ in setting.output} == {"print_for_ever"}
+
+
+async def test_a_process_that_will_not_leave_is_killed(
+    make_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("herdmaster.pools.processes._RETIRE_SECONDS", 0.1)
+    setting = make_setting(limits=Limits(max_tasks=1))
+    pid = await setting.run_text("leave_thread")
+    assert await setting.run("echo next") == [b"next"]
+    await until(lambda: not is_alive(int(pid)))
+
+
+async def test_the_death_of_a_process_is_noticed_although_a_copy_of_it_holds_its_socket(
+    make_setting: MakeSetting,
+) -> None:
+    setting = make_setting()
+    assert await setting.run("fork", "echo next") == [Died("its process exited with code 5"), b"next"]
