@@ -4,6 +4,7 @@ HerdError                            everything below
 ├── ConfigurationError               a setting that cannot work; says what is allowed (also a ValueError)
 ├── InvalidName                      a task, queue or worker name outside its grammar (also a ValueError)
 ├── NotSerializable                  a value that JSON cannot carry; names the argument (also a TypeError)
+├── WrongArguments                   arguments that the task's function does not take (also a TypeError)
 ├── PayloadTooLarge                  more bytes than a payload may have (also a ValueError)
 ├── ResultTooLarge                   more bytes than an outcome may have (also a ValueError)
 ├── BadPayload                       a stored payload that is not a call
@@ -11,6 +12,7 @@ HerdError                            everything below
 ├── UnknownCall                      a call that no task of the worker's app is registered for
 ├── NotSubmitted                     the task was certainly not accepted
 ├── SubmissionUnknown                nobody can know whether the tasks named in it were accepted
+├── NotAllSubmitted                  of several tasks some were not accepted; has the futures of the others
 ├── TaskFailed                       the task's code raised; with its type, message and traceback as text
 ├── TaskCancelled                    the task was cancelled before it ended
 ├── TaskExpired                      the task was not run in the time that it had
@@ -18,6 +20,7 @@ HerdError                            everything below
 ├── SoftTimeLimitExceeded            raised in a task that has run past its soft time limit (also a TimeoutError)
 ├── TaskDied                         the process that ran the task ended by itself
 ├── Retry                            raised by a task that wants to be tried again
+├── NoCurrentTask                    current_task() outside of a task's code (also a LookupError)
 ├── DuplicateTask                    another task holds the uniqueness key; says which
 ├── BacklogFull                      more tasks wait than the submitter allows
 ├── OutcomeGone                      there is no outcome to wait for any more
@@ -26,7 +29,7 @@ HerdError                            everything below
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class HerdError(Exception):
@@ -43,6 +46,10 @@ class InvalidName(HerdError, ValueError):
 
 class NotSerializable(HerdError, TypeError):
     """A value that JSON cannot carry; the text names the argument, or says that it is the result."""
+
+
+class WrongArguments(HerdError, TypeError):
+    """Arguments that the task's function does not take: too many, too few, or of another type than its hints say."""
 
 
 class PayloadTooLarge(HerdError, ValueError):
@@ -107,6 +114,24 @@ class SubmissionUnknown(HerdError):
         )
 
 
+class NotAllSubmitted(HerdError):
+    """Of several tasks that were submitted together some were not accepted. `futures` has, in the order of the items,
+    those of the accepted ones and None for the others; `errors` what is known of each of those, by its position.
+    """
+
+    def __init__(self, futures: Sequence[object | None], errors: Mapping[int, HerdError]) -> None:
+        super().__init__(futures, errors)
+        self.futures = tuple(futures)
+        self.errors = dict(errors)
+
+    def __str__(self) -> str:
+        position, error = min(self.errors.items())
+        return (
+            f"{len(self.futures) - len(self.errors)} of {len(self.futures)} tasks were accepted, see `futures`; "
+            f"the first that was not is item {position}: {type(error).__name__}: {error}"
+        )
+
+
 class TaskFailed(HerdError):
     """The task's code raised. Everything is text: `type` as `module.qualname` (bare for built-in exceptions),
     `message`, and `traceback` as Python prints it, cut in the middle where it was long.
@@ -137,6 +162,9 @@ class TimeLimitExceeded(HerdError, TimeoutError):
 class SoftTimeLimitExceeded(HerdError, TimeoutError):
     """Raised in a task that has run past its soft time limit (`soft_timeout=`), so that it can clear up and end."""
 
+    def __str__(self) -> str:
+        return super().__str__() or "the task ran past its soft time limit"  # a thread is sent the bare class
+
 
 class TaskDied(HerdError):
     """The process that ran the task ended by itself; the text says how."""
@@ -152,6 +180,10 @@ class Retry(HerdError):
         if after is not None and not 0 <= after < float("inf"):
             raise ValueError(f"after={after!r}: it takes a number of seconds from 0")
         self.after = after
+
+
+class NoCurrentTask(HerdError, LookupError):
+    """`current_task()` was called by code that no task runs."""
 
 
 class DuplicateTask(HerdError):

@@ -11,23 +11,33 @@ from collections.abc import Callable
 from functools import partial
 
 from herdmaster.core import layout, transitions
+from herdmaster.core.conditions import expiry_of
 from herdmaster.core.dispatcher import (
     Assign,
     Decision,
     Dispatcher,
     DropAssignment,
     DropTask,
+    Expire,
     Picture,
+    ReadHeader,
     Recover,
     RemoveInbox,
 )
+from herdmaster.core.endings import expired
 from herdmaster.core.members import worker_state
+from herdmaster.core.queues import decode_queue
 from herdmaster.core.recovery import Recovery, follow_up
 from herdmaster.core.table import Failure, Verdict
 from herdmaster.core.transitions import CheckNode, CreateNode, DeleteNode, Move, Operation, SetNode
 
-ROOTS = (layout.TASKS, layout.ASSIGN, layout.WORKERS)
-_PICTURES = {layout.TASKS: Picture.TASKS, layout.ASSIGN: Picture.ASSIGN, layout.WORKERS: Picture.WORKERS}
+_PICTURES = {
+    layout.TASKS: Picture.TASKS,
+    layout.ASSIGN: Picture.ASSIGN,
+    layout.WORKERS: Picture.WORKERS,
+    layout.QUEUES: Picture.QUEUES,
+}
+ROOTS = tuple(_PICTURES)
 
 
 class Tree:
@@ -128,6 +138,16 @@ class PrimaryModel:
             if request.lost is not None:
                 request.lost()
 
+    def set_queue(self, queue: str, data: bytes | None) -> None:
+        """An operator writes the queue's znode, or deletes it. What a read of it finds is told with the event."""
+        if data is None:
+            self.tree.nodes.pop(layout.queue_path(queue), None)
+        else:
+            self.tree.nodes[layout.queue_path(queue)] = data
+        if self.is_connected and layout.QUEUES in self._listed:
+            settings = None if data is None else decode_queue(data)
+            self.wire.append(lambda: self.dispatcher.throttle.told(queue, settings, self.now))
+
     def process(self) -> None:
         """The server carries out the next request."""
         request = self.outbox.popleft()
@@ -171,6 +191,11 @@ class PrimaryModel:
             dispatcher.workers_listed(names or (), self.now)
             for name in names or ():
                 self._read_worker(name)
+        elif folder == layout.QUEUES:
+            dispatcher.throttle.listed(names or (), self.now)
+            for name in names or ():
+                settings = decode_queue(self.tree.nodes.get(layout.queue_path(name)))
+                dispatcher.throttle.told(name, settings, self.now)
         elif folder == layout.ASSIGN:
             dispatcher.inboxes_listed(names or (), self.now)
             for name in names or ():
@@ -239,7 +264,7 @@ class PrimaryModel:
     # --- decisions -------------------------------------------------------------------------------------------------
 
     def decide(self, room: int) -> list[Decision]:
-        decisions = self.dispatcher.decide(self.now, room)
+        decisions = self.dispatcher.decide(self.now, room, int(self.now * 1000))
         assert len(decisions) <= room
         assert not decisions or self.complete == set(Picture), f"decided without {set(Picture) - self.complete}"
         for decision in decisions:
@@ -253,6 +278,10 @@ class PrimaryModel:
         match decision:
             case Assign(task, worker):
                 self._read(task, layout.task_path(task), lambda data, _: transitions.assign(task, worker, data))
+            case ReadHeader(task):
+                self._read_header(task)
+            case Expire(task):
+                self._read(task, layout.task_path(task), lambda data, _: transitions.refuse(task, expired(task, data)))
             case Recover(task, worker):
                 path = layout.assignment_path(worker, task)
                 self._read(task, path, lambda data, ended: self.recovery.move(worker, task, data, has_status=ended))
@@ -275,6 +304,19 @@ class PrimaryModel:
             if data is None:
                 return lambda: self._end(task, refuted=True)
             return lambda: self._commit(move(data, ended))
+
+        self.outbox.append(Request(run, None))
+
+    def _read_header(self, task: str) -> None:
+        def run() -> Callable[[], None]:
+            data = self.tree.nodes.get(layout.task_path(task))
+
+            def reply() -> None:
+                if data is not None:
+                    self.dispatcher.header_told(task, expiry_of(task, data))
+                self._end(task, refuted=data is None)
+
+            return reply
 
         self.outbox.append(Request(run, None))
 

@@ -10,13 +10,34 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.members import WorkerRecord, encode_record
+from herdmaster.core.names import call_name
+from herdmaster.core.payload import Call, encode_arguments, encode_call
+from herdmaster.core.queues import QueueSettings, encode_queue
 from herdmaster.core.transitions import CreateNode, DeleteNode
 from tests.core.primary_model import PrimaryModel
 
 WORKERS = st.sampled_from([f"worker-{letter}" for letter in "abcd"])
-TASKS = st.sampled_from([f"task-{number:010d}" for number in range(12)])
+CONDITIONAL = [call_name(f"0{number:025d}", conditional=True) for number in range(5)]
+TASKS = st.sampled_from([f"task-{number:010d}" for number in range(9)] + CONDITIONAL)
+LIMITS = st.sampled_from(
+    [
+        None,
+        b"garbage",
+        encode_queue(QueueSettings(paused=True)),
+        encode_queue(QueueSettings(max_running=1)),
+        encode_queue(QueueSettings(max_running=3, rate=2.0)),
+    ]
+)
 RECORD = encode_record(WorkerRecord(2))
 FEW = st.integers(0, 4)
+
+
+def payload_of(task: str) -> bytes:
+    """Two of the conditional tasks expire in the time of the model, one says nothing that can be read."""
+    if task not in CONDITIONAL[:4]:
+        return b"payload"
+    expires = {CONDITIONAL[0]: 1500, CONDITIONAL[1]: 32_000}.get(task)
+    return encode_call(Call(1, "m:f", *encode_arguments((), {}), expires=expires))
 
 
 class PrimaryAtWork(RuleBasedStateMachine):
@@ -43,12 +64,12 @@ class PrimaryAtWork(RuleBasedStateMachine):
     )
     def takeover(self, waiting: set[str], held: dict[str, tuple[set[str], bool]], ended: set[str]) -> None:
         self.used = waiting | ended
-        self.nodes.update({layout.task_path(task): b"payload" for task in waiting})
+        self.nodes.update({layout.task_path(task): payload_of(task) for task in waiting})
         self.nodes.update({layout.status_path(task): b"done" for task in ended})
         for worker, (tasks, is_alive) in held.items():
             self.used |= tasks
             self.nodes[layout.inbox_path(worker)] = b""
-            self.nodes.update({layout.assignment_path(worker, task): b"payload" for task in tasks})
+            self.nodes.update({layout.assignment_path(worker, task): payload_of(task) for task in tasks})
             if is_alive:
                 self.nodes[layout.worker_path(worker)] = RECORD
             else:
@@ -62,7 +83,7 @@ class PrimaryAtWork(RuleBasedStateMachine):
     def client_submits(self, task: str) -> None:
         if task not in self.used:
             self.used.add(task)
-            self.model.write(CreateNode(layout.task_path(task), b"payload"))
+            self.model.write(CreateNode(layout.task_path(task), payload_of(task)))
 
     @rule(task=TASKS)
     def client_collects(self, task: str) -> None:
@@ -91,7 +112,7 @@ class PrimaryAtWork(RuleBasedStateMachine):
         if layout.worker_path(worker) in self.nodes and which < len(inbox):
             task = inbox[which]
             if hands_back:
-                self.model.write(*transitions.hand_back(worker, task, b"payload").operations)
+                self.model.write(*transitions.hand_back(worker, task, payload_of(task)).operations)
             elif not self.model.write(*transitions.complete(worker, task, b"done").operations):
                 self.model.write(*transitions.drop_assignment_because_status(worker, task).operations)
             if layout.assignment_path(worker, task) not in self.nodes:
@@ -103,6 +124,10 @@ class PrimaryAtWork(RuleBasedStateMachine):
         is_there = layout.worker_path(worker) in self.nodes and which < len(inbox)
         if is_there and self.model.write(CreateNode(layout.status_path(inbox[which]), b"done")):
             self.half_done.add((worker, inbox[which]))
+
+    @rule(limits=LIMITS)
+    def operator_limits_the_queue(self, limits: bytes | None) -> None:
+        self.model.set_queue("default", limits)
 
     # --- the connection and the primary ------------------------------------------------------------------------------
 
@@ -153,11 +178,19 @@ class PrimaryAtWork(RuleBasedStateMachine):
                 self.model.dispatcher.next_wakeup(),
             )
 
+    @invariant()
+    def what_runs_is_counted_right(self) -> None:
+        dispatcher = self.model.dispatcher
+        if dispatcher.throttle._counts and not dispatcher.throttle.needs_count:
+            held = sum(1 for worker in dispatcher.roster for _ in worker.held)
+            assert dispatcher.throttle._running.get("default", 0) == held
+
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def teardown(self) -> None:
-        """Faults stop, and everything settles."""
+        """Faults and limits stop, and everything settles."""
         model = self.model
+        model.set_queue("default", None)
         if not model.is_connected:
             model.connect()
         for worker, task in self.half_done:
@@ -172,10 +205,12 @@ class PrimaryAtWork(RuleBasedStateMachine):
                 while model.replies:
                     model.replies.popleft()[1]()
             if not model.decide(100):
-                wakeup = model.dispatcher.next_wakeup()
-                if wakeup is None:
+                expiry = model.dispatcher.next_expiry_ms()
+                times = [model.dispatcher.next_wakeup(), None if expiry is None else expiry / 1000]
+                wakeups = [time for time in times if time is not None]
+                if not wakeups:
                     break
-                model.now = max(model.now, wakeup)
+                model.now = max(model.now, min(wakeups))
         else:
             raise AssertionError("it does not settle")
         self.check_nothing_is_held()

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from herdmaster.core import transitions
+from herdmaster.core.endings import failed, too_large
 from herdmaster.core.outcome import decode_outcome
 from herdmaster.core.payload import MAX_PAYLOAD, Call, decode_call, encode_arguments, encode_call
-from herdmaster.core.recovery import MAX_MOVABLE, Recovery, failure_outcome, follow_up, too_large, worker_of
+from herdmaster.core.recovery import MAX_MOVABLE, Recovery, follow_up, worker_of
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import CreateNode, DeleteNode
 
@@ -179,4 +180,4 @@ def test_the_rest_is_for_the_pictures_to_decide(verdict: Verdict) -> None:
 def test_a_move_names_its_worker_if_it_touches_an_inbox() -> None:
     assert worker_of(transitions.recover(W, RAW, b"")) == W
     with pytest.raises(ValueError, match="touches no inbox"):
-        worker_of(transitions.refuse(RAW, failure_outcome(RAW, "X", "")))
+        worker_of(transitions.refuse(RAW, failed(RAW, b"", "X", "")))

@@ -8,6 +8,7 @@ import datetime as dt
 import decimal
 import enum
 import math
+import pathlib
 import uuid
 
 import msgspec
@@ -89,6 +90,7 @@ Named = collections.namedtuple("Named", "a b")  # noqa: PYI024 - what users have
         (dt.timedelta(days=1), "P1D"),
         (decimal.Decimal("1.50"), "1.50"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (pathlib.PurePosixPath("a/b"), "a/b"),
         (Colour.RED, "red"),
         (Level.LOW, 1),
         (Text("a"), "a"),

@@ -95,6 +95,7 @@ def cluster(namespace: str) -> Iterator[Cluster]:
         yield Cluster(namespace, stack)
 
 
+@pytest.mark.long
 def test_a_worker_is_killed_while_it_holds_tasks(cluster: Cluster) -> None:
     cluster.submit(120, 0.1)
     cluster.wait_busy()
@@ -104,6 +105,7 @@ def test_a_worker_is_killed_while_it_holds_tasks(cluster: Cluster) -> None:
     cluster.check()
 
 
+@pytest.mark.long
 def test_the_primary_is_killed_under_load(cluster: Cluster, request: pytest.FixtureRequest) -> None:
     cluster.submit(2000, 0.005)
     cluster.wait_busy()
@@ -140,6 +142,7 @@ def stopped(process: HerdProcess) -> Iterator[None]:
         process.send(signal.SIGCONT)
 
 
+@pytest.mark.long
 def test_a_worker_that_was_stopped_past_its_session_commits_nothing_and_starts_again(cluster: Cluster) -> None:
     cluster.submit(200, 0.1)
     before = cluster.wait_busy()
@@ -157,6 +160,7 @@ def test_a_worker_that_was_stopped_past_its_session_commits_nothing_and_starts_a
     cluster.check()
 
 
+@pytest.mark.long
 def test_a_primary_that_was_stopped_past_its_session_decides_nothing_and_stands_by(cluster: Cluster) -> None:
     cluster.submit(300, 0.05)
     cluster.wait_busy()

@@ -8,6 +8,7 @@ from tests.reference.mixes import MIXES, REFERENCE, Mix, run_mix
 from tests.reference.ours import OURS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mix", MIXES, ids=str)
 def test_a_mix_completes_200_serial_and_200_parallel_tasks(mix: Mix, namespace: str) -> None:
     kit = mix.choose(REFERENCE, OURS)

@@ -16,6 +16,7 @@ from tests.reference.session import Znodes
 from tests.reference.stage import TIMEOUT
 
 
+@pytest.mark.long
 def test_200_serial_and_200_parallel_tasks_complete(namespace: str) -> None:
     run = run_mix(REFERENCE.master, REFERENCE.worker, REFERENCE.client, namespace)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import queue
 import random
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
 import pytest
 
-from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.testing.child_server import ChildServer
 from tests.reference.master import MasterState, ReferenceMaster
 from tests.reference.mixes import REFERENCE, find_leftovers, wait_until
 from tests.reference.recovery import Takeover
@@ -129,9 +130,11 @@ def test_takeover_brings_back_a_task_that_only_a_lost_worker_held(
     wait_until(lambda: znodes.children("/assign") == inboxes, f"{inboxes} to be what is left")
 
 
-def test_200_tasks_end_when_zookeeper_restarts_before_a_master_is_there(apache: ApacheZooKeeper) -> None:
+def test_200_tasks_end_when_zookeeper_restarts_before_a_master_is_there(
+    new_zookeeper: Callable[..., ChildServer],
+) -> None:
     with ExitStack() as stack:
-        server = stack.enter_context(ApacheZooKeeper(settings={"maxSessionTimeout": "15000"}))
+        server = stack.enter_context(new_zookeeper(tick_time=int(1000 * RESTART_TIMEOUT / 20)))
         stage = Stage(server.hosts, stack, RESTART_TIMEOUT)
         stage.master().close()
         workers = [stage.worker() for _ in range(3)]

@@ -16,9 +16,11 @@ from herdmaster.core.payload import BIG, Call, encode_arguments, encode_call
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError
 from herdmaster.roles.client import ClientSettings, TaskClient
-from herdmaster.roles.execution import Function, RawHandler
+from herdmaster.roles.execution import RawHandler
+from herdmaster.roles.hooks import Hooks
 from herdmaster.roles.lifecycle import Role
 from herdmaster.roles.master import Master, MasterSettings
+from herdmaster.roles.registration import Function, Registration
 from herdmaster.roles.worker import Worker, WorkerSettings
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -198,20 +200,22 @@ class Stage:
 
     async def worker(
         self,
-        functions: Mapping[str, Function] | None = None,
+        functions: Mapping[str, Function | Registration] | None = None,
         *,
         raw: RawHandler | None = None,
         hosts: str | None = None,
-        slots: int = 4,
+        slots: int | None = 4,
         queues: tuple[str, ...] = ("default",),
         drain_timeout: float = 10.0,
         session_timeout: float = TIMEOUT,
+        app: str | None = None,
+        hooks: Hooks | None = None,
     ) -> StagedWorker:
         """Waits until it is registered."""
         settings = WorkerSettings(
             session_timeout=session_timeout, drain_timeout=drain_timeout, slots=slots, queues=queues
         )
-        role = StagedWorker(hosts or self.hosts, functions or {}, settings, raw or Ran())
+        role = StagedWorker(hosts or self.hosts, functions or {}, settings, raw or Ran(), app=app, hooks=hooks)
         self.start(role)
         await self.until_registered(role)
         return role

@@ -7,8 +7,11 @@ import asyncio
 import pytest
 
 from herdmaster.core import layout
+from herdmaster.core.keys import hash_key
+from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome, encode_result
 from herdmaster.roles.bootstrap import make_folders
 from herdmaster.roles.caretaker import Ages
+from herdmaster.roles.key_sweep import KeySweep
 from herdmaster.roles.master import MasterSettings
 from herdmaster.zookeeper.model import CreateMode
 from tests.roles.stage import TIMEOUT, Stage, new_call_name, new_raw_name, until
@@ -20,7 +23,7 @@ LONG = MasterSettings(session_timeout=TIMEOUT, ages=Ages(outcome=0.5, dead=3600.
 def test_rounds_are_a_tenth_of_the_shortest_age_but_neither_too_often_nor_too_seldom() -> None:
     assert Ages(outcome=100.0).interval == 10.0
     assert Ages(outcome=0.1).interval == 0.2
-    assert Ages().interval == 600.0
+    assert Ages().interval == 60.0
 
 
 async def test_statuses_past_their_time_to_live_expire_and_younger_ones_stay(stage: Stage) -> None:
@@ -161,3 +164,106 @@ async def test_a_round_that_is_refused_something_is_told_and_followed_by_the_nex
 
     await stage.zk.delete(layout.status_path(name) + "/child")
     await stage.until_empty(layout.STATUS)
+
+
+# --- outcomes with a time of their own, and keys ---------------------------------------------------------------------
+
+KEY = hash_key("k")
+
+
+def outcome(name: str, *, ttl: float | None = None, key: str | None = None) -> bytes:
+    return encode_outcome(name, Outcome(OutcomeState.DONE, ttl=ttl, key=key))
+
+
+async def test_an_outcome_is_kept_as_long_as_it_says(stage: Stage) -> None:
+    shorter, longer, unsaid = (new_call_name() for _ in range(3))
+    ages = Ages(outcome=3.0, dead=3600.0, journal=3600.0)
+    await stage.put(layout.status_path(shorter), data=outcome(shorter, ttl=0.5))
+    await stage.put(layout.status_path(longer), data=outcome(longer, ttl=3600.0))
+    await stage.put(layout.status_path(unsaid), data=outcome(unsaid))
+    await stage.master(MasterSettings(session_timeout=TIMEOUT, ages=ages))
+    await stage.until_gone(layout.status_path(shorter))
+    assert await stage.exists(layout.status_path(unsaid))
+
+    await stage.until_gone(layout.status_path(unsaid))
+    assert await stage.names(layout.STATUS) == [longer]
+
+
+async def test_many_large_outcomes_are_read_a_few_at_a_time(stage: Stage) -> None:
+    names = [new_call_name() for _ in range(12)]
+    for name in names:
+        data = encode_outcome(name, Outcome(OutcomeState.DONE, encode_result("x" * 400_000), ttl=0.5))
+        await stage.put(layout.status_path(name), data=data)
+    await stage.master(LONG)
+
+    await stage.until_empty(layout.STATUS)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"[" * 100_000, b'{"herd":1,"state":"done","ttl":"x"}', b"\xff"])
+async def test_an_outcome_that_cannot_be_read_is_kept_as_long_as_others(stage: Stage, data: bytes) -> None:
+    await stage.put(layout.status_path(new_call_name()), data=data)
+    await stage.master(LONG)
+
+    await stage.until_empty(layout.STATUS)
+
+
+async def test_a_key_goes_with_its_outcome_and_not_before(stage: Stage) -> None:
+    name = new_call_name()
+    await stage.put(layout.key_path(KEY), data=name.encode())
+    await stage.put(layout.status_path(name), data=outcome(name, key=KEY, ttl=3.5))
+    await stage.master(LONG)
+    await asyncio.sleep(2.0)
+    assert await stage.exists(layout.key_path(KEY))
+
+    await stage.until_gone(layout.status_path(name))
+    assert await stage.names(layout.KEYS) == []
+
+
+async def test_an_outcome_whose_key_went_or_belongs_to_another_goes_without_it(stage: Stage) -> None:
+    without, others, hostile = (new_call_name() for _ in range(3))
+    holder = new_call_name()
+    await stage.put(layout.key_path(KEY), data=holder.encode())
+    await stage.put(layout.delayed_path(10**12 * 9, holder))
+    await stage.put(layout.status_path(without), data=outcome(without, key=hash_key("gone")))
+    await stage.put(layout.status_path(others), data=outcome(others, key=KEY))
+    await stage.put(layout.status_path(hostile), data=outcome(hostile, key="../../tasks"))
+    await stage.master(LONG)
+    await stage.until_empty(layout.STATUS)
+
+    assert await stage.data(layout.key_path(KEY)) == holder.encode()
+
+
+async def test_a_key_whose_task_is_nowhere_is_swept_and_any_other_stays(stage: Stage) -> None:
+    await make_folders(stage.zk)
+    held = [new_call_name() for _ in range(4)]
+    await stage.put(
+        layout.task_path(held[0]),
+        layout.delayed_path(10**12 * 9, held[1]),
+        layout.assignment_path("worker-w", held[2]),
+        layout.status_path(held[3]),
+    )
+    keys = [hash_key(str(number)) for number in range(4)]
+    for key, name in zip(keys, held, strict=True):
+        await stage.put(layout.key_path(key), data=name.encode())
+    await stage.put(layout.key_path(hash_key("stale")), data=new_call_name().encode())
+    await stage.put(layout.key_path(hash_key("bad")), data=b"\xff garbage")
+    await stage.put("/keys/no-hash")
+    await stage.master(MasterSettings(session_timeout=TIMEOUT, ages=Ages(dead=0.5), orphan_inbox_seconds=3600.0))
+    await stage.until_gone(layout.key_path(hash_key("stale")))
+    await stage.until_gone(layout.key_path(hash_key("bad")))
+
+    assert await stage.names(layout.KEYS) == sorted([*keys, "no-hash"])
+
+
+async def test_a_stale_key_that_is_given_to_another_task_between_two_rounds_stays(stage: Stage) -> None:
+    await make_folders(stage.zk)
+    path, sweep = layout.key_path(KEY), KeySweep(stage.zk)
+    await stage.put(path, data=new_call_name().encode())
+    await sweep.sweep()
+    await stage.zk.delete(path)
+    await stage.put(path, data=new_call_name().encode())  # as stale as the first, but another
+    await sweep.sweep()
+    assert await stage.exists(path)
+
+    await sweep.sweep()
+    assert not await stage.exists(path)

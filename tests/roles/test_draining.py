@@ -94,7 +94,7 @@ async def test_what_outlasts_the_drain_timeout_is_handed_back_while_it_runs(stag
 
 async def test_handing_back_marks_no_start_and_costs_no_delivery(stage: Stage) -> None:
     gate = stage.gate()
-    worker = await stage.worker(raw=gate, slots=1)
+    worker = await stage.worker({"m:f": lambda: None}, raw=gate, slots=1)
     await assign(stage, worker, running := new_raw_name())
     await until(lambda: gate.entered == [running], "the slot to be taken")
     payload = call_payload("m:f", deliveries=2)
@@ -212,7 +212,7 @@ async def test_what_waits_long_for_a_slot_goes_back_so_that_an_idle_worker_can_h
     await make_folders(stage.zk)
     await stage.zk.create(layout.MASTER, encode_record(MasterRecord("master-x", "host", 1, 0)))
     gate = stage.gate()
-    worker = await stage.worker(raw=gate, slots=1)
+    worker = await stage.worker({"m:f": lambda: None}, raw=gate, slots=1)
     await assign(stage, worker, running := new_raw_name())
     await until(lambda: gate.entered == [running], "the slot to be taken")
     plain, suspect = new_raw_name(), new_call_name()

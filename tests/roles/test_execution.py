@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
 import pytest
 
-from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome, decode_result
 from herdmaster.core.payload import decode_call
-from herdmaster.errors import UnknownCall
-from herdmaster.roles.execution import Delivered, Executor, Function, RawHandler
+from herdmaster.core.retry import Raised
+from herdmaster.core.run import Expired, Returned, Run
+from herdmaster.errors import Retry
+from herdmaster.pools.limits import NotStarted
+from herdmaster.roles.delivered import Delivered
+from herdmaster.roles.execution import Executor, RawHandler
+from herdmaster.roles.program import Program
+from herdmaster.roles.registration import Function
 from tests.roles.stage import call_payload, new_call_name, new_raw_name
 
 
@@ -22,34 +30,47 @@ def no_raw(_name: str, _data: bytes) -> None:
     raise AssertionError("no raw task")
 
 
-def executor(functions: dict[str, Function], raw: RawHandler = no_raw, *, may_start: bool = True) -> Executor:
-    return Executor(functions, raw, "worker-w", lambda: may_start, unix_ms=Clock())
+def executor(raw: RawHandler = no_raw, *, may_start: bool = True, now_ms: Callable[[], int] = lambda: 0) -> Executor:
+    return Executor(raw, lambda: may_start, now_ms, unix_ms=Clock())
 
 
-def delivered(function: str, *args: object) -> Delivered:
-    payload = call_payload(function, *args)
-    return Delivered(new_call_name(), payload, 1, decode_call(payload))
+def delivered(function: Function, *args: object, expires: int | None = None) -> Delivered:
+    payload = call_payload("m:f", *args)
+    call = msgspec.structs.replace(decode_call(payload), expires=expires)
+    return Delivered(new_call_name(), payload, 1, call, Program({"m:f": function}).find("m:f"))
 
 
-def run(functions: dict[str, Function], function: str, *args: object) -> Outcome:
-    task = delivered(function, *args)
-    data = executor(functions).run(task)
-    assert data is not None
-    return decode_outcome(task.name, data)
+def run(function: Function, *args: object) -> Run:
+    found = executor().run(delivered(function, *args))
+    assert isinstance(found, Run)
+    return found
+
+
+def failure(function: Function, *args: object) -> Raised:
+    ending = run(function, *args).ending
+    assert isinstance(ending, Raised)
+    return ending
 
 
 def test_a_call_gives_its_result_and_times() -> None:
-    outcome = run({"m:add": lambda a, b: a + b}, "m:add", 2, 3)
-
-    assert decode_result(outcome) == 5
-    assert (outcome.worker, outcome.started, outcome.ended, outcome.attempt) == ("worker-w", 1007, 1014, 1)
+    assert run(lambda a, b: a + b, 2, 3) == Run(Returned(msgspec.Raw(b"5")), 1007, 1014)
 
 
 def test_nothing_is_started_when_the_session_may_be_over() -> None:
     ran: list[int] = []
 
-    assert executor({"m:f": lambda: ran.append(1)}, may_start=False).run(delivered("m:f")) is None
+    assert executor(may_start=False).run(delivered(lambda: ran.append(1))) == NotStarted()
     assert ran == []
+
+
+def test_a_task_expires_at_its_turn_by_the_servers_time_and_is_not_run() -> None:
+    ran: list[int] = []
+    task = delivered(lambda: ran.append(1), expires=5000)
+
+    assert executor(now_ms=lambda: 5000).run(task) == Run(Expired(), 1007, 1007)
+    assert ran == []
+    executor(now_ms=lambda: 4999).run(task)
+    assert ran == [1]
 
 
 @pytest.mark.parametrize(
@@ -59,28 +80,26 @@ def test_whatever_the_code_raises_is_the_tasks_failure(error: BaseException) -> 
     def fail() -> None:
         raise error
 
-    outcome = run({"m:f": fail}, "m:f")
+    found = failure(fail)
 
-    assert outcome.state is OutcomeState.FAILED
-    assert outcome.error is not None
-    assert outcome.error.type == type(error).__name__
-    assert "in fail" in outcome.error.traceback
-
-
-def test_wrong_arguments_are_the_tasks_failure() -> None:
-    outcome = run({"m:f": lambda: 1}, "m:f", 1, 2)
-
-    assert outcome.error is not None
-    assert outcome.error.type == "TypeError"
+    assert found.error.type == type(error).__name__
+    assert "in fail" in found.error.traceback
+    assert found.is_ordinary == isinstance(error, Exception)
 
 
-def test_only_what_was_registered_is_run_and_nothing_imported() -> None:
-    outcome = run({"m:f": lambda: 1, "m:g": lambda: 2}, "antigravity:fly")
+def test_a_task_that_asks_to_be_tried_again_may_say_when() -> None:
+    def fail() -> None:
+        raise Retry("not yet", after=3.5)
 
-    assert outcome.error is not None
-    assert outcome.error.type == UnknownCall.__name__
-    assert "m:f, m:g" in outcome.error.message
-    assert outcome.error.traceback == ""
+    found = failure(fail)
+
+    assert (found.error.type, found.error.message, found.asked, found.after) == ("Retry", "not yet", True, 3.5)
+
+
+def test_a_result_that_json_cannot_carry_is_final() -> None:
+    found = failure(object)
+
+    assert (found.error.type, found.is_final, found.error.traceback) == ("NotSerializable", True, "")
 
 
 def test_a_hostile_exception_cannot_end_the_thread() -> None:
@@ -94,15 +113,16 @@ def test_a_hostile_exception_cannot_end_the_thread() -> None:
     def fail() -> None:
         raise Hostile
 
-    outcome = run({"m:f": fail}, "m:f")
-    assert outcome.state is OutcomeState.FAILED
+    assert failure(fail).error.type.endswith("Hostile")
 
 
-def test_a_raw_task_is_handled_and_answered_raw() -> None:
+def test_a_raw_task_is_handled() -> None:
     seen: list[tuple[str, bytes]] = []
-    task = Delivered(new_raw_name(), b"\xff", 1, None)
+    task = Delivered(new_raw_name(), b"\xff", 1)
 
-    assert executor({}, lambda name, data: seen.append((name, data))).run(task) == b"done"
+    found = executor(lambda name, data: seen.append((name, data))).run(task)
+    assert isinstance(found, Run)
+    assert found.ending == Returned()
     assert seen == [(task.name, b"\xff")]
 
 
@@ -110,4 +130,7 @@ def test_a_raw_task_whose_handler_raises_has_failed() -> None:
     def handle(_name: str, _data: bytes) -> None:
         raise KeyError("x")
 
-    assert executor({}, handle).run(Delivered(new_raw_name(), b"", 1, None)) == b"failed: KeyError"
+    found = executor(handle).run(Delivered(new_raw_name(), b"", 1))
+    assert isinstance(found, Run)
+    assert isinstance(found.ending, Raised)
+    assert found.ending.error.type == "KeyError"

@@ -10,7 +10,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.roles.master import MasterSettings
-from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import SessionState
 from tests.roles.stage import TIMEOUT, Ran, Stage, StagedClient, StagedMaster, StagedWorker, Submitted, until
@@ -119,13 +119,13 @@ async def test_a_primary_and_a_worker_that_fall_silent_together_are_replaced(sta
 
 
 @pytest.fixture
-async def own_stage(own_apache: ApacheZooKeeper, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Stage]:
+async def own_stage(own_zookeeper: ChildServer, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Stage]:
     caplog.set_level(logging.INFO, "herdmaster")
-    async with Client(own_apache.hosts, session_timeout=4.0) as zk:
-        stage = Stage(own_apache.hosts, zk)
+    async with Client(own_zookeeper.hosts, session_timeout=4.0) as zk:
+        stage = Stage(own_zookeeper.hosts, zk)
         yield stage
         if zk.state.is_final:
-            async with Client(own_apache.hosts, session_timeout=4.0) as stage.zk:
+            async with Client(own_zookeeper.hosts, session_timeout=4.0) as stage.zk:
                 await stage.close()
         else:
             await stage.close()
@@ -157,47 +157,48 @@ async def _only_living_inboxes(stage: Stage) -> bool:
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
 async def test_a_restart_of_zookeeper_under_load_loses_nothing(
-    own_apache: ApacheZooKeeper, own_stage: Stage, how: str
+    own_zookeeper: ChildServer, own_stage: Stage, how: str
 ) -> None:
     load = await start_load(own_stage)
     if how == "kill":
-        await asyncio.to_thread(own_apache.kill)
-        await asyncio.to_thread(own_apache.start)
+        await asyncio.to_thread(own_zookeeper.kill)
+        await asyncio.to_thread(own_zookeeper.start)
     else:
-        await asyncio.to_thread(own_apache.restart)
+        await asyncio.to_thread(own_zookeeper.restart)
     await check_all_ended(own_stage, load)
 
 
+@pytest.mark.long
 async def test_a_server_that_is_away_for_longer_than_every_session_loses_nothing(
-    own_apache: ApacheZooKeeper, own_stage: Stage
+    own_zookeeper: ChildServer, own_stage: Stage
 ) -> None:
     load = await start_load(own_stage)
-    await asyncio.to_thread(own_apache.kill)
+    await asyncio.to_thread(own_zookeeper.kill)
     sessions = {role: role.session for role in own_stage.roles}
     await until(lambda: all(session.state is SessionState.EXPIRED for session in sessions.values()), "all to expire")
-    await asyncio.to_thread(own_apache.start)
+    await asyncio.to_thread(own_zookeeper.start)
     await check_all_ended(own_stage, load)
 
 
 async def test_a_server_that_stands_still_for_longer_than_the_session_timeout_loses_nothing(
-    own_apache: ApacheZooKeeper, own_stage: Stage
+    own_zookeeper: ChildServer, own_stage: Stage
 ) -> None:
     load = await start_load(own_stage)
-    own_apache.pause()
+    own_zookeeper.pause()
     sessions = [role.session for role in own_stage.roles]
     await until(lambda: all(session.state is SessionState.EXPIRED for session in sessions), "all to give up")
-    own_apache.resume()
+    own_zookeeper.resume()
     await check_all_ended(own_stage, load)
 
 
 async def test_a_server_that_stands_still_for_a_moment_costs_no_session(
-    own_apache: ApacheZooKeeper, own_stage: Stage
+    own_zookeeper: ChildServer, own_stage: Stage
 ) -> None:
     load = await start_load(own_stage)
     sessions = [role.session for role in own_stage.roles]
-    own_apache.pause()
+    own_zookeeper.pause()
     await asyncio.sleep(TIMEOUT / 4)
-    own_apache.resume()
+    own_zookeeper.resume()
     await check_all_ended(own_stage, load)
 
     assert [role.session for role in own_stage.roles] == sessions

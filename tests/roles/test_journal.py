@@ -13,9 +13,12 @@ from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError, NotSubmitted, SubmissionUnknown
 from herdmaster.roles.bootstrap import make_folders
 from herdmaster.roles.journal import MAX_BATCH_TASKS, Journal
+from herdmaster.roles.timetable import Timetable
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
-from tests.proxy import Match, Proxy, multi_with
+from herdmaster.zookeeper.client.connection import boot_clock
+from herdmaster.zookeeper.wire.opcodes import OpCode
+from tests.proxy import Match, Proxy, multi_with, request_of
 from tests.roles.stage import Stage, StagedClient, Submitted, new_raw_name, until
 
 
@@ -132,7 +135,7 @@ async def test_late_requests_of_an_old_session_cannot_land_once_a_new_one_has_be
     namespace: str, stage: Stage
 ) -> None:
     await make_folders(stage.zk)
-    journal = Journal(lambda: "c1")
+    journal = Journal(lambda: "c1", Timetable(boot_clock, lambda: 0))
     told: list[HerdError | None] = []
     name = new_raw_name()
     async with Proxy(namespace) as proxy:
@@ -308,7 +311,7 @@ async def test_giving_up_on_what_is_under_way_is_honest(namespace: str, stage: S
 
 
 async def test_what_was_given_up_on_takes_no_room_while_the_connection_is_away() -> None:
-    journal = Journal(lambda: "c1")
+    journal = Journal(lambda: "c1", Timetable(boot_clock, lambda: 0))
     for _ in range(10_000):
         name = new_raw_name()
         journal.submit(NewTask(name, b"x"), lambda _, error: None)
@@ -360,3 +363,63 @@ async def test_a_client_that_only_waits_has_no_journal(stage: Stage) -> None:
     await stage.client()
 
     assert await stage.names(layout.CLIENTS) == []
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+def _delayed(seconds: float) -> NewTask:
+    return NewTask(new_raw_name(), b"payload", delay_ms=round(seconds * 1000))
+
+
+async def test_a_delay_becomes_a_time_of_the_servers_clock(stage: Stage) -> None:
+    client = await stage.client()
+    client.journal._timetable = Timetable(boot_clock, lambda: 0)  # this machine's own clock is wrong
+    before = (await stage.zk.set(layout.TASKS, b"")).mtime
+    submitted = client.put(_delayed(60))
+    await accepted(submitted)
+    after = (await stage.zk.set(layout.TASKS, b"")).mtime
+
+    (name,) = await stage.names(layout.DELAYED)
+    found = layout.parse_delayed_name(name)
+    assert found is not None
+    assert found[1] == submitted.name
+    assert before + 59_000 <= found[0] <= after + 61_000
+    assert await version(stage) == 1  # reading the clock is not counted as a batch
+
+
+@pytest.mark.parametrize("loses_reply", [False, True])
+@pytest.mark.parametrize("expires", [False, True], ids=["the session lives", "the session ends"])
+async def test_a_delayed_task_is_accepted_once_although_the_servers_time_came_late(
+    namespace: str, stage: Stage, loses_reply: bool, expires: bool
+) -> None:
+    async with Proxy(namespace) as proxy:
+        client = await stage.client(proxy.hosts)
+        lose = proxy.lose_reply if loses_reply else proxy.lose_request
+        lost = lose(request_of(OpCode.SET_DATA, "/alive-"))
+        submitted = [client.put(_delayed(60)), client.put_raw()]
+        await lost.happened.wait()
+        if expires:
+            proxy.refuse()
+            await stage.expire(client)
+            proxy.refuse(refusing=False)
+        await accepted(*submitted)
+
+        assert len(await stage.names(layout.DELAYED)) == 1
+        assert await stage.names(layout.TASKS) == [submitted[1].name]
+        await stage.stop(client)
+
+
+async def test_whoever_takes_the_alive_node_away_delays_a_delayed_task_a_little(namespace: str, stage: Stage) -> None:
+    async with Proxy(namespace) as proxy:
+        client = await stage.client(proxy.hosts)
+        held = proxy.hold_request(request_of(OpCode.SET_DATA, "/alive-"))
+        submitted = client.put(_delayed(60))
+        await held.happened.wait()
+        (alive,) = await stage.names(await journal_of(stage))
+        await stage.zk.delete(f"{await journal_of(stage)}/{alive}")
+        held.go_on.set()
+        await accepted(submitted)
+
+        assert len(await stage.names(layout.DELAYED)) == 1
+        await stage.stop(client)

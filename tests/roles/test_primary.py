@@ -53,6 +53,26 @@ async def test_tasks_go_to_the_queues_that_workers_serve(stage: Stage, caplog: p
     await lonely.outcome()
 
 
+async def test_the_log_tells_a_worker_that_has_drained_from_one_that_was_lost(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.master()
+    drained, lost = await stage.worker(), await stage.worker()
+    await until(lambda: {f"{drained.name} joined", f"{lost.name} joined"} <= set(caplog.messages), "both to join")
+    caplog.clear()
+    await stage.expire(lost)
+    await until(lambda: f"{lost.name} was lost" in told_by_the_primary(caplog), "the word about the lost one")
+    await stage.stop(drained)
+    await until(lambda: f"{drained.name} has drained" in told_by_the_primary(caplog), "the word about the other")
+
+    ends = [told for told in told_by_the_primary(caplog) if told.endswith(("was lost", "has drained"))]
+    assert ends == [f"{lost.name} was lost", f"{drained.name} has drained"]
+
+
+def told_by_the_primary(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "herdmaster.master"]
+
+
 # --- the takeover ----------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +197,7 @@ async def test_a_lost_workers_tasks_run_on_another_and_its_inbox_goes(
     assert f"recovered 4 tasks of {name}" in caplog.messages
 
 
+@pytest.mark.long
 async def test_thousands_of_tasks_of_a_lost_worker_are_recovered(stage: Stage) -> None:
     names = [f"task-{number:010d}" for number in range(3000)]
     for start in range(0, len(names), 500):

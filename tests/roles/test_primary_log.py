@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from herdmaster.core import transitions
+from herdmaster.core.endings import expired
 from herdmaster.roles.primary_log import PrimaryLog
 
 W = "worker-w"
@@ -59,6 +60,9 @@ def test_recovered_tasks_are_counted_and_told_when_the_inbox_is_gone(
 def test_what_an_operator_should_know_of_is_told_by_name(log: PrimaryLog, caplog: pytest.LogCaptureFixture) -> None:
     log.tell_committed(transitions.bury(W, "task-a", b"", b""))
     log.tell_committed(transitions.refuse("task-b", b""))
-    log.tell_committed(transitions.assign("task-c", W, b""))
+    log.tell_committed(transitions.refuse_delayed(10, "task-c", b"failed: X"))
+    log.tell_committed(transitions.refuse_delayed(10, "task-d", expired("task-d", b"")))
+    log.tell_committed(transitions.assign("task-e", W, b""))
 
-    assert [message.split(":")[0] for message in caplog.messages] == ["buried task-a", "refused task-b"]
+    told = [message.split(":")[0] for message in caplog.messages]
+    assert told == ["buried task-a", "refused task-b", "refused task-c", "task-d has expired"]

@@ -9,7 +9,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.roles.master import MasterSettings
-from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.client import Client
 from tests.roles.stage import TIMEOUT, Ran, Stage, until
 
@@ -62,7 +62,7 @@ async def test_a_joining_worker_is_noticed_and_a_leaving_one_too(
     await until(lambda: f"{worker.name} joined" in caplog.messages, "the worker to be noticed")
 
     await stage.stop(worker)
-    await until(lambda: f"{worker.name} is gone" in caplog.messages, "its leaving to be noticed")
+    await until(lambda: f"{worker.name} has drained" in caplog.messages, "its leaving to be noticed")
 
 
 async def test_recovery_gives_out_what_waits_and_what_a_lost_worker_held_but_not_what_has_a_status(
@@ -114,11 +114,11 @@ async def test_recovery_runs_what_a_lost_worker_held_and_that_has_no_status(stag
 
 
 async def test_200_tasks_end_when_zookeeper_restarts_and_a_master_is_elected_afterwards(
-    own_apache: ApacheZooKeeper, caplog: pytest.LogCaptureFixture
+    own_zookeeper: ChildServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "herdmaster")
-    hosts = f"{own_apache.hosts}/scenario"
-    async with Client(own_apache.hosts, session_timeout=4.0) as outside:
+    hosts = f"{own_zookeeper.hosts}/scenario"
+    async with Client(own_zookeeper.hosts, session_timeout=4.0) as outside:
         await outside.create("/scenario")
     async with Client(hosts, session_timeout=4.0) as before:
         stage = Stage(hosts, before)
@@ -127,7 +127,7 @@ async def test_200_tasks_end_when_zookeeper_restarts_and_a_master_is_elected_aft
         await stage.worker(raw=ran)
         submitted = [client.put_raw() for _ in range(200)]
         await asyncio.gather(*(each.accepted for each in submitted))
-    await asyncio.to_thread(own_apache.restart)
+    await asyncio.to_thread(own_zookeeper.restart)
     async with Client(hosts, session_timeout=4.0) as after:
         stage.zk = after
         await stage.master(MasterSettings(session_timeout=TIMEOUT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome, decod
 from herdmaster.core.payload import MAX_PAYLOAD
 from herdmaster.errors import ConfigurationError, InvalidName
 from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.primary_kind import primary_is_ours
+from herdmaster.roles.slots import Capacity
 from herdmaster.roles.worker import Worker, WorkerSettings, default_slots
 from herdmaster.zookeeper.model import CreateMode
 from tests.roles.stage import Ran, Stage, StagedWorker, call_payload, new_call_name, new_raw_name, until
@@ -64,11 +67,12 @@ def test_bad_queues_are_refused() -> None:
         Worker("127.0.0.1:2181", {}, WorkerSettings(queues=()))
 
 
-def test_an_async_def_is_refused() -> None:
+def test_a_worker_of_coroutines_alone_has_many_slots() -> None:
     async def later() -> None: ...
 
-    with pytest.raises(ConfigurationError, match=r"m:later is an `async def`"):
-        Worker("127.0.0.1:2181", {"m:later": later})
+    assert Worker("127.0.0.1:2181", {"m:later": later})._capacity == Capacity(
+        1000, default_slots(), min(1000, os.cpu_count() or 1)
+    )
 
 
 def test_slots_are_by_default_a_little_more_than_there_are_processors() -> None:
@@ -195,16 +199,6 @@ async def test_a_status_that_exists_already_drops_the_assignment(stage: Stage) -
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
-
-
-async def test_an_unknown_call_fails_and_names_what_there_is(stage: Stage) -> None:
-    worker = await stage.worker({"m:add": lambda: None})
-    error = (await run_call(stage, worker, "os:system", "rm -rf /")).error
-
-    assert error is not None
-    assert error.type == "UnknownCall"
-    assert "os:system is not registered" in error.message
-    assert "m:add" in error.message
 
 
 @pytest.mark.parametrize(
@@ -342,6 +336,6 @@ async def test_a_stalled_loop_is_told_with_the_tasks_that_run(stage: Stage, capl
 async def test_a_primary_that_is_ours_is_told_from_a_reference_one(stage: Stage) -> None:
     await make_folders(stage.zk)
     worker = await stage.worker()
-    assert await worker._primary_is_ours(worker.session)
+    assert await primary_is_ours(worker.session)
     await stage.zk.create(layout.MASTER, b"1a2b3c4d")
-    assert not await worker._primary_is_ours(worker.session)
+    assert not await primary_is_ours(worker.session)

@@ -53,19 +53,20 @@ def dev(*, app: str, slots: int | None, port: int, data_dir: str | None, log_lev
     usual port. Ctrl-C ends all three.
     """
     from herdmaster.api.loading import load_app
+    from herdmaster.cli.app_worker import make_worker
     from herdmaster.cli.embedded import Development, ServerProcess
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.running import run_until_stopped
     from herdmaster.roles.lifecycle import Role
     from herdmaster.roles.master import Master
-    from herdmaster.roles.worker import Worker, WorkerSettings, default_slots, print_raw
+    from herdmaster.roles.worker import WorkerSettings
 
     configure_logs(log_level, log_format)
     loaded = load_app(app)
-    settings = WorkerSettings(slots=slots or default_slots(), queues=loaded.queues)
+    settings = WorkerSettings(slots=slots, queues=loaded.queues)
 
     def make_roles(hosts: str) -> list[Role]:
-        return [Worker(hosts, loaded.functions, settings, loaded.raw or print_raw), Master(hosts)]
+        return [make_worker(hosts, app, loaded, settings), Master(hosts)]
 
     try:
         run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles))

@@ -33,11 +33,27 @@ def master(hosts: str | None, session_timeout: float, connect_timeout: float, lo
     run_role(Master(choose_hosts(hosts), settings))
 
 
+_count = click.IntRange(1, 10_000)
+
+
 @click.command
 @hosts_argument
 @click.option("--app", metavar="MODULE[:ATTR]", help="The Herd whose tasks it runs. Without it, raw tasks alone.")
 @click.option(
-    "--slots", type=click.IntRange(1, 10_000), metavar="N", help="Tasks at a time.  [default: CPUs + 4, at most 32]"
+    "--slots",
+    type=_count,
+    metavar="N",
+    help="Tasks at a time, in all.  [default: CPUs + 4, at most 32; 1000 if all are coroutines]",
+)
+@click.option(
+    "--threads", type=_count, metavar="N", help="Of these, on threads.  [default: all; beside coroutines CPUs + 4]"
+)
+@click.option("--processes", type=_count, metavar="N", help="Of these, in processes.  [default: CPUs]")
+@click.option(
+    "--allow-import",
+    multiple=True,
+    metavar="PREFIX",
+    help="A module whose functions, and those of modules below it, are run unregistered; may be repeated.",
 )
 @click.option(
     "--queue",
@@ -63,6 +79,9 @@ def worker(
     hosts: str | None,
     app: str | None,
     slots: int | None,
+    threads: int | None,
+    processes: int | None,
+    allow_import: tuple[str, ...],
     queues: tuple[str, ...],
     drain_timeout: float,
     session_timeout: float,
@@ -76,10 +95,11 @@ def worker(
     SIGTERM or Ctrl-C drains it: what runs may end, the rest is handed back. A second one stops it at once.
     """
     from herdmaster.api.loading import load_app
+    from herdmaster.cli.app_worker import make_worker
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.running import run_role
     from herdmaster.core.names import DEFAULT_QUEUE
-    from herdmaster.roles.worker import Worker, WorkerSettings, default_slots, print_raw
+    from herdmaster.roles.worker import WorkerSettings
 
     configure_logs(log_level, log_format)
     loaded = load_app(app) if app is not None else None
@@ -87,14 +107,10 @@ def worker(
         session_timeout=session_timeout,
         connect_timeout=connect_timeout,
         drain_timeout=drain_timeout,
-        slots=slots or default_slots(),
+        slots=slots,
+        threads=threads,
+        processes=processes,
         queues=tuple(dict.fromkeys(queues)) or (loaded.queues if loaded is not None else (DEFAULT_QUEUE,)),
     )
-    run_role(
-        Worker(
-            choose_hosts(hosts, loaded.explicit_hosts if loaded is not None else None),
-            loaded.functions if loaded is not None else {},
-            settings,
-            (loaded.raw if loaded is not None else None) or print_raw,
-        )
-    )
+    hosts = choose_hosts(hosts, loaded.explicit_hosts if loaded is not None else None)
+    run_role(make_worker(hosts, app, loaded, settings, allow_import))

@@ -82,15 +82,19 @@ class Backlog:
         """Takes a task from the offer; it need not be here (yet)."""
         self._held.add(name)
 
-    def release(self, name: str) -> None:
-        """Puts a task that is still here back on offer, in front of younger ones."""
+    def release(self, name: str, *, last: bool = False) -> None:
+        """Puts a task that is still here back on offer, in front of younger ones; or as the `last`, so that those that
+        were held from their arrival on keep their order."""
         if name not in self._held:
             return
         self._held.discard(name)
         if name in self._arrivals:
             bucket = self._bucket(name)
             assert bucket is not None
-            bucket.names.appendleft(name)
+            if last:
+                bucket.names.append(name)
+            else:
+                bucket.names.appendleft(name)
 
     def offers(self) -> list[tuple[int, int, Bucket]]:
         """The buckets that have a task on offer, as (negated priority, arrival of its oldest, bucket): the smallest

@@ -12,51 +12,29 @@ import heapq
 from collections.abc import Iterable
 from typing import Final
 
-import msgspec
-
 from herdmaster.core.backlog import Backlog
+from herdmaster.core.conditions import Conditions, is_conditional
+from herdmaster.core.decisions import (
+    Assign,
+    Decision,
+    DropAssignment,
+    DropTask,
+    Expire,
+    ReadHeader,
+    Recover,
+    RemoveInbox,
+)
 from herdmaster.core.names import parse_task_name, parse_worker_name
 from herdmaster.core.roster import Choice, Roster, Worker, WorkerState
+from herdmaster.core.throttle import Throttle
+
+__all__ = [
+    "ORPHAN_INBOX_SECONDS", "Assign", "Decision", "Dispatcher", "DropAssignment", "DropTask", "Expire", "Picture",
+    "ReadHeader", "Recover", "RemoveInbox",
+]  # fmt: skip
 
 ORPHAN_INBOX_SECONDS: Final = 60.0
 """A reference worker makes its inbox before it registers; ZooKeeper's longest usual session timeout is 40 s."""
-
-
-class Assign(msgspec.Struct, frozen=True, gc=False):
-    """Move the task from `/tasks` to the worker's inbox."""
-
-    task: str
-    worker: str
-
-
-class Recover(msgspec.Struct, frozen=True, gc=False):
-    """The worker is gone: move the task out of its inbox, to where its payload and a status say."""
-
-    task: str
-    worker: str
-
-
-class DropTask(msgspec.Struct, frozen=True, gc=False):
-    """The copy in `/tasks` is one too many: the task has a status, or the live `worker` holds it."""
-
-    task: str
-    worker: str | None
-
-
-class DropAssignment(msgspec.Struct, frozen=True, gc=False):
-    """The copy in a gone worker's inbox is one too many: the task is in `/tasks`."""
-
-    task: str
-    worker: str
-
-
-class RemoveInbox(msgspec.Struct, frozen=True, gc=False):
-    """The inbox of a worker that is gone is empty."""
-
-    worker: str
-
-
-Decision = Assign | Recover | DropTask | DropAssignment | RemoveInbox
 
 
 class Picture(enum.Enum):
@@ -66,6 +44,7 @@ class Picture(enum.Enum):
     ASSIGN = "assign"
     WORKERS = "workers"
     STATUS = "status"
+    QUEUES = "queues"
 
 
 class Dispatcher:
@@ -75,6 +54,8 @@ class Dispatcher:
     def __init__(self, *, orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS) -> None:
         self.backlog = Backlog()
         self.roster = Roster()
+        self.throttle = Throttle()
+        self._conditions = Conditions()
         self._foreign_names: set[str] = set()  # names in the folders that are none of ours, for the log
         self._orphan_inbox_seconds = orphan_inbox_seconds
         self._missing = set(Picture)
@@ -89,7 +70,7 @@ class Dispatcher:
 
     def interrupted(self) -> None:
         """The connection went. Statuses are read at takeover only: later ones are looked up task by task."""
-        self._missing |= {Picture.TASKS, Picture.ASSIGN, Picture.WORKERS}
+        self._missing |= set(Picture) - {Picture.STATUS}
 
     def complete(self, picture: Picture) -> None:
         self._missing.discard(picture)
@@ -98,6 +79,11 @@ class Dispatcher:
                 self._consider(worker)
                 for task in worker.inbox or ():
                     self._check_duplicate(worker, task)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the pictures are those of ZooKeeper."""
+        return not self._missing
 
     @property
     def knows_statuses(self) -> bool:
@@ -122,11 +108,18 @@ class Dispatcher:
         self._foreign_names.update(self.backlog.replace(names))
         for name in [name for name in self._duplicates if name not in self.backlog]:
             self._forget_duplicate(name)
+        self._conditions.replace(())
+        for name in self.backlog:
+            if is_conditional(name):
+                self._hold_for_header(name)
 
     def task_added(self, name: str) -> None:
         if not self.backlog.add(name):
             self._foreign_names.add(name)
-        elif name == self._left_inbox:
+            return
+        if is_conditional(name):
+            self._hold_for_header(name)
+        if name == self._left_inbox:
             # It came back from a worker. Where a reference primary was at work, another may hold it as well.
             for worker in self.roster:
                 if worker.inbox is not None and name in worker.inbox:
@@ -134,8 +127,14 @@ class Dispatcher:
 
     def task_removed(self, name: str) -> None:
         self.backlog.remove(name)
+        self._conditions.forget(name)
         if name in self._duplicates:
             self._forget_duplicate(name)
+
+    def header_told(self, name: str, expires: int | None) -> None:
+        """What the header of a task in `/tasks` says: when it expires, in unix milliseconds."""
+        if name in self.backlog:
+            self._conditions.tell(name, expires)
 
     def statuses_listed(self, names: Iterable[str]) -> None:
         """At takeover: a reference master may have left a task behind that has ended."""
@@ -146,6 +145,7 @@ class Dispatcher:
     def inboxes_listed(self, names: Iterable[str], now: float) -> None:
         workers = self._worker_names(names)
         self.roster.replace_inboxes(workers, now)
+        self.throttle.lose_count()
         self._gone.intersection_update(workers)
 
     def inbox_added(self, name: str, now: float) -> None:
@@ -157,18 +157,22 @@ class Dispatcher:
     def inbox_removed(self, name: str) -> None:
         self._gone.discard(name)
         self.roster.inbox_gone(name)
+        self.throttle.lose_count()
 
     def assignments_listed(self, worker_name: str, names: Iterable[str], now: float) -> None:
         for worker in self._worker_names((worker_name,)):
             found = self.roster.find(worker, now)
             found.inbox = {name for name in names if self._is_task(name)}
             found.incoming &= {name for name, decision in self._in_flight.items() if isinstance(decision, Assign)}
+            self.throttle.lose_count()
             self._consider(found)
 
     def assignment_added(self, worker_name: str, name: str) -> None:
         worker = self.roster.get(worker_name)
         if worker is None or worker.inbox is None or not self._is_task(name):
             return
+        if name not in worker.inbox and name not in worker.incoming:
+            self.throttle.entered(name)
         worker.inbox.add(name)
         worker.incoming.discard(name)
         self._check_duplicate(worker, name)
@@ -182,9 +186,11 @@ class Dispatcher:
         if name in worker.inbox:
             worker.inbox.discard(name)
             worker.taken += 1
+            self.throttle.left(name)
 
     def workers_listed(self, names: Iterable[str], now: float) -> None:
         self.roster.replace_alive(self._worker_names(names), now)
+        self.throttle.lose_count()
         for worker in self.roster:
             self._consider(worker)
 
@@ -196,6 +202,7 @@ class Dispatcher:
     def worker_left(self, name: str, now: float) -> None:
         worker = self.roster.get(name)
         self.roster.left(name, now)
+        self.throttle.lose_count()
         if worker is not None:
             self._consider(worker)
 
@@ -207,8 +214,9 @@ class Dispatcher:
 
     # --- decisions -----------------------------------------------------------------------------------------------
 
-    def decide(self, now: float, room: int) -> list[Decision]:
-        """At most `room` decisions, recovery before new assignments. Each marks its task as in flight."""
+    def decide(self, now: float, room: int, now_ms: int | None = None) -> list[Decision]:
+        """At most `room` decisions, recovery before new assignments. Each marks its task as in flight. `now_ms` is the
+        servers' time in unix milliseconds; nothing expires while it is not known."""
         if self._missing or room <= 0:
             return []
         self._release_postponed(now)
@@ -219,6 +227,8 @@ class Dispatcher:
         for name in sorted(self._gone):
             if len(decisions) < room:
                 self._clear_out(name, now, room, decisions)
+        self._check_conditions(now_ms, room, decisions)
+        self.throttle.begin_round()
         if self.backlog and len(decisions) < room:
             self._assign(now, room, decisions)
         return decisions
@@ -228,20 +238,27 @@ class Dispatcher:
         if self._missing:
             return None
         times = [self._postponed[0][0]] if self._postponed else []
+        if self.throttle.next_token is not None:
+            times.append(self.throttle.next_token)
         for name in self._gone:
             worker = self.roster.get(name)
             if worker is not None and not worker.registered and not worker.inbox and self._is_idle(name):
                 times.append(worker.gone_since + self._orphan_inbox_seconds)
         return min(times, default=None)
 
+    def next_expiry_ms(self) -> int | None:
+        """When the next waiting task expires, in unix milliseconds."""
+        return None if self._missing else self._conditions.next_expiry_ms()
+
     def finished(self, key: str) -> None:
         """The transaction about a task (or, for RemoveInbox, a worker) is over, whatever came of it."""
         decision = self._in_flight.pop(key, None)
         if isinstance(decision, Assign):
             worker = self.roster.get(decision.worker)
-            if worker is not None:
+            if worker is not None and key in worker.incoming:
                 worker.incoming.discard(key)
-        self._release(key)
+                self.throttle.left(key)
+        self._release(key, last=isinstance(decision, ReadHeader))
 
     def refuted(self, key: str, until: float) -> bool:
         """As `finished`: ZooKeeper says that what the decision was about is not there. It tells of a change before any
@@ -299,12 +316,22 @@ class Dispatcher:
         del self._duplicates[task]
         self._release(task)
 
-    def _release(self, key: str) -> None:
-        if self._is_idle(key) and key not in self._duplicates:
-            self.backlog.release(key)
+    def _hold_for_header(self, name: str) -> None:
+        self.backlog.hold(name)
+        self._release(name)
+
+    def _release(self, key: str, *, last: bool = False) -> None:
+        if not self._is_undecided(key):
+            return
+        if key in self.backlog and is_conditional(key):
+            if not self._conditions.knows(key):
+                self._conditions.want(key)
+                return
+            self._conditions.watch(key)
+        self.backlog.release(key, last=last)
 
     def _is_still_seen(self, decision: Decision) -> bool:
-        if isinstance(decision, (Assign, DropTask)):
+        if isinstance(decision, (Assign, DropTask, ReadHeader, Expire)):
             return decision.task in self.backlog
         worker = self.roster.get(decision.worker)
         if worker is None or worker.inbox is None:
@@ -313,6 +340,9 @@ class Dispatcher:
 
     def _is_idle(self, key: str) -> bool:
         return key not in self._in_flight and key not in self._waiting
+
+    def _is_undecided(self, task: str) -> bool:
+        return self._is_idle(task) and task not in self._duplicates
 
     def _begin(self, key: str, decision: Decision) -> Decision:
         self._in_flight[key] = decision
@@ -338,17 +368,28 @@ class Dispatcher:
         if not worker.inbox and late and self._is_idle(name) and len(decisions) < room:
             decisions.append(self._begin(name, RemoveInbox(name)))
 
+    def _check_conditions(self, now_ms: int | None, room: int, decisions: list[Decision]) -> None:
+        unread = self._conditions.take_unread(room - len(decisions))
+        decisions += [self._begin(task, ReadHeader(task)) for task in unread if self._is_undecided(task)]
+        over = self._conditions.take_expired(now_ms, room - len(decisions)) if now_ms is not None else []
+        for task in filter(self._is_undecided, over):
+            self.backlog.hold(task)
+            decisions.append(self._begin(task, Expire(task)))
+
     def _assign(self, now: float, room: int, decisions: list[Decision]) -> None:
+        if self.throttle.needs_count:
+            self.throttle.count(task for worker in self.roster for task in worker.held)
         choice = Choice(self.roster, now)
         offers = [(priority, arrival, id(bucket), bucket) for priority, arrival, bucket in self.backlog.offers()]
         heapq.heapify(offers)
         while offers and len(decisions) < room:
             priority, _, tie, bucket = heapq.heappop(offers)
             worker = choice.next_worker(bucket.queue, calls=bucket.calls)
-            if worker is None:
+            if worker is None or not self.throttle.admits(bucket.queue, now):
                 continue
             task = self.backlog.take(bucket)
             worker.incoming.add(task)
+            self.throttle.take(task, bucket.queue)
             decisions.append(self._begin(task, Assign(task, worker.name)))
             arrival = self.backlog.oldest(bucket)
             if arrival is not None:

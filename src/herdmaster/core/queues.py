@@ -6,7 +6,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from herdmaster.errors import ConfigurationError
+from herdmaster.core.names import check_queue
+from herdmaster.errors import ConfigurationError, InvalidName
 
 
 class QueueSettings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,4 +40,12 @@ def decode_queue(data: bytes | None) -> QueueSettings | None:
     try:
         return _decoder.decode(data or b"{}")
     except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def parse_queue_name(name: str) -> str | None:
+    """The queue that a name in `/queues` stands for, or None."""
+    try:
+        return check_queue(name)
+    except InvalidName:
         return None

@@ -5,35 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from herdmaster.core import layout, transitions
-from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.endings import failed, too_large
 from herdmaster.core.names import is_call
-from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_PAYLOAD, after_loss, decode_call
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import CreateNode, Move
 from herdmaster.core.values import UNREADABLE
-from herdmaster.errors import BadPayload, PayloadTooLarge
+from herdmaster.errors import BadPayload
 
 MAX_DELIVERIES: Final = 5
 MAX_MOVABLE: Final = MAX_PAYLOAD + ENVELOPE_GROWTH
 """In bytes. More could be assigned, but not be buried together with its failure."""
 
 _MAX_COUNTED: Final = 100_000
-
-
-def failure_outcome(task: str, kind: str, message: str) -> bytes:
-    """The outcome of a task that ended without its code having ended."""
-    return encode_outcome(task, Outcome(OutcomeState.FAILED, error=ErrorInfo(kind, message)))
-
-
-def too_large(task: str, size: int) -> bytes:
-    """The outcome of a task whose payload cannot be moved."""
-    return failure_outcome(task, PayloadTooLarge.__name__, str(PayloadTooLarge(size, MAX_PAYLOAD)))
-
-
-def unreadable(task: str, error: Exception) -> bytes:
-    """The outcome of a task whose payload ZooKeeper does not give out."""
-    return failure_outcome(task, BadPayload.__name__, f"its payload cannot be read: {error}")
 
 
 class Recovery:
@@ -51,17 +35,20 @@ class Recovery:
             return transitions.drop_assignment_because_status(worker, task)
         if len(payload) > MAX_MOVABLE:
             return transitions.refuse_assigned(worker, task, too_large(task, len(payload)))
+        allowed = self._max_deliveries
         try:
             if not is_call(task):
                 deliveries = self._count_raw(worker, task)
             else:
                 payload = after_loss(payload, worker)
-                deliveries = decode_call(payload).deliveries
+                call = decode_call(payload)
+                deliveries = call.deliveries
+                allowed = call.max_deliveries or allowed
         except (BadPayload, *UNREADABLE):  # also a count of thousands of digits, to which nothing can be added
             deliveries = self._count_raw(worker, task)
-        if deliveries > self._max_deliveries:
-            message = f"{deliveries} workers were lost while they held it; at most {self._max_deliveries} are allowed"
-            return transitions.bury(worker, task, payload, failure_outcome(task, "WorkerLost", message))
+        if deliveries > allowed:
+            message = f"{deliveries} workers were lost while they held it; at most {allowed} are allowed"
+            return transitions.bury(worker, task, payload, failed(task, payload, "WorkerLost", message))
         return transitions.recover(worker, task, payload)
 
     def forget(self, task: str) -> None:

@@ -11,18 +11,18 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.core.failure import ErrorInfo, type_name
+from herdmaster.core.failure import ErrorInfo, error_info, type_name
 from herdmaster.core.options import RunOptions
-from herdmaster.errors import Retry
+from herdmaster.errors import HerdError, Retry
 
 MAX_LINEAGE: Final = 32
 _MAX_DOUBLINGS: Final = 64
 
 
-class Raised(msgspec.Struct, frozen=True):
+class Raised(msgspec.Struct, frozen=True, tag="raised"):
     """What a task's code raised: `lineage` are the names of its class and of that's bases, as in `ErrorInfo.type`.
     `is_ordinary`: an `Exception`, not a SystemExit, say. `asked` and `after` (seconds): it was `Retry`, which may say
-    when.
+    when. `is_final`: not the code raised it, and every further attempt would end like this one.
     """
 
     error: ErrorInfo
@@ -30,6 +30,7 @@ class Raised(msgspec.Struct, frozen=True):
     is_ordinary: bool = True
     asked: bool = False
     after: float | None = None
+    is_final: bool = False
 
 
 def raised(error: BaseException, info: ErrorInfo) -> Raised:
@@ -40,11 +41,17 @@ def raised(error: BaseException, info: ErrorInfo) -> Raised:
     return Raised(info, lineage, isinstance(error, Exception), is_retry, after)
 
 
+def refused(error: HerdError) -> Raised:
+    """What Herdmaster itself finds wrong with a task or its result: where that was raised tells nobody anything."""
+    info = error_info(error)
+    return Raised(ErrorInfo(type(error).__name__, info.message), (), is_final=True)
+
+
 def seconds_until_retry(
     options: RunOptions, attempt: int, what: Raised, uniform: Callable[[float, float], float]
 ) -> float | None:
     """How long to wait before the attempt after this one; None if there is none. `uniform(low, high)` draws."""
-    if attempt >= options.max_attempts or not _is_wanted(options, what):
+    if what.is_final or attempt >= options.max_attempts or not _is_wanted(options, what):
         return None
     if what.after is not None:
         return what.after

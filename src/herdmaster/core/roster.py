@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -50,6 +51,11 @@ class Worker:
     @property
     def load(self) -> int:
         return len(self.inbox or ()) + len(self.incoming)
+
+    @property
+    def held(self) -> Iterator[str]:
+        """The tasks that `load` counts."""
+        return chain(self.inbox or (), self.incoming)
 
     def measure(self, now: float) -> None:
         """Brings `rate` up to date; older seconds count less and less."""

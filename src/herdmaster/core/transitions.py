@@ -84,12 +84,18 @@ class Move(msgspec.Struct, frozen=True, gc=False):
 
 
 class NewTask(msgspec.Struct, frozen=True, gc=False):
-    """A task to submit: due at once, or at `due_ms` (unix milliseconds), perhaps holding a uniqueness key."""
+    """A task to submit: due at once, or at `due_ms` (unix milliseconds), perhaps holding a uniqueness key.
+
+    `delay_ms` and `expires_ms` are durations from its submission. Whoever sends it turns them into times of the
+    servers' clock first: `due_ms`, and `expires` in the payload.
+    """
 
     name: str
     data: bytes
     due_ms: int | None = None
     key_hash: str | None = None
+    delay_ms: int | None = None
+    expires_ms: int | None = None
 
 
 class Submission(msgspec.Struct, frozen=True, gc=False):

@@ -6,9 +6,13 @@ Changed, and it is the same change each time, so a task may rely on it:
 - tuple, set, frozenset, named tuple -> list (a set in no particular order)
 - bytes, bytearray, memoryview -> base64 text
 - datetime, date, time -> ISO 8601 text; timedelta -> ISO 8601 duration; Decimal, UUID -> text
+- Path -> text
 - enum member -> its value; dataclass, attrs object, msgspec.Struct -> dict of its fields
 - a subclass of str, int or float -> the plain value; a subclass of list or dict -> the plain list or dict
 - dict keys that are not text (int, float, enum, date, UUID, bytes) -> text; where two become the same, the last stays
+
+Where the function that takes an argument says by a type hint what it was, the worker makes it that again; so does the
+client with a result (see `herdmaster.core.hints`).
 
 Refused, because JSON would have to invent something: NaN and infinities (they would arrive as None), text with lone
 surrogates, whatever is not above, and nesting deeper than Python's recursion limit. A `msgspec.Raw` is taken for JSON
@@ -18,6 +22,7 @@ as it stands and not examined.
 from __future__ import annotations
 
 import math
+import pathlib
 from typing import Final
 
 import msgspec
@@ -30,17 +35,20 @@ ValueErrors; text that is not UTF-8 raises UnicodeDecodeError.
 """
 
 
-def _plain(value: object) -> object:
+def plain_form(value: object) -> object:
+    """What msgspec is to take in place of a value of a type that it does not know. Raises TypeError."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, int):
         return int.__int__(value)
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
     raise TypeError(f"objects of type {type(value).__qualname__} have no form in JSON")
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_encoder = msgspec.json.Encoder(enc_hook=plain_form)
 _decoder = msgspec.json.Decoder()
 
 
@@ -63,7 +71,7 @@ def from_json(data: bytes | msgspec.Raw) -> object:
 
 
 def _is_finite(value: object) -> bool:
-    pending = [msgspec.to_builtins(value, enc_hook=_plain)]
+    pending = [msgspec.to_builtins(value, enc_hook=plain_form)]
     while pending:
         item = pending.pop()
         if isinstance(item, float):

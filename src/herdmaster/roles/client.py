@@ -6,12 +6,16 @@ import msgspec
 
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError
+from herdmaster.roles.admission import Admission
 from herdmaster.roles.bootstrap import open_client
+from herdmaster.roles.cancel_requests import CancelRequests
 from herdmaster.roles.caretaker import DAY
 from herdmaster.roles.journal import Accepted, Journal
 from herdmaster.roles.lifecycle import Role, run_until_first
 from herdmaster.roles.outcomes import Ended, OutcomeWatch
 from herdmaster.roles.system import System
+from herdmaster.roles.timetable import Timetable
+from herdmaster.roles.uniqueness import KeyedSubmissions
 from herdmaster.zookeeper.client import Client
 
 
@@ -30,8 +34,11 @@ class TaskClient(Role):
         super().__init__("client", hosts, system)
         self._settings = settings or ClientSettings()
         self._is_running = False
-        self.journal = Journal(self.system.new_id)
+        self.journal = Journal(self.system.new_id, Timetable(self.system.clock, self.system.unix_ms))
+        self._keyed = KeyedSubmissions(self.journal.submit)
+        self.admission = Admission()
         self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl)
+        self.cancels = CancelRequests(self.outcomes.waits_for)
 
     async def open(self) -> Client:
         settings = self._settings
@@ -46,7 +53,7 @@ class TaskClient(Role):
         """As for every role. Who still waits to be accepted is told what is known, at the latest when `run` ends."""
         super().stop()
         if not self._is_running:
-            self.journal.end()
+            self._end()
 
     async def run(self) -> None:
         self._is_running = True
@@ -55,24 +62,44 @@ class TaskClient(Role):
         finally:
             self._is_running = False
             if self.is_stopping:
-                self.journal.end()
+                self._end()
+
+    def _end(self) -> None:
+        self.journal.end()
+        self._keyed.end()
+        self.cancels.end()
 
     async def serve(self, client: Client) -> None:
-        await run_until_first(self.journal.run(client), self.outcomes.run(client))
+        await run_until_first(
+            self.journal.run(client),
+            self.outcomes.run(client),
+            self._keyed.run(client),
+            self.admission.run(client),
+            self.cancels.run(client),
+        )
 
     async def drain(self, client: Client) -> None:
         await self.journal.close(client)
 
-    def submit(self, task: NewTask, accepted: Accepted, ended: Ended) -> None:
-        """`accepted` is called once: with None, or with what is known. `ended` is called once when the task has ended,
-        if it was accepted."""
+    def submit(self, task: NewTask, accepted: Accepted, ended: Ended | None) -> None:
+        """`accepted` is called once: with None, or with what is known: NotSubmitted, SubmissionUnknown, DuplicateTask.
+        `ended` is called once when the task has ended, if it was accepted; None for a task without an outcome."""
 
         def handle(done: NewTask, error: HerdError | None) -> None:
-            if error is None:
+            if error is None and ended is not None:
                 self.outcomes.wait_for(done.name, ended)
             accepted(done, error)
 
-        self.journal.submit(task, handle)
+        if task.key_hash is None:
+            self.journal.submit(task, handle)
+        else:
+            self._keyed.submit(task, handle)
+
+    def give_up(self, name: str) -> None:
+        """Whoever waits for its acceptance is told at once what is known; nothing, if it was not admitted yet."""
+        self.admission.forget(name)
+        if not self._keyed.give_up(name):
+            self.journal.give_up(name)
 
     def attach(self, task: str, ended: Ended) -> None:
         """Waits for a task that another process, or an earlier run of this one, submitted."""

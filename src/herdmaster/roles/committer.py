@@ -6,6 +6,7 @@ the transition table; the others are sent again, first as a batch, after a secon
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
 from collections.abc import Callable, Iterable
@@ -150,6 +151,23 @@ class Committer:
     def _settle(self, batch: _Batch, moves: list[Move], fate: Fate, found: Verdict | None = None) -> None:
         for move in moves:
             batch.settled(Settlement(move, fate, found))
+
+
+class Gathering:
+    """Moves that follow from replies: those of one turn of the loop are committed together."""
+
+    def __init__(self, commit: Callable[[list[Move]], None]) -> None:
+        self._commit = commit
+        self._moves: list[Move] = []
+
+    def add(self, move: Move) -> None:
+        if not self._moves:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._moves.append(move)
+
+    def _flush(self) -> None:
+        moves, self._moves = self._moves, []
+        self._commit(moves)
 
 
 def _shares_cause(move: Move, cause: Operation, failure: Failure) -> bool:

@@ -4,44 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from herdmaster.core.names import parse_task_name
+from herdmaster.core.options import PoolKind
 from herdmaster.core.transitions import Move
-from herdmaster.pools.threads import Job
-from herdmaster.roles.execution import Delivered
+from herdmaster.pools.job import Job
+from herdmaster.roles.delivered import Delivered
+from herdmaster.roles.judgement import Again
 
 
 class Held:
-    """One delivery in this worker's hands: first waiting, then a job in the pool, then an outcome to commit."""
+    """One delivery in this worker's hands: first waiting, then a job in the pool, then a move to commit.
 
-    __slots__ = ("job", "marked", "outcome", "since", "suspect", "task")
+    `again`: its code has run, and it goes back as soon as it is known where to; or, where it was retried in place, it
+    waits here for its next attempt.
+    """
+
+    __slots__ = ("again", "job", "kind", "marked", "outcome", "since", "suspect", "task")
 
     def __init__(self, task: Delivered, now: float) -> None:
         self.task = task
         self.since = now
+        self.kind = PoolKind.THREAD
         self.job: Job[Held] | None = None
         self.suspect = False  # a worker was lost while it ran this task
         self.marked = False  # of a suspect: its start is marked
+        self.again: Again | None = None
         self.outcome: Move | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether its code has run, and what came of that is still to be committed."""
+        return self.again is not None or self.outcome is not None
 
-def choose_starts(
-    waiting: Iterable[Held], is_idle: Callable[[str], bool], idle_threads: int
-) -> tuple[list[Held], list[Held]]:
-    """What goes to the pool, and the suspects whose start is marked first; each with the most urgent in front.
 
-    Without suspects all that waits goes to the pool, where it is prefetched. A suspect is not prefetched, or it would
-    be charged for what others do to the worker. So while there are any, no more goes to the pool than there are idle
-    threads, less those that are kept for the suspects. What `is_idle` denies has a request under way.
+class Room(msgspec.Struct):
+    """Slots that are free: in all, and of each pool. `prefetches`: the pool may be given more than that."""
+
+    slots: int
+    of: dict[PoolKind, int]
+    prefetches: bool = True
+
+    def take(self, kind: PoolKind) -> bool:
+        """False if there is none left."""
+        if self.slots <= 0 or self.of[kind] <= 0:
+            return False
+        self.slots -= 1
+        self.of[kind] -= 1
+        return True
+
+
+def choose_starts(waiting: Iterable[Held], is_idle: Callable[[str], bool], room: Room) -> tuple[list[Held], list[Held]]:
+    """What goes to the pools, and the suspects whose start is marked first; each with the most urgent in front. Uses
+    the room up.
+
+    Without suspects, and where all is for one pool, everything goes there, where it is prefetched. A suspect is not
+    prefetched, or it would be charged for what others do to the worker. So while there are any, no more is handed over
+    than there are idle slots, less those that are kept for the suspects. What `is_idle` denies has a request under way.
     """
     everything = sorted(waiting, key=_urgency)
     free = [held for held in everything if is_idle(held.task.name)]
-    if not any(held.suspect for held in everything):
+    if room.prefetches and not any(held.suspect for held in everything):
         return free, []
     marked = [held for held in free if held.marked]
-    marking = sum(1 for held in everything if held.suspect) - sum(1 for held in free if held.suspect)
-    room = max(0, idle_threads - marking - len(marked))
-    to_mark = [held for held in free if held.suspect and not held.marked][:room]
-    others = [held for held in free if not held.suspect][: room - len(to_mark)]
+    known = set(map(id, free))
+    for held in (*marked, *(held for held in everything if held.suspect and id(held) not in known)):
+        room.take(held.kind)
+    to_mark = [held for held in free if held.suspect and not held.marked and room.take(held.kind)]
+    others = [held for held in free if not held.suspect and room.take(held.kind)]
     return marked + others, to_mark
 
 

@@ -23,10 +23,12 @@ from herdmaster.core.table import Failure, Verdict
 from herdmaster.core.transitions import CreateNode, NewTask, Submission
 from herdmaster.errors import HerdError, NotSubmitted, SubmissionUnknown
 from herdmaster.roles.committer import MAX_BATCH_BYTES, add_operation
+from herdmaster.roles.timetable import Timetable, is_timed
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.client.transaction import Results
 from herdmaster.zookeeper.model import CreateMode, SessionState
+from herdmaster.zookeeper.wire.records import StatReply
 
 MAX_BATCH_TASKS: Final = 100
 MAX_BATCHES_IN_FLIGHT: Final = 4
@@ -37,11 +39,12 @@ Accepted = Callable[[NewTask, HerdError | None], None]
 
 
 class _Item:
-    __slots__ = ("abandoned", "accepted", "cost", "task")
+    __slots__ = ("abandoned", "accepted", "asked_at", "cost", "task")
 
-    def __init__(self, task: NewTask, accepted: Accepted) -> None:
+    def __init__(self, task: NewTask, accepted: Accepted, asked_at: float | None) -> None:
         self.task = task
         self.accepted = accepted
+        self.asked_at = asked_at  # of a task that is due or expires at a time
         self.abandoned = False  # its caller has been told that nobody knows
         self.cost = len(task.data) + len(task.name) + 200
 
@@ -57,11 +60,16 @@ class _Batch:
         self.refused = False  # certainly not accepted, whatever the journal's version is
 
 
+class KeyTaken(NotSubmitted):
+    """The task was certainly not accepted, because another one holds its uniqueness key."""
+
+
 class Journal:
     """One client object's submissions. `new_id` gives a random id; it is asked again when a journal was swept."""
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
+    def __init__(self, new_id: Callable[[], str], timetable: Timetable) -> None:
         self._new_id = new_id
+        self._timetable = timetable
         self._name = client_name(new_id())
         self._exists = False  # the journal has been created
         self._items: dict[str, _Item] = {}
@@ -71,6 +79,7 @@ class Journal:
         self._version = 0  # that the next batch counts on
         self._in_doubt = True  # the version has to be read before anything is sent
         self._prepared = False  # this session's alive node exists
+        self._time_is_wanted = False  # by a task of the queue
         self._fault: errors.ServerError | None = None
         self._ended = False
         self._wake = asyncio.Event()
@@ -78,9 +87,9 @@ class Journal:
     # --- the caller's side ---------------------------------------------------------------------------------------
 
     def submit(self, task: NewTask, accepted: Accepted) -> None:
-        """`accepted` is called once: with None when the task is in ZooKeeper, else with NotSubmitted or
-        SubmissionUnknown."""
-        item = _Item(task, accepted)
+        """`accepted` is called once: with None when the task is in ZooKeeper, else with NotSubmitted (KeyTaken, if that
+        is why) or SubmissionUnknown."""
+        item = _Item(task, accepted, self._timetable.asked_at() if is_timed(task) else None)
         self._items[task.name] = item
         if self._ended:
             self._resolve(item, NotSubmitted(f"{task.name} was not submitted: the client is closed"))
@@ -153,6 +162,8 @@ class Journal:
                     await self._prepare(client)
                 if self._in_doubt and all(batch.replied for batch in self._sent):
                     await self._settle_doubt(client)
+                if self._time_is_wanted and self._prepared:
+                    await self._read_time(client)
                 if not self._in_doubt and client.state is SessionState.CONNECTED:
                     self._send_batches(client)
         finally:
@@ -218,6 +229,19 @@ class Journal:
                 self._resolve(item, None)
         self._send_again(missing)
 
+    async def _read_time(self, client: Client) -> None:
+        """By a write to this session's alive node, whose version counts nothing."""
+        try:
+            stat = await client.set(layout.alive_path(self._name, client.session_id), b"")
+        except errors.NoNode:
+            self._prepared = False
+        except errors.ConnectionLoss:
+            pass
+        else:
+            self._timetable.tell(stat.mtime)
+            self._time_is_wanted = False
+        self._wake.set()
+
     def _send_again(self, batches: Sequence[_Batch]) -> None:
         items = [item for batch in batches for item in batch.items if not item.abandoned]
         self._queue.extendleft(reversed(items))
@@ -229,6 +253,8 @@ class Journal:
             items = self._next_items()
             if items:
                 self._send(client, items)
+            elif self._time_is_wanted:
+                return
 
     def _next_items(self) -> list[_Item]:
         items: list[_Item] = []
@@ -237,6 +263,10 @@ class Journal:
             item = self._queue[0]
             if items and size + item.cost > MAX_BATCH_BYTES:
                 break
+            if item.asked_at is not None and not item.abandoned and not self._timetable.is_fresh:
+                self._time_is_wanted = True
+                self._wake.set()
+                break
             self._queue.popleft()
             if not item.abandoned:
                 items.append(item)
@@ -244,7 +274,10 @@ class Journal:
         return items
 
     def _send(self, client: Client, items: list[_Item]) -> None:
-        submission = transitions.submit(self._name, client.session_id, self._version, (item.task for item in items))
+        tasks = (
+            item.task if item.asked_at is None else self._timetable.fix(item.task, item.asked_at) for item in items
+        )
+        submission = transitions.submit(self._name, client.session_id, self._version, tasks)
         batch = _Batch(items, self._version, submission)
         self._sent.append(batch)
         self._version += 1
@@ -252,7 +285,9 @@ class Journal:
         for operation in submission.operations:
             add_operation(transaction, operation)
 
-        def done(_results: Results | None, error: Exception | None) -> None:
+        def done(results: Results | None, error: Exception | None) -> None:
+            if results is not None and isinstance(journal := results[1], StatReply):
+                self._timetable.tell(journal.stat.mtime)
             self._done(batch, error)
 
         try:
@@ -292,6 +327,9 @@ class Journal:
                     # Not this task's fault: a folder is gone, which the next start makes again.
                     self._fault = error.error
                     _log.warning("submissions wait: ZooKeeper refused %s: %s", operation.path, error.error)
+                elif found is Verdict.KEY_TAKEN:
+                    item = batch.items[owner]
+                    self._abandon(item, KeyTaken(f"{item.task.name} was refused: another task holds its key"))
                 else:
                     assert isinstance(operation, CreateNode)
                     self._refuse([batch.items[owner]], error.error)

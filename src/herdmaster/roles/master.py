@@ -13,8 +13,10 @@ from herdmaster.core.names import master_name
 from herdmaster.core.recovery import MAX_DELIVERIES
 from herdmaster.roles.bootstrap import open_client
 from herdmaster.roles.caretaker import Ages, Caretaker
+from herdmaster.roles.duty import Duty
 from herdmaster.roles.lifecycle import Role, run_until_first
-from herdmaster.roles.primary import Primary
+from herdmaster.roles.primary import Primary, PrimarySettings
+from herdmaster.roles.server_clock import ServerClock
 from herdmaster.roles.system import System
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.recipes.election import Election
@@ -58,16 +60,19 @@ class Master(Role):
         record = layout.master_record_path(name)
         await join_group(client, record, data)
         election = Election(client, layout.MASTER, data)
+        duty = Duty(client, record)
+        server_clock = ServerClock(client, record, data, system.unix_ms)
         try:
             await run_until_first(
-                self._compete(client, election, name),
-                Caretaker(client, name, self._settings.ages).run(),
+                self._compete(client, election, name, server_clock),
+                self._stand_in(client, duty, server_clock),
+                Caretaker(client, duty, server_clock, self._settings.ages).run(),
                 wait_member_lost(client, record),
             )
         finally:
             self.is_primary = False
 
-    async def _compete(self, client: Client, election: Election, name: str) -> None:
+    async def _compete(self, client: Client, election: Election, name: str, server_clock: ServerClock) -> None:
         standing_by = False
 
         def on_standby() -> None:
@@ -79,10 +84,19 @@ class Master(Role):
         await election.wait_elected(on_standby)
         self.is_primary = True
         _log.info("elected: %s is primary", name)
-        primary = Primary(
-            client,
-            max_deliveries=self._settings.max_deliveries,
-            orphan_inbox_seconds=self._settings.orphan_inbox_seconds,
-        )
+        primary = Primary(client, server_clock, self._primary_settings(stands_in=False))
         await run_until_first(primary.run(), election.wait_lost())
         _log.warning("/master was taken away although the session lives: starting again")
+
+    async def _stand_in(self, client: Client, duty: Duty, server_clock: ServerClock) -> None:
+        while True:
+            await duty.wait_stand_in(wanted=True)
+            _log.info("the primary is of the reference's: standing in for what it does not do")
+            primary = Primary(client, server_clock, self._primary_settings(stands_in=True))
+            await run_until_first(primary.run(), duty.wait_stand_in(wanted=False))
+            _log.info("standing in no longer")
+            await primary.stop()
+
+    def _primary_settings(self, *, stands_in: bool) -> PrimarySettings:
+        settings = self._settings
+        return PrimarySettings(settings.max_deliveries, settings.orphan_inbox_seconds, stands_in)

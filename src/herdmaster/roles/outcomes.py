@@ -74,6 +74,9 @@ class OutcomeWatch:
             if self._client is not None:
                 self._client.forget_created(layout.status_path(task), self._handle_created)
 
+    def waits_for(self, task: str) -> bool:
+        return task in self._waiting
+
     @property
     def waiting(self) -> int:
         return len(self._waiting)
@@ -191,7 +194,8 @@ class OutcomeWatch:
             # Whoever wrote it, it is not ours to delete: it is swept when its time is over.
             self._deliver(task, None, error)
             return
-        if self._deliver(task, outcome, None):
+        # The outcome of a task with a key is for whoever submits with the same key, until its time to live is over.
+        if self._deliver(task, outcome, None) and outcome.key is None:
             self._to_collect[task] = None
 
     def _deliver(self, task: str, outcome: Outcome | None, error: HerdError | None) -> bool:

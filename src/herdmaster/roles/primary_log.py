@@ -6,9 +6,11 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
+from herdmaster.core.outcome import OutcomeState, decode_outcome
 from herdmaster.core.recovery import worker_of
 from herdmaster.core.table import TransitionName
-from herdmaster.core.transitions import Move
+from herdmaster.core.transitions import CreateNode, Move
+from herdmaster.errors import BadOutcome
 
 _MAX_REMEMBERED: Final = 1000
 
@@ -44,6 +46,10 @@ class PrimaryLog:
         if self._is_news("worker", worker):
             _log.warning("%s says nothing usable of itself (%.80r): it gets no tasks", worker, data)
 
+    def tell_bad_queue(self, queue: str, data: bytes | None) -> None:
+        if self._is_news("settings", queue):
+            _log.error("what /queues/%s says cannot be used (%.80r): the queue has no limits", queue, data)
+
     def tell_unreadable(self, what: str, error: Exception) -> None:
         if self._is_news("unreadable", what):
             _log.error("%s cannot be read (%s): set aside; give it an open ACL, or delete it", what, error)
@@ -58,11 +64,23 @@ class PrimaryLog:
                 self._recovered[worker] = self._recovered.get(worker, 0) + 1
             case TransitionName.BURY:
                 _log.error("buried %s: too many workers were lost while they held it", move.task)
-            case TransitionName.REFUSE | TransitionName.REFUSE_ASSIGNED:
-                _log.error("refused %s: it cannot be moved", move.task)
+            case TransitionName.REFUSE | TransitionName.REFUSE_ASSIGNED | TransitionName.REFUSE_DELAYED:
+                if _has_expired(move):
+                    _log.info("%s has expired", move.task)
+                else:
+                    _log.error("refused %s: it cannot be moved", move.task)
 
     def tell_cleared(self, worker: str) -> None:
         """The worker's inbox is empty."""
         count = self._recovered.pop(worker, 0)
         if count:
             _log.info("recovered %d tasks of %s", count, worker)
+
+
+def _has_expired(move: Move) -> bool:
+    status = move.operations[-1]
+    assert isinstance(status, CreateNode)
+    try:
+        return decode_outcome(move.task, status.data).state is OutcomeState.EXPIRED
+    except BadOutcome:
+        return False

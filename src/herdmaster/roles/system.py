@@ -15,29 +15,26 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from herdmaster.pools.threads import Job, ThreadPool
+from herdmaster.pools.limits import Limits
+from herdmaster.pools.protocol import Pool
+from herdmaster.pools.threads import ThreadPool
 from herdmaster.zookeeper.client.connection import Clock, boot_clock
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Pool(Protocol[T]):
-    """Where task code runs; see `ThreadPool`."""
-
-    slots: int
-
-    def submit(self, items: list[T], /) -> list[Job[T]]: ...
-
-    @property
-    def running(self) -> list[T]: ...
-
-    def close(self) -> None: ...
-
-
 class PoolFactory(Protocol):
+    """Makes a pool of threads; see `ThreadPool`."""
+
     def __call__(
-        self, slots: int, run: Callable[[T], R], deliver: Callable[[list[tuple[T, R]]], None], /
+        self,
+        slots: int,
+        run: Callable[[T], R],
+        deliver: Callable[[list[tuple[T, R]]], None],
+        /,
+        *,
+        limits_of: Callable[[T], Limits] | None = None,
     ) -> Pool[T]: ...
 
 

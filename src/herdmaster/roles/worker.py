@@ -7,31 +7,48 @@ tasks to others.
 from __future__ import annotations
 
 import asyncio
-import inspect
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
 
 from herdmaster import __version__
 from herdmaster.core import layout
-from herdmaster.core.members import DRAINING, MAX_SLOTS, READY, WorkerRecord, decode_master, encode_record
+from herdmaster.core.codec import Codecs
+from herdmaster.core.members import DRAINING, MAX_SLOTS, READY, WorkerRecord, encode_record
 from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
+from herdmaster.core.options import PoolKind
 from herdmaster.errors import ConfigurationError
+from herdmaster.roles.board import Board
 from herdmaster.roles.bootstrap import make_folders, open_client
-from herdmaster.roles.execution import Executor, Function, RawHandler
+from herdmaster.roles.child import Setting
+from herdmaster.roles.equipment import Equipment
+from herdmaster.roles.execution import Executor, RawHandler
+from herdmaster.roles.hooks import Hooks, call_on_start, call_on_stop
+from herdmaster.roles.judgement import Judge
 from herdmaster.roles.lifecycle import Role, run_until_first
+from herdmaster.roles.primary_kind import PrimaryKind, primary_is_ours
+from herdmaster.roles.program import Program
+from herdmaster.roles.registration import Function, Registration
 from herdmaster.roles.shift import Shift
+from herdmaster.roles.slots import Capacity
 from herdmaster.roles.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import CreateMode, SessionState
 from herdmaster.zookeeper.recipes.membership import wait_member_lost
+from herdmaster.zookeeper.recipes.server_time import ServerTime
 
 _LONG_WAIT_SECONDS: Final = 2.0
 """A prefetched task that waits longer than this for a slot goes back, so that an idle worker can have it."""
+
+_TIME_SECONDS: Final = 60.0
+"""Between two looks at the servers' time."""
+
+_COROUTINES: Final = 1000
 
 _log = logging.getLogger("herdmaster.worker")
 
@@ -47,52 +64,84 @@ def print_raw(name: str, data: bytes) -> None:
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """Times in seconds."""
+    """Times in seconds. `slots`: tasks that run at a time, in all; by default a little more than there are processors,
+    and 1,000 where all tasks are coroutines. Of these, so many at most run on `threads` (all; beside coroutines a
+    little more than there are processors), and so many in `processes` (as many as there are processors).
+    """
 
     session_timeout: float = 10.0
     connect_timeout: float | None = 30.0
     drain_timeout: float = 25.0
-    slots: int = msgspec.field(default_factory=default_slots)
     queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+    slots: int | None = None
+    threads: int | None = None
+    processes: int | None = None
 
 
-def _check_settings(settings: WorkerSettings) -> None:
-    if not 1 <= settings.slots <= MAX_SLOTS:
-        raise ConfigurationError(f"a worker has from 1 to {MAX_SLOTS} slots, not {settings.slots}")
-    if not settings.queues:
+def capacity_of(settings: WorkerSettings, pools: Collection[PoolKind]) -> Capacity:
+    """The settings with their defaults for tasks in these pools. Raises ConfigurationError."""
+    only_coroutines = set(pools) == {PoolKind.ASYNCIO}
+    most_threads = default_slots() if PoolKind.ASYNCIO in pools else MAX_SLOTS  # slots for coroutines cost nothing
+    slots = settings.slots if settings.slots is not None else _COROUTINES if only_coroutines else default_slots()
+    threads = settings.threads if settings.threads is not None else min(slots, most_threads)
+    processes = settings.processes if settings.processes is not None else min(slots, os.cpu_count() or 1)
+    for name, value in (("slots", slots), ("threads", threads), ("processes", processes)):
+        if not 1 <= value <= MAX_SLOTS:
+            raise ConfigurationError(f"a worker has from 1 to {MAX_SLOTS} {name}, not {value}")
+    return Capacity(slots, min(threads, slots), min(processes, slots))
+
+
+def _check_queues(queues: tuple[str, ...]) -> None:
+    if not queues:
         raise ConfigurationError("a worker serves at least one queue: name it, or leave `queues` out")
-    for queue in settings.queues:
+    for queue in queues:
         check_queue(queue)
-
-
-def _check_functions(functions: Mapping[str, Function]) -> None:
-    for name, function in functions.items():
-        if inspect.iscoroutinefunction(function):
-            raise ConfigurationError(f"{name} is an `async def`, which workers cannot run yet: make it a plain `def`")
 
 
 class Worker(Role):
     """`functions` by the name that a call gives; nothing else is ever run, and nothing imported because a payload says
-    so. `stop` drains: what runs may end within `drain_timeout`, the rest is handed back."""
+    so, except what `allow_import` names. `stop` drains: what runs may end within `drain_timeout`, the rest is handed
+    back.
+    """
 
     def __init__(
         self,
         hosts: str,
-        functions: Mapping[str, Function],
+        functions: Mapping[str, Function | Registration],
         settings: WorkerSettings | None = None,
         raw_handler: RawHandler = print_raw,
         system: System | None = None,
+        *,
+        app: str | None = None,
+        codecs: Codecs | None = None,
+        hooks: Hooks | None = None,
+        allow_import: Iterable[str] = (),
     ) -> None:
-        """Raises InvalidConnectString, InvalidName for a queue, ConfigurationError."""
+        """`app` is where the functions come from, as `module:attribute`: tasks in processes need it. `allow_import`
+        are prefixes of modules whose functions may be run without having been registered.
+
+        Raises InvalidConnectString, InvalidName for a queue, ConfigurationError.
+        """
         super().__init__("worker", hosts, system)
-        self._functions = functions
+        self._program = Program(functions, prefixes=allow_import, codecs=codecs, hooks=hooks)
+        self._child = Setting(app, self._program.prefixes)
         self._settings = settings or WorkerSettings()
+        self._capacity = capacity_of(self._settings, self._program.pools)
         self._raw_handler = raw_handler
         self._shift: Shift | None = None
+        self._time = ServerTime(self.system.clock, self.system.unix_ms)
+        self._since = 0
         self._changed = asyncio.Event()
         self.name = ""
-        _check_settings(self._settings)
-        _check_functions(functions)
+        _check_queues(self._settings.queues)
+
+    async def run(self) -> None:
+        """As `Role.run`, between the two hooks. Raises also what `on_worker_start` raises."""
+        await call_on_start(self._program.hooks)
+        try:
+            await super().run()
+        finally:
+            await call_on_stop(self._program.hooks)
 
     async def open(self) -> Client:
         settings = self._settings
@@ -106,7 +155,7 @@ class Worker(Role):
     @property
     def running(self) -> list[str]:
         """The names of the tasks whose code runs now."""
-        return self._shift.running if self._shift is not None else []
+        return _names(self._shift) if self._shift is not None else []
 
     async def serve(self, client: Client) -> None:
         """One session under one id."""
@@ -116,23 +165,30 @@ class Worker(Role):
             # The client's own fence: past its deadline another worker may already have been given the task.
             return client.state is SessionState.CONNECTED and client.clock() < client.deadline
 
-        executor = Executor(self._functions, self._raw_handler, self.name, may_start, unix_ms=self.system.unix_ms)
+        system = self.system
+        self._since = system.unix_ms()
+        time = self._time = ServerTime(client.clock, system.unix_ms)
         await self._register(client)
+        executor = Executor(self._raw_handler, may_start, time.now_ms, system.unix_ms)
         shift = self._shift = Shift(
             client,
             self.name,
-            executor,
-            slots=self._settings.slots,
+            program=self._program,
+            executor=executor,
+            judge=Judge(self.name, self._program.names, time.now_ms, system.rng.uniform),
+            equipment=Equipment(executor, system.make_pool, self._child),
+            capacity=self._capacity,
             changed=self._changed.set,
-            make_pool=self.system.make_pool,
+            ask_primary=PrimaryKind(client).ask,
         )
         try:
             shift.start()
-            _log.info("%s is ready: %d slots, queues %s", self.name, self._settings.slots, ", ".join(self._queues))
+            _log.info("%s is ready: %d slots, queues %s", self.name, self._capacity.slots, ", ".join(self._queues))
             await run_until_first(
                 wait_member_lost(client, layout.worker_path(self.name)),
                 shift.wait_lost(),
                 self._look_after(client, shift),
+                Board(client, self.name, lambda: shift.running, system.unix_ms).run(),
             )
             if not self.is_stopping:
                 _log.warning("%s or its inbox was taken away although its session lives: starting again", self.name)
@@ -147,14 +203,14 @@ class Worker(Role):
     def _record(self, state: str) -> bytes:
         system = self.system
         record = WorkerRecord(
-            slots=self._settings.slots,
+            slots=self._capacity.slots,
             queues=self._queues,
             state=state,
             host=system.host,
             pid=system.pid,
-            since=system.unix_ms(),
+            since=self._since,
             version=__version__,
-            calls=bool(self._functions),
+            calls=self._program.runs_calls,
         )
         return encode_record(record)
 
@@ -167,13 +223,21 @@ class Worker(Role):
             try:
                 await transaction.commit()
             except (errors.ConnectionLoss, errors.TransactionFailed) as error:
-                stat = await client.exists(path)
-                if stat is not None and stat.ephemeral_owner == client.session_id:
+                if await self._is_registered(client):
                     return  # it was applied, and only the reply was lost
                 if isinstance(error, errors.TransactionFailed):
                     raise error.error from None
             else:
+                await self._is_registered(client)
                 return
+
+    async def _is_registered(self, client: Client) -> bool:
+        """Its znode was written just now, so it also tells the servers' time."""
+        stat = await client.exists(layout.worker_path(self.name))
+        if stat is None or stat.ephemeral_owner != client.session_id:
+            return False
+        self._time.tell(stat.mtime)
+        return True
 
     async def _look_after(self, client: Client, shift: Shift) -> None:
         """Says so when something holds up the event loop, hands back what waits too long for a slot, and makes folders
@@ -182,8 +246,9 @@ class Worker(Role):
         Pool threads share the interpreter with the heartbeat of the session.
         """
         interval = client.timeout / 12
+        told_at = client.clock()
         while True:
-            running = shift.running
+            running = _names(shift)
             before = client.clock()
             await asyncio.sleep(interval)
             stalled = client.clock() - before - interval
@@ -195,17 +260,18 @@ class Worker(Role):
             if shift.is_folder_missing:
                 shift.is_folder_missing = False
                 await make_folders(client)
+            shift.look_again()
             waiting_since = asyncio.get_running_loop().time() - _LONG_WAIT_SECONDS
-            if shift.has_waiting(waiting_since) and await self._primary_is_ours(client):
+            if shift.has_waiting(waiting_since) and await primary_is_ours(client):
                 shift.hand_back(waiting_since=waiting_since)
+            if self._time.is_used and not self.is_stopping and client.clock() - told_at > _TIME_SECONDS:
+                told_at = client.clock()
+                await self._ask_time(client)
 
-    async def _primary_is_ours(self, client: Client) -> bool:
-        """A primary of the reference's never looks at a task's name twice, so nothing can be handed back to it."""
-        try:
-            data, _ = await client.get(layout.MASTER)
-        except errors.NoNode:
-            return True
-        return decode_master(data) is not None
+    async def _ask_time(self, client: Client) -> None:
+        """Writes its own znode anew, whose mtime tells the servers' time."""
+        with contextlib.suppress(errors.ConnectionLoss, errors.NoNode):  # another time; its loss others notice
+            self._time.tell((await client.set(layout.worker_path(self.name), self._record(READY))).mtime)
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -214,11 +280,11 @@ class Worker(Role):
         shift = self._shift
         if shift is None:
             return
-        _log.info("%s drains: %d tasks are running", self.name, len(shift.running))
+        _log.info("%s drains: %d tasks are running", self.name, len(_names(shift)))
         shift.stop_starting()
         # The inbox of a worker under a primary of the reference's stays: that primary moves what is in there when the
         # session is gone.
-        ours = await self._primary_is_ours(client)
+        ours = await primary_is_ours(client)
         if ours:
             await self._announce_draining(client)
         limit = client.clock() + self._settings.drain_timeout
@@ -227,7 +293,9 @@ class Worker(Role):
             if remaining <= 0:
                 await self._give_up(client, shift, ours)
                 return
+            shift.look_again()
             await self._wait_changed(min(remaining, 1.0))
+            ours = ours and await primary_is_ours(client)  # without a primary the inbox stays as well
         _log.info("%s has drained", self.name)
 
     async def _announce_draining(self, client: Client) -> None:
@@ -248,7 +316,7 @@ class Worker(Role):
         return not shift.is_busy
 
     async def _give_up(self, client: Client, shift: Shift, ours: bool) -> None:
-        _log.warning("%s gives up waiting for: %s", self.name, ", ".join(shift.running) or "its transactions")
+        _log.warning("%s gives up waiting for: %s", self.name, ", ".join(_names(shift)) or "its transactions")
         limit = client.clock() + client.timeout
         while ours and client.clock() < limit:
             self._changed.clear()
@@ -279,3 +347,7 @@ class Worker(Role):
                 await self._changed.wait()
         except TimeoutError:
             return
+
+
+def _names(shift: Shift) -> list[str]:
+    return [task.name for task in shift.running]

@@ -1,0 +1,104 @@
+"""The conditions in a call's header that a primary has to know: until when it may begin."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from typing import Final
+
+from herdmaster.core.names import parse_task_name
+from herdmaster.core.payload import decode_call
+from herdmaster.core.values import UNREADABLE
+from herdmaster.errors import BadPayload
+
+_MIN_VOIDS: Final = 64
+
+
+def is_conditional(task: str) -> bool:
+    """Whether the name says that the header has conditions."""
+    if not task.endswith(".c"):
+        return False
+    name = parse_task_name(task)  # a queue may be called `c`
+    return name is not None and name.conditional
+
+
+def expiry_of(task: str, payload: bytes) -> int | None:
+    """When the task expires, in unix milliseconds; None for never. A payload that cannot be read has no conditions: the
+    worker that gets it will say what is wrong with it. Nor has a task that has begun before."""
+    if not is_conditional(task):
+        return None
+    try:
+        call = decode_call(payload)
+    except (BadPayload, *UNREADABLE):
+        return None
+    return call.expires if call.attempt == 1 else None
+
+
+class Conditions:
+    """What is known of the headers of waiting tasks that have conditions. The dispatcher says which tasks these are,
+    and asks what to read and what has expired; either is told once, until `want` or `watch` asks for it again."""
+
+    def __init__(self) -> None:
+        self._unread: dict[str, None] = {}
+        self._expiries: dict[str, int | None] = {}  # None: never
+        self._heap: list[tuple[int, str]] = []
+        self._watched: set[str] = set()  # tasks with an entry in the heap
+
+    def knows(self, task: str) -> bool:
+        """Whether the task's header was read."""
+        return task in self._expiries
+
+    def want(self, task: str) -> None:
+        self._unread[task] = None
+
+    def take_unread(self, room: int) -> list[str]:
+        """At most `room` tasks whose headers are wanted."""
+        found = [task for task, _ in zip(self._unread, range(room), strict=False)]
+        for task in found:
+            del self._unread[task]
+        return found
+
+    def tell(self, task: str, expires: int | None) -> None:
+        """What the header says; in unix milliseconds."""
+        self._expiries[task] = expires
+        self._watched.discard(task)
+        self.watch(task)
+
+    def watch(self, task: str) -> None:
+        """The task may expire from now on."""
+        expires = self._expiries.get(task)
+        if expires is not None and task not in self._watched:
+            self._watched.add(task)
+            heapq.heappush(self._heap, (expires, task))
+
+    def forget(self, task: str) -> None:
+        """It waits no longer."""
+        self._unread.pop(task, None)
+        self._expiries.pop(task, None)
+        self._watched.discard(task)
+        if len(self._heap) > 2 * len(self._watched) + _MIN_VOIDS:
+            self._heap = sorted({entry for entry in self._heap if self._is_valid(entry)})
+
+    def replace(self, tasks: Iterable[str]) -> None:
+        """These wait, and nothing is known of them: what was read may be old."""
+        self._unread = dict.fromkeys(tasks)
+        self._expiries.clear()
+        self._watched.clear()
+        self._heap.clear()
+
+    def take_expired(self, now_ms: int, room: int) -> list[str]:
+        """At most `room` tasks, those first that expired first."""
+        found: list[str] = []
+        while len(found) < room and (expires := self.next_expiry_ms()) is not None and expires <= now_ms:
+            task = heapq.heappop(self._heap)[1]
+            self._watched.discard(task)
+            found.append(task)
+        return found
+
+    def next_expiry_ms(self) -> int | None:
+        while self._heap and not self._is_valid(self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def _is_valid(self, entry: tuple[int, str]) -> bool:
+        return entry[1] in self._watched and self._expiries.get(entry[1]) == entry[0]

@@ -1,0 +1,172 @@
+"""What runs in the processes of a worker's pool: it imports the worker's app, and runs one call after the other.
+
+The app is imported by the name under which the worker was given it, so its functions are the ones that the worker has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, runtime_checkable
+
+import msgspec
+
+from herdmaster.core.options import RunOptions
+from herdmaster.core.payload import decode_call
+from herdmaster.core.run import Lacking, Run, encode_run
+from herdmaster.errors import ConfigurationError
+from herdmaster.roles.current import Said
+from herdmaster.roles.delivered import Delivered
+from herdmaster.roles.hooks import Hooks
+from herdmaster.roles.invocation import invoke
+from herdmaster.roles.program import Program, way
+from herdmaster.roles.registration import Registration
+
+HANDLER: Final = "herdmaster.roles.child:make_handler"
+_SAY_SECONDS: Final = 0.5
+"""Between two words of progress on their way to the worker."""
+
+SendNote = Callable[[bytes], None]
+
+
+@runtime_checkable
+class App(Protocol):
+    """What a child needs of an app; a `Herd` is one. `codecs` and `hooks` are looked for, too."""
+
+    @property
+    def functions(self) -> Mapping[str, Registration]: ...
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """What a child is told when it starts. `app` is `module:attribute`."""
+
+    app: str | None
+    prefixes: tuple[str, ...] = ()
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """One task for a child. `options` are all that hold for it."""
+
+    name: str
+    payload: bytes
+    options: RunOptions
+    started: int
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_order_decoder: Final = msgspec.msgpack.Decoder(Order)
+_said_decoder: Final = msgspec.msgpack.Decoder(Said)
+
+
+def encode_order(task: Delivered) -> bytes:
+    return _encoder.encode(Order(task.name, task.payload, task.options, task.started))
+
+
+def decode_note(data: bytes) -> Said:
+    """What a child's code said of its progress."""
+    return _said_decoder.decode(data)
+
+
+def make_handler(argument: str) -> Callable[[bytes, SendNote], bytes]:
+    """For `herdmaster.pools.processes`; `argument` is a `Setting` as JSON. Raises what importing the app raises."""
+    program = load_program(msgspec.json.decode(argument, type=Setting))
+
+    def handle(request: bytes, send_note: SendNote) -> bytes:
+        order = _order_decoder.decode(request)
+        return encode_run(run_order(program, order, Speaker(send_note)))
+
+    return handle
+
+
+def load_program(setting: Setting) -> Program:
+    """Raises ConfigurationError if there is no such app, and what its module raises."""
+    if setting.app is None:
+        return Program({}, prefixes=setting.prefixes)
+    module, _, attribute = setting.app.partition(":")
+    app: object = importlib.import_module(module)
+    for part in attribute.split("."):
+        app = getattr(app, part, None)
+    if not isinstance(app, App):
+        raise ConfigurationError(
+            f"{setting.app} is no app: give the worker app='module:attribute', where a Herd stands at the top level"
+        )
+    hooks = getattr(app, "hooks", None)
+    return Program(
+        app.functions,
+        prefixes=setting.prefixes,
+        codecs=getattr(app, "codecs", None),
+        hooks=hooks if isinstance(hooks, Hooks) else None,
+    )
+
+
+def run_order(program: Program, order: Order, speaker: Speaker) -> Run:
+    """Raises MemoryError of a task with a memory limit."""
+    call = decode_call(order.payload)
+    callee = program.find(call.call)
+    if callee is None:
+        reason = f"{call.call} is registered with the worker, and not in the app that its processes import"
+        return Run(Lacking(reason), order.started, order.started)
+    task = Ordered(order.name, order.payload, 0, call, callee, way(order.options), order.started, speaker=speaker)
+    started = _unix_ms()
+    try:
+        return Run(invoke(task, callee, call), started, _unix_ms())
+    finally:
+        speaker.close()
+
+
+class Speaker:
+    """Passes on what code says of its progress, the last word for certain, but not each."""
+
+    def __init__(self, send_note: SendNote) -> None:
+        self._send_note = send_note
+        self._lock = threading.Lock()
+        self._said: Said | None = None
+        self._may_send_at = 0.0
+        self._timer: threading.Timer | None = None
+
+    def say(self, said: Said) -> None:
+        with self._lock:
+            self._said = said
+            wait = self._may_send_at - time.monotonic()
+            if wait <= 0:
+                self._send()
+            elif self._timer is None:
+                timer = threading.Timer(wait, self._is_time)
+                timer.daemon = True
+                with contextlib.suppress(RuntimeError, MemoryError):  # no room for a thread: then the next word goes
+                    timer.start()
+                    self._timer = timer
+
+    def close(self) -> None:
+        """Nobody waits for the rest: the task has ended."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._said = None
+
+    def _is_time(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._send()
+
+    def _send(self) -> None:
+        if self._said is not None:
+            self._may_send_at = time.monotonic() + _SAY_SECONDS
+            self._send_note(_encoder.encode(self._said))
+            self._said = None
+
+
+class Ordered(Delivered, kw_only=True):
+    """A task in a child's hands."""
+
+    speaker: Speaker
+
+    def say(self, said: Said) -> None:
+        self.speaker.say(said)
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000

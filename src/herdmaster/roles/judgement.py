@@ -1,0 +1,157 @@
+"""What follows from a run of a task's code: the one place where the worker decides which transition a task takes next.
+
+Everything that a decision needs is a parameter, chance and the servers' time included. A task that goes back is decided
+in two steps, because where it goes depends on whose primary there is, and only such tasks need to know that.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from herdmaster.core import transitions
+from herdmaster.core.chunk import join_results
+from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
+from herdmaster.core.payload import with_asked, with_attempt
+from herdmaster.core.retry import Raised, refused, seconds_until_retry
+from herdmaster.core.run import ChunkRan, Lacking, Returned, Run
+from herdmaster.core.transitions import Move
+from herdmaster.errors import HerdError, ResultTooLarge, UnknownCall
+from herdmaster.roles.delivered import Delivered
+
+MAX_ASKED: Final = 5
+"""So many workers at most are asked for a function before the task fails."""
+_FIRST_FORWARD_SECONDS: Final = 0.5
+_MAX_FORWARD_SECONDS: Final = 10.0
+_MAX_NAMED: Final = 10
+
+_log = logging.getLogger("herdmaster.worker")
+
+
+class Again(msgspec.Struct, frozen=True):
+    """The task goes back with this payload, due after so many seconds. `otherwise`: how it ends where it cannot."""
+
+    payload: bytes
+    seconds: float
+    otherwise: Move | None = None
+
+
+class Judge:
+    """`known` are the names of the calls that the worker runs. `now_ms` gives the servers' time, `uniform(low, high)`
+    draws.
+    """
+
+    def __init__(
+        self, worker: str, known: Iterable[str], now_ms: Callable[[], int], uniform: Callable[[float, float], float]
+    ) -> None:
+        self._worker = worker
+        self._known = sorted(known)
+        self._now_ms = now_ms
+        self._uniform = uniform
+
+    def judge(self, task: Delivered, run: Run) -> Move | Again:
+        """The next move of a task that was run."""
+        ending = run.ending
+        if isinstance(ending, Returned):
+            try:
+                return self._end(task, self._outcome(task, OutcomeState.DONE, run, result=ending.result))
+            except ResultTooLarge as error:
+                what = refused(error)
+                info = msgspec.structs.replace(what.error, message=f"{task.name}: {what.error.message}")
+                return self._fail(task, msgspec.structs.replace(what, error=info), run)
+        if isinstance(ending, Raised):
+            return self._fail(task, ending, run)
+        if isinstance(ending, ChunkRan):
+            return self._judge_items(task, ending, run)
+        if isinstance(ending, Lacking):
+            return self.forward(task, ending.reason)
+        return self._end(task, self._outcome(task, OutcomeState.EXPIRED, None))
+
+    def refuse(self, task: Delivered, error: HerdError) -> Move:
+        """The end of a task that is not run at all."""
+        return self._bury_or_end(task, refused(error), None)
+
+    def forward(self, task: Delivered, reason: str = "") -> Move | Again:
+        """What becomes of a call that this worker lacks the function of. An attempt it costs in no case."""
+        assert task.call is not None
+        asked = (*task.call.asked, self._worker)
+        shown = ", ".join(self._known[:_MAX_NAMED]) or "none"
+        failed = self.refuse(
+            task,
+            UnknownCall(
+                f"{reason or f'{task.call.call} is not registered with {self._worker}; its app has: {shown}'}. Workers "
+                f"asked: {', '.join(dict.fromkeys(asked))}. Deploy the app that defines it to them, or submit to "
+                "another queue"
+            ),
+        )
+        if len(asked) >= MAX_ASKED:
+            return failed
+        seconds = min(_MAX_FORWARD_SECONDS, _FIRST_FORWARD_SECONDS * 2.0 ** (len(asked) - 1))
+        return Again(with_asked(task.payload, self._worker), seconds, otherwise=failed)
+
+    def put_back(self, task: Delivered, again: Again, *, primary_is_ours: bool) -> Move:
+        """A primary of the reference's never looks at a name twice, so under it a task is retried where it is, and
+        cannot be forwarded at all."""
+        if not primary_is_ours:
+            return again.otherwise or transitions.retry_in_place(self._worker, task.name, again.payload)
+        if again.otherwise is None and again.seconds == 0:
+            return transitions.retry_now(self._worker, task.name, again.payload)
+        due = self._now_ms() + math.ceil(again.seconds * 1000)
+        row = transitions.retry_later if again.otherwise is None else transitions.forward
+        return row(self._worker, task.name, due, again.payload)
+
+    def _judge_items(self, task: Delivered, ran: ChunkRan, run: Run) -> Move | Again:
+        """One that fails, fails alone, when none of them is to be tried again."""
+        for item in ran.items:
+            if item.raised is not None:
+                seconds = seconds_until_retry(task.options, task.attempt, item.raised, self._uniform)
+                if seconds is not None:
+                    return Again(with_attempt(task.payload), seconds)
+        result = join_results([item.result if item.raised is None else item.raised.error for item in ran.items])
+        return self.judge(task, Run(Returned(result), run.started, run.ended))
+
+    def _fail(self, task: Delivered, what: Raised, run: Run) -> Move | Again:
+        seconds = seconds_until_retry(task.options, task.attempt, what, self._uniform)
+        if seconds is None or task.call is None:
+            return self._bury_or_end(task, what, run)
+        return Again(with_attempt(task.payload), seconds)
+
+    def _bury_or_end(self, task: Delivered, what: Raised, run: Run | None) -> Move:
+        outcome = self._outcome(task, OutcomeState.FAILED, run, what)
+        if task.call is not None and (task.attempt > 1 or task.options.max_attempts > 1):
+            return transitions.bury(self._worker, task.name, task.payload, outcome)
+        if task.call is not None and not task.call.outcome:
+            _log.warning("%s (%s) failed: %s: %s", task.name, task.call.call, what.error.type, what.error.message)
+        return self._end(task, outcome)
+
+    def _end(self, task: Delivered, outcome: bytes) -> Move:
+        if task.call is not None and not task.call.outcome:
+            return transitions.complete(self._worker, task.name, None, task.call.key)
+        return transitions.complete(self._worker, task.name, outcome)
+
+    def _outcome(
+        self,
+        task: Delivered,
+        state: OutcomeState,
+        run: Run | None,
+        what: Raised | None = None,
+        result: msgspec.Raw | None = None,
+    ) -> bytes:
+        call = task.call
+        outcome = Outcome(
+            state,
+            result,
+            what.error if what is not None else None,
+            self._worker,
+            run.started if run is not None else None,
+            run.ended if run is not None else None,
+            task.attempt,
+            call.key if call is not None else None,
+            call.ttl if call is not None else None,
+            call.codec if call is not None else None,
+        )
+        return encode_outcome(task.name, outcome)

@@ -1,0 +1,44 @@
+"""What a worker does about a task whose transaction ZooKeeper refused."""
+
+from __future__ import annotations
+
+import enum
+
+from herdmaster.core import transitions
+from herdmaster.core.table import TransitionName, Verdict
+from herdmaster.core.transitions import CreateNode, Move
+
+
+class Remedy(enum.Enum):
+    """What helps where no other move does."""
+
+    LET_GO = "let go"  # it is somebody else's now
+    FAIL = "fail"  # it ends without having been run
+    TRY_LATER = "try later"  # a reference master may be about to mend it
+    SET_ASIDE = "set aside"  # nothing of the protocol explains it
+
+
+def remedy(worker: str, move: Move, verdict: Verdict | None) -> Move | Remedy:
+    """The move that takes the refused one's place, or what else to do. The task is still held."""
+    name = move.task
+    match verdict:
+        case Verdict.RACE_LOST:
+            return Remedy.LET_GO
+        case Verdict.DROP_ASSIGNMENT:
+            return transitions.drop_assignment_because_status(worker, name)
+        case Verdict.DECIDE_AGAIN:
+            # The status that the move above relied on was collected meanwhile: the task has ended all the same.
+            return transitions.complete(worker, name, None)
+        case Verdict.WITHOUT_KEY:
+            return transitions.complete(worker, name, None)
+        case Verdict.ALREADY_BURIED:
+            return transitions.complete(worker, name, _failure(move))
+    if move.transition is TransitionName.MARK_START:
+        return Remedy.FAIL
+    return Remedy.TRY_LATER if verdict is Verdict.KEEP_AND_TRY_LATER else Remedy.SET_ASIDE
+
+
+def _failure(burial: Move) -> bytes | None:
+    """The outcome that a burial was to leave: the last of what it creates."""
+    created = [operation for operation in burial.operations if isinstance(operation, CreateNode)]
+    return created[-1].data if created else None

@@ -1,0 +1,43 @@
+"""What a worker can run: the functions that its app registered, each with how it is run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from herdmaster.core.options import PoolKind, RunOptions
+from herdmaster.errors import ConfigurationError
+
+Function = Callable[..., object]
+
+DEFAULT_OPTIONS: Final = RunOptions()
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """A function and the options that hold for it where a call says nothing else."""
+
+    function: Function
+    options: RunOptions = DEFAULT_OPTIONS
+
+
+def registrations(functions: Mapping[str, Function | Registration]) -> dict[str, Registration]:
+    """Plain functions with the default options, an `async def` in the pool that it needs.
+
+    Raises ConfigurationError for a function in a pool that cannot run it.
+    """
+    return {name: _registration(name, value) for name, value in functions.items()}
+
+
+def _registration(name: str, value: Function | Registration) -> Registration:
+    found = value if isinstance(value, Registration) else Registration(value)
+    pool = found.options.pool
+    if inspect.iscoroutinefunction(found.function):
+        if pool is PoolKind.PROCESS:
+            raise ConfigurationError(f"{name} is an `async def`, which runs in the worker's own loop: leave `pool` out")
+        return Registration(found.function, msgspec.structs.replace(found.options, pool=PoolKind.ASYNCIO))
+    if pool is PoolKind.ASYNCIO:
+        raise ConfigurationError(f"{name} has pool=asyncio and is a plain `def`: make it an `async def`")
+    return found

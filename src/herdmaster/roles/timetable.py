@@ -1,0 +1,52 @@
+"""When submitted tasks are due and expire: what a client says in durations, in times of the servers' clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from herdmaster.core.payload import with_expiry
+from herdmaster.core.transitions import NewTask
+from herdmaster.zookeeper.recipes.server_time import ServerTime
+
+FRESH_SECONDS: Final = 60.0
+"""So long a reading of the servers' clock is used."""
+
+
+def is_timed(task: NewTask) -> bool:
+    return task.due_ms is not None or task.delay_ms is not None or task.expires_ms is not None
+
+
+class Timetable:
+    """`clock` gives seconds, monotonic; `unix_ms` this machine's time, which is never used: there is a reading of the
+    servers' clock before a task is given its times."""
+
+    def __init__(self, clock: Callable[[], float], unix_ms: Callable[[], int]) -> None:
+        self._clock = clock
+        self._time = ServerTime(clock, unix_ms)
+        self._read_at: float | None = None
+
+    def tell(self, written_ms: int) -> None:
+        """As `ServerTime.tell`."""
+        self._time.tell(written_ms)
+        self._read_at = self._clock()
+
+    @property
+    def is_fresh(self) -> bool:
+        return self._read_at is not None and 0 <= self._clock() - self._read_at < FRESH_SECONDS
+
+    def asked_at(self) -> float:
+        """Now, for `fix`: durations count from when the caller asked, however long it takes to reach a server."""
+        return self._clock()
+
+    def fix(self, task: NewTask, asked_at: float) -> NewTask:
+        """The task with times instead of durations; what is due already has none."""
+        now = self._time.now_ms()
+        began = now - round((self._clock() - asked_at) * 1000)
+        due = task.due_ms if task.delay_ms is None else began + task.delay_ms
+        data = task.data if task.expires_ms is None else with_expiry(task.data, began + task.expires_ms)
+        return msgspec.structs.replace(
+            task, data=data, due_ms=due if due is not None and due > now else None, delay_ms=None, expires_ms=None
+        )

@@ -1,0 +1,134 @@
+"""Submissions that claim a uniqueness key: one of those with the same key is accepted, the others learn which.
+
+The key is created in the transaction of the task, so the journal's refusal is the only judge. Whoever is refused reads
+who holds the key; where it has gone meanwhile, the task is submitted again. Of the claims of one client only one at a
+time is sent: in one batch the second would refuse the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from herdmaster.core import layout
+from herdmaster.core.names import parse_task_name
+from herdmaster.core.transitions import NewTask
+from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
+from herdmaster.roles.journal import Accepted, KeyTaken
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import Stat
+
+_READ_AT_ONCE: Final = 200
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    task: NewTask
+    accepted: Accepted
+
+    @property
+    def key(self) -> str:
+        return self.task.key_hash or ""
+
+
+class KeyedSubmissions:
+    """`submit` is the journal's. What is claimed outlives sessions."""
+
+    def __init__(self, submit: Callable[[NewTask, Accepted], None]) -> None:
+        self._submit = submit
+        self._behind: dict[str, list[_Claim]] = {}  # per key that is being claimed: who waits for what becomes of it
+        self._seeking: dict[str, _Claim] = {}  # by task: was refused, and seeks the holder
+        self._ended = False
+        self._wake = asyncio.Event()
+
+    def submit(self, task: NewTask, accepted: Accepted) -> None:
+        """As `Journal.submit`, and DuplicateTask where another task holds the key."""
+        claim = _Claim(task, accepted)
+        behind = self._behind.get(claim.key)
+        if behind is not None:
+            behind.append(claim)
+            return
+        self._behind[claim.key] = []
+        self._send(claim)
+
+    def give_up(self, name: str) -> bool:
+        """As `Journal.give_up`; False if it is the journal that has it."""
+        claim = self._seeking.pop(name, None)
+        if claim is not None:
+            self._answer(claim, _not_accepted(name))
+            return True
+        for behind in self._behind.values():
+            for follower in behind:
+                if follower.task.name == name:
+                    behind.remove(follower)
+                    follower.accepted(follower.task, _not_accepted(name))
+                    return True
+        return False
+
+    def end(self) -> None:
+        """After `Journal.end`: no session will follow."""
+        self._ended = True
+        for name in list(self._seeking):
+            self.give_up(name)
+
+    async def run(self, client: Client) -> None:
+        """Finds holders until the session is over: raises SessionExpired then."""
+        self._wake.set()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._seeking:
+                await self._find(client, list(self._seeking.values())[:_READ_AT_ONCE])
+
+    async def _find(self, client: Client, claims: list[_Claim]) -> None:
+        # A new session may talk to a server that lags behind, and name a holder of long ago.
+        await client.sync()
+        found = await client.multi_read(layout.key_path(claim.key) for claim in claims)
+        for claim, result in zip(claims, found, strict=True):
+            if self._seeking.pop(claim.task.name, None) is None:
+                continue  # given up meanwhile
+            if isinstance(result, errors.NoNode):
+                self._send(claim)
+            else:
+                self._answer(claim, _judge(claim, result))
+
+    def _send(self, claim: _Claim) -> None:
+        self._submit(claim.task, partial(self._settled, claim))
+
+    def _settled(self, claim: _Claim, task: NewTask, error: HerdError | None) -> None:
+        if isinstance(error, KeyTaken) and not self._ended:
+            self._seeking[task.name] = claim
+            self._wake.set()
+        else:
+            self._answer(claim, error)
+
+    def _answer(self, claim: _Claim, error: HerdError | None) -> None:
+        behind = self._behind.pop(claim.key)
+        claim.accepted(claim.task, error)
+        if error is None or isinstance(error, DuplicateTask):
+            holder = claim.task.name if error is None else error.name
+            for follower in behind:
+                follower.accepted(follower.task, DuplicateTask(holder))
+        else:
+            for follower in behind:  # the key may be free
+                self.submit(follower.task, follower.accepted)
+
+
+def _judge(claim: _Claim, result: tuple[bytes | None, Stat] | errors.ServerError) -> HerdError | None:
+    if isinstance(result, errors.ServerError):
+        return NotSubmitted(f"{claim.task.name} was refused, and who holds its key cannot be read: {result}")
+    holder = (result[0] or b"").decode("utf-8", "replace")
+    if holder == claim.task.name:
+        return None
+    if parse_task_name(holder) is None:
+        path = layout.key_path(claim.key)
+        return NotSubmitted(f"{claim.task.name} was refused: {path} names no task but {holder[:80]!r}; delete it")
+    return DuplicateTask(holder)
+
+
+def _not_accepted(name: str) -> NotSubmitted:
+    return NotSubmitted(f"{name} was not accepted in time: another task held its key, or was about to get it")

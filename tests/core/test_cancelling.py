@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import pytest
+
+from herdmaster.core import transitions
+from herdmaster.core.cancelling import (
+    Assigned,
+    Requests,
+    Waiting,
+    Whereabouts,
+    cancel,
+    drop_because_status,
+    path_of,
+)
+from herdmaster.core.delayed import Delayed
+from herdmaster.core.outcome import OutcomeState, decode_outcome
+from herdmaster.core.payload import Call, encode_arguments, encode_call
+from herdmaster.core.transitions import CreateNode
+
+A, B, C = "task-a", "task-b", "task-c"
+CALL = "task-01arz3ndektsv4rrffq69g5fav.default"
+PLACES: list[Whereabouts] = [Waiting(CALL), Delayed(1000, CALL), Assigned(CALL, "worker-w")]
+
+
+def told(*names: str) -> Requests:
+    requests = Requests()
+    requests.listed(names)
+    requests.complete()
+    return requests
+
+
+# --- the transactions ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_task_is_ended_where_it_is_together_with_the_request(where: Whereabouts) -> None:
+    payload = encode_call(Call(1, "m:f", *encode_arguments((), {}), key="abc", ttl=2.0))
+    move = cancel(where, payload)
+
+    deleted = [operation.path for operation in move.operations if isinstance(operation, transitions.DeleteNode)]
+    assert deleted == [path_of(where), f"/cancel/{CALL}"]
+    assert move.operations[move.guard] == transitions.DeleteNode(path_of(where))
+    status = move.operations[-1]
+    assert isinstance(status, CreateNode)
+    assert status.path == f"/status/{CALL}"
+    outcome = decode_outcome(CALL, status.data)
+    assert (outcome.state, outcome.key, outcome.ttl) == (OutcomeState.CANCELLED, "abc", 2.0)
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_what_is_left_of_an_ended_task_goes_where_it_is(where: Whereabouts) -> None:
+    move = drop_because_status(where)
+
+    assert move.operations == (
+        transitions.CheckNode(f"/status/{CALL}"),
+        transitions.DeleteNode(path_of(where)),
+    )
+
+
+def test_an_unknown_payload_is_no_hindrance() -> None:
+    status = cancel(Waiting(CALL), b"garbage").operations[-1]
+
+    assert isinstance(status, CreateNode)
+    assert decode_outcome(CALL, status.data).state is OutcomeState.CANCELLED
+
+
+# --- the requests ----------------------------------------------------------------------------------------------------
+
+
+def test_each_request_is_given_once_until_it_is_answered() -> None:
+    requests = told(A, B)
+    requests.added(C)
+    assert requests.take(2) == [A, B]
+    assert requests.take(2) == [C]
+    requests.finished(A)
+
+    assert requests.take(2) == [A]
+
+
+def test_a_request_that_went_is_not_looked_for_again() -> None:
+    requests = told(A)
+    assert requests.take(1) == [A]
+    requests.removed(A)
+    requests.finished(A)
+    assert requests.take(1) == []
+
+    requests.added(A)
+    assert requests.take(1) == [A]
+
+
+def test_a_request_that_goes_and_comes_back_meanwhile_is_looked_for_again_afterwards() -> None:
+    requests = told(A)
+    assert requests.take(1) == [A]
+    requests.removed(A)
+    requests.added(A)
+    assert requests.take(1) == []
+    requests.finished(A)
+
+    assert requests.take(1) == [A]
+
+
+def test_nothing_is_given_while_the_picture_may_be_old() -> None:
+    requests = told(A)
+    requests.interrupted()
+    assert requests.take(1) == []
+    requests.listed([B])
+    requests.complete()
+
+    assert requests.take(2) == [B]
+
+
+def test_what_is_postponed_waits_until_then() -> None:
+    requests = told(A)
+    requests.take(1)
+    requests.postponed(A, 5.0)
+    requests.release_postponed(4.9)
+    assert (requests.take(1), requests.next_release()) == ([], 5.0)
+    requests.release_postponed(5.0)
+
+    assert (requests.take(1), requests.next_release()) == ([A], None)
+
+
+def test_a_listing_does_not_offer_what_is_taken() -> None:
+    requests = told(A)
+    requests.take(1)
+    requests.interrupted()
+    requests.listed([A, B])
+    requests.complete()
+    assert requests.take(2) == [B]
+    requests.finished(A)
+
+    assert requests.take(2) == [A]
+
+
+def test_names_outside_of_the_grammar_are_told_once_and_left_alone() -> None:
+    requests = told("garbage", A, "task-a.b")
+
+    assert requests.take_foreign_names() == {"garbage", "task-a.b"}
+    assert requests.take_foreign_names() == set()
+    assert requests.take(5) == [A]

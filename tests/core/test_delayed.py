@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import sys
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from herdmaster.core.delayed import Delayed, Schedule
+from herdmaster.core.layout import delayed_name
+
+A, B, C = "task-a", "task-b", "task-c"
+
+
+def told(*items: tuple[int, str]) -> Schedule:
+    schedule = Schedule()
+    schedule.listed(delayed_name(due, task) for due, task in items)
+    schedule.complete()
+    return schedule
+
+
+def test_the_most_overdue_come_first_and_what_is_not_due_stays() -> None:
+    schedule = told((30, C), (10, A), (20, B))
+
+    assert schedule.take_due(20, 10) == [Delayed(10, A), Delayed(20, B)]
+    assert schedule.take_due(29, 10) == []
+    assert schedule.next_due_ms() == 30
+    assert schedule.take_due(30, 10) == [Delayed(30, C)]
+
+
+def test_no_more_are_taken_than_there_is_room_for() -> None:
+    schedule = told(*((number, f"task-{number}") for number in range(10)))
+
+    assert [item.due_ms for item in schedule.take_due(100, 3)] == [0, 1, 2]
+    assert [item.due_ms for item in schedule.take_due(100, 3)] == [3, 4, 5]
+
+
+def test_nothing_is_due_while_the_picture_may_be_old() -> None:
+    schedule = told((10, A))
+    schedule.interrupted()
+    assert schedule.take_due(10, 10) == []
+    assert schedule.next_due_ms() is None
+
+    schedule.listed([delayed_name(10, B)])
+    assert schedule.take_due(10, 10) == []
+    schedule.complete()
+    assert schedule.take_due(10, 10) == [Delayed(10, B)]
+
+
+def test_what_left_is_not_due_any_more() -> None:
+    schedule = told((10, A), (20, B))
+    schedule.removed(delayed_name(10, A))
+    schedule.removed(delayed_name(99, B))  # never there
+
+    assert schedule.take_due(100, 10) == [Delayed(20, B)]
+    assert (schedule.find(A), schedule.find(B)) == (None, 20)
+
+
+def test_what_is_still_there_after_its_transaction_is_on_offer_again() -> None:
+    schedule = told((10, A), (20, B))
+    taken = schedule.take_due(100, 10)
+    schedule.removed(delayed_name(10, A))
+    for item in taken:
+        schedule.finished(item)
+
+    assert schedule.take_due(100, 10) == [Delayed(20, B)]
+
+
+def test_what_is_postponed_waits_until_then() -> None:
+    schedule = told((10, A))
+    (item,) = schedule.take_due(10, 1)
+    schedule.postponed(item, 5.0)
+    schedule.release_postponed(4.9)
+    assert schedule.take_due(10, 1) == []
+    assert (schedule.next_due_ms(), schedule.next_release()) == (None, 5.0)
+    schedule.release_postponed(5.0)
+
+    assert schedule.take_due(10, 1) == [item]
+    assert schedule.next_release() is None
+
+
+def test_a_picture_that_shows_what_is_not_there_is_told_and_does_not_spin() -> None:
+    schedule = told((10, A), (20, B))
+    shown, gone = schedule.take_due(100, 2)
+    schedule.removed(delayed_name(20, B))
+
+    assert schedule.refuted(gone, until=30.0)
+    assert not schedule.refuted(shown, until=30.0)
+    assert schedule.take_due(100, 2) == []
+    assert schedule.next_release() == 30.0
+
+
+def test_a_task_that_is_there_twice_is_due_twice() -> None:
+    """No transition of ours makes that, and still neither of the two is left behind."""
+    for due in ((10, 20), (20, 10)):
+        schedule = told(*((each, A) for each in due))
+        assert len(schedule) == 2
+        assert schedule.take_due(100, 10) == [Delayed(10, A), Delayed(20, A)]
+        schedule.removed(delayed_name(10, A))
+        assert schedule.find(A) == 20
+        schedule.removed(delayed_name(20, A))
+        assert (len(schedule), schedule.find(A)) == (0, None)
+
+
+def test_names_outside_of_the_grammar_are_told_once_and_left_alone() -> None:
+    schedule = told()
+    foreign = {"garbage", "123-task-a", "0000000000010-", "0000000000010-garbage", "", "\u0660" * 13 + "-task-a"}
+    schedule.listed(foreign)
+    schedule.added("other")
+    schedule.removed("other")
+
+    assert schedule.take_foreign_names() == foreign | {"other"}
+    assert schedule.take_foreign_names() == set()
+    assert len(schedule) == 0
+
+
+def test_those_that_leave_undue_leave_no_memory() -> None:
+    schedule = told()
+    for number in range(10_000):
+        schedule.added(delayed_name(10**12 + number, f"task-{number}"))
+        schedule.removed(delayed_name(10**12 + number, f"task-{number}"))
+
+    assert len(schedule._heap) < 200
+
+
+def test_a_delayed_task_takes_less_than_400_bytes() -> None:
+    schedule = told()
+    count = 20_000
+    schedule.listed(delayed_name(10**12 + number, f"task-{number:026d}.default") for number in range(count))
+    (name, due), *_ = schedule._due.items()
+    each = sys.getsizeof(name) + sys.getsizeof(due) + sys.getsizeof(schedule._heap[0])
+    containers = sys.getsizeof(schedule._due) + sys.getsizeof(schedule._heap)
+
+    assert each + containers / count < 400
+
+
+class ScheduleMachine(RuleBasedStateMachine):
+    """Against a plain set: what is taken was there, was due, and is not taken twice; nothing due is forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.schedule = Schedule()
+        self.there: set[Delayed] = set()
+        self.taken: list[Delayed] = []
+        self.postponed: set[Delayed] = set()
+        self.now = 0.0
+        self.schedule.complete()
+
+    items = st.builds(Delayed, st.integers(0, 20), st.sampled_from([A, B, C, "task-d"]))
+
+    @rule(item=items)
+    def add(self, item: Delayed) -> None:
+        self.schedule.added(delayed_name(item.due_ms, item.task))
+        self.there.add(item)
+
+    @rule(item=items)
+    def remove(self, item: Delayed) -> None:
+        self.schedule.removed(delayed_name(item.due_ms, item.task))
+        self.there.discard(item)
+
+    @rule(items=st.sets(items))
+    def list(self, items: set[Delayed]) -> None:
+        self.schedule.interrupted()
+        assert self.schedule.take_due(100, 10) == []
+        self.schedule.listed(delayed_name(item.due_ms, item.task) for item in items)
+        self.schedule.complete()
+        self.there = set(items)
+
+    @rule(now_ms=st.integers(0, 20), room=st.integers(0, 4))
+    def take(self, now_ms: int, room: int) -> None:
+        found = self.schedule.take_due(now_ms, room)
+        due = sorted(each for each in self.there - {*self.taken} - self.postponed if each.due_ms <= now_ms)
+        assert found == due[:room]
+        self.taken += found
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data(), how=st.sampled_from(["finished", "refuted", "postponed"]))
+    def answer(self, data: st.DataObject, how: str) -> None:
+        item = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+        if how == "finished":
+            self.schedule.finished(item)
+        elif how == "postponed":
+            self.schedule.postponed(item, self.now + 1)
+            self.postponed.add(item)
+        elif not self.schedule.refuted(item, self.now + 1):
+            assert item in self.there
+            self.postponed.add(item)
+
+    @rule()
+    def release(self) -> None:
+        self.now += 1
+        self.schedule.release_postponed(self.now)
+        self.postponed.clear()
+
+    @invariant()
+    def agrees(self) -> None:
+        assert len(self.schedule) == len(self.there)
+        assert all(item in self.schedule for item in self.there)
+        waiting = self.there - {*self.taken} - self.postponed
+        assert self.schedule.next_due_ms() == min((item.due_ms for item in waiting), default=None)
+        for task in (A, B, C):
+            found = self.schedule.find(task)
+            assert (found is None) == all(item.task != task for item in self.there)
+            assert found is None or Delayed(found, task) in self.there
+
+
+TestScheduleMachine = ScheduleMachine.TestCase
+TestScheduleMachine.settings = settings(max_examples=100, stateful_step_count=30)

@@ -1,0 +1,97 @@
+"""Functions that run in the pools of a worker, also in its processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+from herdmaster.core.options import PoolKind, RunOptions
+from herdmaster.errors import SoftTimeLimitExceeded
+from herdmaster.roles.current import current_task
+from herdmaster.roles.registration import Function, Registration
+
+APP = "tests.roles.app:application"
+
+
+def where() -> int:
+    return os.getpid()
+
+
+def nap(seconds: float, mark: Path) -> str:
+    """Leaves a mark when it begins, and another if it was let end."""
+    mark.write_text(str(os.getpid()))
+    time.sleep(seconds)
+    mark.with_suffix(".ended").write_text("")
+    return mark.name
+
+
+async def nap_async(seconds: float, mark: Path) -> str:
+    mark.write_text("begun")  # noqa: ASYNC240 - a small file
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        mark.with_suffix(".cancelled").write_text("")
+        raise
+    return mark.name
+
+
+def spin(seconds: float) -> str:
+    """Says which limit it noticed."""
+    limit = time.monotonic() + seconds
+    try:
+        while time.monotonic() < limit:
+            pass
+    except SoftTimeLimitExceeded:
+        return "cleared up"
+    return "in time"
+
+
+async def spin_async(seconds: float) -> str:
+    try:
+        await asyncio.sleep(seconds)
+    except SoftTimeLimitExceeded:
+        return "cleared up"
+    return "in time"
+
+
+def fill(megabytes: int) -> int:
+    return len(bytearray(megabytes * 1024 * 1024))
+
+
+def die(code: int) -> None:
+    os._exit(code)
+
+
+def speak(text: str) -> None:
+    print(text)  # noqa: T201 - what is printed is looked for in the log
+    print(f"{text}!", file=sys.stderr)  # noqa: T201 - as above
+
+
+def count(total: int, seconds: float) -> str:
+    for done in range(total):
+        current_task().progress(done + 1, total, f"item {done + 1}")
+    time.sleep(seconds)
+    return current_task().name
+
+
+def functions(pool: PoolKind = PoolKind.PROCESS) -> dict[str, Function | Registration]:
+    plain: tuple[Function, ...] = (where, nap, spin, fill, die, speak, count)
+    return {
+        **{f"m:{each.__name__}": Registration(each, RunOptions(pool=pool)) for each in plain},
+        "m:nap_async": nap_async,
+        "m:spin_async": spin_async,
+    }
+
+
+class Application:
+    """As much of a Herd as processes need."""
+
+    @property
+    def functions(self) -> dict[str, Function | Registration]:
+        return functions()
+
+
+application = Application()
