@@ -5,47 +5,79 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from herdmaster.errors import (
+    BacklogFull,
     ConfigurationError,
+    DuplicateTask,
     HerdError,
     InvalidName,
+    NoCurrentTask,
+    NotAllSubmitted,
     NotSerializable,
     NotSubmitted,
     OutcomeGone,
     PayloadTooLarge,
+    ResultTooLarge,
+    Retry,
+    SoftTimeLimitExceeded,
     SubmissionUnknown,
     TaskCancelled,
+    TaskDied,
     TaskExpired,
     TaskFailed,
+    TimeLimitExceeded,
+    UnknownCall,
+    WrongArguments,
 )
 
 if TYPE_CHECKING:
-    from herdmaster.api import Future, Herd, Task
+    from herdmaster.api import AsyncTask, Future, Herd, HerdClosed, HerdExecutor, Options, Task
+    from herdmaster.roles.current import current_task
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncTask",
+    "BacklogFull",
     "ConfigurationError",
+    "DuplicateTask",
     "Future",
     "Herd",
+    "HerdClosed",
     "HerdError",
+    "HerdExecutor",
     "InvalidName",
+    "NoCurrentTask",
+    "NotAllSubmitted",
     "NotSerializable",
     "NotSubmitted",
+    "Options",
     "OutcomeGone",
     "PayloadTooLarge",
+    "ResultTooLarge",
+    "Retry",
+    "SoftTimeLimitExceeded",
     "SubmissionUnknown",
     "Task",
     "TaskCancelled",
+    "TaskDied",
     "TaskExpired",
     "TaskFailed",
+    "TimeLimitExceeded",
+    "UnknownCall",
+    "WrongArguments",
     "__version__",
+    "current_task",
 ]
 
 
 def __getattr__(name: str) -> object:
     # Late, so that `herd --help` and whoever only wants the errors does not pay for asyncio.
-    if name in ("Future", "Herd", "Task"):
+    if name in ("AsyncTask", "Future", "Herd", "HerdClosed", "HerdExecutor", "Options", "Task"):
         from herdmaster import api
 
         return getattr(api, name)
+    if name == "current_task":
+        from herdmaster.roles.current import current_task
+
+        return current_task
     raise AttributeError(f"module 'herdmaster' has no attribute {name!r}")

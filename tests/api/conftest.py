@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from kazoo.client import KazooClient
 
 from herdmaster import Future, Herd
 from herdmaster.roles.master import Master, MasterSettings
+from herdmaster.roles.registration import Function, Registration
 from herdmaster.roles.worker import Worker, WorkerSettings
-from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.testing.child_server import ChildServer
 from herdmaster.testing.ports import free_ports
 from herdmaster.testing.running import RunningRoles
 from tests.api import tasks
@@ -22,16 +23,16 @@ from tests.api.znodes import Znodes
 SESSION_TIMEOUT = 2.0
 
 
-def run_roles(hosts: str) -> RunningRoles:
+def run_roles(hosts: str, functions: Mapping[str, Function | Registration] | None = None) -> RunningRoles:
     """A master and a worker on a thread of their own, for as long as the context lasts."""
     settings = WorkerSettings(SESSION_TIMEOUT, slots=8, queues=("default", "mail"), drain_timeout=5.0)
-    worker = Worker(hosts, tasks.registered(), settings, lambda _name, _data: None)
+    worker = Worker(hosts, functions or tasks.registered(), settings, lambda _name, _data: None)
     return RunningRoles(worker, Master(hosts, MasterSettings(SESSION_TIMEOUT)))
 
 
 @pytest.fixture(scope="session")
-def kazoo(apache: ApacheZooKeeper) -> Iterator[KazooClient]:
-    client = KazooClient(apache.hosts, timeout=4.0)
+def kazoo(shared_zookeeper: ChildServer) -> Iterator[KazooClient]:
+    client = KazooClient(shared_zookeeper.hosts, timeout=4.0)
     client.start(timeout=30)
     yield client
     client.stop()
@@ -39,9 +40,9 @@ def kazoo(apache: ApacheZooKeeper) -> Iterator[KazooClient]:
 
 
 @pytest.fixture(scope="session")
-def served(apache: ApacheZooKeeper) -> Iterator[str]:
+def served(shared_zookeeper: ChildServer) -> Iterator[str]:
     """The connect string of a namespace that a master and a worker serve; all tests of this process share it."""
-    hosts = f"{apache.hosts}/served-{uuid.uuid4().hex}"
+    hosts = f"{shared_zookeeper.hosts}/served-{uuid.uuid4().hex}"
     with run_roles(hosts):
         yield hosts
 
@@ -52,7 +53,8 @@ def make_herd() -> Iterator[Callable[..., Herd]]:
     herds: list[Herd] = []
 
     def make(hosts: str, **settings: float) -> Herd:
-        herds.append(Herd(hosts, **{"session_timeout": SESSION_TIMEOUT, "submit_timeout": 20.0, **settings}))
+        times = {"session_timeout": SESSION_TIMEOUT, "submit_timeout": 20.0, **settings}
+        herds.append(Herd(hosts, **times))  # type: ignore[arg-type]  # none of them is the codec
         return herds[-1]
 
     yield make

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from herdmaster import Future, Herd, HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
-from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.testing.child_server import ChildServer
 from tests.api import tasks
 from tests.api.proxy import Proxy
 from tests.api.tasks import App
@@ -23,8 +23,8 @@ from tests.api.znodes import Znodes, expire, session_of, wait_until
 
 
 @pytest.fixture
-def proxy(apache: ApacheZooKeeper) -> Iterator[Proxy]:
-    with Proxy(apache.hosts) as proxy:
+def proxy(shared_zookeeper: ChildServer) -> Iterator[Proxy]:
+    with Proxy(shared_zookeeper.hosts) as proxy:
         yield proxy
 
 
@@ -68,7 +68,7 @@ def test_the_items_of_a_map_are_told_too(unreachable: str, make_herd: Callable[.
 
 
 def test_what_was_not_submitted_is_not_submitted_later(
-    apache: ApacheZooKeeper,
+    shared_zookeeper: ChildServer,
     proxy: Proxy,
     namespace: str,
     make_herd: Callable[..., Herd],
@@ -210,7 +210,7 @@ def test_outcomes_arrive_although_connections_are_cut_again_and_again(
 
 
 def test_a_session_that_expires_loses_and_doubles_nothing(
-    app: App, apache: ApacheZooKeeper, served: str, gate: str
+    app: App, shared_zookeeper: ChildServer, served: str, gate: str
 ) -> None:
     waiting = app.wait.submit(gate)
     keys = [f"{served}-expiry-{number}" for number in range(300)]
@@ -220,7 +220,7 @@ def test_a_session_that_expires_loses_and_doubles_nothing(
     for _ in range(3):
         session = session_of(app.herd)
         sessions.add(session[0])
-        expire(apache.hosts, session)
+        expire(shared_zookeeper.hosts, session)
         seen += [next(results) for _ in range(80)]
         assert app.add.submit(2, 3).result(20) == 5
         wait_until(lambda: app.herd._started()._client.outcomes._client is not None, "there is a session again")
@@ -234,7 +234,7 @@ def test_a_session_that_expires_loses_and_doubles_nothing(
 
 
 def test_submissions_are_accepted_once_while_sessions_expire(
-    quiet: App, apache: ApacheZooKeeper, namespace: str, znodes: Callable[[str], Znodes]
+    quiet: App, shared_zookeeper: ChildServer, namespace: str, znodes: Callable[[str], Znodes]
 ) -> None:
     quiet.add.submit(0, 0)
     stop = threading.Event()
@@ -244,7 +244,7 @@ def test_submissions_are_accepted_once_while_sessions_expire(
             runtime = quiet.herd._started()
             client = runtime._client.outcomes._client
             if client is not None and client.state.name == "CONNECTED":
-                expire(apache.hosts, (client.client_id.session_id, client.client_id.password))
+                expire(shared_zookeeper.hosts, (client.client_id.session_id, client.client_id.password))
 
     expiring = threading.Thread(target=expire_often)
     expiring.start()

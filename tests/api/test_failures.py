@@ -116,15 +116,14 @@ def test_a_call_that_no_worker_has_says_where_it_is_missing(app: App) -> None:
     assert caught.value.type == "UnknownCall"
 
 
-def test_wrong_arguments_come_back_as_the_type_error_that_they_are(app: App) -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'z'"):
-        app.herd.submit_call("tests.api.tasks:add", [1], {"z": 2}).result(10)
+def test_wrong_arguments_of_a_function_that_only_the_worker_knows_fail_the_task(
+    served: str, make_herd: Callable[..., Herd]
+) -> None:
+    with pytest.raises(TaskFailed, match="WrongArguments: tests.api.tasks:add takes no argument `z`"):
+        make_herd(served).submit_call("tests.api.tasks:add", [1], {"z": 2}).result(10)
 
 
 # --- what cannot be a task -------------------------------------------------------------------------------------------
-
-
-async def _coroutine() -> None: ...
 
 
 async def _async_generator() -> AsyncIterator[int]:
@@ -142,9 +141,7 @@ class _Callable:
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (_coroutine, "_coroutine is an `async def` function, which workers cannot run yet: make it a plain `def`"),
-        (_async_generator, "an `async def` function"),
-        (functools.partial(_coroutine), "an `async def` function"),
+        (_async_generator, "return a list instead"),
         (_generator, "return a list instead"),
         (lambda: None, "write a `def` at the top of a module"),
         (functools.partial(tasks.add, 1), "no function with a name"),
@@ -176,7 +173,7 @@ def test_a_task_that_is_registered_twice_is_told(caplog: pytest.LogCaptureFixtur
     second = define()
     herd.task(second)
     assert "is registered again: the later definition is used" in caplog.text
-    assert list(herd.functions.values()) == [second]
+    assert [each.function for each in herd.functions.values()] == [second]
 
 
 @pytest.mark.parametrize("setting", ["session_timeout", "submit_timeout", "connect_timeout"])
@@ -184,4 +181,4 @@ def test_a_task_that_is_registered_twice_is_told(caplog: pytest.LogCaptureFixtur
 def test_times_have_to_be_seconds(setting: str, value: float) -> None:
     settings = {setting: value}
     with pytest.raises(ConfigurationError, match=rf"{setting}=.*a number of seconds, above 0"):
-        Herd("localhost:1", **settings)
+        Herd("localhost:1", **settings)  # type: ignore[arg-type]  # none of them is the codec

@@ -13,6 +13,7 @@ import threading
 import pytest
 
 from herdmaster import Future, NotSubmitted
+from herdmaster.api.lines import line_to
 from herdmaster.zookeeper.errors import ClientClosed
 from tests.api import tasks
 from tests.api.tasks import App
@@ -109,7 +110,7 @@ def test_a_thread_that_holds_the_lock_does_not_stop_it(app: App) -> None:
     future = app.add.submit(1, 1)
     with runtime._lock:
         for number in range(200):
-            runtime._line_to(Future(f"task-{number}", runtime))  # dropped at once
+            line_to(Future(f"task-{number}", runtime), None, runtime._drop)  # dropped at once
         gc.collect()
         assert future.result(10) == 2
     assert app.add.submit(2, 3).result(10) == 5

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from herdmaster import Future, Herd, NotSubmitted, OutcomeGone
+from herdmaster.api.options import TaskOptions
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, wait_until
 
@@ -39,6 +40,7 @@ def test_a_kept_future_is_collected_although_nobody_holds_it(
         app.herd.future(name).result(20)
 
 
+@pytest.mark.long
 def test_futures_that_nobody_keeps_do_not_leak_while_20_000_tasks_are_submitted(
     quiet: App, namespace: str, znodes: Callable[[str], Znodes]
 ) -> None:
@@ -46,12 +48,13 @@ def test_futures_that_nobody_keeps_do_not_leak_while_20_000_tasks_are_submitted(
     references: list[weakref.ref[Future[int]]] = []
     ahead = threading.Semaphore(2000)
     runtime = quiet.herd._started()
+    callee = quiet.herd.callee("m:f")
 
     def submit(count: int) -> None:
         for _ in range(count):
             ahead.acquire()
-            task = quiet.herd._call_task("m:f", (), {}, "default", 5)
-            references.append(weakref.ref(runtime.submit(task, quiet.herd, lambda _error: ahead.release())))
+            order = quiet.herd._call_task(callee, (), {}, TaskOptions())
+            references.append(weakref.ref(runtime.submit(order, quiet.herd, lambda _error: ahead.release())))
 
     def settle() -> int:
         for _ in range(2000):
@@ -101,6 +104,7 @@ def test_a_failed_future_goes_with_its_last_reference_and_does_not_wait_for_the_
         gc.enable()
 
 
+@pytest.mark.long
 def test_nothing_is_kept_of_tasks_that_have_ended(app: App) -> None:
     runtime = app.herd._started()
     assert sum(app.add.map(range(500), range(500))) == 249_500
@@ -112,4 +116,4 @@ def test_nothing_is_kept_of_tasks_that_have_ended(app: App) -> None:
     assert len(gc.get_objects()) - before < 1000
     assert not runtime._lines
     assert not runtime._pinned
-    assert not runtime._due
+    assert not runtime._unsettled._due

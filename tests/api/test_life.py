@@ -19,7 +19,7 @@ from collections.abc import Callable
 import pytest
 
 from herdmaster import Herd, OutcomeGone
-from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.errors import ClientClosed, InvalidConnectString
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, wait_until
@@ -190,13 +190,13 @@ def test_closing_calls_the_callbacks_that_are_left(quiet: App) -> None:
     quiet.add.submit(2, 3).add_done_callback(lambda done: errors.append(done.exception()))
     quiet.herd.close()
 
-    assert [type(error) for error in errors] == [ClientClosed]
+    assert [type(error) for error in errors] == [HerdClosed]
 
 
 def test_a_server_that_hangs_does_not_hold_up_closing_for_long(
-    apache: ApacheZooKeeper, make_herd: Callable[..., Herd]
+    new_zookeeper: Callable[..., ChildServer], make_herd: Callable[..., Herd]
 ) -> None:
-    with ApacheZooKeeper(tick_time=2000) as server:  # so that it grants long sessions
+    with new_zookeeper(tick_time=2000) as server:  # so that it grants long sessions
         herd = make_herd(server.hosts, session_timeout=30.0)
         herd.submit_raw(b"x")
         server.pause()
@@ -222,7 +222,7 @@ pending.add_done_callback(lambda done: print(type(done.exception()).__name__))
     ended = _python(program, namespace)
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[1:] == ["ClientClosed"]
+    assert ended.stdout.splitlines()[1:] == ["HerdClosed"]
     assert znodes(namespace).children("clients") == []
     assert len(znodes(namespace).children("tasks")) == 3
 
@@ -268,7 +268,7 @@ def test_the_interpreter_ends_promptly_although_zookeeper_is_unreachable(prelude
 import threading, time
 from herdmaster import Herd
 herd = Herd(hosts, connect_timeout=60.0)
-future = herd.begin_call("m:f", (), {{}}, queue="default", priority=5)
+future = herd.begin_call("m:f", (), {{}})
 future.keep()
 threading.Thread(target=future.exception, daemon=True).start()
 time.sleep(0.3)

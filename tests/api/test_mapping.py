@@ -135,14 +135,14 @@ def test_breaking_out_early_leaves_no_status_behind(
     app: App, served: str, znodes: Callable[[str], Znodes], gate: str
 ) -> None:
     names: list[str] = []
-    begin = app.herd.begin_call
+    begin = app.herd.begin_task
 
     def noting(*args: object, **kwargs: object) -> object:
         future = begin(*args, **kwargs)  # type: ignore[arg-type, var-annotated]  # passed through as it came
         names.append(future.name)
         return future
 
-    app.herd.begin_call = noting  # type: ignore[method-assign, assignment]  # to learn the names
+    app.herd.begin_task = noting  # type: ignore[method-assign, assignment]  # to learn the names
     tasks.gates[gate].set()
     for _ in app.wait.map([gate] * 30, window=10):
         break

@@ -54,7 +54,7 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_call_has_the_name_of_its_module_and_function(app: App) -> None:
     assert app.add.call == "tests.api.tasks:add"
-    assert app.herd.functions["tests.api.tasks:add"] is tasks.add
+    assert app.herd.functions["tests.api.tasks:add"].function is tasks.add
     assert repr(app.add) == "<Task tests.api.tasks:add>"
 
 
@@ -130,10 +130,10 @@ def test_an_app_is_found_by_its_module_in_the_working_directory(modules: str) ->
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("{}.two", r"several \(herd, other\): name the one to use, as in .*\.two:herd"),
-        ("{}.none", "has no Herd"),
-        ("{}.none:herd", "is no Herd but str"),
-        ("{}.one:absent", "is no Herd but NoneType"),
+        ("{}.two", r"several Herds \(herd, other\): name one, as in .*\.two:herd$"),
+        ("{}.none", r"has no Herd: put `herd = Herd\(\)` at its top level, or name the module that has one"),
+        ("{}.none:herd", "is no Herd but str: name one that is"),
+        ("{}.one:absent", "is not there: name the Herd as the module does"),
         ("{}.absent", r"no module '.*\.absent' is importable from here"),
         ("absent_{}", "run this in the folder that holds it, or install it"),
         ("{}/one.py", "write MODULE or MODULE:ATTRIBUTE"),

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """\
 import asyncio
 
@@ -26,6 +28,16 @@ def send(to: str, *, queue: str, timeout: float = 1.0) -> list[str]:
     return [to, queue]
 
 
+@herd.task
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+@herd.task(timeout=5)
+async def read(url: str) -> str:
+    return url
+
+
 @herd.raw_handler
 def handle(name: str, data: bytes) -> None:
     print(name, data)
@@ -37,6 +49,10 @@ reveal_type(add.submit(1).result(5))  # int
 reveal_type(send("a", queue="b"))  # list[str]
 reveal_type(send.submit("a", queue="b"))  # herdmaster.api.future.Future[list[str]]
 reveal_type(send.options(queue="c", priority=1).submit("a", queue="b").result())  # list[str]
+reveal_type(send.options(delay=1.5, retry_on=(OSError, "a.B")).submit("a", queue="b").result())  # list[str]
+reveal_type(fetch.submit("a"))  # herdmaster.api.future.Future[bytes]
+reveal_type(fetch.options(queue="c").submit("a").result())  # bytes
+reveal_type(read.submit("a").result())  # str
 reveal_type(herd.submit_raw(b"x").result)  # def (timeout: float | None =)
 reveal_type(herd.future("task-1").result())  # object
 for number in add.map([1, 2], [3, 4], window=10):
@@ -47,6 +63,8 @@ async def main() -> None:
     future = await add.submit_async(1, 2)
     reveal_type(future)  # herdmaster.api.future.Future[int]
     reveal_type(await future)  # int
+    reveal_type(await fetch("a"))  # bytes
+    reveal_type(await read("a"))  # str
     reveal_type(await asyncio.wait_for(future, 1))  # int
     async for number in add.map([1]):
         reveal_type(number)  # int
@@ -63,10 +81,15 @@ def takes(future: Future[int]) -> None:
     send.submit("a", queue=1)  # error: arg-type
     takes(send.submit("a", queue="b"))  # error: arg-type
     herd.task(queue=1)  # error: call-overload
+    herd.task(colour=1)  # error: call-overload
+    add.options(pool="fork")  # error: arg-type
+    add.options(colour=1)  # error: call-arg
+    fetch.submit(1)  # error: arg-type
     herd.submit_raw("x")  # error: arg-type
 """
 
 
+@pytest.mark.long
 def test_a_strict_type_checker_knows_arguments_and_results_of_every_call(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

@@ -47,6 +47,24 @@ class Znodes:
     def create(self, path: str, data: bytes) -> None:
         self._client.retry(self._client.create, f"{self._root}/{path}", data)
 
+    def read(self, path: str) -> bytes:
+        data: bytes = self._client.retry(self._client.get, f"{self._root}/{path}")[0]
+        return data
+
+    def version(self, path: str) -> int:
+        stat = self._client.retry(self._client.exists, f"{self._root}/{path}")
+        found: int = stat.version
+        return found
+
+    def delete(self, path: str) -> None:
+        self._client.retry(self._client.delete, f"{self._root}/{path}")
+
+    def written_ms(self, path: str) -> int:
+        """The servers' time, in unix milliseconds: that of a write to a znode that holds nothing."""
+        stat = self._client.retry(self._client.set, f"{self._root}/{path}", b"")
+        found: int = stat.mtime
+        return found
+
     def sessions(self) -> list[str]:
         """`CLIENT/alive-SESSION` of every session that submits."""
         return [f"{name}/{alive}" for name in self.children("clients") for alive in self.children(f"clients/{name}")]
@@ -73,12 +91,12 @@ def session_of(herd: Herd) -> tuple[int, bytes]:
     return client.client_id.session_id, client.client_id.password
 
 
-def expire(apache_hosts: str, session: tuple[int, bytes]) -> None:
+def expire(server: str, session: tuple[int, bytes]) -> None:
     """Ends a session from outside: whoever has its id and password may attach to it and close it.
 
     Both in one send, so that its owner, who loses his connection by the first, has no time to come back in between.
     """
-    host, _, port = apache_hosts.partition(":")
+    host, _, port = server.partition(":")
     session_id, password = session
     attach = ConnectRequest(0, 4000, session_id, password).encode()
     close = struct.pack(">iii", 8, 1, OpCode.CLOSE_SESSION)

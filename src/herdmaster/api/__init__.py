@@ -1,7 +1,10 @@
 """What users write against: `Herd`, its tasks and their futures."""
 
 from herdmaster.api.app import Herd
+from herdmaster.api.closing import HerdClosed
+from herdmaster.api.executor import HerdExecutor
 from herdmaster.api.future import Future
-from herdmaster.api.task import Task
+from herdmaster.api.options import Options
+from herdmaster.api.task import AsyncTask, Task
 
-__all__ = ["Future", "Herd", "Task"]
+__all__ = ["AsyncTask", "Future", "Herd", "HerdClosed", "HerdExecutor", "Options", "Task"]

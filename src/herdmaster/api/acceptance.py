@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from herdmaster.api.future import Future
+from herdmaster.api.options import OnDuplicate
+from herdmaster.api.orders import Order
 from herdmaster.api.runtime import Runtime
-from herdmaster.core.transitions import NewTask
-from herdmaster.errors import HerdError, SubmissionUnknown
+from herdmaster.errors import DuplicateTask, HerdError, SubmissionUnknown
 
 R = TypeVar("R")
 
@@ -26,8 +27,8 @@ def refuse_in_loop(name: str, instead: str) -> None:
     raise RuntimeError(f"{name} would block the running event loop: use `{instead}`")
 
 
-def submit_and_wait(runtime: Runtime, task: NewTask, owner: object, patience: float) -> Future[R]:
-    """Raises NotSubmitted, SubmissionUnknown; RuntimeError when closed."""
+def submit_and_wait(runtime: Runtime, order: Order, owner: object, patience: float) -> Future[R]:
+    """Raises NotSubmitted, SubmissionUnknown, DuplicateTask; RuntimeError when closed."""
     ended = threading.Lock()  # the cheapest thing that one thread can wait for and another can set
     ended.acquire()
     errors: list[HerdError] = []
@@ -37,17 +38,22 @@ def submit_and_wait(runtime: Runtime, task: NewTask, owner: object, patience: fl
             errors.append(error)
         ended.release()
 
-    future: Future[R] = runtime.submit(task, owner, settled)
+    future: Future[R] = runtime.submit(order, owner, settled)
     # The runtime gives up by itself when the time is over. This is for a process whose threads hardly get to run.
-    if not ended.acquire(timeout=patience + _GRACE_SECONDS):
-        raise SubmissionUnknown([task.name])
+    try:
+        settled_in_time = ended.acquire(timeout=-1 if order.waits else patience + _GRACE_SECONDS)
+    except BaseException:  # Ctrl-C: what is not on its way is not to be submitted later
+        runtime.give_up(order.task.name)
+        raise
+    if not settled_in_time:
+        raise SubmissionUnknown([order.task.name])
     if not errors:
         return future
     del future  # it holds the error, too, and the error will hold this frame
-    raise errors.pop()
+    return attach_or_raise(runtime, order, owner, errors.pop())
 
 
-async def submit_and_wait_async(runtime: Runtime, task: NewTask, owner: object) -> Future[R]:
+async def submit_and_wait_async(runtime: Runtime, order: Order, owner: object) -> Future[R]:
     """As `submit_and_wait`. Cancelled, it gives the submission up: the task is accepted only if it was on its way."""
     waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     errors: list[HerdError] = []
@@ -57,14 +63,22 @@ async def submit_and_wait_async(runtime: Runtime, task: NewTask, owner: object) 
             errors.append(error)
         runtime.wake(waiter)
 
-    future: Future[R] = runtime.submit(task, owner, settled)
+    future: Future[R] = runtime.submit(order, owner, settled)
     try:
         await waiter
     except asyncio.CancelledError:
         with contextlib.suppress(RuntimeError):  # closed: it is given up already
-            runtime.give_up(task.name)
+            runtime.give_up(order.task.name)
         raise
     if not errors:
         return future
-    del future  # it holds the error, too, and the error will hold this frame
-    raise errors.pop()
+    del future  # as above
+    return attach_or_raise(runtime, order, owner, errors.pop())
+
+
+def attach_or_raise(runtime: Runtime, order: Order, owner: object, error: HerdError) -> Future[R]:
+    """The future of the task that holds the key, where that is wanted."""
+    if isinstance(error, DuplicateTask) and order.on_duplicate is OnDuplicate.RETURN:
+        # It gives what that task gives; that it is an R is the claim of whoever chose the key.
+        return cast("Future[R]", runtime.attach(error.name, owner, order.reader))
+    raise error

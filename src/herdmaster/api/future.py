@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Generator
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
+
+from herdmaster.errors import TaskCancelled
 
 R = TypeVar("R")
+
+
+CANCEL_SECONDS: Final = 5.0
+
+
+class CancelledTask(TaskCancelled, concurrent.futures.CancelledError):
+    """TaskCancelled, as futures raise it: a CancelledError of the standard library's, too. It is not asyncio's, which
+    would say that the coroutine that waits is to end."""
 
 
 class Keeper(Protocol):
@@ -25,6 +37,10 @@ class Keeper(Protocol):
     def wake(self, waiter: asyncio.Future[None], /) -> None:
         """Sets the result of a waiter in its own loop."""
 
+    def request_cancel(self, name: str, told: Callable[[bool], None], /) -> None:
+        """Asks for the end of a task. `told` is called once, on a thread that must not be blocked: True, after the
+        task's future has been given its outcome, if it has ended as cancelled."""
+
 
 class Future(concurrent.futures.Future[R]):
     """What a task will end with. `name` is the task's; with it any process can wait for the same task.
@@ -32,41 +48,111 @@ class Future(concurrent.futures.Future[R]):
     `result` raises what the task raised: a built-in exception as itself with TaskFailed as its cause, any other as
     TaskFailed. Waiting, timing out and cancelling an await leave the task alone. A future that nobody keeps does not
     collect the outcome; it then stays in ZooKeeper for others until its time to live is over.
+
+    After a cancelled outcome it is what the standard library has for that: `cancelled()` is True, `result` and
+    `exception` raise a CancelledError, `wait` and `as_completed` count it as done, and a future that
+    `asyncio.wrap_future` made of it is cancelled. The CancelledError is a TaskCancelled; awaiting raises it as well.
     """
 
-    def __init__(self, name: str, keeper: Keeper, owner: object = None) -> None:
-        """`owner` is kept until the future is done."""
+    def __init__(self, name: str, keeper: Keeper, owner: object = None, *, has_outcome: bool = True) -> None:
+        """`owner` is kept until the future is done. Without an outcome it is done once the task is accepted."""
         super().__init__()
         self.name = name
+        self.owner = owner
+        self.has_outcome = has_outcome
         self._keeper = keeper
-        self._owner = owner
         self._waiting: tuple[asyncio.Future[None], ...] = ()
         self._is_kept = False
         self._done_callbacks: list[Callable[[concurrent.futures.Future[R]], object]]
 
     def __repr__(self) -> str:
-        state = "pending" if not self.done() else "failed" if self.exception() is not None else "done"
+        if self.cancelled():
+            state = "cancelled"
+        else:
+            state = "pending" if not self.done() else "failed" if self.exception() is not None else "done"
         return f"<Future of {self.name}: {state}>"
 
-    def cancel(self) -> bool:
-        """False: a task that was submitted cannot be cancelled yet, and it is not only this side's to decide."""
-        return False
+    def cancel(self, timeout: float = CANCEL_SECONDS) -> bool:
+        """Asks for the task's end, wherever it is, and waits for what the primary decides. True only if the task has
+        ended as cancelled; False if it ended in another way, or nothing was decided within `timeout` seconds. The
+        request stands all the same, and the future will tell.
+
+        A running task is ended as far as its pool can: a coroutine is cancelled, a process killed, and of a thread the
+        result is discarded.
+
+        Raises RuntimeError in a coroutine, which it would block: there use `await future.cancel_async()`. In a plain
+        callback of an event loop, such as the one by which `asyncio.wrap_future` passes a cancellation on, nothing can
+        wait: there it asks and returns False.
+        """
+        if self.done() and self.has_outcome:
+            return self.cancelled()
+        verdicts: list[bool] = []
+        decided = threading.Lock()
+        decided.acquire()
+
+        def told(is_cancelled: bool) -> None:
+            verdicts.append(is_cancelled)
+            decided.release()
+
+        if _is_in_loop():
+            self._keeper.request_cancel(self.name, told)
+            return False
+        limit = time.monotonic() + timeout
+        self._keeper.request_cancel(self.name, told)
+        if not decided.acquire(timeout=max(timeout, 0.0)) or not verdicts[0]:
+            return False
+        return not self.has_outcome or (self._is_done_within(limit - time.monotonic()) and self.cancelled())
+
+    def cancel_nowait(self) -> None:
+        """Asks for the task's end, from wherever it is called, and waits for nothing. Raises HerdClosed."""
+        if not (self.done() and self.has_outcome):
+            self._keeper.request_cancel(self.name, lambda _is_cancelled: None)
+
+    async def cancel_async(self, timeout: float = CANCEL_SECONDS) -> bool:  # noqa: ASYNC109 - as for `cancel`
+        """As `cancel`, for event loops."""
+        if self.done() and self.has_outcome:
+            return self.cancelled()
+        verdicts: list[bool] = []
+        decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def told(is_cancelled: bool) -> None:
+            verdicts.append(is_cancelled)
+            self._keeper.wake(decided)
+
+        self._keeper.request_cancel(self.name, told)
+        try:
+            async with asyncio.timeout(timeout):
+                await decided
+                if verdicts[0] and self.has_outcome:
+                    with contextlib.suppress(TaskCancelled):
+                        await self
+        except TimeoutError:
+            return False
+        return verdicts[0]
 
     def result(self, timeout: float | None = None) -> R:
-        """What the task returned. Raises what it raised; TimeoutError after `timeout` seconds, and the task goes on;
-        OutcomeGone, BadOutcome, or ClientClosed where the outcome will not come."""
+        """What the task returned. Raises what it raised; TaskCancelled (also the standard library's CancelledError),
+        TaskExpired; TimeoutError after `timeout` seconds, and the task goes on;
+        OutcomeGone, BadOutcome, or HerdClosed where the outcome will not come."""
         try:
-            if timeout is None or self._is_done_within(timeout):
+            if timeout is not None and not self._is_done_within(timeout):
+                raise self.still_pending(timeout)
+            try:
                 return super().result()
-            raise self.still_pending(timeout)
+            except concurrent.futures.CancelledError:
+                raise self._cancelled() from None
         finally:
             del self  # as the standard library does: the error holds this frame, and the future holds the error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What `result` raises, None if it returns. TimeoutError after `timeout` seconds is raised here, too."""
-        if timeout is None or self._is_done_within(timeout):
+        """What `result` raises, None if it returns. TimeoutError after `timeout` seconds is raised here, too, and so
+        is TaskCancelled, as the standard library does."""
+        if timeout is not None and not self._is_done_within(timeout):
+            raise self.still_pending(timeout)
+        try:
             return super().exception()
-        raise self.still_pending(timeout)
+        except concurrent.futures.CancelledError:
+            raise self._cancelled() from None
 
     def still_pending(self, timeout: float) -> TimeoutError:
         """The error for whoever does not wait any longer; not to be mistaken for a TimeoutError of the task's own."""
@@ -74,6 +160,9 @@ class Future(concurrent.futures.Future[R]):
             f"{self.name} has not ended within {timeout:g} s; it goes on, and can be waited for again. "
             "`herd status` tells if a primary and a worker are there"
         )
+
+    def _cancelled(self) -> CancelledTask:
+        return CancelledTask(f"{self.name} was cancelled")
 
     def keep(self) -> None:
         """Keeps the future until it is done, so that the outcome is collected although nobody waits for it."""
@@ -111,11 +200,17 @@ class Future(concurrent.futures.Future[R]):
                     self._keeper.unpin(self)
 
     def resolve(self, value: R, error: Exception | None) -> None:
-        """Sets the result, or the error if there is one."""
+        """Sets the result, or the error if there is one. TaskCancelled makes it a cancelled future."""
         if error is None:
             self.set_result(value)
+        elif isinstance(error, TaskCancelled):
+            self._end_cancelled()
         else:
             self.set_exception(error)
+
+    def _end_cancelled(self) -> None:
+        super().cancel()
+        self.set_running_or_notify_cancel()  # which tells those that `wait`, or go through `as_completed`
 
     def resolve_nowait(self, value: R, error: Exception | None) -> bool:
         """As `resolve`, unless another thread is at this future just now: False then. It may be stopped there, in a
@@ -128,13 +223,26 @@ class Future(concurrent.futures.Future[R]):
             self._condition.release()
         return True
 
+    def follow(self, other: Future[R]) -> None:
+        """Ends as the other one does."""
+
+        def copy(_done: concurrent.futures.Future[R]) -> None:
+            if other.cancelled():
+                self._end_cancelled()
+            elif (error := other.exception()) is not None:
+                self.set_exception(error)
+            else:
+                self.set_result(other.result())
+
+        other.add_done_callback(copy)
+
     def _is_done_within(self, timeout: float) -> bool:
         with self._condition:
             return self._condition.wait_for(self.done, timeout)
 
     def _invoke_callbacks(self) -> None:
         # Called once by set_result and set_exception, mostly on the thread that talks to ZooKeeper.
-        self._owner = None
+        self.owner = None
         self._keeper.unpin(self)
         for waiter in self._waiting:
             self._keeper.wake(waiter)
@@ -149,3 +257,14 @@ class Future(concurrent.futures.Future[R]):
         self._waiting = ()
         if not self.done():
             self.set_exception(error)
+
+
+def _is_in_loop() -> bool:
+    """Whether an event loop runs in this thread. Raises RuntimeError in a coroutine."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    if asyncio.current_task() is not None:
+        raise RuntimeError("cancel would block the running event loop: use `await future.cancel_async()`")
+    return True

@@ -18,8 +18,7 @@ def load_app(spec: str) -> Herd:
     module_name, _, attribute = spec.partition(":")
     if not module_name or not all(part.isidentifier() for part in module_name.split(".")):
         raise ConfigurationError(f"{spec!r} is no app: write MODULE or MODULE:ATTRIBUTE, such as shop.tasks:herd")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+    import_from_here()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -41,6 +40,12 @@ def load_app(spec: str) -> Herd:
             f"module {module_name} has several Herds ({', '.join(names)}): name one, as in {module_name}:{names[0]}"
         )
     return _attribute(module_name, module, next(iter(herds.values())))
+
+
+def import_from_here() -> None:
+    """Makes the modules of the working directory importable, as `python -m` does."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def _attribute(module_name: str, module: object, attribute: str) -> Herd:

@@ -18,61 +18,44 @@ import contextlib
 import logging
 import socket
 import threading
-import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from herdmaster.api import process
 from herdmaster.api.callbacks import CallbackThreads
+from herdmaster.api.closing import HerdClosed
 from herdmaster.api.daemon_executor import DaemonExecutor
 from herdmaster.api.future import Future
-from herdmaster.core.outcome import Outcome, decode_result, exception_of
+from herdmaster.api.lines import Line, line_to
+from herdmaster.api.options import OnDuplicate
+from herdmaster.api.orders import Order
+from herdmaster.api.reading import Reader, read_outcome, resolve_with_outcome
+from herdmaster.api.session import HerdClient
+from herdmaster.api.unsettled import Settled, Submitting, Unsettled
+from herdmaster.api.waking import Wakeups
+from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.core.transitions import NewTask
-from herdmaster.errors import HerdError, NotSubmitted, SubmissionUnknown
-from herdmaster.roles.client import ClientSettings, TaskClient
-from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.errors import ClientClosed, NoServerReachable, ZooKeeperError
+from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted, OutcomeGone
+from herdmaster.roles.admission import Asked
+from herdmaster.roles.cancel_requests import Told
+from herdmaster.roles.client import ClientSettings
+from herdmaster.zookeeper.errors import ClientClosed
 
 R = TypeVar("R")
-Settled = Callable[[HerdError | None], None]
-"""Called once, in the loop's thread, with None when the task was accepted. It must not block."""
-
 _log = logging.getLogger("herdmaster.client")
 
 CLOSED: Final = "this Herd is closed; make a new one to go on"
+_CLOSED_EARLY: Final = "the Herd was closed before the outcome came; wait for it with herd.future(name)"
 GOODBYE_SECONDS: Final = 2.0
 """How long the farewell to ZooKeeper may take. A server that does not answer holds up the end no longer; the session
 then lapses."""
 _CANCEL_SECONDS: Final = 0.5
 CALLBACK_SECONDS: Final = 1.0
 JOIN_SECONDS: Final = 10.0
-_RETRY_SECONDS: Final = 0.2
 _SOON: Final = 0.01
 _MANY_DROPPED: Final = 100
-
-
-class _Line(weakref.ref["Future[object]"]):
-    """From a task's name to the future that waits for it, as long as somebody keeps that."""
-
-    __slots__ = ("name",)
-    name: str
-
-
-class _Client(TaskClient):
-    """Remembers why there is no session, for those who wait for one."""
-
-    fault: ZooKeeperError | None = None
-
-    async def open(self) -> Client:
-        try:
-            client = await super().open()
-        except ZooKeeperError as error:
-            self.fault = error
-            raise
-        self.fault = None
-        return client
 
 
 class Runtime:
@@ -80,14 +63,14 @@ class Runtime:
 
     def __init__(self, hosts: str, settings: ClientSettings, patience: float) -> None:
         """A submission that is not accepted within `patience` seconds is given up. Raises InvalidConnectString."""
-        self._client = _Client(hosts, settings)
+        self._client = HerdClient(hosts, settings)
         self._patience = patience
         self._calls: deque[Callable[[], None]] = deque()
         self._lock = threading.RLock()
         self._woken = False
         self._closed = False
-        self._lines: dict[str, _Line] = {}  # of futures that are not done
-        self._dropped: deque[_Line] = deque()
+        self._lines: dict[str, Line] = {}  # of futures that are not done
+        self._dropped: deque[Line] = deque()
         self._pinned: set[object] = set()
         self._bell, self._rung = socket.socketpair()
         self._ring = self._bell.send  # never more than a few bytes are on their way, so it does not block
@@ -97,10 +80,9 @@ class Runtime:
         self._loop.set_default_executor(DaemonExecutor())
         self._callbacks = CallbackThreads(self._loop.call_later)
         # Of the loop's thread alone:
-        self._unsettled: dict[str, Settled | None] = {}
-        self._due: deque[tuple[float, str]] = deque()  # until when a submission may take, in order
-        self._timer: asyncio.TimerHandle | None = None
-        self._to_wake: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        self._unsettled = Unsettled(self._loop, self._give_up)
+        self._cancels: dict[str, list[Told]] = {}  # of tasks that are not accepted yet
+        self._wakeups = Wakeups(self._loop)
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="herdmaster-io", daemon=True)
         try:
@@ -112,24 +94,46 @@ class Runtime:
 
     # --- from any thread -------------------------------------------------------------------------------------------
 
-    def submit(self, task: NewTask, owner: object, settled: Settled | None = None) -> Future[R]:
+    def submit(self, order: Order, owner: object, settled: Settled | None = None) -> Future[R]:
         """Sends the task on its way. The future gets its outcome, or the error of the submission; until then it keeps
         `owner`. Raises RuntimeError when closed."""
-        future: Future[R] = Future(task.name, self, owner)
-        self._lines[task.name] = self._line_to(future)
-        self._post(partial(self._submit, task, settled))
+        future: Future[R] = self._new_future(order, owner)
+        self._post(partial(self._submit, Submitting(order, settled)))
         return future
 
-    def attach(self, name: str, owner: object) -> Future[object]:
-        """A task's future: the one that this process waits for it with already, or a new one."""
+    def submit_many(
+        self, orders: Iterable[Order], owner: object, settled: Callable[[str, HerdError | None], None]
+    ) -> list[Future[R]]:
+        """As `submit`, all in one turn of the loop, so that they share transactions."""
+        futures: list[Future[R]] = []
+        calls: list[Callable[[], None]] = []
+        for order in orders:
+            futures.append(self._new_future(order, owner))
+            calls.append(partial(self._submit, Submitting(order, partial(settled, order.task.name))))
+        self._post(partial(_call_all, calls))
+        return futures
+
+    def _new_future(self, order: Order, owner: object) -> Future[R]:
+        future: Future[R] = Future(order.task.name, self, owner, has_outcome=not order.ignore_result)
+        self._lines[future.name] = line_to(future, order.reader, self._drop)
+        return future
+
+    def attach(self, name: str, owner: object, reader: Reader | None = None) -> Future[object]:
+        """A task's future: the one that this process waits for it with already, or a new one. Raises RuntimeError when
+        closed."""
         with self._lock:
             line = self._lines.get(name)
             future = None if line is None else line()
             if future is None:
                 future = Future(name, self, owner)
-                self._lines[name] = self._line_to(future)
+                self._lines[name] = line_to(future, reader, self._drop)
                 self._post(partial(self._client.attach, name, self._ended))
             return future
+
+    def request_cancel(self, name: str, told: Told) -> None:
+        """Asks the primary to cancel a task. `told` is called once in the loop's thread, after the task's future, if
+        there is one here, has been given its outcome. Raises RuntimeError when closed."""
+        self._post(partial(self._cancel, name, told))
 
     def give_up(self, name: str) -> None:
         """Ends the wait for acceptance with what is known by now."""
@@ -153,7 +157,7 @@ class Runtime:
             self._ring(b"!")
 
     def close(self) -> None:
-        """Ends the session. Futures that are not done fail with ClientClosed; their tasks go on."""
+        """Ends the session. Futures that are not done fail with HerdClosed; their tasks go on."""
         self.begin_close()
         if threading.current_thread() is self._thread:
             return  # a finaliser that the collector happened to run here
@@ -171,13 +175,7 @@ class Runtime:
             if future is not None:
                 future.leave_to_parent(error)
 
-    def _line_to(self, future: Future[R]) -> _Line:
-        # The future gets whatever the task returned; that this is an R is the caller's claim.
-        line = _Line(cast("Future[object]", future), self._drop)
-        line.name = future.name
-        return line
-
-    def _drop(self, line: _Line) -> None:
+    def _drop(self, line: Line) -> None:
         """Called by the garbage collector, hence without a lock, and seldom with a system call."""
         self._dropped.append(line)
         if len(self._dropped) >= _MANY_DROPPED and not self._woken and not self._closed:
@@ -188,7 +186,7 @@ class Runtime:
         """Runs `call` in the loop's thread, in order."""
         with self._lock:
             if self._closed:
-                raise RuntimeError(CLOSED)
+                raise HerdClosed(CLOSED)
             self._calls.append(call)
             if not self._woken:
                 self._woken = True
@@ -210,7 +208,7 @@ class Runtime:
             self._end()
 
     async def _serve(self) -> None:
-        session = asyncio.ensure_future(self._keep_session())
+        session = asyncio.ensure_future(self._client.keep(self._stop))
         await self._stop.wait()
         self._client.stop()
         await asyncio.wait((session,), timeout=GOODBYE_SECONDS)
@@ -225,39 +223,18 @@ class Runtime:
                 task.cancel()
             self._loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_SECONDS))
 
-    async def _keep_session(self) -> None:
-        while not self._stop.is_set():
-            known = self._client.fault
-            try:
-                await self._client.run()
-            except NoServerReachable as error:
-                if known is None:
-                    _log.warning("%s; trying again", error)
-            except ZooKeeperError as error:  # such as a namespace that this client may not use
-                if str(error) != str(known):
-                    _log.error("%s; trying again", error)
-            except Exception:  # noqa: BLE001 - a fault of ours costs a session, not the thread
-                _log.exception("the session ended in a way that was not foreseen; starting again")
-            await self._pause()
-
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(_RETRY_SECONDS):
-                await self._stop.wait()
-        except TimeoutError:
-            return
-
     def _end(self) -> None:
         self._closed = True
         self._release()
         self._take_calls()
-        for name in tuple(self._unsettled):
+        for name in self._unsettled:
             self._give_up(name)
-        error = ClientClosed("the Herd was closed before the outcome came; wait for it with herd.future(name)")
+        error = HerdClosed(_CLOSED_EARLY)
         for name in tuple(self._lines):
             self._ended(name, None, error)
+        self._client.cancels.end()
         self._pinned.clear()
-        self._wake_waiters()
+        self._wakeups.flush()
         self._callbacks.end()
         process.remove_session(self)
 
@@ -284,7 +261,7 @@ class Runtime:
         if not self._lock.acquire(blocking=False):
             self._loop.call_later(_SOON, self._take_calls)
             return
-        dropped: list[_Line] = []
+        dropped: list[Line] = []
         try:
             while self._dropped:
                 line = self._dropped.popleft()
@@ -298,23 +275,35 @@ class Runtime:
 
     # --- the loop's thread: submissions and outcomes -----------------------------------------------------------------
 
-    def _submit(self, task: NewTask, settled: Settled | None) -> None:
-        self._unsettled[task.name] = settled
+    def _submit(self, submitting: Submitting) -> None:
+        order = submitting.order
+        self._unsettled.add(submitting)
         if self._loop.is_closed():
             return  # `_end` settles it
-        self._due.append((self._loop.time() + self._patience, task.name))
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._due[0][0], self._give_up_late_ones)
-        self._client.submit(task, self._accepted, self._ended)
+        if not order.waits:
+            self._unsettled.limit(order.task.name, self._patience)
+        if order.max_backlog is None:
+            self._send(order)
+            return
+        name = order.task.name
+        admit, refuse = partial(self._send, order), partial(self._settle, name)
+        self._client.admission.ask(Asked(name, order.max_backlog, order.waits, admit, refuse))
 
-    def _give_up_late_ones(self) -> None:
-        now = self._loop.time()
-        while self._due and self._due[0][0] <= now:
-            self._give_up(self._due.popleft()[1])
-        self._timer = self._loop.call_at(self._due[0][0], self._give_up_late_ones) if self._due else None
+    def _send(self, order: Order) -> None:
+        if order.waits:  # from here on it may take as long as any other
+            self._unsettled.limit(order.task.name, self._patience)
+        self._client.submit(order.task, self._accepted, None if order.ignore_result else self._ended)
+
+    def _cancel(self, name: str, told: Told) -> None:
+        if self._loop.is_closed():
+            told(False)
+        elif name in self._unsettled:
+            self._cancels.setdefault(name, []).append(told)
+        else:
+            self._client.cancels.request(name, told)
 
     def _give_up(self, name: str) -> None:
-        self._client.journal.give_up(name)
+        self._client.give_up(name)
         if name in self._unsettled:  # it never came as far as the journal
             self._settle(name, NotSubmitted(f"{name} was not accepted"))
 
@@ -322,19 +311,45 @@ class Runtime:
         self._settle(task.name, error)
 
     def _settle(self, name: str, error: HerdError | None) -> None:
-        settled = self._unsettled.pop(name, None)
-        while self._due and self._due[0][1] not in self._unsettled:
-            self._due.popleft()
+        submitting = self._unsettled.pop(name)
+        if submitting is None:
+            return
+        order, settled = submitting.order, submitting.settled
+        self._client.admission.forget(name)
         if error is not None:
             error = self._explain(name, error)
-            self._ended(name, None, error)
+            if isinstance(error, DuplicateTask) and settled is None and order.on_duplicate is OnDuplicate.RETURN:
+                self._follow(name, error.name)
+            else:
+                self._ended(name, None, error)
+        elif order.ignore_result:
+            self._ended(name, None, OutcomeGone(f"{name}: no outcome is kept, as ignore_result=True asks for"))
         elif name not in self._lines:
             self._client.outcomes.forget(name)  # its future was dropped before it was accepted
+        for told in self._cancels.pop(name, ()):
+            if error is None or isinstance(error, DuplicateTask):
+                self._client.cancels.request(name if error is None else error.name, told)
+            else:
+                told(False)
         if settled is not None:
             settled(error)
 
+    def _follow(self, name: str, holder: str) -> None:
+        """A future that was given out already becomes that of the task that holds the key."""
+        line = self._lines.pop(name, None)
+        future = None if line is None else line()
+        if line is not None and future is not None:
+            self._callbacks.put(partial(self._attach_to, future, holder, line.reader))  # it takes a lock, so not here
+
+    def _attach_to(self, future: Future[object], holder: str, reader: Reader | None) -> None:
+        future.name = holder
+        try:
+            future.follow(self.attach(holder, future.owner, reader))
+        except RuntimeError:
+            future.resolve(None, HerdClosed(_CLOSED_EARLY))
+
     def _explain(self, name: str, error: HerdError) -> HerdError:
-        if isinstance(error, SubmissionUnknown):
+        if type(error) is not NotSubmitted:
             return error
         if self._stop.is_set() or self._loop.is_closed():
             return NotSubmitted(f"{name} was not accepted before the Herd was closed")
@@ -345,19 +360,22 @@ class Runtime:
         """True if there was a future to deliver it to."""
         line = self._lines.pop(name, None)
         future = None if line is None else line()
-        if future is None:
-            return False
+        if line is not None and future is not None:
+            self._resolve(future, line.reader, outcome, error)
+        self._client.cancels.settle(name, is_cancelled=outcome is not None and outcome.state is OutcomeState.CANCELLED)
+        return future is not None
+
+    def _resolve(
+        self, future: Future[object], reader: Reader | None, outcome: Outcome | None, error: Exception | None
+    ) -> None:
+        if outcome is not None and reader is not None and reader.runs_code(outcome):
+            self._callbacks.put(partial(resolve_with_outcome, future, outcome, reader))
+            return
         value: object = None
         if outcome is not None:
-            error = exception_of(outcome)
-            if error is None:
-                try:
-                    value = decode_result(outcome)
-                except HerdError as fault:
-                    error = fault
+            value, error = read_outcome(outcome, reader)
         if not future.resolve_nowait(value, error):
             self._callbacks.put(partial(future.resolve, value, error))
-        return True
 
     # --- for futures, from the thread that resolves them -------------------------------------------------------------
 
@@ -368,25 +386,12 @@ class Runtime:
             callback()  # one of the callback threads
 
     def wake(self, waiter: asyncio.Future[None], /) -> None:
-        if threading.current_thread() is not self._thread:
-            _wake_in(waiter.get_loop(), [waiter])
-            return
-        if not self._to_wake and not self._loop.is_closed():
-            self._loop.call_soon(self._wake_waiters)
-        self._to_wake.setdefault(waiter.get_loop(), []).append(waiter)
-
-    def _wake_waiters(self) -> None:
-        waiting, self._to_wake = self._to_wake, {}
-        for loop, waiters in waiting.items():
-            _wake_in(loop, waiters)
+        if threading.current_thread() is self._thread:
+            self._wakeups.wake_soon(waiter)
+        else:
+            self._wakeups.wake_at_once(waiter)
 
 
-def _wake_in(loop: asyncio.AbstractEventLoop, waiters: list[asyncio.Future[None]]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(_set_all, waiters)
-
-
-def _set_all(waiters: list[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
+def _call_all(calls: Iterable[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
+import msgspec
+
+from herdmaster.api.callee import Callee, callee_of
+from herdmaster.api.feeding import Feeder
 from herdmaster.api.future import Future
-from herdmaster.api.mapping import DEFAULT_WINDOW, Results
-from herdmaster.core.names import check_priority, check_queue
+from herdmaster.api.mapping import Results
+from herdmaster.api.naming import call_of, findable_call_of
+from herdmaster.api.options import Options, TaskOptions, check_pool, check_run_options
+from herdmaster.api.progress_bar import ProgressBar, total_of
+from herdmaster.core.options import Overrides, RunOptions, apply_overrides, overrides
 from herdmaster.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,15 +32,14 @@ class Task(Generic[P, R]):
     __name__: str
     __wrapped__: Callable[P, R]
 
-    def __init__(self, herd: Herd, function: Callable[P, R], *, queue: str, priority: int) -> None:
-        """Raises ConfigurationError for what cannot be a task, InvalidName for the queue or priority."""
-        _check_function(function)
+    def __init__(self, herd: Herd, function: Callable[P, R], options: TaskOptions, registered: RunOptions) -> None:
+        """`registered` is what the workers know; `options.overrides` says what is to be otherwise."""
         # Not the function's own attributes: one called `submit` or `queue` would take the place of the task's.
         functools.update_wrapper(self, function, updated=())
         self.function: Callable[P, R] = function
         self.herd = herd
-        self.queue = check_queue(queue)
-        self.priority = check_priority(priority)
+        self.checked = options
+        self.registered = registered
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -49,83 +54,137 @@ class Task(Generic[P, R]):
     @property
     def call(self) -> str:
         """`module:qualname`, by which a worker finds the function."""
-        return f"{_module_name(self.function)}:{self.function.__qualname__}"
+        return call_of(self.function)
 
-    def options(self, *, queue: str | None = None, priority: int | None = None) -> Task[P, R]:
-        """The same task with other options; None leaves one as it is. Raises InvalidName."""
-        return Task(
-            self.herd,
-            self.function,
-            queue=self.queue if queue is None else queue,
-            priority=self.priority if priority is None else priority,
+    @property
+    def queue(self) -> str:
+        return self.checked.queue
+
+    @property
+    def priority(self) -> int:
+        return self.checked.priority
+
+    def options(self, **options: Unpack[Options]) -> Self:
+        """The same task with other options; `Options` lists them, and those that are not given stay as they are. What
+        a worker is to do otherwise travels with each task.
+
+        Raises ConfigurationError for what cannot work, InvalidName for a queue or priority, TypeError for an unknown
+        option.
+        """
+        changed = self.checked.changed(options)
+        running = apply_overrides(self.registered, changed.overrides)
+        name = self.function.__qualname__
+        check_pool(running, is_async=inspect.iscoroutinefunction(self.function), of=name)
+        check_run_options(running, name)
+        otherwise = overrides(self.registered, running) or Overrides()
+        return type(self)(
+            self.herd, self.function, msgspec.structs.replace(changed, overrides=otherwise), self.registered
         )
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Returns once the task is accepted: from then on it is not lost.
 
+        With `key=` the future may be that of the task that holds the key already. With `ignore_result=True` it only
+        has the name: nobody will know how the task ends, so `result` raises OutcomeGone.
+
         Raises NotSerializable or PayloadTooLarge for the arguments, NotSubmitted if it certainly was not accepted in
-        `submit_timeout`, SubmissionUnknown if nobody can know, RuntimeError inside a running event loop.
+        `submit_timeout`, SubmissionUnknown if nobody can know, DuplicateTask and BacklogFull as the options ask for,
+        RuntimeError inside a running event loop.
         """
-        return self.herd.submit_call(self._submittable(), args, kwargs, queue=self.queue, priority=self.priority)
+        return self.herd.submit_task(self.callee, args, kwargs, self.checked)
 
     async def submit_async(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """As `submit`, for event loops. Cancelled, the task may have been accepted all the same."""
-        return await self.herd.submit_call_async(
-            self._submittable(), args, kwargs, queue=self.queue, priority=self.priority
-        )
+        return await self.herd.submit_task_async(self.callee, args, kwargs, self.checked)
+
+    def submit_many(self, items: Iterable[tuple[object, ...]]) -> list[Future[R]]:
+        """As `Herd.submit_many`."""
+        return self.herd.submit_many(self, items)
+
+    async def submit_many_async(self, items: Iterable[tuple[object, ...]]) -> list[Future[R]]:
+        """As `Herd.submit_many_async`."""
+        return await self.herd.submit_many_async(self, items)
+
+    @overload
+    def map(
+        self,
+        *iterables: Iterable[object],
+        chunksize: int = 1,
+        window: int | None = None,
+        timeout: float | None = None,
+        return_exceptions: Literal[False] = False,
+        progress: bool = False,
+    ) -> Results[R]: ...
+
+    @overload
+    def map(
+        self,
+        *iterables: Iterable[object],
+        chunksize: int = 1,
+        window: int | None = None,
+        timeout: float | None = None,
+        return_exceptions: Literal[True],
+        progress: bool = False,
+    ) -> Results[R | Exception]: ...
 
     def map(
-        self, *iterables: Iterable[object], window: int = DEFAULT_WINDOW, timeout: float | None = None
-    ) -> Results[R]:
+        self,
+        *iterables: Iterable[object],
+        chunksize: int = 1,
+        window: int | None = None,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
+        progress: bool = False,
+    ) -> object:
         """The results of the task for each tuple of items, in order, as an iterator and as an async iterator.
 
-        Takes items as it goes: at most `window` are under way. What a task raises is raised in its place, and ends the
-        iteration. `timeout` in seconds bounds the wait for each result (TimeoutError).
+        Takes items as it goes: at most `window` of them are under way (by default 1000, or eight chunks). `chunksize`
+        items travel as one task, which saves time where the function takes little; a chunk that would be too large is
+        split, and an item that fails, fails alone. Attempts and limits of time hold for a whole chunk: one of its items
+        that raises is not tried again.
 
-        Raises ConfigurationError for the window, TypeError without iterables.
+        What a task raises is raised in its place, and ends the iteration; with `return_exceptions` it is given in its
+        place. `timeout` in seconds bounds the wait for each result (TimeoutError). `progress` shows a bar on stderr, if
+        that is a terminal.
+
+        Raises ConfigurationError for what cannot work, TypeError without iterables.
         """
         if not iterables:
             raise TypeError("map takes an iterable for each argument of the task")
-        call = self._submittable()
+        feeder = Feeder(self.herd, self.callee, self.checked, zip(*iterables, strict=False), chunksize)
+        bar = ProgressBar(total_of(iterables), is_shown=progress)
+        return Results[object](feeder, window=window, timeout=timeout, return_exceptions=return_exceptions, bar=bar)
 
-        def begin(args: tuple[object, ...]) -> Future[R]:
-            return self.herd.begin_call(call, args, {}, queue=self.queue, priority=self.priority)
-
-        return Results(begin, zip(*iterables, strict=False), window=window, timeout=timeout)
-
-    def _submittable(self) -> str:
-        call = self.call
-        if call.startswith("__main__:"):
-            raise ConfigurationError(
-                f"{self.function.__qualname__} is defined in a script that was run by its file name, or at a prompt, "
-                "so no worker can find it: run the script with `python -m MODULE`, or move the task into a module of "
-                "its own"
-            )
-        return call
+    @property
+    def callee(self) -> Callee:
+        """What submissions have to know of the function. Raises ConfigurationError where no worker can find it."""
+        call = findable_call_of(self.function)
+        registered = self.herd.functions.get(call)
+        if registered is not None and registered.function is self.function:
+            return self.herd.callee(call)
+        return callee_of(call, self.function, self.herd.codec)
 
 
-def _check_function(function: object) -> None:
+class AsyncTask(Task[P, R]):
+    """The task of an `async def`: calling it gives a coroutine, as calling the function does."""
+
+    # Its result is R, and a plain call gives a coroutine of it: not what a caller of Task[P, R] expects.
+    def __call__(  # type: ignore[override]
+        self, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[object, object, R]:
+        return cast("Coroutine[object, object, R]", self.function(*args, **kwargs))
+
+
+def check_function(function: object) -> None:
+    """Raises ConfigurationError for what a worker could not find or run."""
     plain = function
     while isinstance(plain, functools.partial):
         plain = plain.func
     name = getattr(plain, "__qualname__", repr(plain))
-    if inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain):
-        raise ConfigurationError(
-            f"{name} is an `async def` function, which workers cannot run yet: make it a plain `def`"
-        )
-    if inspect.isgeneratorfunction(plain):
+    if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
         raise ConfigurationError(f"{name} is a generator, and no result could be sent back: return a list instead")
     if not inspect.isfunction(function) or function.__name__ == "<lambda>":
         raise ConfigurationError(
             f"{function!r} is no function with a name, by which a worker could find it: "
             "write a `def` at the top of a module"
         )
-
-
-def _module_name(function: Callable[..., object]) -> str:
-    name = function.__module__
-    if name == "__main__":
-        # Under `python -m package.module` the module has a name that a worker can import, too.
-        spec = getattr(sys.modules["__main__"], "__spec__", None)
-        name = getattr(spec, "name", None) or name
-    return name

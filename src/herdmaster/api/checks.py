@@ -1,0 +1,90 @@
+"""Values of options as users write them, checked and read. All raise ConfigurationError, naming the option."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from herdmaster.core.failure import type_name
+from herdmaster.errors import ConfigurationError
+
+E = TypeVar("E", bound=enum.StrEnum)
+
+MOST_SECONDS: Final = 100 * 366 * 24 * 3600
+_UNITS: Final = {
+    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
+}  # fmt: skip
+_size = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)").fullmatch
+
+
+def check_count(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name}={value!r}: it takes a whole number from 1")
+    return value
+
+
+def check_flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}={value!r}: it takes True or False")
+    return value
+
+
+def check_choice(name: str, value: object, kind: type[E]) -> E:
+    try:
+        return kind(str(value))
+    except ValueError:
+        allowed = " or ".join(repr(member.value) for member in kind)
+        raise ConfigurationError(f"{name}={value!r}: it takes {allowed}") from None
+
+
+def check_seconds(name: str, value: object, *, zero: bool) -> float:
+    """A number of seconds, or a timedelta."""
+    found = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        found = -1
+    if 0 < found <= MOST_SECONDS or (zero and found == 0):
+        return float(found)
+    raise ConfigurationError(
+        f"{name}={value!r}: it takes seconds or a timedelta, {'not below' if zero else 'above'} 0 and at most a century"
+    )
+
+
+def check_instant(name: str, value: object) -> int:
+    """Unix milliseconds of a datetime that says its time zone."""
+    if not isinstance(value, datetime):
+        raise ConfigurationError(f"{name}={value!r}: it takes a datetime with a time zone")
+    if value.utcoffset() is None:
+        raise ConfigurationError(
+            f"{name}={value!r} has no time zone, so it could mean any: give it one, as in datetime.now(timezone.utc)"
+        )
+    return round(value.timestamp() * 1000)
+
+
+def read_bytes(name: str, value: object) -> int:
+    """A number of bytes, or text such as 200MB (a million each) or 200MiB (2 ** 20 each)."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    match = _size(value) if isinstance(value, str) else None
+    unit = None if match is None else _UNITS.get(match[2].upper())
+    if match is None or unit is None or float(match[1]) * unit < 1:
+        raise ConfigurationError(f"{name}={value!r}: it takes a number of bytes above 0, or text such as '200MB'")
+    return int(float(match[1]) * unit)
+
+
+def read_exception_names(name: str, value: object) -> tuple[str, ...]:
+    """Classes and names of exceptions, one or several, as names."""
+    several = value if isinstance(value, Iterable) and not isinstance(value, (str, type)) else (value,)
+    return tuple(dict.fromkeys(_exception_name(name, each) for each in several))
+
+
+def _exception_name(name: str, value: object) -> str:
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return type_name(value)
+    if isinstance(value, str) and all(part.isidentifier() or part == "<locals>" for part in value.split(".")):
+        return value
+    raise ConfigurationError(
+        f"{name}= has {value!r}: it takes exception classes, or names such as 'ValueError' or 'shop.errors.OutOfStock'"
+    )

@@ -1,0 +1,173 @@
+"""`HerdExecutor`: a Herd where a program has a `concurrent.futures.Executor`."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import inspect
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import ParamSpec, TypeVar, Unpack, cast
+
+from herdmaster.api.app import Herd
+from herdmaster.api.callee import Callee, callee_of
+from herdmaster.api.closing import HerdClosed
+from herdmaster.api.feeding import Feeder, Piece
+from herdmaster.api.future import Future
+from herdmaster.api.mapping import Failed, future_of, values_of
+from herdmaster.api.naming import findable_call_of
+from herdmaster.api.options import Options, TaskOptions
+from herdmaster.api.task import Task
+from herdmaster.errors import ConfigurationError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class HerdExecutor(concurrent.futures.Executor):
+    """Runs tasks of a Herd, and functions at the top level of modules that the workers may import (`herd worker
+    --allow-import MODULE`). `docs/guides/executor.md` says line by line where it differs from the standard library's.
+
+    The Herd stays open when the executor is shut down. Threads may share one.
+    """
+
+    def __init__(self, herd: Herd, **options: Unpack[Options]) -> None:
+        """`options` hold for everything that it submits. Raises as `Task.options` does."""
+        self._herd = herd
+        self._options = options
+        self._checked = TaskOptions().changed(options)
+        self._targets: dict[Callable[..., object], tuple[Callee, TaskOptions]] = {}
+        self._pending: set[concurrent.futures.Future[object]] = set()
+        self._lock = threading.RLock()
+        self._is_shut_down = False
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Does not wait for acceptance: an error of the submission becomes the future's, which has the task's name.
+
+        Raises ConfigurationError for what no worker could find, NotSerializable, WrongArguments or PayloadTooLarge for
+        the arguments, HerdClosed (a BrokenExecutor), RuntimeError after `shutdown`.
+        """
+        function, positional, named = _without_partials(fn, args, kwargs)
+        callee, options = self._target(function)
+        with self._lock:
+            self._refuse_if_shut_down()
+            future: Future[R] = self._herd.begin_task(callee, positional, named, options)
+            self._pending.add(cast("Future[object]", future))
+        future.add_done_callback(cast("Callable[[object], object]", self._pending.discard))
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[object],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[R]:
+        """The results in order. Everything is taken from the iterables and submitted at once; with a `buffersize`, only
+        so many items ahead. `timeout` in seconds counts from this call. Raises as `submit` does."""
+        end = None if timeout is None else time.monotonic() + timeout
+        if buffersize is not None and buffersize < max(chunksize, 1):
+            raise ConfigurationError(f"buffersize={buffersize}: it takes at least a chunk, which is {chunksize}")
+        function, positional, named = _without_partials(fn, (), {})
+        if named:
+            raise ConfigurationError("map gives positional arguments only: write a function without `partial` keywords")
+        callee, options = self._target(function)
+        items = ((*positional, *item) for item in zip(*iterables, strict=False))
+        feeder = Feeder(self._herd, callee, options, items if buffersize else iter(list(items)), chunksize)
+        under_way: deque[Piece] = deque()
+        self._feed(feeder, under_way, buffersize)
+        return self._results(feeder, under_way, buffersize, end)
+
+    def _feed(self, feeder: Feeder, under_way: deque[Piece], most: int | None) -> None:
+        count = sum(piece.count for piece in under_way) if most is not None else 0
+        while most is None or count + feeder.chunksize <= most or not under_way:
+            # A source that is read as it goes is the caller's code, which may wait for other threads.
+            with self._lock if most is None else contextlib.nullcontext():
+                self._refuse_if_shut_down()
+                piece = feeder.next_piece()
+                if piece is None:
+                    return
+                future = future_of(piece)
+                if future is not None:
+                    self._pending.add(future)
+            if future is not None:
+                future.add_done_callback(self._pending.discard)
+            elif isinstance(piece.error, HerdClosed):
+                raise piece.error
+            under_way.append(piece)
+            count += piece.count
+
+    def _results(self, feeder: Feeder, under_way: deque[Piece], most: int | None, end: float | None) -> Iterator[R]:
+        try:
+            while under_way:
+                future = future_of(under_way[0])
+                if future is not None:
+                    future.exception(None if end is None else max(end - time.monotonic(), 0.0))  # waits
+                for value in values_of(under_way[0]):
+                    if isinstance(value, Failed):
+                        raise value.error
+                    yield cast("R", value)
+                del under_way[0]
+                if most is not None:
+                    self._feed(feeder, under_way, most)
+        finally:
+            _cancel(filter(None, map(future_of, under_way)))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Takes nothing more. With `cancel_futures` all that has not ended is asked to be cancelled, what runs already,
+        too; with `wait` it returns when everything has ended. May be called several times."""
+        with self._lock:
+            self._is_shut_down = True
+            pending = tuple(self._pending)
+        if cancel_futures:
+            _cancel(pending)
+        if wait:
+            concurrent.futures.wait(pending)
+
+    def _refuse_if_shut_down(self) -> None:
+        if self._is_shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def _target(self, function: Callable[..., object]) -> tuple[Callee, TaskOptions]:
+        found = self._targets.get(function)
+        if found is None:
+            found = self._targets[function] = self._find_target(function)
+        return found
+
+    def _find_target(self, function: Callable[..., object]) -> tuple[Callee, TaskOptions]:
+        if isinstance(function, Task):
+            if function.herd is not self._herd:
+                raise ConfigurationError(f"{function.call} is a task of another Herd: make an executor for that one")
+            return function.callee, function.options(**self._options).checked
+        _check_importable(function)
+        call = findable_call_of(function)
+        return callee_of(call, function, self._herd.codec), self._checked
+
+
+def _without_partials(
+    function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
+    while isinstance(function, functools.partial):
+        args, kwargs = (*function.args, *args), {**function.keywords, **kwargs}
+        function = function.func
+    return function, args, kwargs
+
+
+def _check_importable(function: Callable[..., object]) -> None:
+    is_function = inspect.isfunction(function) or inspect.isbuiltin(function)
+    if not is_function or not function.__module__ or not function.__qualname__.isidentifier():
+        raise ConfigurationError(
+            f"{function!r} is neither a task nor a function at the top level of a module, and no worker could find "
+            "it: write a `def` there, and put what it needs into its arguments"
+        )
+
+
+def _cancel(futures: Iterable[concurrent.futures.Future[object]]) -> None:
+    for future in futures:
+        if isinstance(future, Future):
+            with contextlib.suppress(HerdClosed):
+                future.cancel_nowait()

@@ -1,0 +1,276 @@
+"""The options of a task: what a user may write, checked in one place, and what is left of it.
+
+They stand in `@herd.task(...)`, in `task.options(...)` and in `herd.submit_call(...)`, and mean the same everywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Final, Literal, TypedDict
+
+import msgspec
+
+from herdmaster.api.checks import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_instant,
+    check_seconds,
+    read_bytes,
+    read_exception_names,
+)
+from herdmaster.core.names import DEFAULT_PRIORITY, DEFAULT_QUEUE, check_priority, check_queue
+from herdmaster.core.options import Overrides, PoolKind, RunOptions, apply_overrides
+from herdmaster.errors import ConfigurationError, InvalidName
+
+Duration = float | timedelta
+"""Seconds, or a timedelta."""
+Key = str | Callable[..., str]
+ExceptionKinds = type[BaseException] | str | Iterable[type[BaseException] | str]
+"""Exception classes, or their names as `TaskFailed.type` has them: `module.qualname`, bare for built-in ones."""
+
+
+class Options(TypedDict, total=False):
+    """What `@herd.task(...)` and `task.options(...)` take. Durations in seconds or as timedelta.
+
+    - `queue`, `priority`: where it waits; 9 runs first, 5 is the default.
+    - `max_attempts`: so often its code is tried in all (1). `backoff`, `max_backoff`: a retry waits a random time up
+      to `backoff * 2 ** (attempt - 1)`, at most `max_backoff`. `retry_on`, `give_up_on`: which exceptions are retried
+      (any `Exception`); `give_up_on` wins.
+    - `delay` (from now) or `at` (an aware datetime): not before then. `expires`: a task that has not started by then
+      ends as expired; a duration counts from its submission.
+    - `soft_timeout` raises SoftTimeLimitExceeded in the task, `timeout` ends it. `memory_limit` in bytes or as "200MB",
+      and `max_tasks_per_process`, are for `pool="process"`. `pool`: "thread" (the default), "process"; an `async def`
+      has "asyncio".
+    - `max_deliveries`: so many workers may be lost while they run it, before it is buried.
+    - `key`: text, or a function of the task's arguments that gives it. While a task or its outcome holds the key, a
+      submission with the same key makes no other task: `on_duplicate="return"` gives the future of the one that holds
+      it, `"error"` raises DuplicateTask. All tasks of a namespace share one set of keys.
+    - `outcome_ttl`: so long its outcome is kept. `ignore_result`: no outcome is kept at all.
+    - `max_backlog`: with so many tasks waiting in the namespace, submission raises BacklogFull (`on_full="error"`) or
+      waits until there are fewer (`"wait"`).
+    """
+
+    queue: str
+    priority: int
+    max_attempts: int
+    backoff: Duration
+    max_backoff: Duration
+    retry_on: ExceptionKinds
+    give_up_on: ExceptionKinds
+    delay: Duration | None
+    at: datetime | None
+    expires: Duration | datetime | None
+    soft_timeout: Duration | None
+    timeout: Duration | None
+    memory_limit: int | str | None
+    max_tasks_per_process: int | None
+    pool: Literal["thread", "asyncio", "process"]
+    max_deliveries: int | None
+    key: Key | None
+    on_duplicate: Literal["return", "error"]
+    outcome_ttl: Duration | None
+    ignore_result: bool
+    max_backlog: int | None
+    on_full: Literal["error", "wait"]
+
+
+class OnDuplicate(enum.StrEnum):
+    RETURN = "return"
+    ERROR = "error"
+
+
+class OnFull(enum.StrEnum):
+    ERROR = "error"
+    WAIT = "wait"
+
+
+class TaskOptions(msgspec.Struct, frozen=True):
+    """Options that have been checked. Times in milliseconds (`_at` since 1970), `outcome_ttl` in seconds. `overrides`
+    is what a worker is to do otherwise than the function's registration says."""
+
+    queue: str = DEFAULT_QUEUE
+    priority: int = DEFAULT_PRIORITY
+    overrides: Overrides = msgspec.field(default_factory=Overrides)
+    delay: int | None = None
+    due_at: int | None = None
+    expires: int | None = None
+    expires_at: int | None = None
+    max_deliveries: int | None = None
+    key: Key | None = None
+    on_duplicate: OnDuplicate = OnDuplicate.RETURN
+    outcome_ttl: float | None = None
+    ignore_result: bool = False
+    max_backlog: int | None = None
+    on_full: OnFull = OnFull.ERROR
+
+    def changed(self, keywords: Mapping[str, object]) -> TaskOptions:
+        """These options with others in their place. Raises TypeError for a keyword that is no option,
+        ConfigurationError for a value that cannot work, InvalidName for a queue or priority."""
+        changes: dict[str, object] = {}
+        run: dict[str, object] = {}
+        for name, value in keywords.items():
+            if name in _RUN:
+                run[name] = _RUN[name](name, value)
+            elif name in _PLAIN:
+                changes[name] = _PLAIN[name](name, value)
+            elif name in _TIMES:
+                changes.update(_TIMES[name](value))
+            else:
+                raise TypeError(_unknown(name))
+        if keywords.get("delay") is not None and keywords.get("at") is not None:
+            raise ConfigurationError("delay= and at= both say when: give one of them")
+        if run:
+            changes["overrides"] = msgspec.structs.replace(self.overrides, **run)
+        found = msgspec.structs.replace(self, **changes) if changes else self
+        _check_times(found)
+        return found
+
+
+def check_run_options(run: RunOptions, of: str) -> RunOptions:
+    """What cannot work together, in the options that hold for a function. Raises ConfigurationError."""
+    if run.soft_timeout is not None and run.timeout is not None and run.soft_timeout >= run.timeout:
+        raise ConfigurationError(
+            f"{of}: soft_timeout={run.soft_timeout:g} has to be less than timeout={run.timeout:g}, "
+            "so that there is time to clear up"
+        )
+    for name in ("memory_limit", "max_tasks_per_process"):
+        if getattr(run, name) is not None and run.pool is not PoolKind.PROCESS:
+            raise ConfigurationError(f'{of}: {name}= needs a process of its own: add pool="process"')
+    return run
+
+
+def run_options(keywords: Mapping[str, object], *, is_async: bool, of: str) -> tuple[TaskOptions, RunOptions]:
+    """What a function is registered with: the submitter's side, and the worker's. Raises as `TaskOptions.changed`."""
+    options = TaskOptions().changed(keywords)
+    run = apply_overrides(RunOptions(), options.overrides)
+    if is_async and "pool" not in keywords:
+        run = msgspec.structs.replace(run, pool=PoolKind.ASYNCIO)
+    check_pool(run, is_async=is_async, of=of)
+    return msgspec.structs.replace(options, overrides=Overrides()), check_run_options(run, of)
+
+
+def check_pool(run: RunOptions, *, is_async: bool, of: str) -> None:
+    """Raises ConfigurationError for a pool that cannot run the function."""
+    if is_async and run.pool is not PoolKind.ASYNCIO:
+        raise ConfigurationError(f"{of} is an `async def`, which runs in an event loop: leave pool= out")
+    if not is_async and run.pool is PoolKind.ASYNCIO:
+        raise ConfigurationError(f'{of} is a plain `def`, which would block the loop of pool="asyncio": '
+                                 "make it an `async def`, or leave pool= out")  # fmt: skip
+
+
+# --- one check per option --------------------------------------------------------------------------------------------
+
+Check = Callable[[str, object], object]
+
+
+def _queue(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name}={value!r}: it takes the name of a queue, as text")
+    return check_queue(value)
+
+
+def _priority(_name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidName(f"{value!r} is not a priority: a whole number from 0 to 9, 9 runs first, 5 is the default")
+    return check_priority(value)
+
+
+def _key(name: str, value: object) -> object:
+    if value is None or callable(value) or (isinstance(value, str) and value):
+        return value
+    raise ConfigurationError(
+        f"{name}={value!r}: it takes text that is not empty, or a function of the task's arguments that gives it"
+    )
+
+
+def _optional(check: Check) -> Check:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _positive(name: str, value: object) -> float:
+    return check_seconds(name, value, zero=False)
+
+
+def _not_negative(name: str, value: object) -> float:
+    return check_seconds(name, value, zero=True)
+
+
+_RUN: Final[dict[str, Check]] = {
+    "max_attempts": check_count,
+    "backoff": _not_negative,
+    "max_backoff": _not_negative,
+    "retry_on": read_exception_names,
+    "give_up_on": read_exception_names,
+    "soft_timeout": _optional(_positive),
+    "timeout": _optional(_positive),
+    "memory_limit": _optional(read_bytes),
+    "max_tasks_per_process": _optional(check_count),
+    "pool": lambda name, value: check_choice(name, value, PoolKind),
+}
+_PLAIN: Final[dict[str, Check]] = {
+    "queue": _queue,
+    "priority": _priority,
+    "max_deliveries": _optional(check_count),
+    "key": _key,
+    "on_duplicate": lambda name, value: check_choice(name, value, OnDuplicate),
+    "outcome_ttl": _optional(_positive),
+    "ignore_result": check_flag,
+    "max_backlog": _optional(check_count),
+    "on_full": lambda name, value: check_choice(name, value, OnFull),
+}
+
+
+def _delay(value: object) -> dict[str, object]:
+    return {"delay": None if value is None else _in_ms(_not_negative("delay", value)), "due_at": None}
+
+
+def _at(value: object) -> dict[str, object]:
+    return {"due_at": None if value is None else check_instant("at", value), "delay": None}
+
+
+def _expires(value: object) -> dict[str, object]:
+    if isinstance(value, datetime):
+        return {"expires_at": check_instant("expires", value), "expires": None}
+    return {"expires": None if value is None else _in_ms(_positive("expires", value)), "expires_at": None}
+
+
+_TIMES: Final[dict[str, Callable[[object], dict[str, object]]]] = {"delay": _delay, "at": _at, "expires": _expires}
+
+
+def _in_ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _check_times(options: TaskOptions) -> None:
+    relative = options.delay is not None and options.expires is not None and options.expires <= options.delay
+    absolute = options.due_at is not None and options.expires_at is not None and options.expires_at <= options.due_at
+    if relative or absolute:
+        raise ConfigurationError("expires= is not after the time that the task is delayed until: it could never run")
+
+
+_OTHERS_WORDS: Final = {
+    "autoretry_for": "retry_on",
+    "countdown": "delay",
+    "eta": "at",
+    "max_age": "expires",
+    "max_retries": "max_attempts",
+    "retries": "max_attempts",
+    "retry_backoff": "backoff",
+    "retry_backoff_max": "max_backoff",
+    "soft_time_limit": "soft_timeout",
+    "store_results": "ignore_result",
+    "time_limit": "timeout",
+    "result_ttl": "outcome_ttl",
+}
+"""What other task systems call it."""
+
+
+def _unknown(name: str) -> str:
+    known = Options.__annotations__
+    close = _OTHERS_WORDS.get(name) or next(iter(difflib.get_close_matches(name, known, 1, 0.6)), None)
+    hint = f"the options are {', '.join(known)}" if close is None else f"did you mean {close}=?"
+    return f"{name}= is no option of a task: {hint}"

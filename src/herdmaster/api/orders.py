@@ -1,0 +1,101 @@
+"""What a submission asks for: the task, and what its submitter wants besides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from herdmaster.api.callee import Callee
+from herdmaster.api.options import Key, OnDuplicate, OnFull, TaskOptions
+from herdmaster.api.reading import ChunkReader, Reader
+from herdmaster.core.chunk import join_items
+from herdmaster.core.codec import write_arguments
+from herdmaster.core.keys import hash_key
+from herdmaster.core.names import call_name
+from herdmaster.core.options import Overrides
+from herdmaster.core.payload import BIG, Call, encode_call
+from herdmaster.core.transitions import NewTask
+from herdmaster.errors import ConfigurationError
+
+_NOTHING: Final = Overrides()
+_NO_KWARGS: Final = msgspec.Raw(b"{}")
+_WIDEST_MS: Final = 10**13 - 1
+"""Holds the place of a time that is known only when the task is sent, so that the payload has its size already."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """A task to submit. Without a `reader` its result is plain JSON; the rest is as in `TaskOptions`."""
+
+    task: NewTask
+    reader: Reader | None = None
+    on_duplicate: OnDuplicate = OnDuplicate.RETURN
+    ignore_result: bool = False
+    max_backlog: int | None = None
+    on_full: OnFull = OnFull.ERROR
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may take any time until it is submitted."""
+        return self.max_backlog is not None and self.on_full is OnFull.WAIT
+
+
+def order_call(
+    ulid: str, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
+) -> Order:
+    """Raises NotSerializable, WrongArguments, PayloadTooLarge; ConfigurationError for what `key=` made of the
+    arguments."""
+    written = write_arguments(args, kwargs, callee.signature, callee.codec)
+    key_hash = None if options.key is None else hash_key(_key(options.key, args, kwargs))
+    return _order(ulid, callee, written, options, key_hash)
+
+
+def order_chunk(ulid: str, callee: Callee, items: Sequence[msgspec.Raw], options: TaskOptions) -> Order:
+    """`items` as `Callee.write_item` gives them. Raises PayloadTooLarge."""
+    reader = ChunkReader(callee.reader, len(items))
+    return _order(ulid, callee, (join_items(items), _NO_KWARGS), options, chunk_reader=reader)
+
+
+def _order(
+    ulid: str,
+    callee: Callee,
+    written: tuple[msgspec.Raw, msgspec.Raw],
+    options: TaskOptions,
+    key_hash: str | None = None,
+    *,
+    chunk_reader: Reader | None = None,
+) -> Order:
+    expires = options.expires_at if options.expires is None else _WIDEST_MS
+    payload = encode_call(
+        Call(
+            1,
+            callee.call,
+            *written,
+            outcome=not options.ignore_result,
+            expires=expires,
+            max_deliveries=options.max_deliveries,
+            ttl=options.outcome_ttl,
+            key=key_hash,
+            options=None if options.overrides == _NOTHING else options.overrides,
+            chunk=chunk_reader is not None,
+            codec=None if callee.codec is None else callee.codec.name,
+        )
+    )
+    name = call_name(ulid, options.queue, options.priority, big=len(payload) > BIG, conditional=expires is not None)
+    task = NewTask(name, payload, options.due_at, key_hash, options.delay, options.expires)
+    return Order(
+        task,
+        chunk_reader or callee.reader,
+        on_duplicate=options.on_duplicate,
+        ignore_result=options.ignore_result,
+        max_backlog=options.max_backlog,
+        on_full=options.on_full,
+    )
+
+
+def _key(key: Key, args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+    found: object = key if isinstance(key, str) else key(*args, **kwargs)
+    if not isinstance(found, str) or not found:
+        raise ConfigurationError(f"the function given as key= returned {found!r}: it returns text that is not empty")
+    return found

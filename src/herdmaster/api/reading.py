@@ -1,0 +1,106 @@
+"""What a future makes of the outcome of a task that is done."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from herdmaster.api.future import Future
+from herdmaster.core.chunk import split_results
+from herdmaster.core.codec import Codecs, read_item, read_result
+from herdmaster.core.failure import rebuild_exception
+from herdmaster.core.hints import Misfit
+from herdmaster.core.outcome import ItemResult, Outcome, decode_result, exception_of
+from herdmaster.core.signature import Signature
+from herdmaster.core.values import from_json
+from herdmaster.errors import BadOutcome, HerdError
+
+_log = logging.getLogger("herdmaster.client")
+
+
+class Reader:
+    """Reads the results of one task's function, or of one that is not known. Threads may share one."""
+
+    def __init__(self, signature: Signature | None, codecs: Codecs) -> None:
+        self._signature = signature
+        self._codecs = codecs
+        self._warned = False
+
+    def runs_code(self, outcome: Outcome) -> bool:
+        """Whether reading may run code of the user's: a codec, or a class that the return hint names."""
+        return outcome.codec is not None or (self._signature is not None and self._signature.result_runs_code)
+
+    def read(self, outcome: Outcome) -> object:
+        """The result. Raises BadOutcome."""
+        try:
+            return read_result(outcome, self._signature, self._codecs)
+        except Misfit as error:
+            self._warn(error)
+            return decode_result(outcome)
+
+    def read_item(self, item: ItemResult, codec: str | None) -> object:
+        """The result of one item of a chunk. Raises what its function raised, BadOutcome."""
+        if item.error is not None:
+            raise rebuild_exception(item.error)
+        try:
+            return read_item(item.result, codec, self._signature, self._codecs)
+        except Misfit as error:
+            self._warn(error)
+            return from_json(item.result)
+
+    def _warn(self, error: Misfit) -> None:
+        # The task is done, and nobody else has its result: a wrong hint is no reason to keep it from its caller.
+        if not self._warned:
+            call = None if self._signature is None else self._signature.call
+            _log.warning("%s gave what its return hint does not say (%s); the result is plain JSON", call, error)
+        self._warned = True
+
+
+class ChunkResults:
+    """What the items of one chunk gave. The values are made when they are asked for, by whoever asks."""
+
+    __slots__ = ("_codec", "_items", "_reader")
+
+    def __init__(self, items: list[ItemResult], codec: str | None, reader: Reader) -> None:
+        self._items = items
+        self._codec = codec
+        self._reader = reader
+
+    def read(self, position: int) -> object:
+        """Raises what the function raised for that item, BadOutcome."""
+        return self._reader.read_item(self._items[position], self._codec)
+
+
+class ChunkReader(Reader):
+    """Reads the outcome of a chunk of so many items as `ChunkResults`."""
+
+    def __init__(self, reader: Reader | None, count: int) -> None:
+        self._items = reader or Reader(None, {})
+        self._count = count
+
+    def runs_code(self, outcome: Outcome) -> bool:  # noqa: ARG002 - of no outcome
+        return False
+
+    def read(self, outcome: Outcome) -> object:
+        if outcome.result is None:
+            raise BadOutcome("the outcome of the chunk has no results")
+        return ChunkResults(split_results(outcome.result, self._count), outcome.codec, self._items)
+
+
+_PLAIN: Final = Reader(None, {})
+
+
+def read_outcome(outcome: Outcome, reader: Reader | None) -> tuple[object, Exception | None]:
+    """The result, plain JSON without a reader; and what is to be raised in its place."""
+    error = exception_of(outcome)
+    if error is not None:
+        return None, error
+    try:
+        return (reader or _PLAIN).read(outcome), None
+    except HerdError as fault:
+        return None, fault
+
+
+def resolve_with_outcome(future: Future[object], outcome: Outcome, reader: Reader) -> None:
+    """As `read_outcome` says, on a thread where code of the user's may run."""
+    future.resolve(*read_outcome(outcome, reader))
