@@ -73,6 +73,7 @@ def test_a_folder_with_few_texts_is_refused(tmp_path: Path) -> None:
     assert "--folder" in line
 
 
+@pytest.mark.long
 def test_the_result_is_right_although_the_primary_and_a_worker_are_killed(namespace: str, texts: Path) -> None:
     result = run_herd("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=8", "--json", timeout=50)
     assert result.returncode == 0, result.stderr
@@ -90,6 +91,7 @@ def test_the_result_is_right_although_the_primary_and_a_worker_are_killed(namesp
         assert client.get_children("/") == []
 
 
+@pytest.mark.long
 def test_a_wrong_result_is_noticed(namespace: str, texts: Path) -> None:
     with HerdProcess("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=8") as demo:
         demo.wait_for_log("SIGKILL")
@@ -101,6 +103,7 @@ def test_a_wrong_result_is_noticed(namespace: str, texts: Path) -> None:
         assert "tasks per second" in demo.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_demo_stops_what_it_started(
     number: signal.Signals, code: int, namespace: str, texts: Path
@@ -117,6 +120,7 @@ def test_an_interrupted_demo_stops_what_it_started(
         assert client.get_children("/") == []
 
 
+@pytest.mark.long
 def test_a_demo_that_is_killed_leaves_no_process_and_no_file(namespace: str, texts: Path, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -130,6 +134,7 @@ def test_a_demo_that_is_killed_leaves_no_process_and_no_file(namespace: str, tex
         wait_until(lambda: not list(temporary.iterdir()), "some files are still there")
 
 
+@pytest.mark.long
 def test_a_demo_whose_workers_die_says_so_and_stops(namespace: str, texts: Path) -> None:
     with HerdProcess("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=1000") as demo:
         demo.wait_for_log("ready")
@@ -147,6 +152,7 @@ def test_it_starts_a_zookeeper_of_its_own(texts: Path) -> None:
     assert "the totals are those of a plain loop" in result.stdout
 
 
+@pytest.mark.long
 def test_the_example_counts_on_a_worker_that_was_started_by_hand(namespace: str, tmp_path: Path) -> None:
     folder = REPOSITORY / "examples" / "wordcount"
     (tmp_path / "copyright").write_text("one two two")

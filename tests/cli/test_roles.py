@@ -77,6 +77,7 @@ def test_the_first_signal_drains_a_worker(namespace: str, tmp_path: Path) -> Non
             assert [future.result(timeout=20) for future in others] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_second_signal_stops_a_worker_at_once(
     number: signal.Signals, code: int, namespace: str, tmp_path: Path
@@ -151,7 +152,7 @@ def test_the_log_tells_who_came_and_went_and_what_was_recovered(namespace: str, 
         blocking = Blocking(herd, tmp_path)
         blocking.wait_started()
         worker.kill()
-        master.wait_for_log(f"{name} is gone")
+        master.wait_for_log(f"{name} was lost")
         master.wait_for_log(f"recovered 1 tasks of {name}")
         with HerdProcess("master", namespace) as backup:
             backup.wait_for_log("INFO master: standing by")
@@ -200,6 +201,7 @@ def test_a_worker_serves_the_queues_that_it_was_given(namespace: str) -> None:
         assert not waiting.done()
 
 
+@pytest.mark.long
 def test_the_four_steps_of_the_reference_do_their_work(namespace: str) -> None:
     """A ZooKeeper, a master, two workers, a client."""
     with ExitStack() as stack:

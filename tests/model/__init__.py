@@ -12,6 +12,7 @@ after it happened, a session whose client is away ends at any time, and what it 
 What is promised (`server`, `client`, `worker`) is checked with every step. In the end, from every state there has to be
 a way to one where every task has ended and nothing is left of it, without further faults and without anybody's whim.
 
-Not modelled: time (what waits for a while waits for any while), batches of more than one task except submissions,
-`/delayed`, retries and replays, sweeps of journals. A read is of the moment of the decision that asks for it.
+Not modelled: time (what waits for a while waits for any while, so a delayed task is due at any time), batches of more
+than one task except submissions, replays, uniqueness keys (but for a batch that is refused for one), limits of queues,
+sweeps of journals. A read is of the moment of the decision that asks for it.
 """

@@ -24,12 +24,16 @@ from tests.model.rules import Rule, Setup
 from tests.model.server import LOST, Applied, Refused, Server
 from tests.model.vocabulary import (
     CANCEL,
+    DELAYED,
+    DUE,
     FIRST_PAYLOAD,
     NOWHERE,
+    RAW_PAYLOAD,
     STATUS,
     TASKS,
     Batch,
     Client,
+    Kind,
     Link,
     Sub,
     Znodes,
@@ -78,6 +82,8 @@ class Clients:
         self._setup = setup
         self._tasks = dict(enumerate(tasks, 1))
         self._servers = {number: Server(setup, task) for number, task in self._tasks.items()}
+        self._place = DELAYED if setup.delaying else TASKS
+        self._payload = FIRST_PAYLOAD if setup.workers is Kind.OURS else RAW_PAYLOAD
 
     def processes(self) -> list[Process]:
         subs = tuple(f"sub {number}" for number in self._tasks)
@@ -213,7 +219,8 @@ class Clients:
 
     def _submission(self, batch: Batch) -> Submission:
         keys = {1: "00ff"} if self._setup.key_taken else {}
-        tasks = [NewTask(self._tasks[number], FIRST_PAYLOAD, key_hash=keys.get(number)) for number in batch.tasks]
+        due = DUE if self._setup.delaying else None
+        tasks = [NewTask(self._tasks[number], self._payload, due, keys.get(number)) for number in batch.tasks]
         return transitions.submit(_NAME, _SESSIONS[_OLD if batch.old else _NOW], batch.counted_on, tasks)
 
     def _find_failure(self, now: _Now, batch: Batch, submission: Submission) -> Refused | None:
@@ -233,7 +240,7 @@ class Clients:
                 return None if is_expected else Failure.BAD_VERSION
             case CreateNode(path):
                 is_key = path.startswith(layout.KEYS)
-                return Failure.NODE_EXISTS if is_key or TASKS in now.znodes[number].places else None
+                return Failure.NODE_EXISTS if is_key or self._place in now.znodes[number].places else None
         raise AssertionError(f"a batch has no {operation}")
 
     def _accepted(self, now: _Now, batch: Batch, client: Client, *, heard: bool) -> Step:
@@ -243,7 +250,7 @@ class Clients:
             before = now.znodes[number]
             told_no = now.subs[number] is Sub.TOLD_NO
             broken = broken or (TWICE if before.accepted else NOT_TRUE if told_no else None)
-            changes[f"znodes {number}"] = before.written(TASKS, FIRST_PAYLOAD)._replace(accepted=1)
+            changes[f"znodes {number}"] = before.written(self._place, self._payload)._replace(accepted=1)
         client = client._replace(journal=client.journal + 1)
         if heard:
             client = client._replace(sent=_without(client.sent, batch))

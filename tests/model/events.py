@@ -9,7 +9,7 @@ from tests.model.engine import Reaction, Step
 from tests.model.mind import EMPTY_MIND, Mind, mind_counts
 from tests.model.reference_moves import at_takeover
 from tests.model.rules import Rule, Setup
-from tests.model.vocabulary import ASSIGN, EMPTY_HAND, INBOXES, STATUS, TASKS, UNENDED, Hand, Kind, Znodes
+from tests.model.vocabulary import ASSIGN, EMPTY_HAND, INBOXES, STATUS, TASKS, UNENDED, Doing, Hand, Kind, Znodes
 
 
 class Listed(NamedTuple):
@@ -64,8 +64,7 @@ class Reactions:
         hands = {"A": a, "B": b}
         match event:
             case Relisted(letter):
-                is_here = ASSIGN[letter] in znodes.places or hands[letter].move is not None
-                return self._hand(letter, hands[letter] if is_here else EMPTY_HAND)
+                return self._hand(letter, self._relisted(znodes, letter, hands[letter]))
             case Crashed(letter):
                 hand = hands[letter]
                 return self._hand(letter, EMPTY_HAND if hand.move is None else Hand(move=hand.move, done=hand.done))
@@ -81,6 +80,12 @@ class Reactions:
                 is_unfenced = self._setup.off is Rule.SESSION_FENCE
                 return self._mind(mind, EMPTY_MIND._replace(late=mind.move if is_unfenced else None))
         return Step("", {})
+
+    def _relisted(self, znodes: Znodes, letter: str, hand: Hand) -> Hand:
+        if hand.doing is Doing.LEFT and self._setup.workers is Kind.OURS:
+            return EMPTY_HAND  # ours reads everything anew
+        is_known = ASSIGN[letter] in znodes.places or hand.move is not None
+        return hand if is_known else EMPTY_HAND
 
     def _hand(self, letter: str, hand: Hand) -> Step:
         return Step("", {f"hand {self._number}{letter}": hand})

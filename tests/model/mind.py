@@ -46,7 +46,7 @@ def catch_up(mind: Mind, places: frozenset[str], slots: Mapping[str, Slot]) -> M
     for place in sorted(mind.seen - places - mind.deaf):
         mind = hear(mind, place, slots, is_there=False)
     for place in sorted(places & UNENDED - mind.seen - mind.deaf):
-        if place == TASKS or slots[INBOX_OF[place]].seen_inbox:
+        if place not in INBOX_OF or slots[INBOX_OF[place]].seen_inbox:
             mind = hear(mind, place, slots, is_there=True)
     return mind
 

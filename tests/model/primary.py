@@ -6,8 +6,9 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Final
 
 from herdmaster.core import transitions
+from herdmaster.core.endings import too_large
 from herdmaster.core.payload import with_start
-from herdmaster.core.recovery import MAX_MOVABLE, Recovery, follow_up, too_large
+from herdmaster.core.recovery import MAX_MOVABLE, Recovery, follow_up
 from herdmaster.core.transitions import Move, TransitionName, Verdict, verdict
 from tests.model.engine import Step
 from tests.model.mind import Mind, catch_up, duplicate_of, hear, mind_counts
@@ -17,6 +18,8 @@ from tests.model.vocabulary import (
     ALL_LISTINGS,
     ASSIGN,
     CANCEL,
+    DELAYED,
+    DUE,
     INBOX_OF,
     INBOXES,
     INBOXES_LISTED,
@@ -83,8 +86,8 @@ class Primary:
             if place in mind.deaf:
                 if is_there == (place in mind.seen):
                     yield self._mind("", mind, mind._replace(deaf=mind.deaf - {place}))
-            elif is_there != (place in mind.seen) and (place == TASKS or slots[INBOX_OF[place]].seen_inbox):
-                where = "/tasks" if place == TASKS else f"the inbox of worker {INBOX_OF[place]}"
+            elif is_there != (place in mind.seen) and (place not in INBOX_OF or slots[INBOX_OF[place]].seen_inbox):
+                where = f"the inbox of worker {INBOX_OF[place]}" if place in INBOX_OF else f"/{place}"
                 story = f"The primary hears that {self._what} {'came to' if is_there else 'left'} {where}"
                 yield self._mind(story, mind, hear(mind, place, slots, is_there=is_there))
 
@@ -128,8 +131,18 @@ class Primary:
                 yield self._recover(letter, znodes)
         if TASKS in seen & znodes.places and not gone and not mind.looked:
             yield from self._assign(znodes, slots)
+        if DELAYED in seen & znodes.places:
+            yield from self._promote(znodes)
         if CANCEL in znodes.places:
             yield from self._cancel(seen, znodes)
+
+    def _promote(self, znodes: Znodes) -> Iterator[tuple[str, Move]]:
+        """As in `roles/promotion.py`, which asks nobody else: a part of its own."""
+        payload = znodes.payload(DELAYED)
+        yield f"promote {self._what}, which is due", transitions.promote(DUE, self._task, payload)
+        if self._setup.expiring:
+            move = transitions.refuse_delayed(DUE, self._task, b"expired")
+            yield f"end {self._what} in /delayed: its time is over", move
 
     def _recover(self, letter: str, znodes: Znodes) -> tuple[str, Move]:
         has_status = STATUS in znodes.places and self._setup.keeps(Rule.STATUS_DROPS)
@@ -144,6 +157,8 @@ class Primary:
         if len(payload) > MAX_MOVABLE:
             yield f"refuse {self._what}: it is too large", transitions.refuse(self._task, too_large(self._task, 1))
             return
+        if self._setup.expiring:
+            yield f"end {self._what}: its time is over", transitions.refuse(self._task, b"expired")
         for letter, slot in slots.items():
             if self._sees_alive(slot) and self._sees_inbox(slot):
                 yield (
@@ -154,6 +169,9 @@ class Primary:
     def _cancel(self, seen: frozenset[str], znodes: Znodes) -> Iterator[tuple[str, Move]]:
         if TASKS in seen:
             yield f"cancel {self._what}, which waits", transitions.cancel_waiting(self._task, b"cancelled")
+        if DELAYED in seen:
+            move = transitions.cancel_delayed(DUE, self._task, b"cancelled")
+            yield f"cancel {self._what}, which is delayed", move
         for letter in INBOXES:
             if ASSIGN[letter] in seen:
                 move = transitions.cancel_assigned(WORKERS[letter], self._task, b"cancelled")
@@ -206,6 +224,10 @@ class Primary:
         found = verdict(move, refused.at, refused.failure)
         if found is Verdict.KEEP_AND_TRY_LATER and self._is_off(Rule.KEEP_AND_TRY_LATER):
             return transitions.drop_assignment_because_task(WORKERS[letters_of(move)[0]], self._task)
+        if found is Verdict.DROP_DELAYED_ENDED:
+            return transitions.drop_delayed_because_status(DUE, self._task)
+        if found is Verdict.DROP_DELAYED_WAITING:
+            return transitions.drop_delayed_because_task(DUE, self._task)
         following = follow_up(move, found)
         return None if following is None else self._as_sent(following)
 

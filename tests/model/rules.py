@@ -27,6 +27,9 @@ class Rule(enum.Enum):
     WHOLE_PICTURE = "the primary decides before all listings have come"
     ORPHAN_WAIT = "an inbox without a worker is taken away at once"
     NEW_WORKER_ID = "a worker starts again under its old id"
+    RETRY_TO_OURS = "a worker retries into /tasks while there is no primary, and the next one may be the reference's"
+    ATTEMPT_COUNTED = "a retry does not count the attempt"
+    ASKED_COUNTED = "a worker that lacks the function does not say that it was asked"
     MARK_START = "a worker does not mark the start of a task that was lost before"
     ONLY_STARTED_COST = "a task that was lost before loses a further delivery although it was not started"
     WORKER_FENCE = "a worker starts tasks while it does not hear from ZooKeeper"
@@ -60,6 +63,13 @@ class Setup(NamedTuple):
     key_taken: bool = False
     too_large: bool = False
     max_deliveries: int = 1
+    delaying: bool = False
+    """The client submits into `/delayed`."""
+    attempts: int = 1
+    lacking: bool = False
+    """One of the workers lacks the task's function."""
+    expiring: bool = False
+    """The time in which a task has to begin may be over at any time."""
 
     @property
     def only_ours(self) -> bool:

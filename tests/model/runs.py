@@ -18,6 +18,12 @@ RUNS: Final = {
     "a task is refused for its key": Setup(tasks=2, faults=1, prompt=True, key_taken=True),
     "workers drain": Setup(faults=1, wire_order=True, draining=True),
     "tasks are cancelled": Setup(faults=1, cancelling=True),
+    "tasks are delayed, and may be cancelled or expire": Setup(
+        faults=1, wire_order=True, delaying=True, cancelling=True, expiring=True
+    ),
+    "attempts fail": Setup(faults=1, wire_order=True, attempts=2),
+    "attempts fail under any master": Setup(faults=1, masters=ANY_MASTERS, wire_order=True, attempts=2),
+    "a worker lacks the function": Setup(faults=1, wire_order=True, lacking=True),
     "reference masters and ours, two faults": Setup(faults=2, masters=ANY_MASTERS, wire_order=True),
     "reference workers, two faults": Setup(faults=2, workers=Kind.REFERENCE, wire_order=True, max_deliveries=UNCOUNTED),
     "reference client, two faults": Setup(faults=2, clients=Kind.REFERENCE, max_deliveries=UNCOUNTED),

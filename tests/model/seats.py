@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from tests.model.engine import Process, Step
 from tests.model.events import End, Listed
 from tests.model.rules import Rule, Setup
-from tests.model.vocabulary import ALL_LISTINGS, ASSIGN, INBOXES, INBOXES_LISTED, TASKS, Kind, Link, Seat, Slot
+from tests.model.vocabulary import ALL_LISTINGS, ASSIGN, DELAYED, INBOXES, INBOXES_LISTED, TASKS, Kind, Link, Seat, Slot
 
 _MASTERS = {Kind.OURS: "A master", Kind.REFERENCE: "A reference master"}
 
@@ -56,7 +56,7 @@ class Masters:
         one_by_one = takeover and self._setup.off is Rule.WHOLE_PICTURE
         before = seat.listings if one_by_one else 0
         after = before + 1 if one_by_one else ALL_LISTINGS
-        tasks = {TASKS} if before == 0 else set()
+        tasks = {TASKS, DELAYED} if before == 0 else set()
         assignments = set(ASSIGN.values()) if before < INBOXES_LISTED <= after else set()
         changes: dict[str, Hashable] = {"seat": seat._replace(listings=after)}
         if not self._setup.prompt and (takeover or self._setup.keeps(Rule.FRESH_LISTING)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import product
 from typing import Final, NamedTuple
 
 from herdmaster.core.payload import decode_call
@@ -28,10 +29,13 @@ TO_THE_GONE: Final = "nothing is assigned to a worker that is gone: that would c
 FROM_THE_LIVING: Final = "nothing is recovered from a worker that is alive"
 ENDED: Final = "what has a status is not put back into /tasks"
 COUNT_BACK: Final = "the count of a task's deliveries never goes back"
-NOT_STARTED: Final = "a task that was lost before is charged only where its start was marked"
+MISCHARGED: Final = "a lost worker costs a task a delivery, from the second on only where its start was marked"
+ATTEMPTS: Final = "a retry counts as an attempt, and nothing else does"
+ASKED: Final = "a task that is passed on names who was asked"
 STALE_DELIVERY: Final = "a worker moves only the delivery that it has read"
 
 
+_RETRIES = (TransitionName.RETRY_NOW, TransitionName.RETRY_LATER, TransitionName.RETRY_IN_PLACE)
 _FROM_THE_GONE = (TransitionName.RECOVER, TransitionName.BURY, TransitionName.REFUSE_ASSIGNED)
 
 
@@ -52,9 +56,11 @@ class Refused(NamedTuple):
 
 class Server:
     """The znodes of one task, with the inboxes and workers around it. `two_requests`: for a role whose moves are two,
-    and which may therefore have a task in two places for a while."""
+    and which may therefore have a task in two places for a while. `own`: for a worker, which buries what failed in its
+    own hands."""
 
-    def __init__(self, setup: Setup, task: str, *, two_requests: bool = False) -> None:
+    def __init__(self, setup: Setup, task: str, *, two_requests: bool = False, own: bool = False) -> None:
+        self._own = own
         self._setup = setup
         self._two_requests = two_requests
         self._places = paths_of(task)
@@ -105,21 +111,33 @@ class Server:
         holders = [slots[INBOX_OF[place]] for place in now.places ^ before.places if place in INBOX_OF]
         if move.transition is TransitionName.ASSIGN and any(not slot.is_alive for slot in holders):
             return TO_THE_GONE
-        if move.transition in _FROM_THE_GONE and any(slot.is_alive for slot in holders):
+        if move.transition in _FROM_THE_GONE and not self._own and any(slot.is_alive for slot in holders):
             return FROM_THE_LIVING
-        return _find_miscounted(move, before, now)
+        return _find_miscounted(move, before, now, own=self._own)
 
 
-def _find_miscounted(move: Move, before: Znodes, now: Znodes) -> str | None:
+def _find_miscounted(move: Move, before: Znodes, now: Znodes, *, own: bool) -> str | None:
     """Compares the payloads that a move took away or wrote over with those that it wrote."""
     old = [payload for place, payload in before.data if (place, payload) not in now.data and place in UNENDED]
     new = [payload for place, payload in now.data if (place, payload) not in before.data and place in UNENDED]
-    if any(deliveries(written) < deliveries(taken) for written in new for taken in old):
-        return COUNT_BACK
-    unstarted = [taken for taken in old if deliveries(taken) and decode_call(taken).started is None]
-    if any(deliveries(written) > deliveries(taken) for written in new for taken in unstarted):
-        return NOT_STARTED
-    return NOT_STARTED if unstarted and move.transition is TransitionName.BURY else None
+    for taken, written in product(old, new):
+        if deliveries(written) < deliveries(taken):
+            return COUNT_BACK
+        if move.transition is TransitionName.RECOVER and _is_charged(taken) != (
+            deliveries(written) > deliveries(taken)
+        ):
+            return MISCHARGED
+        if attempt(written) - attempt(taken) != (move.transition in _RETRIES):
+            return ATTEMPTS
+        if _asked(written) - _asked(taken) != (move.transition is TransitionName.FORWARD):
+            return ASKED
+    is_buried = move.transition is TransitionName.BURY and not own
+    return MISCHARGED if is_buried and not all(_is_charged(taken) for taken in old) else None
+
+
+def _is_charged(payload: bytes) -> bool:
+    """Whether a lost worker costs the task a delivery. At the first loss nobody knows whether it was started."""
+    return is_call(payload) and (deliveries(payload) == 0 or decode_call(payload).started is not None)
 
 
 def _create(place: str, data: bytes, now: Znodes, slots: Mapping[str, Slot]) -> Znodes | Failure:
@@ -144,9 +162,22 @@ def _count(before: Znodes, now: Znodes) -> dict[str, int]:
 
 
 @cache
+def is_call(payload: bytes) -> bool:
+    try:
+        decode_call(payload)
+    except BadPayload:
+        return False
+    return True
+
+
 def deliveries(payload: bytes) -> int:
     """Raw tasks carry no count."""
-    try:
-        return decode_call(payload).deliveries
-    except BadPayload:
-        return 0
+    return decode_call(payload).deliveries if is_call(payload) else 0
+
+
+def attempt(payload: bytes) -> int:
+    return decode_call(payload).attempt if is_call(payload) else 1
+
+
+def _asked(payload: bytes) -> int:
+    return len(decode_call(payload).asked) if is_call(payload) else 0

@@ -16,6 +16,7 @@ from tests.model.rules import Setup
 from tests.model.seats import Masters
 from tests.model.server import Applied, Server
 from tests.model.slots import Workers
+from tests.model.stand_in import StandIn
 from tests.model.vocabulary import (
     DEAD,
     EMPTY_HAND,
@@ -59,6 +60,9 @@ def _processes_of(setup: Setup, number: int, name: str) -> list[Process]:
     primaries = [_PRIMARIES[kind](setup, number, name) for kind in setup.masters]
     workers = [_WORKERS[setup.workers](setup, number, name, letter) for letter in INBOXES]
     found = [Process(each.reads, each.steps) for each in (*primaries, *workers)]
+    if {Kind.OURS, Kind.REFERENCE} <= set(setup.masters):
+        stand_in = StandIn(setup, number, name)
+        found.append(Process(stand_in.reads, stand_in.steps))
     return [*found, _sweeping(setup, number, name)]
 
 

@@ -13,20 +13,16 @@ from tests.model.system import build
 from tests.model.vocabulary import Kind
 
 NOT_MODELLED = {
-    TransitionName.SUBMIT_LATER,
-    TransitionName.PROMOTE,
-    TransitionName.RETRY_NOW,
-    TransitionName.RETRY_LATER,
-    TransitionName.RETRY_IN_PLACE,
-    TransitionName.REFUSE_DELAYED,
-    TransitionName.CANCEL_DELAYED,
+    TransitionName.SUBMIT_LATER,  # told as `submit`
     TransitionName.REPLAY,
-    TransitionName.DROP_DELAYED_BECAUSE_STATUS,
-    TransitionName.DROP_DELAYED_BECAUSE_TASK,
+    TransitionName.DROP_DELAYED_BECAUSE_STATUS,  # a task that has ended comes back into `/delayed` in no run
 }
 SMALL = (
     Setup(faults=2, prompt=True),
     Setup(faults=1, masters=ANY_MASTERS, wire_order=True),
+    RUNS["tasks are delayed, and may be cancelled or expire"],
+    RUNS["attempts fail under any master"],
+    RUNS["a worker lacks the function"],
     Setup(faults=1, wire_order=True, cancelling=True),
     RUNS["reference client, too large a task"],
     Setup(faults=1, workers=Kind.REFERENCE, wire_order=True, max_deliveries=UNCOUNTED),
@@ -40,6 +36,7 @@ def explore(name: str, setup: Setup, capsys: pytest.CaptureFixture[str]) -> None
     assert verdict.counterexample is None, f"{name}\n{verdict.counterexample}"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", RUNS)
 def test_no_step_breaks_a_promise_and_everything_settles(name: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +50,7 @@ def test_nor_does_it_in_the_long_runs(name: str, capsys: pytest.CaptureFixture[s
     explore(name, LONG_RUNS[name], capsys)
 
 
+@pytest.mark.long
 def test_every_transition_in_use_is_carried_out_somewhere() -> None:
     """Otherwise the runs would prove little. A new row of the table is modelled, or named here."""
     stories: set[str] = set()

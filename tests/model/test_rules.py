@@ -12,11 +12,13 @@ from tests.model.primary import ONE_PRIMARY
 from tests.model.rules import Rule, Setup
 from tests.model.runs import ANY_MASTERS, UNCOUNTED
 from tests.model.server import (
+    ASKED,
+    ATTEMPTS,
     COUNT_BACK,
     ENDED,
     FROM_THE_LIVING,
     LOST,
-    NOT_STARTED,
+    MISCHARGED,
     STALE_DELIVERY,
     TO_THE_GONE,
     TWO_PLACES,
@@ -49,8 +51,11 @@ EXPECTED = {
     Rule.WHOLE_PICTURE: (ONE, FROM_THE_LIVING),
     Rule.ORPHAN_WAIT: (REFERENCE_WORKERS._replace(faults=0), STUCK),
     Rule.NEW_WORKER_ID: (ONE, FROM_THE_LIVING),
+    Rule.RETRY_TO_OURS: (MIXED_MASTERS._replace(attempts=2), LOST),
+    Rule.ATTEMPT_COUNTED: (ONE._replace(attempts=2), ATTEMPTS),
+    Rule.ASKED_COUNTED: (ONE._replace(lacking=True), ASKED),
     Rule.MARK_START: (ONE, UNMARKED),
-    Rule.ONLY_STARTED_COST: (TWO_FAULTS, NOT_STARTED),
+    Rule.ONLY_STARTED_COST: (TWO_FAULTS, MISCHARGED),
     Rule.WORKER_FENCE: (ONE, NOT_IN_INBOX),
     Rule.SESSION_FENCE: (ONE, ONE_PRIMARY),
     Rule.OWNER_IS_PRIMARY: (ONE, ONE_PRIMARY),
@@ -67,6 +72,7 @@ def test_every_rule_is_listed() -> None:
     assert EXPECTED.keys() == set(Rule)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", Rule, ids=lambda rule: rule.name.lower())
 def test_without_the_rule_a_promise_is_broken(rule: Rule) -> None:
     setup, promise = EXPECTED[rule]
@@ -76,6 +82,7 @@ def test_without_the_rule_a_promise_is_broken(rule: Rule) -> None:
     assert found.broken == promise, found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("setup", list(dict.fromkeys(setup for setup, _ in EXPECTED.values())))
 def test_with_all_rules_the_same_runs_keep_the_promises(setup: Setup) -> None:
     found = build(setup).explore().counterexample

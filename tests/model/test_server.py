@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 
 from herdmaster.core import layout, transitions
-from herdmaster.core.payload import after_loss, with_start
+from herdmaster.core.payload import after_loss, with_asked, with_attempt, with_start
 from herdmaster.core.transitions import CreateNode, Failure, Move, TransitionName
 from tests.model.mind import EMPTY_MIND, Mind, mind_counts
 from tests.model.rules import Setup
 from tests.model.server import (
+    ASKED,
+    ATTEMPTS,
     COUNT_BACK,
     ENDED,
     FROM_THE_LIVING,
     LOST,
-    NOT_STARTED,
+    MISCHARGED,
     TO_THE_GONE,
     TWO_OUTCOMES,
     TWO_PLACES,
@@ -25,6 +27,8 @@ from tests.model.server import (
 from tests.model.system import build
 from tests.model.vocabulary import (
     ASSIGN,
+    DELAYED,
+    DUE,
     FIRST_PAYLOAD,
     STATUS,
     TASKS,
@@ -60,8 +64,15 @@ CASES = [
     (without_checks(transitions.assign(T, W, FIRST_PAYLOAD)), GONE, task(TASKS), TO_THE_GONE),
     (transitions.recover(W, T, LOST_ONCE), ALIVE, task(ASSIGN["A"]), FROM_THE_LIVING),
     (transitions.hand_back(W, T, FIRST_PAYLOAD), ALIVE, task(ASSIGN["A"], payload=LOST_ONCE), COUNT_BACK),
-    (transitions.recover(W, T, LOST_TWICE), GONE, task(ASSIGN["A"], payload=LOST_ONCE), NOT_STARTED),
-    (transitions.bury(W, T, LOST_ONCE, b""), GONE, task(ASSIGN["A"], payload=LOST_ONCE), NOT_STARTED),
+    (transitions.recover(W, T, LOST_TWICE), GONE, task(ASSIGN["A"], payload=LOST_ONCE), MISCHARGED),
+    (transitions.recover(W, T, FIRST_PAYLOAD), GONE, task(ASSIGN["A"]), MISCHARGED),
+    (transitions.bury(W, T, LOST_ONCE, b""), GONE, task(ASSIGN["A"], payload=LOST_ONCE), MISCHARGED),
+    (transitions.retry_now(W, T, FIRST_PAYLOAD), ALIVE, task(ASSIGN["A"]), ATTEMPTS),
+    (transitions.hand_back(W, T, with_attempt(FIRST_PAYLOAD)), ALIVE, task(ASSIGN["A"]), ATTEMPTS),
+    (transitions.forward(W, T, DUE, FIRST_PAYLOAD), ALIVE, task(ASSIGN["A"]), ASKED),
+    (transitions.retry_later(W, T, DUE, with_attempt(FIRST_PAYLOAD)), ALIVE, task(ASSIGN["A"]), None),
+    (transitions.forward(W, T, DUE, with_asked(FIRST_PAYLOAD, W)), ALIVE, task(ASSIGN["A"]), None),
+    (transitions.promote(DUE, T, FIRST_PAYLOAD), ALIVE, task(DELAYED), None),
     (transitions.assign(T, W, FIRST_PAYLOAD), ALIVE, task(TASKS), None),
     (transitions.complete(W, T, b""), ALIVE, task(ASSIGN["A"]), None),
     (transitions.recover(W, T, LOST_ONCE), GONE, task(ASSIGN["A"]), None),

@@ -21,11 +21,17 @@ OTHER: Final = {"A": "B", "B": "A"}
 
 TASKS: Final = "tasks"
 STATUS: Final = "status"
+DELAYED: Final = "delayed"
 DEAD: Final = "dead"
 CANCEL: Final = "cancel"
 ASSIGN: Final = {letter: f"assign {letter}" for letter in INBOXES}
-UNENDED: Final = frozenset({TASKS, *ASSIGN.values()})
+UNENDED: Final = frozenset({TASKS, DELAYED, *ASSIGN.values()})
 """Where a task stands that has not ended. A place is one of these, `STATUS`, `DEAD` or `CANCEL`."""
+
+DUE: Final = 1000
+"""When a delayed task is due; time is not modelled, so it is due at any time."""
+LACKING: Final = "A"
+"""The worker that lacks the function, if one does."""
 
 NOWHERE: Final[frozenset[str]] = frozenset()
 FIRST_PAYLOAD: Final = encode_call(Call(1, "shop:resize", *encode_arguments((), {})))
@@ -190,6 +196,7 @@ def paths_of(task: str) -> dict[str, str]:
     assignments = {layout.assignment_path(WORKERS[letter], task): ASSIGN[letter] for letter in INBOXES}
     return assignments | {
         layout.task_path(task): TASKS,
+        layout.delayed_path(DUE, task): DELAYED,
         layout.status_path(task): STATUS,
         layout.dead_path(task): DEAD,
         layout.cancel_path(task): CANCEL,

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from herdmaster.core import transitions
-from herdmaster.core.payload import decode_call, with_start
+from herdmaster.core.payload import decode_call, with_asked, with_attempt, with_start
 from herdmaster.core.transitions import Move, TransitionName, Verdict, verdict
 from tests.model.engine import Step
 from tests.model.rules import Rule, Setup
-from tests.model.server import STALE_DELIVERY, Applied, Refused, Server, deliveries
+from tests.model.server import STALE_DELIVERY, Applied, Refused, Server, attempt, deliveries
 from tests.model.vocabulary import (
     ASSIGN,
+    DUE,
     EMPTY_HAND,
+    LACKING,
     RAW_PAYLOAD,
     WORKERS,
     Doing,
@@ -28,6 +30,7 @@ from tests.model.vocabulary import (
 )
 
 NOT_IN_INBOX: Final = "no worker starts a task that is not in its inbox"
+_MAX_ASKED: Final = 2
 UNMARKED: Final = "a task that was lost with a worker before is not started without a mark: that would cost nothing"
 
 
@@ -39,7 +42,7 @@ class Worker:
         self._number = number
         self._task = task
         self._letter = letter
-        self._server = Server(setup, task)
+        self._server = Server(setup, task, own=True)
         self._who = f"Worker {letter}"
         self._what = f"task {number}"
 
@@ -73,6 +76,8 @@ class Worker:
             case Doing.NOTHING:
                 story = f"{self._who} reads {self._what} in its inbox"
                 yield self._hand(story, Hand(Doing.WAITING, znodes.payload(ASSIGN[self._letter])))
+            case Doing.WAITING if self._setup.lacking and self._letter == LACKING and not slot.draining:
+                yield self._sends(hand, self._forward(seat, hand))
             case Doing.WAITING | Doing.MARKED:
                 if not slot.draining:
                     yield from self._start(slot, znodes, hand)
@@ -80,12 +85,38 @@ class Worker:
                     yield self._hands_back(hand, progress=slot.draining)
             case Doing.RUNNING:
                 yield self._sends(hand, transitions.complete(WORKERS[self._letter], self._task, b"outcome"))
+                yield from self._fails(seat, hand)
                 if slot.draining and self._may_hand_back(seat):
                     yield self._hands_back(hand, progress=True)
             case Doing.HANDING:
                 yield self._hands_back(hand, progress=True)
             case Doing.ENDING:
                 yield self._sends(hand, self._drop())
+
+    def _fails(self, seat: Seat, hand: Hand) -> Iterator[Step]:
+        """Its code has raised: the next attempt, or after the last of several the grave."""
+        worker, task = WORKERS[self._letter], self._task
+        if self._setup.attempts == 1 or hand.payload == RAW_PAYLOAD:
+            return
+        moves: list[Move] = []
+        if attempt(hand.payload) >= self._setup.attempts:
+            moves.append(transitions.bury(worker, task, hand.payload, b"failed"))
+        elif seat.link is not Link.NONE or self._is_off(Rule.RETRY_TO_OURS):
+            again = with_attempt(hand.payload) if self._setup.keeps(Rule.ATTEMPT_COUNTED) else hand.payload
+            if seat.kind is Kind.OURS:
+                moves += [transitions.retry_now(worker, task, again), transitions.retry_later(worker, task, DUE, again)]
+            else:
+                moves.append(transitions.retry_in_place(worker, task, again))
+        for move in moves:
+            yield self._sends(hand, move, progress=False)
+
+    def _forward(self, seat: Seat, hand: Hand) -> Move:
+        worker, task = WORKERS[self._letter], self._task
+        if len(decode_call(hand.payload).asked) + 1 >= _MAX_ASKED or seat.kind is not Kind.OURS:
+            return transitions.complete(worker, task, b"unknown call")
+        keeps = self._setup.keeps(Rule.ASKED_COUNTED)
+        payload = with_asked(hand.payload, worker) if keeps else hand.payload
+        return transitions.forward(worker, task, DUE, payload)
 
     def _may_hand_back(self, seat: Seat) -> bool:
         """To a primary of ours. A reference primary may be about to delete the name that this would create."""
@@ -128,6 +159,8 @@ class Worker:
             after = EMPTY_HAND
             if move.transition is TransitionName.MARK_START:
                 after = hand._replace(doing=Doing.MARKED, move=None)
+            elif move.transition is TransitionName.RETRY_IN_PLACE:
+                after = Hand(Doing.WAITING, result.znodes.payload(ASSIGN[self._letter]))
             yield self._applied(f"ZooKeeper carries out: {name}", after, hand, result)
             return
         reason = verdict(move, result.at, result.failure)
@@ -140,9 +173,7 @@ class Worker:
         if found is Verdict.KEEP_AND_TRY_LATER and self._is_off(Rule.KEEP_AND_TRY_LATER):
             drop = transitions.drop_assignment_because_task(WORKERS[self._letter], self._task)
             return hand._replace(move=drop)
-        if found is Verdict.RACE_LOST:
-            return EMPTY_HAND
-        if self._is_off(Rule.RACE_LOST_ONLY_AT_GUARD):
+        if found is Verdict.RACE_LOST or self._is_off(Rule.RACE_LOST_ONLY_AT_GUARD):
             return Hand(Doing.LEFT)
         if found is Verdict.DECIDE_AGAIN and move.transition is TransitionName.DROP_ASSIGNMENT_BECAUSE_STATUS:
             ended = transitions.complete(WORKERS[self._letter], self._task, None)
@@ -156,9 +187,8 @@ class Worker:
         result = self._server.carry_out(move, znodes, {self._letter: slot})
         lost = hand._replace(move=None)
         if isinstance(result, Applied):
-            after = (
-                EMPTY_HAND if slot.link is Link.CRASHED or move.transition is not TransitionName.MARK_START else lost
-            )
+            stays = (TransitionName.MARK_START, TransitionName.RETRY_IN_PLACE)
+            after = EMPTY_HAND if slot.link is Link.CRASHED or move.transition not in stays else lost
             if self._is_off(Rule.OWN_DELIVERY) and slot.link is Link.AWAY:
                 after = lost._replace(done=1)
             yield self._applied(

@@ -14,7 +14,7 @@ from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.members import MasterRecord, encode_record
 from herdmaster.core.table import Failure, TransitionName, Verdict
 from herdmaster.core.transitions import CreateNode, DeleteNode, Move
-from herdmaster.roles import journal, master, primary, shift, worker
+from herdmaster.roles import inbox, journal, master, primary, shift, worker
 from herdmaster.roles.committer import Committer, Fate, add_operation
 from herdmaster.roles.execution import Executor
 from herdmaster.zookeeper import errors
@@ -141,9 +141,9 @@ def commit_without_guard() -> Any:
     """The outcome is written first, and the assignment taken away afterwards."""
     complete = transitions.complete
 
-    def without_guard(worker_name: str, task: str, outcome: bytes | None) -> Move:
+    def without_guard(worker_name: str, task: str, outcome: bytes | None, key_hash: str | None = None) -> Move:
         if outcome is None:
-            return complete(worker_name, task, outcome)
+            return complete(worker_name, task, outcome, key_hash)
         return Move(TransitionName.COMPLETE, task, (CreateNode(layout.status_path(task), outcome),), 0)
 
     committed = shift.Shift._committed
@@ -178,16 +178,22 @@ def acting_while_disconnected() -> Any:
     """A worker starts what it holds whatever becomes of its connection."""
     run = Executor.run
 
-    def run_always(self: Any, task: Any) -> bytes | None:
+    def run_always(self: Any, task: Any) -> Any:
         self._may_start = lambda: True
         return run(self, task)
 
-    return _patched((shift.Shift, "_suspend", lambda _self: None), (Executor, "run", run_always))
+    interrupted = inbox.Inbox._handle
+
+    def handle(self: Any, change: Any) -> None:
+        if not isinstance(change, Interrupted):
+            interrupted(self, change)
+
+    return _patched((inbox.Inbox, "_handle", handle), (Executor, "run", run_always))
 
 
 def assigned_by_the_reply() -> Any:
     """The reply of an assignment marks the name as dealt with."""
-    settled = primary.Primary._settled
+    settled = placement.Placement._settled
     added = Dispatcher.task_added
     listed = Dispatcher.tasks_listed
 
@@ -204,7 +210,7 @@ def assigned_by_the_reply() -> Any:
         listed(self, [name for name in names if name not in self.__dict__.get("assigned", ())])
 
     return _patched(
-        (primary.Primary, "_settled", settle),
+        (placement.Placement, "_settled", settle),
         (Dispatcher, "task_added", task_added),
         (Dispatcher, "tasks_listed", tasks_listed),
     )

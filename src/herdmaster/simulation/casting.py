@@ -12,10 +12,10 @@ from herdmaster.roles.client import ClientSettings
 from herdmaster.roles.master import Master, MasterSettings
 from herdmaster.roles.system import System
 from herdmaster.roles.worker import Worker, WorkerSettings
-from herdmaster.simulation.client_program import CALL, ClientProgram
+from herdmaster.simulation.client_program import CALL, RARE, ClientProgram
 from herdmaster.simulation.faults import Meddling
 from herdmaster.simulation.loop import Handle
-from herdmaster.simulation.operator import meddle
+from herdmaster.simulation.operator import Errand, GovernQueue, Operator
 from herdmaster.simulation.plan import Kind, Part
 from herdmaster.simulation.pool import PoolOfProcess, SimulatedPool
 from herdmaster.simulation.process import Process
@@ -42,7 +42,8 @@ class Casting:
         plan = self._world.plan
         part = slot.part
         if part.kind is Kind.OPERATOR and slot.errand is not None:
-            await meddle(self._hosts, system, process.rng, slot.errand)
+            await Operator(self._hosts, system, process, self._world.registry).do(slot.errand)
+            slot.wanted = False
         elif part.reference:
             reference = self._reference_role(slot, process, system)
             slot.role = reference
@@ -65,7 +66,7 @@ class Casting:
             worker: Worker
             worker = Worker(
                 self._hosts,
-                {CALL: code.call(process, lambda: worker.name)},
+                dict.fromkeys((CALL,) if part.lacks else (CALL, RARE), code.call(process, lambda: worker.name)),
                 WorkerSettings(session_timeout=plan.session_timeout, slots=part.slots, queues=part.queues),
                 code.handle_raw(process, lambda: worker.name),
                 system,
@@ -75,7 +76,7 @@ class Casting:
         else:
             settings = ClientSettings(session_timeout=plan.session_timeout, outcome_ttl=plan.outcome_ttl)
             jobs = [job for job in plan.jobs if job.client == slot.name]
-            client = ClientProgram(slot, process, self._hosts, settings, system, jobs, self._world)
+            client = ClientProgram(slot, process, self._hosts, settings, system, jobs, self._world.registry)
             slot.role = client
             await client.run()
 
@@ -96,16 +97,16 @@ class Casting:
         self._world.slots[name] = twin
         return twin
 
-    def call_operator(self, what: Meddling) -> None:
-        """Somebody with a shell does something by hand."""
+    def call_operator(self, what: Errand) -> None:
+        """Somebody with a shell does something by hand, and only if he has promised to undo it, over and over."""
         if what is Meddling.LITTER and self._world.plan.has_reference:
             return  # a reference master would give tasks to a worker called nobody
         self._operators += 1
         slot = Slot(Part(slot=f"operator-{self._operators}", kind=Kind.OPERATOR, starts=0.0))
         self._world.slots[slot.name] = slot
-        self._world.start(slot)
-        slot.wanted = False
         slot.errand = what
+        self._world.start(slot)
+        slot.wanted = isinstance(what, GovernQueue)
 
     def unsettled(self) -> list[str]:
         """Clients that have not submitted everything, or are still waiting."""

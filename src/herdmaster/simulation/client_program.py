@@ -6,12 +6,15 @@ import asyncio
 from typing import Protocol
 
 import msgspec
+from msgspec import UNSET
 
+from herdmaster.core.keys import hash_key
 from herdmaster.core.names import UlidFactory, call_name, raw_name
+from herdmaster.core.options import Overrides
 from herdmaster.core.outcome import Outcome
 from herdmaster.core.payload import BIG, Call
 from herdmaster.core.transitions import NewTask
-from herdmaster.errors import HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
+from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
 from herdmaster.roles.client import ClientSettings, TaskClient
 from herdmaster.roles.system import System
 from herdmaster.simulation.plan import Job
@@ -21,6 +24,7 @@ from herdmaster.zookeeper.errors import ZooKeeperError
 
 _PAUSE_SECONDS = 0.2
 CALL = "simulated:code"
+RARE = "simulated:rare"
 
 
 class Office(Protocol):
@@ -31,6 +35,8 @@ class Office(Protocol):
     def was_accepted(self, submission: Submission) -> None: ...
 
     def was_refused(self, submission: Submission) -> None: ...
+
+    def was_duplicate(self, submission: Submission, holder: str) -> None: ...
 
     def was_lost_sight_of(self, submission: Submission) -> None: ...
 
@@ -66,7 +72,7 @@ class ClientProgram:
         self._stopping = True
         for submission in self._mine():
             if not submission.answered:
-                self._role.journal.give_up(submission.name)
+                self._role.give_up(submission.name)
         self._role.stop()
 
     async def run(self) -> None:
@@ -123,27 +129,26 @@ class ClientProgram:
         self._slot.submissions[task.name] = submission
         self._office.announce(task.name, job)
         if job.silent:
-            self._role.journal.submit(task, self._accepted)
+            self._role.submit(task, self._accepted, None)
         else:
             self._role.submit(task, self._accepted, self._ended)
         if job.patience is not None:
-            self._impatience.append(self._process.loop.call_later(job.patience, self._role.journal.give_up, task.name))
+            self._impatience.append(self._process.loop.call_later(job.patience, self._role.give_up, task.name))
 
     def _task(self, job: Job) -> NewTask:
         filling = "x" * job.size
+        key = None if job.key is None else hash_key(job.key)
+        delay = None if job.delay is None else round(job.delay * 1000)
+        expires = None if job.expires is None else round(job.expires * 1000)
         if job.raw:
-            return NewTask(raw_name(self._ulids.new()), f"t{job.index}:{filling}".encode(), key_hash=job.key)
-        if job.garbage:
-            data = b'{"herd":1,"call":' + filling.encode()
-        else:
-            args = msgspec.Raw(msgspec.json.encode([job.index, filling]))
-            # Not `encode_call`, which refuses large ones: somebody else's client may not.
-            data = msgspec.json.encode(Call(1, CALL, args, msgspec.Raw(b"{}"), outcome=not job.silent))
-        name = call_name(self._ulids.new(), job.queue, job.priority, big=len(data) > BIG)
-        return NewTask(name, data, key_hash=job.key)
+            data = f"t{job.index}:{filling}".encode()
+            return NewTask(raw_name(self._ulids.new()), data, key_hash=key, delay_ms=delay)
+        data = b'{"herd":1,"call":' + filling.encode() if job.garbage else _payload(job, filling, key)
+        conditional = expires is not None
+        name = call_name(self._ulids.new(), job.queue, job.priority, big=len(data) > BIG, conditional=conditional)
+        return NewTask(name, data, key_hash=key, delay_ms=delay, expires_ms=expires)
 
-    # --- what it is told
-    # -----------------------------------------------------------------------------------------------
+    # --- what it is told ---------------------------------------------------------------------------------------------
 
     def _accepted(self, task: NewTask, error: HerdError | None) -> None:
         submission = self._slot.submissions[task.name]
@@ -153,6 +158,9 @@ class ClientProgram:
         if error is None:
             submission.accepted = True
             self._office.was_accepted(submission)
+        elif isinstance(error, DuplicateTask):
+            submission.refused = True
+            self._office.was_duplicate(submission, error.name)
         elif isinstance(error, NotSubmitted):
             submission.refused = True
             self._office.was_refused(submission)
@@ -169,3 +177,11 @@ class ClientProgram:
         submission.delivered = True
         self._office.has_ended(submission, outcome, error)
         return not isinstance(error, OutcomeGone)
+
+
+def _payload(job: Job, filling: str, key: str | None) -> bytes:
+    """Not by `encode_call`, which refuses large ones: somebody else's client may not."""
+    wanted = Overrides(max_attempts=job.attempts, backoff=job.backoff, timeout=job.timeout or UNSET)
+    args = msgspec.Raw(msgspec.json.encode([job.index, filling]))
+    name = RARE if job.rare else CALL
+    return msgspec.json.encode(Call(1, name, args, msgspec.Raw(b"{}"), outcome=not job.silent, key=key, options=wanted))

@@ -43,6 +43,10 @@ class Deed(msgspec.Struct):
     opened: int | None
     closed: int | None
     places: dict[str, tuple[str, ...]]
+    written: dict[str, bytes]
+    """What stands now in the nodes that it changed."""
+    time: int
+    """The servers' clock, in unix milliseconds."""
 
 
 def task_of(path: str) -> str | None:
@@ -68,15 +72,16 @@ def inbox_of(path: str) -> str | None:
 
 def read_deed(session_id: int, transaction: Transaction, namespace: str) -> Deed:
     """Paths are those within the namespace."""
-    deed = Deed(session_id, transaction.zxid, [], [], [], None, None, {})
+    deed = Deed(session_id, transaction.zxid, [], [], [], None, None, {}, {}, transaction.time)
     for effect in transaction.effects:
         match effect:
             case NodeCreated():
                 deed.created.append((effect.path.removeprefix(namespace), effect.data or b"", effect.session_id))
             case NodeDeleted(path):
                 deed.deleted.append(path.removeprefix(namespace))
-            case DataSet(path):
+            case DataSet(path, data):
                 deed.changed.append(path.removeprefix(namespace))
+                deed.written[path.removeprefix(namespace)] = data or b""
             case SessionOpened():
                 deed.opened = effect.session_id
             case SessionClosed():
@@ -92,11 +97,20 @@ _WORDS: Final[tuple[tuple[set[str], set[str], str], ...]] = (
     ({"assign"}, {"status"}, "completed"),
     ({"assign"}, {"tasks"}, "put back"),
     ({"assign"}, {"dead", "status"}, "buried"),
+    ({"assign"}, {"delayed"}, "put back for later"),
+    ({"delayed"}, {"tasks"}, "promoted"),
+    ({"delayed"}, {"status"}, "refused"),
     ({"tasks"}, {"status"}, "refused"),
+    ({"tasks", "cancel"}, {"status"}, "cancelled"),
+    ({"delayed", "cancel"}, {"status"}, "cancelled"),
+    ({"assign", "cancel"}, {"status"}, "cancelled"),
+    (set(), {"cancel"}, "asked to cancel"),
+    ({"cancel"}, set(), "dropped the request to cancel"),
     ({"status"}, set(), "took away the outcome of"),
     ({"assign"}, set(), "dropped the assignment of"),
     ({"tasks"}, set(), "dropped from /tasks"),
     (set(), {"tasks"}, "submitted"),
+    (set(), {"delayed"}, "submitted for later"),
     (set(), {"assign"}, "created an assignment of"),
     (set(), {"status"}, "created an outcome of"),
 )

@@ -114,6 +114,20 @@ class StartDuplicate(OfPart, frozen=True, kw_only=True):
     seconds: float
 
 
+class PauseFull(OfPart, frozen=True, kw_only=True):
+    """A worker stands still as soon as it holds a task that waits for a thread, and goes on as a zombie."""
+
+    seconds: float
+    io_first: bool
+
+
+class LeaveUnseen(OfPart, frozen=True, kw_only=True):
+    """A worker that holds a task that waits for a thread is told to stop, while the primary hears of nothing; it starts
+    again."""
+
+    seconds: float
+
+
 class RestartServer(Fault, frozen=True, kw_only=True):
     """The server crashes and comes back."""
 
@@ -138,6 +152,32 @@ class Meddle(Fault, frozen=True, kw_only=True):
     what: Meddling
 
 
+class Limit(enum.StrEnum):
+    """What may hold for a queue."""
+
+    PAUSED = "nothing of it is assigned"
+    ONE = "one task of it at a time"
+    SLOW = "two tasks of it a second"
+
+
+class Govern(Fault, frozen=True, kw_only=True):
+    """An operator limits a queue for a while."""
+
+    queue: str
+    limit: Limit
+    seconds: float
+
+
+class Cancel(Fault, frozen=True, kw_only=True):
+    """Somebody asks to cancel the task that this job became."""
+
+    job: int
+
+
+class Replay(Fault, frozen=True, kw_only=True):
+    """An operator replays all that is dead."""
+
+
 AnyFault = (
     Cut
     | CutInMessage
@@ -151,9 +191,14 @@ AnyFault = (
     | Sleep
     | JumpClock
     | StartDuplicate
+    | PauseFull
+    | LeaveUnseen
     | RestartServer
     | PauseServer
     | Meddle
+    | Govern
+    | Cancel
+    | Replay
 )
 
 Weights = dict[type[AnyFault], int]

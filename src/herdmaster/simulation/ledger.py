@@ -9,38 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from herdmaster.core import layout
 from herdmaster.core.names import parse_task_name, parse_worker_name
+from herdmaster.core.outcome import OutcomeState, decode_outcome
+from herdmaster.errors import BadOutcome
 from herdmaster.simulation.deeds import SERVER, Actor, Deed, inbox_of, read_deed, task_of
+from herdmaster.simulation.history import Node, TaskHistory
 from herdmaster.simulation.plan import Kind
 from herdmaster.simulation.server import Entry
+from herdmaster.simulation.terms import Terms
 
 _PLACES: Final = ("tasks", "assign", "delayed", "status")
-
-
-class Node(msgspec.Struct, frozen=True, gc=False):
-    data: bytes
-    session_id: int
-
-
-class TaskHistory(msgspec.Struct):
-    """`excused`: a reference role has touched it. `silent`: nobody wants its outcome."""
-
-    name: str
-    accepted: int = 0
-    outcomes: int = 0
-    ended: bool = False
-    excused: bool = False
-    silent: bool = False
-    executions: int = 0
+_WAITING: Final = (f"{layout.TASKS}/", f"{layout.DELAYED}/")
 
 
 class Ledger:
-    """`fail` is called with what was violated; `silent` says whether a task was submitted without an outcome."""
+    """`fail` is called with what was violated; `replayed` with the old and the new name of a task. `grace`: see
+    `Terms`."""
 
-    def __init__(self, namespace: str, fail: Callable[[str], None], is_silent: Callable[[str], bool]) -> None:
+    def __init__(
+        self, namespace: str, grace: float, fail: Callable[[str], None], replayed: Callable[[str, str], None]
+    ) -> None:
         self.nodes: dict[str, Node] = {}
         self.tasks: dict[str, TaskHistory] = {}
         self.actors: dict[int, Actor] = {}
@@ -51,10 +40,11 @@ class Ledger:
         """Sessions whose znode an operator deleted by hand, which fences nobody."""
         self._namespace = namespace
         self._fail = fail
-        self._is_silent = is_silent
+        self._replayed = replayed
         self._registered: dict[str, int] = {}  # worker: its session
         self._batches: dict[str, int] = {}  # client: accepted batches
         self._actor = SERVER
+        self.terms = Terms(self.nodes, self.history, self._blame, grace)
 
     def record(self, entry: Entry) -> Deed:
         """One more transaction; says what it was."""
@@ -71,8 +61,10 @@ class Ledger:
         ):
             self._blame(f"committed although its session {deed.session_id:x} had ended")
         self._judge_before(deed, is_primary=is_primary)
+        holders = {path: self.nodes[path].data for path in deed.deleted if path.startswith(f"{layout.KEYS}/")}
         self._apply(deed)
         self._judge_places(deed)
+        self.terms.judge(deed, self._actor, holders)
         return deed
 
     def _blame(self, text: str) -> None:
@@ -83,7 +75,9 @@ class Ledger:
     def history(self, task: str) -> TaskHistory:
         found = self.tasks.get(task)
         if found is None:
-            found = self.tasks[task] = TaskHistory(task, silent=self._is_silent(task))
+            job = self.terms.jobs.get(task)
+            silent = job is not None and job.silent and not job.garbage
+            found = self.tasks[task] = TaskHistory(task, silent=silent)
         return found
 
     def where(self, task: str) -> tuple[str, ...]:
@@ -106,6 +100,9 @@ class Ledger:
             task = task_of(path)
             if task is not None and path.split("/")[1] in _PLACES:
                 self.places.setdefault(task, {})[path] = None
+        for path, data in deed.written.items():
+            if path in self.nodes:
+                self.nodes[path] = Node(data, self.nodes[path].session_id)
 
     def _note_place(self, deed: Deed, path: str) -> None:
         task = task_of(path)
@@ -129,6 +126,7 @@ class Ledger:
             return
         if actor.kind is Kind.OPERATOR:
             self._note_ousted(deed)
+            self._note_replay(deed)
             return
         for path, _, session_id in deed.created:
             self._judge_registration(path, session_id, deed)
@@ -152,6 +150,12 @@ class Ledger:
             if node is not None:
                 self.ousted[node.session_id] = None
 
+    def _note_replay(self, deed: Deed) -> None:
+        before = [path.removeprefix(f"{layout.DEAD}/") for path in deed.deleted if path.startswith(f"{layout.DEAD}/")]
+        after = [path.removeprefix(f"{layout.TASKS}/") for path, _, _ in deed.created if path.startswith(layout.TASKS)]
+        if before and after:
+            self._replayed(before[0], after[0])
+
     def _judge_registration(self, path: str, session_id: int, deed: Deed) -> None:
         folder, _, name = path.rpartition("/")
         if folder != layout.WORKERS:
@@ -165,12 +169,11 @@ class Ledger:
     def _judge_master(self, deed: Deed, *, is_primary: bool) -> None:
         moved = [path for path in deed.deleted if task_of(path) is not None]
         put = [path for path, _, _ in deed.created if task_of(path) is not None]
-        expires = all(path.startswith((f"{layout.STATUS}/", f"{layout.DEAD}/")) for path in moved) and not put
         if (
             (moved or put)
             and not is_primary
             and deed.session_id not in self.ousted
-            and not (expires and self._has_reference_primary())
+            and not (self._stands_in(moved) and self.knows_reference)
         ):
             self._blame(f"moved {', '.join([*moved, *put][:3])} although its session does not own {layout.MASTER}")
         for path in put:
@@ -179,12 +182,27 @@ class Ledger:
                 self._blame(f"assigned {path} to a worker that is gone")
         for path in moved:
             worker = inbox_of(path)
-            if worker is not None and layout.worker_path(worker) in self.nodes:
+            is_cancelled = layout.cancel_path(task_of(path) or "") in moved
+            if worker is not None and layout.worker_path(worker) in self.nodes and not is_cancelled:
                 self._blame(f"took {path} from a worker that is alive")
 
-    def _has_reference_primary(self) -> bool:
+    @staticmethod
+    def _stands_in(moved: list[str]) -> bool:
+        """Whether it is what one of ours does under a primary of the reference's: sweep, promote, cancel."""
+        folders = {path.split("/")[1] for path in moved}
+        return folders <= {"status", "dead"} or folders == {"delayed"} or "cancel" in folders
+
+    @property
+    def primary_slot(self) -> str | None:
+        """The part whose session owns `/master`."""
         master = self.nodes.get(layout.MASTER)
-        return master is not None and self.actors.get(master.session_id, SERVER).reference
+        actor = None if master is None else self.actors.get(master.session_id)
+        return None if actor is None else actor.slot
+
+    @property
+    def knows_reference(self) -> bool:
+        """Whether a master of the reference's has ever been there."""
+        return any(actor.reference and actor.kind is Kind.MASTER for actor in self.actors.values())
 
     def _judge_worker(self, deed: Deed) -> None:
         for path in (*deed.deleted, *deed.changed):
@@ -197,8 +215,8 @@ class Ledger:
                 self._blame(f"created {path} without taking its assignment in the same transaction")
 
     def _judge_client(self, deed: Deed) -> None:
-        submitted = [path for path, _, _ in deed.created if task_of(path) is not None]
-        journals = [path for path in deed.changed if path.startswith(f"{layout.CLIENTS}/")]
+        submitted = [path for path, _, _ in deed.created if path.startswith(_WAITING) and task_of(path)]
+        journals = [path for path in deed.changed if path.startswith(f"{layout.CLIENTS}/") and path.count("/") == 2]
         if submitted and len(journals) != 1:
             self._blame(f"submitted {submitted[0]} without counting the batch in its journal")
         if journals:
@@ -221,7 +239,7 @@ class Ledger:
     # --- one task is in one place ------------------------------------------------------------------------------------
 
     def _judge_places(self, deed: Deed) -> None:
-        created = {path: None for path, _, _ in deed.created}
+        created = {path: data for path, data, _ in deed.created}
         for path in deed.changed:
             if path.startswith(f"{layout.STATUS}/"):
                 self._blame(f"overwrote {path}")
@@ -233,6 +251,7 @@ class Ledger:
             if layout.status_path(task) in created:
                 history.outcomes += 1
                 history.ended = True
+                history.cancelled = _is_cancelled(task, created[layout.status_path(task)])
                 if history.outcomes > 1 and not history.excused:
                     self._blame(f"gave {task} a second outcome")
             if before:
@@ -245,7 +264,7 @@ class Ledger:
         history.accepted += 1
         if actor.reference:
             return
-        if actor.kind is not Kind.CLIENT:
+        if actor.kind not in (Kind.CLIENT, Kind.OPERATOR):
             self._blame(f"brought {history.name} to {', '.join(after)} from nowhere")
         elif len(after) != 1:
             self._blame(f"submitted {history.name} to {', '.join(after)}")
@@ -285,3 +304,10 @@ class Ledger:
                     found.append(f"the inbox of {worker} is left, which is gone")
         found += [f"{task.name} has not ended" for task in self.tasks.values() if task.accepted and not task.ended]
         return found
+
+
+def _is_cancelled(task: str, data: bytes) -> bool:
+    try:
+        return decode_outcome(task, data).state is OutcomeState.CANCELLED
+    except BadOutcome:
+        return False

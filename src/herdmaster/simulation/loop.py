@@ -12,7 +12,7 @@ import heapq
 from asyncio.events import _set_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Final, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Handle(asyncio.TimerHandle):
     """A callback and whose it is. `is_io`: it brings something from outside, so it does not follow its owner's
     clock."""
 
-    __slots__ = ("is_io", "lag", "owner")
+    __slots__ = ("args", "callback", "is_io", "lag", "owner")
 
     def __init__(
         self,
@@ -61,17 +61,37 @@ class Handle(asyncio.TimerHandle):
         *,
         is_io: bool = False,
     ) -> None:
-        super().__init__(when, callback, args, loop, context)
+        # What the base class does to make one costs as much as running it, and is about debugging.
+        self._when = when
+        self._loop = loop
+        self._cancelled = False
+        self._scheduled = False
+        self._source_traceback = None
+        self._repr = None
+        self._context = copy_context() if context is None else context
+        self.callback: Callable[..., object] | None = callback
+        self.args = args
         self.owner = owner
         self.lag = owner.lag
         self.is_io = is_io
 
-    @property
-    def callback(self) -> Callable[..., object] | None:
-        return self._callback  # type: ignore[attr-defined, no-any-return]  # typeshed leaves it out
+    def __repr__(self) -> str:
+        return f"<{self.callback} of {self.owner} at {self._when:.6f} s>"
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self.callback = None
+        self.args = ()
 
     def run(self) -> None:
-        self._run()
+        assert self.callback is not None
+        try:
+            self._context.run(self.callback, *self.args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as the base class does it
+            context = {"message": f"Exception in callback {self.callback}", "exception": error, "handle": self}
+            self._loop.call_exception_handler(context)
 
 
 class Connector(Protocol):
@@ -126,14 +146,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             if late:
                 handle.lag = handle.owner.lag
                 heapq.heappush(timers, (when + late, sequence, handle))
-            elif handle.owner.alive and not handle.cancelled():
+            elif handle.owner.alive and handle.callback is not None:
                 self.now = max(self.now, when)
                 self._ready.append(handle)
         return bool(self._ready)
 
     def _step(self, handle: Handle) -> None:
         owner = handle.owner
-        if not owner.alive or handle.cancelled():
+        if not owner.alive or handle.callback is None:
             return
         if owner.paused:
             owner.frozen.append(handle)
@@ -230,8 +250,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         finally:
             self.current = before
 
-    # --- what asyncio asks of a loop
-    # -----------------------------------------------------------------------------------
+    # --- what asyncio asks of a loop ---------------------------------------------------------------------------------
 
     def create_future(self) -> asyncio.Future[object]:
         return asyncio.Future(loop=self)

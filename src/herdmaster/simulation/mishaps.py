@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from herdmaster.simulation import faults
 from herdmaster.simulation.faults import Fault
 from herdmaster.simulation.loop import Owner
 from herdmaster.simulation.network import Wire
+from herdmaster.simulation.operator import CancelTask, GovernQueue, ReplayDead
 from herdmaster.simulation.plan import Kind
 from herdmaster.simulation.process import Process
 from herdmaster.simulation.slots import Slot
 
 if TYPE_CHECKING:
     from herdmaster.simulation.world import World
+
+_FULL_SECONDS: Final = 6.0
+_LOOK_SECONDS: Final = 0.005
 
 
 class Mishaps:
@@ -62,6 +66,15 @@ class Mishaps:
             self._pause(world.server.process, fault.seconds, io_first=True, sleeps=False)
         elif isinstance(fault, faults.Meddle):
             world.casting.call_operator(fault.what)
+        elif isinstance(fault, faults.Cancel):
+            names = world.code.names.get(fault.job)
+            if names:
+                world.casting.call_operator(CancelTask(names[0]))
+        elif isinstance(fault, faults.Replay):
+            world.casting.call_operator(ReplayDead())
+        elif isinstance(fault, faults.Govern):
+            self._calm(fault.seconds)
+            world.casting.call_operator(GovernQueue(fault.queue, fault.limit, fault.seconds))
 
     def _befall_part(self, fault: faults.OfPart, slot: Slot, process: Process) -> None:
         world = self._world
@@ -78,14 +91,17 @@ class Mishaps:
                 self._pause(process, seconds, io_first=io_first, sleeps=True)
             case faults.JumpClock(milliseconds=milliseconds):
                 process.skew_ms += milliseconds
+            case faults.PauseFull(seconds=seconds, io_first=io_first):
+                pause = partial(self._pause, process, seconds, io_first=io_first, sleeps=False)
+                self._when_full(process, pause, _FULL_SECONDS)
+            case faults.LeaveUnseen(seconds=seconds):
+                self._when_full(process, partial(self._leave_unseen, slot, seconds), _FULL_SECONDS)
             case faults.StartDuplicate(seconds=seconds):
                 self._start_duplicate(slot, seconds)
             case faults.Expire():
                 self._expire(process)
             case faults.Partition(seconds=seconds, everywhere=everywhere):
-                self._calm(seconds)
-                for address in world.plan.addresses[: None if everywhere else 1]:
-                    world.network.partition(process, address, world.loop.now + seconds)
+                self._partition(process, seconds, everywhere=everywhere)
             case _:
                 wires = list(process.wires)
                 if wires:
@@ -106,6 +122,29 @@ class Mishaps:
     def _calm(self, seconds: float) -> None:
         """Something goes on for so long."""
         self.calm_at = max(self.calm_at, self._world.loop.now + seconds)
+
+    def _partition(self, process: Process, seconds: float, *, everywhere: bool) -> None:
+        self._calm(seconds)
+        for address in self._world.plan.addresses[: None if everywhere else 1]:
+            self._world.network.partition(process, address, self._world.loop.now + seconds)
+
+    def _when_full(self, process: Process, action: Callable[[], None], patience: float) -> None:
+        """Does it once a task waits for a thread of that process; looks for so many seconds."""
+        if self._stopped or not process.alive:
+            return
+        if any(pool.is_full for pool in process.pools):
+            action()
+        elif patience > 0:
+            again = (process, action, patience - _LOOK_SECONDS)
+            self._world.at(self._world.loop.now + _LOOK_SECONDS, self._when_full, *again)
+
+    def _leave_unseen(self, worker: Slot, seconds: float) -> None:
+        world = self._world
+        primary = world.slots.get(world.ledger.primary_slot or "")
+        if primary is None or primary.process is None:
+            return
+        self._partition(primary.process, seconds, everywhere=True)
+        world.leave(worker, seconds)
 
     def _pause(self, owner: Owner, seconds: float, *, io_first: bool, sleeps: bool) -> None:
         if owner.paused:

@@ -155,8 +155,7 @@ class Wire:
     def __str__(self) -> str:
         return f"{self.process.name} to {self.address}"
 
-    # --- what arrives
-    # --------------------------------------------------------------------------------------------------
+    # --- what arrives ------------------------------------------------------------------------------------------------
 
     def _reach_server(self, data: bytes | None) -> None:
         if not self._server_open:
@@ -181,8 +180,7 @@ class Wire:
         if self.protocol is not None:
             self.protocol.connection_lost(None)
 
-    # --- what either side does
-    # -------------------------------------------------------------------------------------------
+    # --- what either side does ---------------------------------------------------------------------------------------
 
     @property
     def is_closing(self) -> bool:
@@ -225,8 +223,7 @@ class Wire:
             self.up.silence()
             self.down.send(None)
 
-    # --- what befalls it
-    # -------------------------------------------------------------------------------------------------
+    # --- what befalls it ---------------------------------------------------------------------------------------------
 
     def cut(self) -> None:
         """Both sides are told, after a while; what is under way is lost."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar, cast
 
-from herdmaster.pools.threads import Job
-from herdmaster.roles.system import Pool
+from herdmaster.pools.job import Job
+from herdmaster.pools.limits import Ended, Limits, Stopped, TimedOut
+from herdmaster.pools.protocol import Pool
 from herdmaster.simulation.process import Process
 
 T = TypeVar("T")
@@ -33,7 +34,9 @@ class SimulatedPool(Generic[T, R]):
         slots: int,
         run: Callable[[T], R],
         deliver: Callable[[list[tuple[T, R]]], None],
+        limits_of: Callable[[T], Limits] | None = None,
     ) -> None:
+        self._limits_of = limits_of
         self._process = process
         self._durations = durations
         self._run = run
@@ -42,9 +45,15 @@ class SimulatedPool(Generic[T, R]):
         self._ended: list[tuple[T, R]] = []
         self._running: dict[int, T] = {}
         self._idle = list(range(slots))
+        self._threads = slots  # also those that were given up on
         self._woken = False
         self._closed = False
         self.slots = slots
+        process.pools.append(self)
+
+    @property
+    def is_full(self) -> bool:
+        return bool(self._queue)
 
     def submit(self, items: Iterable[T], /) -> list[Job[T]]:
         jobs = [Job(item) for item in items]
@@ -56,6 +65,13 @@ class SimulatedPool(Generic[T, R]):
     @property
     def running(self) -> list[T]:
         return list(self._running.values())
+
+    def stop(self, item: T, /) -> bool:
+        for thread, running in self._running.items():
+            if running is item:
+                self._give_up(thread, item, Stopped())
+                return True
+        return False
 
     def close(self) -> None:
         self._closed = True
@@ -75,18 +91,34 @@ class SimulatedPool(Generic[T, R]):
             self._running[thread] = job.item
             result = self._run(job.item)
             duration = self._durations.take_duration()
-            if duration is not None:
+            limit = None if self._limits_of is None else self._limits_of(job.item).hard
+            if limit is not None and (duration is None or duration > limit):
+                self._process.loop.call_later(limit, self._give_up, thread, job.item, TimedOut(limit))
+            elif duration is not None:
                 self._process.loop.call_later(duration, self._end, thread, job.item, result)
             return
         self._idle.append(thread)
 
+    def _give_up(self, thread: int, item: T, ended: Ended) -> None:
+        """Its thread runs on, and another one takes its place."""
+        if self._running.get(thread) is item:
+            del self._running[thread]
+            self._threads += 1
+            self._later(self._begin, self._threads)
+            self._hand_over(item, cast("R", ended))
+
     def _end(self, thread: int, item: T, result: R) -> None:
+        if self._running.get(thread) is not item:
+            return  # it was given up on
         del self._running[thread]
+        self._hand_over(item, result)
+        self._begin(thread)
+
+    def _hand_over(self, item: T, result: R) -> None:
         self._ended.append((item, result))
         if not self._woken:
             self._woken = True
             self._later(self._collect)
-        self._begin(thread)
 
     def _collect(self) -> None:
         self._woken = False
@@ -101,5 +133,13 @@ class PoolOfProcess:
         self._process = process
         self._durations = durations
 
-    def __call__(self, slots: int, run: Callable[[T], R], deliver: Callable[[list[tuple[T, R]]], None], /) -> Pool[T]:
-        return SimulatedPool(self._process, self._durations, slots, run, deliver)
+    def __call__(
+        self,
+        slots: int,
+        run: Callable[[T], R],
+        deliver: Callable[[list[tuple[T, R]]], None],
+        /,
+        *,
+        limits_of: Callable[[T], Limits] | None = None,
+    ) -> Pool[T]:
+        return SimulatedPool(self._process, self._durations, slots, run, deliver, limits_of)

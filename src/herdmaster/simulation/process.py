@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from herdmaster.roles.system import System
 from herdmaster.simulation.loop import Owner, VirtualLoop
@@ -18,6 +18,13 @@ UNIX_EPOCH_MS: Final = 1_700_000_000_000
 """What unix clocks show when the world's clock shows 0."""
 
 
+class Fillable(Protocol):
+    @property
+    def is_full(self) -> bool:
+        """Whether something waits for a thread."""
+        ...
+
+
 class Process(Owner):
     """`slot` is the part that it plays, `name` one life of it. `rng` is its own: what it draws depends on nobody
     else."""
@@ -28,6 +35,7 @@ class Process(Owner):
         self.slot = slot
         self.rng = random.Random(f"{seed}/{slot}/{life}")
         self.wires: dict[Wire, None] = {}
+        self.pools: list[Fillable] = []
         self.skew_ms = skew_ms
         self.is_over = False
         self._boot = self.rng.uniform(0, 1e6)  # machines were not booted together

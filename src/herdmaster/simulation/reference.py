@@ -105,8 +105,7 @@ class ReferenceMaster(ReferenceRole):
             await _ignore(lambda folder=folder: self.client.create(folder))  # type: ignore[misc]  # a default binds the loop's variable
         await self._run_for_master()
 
-    # --- election
-    # ------------------------------------------------------------------------------------------------------
+    # --- election ----------------------------------------------------------------------------------------------------
 
     async def _run_for_master(self) -> None:
         while True:
@@ -136,8 +135,7 @@ class ReferenceMaster(ReferenceRole):
         await self._recover()
         await self._list_tasks()
 
-    # --- workers
-    # -------------------------------------------------------------------------------------------------------
+    # --- workers -----------------------------------------------------------------------------------------------------
 
     async def _list_workers(self) -> None:
         names = await _repeat(
@@ -186,8 +184,7 @@ class ReferenceMaster(ReferenceRole):
             else:
                 return
 
-    # --- tasks
-    # ---------------------------------------------------------------------------------------------------------
+    # --- tasks -------------------------------------------------------------------------------------------------------
 
     async def _list_tasks(self) -> None:
         names = await _repeat(lambda: self.client.children(layout.TASKS, lambda _event: self.spawn(self._list_tasks)))

@@ -1,11 +1,12 @@
-"""Runs many seeds in several processes, and tells of each that failed: its seed, what is left of its plan when
-everything is left out that it does not need, and the story."""
+"""Runs many seeds in several processes, and tells of one that failed: what is left of its plan when everything is left
+out that it does not need, and the story."""
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,29 +15,48 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.simulation.plan import Plan, draw_plan
+from herdmaster.simulation.drawing import draw_plan
+from herdmaster.simulation.plan import Plan
 from herdmaster.simulation.shrink import Shrinker
 from herdmaster.simulation.world import Result, World
 
-_SEEDS_PER_CHUNK: Final = 20
+_SEEDS_PER_CHUNK: Final = 10
 _STORY_LINES: Final = 60
 
 
-class Tally(msgspec.Struct):
-    """What came of some seeds. `failures` are (seed, what failed)."""
+class FailedSeed(msgspec.Struct, frozen=True):
+    seed: int
+    failure: str
 
+
+class Tally(msgspec.Struct):
+    """What came of some seeds. `virtual_seconds` are the worlds', `seconds` passed meanwhile."""
+
+    start: int
     seeds: int = 0
     transactions: int = 0
     executions: int = 0
     virtual_seconds: float = 0.0
-    failures: list[tuple[int, str]] = msgspec.field(default_factory=list)
+    seconds: float = 0.0
+    failed: list[FailedSeed] = msgspec.field(default_factory=list)
+    story: str | None = None
+    """The file that tells of the first failure."""
 
     def add(self, other: Tally) -> None:
         self.seeds += other.seeds
         self.transactions += other.transactions
         self.executions += other.executions
         self.virtual_seconds += other.virtual_seconds
-        self.failures += other.failures
+        self.failed += other.failed
+
+    def __str__(self) -> str:
+        rate = max(self.seconds, 1e-9)
+        return (
+            f"{self.seeds} seeds in {self.seconds:.1f} s ({self.seeds / rate:.1f} seeds/s, "
+            f"{self.transactions / rate:.0f} transactions/s): {self.transactions} transactions, "
+            f"{self.executions} executions, {self.virtual_seconds / 3600:.1f} hours of virtual time, "
+            f"{len(self.failed)} failed"
+        )
 
 
 def run_seed(seed: int, *, listen: bool = False) -> Result:
@@ -45,66 +65,71 @@ def run_seed(seed: int, *, listen: bool = False) -> Result:
 
 
 def run_chunk(start: int, count: int) -> Tally:
-    tally = Tally()
+    tally = Tally(start)
     for seed in range(start, start + count):
         result = run_seed(seed)
-        tally.add(Tally(1, result.transactions, result.executions, result.seconds))
+        tally.seeds += 1
+        tally.transactions += result.transactions
+        tally.executions += result.executions
+        tally.virtual_seconds += result.seconds
         if result.failure is not None:
-            tally.failures.append((seed, result.failure))
+            tally.failed.append(FailedSeed(seed, result.failure))
     gc.collect()  # worlds are full of circles, and the collector sleeps while one runs
     return tally
 
 
 def run_seeds(start: int, count: int, processes: int) -> Iterator[Tally]:
     """One tally per chunk, in the order of the seeds."""
-    chunks = [
-        (first, min(_SEEDS_PER_CHUNK, start + count - first)) for first in range(start, start + count, _SEEDS_PER_CHUNK)
-    ]
+    end = start + count
+    chunks = [(first, min(_SEEDS_PER_CHUNK, end - first)) for first in range(start, end, _SEEDS_PER_CHUNK)]
     if processes <= 1:
         yield from (run_chunk(*chunk) for chunk in chunks)
         return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(run_chunk, *zip(*chunks, strict=True))
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_die_quietly) as pool:
+        # Ctrl-C reaches every process of a terminal, and only the first has something to say about it. The others start
+        # with it blocked, so that it does not hit them before they know that.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            tallies = pool.map(run_chunk, *zip(*chunks, strict=True))
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            yield from tallies
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _die_quietly() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def default_processes() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def simulate(
-    start: int, count: int, *, processes: int | None = None, folder: Path = Path(), say: Callable[[str], None] = print
-) -> bool:
-    """Runs the seeds, says how far it is and what it found, and writes the story of a failure into `folder`. False
-    where a seed failed."""
+def simulate(start: int, count: int, *, processes: int, heard: Callable[[Tally, Tally], None]) -> Tally:
+    """Runs the seeds; `heard` is called with the next few, and with all so far."""
     began = time.monotonic()
-    total, told = Tally(), 0.0
-    say(f"seeds {start} to {start + count - 1}")
-    for tally in run_seeds(start, count, processes or default_processes()):
+    total = Tally(start)
+    for tally in run_seeds(start, count, processes):
         total.add(tally)
-        for seed, failure in tally.failures:
-            say(f"seed {seed} FAILED: {failure}")
-        if time.monotonic() - told > 10.0 and total.seeds < count:
-            told = time.monotonic()
-            say(f"{total.seeds} of {count} seeds, {len(total.failures)} failed")
-    seconds = time.monotonic() - began
-    say(
-        f"{total.seeds} seeds in {seconds:.1f} s ({total.seeds / seconds:.1f} seeds/s, "
-        f"{total.transactions / seconds:.0f} transactions/s): {total.transactions} transactions, "
-        f"{total.executions} executions, {total.virtual_seconds / 3600:.1f} hours of virtual time, "
-        f"{len(total.failures)} failed"
-    )
-    for seed, _ in total.failures[:1]:
-        explain(seed, folder=folder, say=say)
-    return not total.failures
+        total.seconds = time.monotonic() - began
+        heard(tally, total)
+    return total
 
 
-def explain(seed: int, *, folder: Path = Path(), say: Callable[[str], None] = print) -> bool:
-    """Runs one seed and tells its story, of a failure the shortest that was found. False where it failed."""
+def explain(seed: int, folder: Path, say: Callable[[str], None]) -> Tally:
+    """Runs one seed and tells its story, of a failure the shortest that was found, which goes into a file in `folder`
+    as well."""
+    began = time.monotonic()
     plan = draw_plan(seed)
     result = World(plan, listen=True).run()
+    tally = Tally(seed, 1, result.transactions, result.executions, result.seconds, time.monotonic() - began)
     if result.failure is None:
         say(f"seed {seed}: all held in {result.transactions} transactions, {result.seconds:.0f} s of virtual time")
-        return True
+        return tally
+    tally.failed.append(FailedSeed(seed, result.failure))
     say(f"seed {seed} FAILED: {result.failure}")
     say(f"looking for a shorter way to that (of {len(plan.faults)} faults, {len(plan.jobs)} tasks) ...")
     shrinker = Shrinker(plan, result.failure)
@@ -112,9 +137,10 @@ def explain(seed: int, *, folder: Path = Path(), say: Callable[[str], None] = pr
     lines = story_of(shrinker.plan, result)
     path = folder / f"simulation-{seed}.txt"
     path.write_text("\n".join(lines) + "\n")
+    tally.story = str(path)
     say("\n".join(lines if len(lines) <= 2 * _STORY_LINES else [*lines[:_STORY_LINES], "...", *lines[-_STORY_LINES:]]))
     say(f"the whole story: {path}")
-    return False
+    return tally
 
 
 def story_of(plan: Plan, result: Result) -> list[str]:

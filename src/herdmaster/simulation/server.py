@@ -150,6 +150,10 @@ class SimulatedServer:
             self._collect(0)
             self._wake()
 
+    def unix_ms(self) -> int:
+        """Its clock."""
+        return self._now().unix
+
     def _now(self) -> Instant:
         milliseconds = int(self._loop.now * 1000)
         return Instant(milliseconds, UNIX_EPOCH_MS + milliseconds + self._skew_ms)

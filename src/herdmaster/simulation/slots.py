@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from herdmaster.simulation.faults import Meddling
+from herdmaster.simulation.operator import Errand
 from herdmaster.simulation.plan import Job, Part
 from herdmaster.simulation.process import Process
 
@@ -47,7 +47,7 @@ class Slot:
         self.submissions: dict[str, Submission] = {}
         self.submitted_jobs: dict[int, None] = {}
         self.hung_since: float | None = None
-        self.errand: Meddling | None = None
+        self.errand: Errand | None = None
 
     @property
     def is_running(self) -> bool:

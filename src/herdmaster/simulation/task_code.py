@@ -39,8 +39,8 @@ class TaskCode:
         hang: Callable[[Process], None],
         complain: Callable[[str], None],
     ) -> None:
-        self.names: dict[int, str] = {}
-        """The task that each job became; a reference client may make several of one."""
+        self.names: dict[int, list[str]] = {}
+        """The tasks that each job became: one, and more when it is replayed; a reference client's are not there."""
         self._jobs = jobs
         self._inbox_holds = inbox_holds
         self._excused = excused
@@ -58,14 +58,17 @@ class TaskCode:
     def run(self, process: Process, worker: str, index: int, task: str | None = None) -> None:
         """Called in the worker's process when the code begins."""
         job = self._jobs[index]
-        task = task or self.names[index]
-        path = layout.assignment_path(worker, task)
-        if not self._inbox_holds(path) and not self._excused(process, task):
+        names = [task] if task is not None else self.names[index]
+        held = [name for name in names if self._inbox_holds(layout.assignment_path(worker, name))]
+        task = held[0] if held else names[-1]
+        if not held and not self._excused(process, task):
             self._complain(f"{process.name} started {task}, which is not in its inbox")
         self._started(Execution(task, worker, process.name, process.loop.now), job.code)
         self._duration = job.seconds
         if job.code is Code.FAIL:
-            raise PlannedFailure(f"job {index} was to fail")
+            failed = self._misbehaved[index] = self._misbehaved.get(index, 0) + 1
+            if failed <= (job.times or failed):
+                raise PlannedFailure(f"job {index} was to fail")
         if job.code in (Code.HANG, Code.KILL) and self._misbehaved.get(index, 0) < job.times:
             self._misbehaved[index] = self._misbehaved.get(index, 0) + 1
             if job.code is Code.KILL:

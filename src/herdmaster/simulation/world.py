@@ -14,30 +14,24 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.core import layout
-from herdmaster.core.outcome import Outcome
-from herdmaster.errors import HerdError, OutcomeGone
 from herdmaster.simulation.casting import Casting
 from herdmaster.simulation.deeds import Actor
+from herdmaster.simulation.ending import Ending
 from herdmaster.simulation.ledger import Ledger
 from herdmaster.simulation.loop import Handle, VirtualLoop
 from herdmaster.simulation.mishaps import Mishaps
 from herdmaster.simulation.network import Network, Wire
-from herdmaster.simulation.operator import LITTER
-from herdmaster.simulation.plan import Code, Job, Kind, Plan
+from herdmaster.simulation.plan import Job, Plan
 from herdmaster.simulation.process import Process
+from herdmaster.simulation.registry import Registry
 from herdmaster.simulation.server import Entry, SimulatedServer
-from herdmaster.simulation.slots import Slot, Submission
+from herdmaster.simulation.slots import Slot
 from herdmaster.simulation.story import Eavesdropper, Story
 from herdmaster.simulation.task_code import Execution, TaskCode
 from herdmaster.zookeeper.errors import NoServerReachable
 
 START: Final = 0.0
-_LOOK_SECONDS: Final = 0.25
 _RESTART_SECONDS: Final = 0.5
-_HANG_SECONDS: Final = 3.0
-_LEAVE_SECONDS: Final = 120.0
-_IDLE_SECONDS: Final = 8.0
 
 
 class Result(msgspec.Struct):
@@ -64,8 +58,7 @@ class World:
         self.loop = VirtualLoop(START, self.fail)  # type: ignore[abstract]  # the methods are abstract to typeshed only
         self.story = Story(lambda: self.loop.now, lambda: self.loop.current.name)
         self.jobs: dict[int, Job] = {job.index: job for job in plan.jobs}
-        self._job_of: dict[str, Job] = {}
-        self.ledger = Ledger(plan.namespace, self.fail, self._is_silent)
+        self.ledger = Ledger(plan.namespace, plan.session_timeout + 2.0, self.fail, self._replayed)
         self.server = SimulatedServer(self.loop, plan.disk, random.Random(f"{plan.seed}/server"), self)
         self.network = Network(self.loop, self.server, plan.latency, plan.seed)
         self.loop.connector = self.network
@@ -80,11 +73,12 @@ class World:
             hang=self._hang,
             complain=self.fail,
         )
+        self.registry = Registry(self.loop, self.server.unix_ms, self.ledger, self.code, self.story, self.fail)
         self.casting = Casting(self)
         self.mishaps = Mishaps(self)
         self._processes: list[Process] = []
         self._cut_short: dict[str, None] = {}  # processes whose session was ended before its time
-        self._deadline = 0.0
+        self._ending = Ending(self)
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -125,7 +119,7 @@ class World:
         for slot in self.slots.values():
             self.at(slot.part.starts, self.start, slot)
         self.mishaps.schedule(self.plan.faults)
-        self.at(self.plan.horizon, self._stop_faults)
+        self.at(self.plan.horizon, self._ending.begin)
 
     # --- processes ---------------------------------------------------------------------------------------------------
 
@@ -186,8 +180,7 @@ class World:
         if code:
             self.fail(f"{process.name} has ended and leaves a timer: {code[0]!r}")
 
-    # --- what task code does to its process
-    # ----------------------------------------------------------------------------
+    # --- what task code does to its process --------------------------------------------------------------------------
 
     def _started(self, execution: Execution, code: str) -> None:
         self.executions.append(execution)
@@ -211,8 +204,7 @@ class World:
         """Its session is ended before its time, which no fence of its own can know."""
         self._cut_short[process.name] = None
 
-    # --- what the server tells (`Witness`)
-    # -----------------------------------------------------------------------------
+    # --- what the server tells (`Witness`) ---------------------------------------------------------------------------
 
     def attached(self, session_id: int, wire: Wire) -> None:
         process = wire.process
@@ -228,157 +220,14 @@ class World:
         actor = self.ledger.actors.get(entry.session_id)
         self.story.add_deed("server" if actor is None else actor.name, deed)
 
-    # --- what clients tell (`Office`)
-    # ----------------------------------------------------------------------------------
+    def _replayed(self, task: str, new_task: str) -> None:
+        job = self.ledger.terms.jobs.get(task)
+        if job is not None:
+            fresh = msgspec.structs.replace(job, key=None, expires=None)
+            self.ledger.terms.jobs[new_task] = fresh
+            self.code.names[job.index].append(new_task)
 
-    def _is_silent(self, task: str) -> bool:
-        job = self._job_of.get(task)
-        return job is not None and job.silent and not job.garbage
-
-    def announce(self, name: str, job: Job) -> None:
-        self._job_of[name] = job
-        self.code.names[job.index] = name
-        self.story.add(self.loop.current.name, "submits job %d as %s", job.index, name)
-
-    def complain(self, text: str) -> None:
-        self.fail(f"{self.loop.current.name} {text}")
-
-    def was_accepted(self, submission: Submission) -> None:
-        self.story.add(self.loop.current.name, "is told that %s was accepted", submission.name)
-        if not self.ledger.history(submission.name).accepted:
-            self.complain(f"was told that {submission.name} was accepted, and it was not")
-
-    def was_refused(self, submission: Submission) -> None:
-        self.story.add(self.loop.current.name, "is told that %s was not accepted", submission.name)
-        if self.ledger.history(submission.name).accepted:
-            self.complain(f"was told that {submission.name} was not accepted, and it was")
-
-    def was_lost_sight_of(self, submission: Submission) -> None:
-        self.story.add(self.loop.current.name, "is told that nobody knows of %s", submission.name)
-
-    def has_ended(self, submission: Submission, outcome: Outcome | None, error: HerdError | None) -> None:
-        state = error if outcome is None else outcome.state.value
-        self.story.add(self.loop.current.name, "is told that %s has ended: %s", submission.name, str(state))
-        history = self.ledger.history(submission.name)
-        if error is not None and not history.excused:
-            self.complain(f"was told of {submission.name}: {type(error).__name__}: {error}")
-        elif outcome is not None and not history.outcomes:
-            self.complain(f"was told that {submission.name} has ended, and it has not")
-        if isinstance(error, OutcomeGone) and self.ledger.where(submission.name):
-            self.complain(f"was told that {submission.name} is nowhere, and it is somewhere")
-        job = submission.job
-        must_fail = job.code is Code.FAIL and not job.garbage and not history.excused
-        if must_fail and outcome is not None and outcome.state.value != "failed":
-            self.complain(f"was told that {submission.name} is {outcome.state.value}, and its code always fails")
-
-    # --- the end
-    # -------------------------------------------------------------------------------------------------------
-
-    def _stop_faults(self) -> None:
-        self.mishaps.stop()
-        if self.mishaps.calm_at > self.loop.now:
-            self.at(self.mishaps.calm_at, self._stop_faults)
-            return
-        self.story.add("world", "faults have stopped")
-        self.network.heal()
-        for slot in self.slots.values():
-            if slot.part.reference:
-                self.leave(slot, None)
-        self._deadline = self.loop.now + self._patience()
-        self.at(self.loop.now + _LOOK_SECONDS, self._look)
-
-    def _patience(self) -> float:
-        """Seconds in which everything has to settle: sessions end, a primary is elected, tasks run; and each task that
-        takes its worker with it does so several times."""
-        plan = self.plan
-        poisons = sum(1 for job in plan.jobs if job.code in (Code.HANG, Code.KILL) and job.times)
-        work = sum(job.seconds for job in plan.jobs)
-        return (
-            90.0 + 4 * plan.session_timeout + work + poisons * (plan.max_deliveries + 2) * (plan.session_timeout + 6.0)
-        )
-
-    def _look(self) -> None:
-        """Whether all has settled; until then tasks that never end take their workers with them."""
-        for slot in self.slots.values():
-            if slot.hung_since is not None and self.loop.now - slot.hung_since > _HANG_SECONDS:
-                slot.hung_since = None
-                self.kill(slot, power=False, restart_seconds=_RESTART_SECONDS)
-        waiting = self.ledger.unsettled() + self.casting.unsettled() + self._sessions_of_the_dead()
-        if not waiting:
-            self.story.add("world", "all has settled")
-            self.at(self.loop.now + _IDLE_SECONDS, self._judge_idleness, self.server.asked)
-        elif self.loop.now > self._deadline:
-            self.fail(f"not settled {self._patience():.0f} s after the faults stopped: {'; '.join(waiting[:5])}")
-        else:
-            self.at(self.loop.now + _LOOK_SECONDS, self._look)
-
-    def _sessions_of_the_dead(self) -> list[str]:
-        living = {
-            process.name for slot in self.slots.values() if (process := slot.process) is not None and process.alive
-        }
-        owners = [self.ledger.actors[session_id].name for session_id in self.ledger.open_sessions]
-        return [f"a session of {name} has not ended" for name in owners if name not in living]
-
-    def _judge_idleness(self, asked_before: int) -> None:
-        """Nobody polls, and nobody tries again and again what cannot succeed."""
-        asked = self.server.asked - asked_before
-        masters = sum(1 for slot in self.slots.values() if slot.part.kind is Kind.MASTER and slot.is_running)
-        kept = sum(1 for path in self.ledger.nodes if path.startswith(("/status/", "/clients/", "/dead/")))
-        limit = 10 + 3 * masters + kept  # a round of the caretaker
-        if asked > limit:
-            self.fail(f"{asked} requests in {_IDLE_SECONDS:.0f} s in which nothing was to be done")
-        self._dismiss(Kind.CLIENT)
-
-    def _dismiss(self, kind: Kind) -> None:
-        """Tells all of a kind to stop, then waits for them."""
-        for slot in self.slots.values():
-            if slot.part.kind is kind:
-                self.leave(slot, None)
-        self._deadline = self.loop.now + _LEAVE_SECONDS
-        self._wait_dismissed(kind)
-
-    def _wait_dismissed(self, kind: Kind) -> None:
-        left = [
-            f"{slot.name} does not stop" for slot in self.slots.values() if slot.part.kind is kind and slot.is_running
-        ]
-        if kind is Kind.WORKER:  # the inbox of one that left without a connection is the primary's to clear
-            left += self._members_left("workers", "assign")
-        if left and self.loop.now < self._deadline:
-            self.at(self.loop.now + _LOOK_SECONDS, self._wait_dismissed, kind)
-        elif left:
-            self.fail(left[0])
-        elif kind is Kind.CLIENT and self.plan.sweeps:
-            self.at(self.loop.now + 2.5 * self.plan.outcome_ttl, self._dismiss, Kind.WORKER)
-        elif kind is Kind.MASTER:
-            # Sessions of processes that were killed end by themselves.
-            self.at(self.loop.now + 2 * self.plan.session_timeout + 2.0, self._finish)
-        else:
-            self._dismiss(Kind.WORKER if kind is Kind.CLIENT else Kind.MASTER)
-
-    def _finish(self) -> None:
-        left = self._members_left("workers", "masters", "assign")
-        if self.plan.sweeps:
-            left += self._members_left("status", "clients", "dead")
-        left += [path for path in self.ledger.nodes if path == layout.MASTER or "/alive-" in path]
-        if left:
-            self.fail(left[0])
-        for submission in [each for slot in self.slots.values() for each in slot.submissions.values()]:
-            if submission.refused and self.ledger.history(submission.name).accepted:
-                self.fail(f"{submission.name} was accepted, after its client was told that it was not")
-        if self.ledger.open_sessions:
-            self.fail(f"{len(self.ledger.open_sessions)} sessions are left")
-        never = [task for task in self.ledger.unsettled() if not task.startswith(layout.ASSIGN)]
-        if never:
-            self.fail(f"after all had left: {never[0]}")
-        self.loop.stop()
-
-    def _members_left(self, *folders: str) -> list[str]:
-        found = []
-        for path, node in self.ledger.nodes.items():
-            match path.split("/"):
-                case ["", folder, name] if folder in folders and node.data != LITTER:
-                    found.append(f"{name} is left in /{folder}")
-        return found
+    # --- afterwards --------------------------------------------------------------------------------------------------
 
     def _tear_down(self) -> None:
         """Closes what dead processes left suspended, quietly: none of it may run any more."""

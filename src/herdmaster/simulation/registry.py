@@ -1,0 +1,108 @@
+"""What clients and operators were told, held against what is so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from herdmaster.core.outcome import Outcome, OutcomeState
+from herdmaster.errors import HerdError, OutcomeGone
+from herdmaster.roles.operator import CancelVerdict
+from herdmaster.simulation.history import TaskHistory
+from herdmaster.simulation.ledger import Ledger
+from herdmaster.simulation.loop import VirtualLoop
+from herdmaster.simulation.plan import ALWAYS, Code, Job
+from herdmaster.simulation.slots import Submission
+from herdmaster.simulation.story import Story
+from herdmaster.simulation.task_code import TaskCode
+
+
+class Registry:
+    """`fail` is called with what somebody was told wrongly; `unix_ms` is the servers' clock."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        unix_ms: Callable[[], int],
+        ledger: Ledger,
+        code: TaskCode,
+        story: Story,
+        fail: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._unix_ms = unix_ms
+        self._ledger = ledger
+        self._code = code
+        self._story = story
+        self._fail = fail
+
+    def _tell(self, text: str, *args: object) -> None:
+        self._story.add(self._loop.current.name, text, *args)
+
+    def complain(self, text: str) -> None:
+        self._fail(f"{self._loop.current.name} {text}")
+
+    def announce(self, name: str, job: Job) -> None:
+        self._ledger.terms.jobs[name] = job
+        self._ledger.terms.asked_ms[name] = self._unix_ms()
+        self._code.names.setdefault(job.index, []).append(name)
+        self._tell("submits job %d as %s", job.index, name)
+
+    def was_accepted(self, submission: Submission) -> None:
+        self._tell("is told that %s was accepted", submission.name)
+        if not self._ledger.history(submission.name).accepted:
+            self.complain(f"was told that {submission.name} was accepted, and it was not")
+
+    def was_refused(self, submission: Submission) -> None:
+        self._tell("is told that %s was not accepted", submission.name)
+        if self._ledger.history(submission.name).accepted:
+            self.complain(f"was told that {submission.name} was not accepted, and it was")
+
+    def was_duplicate(self, submission: Submission, holder: str) -> None:
+        self._tell("is told that %s has the key of %s", holder, submission.name)
+        job = self._ledger.terms.jobs.get(holder)
+        if self._ledger.history(submission.name).accepted:
+            self.complain(f"was told that {holder} has the key of {submission.name}, which was accepted")
+        elif not self._ledger.history(holder).accepted or job is None or job.key != submission.job.key:
+            self.complain(f"was told that {holder} has the key of {submission.name}, and it never had")
+
+    def was_lost_sight_of(self, submission: Submission) -> None:
+        self._tell("is told that nobody knows of %s", submission.name)
+
+    def was_told_of_cancelling(self, task: str, verdict: CancelVerdict) -> None:
+        self._tell("is told of %s, which was to be cancelled: %s", task, verdict.value)
+        history = self._ledger.history(task)
+        if history.excused:
+            return
+        if (verdict is CancelVerdict.CANCELLED) != history.cancelled and verdict is not CancelVerdict.PENDING:
+            if not (history.cancelled and verdict in (CancelVerdict.COLLECTED, CancelVerdict.NOWHERE)):
+                self.complain(f"was told of {task}: {verdict.value}; cancelled was {history.cancelled}")
+        elif verdict is CancelVerdict.ENDED and not history.ended:
+            self.complain(f"was told that {task} has ended, and it has not")
+
+    def has_ended(self, submission: Submission, outcome: Outcome | None, error: HerdError | None) -> None:
+        state = error if outcome is None else outcome.state.value
+        self._tell("is told that %s has ended: %s", submission.name, str(state))
+        history = self._ledger.history(submission.name)
+        if error is not None and not history.excused:
+            self.complain(f"was told of {submission.name}: {type(error).__name__}: {error}")
+        elif outcome is not None and not history.outcomes:
+            self.complain(f"was told that {submission.name} has ended, and it has not")
+        if isinstance(error, OutcomeGone) and self._ledger.where(submission.name):
+            self.complain(f"was told that {submission.name} is nowhere, and it is somewhere")
+        if outcome is not None and not history.excused:
+            self._judge_outcome(submission, history, outcome)
+
+    def _judge_outcome(self, submission: Submission, history: TaskHistory, outcome: Outcome) -> None:
+        job, name = submission.job, submission.name
+        if (outcome.state is OutcomeState.CANCELLED) != history.cancelled:
+            self.complain(f"was told that {name} is {outcome.state.value}; cancelled was {history.cancelled}")
+        elif outcome.state is OutcomeState.CANCELLED and job.cancel is None:
+            self.complain(f"was told that {name} is cancelled, and nobody asked for that")
+        elif outcome.state is OutcomeState.EXPIRED and job.expires is None:
+            self.complain(f"was told that {name} is expired, and it had all the time of the world")
+        elif outcome.state is OutcomeState.DONE and _must_fail(job):
+            self.complain(f"was told that {name} is done, and its code always fails")
+
+
+def _must_fail(job: Job) -> bool:
+    return job.garbage or (job.code is Code.FAIL and (not job.times or job.times >= ALWAYS))

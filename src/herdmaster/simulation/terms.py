@@ -1,0 +1,168 @@
+"""What was agreed with a task beside its being run: its key, its attempts, when it is due, the limits of its queue.
+
+Part of the ledger: it looks at each transaction when the picture shows it already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from herdmaster.core import layout
+from herdmaster.core.keys import hash_key
+from herdmaster.core.names import DEFAULT_QUEUE, parse_task_name
+from herdmaster.core.queues import QueueSettings, decode_queue
+from herdmaster.simulation.deeds import Actor, Deed, task_of
+from herdmaster.simulation.history import Node, TaskHistory
+from herdmaster.simulation.plan import Job, Kind
+
+_READING_MS: Final = 60_000
+"""So old, at most, is what a role knows of the servers' clock, however its connection was: a stall ends sooner."""
+_SOON_MS: Final = 2
+_LONGEST_BACKOFF_MS: Final = 30_000
+
+_UNENDED: Final = (f"{layout.TASKS}/", f"{layout.ASSIGN}/", f"{layout.DELAYED}/")
+
+
+class _Counts(msgspec.Struct):
+    attempt: int = 1
+    deliveries: int = 0
+
+
+_counts: Final = msgspec.json.Decoder(_Counts)
+
+
+class Terms:
+    """`jobs` are the tasks' by name, `asked_ms` when each was submitted, by the servers' clock. `grace`: seconds after
+    which a primary that still acts has heard of a queue's settings."""
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        history: Callable[[str], TaskHistory],
+        blame: Callable[[str], None],
+        grace: float,
+    ) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.asked_ms: dict[str, int] = {}
+        self._nodes = nodes
+        self._history = history
+        self._blame = blame
+        self._grace_ms = int(grace * 1000)
+        self._known: dict[str, _Counts] = {}
+        self._limited: dict[str, tuple[int, QueueSettings]] = {}  # queue: since when
+
+    def judge(self, deed: Deed, actor: Actor, holders: Mapping[str, bytes]) -> None:
+        """`holders` are the keys that it deletes, with who held each."""
+        for path, data in deed.written.items():
+            self._judge_counts(path, data, actor)
+            self._note_limit(path, data, deed)
+        for path, data, _ in deed.created:
+            self._judge_counts(path, data, actor)
+            self._note_limit(path, data, deed)
+            if path.startswith(f"{layout.DELAYED}/"):
+                self._judge_due(path, deed, actor)
+            elif path.startswith(f"{layout.ASSIGN}/") and not actor.reference and actor.kind is Kind.MASTER:
+                self._judge_limit(path, deed)
+            elif path.startswith(f"{layout.KEYS}/") and task_of(f"{layout.TASKS}/{data.decode()}") not in deed.places:
+                self._blame(f"created {path} without the task that is to hold it")
+        for path in deed.deleted:
+            if path.startswith(f"{layout.DELAYED}/"):
+                self._judge_promotion(path, deed)
+        if actor.kind is Kind.CLIENT and not actor.reference:
+            self._judge_keys_taken(deed)
+        for path, holder in holders.items():
+            self._judge_key_freed(path, holder.decode())
+
+    def _job(self, task: str | None) -> Job | None:
+        job = self.jobs.get(task or "")
+        return None if job is None or self._history(task or "").excused else job
+
+    # --- keys --------------------------------------------------------------------------------------------------------
+
+    def _judge_keys_taken(self, deed: Deed) -> None:
+        created = {path: data for path, data, _ in deed.created}
+        for path in created:
+            task = task_of(path) if path.startswith((f"{layout.TASKS}/", f"{layout.DELAYED}/")) else None
+            job = self.jobs.get(task or "")
+            if job is None or job.key is None or task is None:
+                continue
+            if created.get(layout.key_path(hash_key(job.key))) != task.encode():
+                self._blame(f"submitted {task} without taking its key")
+
+    def _judge_key_freed(self, path: str, holder: str) -> None:
+        job = self._job(holder)
+        if job is not None and not self._history(holder).ended:
+            self._blame(f"freed {path}, which {holder} holds, and that has not ended")
+
+    # --- attempts and deliveries -------------------------------------------------------------------------------------
+
+    def _judge_counts(self, path: str, data: bytes, actor: Actor) -> None:
+        task = task_of(path) if path.startswith(_UNENDED) else None
+        job = self._job(task)
+        if task is None or job is None or job.raw or job.garbage:
+            return
+        now, before = _counts.decode(data), self._known.get(task, _Counts())
+        self._known[task] = now
+        if now.attempt > job.attempts:
+            self._blame(f"put {task} into {path} for attempt {now.attempt} of {job.attempts}")
+        elif not before.attempt <= now.attempt <= before.attempt + (actor.kind is Kind.WORKER):
+            self._blame(f"put {task} into {path} for attempt {now.attempt} after {before.attempt}")
+        elif not before.deliveries <= now.deliveries <= before.deliveries + (actor.kind is Kind.MASTER):
+            self._blame(f"put {task} into {path} with {now.deliveries} deliveries after {before.deliveries}")
+
+    # --- due times ---------------------------------------------------------------------------------------------------
+
+    def _judge_due(self, path: str, deed: Deed, actor: Actor) -> None:
+        found = layout.parse_delayed_name(path.rpartition("/")[2])
+        job = self._job(None if found is None else found[1])
+        if found is None or job is None:
+            return
+        due, task = found
+        if actor.kind is Kind.WORKER:
+            earliest, latest = deed.time - _READING_MS, deed.time + _LONGEST_BACKOFF_MS
+        else:
+            latest = self.asked_ms.get(task, deed.time) + int(1000 * (job.delay or 0.0)) + _SOON_MS
+            earliest = latest - _READING_MS
+        if not earliest <= due <= latest:
+            self._blame(f"made {task} due at {due}, which is not between {earliest} and {latest}")
+
+    def _judge_promotion(self, path: str, deed: Deed) -> None:
+        found = layout.parse_delayed_name(path.rpartition("/")[2])
+        if found is None:
+            return
+        due, task = found
+        is_promoted = any(created == layout.task_path(task) for created, _, _ in deed.created)
+        if is_promoted and deed.time + _SOON_MS < due:
+            self._blame(f"promoted {task} {due - deed.time} ms before it is due")
+
+    # --- limits of queues --------------------------------------------------------------------------------------------
+
+    def _note_limit(self, path: str, data: bytes, deed: Deed) -> None:
+        if path.startswith(f"{layout.QUEUES}/"):
+            settings = decode_queue(data)
+            if settings is not None:
+                self._limited[path.rpartition("/")[2]] = (deed.time, settings)
+
+    def _judge_limit(self, path: str, deed: Deed) -> None:
+        queue = _queue_of(path)
+        since, settings = self._limited.get(queue, (0, None))
+        if settings is None or deed.time < since + self._grace_ms:
+            return
+        if settings.paused:
+            self._blame(f"assigned {path}, and its queue is paused")
+        elif settings.max_running is not None:
+            running = sum(1 for other in self._nodes if other.count("/") == 3 and _is_of(other, queue))
+            if running > settings.max_running:
+                self._blame(f"assigned {path}, the task number {running} of {settings.max_running} of its queue")
+
+
+def _is_of(path: str, queue: str) -> bool:
+    return path.startswith(f"{layout.ASSIGN}/") and _queue_of(path) == queue
+
+
+def _queue_of(path: str) -> str:
+    name = parse_task_name(path.rpartition("/")[2])
+    return DEFAULT_QUEUE if name is None else name.queue

@@ -1,0 +1,20 @@
+"""Seeds that once found something: a fault of a role, or a judgement of the simulation's own that was unjust."""
+
+from __future__ import annotations
+
+import pytest
+
+from herdmaster.simulation.runner import run_seed
+
+FOUND = {
+    58: "a system whose dead sessions were still to end was judged to be busy without a reason",
+    146: "the same",
+    100132: "a backup that had just become primary was",
+    100139: "masters that started when the last task had ended were",
+    101129: "the same, with the most requests",
+}
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_was_found_once_is_not_found_again(seed: int) -> None:
+    assert run_seed(seed).failure is None
