@@ -18,6 +18,7 @@ SECTIONS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("section", SECTIONS)
 @pytest.mark.timeout(120)
 def test_the_commands_of_a_section_print_what_it_says(section: Section, namespace: str, tmp_path: Path) -> None:
