@@ -16,7 +16,7 @@ from chaos.failover import Failover, Takeovers
 from chaos.report import Progress, Report, as_json, table
 from chaos.scenarios import SCENARIOS, Scenario
 from chaos.stage import Stage
-from herdmaster.testing.apache import ZooKeeperNotInstalled
+from herdmaster.testing.apache import ServerStartFailed, ZooKeeperNotInstalled
 
 LONG_SESSION: Final = 4.0  # seconds; the most that the servers' ticks allow
 SHORT_SESSION: Final = 2.0
@@ -89,7 +89,7 @@ def main() -> int:
     except ZooKeeperNotInstalled as reason:
         print(reason, file=sys.stderr)
         return 2
-    except Stuck as reason:
+    except (Stuck, ServerStartFailed) as reason:
         print(f"the cast does not come up: {reason}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from chaos.links import Route
 from herdmaster.testing.child import WatchedChild
 
 _LOG_TAIL: Final = 3000  # bytes
+_TRACEBACK: Final = "Traceback (most recent call last)"
 
 
 class Actor:
@@ -25,6 +26,7 @@ class Actor:
         self._folder = folder
         self._child: WatchedChild | None = None
         self._starts = 0
+        self._lines_read: dict[int, int] = {}  # of the log of that start
         self.was_killed = False
         self.is_stopped = False
 
@@ -71,6 +73,14 @@ class Actor:
         self._running.resume()
         self.is_stopped = False
 
+    def new_tracebacks(self) -> list[str]:
+        """The last line of each that it has written since it was last asked. No fault out there may cause any."""
+        if not self.log.exists():
+            return []
+        lines = self.log.read_text("utf-8", "replace").splitlines()
+        begun, self._lines_read = self._lines_read.get(self._starts, 0), {self._starts: len(lines)}
+        return [_end_of(lines[number:]) for number in range(begun, len(lines)) if _TRACEBACK in lines[number]]
+
     def log_tail(self) -> str:
         text = self.log.read_bytes()[-_LOG_TAIL:].decode(errors="replace") if self.log.exists() else ""
         return f"--- {self.name} ---\n{text}"
@@ -80,3 +90,8 @@ class Actor:
         if self._child is None or not self._child.is_running:
             raise RuntimeError(f"{self.name} does not run")
         return self._child
+
+
+def _end_of(lines: list[str]) -> str:
+    """What a traceback at the head of these lines ends with: the first line that is not indented."""
+    return next((line for line in lines[1:] if line and not line.startswith(" ")), "a traceback without an end")

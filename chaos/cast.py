@@ -32,6 +32,7 @@ TICK_MS: Final = 200
 _JAVA: Final = (*QUICK_START, "-Dzookeeper.preAllocSize=2048")  # KiB: a small log for a small disk
 _START_SECONDS: Final = 60.0
 _POLL: Final = 0.1
+_FOLLOWERS_PATIENCE: Final = 5.0  # what ZooKeeper's own takes to give up, about
 
 
 class Stuck(Exception):
@@ -101,7 +102,7 @@ class Cast:
         return Actor(name, route, [*words, f"--session-timeout={self.session_timeout}"], self.folder)
 
     def _reroute(self, server: int, other: int, port: int) -> int:
-        route = self._between_servers[server, other] = self._network.open_links([port])
+        route = self._between_servers[server, other] = self._network.open_links([port], patience=_FOLLOWERS_PATIENCE)
         return route.port
 
     def routes_of(self, server: ApacheZooKeeper) -> list[Route]:

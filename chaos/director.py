@@ -19,6 +19,8 @@ from chaos.records import Told, read_executions, read_notes
 from chaos.remains import Scene, diverging, remains
 from chaos.scenarios import Scenario
 from chaos.stage import Say, Skipped, Stage
+from chaos.transactions import TransactionLogs
+from herdmaster.testing.apache import ServerStartFailed
 
 SETTLE_SECONDS: Final = 90.0
 DIVERGED_SECONDS: Final = 10.0
@@ -102,24 +104,27 @@ class Director:
             except Skipped as reason:
                 _settle(stage)
                 return msgspec.structs.replace(row, skipped=str(reason))
-            except Stuck as reason:
+            except (Stuck, ServerStartFailed, TimeoutError) as reason:
                 row = msgspec.structs.replace(row, stuck=str(reason))
             return self._judge(row, stage)
 
     def _judge(self, row: Row, stage: Stage) -> Row:
         cast = stage.cast
+        since = self._historian.last_zxid
         history = self._historian.tell(cast.logs.read(self._historian.last_zxid))
         notes = {client.name: tuple(read_notes(cast.record(client.name))) for client in stage.clients}
         tags = tuple(f"{client.name.replace(' ', '-')}-" for client in stage.clients)
+        actors = [*cast.roles, *stage.clients]
         evidence = Evidence(
             notes=notes,
             executions=[each for each in read_executions(cast.executions) if each.tag.startswith(tags)],
             history=history,
             remains=remains(cast.lookout.look_everywhere(), cast.clients_killed),
+            faults=[f"{actor.name}: {text}" for actor in actors for text in actor.new_tracebacks()],
             successors=frozenset(stage.successors),
         )
         row = msgspec.structs.replace(row, judgement=judge(evidence), pause=_longest_pause(history))
-        return row if row.stuck else msgspec.structs.replace(row, diverged=_mend_diverged(cast))
+        return row if row.stuck else msgspec.structs.replace(row, diverged=_mend_diverged(cast, since))
 
 
 def _wait_for_inboxes(cast: Cast) -> Row:
@@ -175,17 +180,28 @@ def _is_whole(scene: Scene) -> bool:
     return scene.primary_pid is not None and (scene.masters, scene.workers) == (MASTERS, WORKERS)
 
 
-def _mend_diverged(cast: Cast) -> tuple[str, ...]:
-    """A server that for long shows what no other does has lost transactions, which is not Herdmaster's doing. It is
-    told of, and starts again without its data, as an operator would have it do."""
+def _mend_diverged(cast: Cast, since: int) -> tuple[str, ...]:
+    """A server that for long shows what no other does has lost transactions. That is ZooKeeper's own fault: one that is
+    killed soon after it joined may not have logged all that it acknowledged (ZOOKEEPER-4646, ZOOKEEPER-4785), and one
+    whose disk was full has a hole in its log (ZOOKEEPER-4882). It is told of, with what its log lacks since that zxid,
+    and starts again without its data, as an operator would do it."""
     limit = time.monotonic() + DIVERGED_SECONDS
     while diverged := diverging(cast.lookout.look_everywhere()):
         if time.monotonic() > limit:
-            for number in diverged:
-                cast.start_without_data(cast.servers[number])
-            return tuple(f"server {number + 1} alone shows {', '.join(paths)}" for number, paths in diverged.items())
+            return tuple(_mend_server(cast, number, paths, since) for number, paths in diverged.items())
         time.sleep(_POLL)
     return ()
+
+
+def _mend_server(cast: Cast, number: int, paths: tuple[str, ...], since: int) -> str:
+    server = cast.servers[number]
+    own = {each.zxid for each in TransactionLogs([server.data_dir]).read(since)}
+    lacking = [f"{each.zxid:x}" for each in cast.logs.read(since) if each.zxid not in own]
+    cast.start_without_data(server)
+    lacks = (
+        f"its log lacks {len(lacking)} transactions, {', '.join(lacking[:3])} first" if lacking else "its log is whole"
+    )
+    return f"server {number + 1} alone shows {', '.join(paths)}; {lacks}"
 
 
 def _longest_pause(history: History) -> float:

@@ -17,13 +17,15 @@ from chaos.records import Accepted, Executed, Gone, Noted, Refused, Told, Unknow
 class Evidence(msgspec.Struct, frozen=True):
     """`notes` are by client. `successors` are those that attached to what a killed client had submitted.
 
-    `remains` are the paths of znodes that should not be there any more.
+    `remains` are the paths of znodes that should not be there any more, `faults` what processes said of faults of their
+    own.
     """
 
     notes: Mapping[str, Sequence[Noted]]
     executions: Sequence[Executed]
     history: History
     remains: Sequence[str] = ()
+    faults: Sequence[str] = ()
     successors: frozenset[str] = frozenset()
 
 
@@ -123,6 +125,7 @@ class _Case:
 
     def wrong(self) -> Iterable[str]:
         history = self.history
+        yield from self.evidence.faults
         yield from history.intrusions
         yield from (f"{task} was given up on" for task in history.buried)
         yield from (f"{note.tag} was refused: {note.reason}" for note in self.refused)

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _PATIENCE: Final = 30.0  # seconds
+_RETRY_SECONDS: Final = 0.05
 
 
 class LinkState(enum.Enum):
@@ -113,11 +114,18 @@ class _Pair:
             self._connecting = asyncio.ensure_future(self._connect())
 
     async def _connect(self) -> None:
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await asyncio.get_running_loop().create_connection(lambda: self._far, LOOPBACK, self._link.server_port)
-        except (OSError, TimeoutError):
-            self.reset()
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + self._link.patience
+        while True:
+            try:
+                await loop.create_connection(lambda: self._far, LOOPBACK, self._link.server_port)
+            except OSError:
+                if self._near.is_over or loop.time() >= limit:
+                    self.reset()
+                    return
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
 
     def _carry(self, giver: _End, taker: _End) -> None:
         assert taker.transport is not None
@@ -139,10 +147,15 @@ class _Pair:
 
 
 class Link:
-    """From one role to one server. `port` is where the role connects to. All methods belong to the network's thread."""
+    """From one role to one server. `port` is where the role connects to. All methods belong to the network's thread.
 
-    def __init__(self, server_port: int) -> None:
+    For `patience` seconds it tries to reach a server that does not listen, before it resets the connection that is to
+    lead there. A follower that finds its leader not yet listening tries again, one that is reset begins an election.
+    """
+
+    def __init__(self, server_port: int, patience: float) -> None:
         self.server_port = server_port
+        self.patience = patience
         self.state = LinkState.OPEN
         self.pairs: set[_Pair] = set()
         self._listener: asyncio.Server | None = None
@@ -194,9 +207,9 @@ class Network:
         self._thread.join(_PATIENCE)
         self._loop.close()
 
-    def open_links(self, server_ports: list[int]) -> Route:
+    def open_links(self, server_ports: list[int], *, patience: float = 0.0) -> Route:
         """A role's links, one to each server."""
-        links = [self._run(Link(port).open()) for port in server_ports]
+        links = [self._run(Link(port, patience).open()) for port in server_ports]
         self._links += links
         return Route(self, links)
 
@@ -222,7 +235,7 @@ class Network:
 
 
 class Route:
-    """How one role reaches the servers, or one server another. It may be used from any thread. `port` is the first's."""
+    """How a role reaches the servers, or one server another. It may be used from any thread. `port` is the first's."""
 
     def __init__(self, network: Network, links: list[Link]) -> None:
         self._network = network

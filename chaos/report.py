@@ -97,7 +97,7 @@ def line(row: Row) -> str:
 def _complaints(row: Row) -> Iterator[str]:
     if row.stuck is not None:
         yield row.stuck
-    yield from (f"{text}: it came back without all of the transactions" for text in row.diverged)
+    yield from (f"{text}. That is between the servers, and no fault of Herdmaster's" for text in row.diverged)
     complaints = row.judgement.complaints if row.judgement is not None else []
     yield from complaints[:_MOST_COMPLAINTS]
     if len(complaints) > _MOST_COMPLAINTS:

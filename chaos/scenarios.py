@@ -166,7 +166,7 @@ def follower_cut_off(stage: Stage) -> None:
     stage.cut_off_server(stage.followers()[0])
 
 
-@scenario("the leader hears nothing of its followers, while clients still reach it")
+@scenario("the leader hears nothing of its followers, while clients still reach it", is_long=True)
 def leader_cut_off(stage: Stage) -> None:
     stage.cut_off_server(stage.leader())
 

@@ -13,7 +13,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from herdmaster import Herd, HerdError
 
@@ -22,7 +22,14 @@ herd = Herd()  # $HERD_ZOOKEEPER, else 127.0.0.1:2181
 SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp"}
 
 
-@herd.task(pool="process", timeout=30, memory_limit="1GB", max_attempts=3, retry_on=[OSError])
+@herd.task(
+    pool="process",
+    timeout=30,
+    memory_limit="1GB",
+    max_attempts=3,  # a network drive may fail for a moment
+    retry_on=[OSError],
+    give_up_on=[UnidentifiedImageError],
+)
 def make_thumbnail(source: Path, target: Path, size: int) -> tuple[int, int]:
     """The size of the thumbnail. It is written under another name first: a task may run twice, a file is whole."""
     with Image.open(source) as image:

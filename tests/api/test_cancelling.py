@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -109,11 +112,41 @@ def test_several_may_cancel_one_task(app: App, gate: str) -> None:
 def test_another_process_worth_of_herd_may_cancel_by_name(
     app: App, served: str, make_herd: Callable[..., Herd], gate: str
 ) -> None:
-    future = app.wait.submit(gate)
-    other = make_herd(served).future(future.name)
+    name = app.wait.submit(gate).name
+    gc.collect()  # nobody waits for it here, so nobody collects its outcome before the other side sees it
+    other = make_herd(served).future(name)
 
     assert other.cancel(PATIENCE) is True
-    wait_until(future.done, "the other side has its outcome")
+    assert other.cancelled()
+
+
+CANCELLER = """\
+import sys
+from herdmaster import Herd
+
+with Herd(sys.argv[1], session_timeout=2.0) as herd:
+    print(herd.future(sys.argv[2]).cancel(30))
+"""
+
+
+def test_another_process_may_cancel_by_name(app: App, served: str, gate: str) -> None:
+    name = app.wait.submit(gate).name
+    gc.collect()
+    ended = subprocess.run(
+        [sys.executable, "-c", CANCELLER, served, name], capture_output=True, text=True, check=False, timeout=50
+    )
+
+    assert (ended.stderr, ended.stdout, ended.returncode) == ("", "True\n", 0)
+
+
+def test_who_waits_for_a_task_that_another_one_cancels_is_told(
+    app: App, served: str, make_herd: Callable[..., Herd], gate: str
+) -> None:
+    future = app.wait.submit(gate)
+    make_herd(served).future(future.name).cancel_nowait()
+
+    with pytest.raises(TaskCancelled):
+        future.result(PATIENCE)
 
 
 def test_a_callback_may_cancel_others(app: App, gate: str) -> None:
@@ -199,6 +232,17 @@ async def _sleep(gate: str) -> None:
     await asyncio.sleep(PATIENCE)
 
 
+def test_a_cancelled_item_of_a_map_is_raised_in_its_place(app: App, gate: str) -> None:
+    results = iter(app.wait.map([gate]))
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(next, results)
+        assert tasks.reached[gate].wait(PATIENCE)
+        (name,) = app.herd._started()._lines
+        assert app.herd.future(name).cancel(PATIENCE)
+        with pytest.raises(TaskCancelled):
+            waiting.result(PATIENCE)
+
+
 # --- the standard library --------------------------------------------------------------------------------------------
 
 
@@ -227,6 +271,7 @@ def test_result_and_exception_raise_the_standard_librarys_cancelled_error(app: A
         with pytest.raises(TaskCancelled):
             ask()
     assert not issubclass(TaskCancelled, asyncio.CancelledError)
+    assert isinstance(future.failure(), TaskCancelled)
     assert repr(future) == f"<Future of {future.name}: cancelled>"
 
 

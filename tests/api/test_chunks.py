@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from herdmaster import ConfigurationError, NotSerializable, PayloadTooLarge, TaskFailed, WrongArguments
+from herdmaster import (
+    ConfigurationError,
+    NotSerializable,
+    PayloadTooLarge,
+    ResultTooLarge,
+    TaskFailed,
+    UnknownCall,
+    WrongArguments,
+)
 from herdmaster.core.payload import MAX_PAYLOAD
 from tests.api import tasks
 from tests.api.tasks import App
@@ -104,16 +112,15 @@ def test_an_item_that_is_too_large_alone_fails_alone(app: App) -> None:
     found = list(app.count.map(["a", largest, largest + "x" * 400, "b"], chunksize=4, return_exceptions=True))
 
     assert [found[0], found[3]] == ["a", "b"]
-    assert isinstance(found[1], TaskFailed)  # it ran, in a task of its own, and its result was too large
-    assert found[1].type == "ResultTooLarge"
+    assert isinstance(found[1], ResultTooLarge)  # it ran, in a task of its own
     assert isinstance(found[2], PayloadTooLarge)
 
 
 def test_results_that_are_too_large_together_fail_one_by_one(app: App) -> None:
     found = list(app.give.map(["large", "object"], chunksize=2, return_exceptions=True))
 
-    assert all(isinstance(each, TaskFailed) for each in found)
-    assert [each.type for each in found if isinstance(each, TaskFailed)] == ["ResultTooLarge", "NotSerializable"]
+    assert [type(each) for each in found] == [ResultTooLarge, NotSerializable]
+    assert "choose a smaller `chunksize`" in str(found[0].__cause__)
 
 
 def test_a_source_is_never_read_further_ahead_than_the_window(app: App) -> None:
@@ -135,7 +142,7 @@ def test_a_chunk_that_fails_as_a_whole_fails_for_each_of_its_items(app: App) -> 
     task = app.herd.task(absent)
     found = list(task.options(max_attempts=1).map([1, 2, 3], chunksize=2, return_exceptions=True, timeout=55))
 
-    assert [each.type for each in found if isinstance(each, TaskFailed)] == ["UnknownCall"] * 3
+    assert [type(each) for each in found] == [UnknownCall] * 3
 
 
 def absent(value: int) -> int:

@@ -119,7 +119,7 @@ def test_a_call_that_no_worker_has_says_where_it_is_missing(app: App) -> None:
 def test_wrong_arguments_of_a_function_that_only_the_worker_knows_fail_the_task(
     served: str, make_herd: Callable[..., Herd]
 ) -> None:
-    with pytest.raises(TaskFailed, match="WrongArguments: tests.api.tasks:add takes no argument `z`"):
+    with pytest.raises(TaskFailed, match=r"WrongArguments: tests\.api\.tasks:add takes no argument `z`"):
         make_herd(served).submit_call("tests.api.tasks:add", [1], {"z": 2}).result(10)
 
 

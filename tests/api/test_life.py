@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import pytest
 
-from herdmaster import Herd, OutcomeGone
+from herdmaster import Herd, HerdClosed, OutcomeGone
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.errors import ClientClosed, InvalidConnectString
 from tests.api.tasks import App

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from herdmaster import ConfigurationError, Future, Herd, NotSerializable, TaskFailed, WrongArguments
+from herdmaster import ConfigurationError, Future, Herd, NotSerializable, WrongArguments
 from herdmaster.codecs import CloudpickleCodec
-from herdmaster.errors import BadOutcome
+from herdmaster.errors import BadOutcome, BadPayload
 from herdmaster.roles.master import Master, MasterSettings
 from herdmaster.roles.worker import Worker, WorkerSettings
 from herdmaster.testing.apache import ApacheZooKeeper
@@ -115,7 +115,7 @@ def test_a_worker_refuses_what_a_client_that_knows_no_hints_sent(hosts: str, mak
     typed_tasks.arrived.clear()
     future: Future[object] = make_herd(hosts).submit_call("tests.api.typed_tasks:enlarge", [{"name": "a"}])
 
-    with pytest.raises(TaskFailed, match=r"enlarge takes `picture: Picture`.* missing required field `sizes`"):
+    with pytest.raises(WrongArguments, match=r"enlarge takes `picture: Picture`.* missing required field `sizes`"):
         future.result(20)
     assert typed_tasks.arrived == []
 
@@ -165,7 +165,7 @@ def test_a_codec_carries_each_item_of_a_chunk(pickling: TypedApp) -> None:
 
 
 def test_a_worker_without_the_codec_decodes_nothing(pickling: TypedApp) -> None:
-    with pytest.raises(TaskFailed, match=r"the codec 'cloudpickle', which this app was not given; it has none"):
+    with pytest.raises(BadPayload, match=r"the codec 'cloudpickle', which this app was not given; it has none"):
         pickling.untyped.submit(1).result(20)
     assert typed_tasks.arrived == []
 

@@ -13,7 +13,7 @@ import pytest
 PROGRAM = """\
 import asyncio
 
-from herdmaster import Future, Herd
+from herdmaster import Future, Herd, HerdExecutor
 
 herd = Herd()
 
@@ -38,11 +38,23 @@ async def read(url: str) -> str:
     return url
 
 
+@herd.before_task
+def note(task: object) -> None:
+    print(task)
+
+
+@herd.on_error
+def report(task: object, error: BaseException) -> int:
+    return 1
+
+
 @herd.raw_handler
 def handle(name: str, data: bytes) -> None:
     print(name, data)
 
 
+reveal_type(note)  # def (task: object)
+reveal_type(report)  # def (task: object, error: BaseException) -> int
 reveal_type(add(1, 2))  # int
 reveal_type(add.submit(1, y=2))  # herdmaster.api.future.Future[int]
 reveal_type(add.submit(1).result(5))  # int
@@ -53,10 +65,21 @@ reveal_type(send.options(delay=1.5, retry_on=(OSError, "a.B")).submit("a", queue
 reveal_type(fetch.submit("a"))  # herdmaster.api.future.Future[bytes]
 reveal_type(fetch.options(queue="c").submit("a").result())  # bytes
 reveal_type(read.submit("a").result())  # str
+reveal_type(fetch.submit("a").cancel(timeout=1))  # bool
 reveal_type(herd.submit_raw(b"x").result)  # def (timeout: float | None =)
 reveal_type(herd.future("task-1").result())  # object
 for number in add.map([1, 2], [3, 4], window=10):
     reveal_type(number)  # int
+for found in add.map([1, 2], chunksize=2, progress=True, return_exceptions=True):
+    reveal_type(found)  # int | Exception
+reveal_type(add.submit_many([(1, 2)]))  # list[herdmaster.api.future.Future[int]]
+reveal_type(herd.submit_many(fetch, [("a",)]))  # list[herdmaster.api.future.Future[bytes]]
+executor = HerdExecutor(herd, queue="mail")
+reveal_type(executor.submit(add, 1, y=2))  # herdmaster.api.future.Future[int]
+reveal_type(executor.submit(fetch, "a"))  # herdmaster.api.future.Future[bytes]
+reveal_type(executor.submit(len, "a"))  # herdmaster.api.future.Future[int]
+reveal_type(executor.map(fetch, ["a"], chunksize=2))  # typing.Iterator[bytes]
+reveal_type(executor.map(len, ["a"]))  # typing.Iterator[int]
 
 
 async def main() -> None:
@@ -64,6 +87,7 @@ async def main() -> None:
     reveal_type(future)  # herdmaster.api.future.Future[int]
     reveal_type(await future)  # int
     reveal_type(await fetch("a"))  # bytes
+    reveal_type(await future.cancel_async())  # bool
     reveal_type(await read("a"))  # str
     reveal_type(await asyncio.wait_for(future, 1))  # int
     async for number in add.map([1]):
@@ -86,6 +110,12 @@ def takes(future: Future[int]) -> None:
     add.options(colour=1)  # error: call-arg
     fetch.submit(1)  # error: arg-type
     herd.submit_raw("x")  # error: arg-type
+    herd.after_task(note)  # error: type-var
+    add.submit(1).cancel("soon")  # error: arg-type
+    executor.submit(add, "1")  # error: call-overload
+    executor.submit(len)  # error: call-overload
+    HerdExecutor(herd, colour=1)  # error: call-arg
+    Herd(codec=5)  # error: arg-type
 """
 
 

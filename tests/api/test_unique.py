@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from herdmaster import ConfigurationError, DuplicateTask, Future, Herd
+from herdmaster import ConfigurationError, DuplicateTask, Future, Herd, OutcomeGone
 from herdmaster.core.keys import hash_key
 from herdmaster.testing.child_server import ChildServer
 from tests.api import tasks
@@ -188,3 +188,15 @@ def test_a_key_outlives_the_death_of_a_primary(
     with run_roles(namespace):
         assert first.result(30) == gate
         assert second.result(30) == gate
+
+
+def test_whoever_ignores_the_result_is_not_kept_waiting_for_it_by_a_duplicate(app: App, gate: str) -> None:
+    task = app.wait.options(key=gate, ignore_result=True)
+    first = task.submit(gate)
+    second = task.submit(gate)
+    begun: Future[str] = app.herd.begin_task(task.callee, (gate,), {}, task.checked)
+
+    assert second.name == first.name
+    for future in (first, second, begun):
+        assert isinstance(future.exception(30), OutcomeGone)
+    assert begun.name == first.name

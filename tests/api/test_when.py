@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from herdmaster import Herd, Retry, TaskExpired, TaskFailed
+from herdmaster import ConfigurationError, Herd, Retry, TaskExpired, TaskFailed
 from herdmaster.roles.master import Master, MasterSettings
 from herdmaster.testing.running import RunningRoles
 from tests.api import tasks
@@ -111,6 +111,11 @@ def test_a_result_that_nobody_wants_is_not_kept(
 
     wait_until(lambda: not znodes(served).has(f"tasks/{future.name}"), "it has gone", PATIENCE)
     assert not znodes(served).has(f"status/{future.name}")
+
+
+def test_a_map_of_results_that_nobody_keeps_is_refused(quiet: App) -> None:
+    with pytest.raises(ConfigurationError, match="use submit_many"):
+        quiet.add.options(ignore_result=True).map([1], [2])
 
 
 def test_a_task_says_what_it_is_while_it_runs(namespace: str, make_herd: Callable[..., Herd]) -> None:

@@ -20,6 +20,7 @@ from chaos.director import Director, Row
 from chaos.failover import Failover, Takeovers
 from chaos.scenarios import SCENARIOS, Scenario
 from chaos.stage import Stage
+from chaos.transactions import Kind, decode_transaction, split_entries
 from herdmaster.testing.apache import ApacheZooKeeper, ZooKeeperNotInstalled
 from tests.cli.processes import REPOSITORY, connect, wait_until
 
@@ -99,6 +100,35 @@ def test_a_znode_that_somebody_leaves_is_found(monkeypatch: pytest.MonkeyPatch) 
     assert not row.is_good
     assert row.judgement is not None
     assert row.judgement.left == [forgotten]
+
+
+def forget_a_deletion(stage: Stage) -> None:
+    """One follower's log loses the deletion of a status, as if its disk had been full for a moment."""
+    server = stage.followers()[0]
+    server.kill()
+    log = max((server.data_dir / "version-2").glob("log.*"), key=lambda path: path.stat().st_mtime)
+    data = log.read_bytes()
+    entries = list(split_entries(data[16:]))
+    forgotten = next(
+        entry
+        for entry in reversed(entries)
+        if any(
+            change.kind is Kind.DELETED and "/status/" in change.path for change in decode_transaction(entry).changes
+        )
+    )
+    start = data.index(forgotten)
+    log.write_bytes(data[: start - 12] + data[start + len(forgotten) + 1 :])
+    server.start()
+
+
+def test_a_server_that_has_forgotten_something_is_told_of_and_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos.director, "DIVERGED_SECONDS", 3.0)
+    row, after, _ = play(forget_a_deletion, lambda _stage: None)
+    assert row.is_good
+    assert len(row.diverged) == 1
+    assert "its log lacks 1 transactions" in row.diverged[0]
+    assert after.is_good
+    assert after.diverged == ()
 
 
 def test_ctrl_c_ends_every_process_and_removes_every_folder(tmp_path: Path) -> None:

@@ -47,12 +47,14 @@ def judge_it(
     *,
     again: Sequence[Noted] = (),
     remains: Sequence[str] = (),
+    faults: Sequence[str] = (),
 ) -> Judgement:
     found = Evidence(
         notes={CLIENT: noted, AGAIN: again},
         executions=executions(T1, T2) if ran is None else ran,
         history=past,
         remains=remains,
+        faults=faults,
         successors=frozenset({AGAIN}),
     )
     return judge(found)
@@ -172,3 +174,7 @@ def test_a_znode_that_is_left_is_told() -> None:
     judgement = judge_it(notes(T1), history(T1), remains=["/status/task-1"])
     assert not judgement.is_clean
     assert judgement.complaints == ["/status/task-1 was left behind"]
+
+
+def test_a_traceback_in_a_log_is_wrong() -> None:
+    assert judge_it(notes(T1), history(T1), faults=["master 1: KeyError: 'x'"]).wrong == ["master 1: KeyError: 'x'"]

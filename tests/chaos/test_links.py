@@ -7,14 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from chaos.links import LinkState, Network, Route
+from herdmaster.testing.ports import free_ports
 from tests.cli.processes import wait_until
 
 
 class Echo:
     """A server that answers what it hears, and remembers it."""
 
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, port: int = 0) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
         self.heard = b""
         self.connections = 0
@@ -102,6 +103,8 @@ def test_an_attempt_that_was_given_up_while_the_link_was_silent_never_reaches_th
     route.cut(LinkState.SILENT)
     with connect(route) as attempt:
         attempt.sendall(b"lost")
+    for _ in range(5):  # each is a turn of the network's loop, which sees data and end in two
+        route.cut(LinkState.SILENT)
     with connect(route) as patient:
         route.mend()
         assert ask(patient, b"two") == b"TWO"
@@ -152,3 +155,17 @@ def test_only_the_link_that_is_used_is_cut(echo: Echo) -> None:
 def test_what_closes_on_one_side_closes_on_the_other(route: Route, echo: Echo, connection: socket.socket) -> None:
     connection.shutdown(socket.SHUT_WR)
     assert connection.recv(1000) == b""
+
+
+def test_a_patient_link_waits_for_a_server_that_does_not_listen_yet() -> None:
+    (port,) = free_ports(1)
+    with Network() as network:
+        impatient, patient = network.open_links([port]), network.open_links([port], patience=30.0)
+        with pytest.raises(ConnectionError), connect(impatient) as refused:  # noqa: PT012 - whichever step it meets
+            refused.sendall(b"one")
+            refused.recv(1000)
+        with connect(patient) as waiting:
+            waiting.sendall(b"two")
+            echo = Echo(port)
+            assert waiting.recv(1000) == b"TWO"
+        echo.close()

@@ -21,7 +21,18 @@ from herdmaster.core.failure import (
     error_info,
     rebuild_exception,
 )
-from herdmaster.errors import SubmissionUnknown, TaskFailed
+from herdmaster.core.retry import refused
+from herdmaster.errors import (
+    HerdError,
+    ResultTooLarge,
+    Retry,
+    SoftTimeLimitExceeded,
+    SubmissionUnknown,
+    TaskDied,
+    TaskFailed,
+    TimeLimitExceeded,
+    UnknownCall,
+)
 
 
 class ShopClosed(Exception):
@@ -206,3 +217,21 @@ def test_our_errors_survive_pickling() -> None:
     error = pickle.loads(pickle.dumps(TaskFailed("ValueError", "no", "Traceback")))
     assert (error.type, error.message, error.traceback) == ("ValueError", "no", "Traceback")
     assert pickle.loads(pickle.dumps(SubmissionUnknown(["task-1", "task-2"]))).names == ("task-1", "task-2")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TimeLimitExceeded("after 5 s"), SoftTimeLimitExceeded("x"), TaskDied("by SIGKILL"), UnknownCall("f"), Retry("x")],
+)
+def test_what_herdmaster_ends_a_task_with_comes_back_as_itself(error: HerdError) -> None:
+    for name in (type(error).__name__, f"herdmaster.errors.{type(error).__name__}"):
+        found = rebuild_exception(ErrorInfo(name, str(error)))
+        assert type(found) is type(error)
+        assert str(found) == str(error)
+        assert isinstance(found.__cause__, TaskFailed)
+
+
+def test_a_result_that_was_too_large_says_so_to_the_client() -> None:
+    found = rebuild_exception(refused(ResultTooLarge(7, 5)).error)
+    assert isinstance(found, ResultTooLarge)
+    assert (found.size, found.limit) == (7, 5)

@@ -181,3 +181,23 @@ def test_a_move_names_its_worker_if_it_touches_an_inbox() -> None:
     assert worker_of(transitions.recover(W, RAW, b"")) == W
     with pytest.raises(ValueError, match="touches no inbox"):
         worker_of(transitions.refuse(RAW, failed(RAW, b"", "X", "")))
+
+
+def test_the_payload_says_how_many_deliveries_it_may_lose() -> None:
+    def move(max_deliveries: int | None, deliveries: int) -> transitions.Move:
+        call = Call(
+            1, "m:f", *encode_arguments((), {}), deliveries=deliveries, started=W, max_deliveries=max_deliveries
+        )
+        return Recovery(max_deliveries=3).move(W, CALL, encode_call(call), has_status=False)
+
+    assert [move(1, lost).transition for lost in (0, 1)] == [N.RECOVER, N.BURY]
+    assert [move(9, lost).transition for lost in (4, 8, 9)] == [N.RECOVER, N.RECOVER, N.BURY]
+    assert [move(None, lost).transition for lost in (2, 3)] == [N.RECOVER, N.BURY]
+
+
+def test_who_is_buried_keeps_what_it_wants_of_its_outcome() -> None:
+    call = Call(1, "m:f", *encode_arguments((), {}), deliveries=9, started=W, key="abc", ttl=7.0)
+    move = Recovery(max_deliveries=1).move(W, CALL, encode_call(call), has_status=False)
+    outcome = decode_outcome(CALL, created(move, f"/status/{CALL}"))
+
+    assert (outcome.key, outcome.ttl) == ("abc", 7.0)

@@ -26,7 +26,19 @@ def test_the_worker_with_most_free_slots_is_next() -> None:
     while worker := choice.next_worker("default", calls=True):
         worker.incoming.add(f"task-new-{len(chosen)}")
         chosen.append(worker.name)
-    assert chosen == ["worker-b", "worker-b", "worker-c", "worker-a", "worker-b", "worker-c"]
+    assert chosen == ["worker-b", "worker-c", "worker-b", "worker-a", "worker-c", "worker-b"]
+
+
+def test_of_workers_with_as_many_free_slots_the_one_whose_turn_is_longest_ago_is_next() -> None:
+    roster = Roster()
+    workers = [joined(roster, name) for name in ("worker-a", "worker-b")]
+    chosen = []
+    for _ in range(4):  # each task ends before the next one comes
+        worker = Choice(roster, 0.0).next_worker("default", calls=True)
+        assert worker is not None
+        chosen.append(worker)
+
+    assert chosen == workers * 2
 
 
 def test_only_those_who_serve_the_queue_are_asked() -> None:

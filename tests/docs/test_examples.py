@@ -51,7 +51,7 @@ def test_thumbnails_are_made_of_real_images_and_a_broken_one_harms_no_other(name
         )  # fmt: skip
     assert result.returncode == 1
     assert result.stdout == f"{len(images)} thumbnails in {target}, 1 failed\n"
-    assert "broken.png: cannot identify image file" in result.stderr
+    assert "broken.png: PIL.UnidentifiedImageError: cannot identify image file" in result.stderr
     made = sorted(target.iterdir())
     assert len(made) == len(images)
     for path in made:

@@ -28,6 +28,7 @@ class Rule(enum.Enum):
     ORPHAN_WAIT = "an inbox without a worker is taken away at once"
     NEW_WORKER_ID = "a worker starts again under its old id"
     RETRY_TO_OURS = "a worker retries into /tasks while there is no primary, and the next one may be the reference's"
+    STAND_IN_KEEPS = "a master that stands in drops from /delayed what stands in /tasks as well"
     ATTEMPT_COUNTED = "a retry does not count the attempt"
     ASKED_COUNTED = "a worker that lacks the function does not say that it was asked"
     MARK_START = "a worker does not mark the start of a task that was lost before"

@@ -35,7 +35,7 @@ ASKED: Final = "a task that is passed on names who was asked"
 STALE_DELIVERY: Final = "a worker moves only the delivery that it has read"
 
 
-_RETRIES = (TransitionName.RETRY_NOW, TransitionName.RETRY_LATER, TransitionName.RETRY_IN_PLACE)
+RETRIES = (TransitionName.RETRY_NOW, TransitionName.RETRY_LATER, TransitionName.RETRY_IN_PLACE)
 _FROM_THE_GONE = (TransitionName.RECOVER, TransitionName.BURY, TransitionName.REFUSE_ASSIGNED)
 
 
@@ -127,7 +127,7 @@ def _find_miscounted(move: Move, before: Znodes, now: Znodes, *, own: bool) -> s
             deliveries(written) > deliveries(taken)
         ):
             return MISCHARGED
-        if attempt(written) - attempt(taken) != (move.transition in _RETRIES):
+        if not 0 <= attempt(written) - attempt(taken) <= (move.transition in RETRIES):
             return ATTEMPTS
         if _asked(written) - _asked(taken) != (move.transition is TransitionName.FORWARD):
             return ASKED

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from herdmaster.core import transitions
 from herdmaster.core.transitions import Move, Verdict, verdict
 from tests.model.engine import Step
-from tests.model.rules import Setup
+from tests.model.rules import Rule, Setup
 from tests.model.server import Applied, Server
 from tests.model.vocabulary import DELAYED, DUE, INBOXES, Kind, Link, Seat, Slot, Znodes, describe
 
@@ -20,6 +20,7 @@ class StandIn:
     """One task."""
 
     def __init__(self, setup: Setup, number: int, task: str) -> None:
+        self._setup = setup
         self._number = number
         self._task = task
         self._server = Server(setup, task)
@@ -41,6 +42,9 @@ class StandIn:
             move = self._following(verdict(move, result.at, result.failure))
 
     def _following(self, found: Verdict) -> Move | None:
+        """What stands in `/tasks` as well the other primary may be about to delete: then it is tried again later."""
         if found is Verdict.DROP_DELAYED_ENDED:
             return transitions.drop_delayed_because_status(DUE, self._task)
-        return transitions.drop_delayed_because_task(DUE, self._task) if found is Verdict.DROP_DELAYED_WAITING else None
+        if found is Verdict.DROP_DELAYED_WAITING and self._setup.off is Rule.STAND_IN_KEEPS:
+            return transitions.drop_delayed_because_task(DUE, self._task)
+        return None

@@ -44,6 +44,7 @@ COUNTERS = [f"{kind} {letter}" for kind in ("held", "seen", "named") for letter 
 T, W = call_name(1), WORKERS["A"]
 ALIVE, GONE = Slot(Link.UP, inbox=True), Slot(Link.GONE, inbox=True)
 LOST_ONCE = after_loss(FIRST_PAYLOAD, W)
+SECOND = with_attempt(FIRST_PAYLOAD)
 LOST_TWICE = after_loss(with_start(LOST_ONCE, W), W)
 
 
@@ -67,10 +68,10 @@ CASES = [
     (transitions.recover(W, T, LOST_TWICE), GONE, task(ASSIGN["A"], payload=LOST_ONCE), MISCHARGED),
     (transitions.recover(W, T, FIRST_PAYLOAD), GONE, task(ASSIGN["A"]), MISCHARGED),
     (transitions.bury(W, T, LOST_ONCE, b""), GONE, task(ASSIGN["A"], payload=LOST_ONCE), MISCHARGED),
-    (transitions.retry_now(W, T, FIRST_PAYLOAD), ALIVE, task(ASSIGN["A"]), ATTEMPTS),
-    (transitions.hand_back(W, T, with_attempt(FIRST_PAYLOAD)), ALIVE, task(ASSIGN["A"]), ATTEMPTS),
+    (transitions.retry_now(W, T, FIRST_PAYLOAD), ALIVE, task(ASSIGN["A"], payload=SECOND), ATTEMPTS),
+    (transitions.hand_back(W, T, SECOND), ALIVE, task(ASSIGN["A"]), ATTEMPTS),
     (transitions.forward(W, T, DUE, FIRST_PAYLOAD), ALIVE, task(ASSIGN["A"]), ASKED),
-    (transitions.retry_later(W, T, DUE, with_attempt(FIRST_PAYLOAD)), ALIVE, task(ASSIGN["A"]), None),
+    (transitions.retry_later(W, T, DUE, SECOND), ALIVE, task(ASSIGN["A"]), None),
     (transitions.forward(W, T, DUE, with_asked(FIRST_PAYLOAD, W)), ALIVE, task(ASSIGN["A"]), None),
     (transitions.promote(DUE, T, FIRST_PAYLOAD), ALIVE, task(DELAYED), None),
     (transitions.assign(T, W, FIRST_PAYLOAD), ALIVE, task(TASKS), None),

@@ -10,13 +10,14 @@ from herdmaster.core.payload import decode_call, with_asked, with_attempt, with_
 from herdmaster.core.transitions import Move, TransitionName, Verdict, verdict
 from tests.model.engine import Step
 from tests.model.rules import Rule, Setup
-from tests.model.server import STALE_DELIVERY, Applied, Refused, Server, attempt, deliveries
+from tests.model.server import ATTEMPTS, RETRIES, STALE_DELIVERY, Applied, Refused, Server, attempt, deliveries
 from tests.model.vocabulary import (
     ASSIGN,
     DUE,
     EMPTY_HAND,
     LACKING,
     RAW_PAYLOAD,
+    UNENDED,
     WORKERS,
     Doing,
     Hand,
@@ -200,4 +201,12 @@ class Worker:
     def _applied(self, story: str, after: Hand, before: Hand, result: Applied) -> Step:
         changes = {f"hand {self._number}{self._letter}": after, f"znodes {self._number}": result.znodes}
         is_stale = before.done and before.doing is not Doing.WAITING and self._is_off(Rule.OWN_DELIVERY)
-        return Step(story, changes, result.counts, broken=result.broken or (STALE_DELIVERY if is_stale else None))
+        broken = result.broken or (STALE_DELIVERY if is_stale else None) or self._find_uncounted(result, before)
+        return Step(story, changes, result.counts, broken=broken)
+
+    def _find_uncounted(self, result: Applied, before: Hand) -> str | None:
+        """A retry that is repeated, because the reply was lost, writes what stands there already."""
+        if before.move is None or before.move.transition not in RETRIES:
+            return None
+        unended = (payload for place, payload in result.znodes.data if place in UNENDED)
+        return None if any(attempt(payload) == attempt(before.payload) + 1 for payload in unended) else ATTEMPTS

@@ -84,9 +84,9 @@ async def test_closing_ends_what_is_idle_and_what_runs_and_leaves_nothing_behind
     delivered = len(setting.deliveries.all)
     setting.pool.close()
     await until(lambda: not any(is_alive(pid) for pid in family))
-    await until(lambda: children(os.getpid()) == processes)
+    await until(lambda: children(os.getpid()) <= processes)
 
-    assert open_fds() == fds
+    assert open_fds() <= fds
     assert len(setting.deliveries.all) == delivered
 
 
@@ -95,9 +95,9 @@ async def test_closing_before_the_first_process_is_ready_leaves_nothing_behind()
     setting = Setting(2)
     jobs = setting.pool.submit(["echo one", "echo two"])
     setting.pool.close()
-    await until(lambda: children(os.getpid()) == processes)
+    await until(lambda: children(os.getpid()) <= processes)
 
-    assert open_fds() == fds
+    assert open_fds() <= fds
     assert [job.claim() for job in jobs] == [False, False]
     assert not setting.deliveries.all
 
@@ -109,8 +109,8 @@ async def test_a_long_life_with_many_deaths_leaks_nothing() -> None:
     processes, fds = len(children(os.getpid())), len(open_fds())
     for number in range(5):
         await setting.run(f"exit_with {number}", "echo next")
-    await until(lambda: len(children(os.getpid())) == processes)
-    await until(lambda: len(open_fds()) == fds)
+    await until(lambda: len(children(os.getpid())) <= processes)
+    await until(lambda: len(open_fds()) <= fds)
     setting.pool.close()
 
 
@@ -181,4 +181,4 @@ async def test_deaths_are_noticed_without_process_descriptors_too(monkeypatch: p
         b"next",
     ]
     setting.pool.close()
-    await until(lambda: children(os.getpid()) == processes)
+    await until(lambda: children(os.getpid()) <= processes)

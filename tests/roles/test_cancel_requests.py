@@ -163,3 +163,18 @@ async def test_a_request_for_what_is_nowhere_is_answered(stage: Stage) -> None:
         with pytest.raises(OutcomeGone):
             await submitted.ended
     await stage.until_empty(layout.CANCEL)
+
+
+async def test_a_request_is_fulfilled_although_the_primary_dies_on_it(namespace: str, stage: Stage) -> None:
+    client = await stage.client()
+    submitted = await _delayed(client)
+    async with Proxy(namespace) as proxy:
+        first = await stage.master(hosts=proxy.hosts)
+        await stage.master(is_primary=False)
+        proxy.hold(requests=True)  # it hears of the request, and nothing that it does arrives
+        told = _request(client, submitted.name)
+        await stage.until_exists(layout.cancel_path(submitted.name))
+        await stage.abandon(first)
+
+        assert await _verdict(client, told, submitted) is True
+        await stage.until_empty(layout.DELAYED, layout.CANCEL)

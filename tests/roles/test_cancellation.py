@@ -98,6 +98,18 @@ async def test_names_outside_of_the_grammar_are_left_alone(stage: Stage, caplog:
     assert sum("garbage" in message for message in caplog.messages) == 1
 
 
+async def test_what_cannot_be_deleted_is_set_aside_and_holds_nothing_up(stage: Stage) -> None:
+    await make_folders(stage.zk)
+    stuck, free = new_raw_name(), new_raw_name()
+    await stage.put(layout.task_path(stuck), layout.task_path(free))
+    await stage.put(layout.cancel_path(stuck) + "/child")
+    await request(stage, free)
+    await stage.master()
+    await stage.until_gone(layout.cancel_path(free))
+
+    assert await stage.leftovers() == sorted([layout.task_path(stuck), layout.status_path(free)], reverse=True)
+
+
 async def test_a_task_that_has_a_status_already_keeps_it(stage: Stage) -> None:
     """Only a worker of the reference's leaves such: it writes the status before it deletes the assignment."""
     await stage.master()
@@ -176,6 +188,23 @@ async def test_requests_outlive_the_primary(stage: Stage) -> None:
 
     await stage.until_empty(layout.CANCEL, layout.DELAYED)
     assert await stage.data(layout.status_path(name)) == b"failed: TaskCancelled"
+
+
+async def test_the_death_of_the_primary_in_the_middle_of_cancelling_leaves_no_request_unanswered(
+    namespace: str, stage: Stage
+) -> None:
+    names = [new_raw_name() for _ in range(40)]
+    await stage.put(*(layout.delayed_path(now_ms() + 600_000, name) for name in names))
+    async with Proxy(namespace) as proxy:
+        fault = proxy.lose_reply(multi_with(layout.CANCEL))
+        primary = await stage.master(hosts=proxy.hosts)
+        await request(stage, *names)
+        await fault.happened.wait()
+        await stage.abandon(primary)
+    await stage.master()
+    await stage.until_empty(layout.CANCEL, layout.DELAYED, seconds=30.0)
+
+    assert await stage.leftovers() == sorted(map(layout.status_path, names))
 
 
 async def test_under_a_reference_primary_our_master_cancels(stage: Stage) -> None:

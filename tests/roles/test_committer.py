@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,7 @@ from herdmaster.core import layout, transitions
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import Move
 from herdmaster.roles.bootstrap import make_folders
-from herdmaster.roles.committer import MAX_BATCH_BYTES, MAX_BATCH_MOVES, Committer, Fate, Settlement
+from herdmaster.roles.committer import MAX_BATCH_BYTES, MAX_BATCH_MOVES, Committer, Fate, Gathering, Settlement
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import READ_ONLY_ACL
@@ -274,3 +275,17 @@ async def test_the_proxy_tells_a_lost_request_from_a_lost_reply(namespace: str, 
             await client.create("/tasks/task-b")
         assert lost.happened.is_set()
         assert await scene.exists("/tasks/task-b")
+
+
+async def test_moves_that_follow_from_replies_of_one_turn_are_committed_together() -> None:
+    batches: list[list[Move]] = []
+    gathering = Gathering(batches.append)
+    moves = assign_all()
+    for move in moves[:3]:
+        gathering.add(move)
+    assert batches == []
+    await asyncio.sleep(0)
+    gathering.add(moves[3])
+    await asyncio.sleep(0)
+
+    assert batches == [moves[:3], moves[3:4]]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.names import call_name
 from herdmaster.core.outcome import OutcomeState, decode_outcome
-from herdmaster.core.payload import Call, encode_arguments, encode_call
+from herdmaster.core.payload import Call, encode_arguments, encode_call, with_attempt
 from herdmaster.core.transitions import NewTask
 from herdmaster.roles.bootstrap import make_folders
 from herdmaster.zookeeper.model import Acl, Id, Permission
@@ -108,3 +110,19 @@ async def test_a_payload_that_may_not_be_read_is_refused(stage: Stage) -> None:
     await stage.until_exists(layout.status_path(bad))
 
     assert decode_outcome(bad, await stage.data(layout.status_path(bad))).state is OutcomeState.FAILED
+
+
+async def test_what_counts_is_the_header_at_the_time_when_it_would_expire(stage: Stage) -> None:
+    """A name can leave and come back, for its next attempt, between two looks."""
+    await stage.master()
+    expires = now_ms() + 1500
+    name, payload = expiring_call("m:f", expires)
+    await stage.put(layout.task_path(name), data=payload)
+    mark = expiring_call("m:f", expires + 1)
+    await stage.put(layout.task_path(mark[0]), data=mark[1])
+    await asyncio.sleep(0.5)  # by now both headers were read
+    await stage.zk.set(layout.task_path(name), with_attempt(payload))
+    await stage.until_exists(layout.status_path(mark[0]))
+    await asyncio.sleep(0.3)
+
+    assert await stage.names(layout.TASKS) == [name]

@@ -10,6 +10,7 @@ from herdmaster.core import layout
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_result, encode_outcome, encode_result
 from herdmaster.errors import BadOutcome, HerdError, OutcomeGone
+from herdmaster.roles import outcomes
 from herdmaster.roles.outcomes import MAX_READ
 from herdmaster.zookeeper.model import Acl, Id, Permission
 from herdmaster.zookeeper.wire.opcodes import OpCode
@@ -347,3 +348,19 @@ async def test_a_search_that_the_sessions_end_interrupts_is_taken_up_by_the_next
         with pytest.raises(OutcomeGone):
             await waiting.outcome()
         await stage.stop(client)
+
+
+async def test_a_task_that_ends_without_an_outcome_keeps_nobody_waiting_who_knows_only_its_name(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "LOOK_AGAIN_SECONDS", 0.2)
+    client, other = await stage.client(), await stage.client()
+    name = client.put_raw().name
+    await stage.until_exists(f"/tasks/{name}")
+    attached = other.wait_by_name(name)
+    await asyncio.sleep(0.5)  # it is looked for, and found, a few times
+    assert not attached.ended.done()
+    await stage.zk.delete(f"/tasks/{name}")
+
+    with pytest.raises(OutcomeGone):
+        await attached.outcome()

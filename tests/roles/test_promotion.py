@@ -156,7 +156,7 @@ async def test_a_wrong_clock_of_the_primary_fires_nothing_early_and_nothing_late
     assert [name.partition("-")[2] for name in await stage.names(layout.DELAYED)] == [later.name]
 
 
-async def test_a_jump_of_the_monotonic_clock_takes_a_new_reading_before_anything_is_due(stage: Stage) -> None:
+async def test_a_jump_of_the_monotonic_clock_which_ends_the_session_fires_nothing_early(stage: Stage) -> None:
     master = JumpingMaster(stage.hosts)
     stage.start(master)
     await until(lambda: master.is_primary, "a primary")
@@ -195,6 +195,20 @@ async def test_what_may_not_be_read_is_refused_and_holds_nothing_up(stage: Stage
 
     assert await stage.data(layout.status_path(name)) == b"failed: BadPayload"
     assert len(await stage.names(layout.TASKS)) == 1
+
+
+async def test_what_cannot_be_deleted_is_set_aside_and_holds_nothing_up(stage: Stage) -> None:
+    stuck, free = new_raw_name(), new_raw_name()
+    await stage.put(layout.delayed_path(0, stuck) + "/child")
+    await stage.put(*(layout.delayed_path(1, name) for name in (free, new_raw_name())))
+    await stage.master()
+    await until(lambda: _count_in(stage, layout.TASKS, 2), "the others to be promoted")
+
+    assert await stage.names(layout.DELAYED) == [layout.delayed_name(0, stuck)]
+
+
+async def _count_in(stage: Stage, folder: str, count: int) -> bool:
+    return len(await stage.names(folder)) == count
 
 
 async def test_names_outside_of_the_grammar_are_left_alone(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
@@ -253,9 +267,9 @@ async def test_under_a_reference_primary_the_oldest_of_our_masters_promotes(stag
     await make_folders(stage.zk)
     await stage.zk.create(layout.MASTER, b"1a2b3c4d", mode=CreateMode.EPHEMERAL)
     oldest = await stage.master(is_primary=False)
-    await until(lambda: _count(stage, 1), "the first master's record")
+    await until(lambda: _count_in(stage, layout.MASTERS, 1), "the first master's record")
     await stage.master(is_primary=False)
-    await until(lambda: _count(stage, 2), "the second master's record")
+    await until(lambda: _count_in(stage, layout.MASTERS, 2), "the second master's record")
     await stage.put(layout.delayed_path(now_ms(), new_raw_name()))
     await stage.until_empty(layout.DELAYED)
     assert len(await stage.names(layout.TASKS)) == 1  # and nobody of ours assigns it
@@ -263,10 +277,6 @@ async def test_under_a_reference_primary_the_oldest_of_our_masters_promotes(stag
     await stage.stop(oldest)
     await stage.put(layout.delayed_path(now_ms(), new_raw_name()))
     await stage.until_empty(layout.DELAYED)
-
-
-async def _count(stage: Stage, count: int) -> bool:
-    return len(await stage.names(layout.MASTERS)) == count
 
 
 async def test_who_stands_in_becomes_primary_when_the_other_goes(stage: Stage) -> None:

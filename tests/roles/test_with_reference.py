@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from typing import TypeVar
@@ -12,6 +13,8 @@ from typing import TypeVar
 import pytest
 
 from herdmaster.core import layout
+from herdmaster.core.outcome import OutcomeState
+from herdmaster.core.transitions import NewTask
 from herdmaster.roles.master import MasterSettings
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy
@@ -291,3 +294,46 @@ async def test_a_reference_client_takes_our_outcomes_and_collects_them(stage: St
     # The reference takes whatever contains `done` for a success.
     assert outcomes == [b"done", b"failed: ValueError", b"failed"]
     await stage.until_empty()
+
+
+# --- what a reference primary leaves to our masters ------------------------------------------------------------------
+
+
+async def test_delayed_tasks_run_under_a_reference_primary_with_a_master_of_ours(
+    stage: Stage, reference: References
+) -> None:
+    primary = await reference.master()
+    await stage.master(SETTINGS, is_primary=False)
+    ran = Ran()
+    await stage.worker(raw=ran)
+    await until(lambda: len(primary.workers) == 1, "the worker to be noticed")
+    client = await stage.client()
+    due = time.time_ns() // 1_000_000 + 1000
+    submitted = client.put(NewTask(new_raw_name(), b"", due_ms=due))
+    await submitted.outcome()
+
+    assert time.time_ns() // 1_000_000 >= due
+    assert ran.names == [submitted.name]
+
+
+async def test_tasks_are_cancelled_under_a_reference_primary_with_a_master_of_ours(
+    stage: Stage, reference: References
+) -> None:
+    primary = await reference.master()
+    await stage.master(SETTINGS, is_primary=False)
+    gate = stage.gate()
+    await stage.worker(raw=gate, slots=1)
+    await until(lambda: len(primary.workers) == 1, "the worker to be noticed")
+    client = await stage.client()
+    running, assigned = client.put_raw(), client.put_raw()
+    delayed = client.put(NewTask(new_raw_name(), b"", due_ms=time.time_ns() // 1_000_000 + 600_000))
+    await until(lambda: len(gate.entered) == 1, "one to run")
+    for submitted in (running, assigned, delayed):
+        await submitted.accepted
+        await stage.put(layout.cancel_path(submitted.name))
+    for submitted in (running, assigned, delayed):
+        assert (await submitted.outcome()).state is OutcomeState.CANCELLED
+    gate.open()
+
+    await stage.until_empty()
+    assert await stage.names(layout.CANCEL) == []

@@ -9,19 +9,23 @@ from unittest.mock import patch
 
 import msgspec
 
-from herdmaster.core import layout, names, transitions
+from herdmaster.core import layout, names, retry, transitions
 from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.members import MasterRecord, encode_record
+from herdmaster.core.options import RunOptions
 from herdmaster.core.table import Failure, TransitionName, Verdict
-from herdmaster.core.transitions import CreateNode, DeleteNode, Move
-from herdmaster.roles import inbox, journal, master, primary, shift, worker
+from herdmaster.core.throttle import Throttle
+from herdmaster.core.transitions import CreateNode, DeleteNode, Move, NewTask
+from herdmaster.roles import inbox, journal, judgement, master, operator, placement, shift, worker
 from herdmaster.roles.committer import Committer, Fate, add_operation
 from herdmaster.roles.execution import Executor
+from herdmaster.roles.operator import CancelVerdict
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import CreateMode, SessionState
 from herdmaster.zookeeper.recipes import election, ownership
 from herdmaster.zookeeper.recipes.children import ChildStream, Complete, Interrupted
+from herdmaster.zookeeper.recipes.server_time import ServerTime
 
 
 @contextmanager
@@ -216,6 +220,60 @@ def assigned_by_the_reply() -> Any:
     )
 
 
+def one_attempt_too_many() -> Any:
+    """The attempts that failed are counted, and the one that is about to be made is not."""
+    decide = retry.seconds_until_retry
+
+    def too_often(options: RunOptions, *rest: Any) -> float | None:
+        more = options.max_attempts + (options.max_attempts > 1)
+        return decide(msgspec.structs.replace(options, max_attempts=more), *rest)
+
+    return _patched((judgement, "seconds_until_retry", too_often))
+
+
+def due_by_the_machines_clock() -> Any:
+    """What a machine's own clock shows is taken for the servers' time."""
+    return _patched((ServerTime, "tell", lambda self, _written_ms: setattr(self, "is_known", True)))
+
+
+def key_not_taken() -> Any:
+    """A task that wants a key is submitted without it."""
+    submit = transitions.submit
+
+    def without_key(client: str, session_id: int, version: int, tasks: Iterable[NewTask]) -> Any:
+        plain = [msgspec.structs.replace(task, key_hash=None) for task in tasks]
+        return submit(client, session_id, version, plain)
+
+    return _patched((transitions, "submit", without_key))
+
+
+def cancelled_where_it_is() -> Any:
+    """What is cancelled gets its outcome, and stays in the worker's inbox."""
+    cancel = transitions.cancel_assigned
+
+    def without_delete(worker_name: str, task: str, outcome: bytes) -> Move:
+        move = cancel(worker_name, task, outcome)
+        return Move(move.transition, task, move.operations[1:], 0)
+
+    return _patched((transitions, "cancel_assigned", without_delete))
+
+
+def cancelled_for_all_one_knows() -> Any:
+    """Who asked to cancel a task takes it for cancelled when the request has been dealt with."""
+
+    async def cancel(client: Client, task: str, patience: float) -> CancelVerdict:
+        found = await operator_cancel(client, task, patience)
+        return found if found is CancelVerdict.PENDING else CancelVerdict.CANCELLED
+
+    operator_cancel = operator.cancel
+    return _patched((operator, "cancel", cancel))
+
+
+def limits_ignored() -> Any:
+    """Nobody looks at what stands in `/queues`."""
+    return _patched((Throttle, "admits", lambda _self, _queue, _now: True))
+
+
 BUGS: dict[str, Callable[[], Any]] = {
     bug.__name__: bug
     for bug in (
@@ -229,5 +287,11 @@ BUGS: dict[str, Callable[[], Any]] = {
         old_worker_id,
         acting_while_disconnected,
         assigned_by_the_reply,
+        one_attempt_too_many,
+        due_by_the_machines_clock,
+        key_not_taken,
+        cancelled_where_it_is,
+        cancelled_for_all_one_knows,
+        limits_ignored,
     )
 }

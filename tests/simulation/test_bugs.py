@@ -19,6 +19,12 @@ FOUND = {
     "old_worker_id": (20, "names another session's worker"),
     "acting_while_disconnected": (50, "which is not in its inbox"),
     "assigned_by_the_reply": (5, "not settled"),
+    "one_attempt_too_many": (10, "for attempt"),
+    "due_by_the_machines_clock": (10, "due at"),
+    "key_not_taken": (10, "without taking its key"),
+    "cancelled_where_it_is": (20, "where it was in"),
+    "cancelled_for_all_one_knows": (20, "cancelled was False"),
+    "limits_ignored": (40, "of its queue"),
 }
 
 

@@ -12,6 +12,8 @@ FOUND = {
     100132: "a backup that had just become primary was",
     100139: "masters that started when the last task had ended were",
     101129: "the same, with the most requests",
+    200102: "a worker that was interrupted twice left a timer behind when it ended",
+    200131: "the same",
 }
 
 

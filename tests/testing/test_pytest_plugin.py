@@ -51,6 +51,40 @@ def test_a_module_level_herd_is_directed_to_the_embedded_server(project: pytest.
     result.assert_outcomes(passed=2)
 
 
+def test_hooks_and_tasks_in_processes_and_in_loops_run_as_in_a_real_worker(project: pytest.Pytester) -> None:
+    result = run(
+        project,
+        app="""
+        import os
+        from herdmaster import Herd
+
+        herd = Herd("nowhere.invalid:2181/prod")
+        seen = []
+        herd.on_worker_start(lambda: seen.append("start"))
+        herd.after_task(lambda task, result: seen.append(result))
+
+        @herd.task(pool="process")
+        def pid() -> int:
+            return os.getpid()
+
+        @herd.task
+        async def double(x: int) -> int:
+            return 2 * x
+        """,
+        test_app="""
+        import os
+        import app
+
+        def test_everywhere(herd_worker):
+            with herd_worker(app.herd):
+                assert app.pid.submit().result(30) != os.getpid()
+                assert app.double.submit(2).result(30) == 4
+            assert app.seen == ["start", 4]
+        """,
+    )
+    result.assert_outcomes(passed=1)
+
+
 def test_each_test_has_an_empty_server(project: pytest.Pytester) -> None:
     result = run(
         project,

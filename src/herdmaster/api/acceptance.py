@@ -80,5 +80,5 @@ def attach_or_raise(runtime: Runtime, order: Order, owner: object, error: HerdEr
     """The future of the task that holds the key, where that is wanted."""
     if isinstance(error, DuplicateTask) and order.on_duplicate is OnDuplicate.RETURN:
         # It gives what that task gives; that it is an R is the claim of whoever chose the key.
-        return cast("Future[R]", runtime.attach(error.name, owner, order.reader))
+        return cast("Future[R]", runtime.attach_holder(error.name, owner, order))
     raise error

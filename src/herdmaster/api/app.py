@@ -13,6 +13,7 @@ import msgspec
 from herdmaster.api.acceptance import refuse_in_loop, submit_and_wait, submit_and_wait_async
 from herdmaster.api.base import BaseHerd
 from herdmaster.api.callee import Callee, callee_of, check_codec, codecs_of
+from herdmaster.api.finding import find_and_wait, find_and_wait_async
 from herdmaster.api.future import Future
 from herdmaster.api.hooking import HookRegistry
 from herdmaster.api.many import orders_of, submit_all, submit_all_async
@@ -25,6 +26,7 @@ from herdmaster.core.names import DEFAULT_QUEUE, parse_task_name, raw_name
 from herdmaster.core.payload import MAX_PAYLOAD
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import InvalidName, PayloadTooLarge
+from herdmaster.roles.inspector import TaskSeen
 from herdmaster.roles.registration import Registration
 
 P = ParamSpec("P")
@@ -224,9 +226,23 @@ class Herd(BaseHerd, HookRegistry):
     def future(self, name: str) -> Future[object]:
         """The future of a task that was submitted elsewhere or earlier. Its result raises OutcomeGone when there is
         nothing to wait for. Raises InvalidName."""
-        if parse_task_name(name) is None:
-            raise InvalidName(f"{name!r} is no task's name: it is what `future.name` gave, such as task-01h...default")
+        _check_name(name)
         return self._started().attach(name, self, None if self.codec is None else Reader(None, self.codecs))
+
+    def find(self, name: str, timeout: float = 10.0) -> TaskSeen | None:
+        """Where a task is and how far it says it is; None if it is nowhere. It changes nothing.
+
+        Raises InvalidName, TimeoutError when ZooKeeper could not be asked in `timeout` seconds, RuntimeError inside a
+        running event loop.
+        """
+        refuse_in_loop("find", "await find_async(...)")
+        _check_name(name)
+        return find_and_wait(self._started(), name, timeout)
+
+    async def find_async(self, name: str, timeout: float = 10.0) -> TaskSeen | None:  # noqa: ASYNC109 - as `find`
+        """As `find`, for event loops."""
+        _check_name(name)
+        return await find_and_wait_async(self._started(), name, timeout)
 
     def _raw_task(self, data: Bytes) -> Order:
         try:
@@ -243,3 +259,8 @@ class Herd(BaseHerd, HookRegistry):
         self, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
     ) -> Order:
         return order_call(self._new_ulid(), callee, args, kwargs, options)
+
+
+def _check_name(name: str) -> None:
+    if parse_task_name(name) is None:
+        raise InvalidName(f"{name!r} is no task's name: it is what `future.name` gave, such as task-01h...default")

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import ParamSpec, TypeVar, Unpack, cast
+from typing import ParamSpec, TypeVar, Unpack, cast, overload
 
 from herdmaster.api.app import Herd
 from herdmaster.api.callee import Callee, callee_of
@@ -44,6 +44,12 @@ class HerdExecutor(concurrent.futures.Executor):
         self._lock = threading.RLock()
         self._is_shut_down = False
 
+    @overload
+    def submit(self, fn: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+
+    @overload
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Does not wait for acceptance: an error of the submission becomes the future's, which has the task's name.
 
@@ -58,6 +64,26 @@ class HerdExecutor(concurrent.futures.Executor):
             self._pending.add(cast("Future[object]", future))
         future.add_done_callback(cast("Callable[[object], object]", self._pending.discard))
         return future
+
+    @overload
+    def map(
+        self,
+        fn: Task[..., R],
+        *iterables: Iterable[object],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[R]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[object],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[R]: ...
 
     def map(
         self,

@@ -62,6 +62,8 @@ class Feeder:
             raise ConfigurationError(f"chunksize={chunksize}: from 1 to {MAX_ITEMS} items make a chunk")
         if chunksize > 1 and options.key is not None:
             raise ConfigurationError("key= is for tasks of one item: leave it or `chunksize` out")
+        if options.ignore_result:
+            raise ConfigurationError("map gives results, and ignore_result=True keeps none: use submit_many")
         self.chunksize: Final = chunksize
         self._herd = herd
         self._callee = callee

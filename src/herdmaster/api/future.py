@@ -74,8 +74,9 @@ class Future(concurrent.futures.Future[R]):
 
     def cancel(self, timeout: float = CANCEL_SECONDS) -> bool:
         """Asks for the task's end, wherever it is, and waits for what the primary decides. True only if the task has
-        ended as cancelled; False if it ended in another way, or nothing was decided within `timeout` seconds. The
-        request stands all the same, and the future will tell.
+        ended as cancelled; False if it ended in another way, if another process that waits for it was quicker to
+        collect its outcome, or if nothing was decided within `timeout` seconds. The request stands all the same, and
+        the future will tell.
 
         A running task is ended as far as its pool can: a coroutine is cancelled, a process killed, and of a thread the
         result is discarded.
@@ -86,6 +87,9 @@ class Future(concurrent.futures.Future[R]):
         """
         if self.done() and self.has_outcome:
             return self.cancelled()
+        if _is_in_loop():
+            self.cancel_nowait()
+            return False
         verdicts: list[bool] = []
         decided = threading.Lock()
         decided.acquire()
@@ -94,9 +98,6 @@ class Future(concurrent.futures.Future[R]):
             verdicts.append(is_cancelled)
             decided.release()
 
-        if _is_in_loop():
-            self._keeper.request_cancel(self.name, told)
-            return False
         limit = time.monotonic() + timeout
         self._keeper.request_cancel(self.name, told)
         if not decided.acquire(timeout=max(timeout, 0.0)) or not verdicts[0]:
@@ -160,6 +161,13 @@ class Future(concurrent.futures.Future[R]):
             f"{self.name} has not ended within {timeout:g} s; it goes on, and can be waited for again. "
             "`herd status` tells if a primary and a worker are there"
         )
+
+    def failure(self, timeout: float | None = None) -> BaseException | None:
+        """As `exception`, and for a cancelled future its TaskCancelled: given back, not raised."""
+        try:
+            return self.exception(timeout)
+        except TaskCancelled as error:
+            return error
 
     def _cancelled(self) -> CancelledTask:
         return CancelledTask(f"{self.name} was cancelled")

@@ -42,6 +42,15 @@ def load_app(spec: str) -> Herd:
     return _attribute(module_name, module, next(iter(herds.values())))
 
 
+def spec_of(herd: Herd) -> str | None:
+    """`module:attribute`, by which another process finds a Herd; None if no module holds it at its top level."""
+    for name, module in list(sys.modules.items()):
+        for attribute, value in list(getattr(module, "__dict__", {}).items()):
+            if value is herd and name != "__main__":
+                return f"{name}:{attribute}"
+    return None
+
+
 def import_from_here() -> None:
     """Makes the modules of the working directory importable, as `python -m` does."""
     if "" not in sys.path:

@@ -142,7 +142,7 @@ def future_of(piece: Piece) -> Future[object] | None:
 def values_of(piece: Piece) -> Iterator[object]:
     """What each item of an ended piece gave, or Failed."""
     future = future_of(piece)
-    error = piece.error if future is None else future.exception()
+    error = piece.error if future is None else future.failure()
     if error is not None:
         assert isinstance(error, Exception)
         for _ in range(piece.count):

@@ -13,7 +13,7 @@ from herdmaster.core.hints import Misfit
 from herdmaster.core.outcome import ItemResult, Outcome, decode_result, exception_of
 from herdmaster.core.signature import Signature
 from herdmaster.core.values import from_json
-from herdmaster.errors import BadOutcome, HerdError
+from herdmaster.errors import BadOutcome, HerdError, OutcomeGone
 
 _log = logging.getLogger("herdmaster.client")
 
@@ -99,6 +99,11 @@ def read_outcome(outcome: Outcome, reader: Reader | None) -> tuple[object, Excep
         return (reader or _PLAIN).read(outcome), None
     except HerdError as fault:
         return None, fault
+
+
+def not_kept(name: str) -> OutcomeGone:
+    """What stands in place of the outcome of a task that has none."""
+    return OutcomeGone(f"{name}: no outcome is kept, as ignore_result=True asks for")
 
 
 def resolve_with_outcome(future: Future[object], outcome: Outcome, reader: Reader) -> None:

@@ -31,16 +31,16 @@ from herdmaster.api.future import Future
 from herdmaster.api.lines import Line, line_to
 from herdmaster.api.options import OnDuplicate
 from herdmaster.api.orders import Order
-from herdmaster.api.reading import Reader, read_outcome, resolve_with_outcome
+from herdmaster.api.reading import Reader, not_kept, read_outcome, resolve_with_outcome
 from herdmaster.api.session import HerdClient
 from herdmaster.api.unsettled import Settled, Submitting, Unsettled
 from herdmaster.api.waking import Wakeups
 from herdmaster.core.outcome import Outcome, OutcomeState
-from herdmaster.core.transitions import NewTask
-from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted, OutcomeGone
+from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
 from herdmaster.roles.admission import Asked
 from herdmaster.roles.cancel_requests import Told
 from herdmaster.roles.client import ClientSettings
+from herdmaster.roles.searches import Found
 from herdmaster.zookeeper.errors import ClientClosed
 
 R = TypeVar("R")
@@ -105,12 +105,9 @@ class Runtime:
         self, orders: Iterable[Order], owner: object, settled: Callable[[str, HerdError | None], None]
     ) -> list[Future[R]]:
         """As `submit`, all in one turn of the loop, so that they share transactions."""
-        futures: list[Future[R]] = []
-        calls: list[Callable[[], None]] = []
-        for order in orders:
-            futures.append(self._new_future(order, owner))
-            calls.append(partial(self._submit, Submitting(order, partial(settled, order.task.name))))
-        self._post(partial(_call_all, calls))
+        wanted = [Submitting(order, partial(settled, order.task.name)) for order in orders]
+        futures: list[Future[R]] = [self._new_future(each.order, owner) for each in wanted]
+        self._post(partial(self._submit_all, wanted))
         return futures
 
     def _new_future(self, order: Order, owner: object) -> Future[R]:
@@ -130,10 +127,22 @@ class Runtime:
                 self._post(partial(self._client.attach, name, self._ended))
             return future
 
+    def attach_holder(self, holder: str, owner: object, order: Order) -> Future[object]:
+        """The future of the task that holds the key of an order, as the order wants it."""
+        if not order.ignore_result:
+            return self.attach(holder, owner, order.reader)
+        future: Future[object] = Future(holder, self, owner, has_outcome=False)
+        future.set_exception(not_kept(holder))
+        return future
+
     def request_cancel(self, name: str, told: Told) -> None:
         """Asks the primary to cancel a task. `told` is called once in the loop's thread, after the task's future, if
         there is one here, has been given its outcome. Raises RuntimeError when closed."""
         self._post(partial(self._cancel, name, told))
+
+    def find(self, name: str, found: Found, /) -> None:
+        """`found` is called once in the loop's thread. Raises RuntimeError when closed."""
+        self._post(partial(self._client.searches.find, name, found))
 
     def give_up(self, name: str) -> None:
         """Ends the wait for acceptance with what is known by now."""
@@ -233,6 +242,7 @@ class Runtime:
         for name in tuple(self._lines):
             self._ended(name, None, error)
         self._client.cancels.end()
+        self._client.searches.end()
         self._pinned.clear()
         self._wakeups.flush()
         self._callbacks.end()
@@ -275,24 +285,29 @@ class Runtime:
 
     # --- the loop's thread: submissions and outcomes -----------------------------------------------------------------
 
+    def _submit_all(self, wanted: Iterable[Submitting]) -> None:
+        for submitting in wanted:
+            self._submit(submitting)
+
     def _submit(self, submitting: Submitting) -> None:
-        order = submitting.order
+        order, name = submitting.order, submitting.order.task.name
         self._unsettled.add(submitting)
         if self._loop.is_closed():
             return  # `_end` settles it
         if not order.waits:
-            self._unsettled.limit(order.task.name, self._patience)
+            self._unsettled.limit(name, self._patience)
         if order.max_backlog is None:
             self._send(order)
             return
-        name = order.task.name
         admit, refuse = partial(self._send, order), partial(self._settle, name)
         self._client.admission.ask(Asked(name, order.max_backlog, order.waits, admit, refuse))
 
     def _send(self, order: Order) -> None:
+        name = order.task.name
         if order.waits:  # from here on it may take as long as any other
-            self._unsettled.limit(order.task.name, self._patience)
-        self._client.submit(order.task, self._accepted, None if order.ignore_result else self._ended)
+            self._unsettled.limit(name, self._patience)
+        ended = None if order.ignore_result else self._ended
+        self._client.submit(order.task, lambda _task, error: self._settle(name, error), ended)
 
     def _cancel(self, name: str, told: Told) -> None:
         if self._loop.is_closed():
@@ -307,9 +322,6 @@ class Runtime:
         if name in self._unsettled:  # it never came as far as the journal
             self._settle(name, NotSubmitted(f"{name} was not accepted"))
 
-    def _accepted(self, task: NewTask, error: HerdError | None) -> None:
-        self._settle(task.name, error)
-
     def _settle(self, name: str, error: HerdError | None) -> None:
         submitting = self._unsettled.pop(name)
         if submitting is None:
@@ -319,11 +331,11 @@ class Runtime:
         if error is not None:
             error = self._explain(name, error)
             if isinstance(error, DuplicateTask) and settled is None and order.on_duplicate is OnDuplicate.RETURN:
-                self._follow(name, error.name)
+                self._follow(order, error.name)
             else:
                 self._ended(name, None, error)
         elif order.ignore_result:
-            self._ended(name, None, OutcomeGone(f"{name}: no outcome is kept, as ignore_result=True asks for"))
+            self._ended(name, None, not_kept(name))
         elif name not in self._lines:
             self._client.outcomes.forget(name)  # its future was dropped before it was accepted
         for told in self._cancels.pop(name, ()):
@@ -334,17 +346,17 @@ class Runtime:
         if settled is not None:
             settled(error)
 
-    def _follow(self, name: str, holder: str) -> None:
+    def _follow(self, order: Order, holder: str) -> None:
         """A future that was given out already becomes that of the task that holds the key."""
-        line = self._lines.pop(name, None)
+        line = self._lines.pop(order.task.name, None)
         future = None if line is None else line()
-        if line is not None and future is not None:
-            self._callbacks.put(partial(self._attach_to, future, holder, line.reader))  # it takes a lock, so not here
+        if future is not None:
+            self._callbacks.put(partial(self._attach_to, future, holder, order))  # it takes a lock, so not here
 
-    def _attach_to(self, future: Future[object], holder: str, reader: Reader | None) -> None:
+    def _attach_to(self, future: Future[object], holder: str, order: Order) -> None:
         future.name = holder
         try:
-            future.follow(self.attach(holder, future.owner, reader))
+            future.follow(self.attach_holder(holder, future.owner, order))
         except RuntimeError:
             future.resolve(None, HerdClosed(_CLOSED_EARLY))
 
@@ -390,8 +402,3 @@ class Runtime:
             self._wakeups.wake_soon(waiter)
         else:
             self._wakeups.wake_at_once(waiter)
-
-
-def _call_all(calls: Iterable[Callable[[], None]]) -> None:
-    for call in calls:
-        call()

@@ -184,11 +184,11 @@ def _open(hosts: str, connect_timeout: float) -> Herd:
 def _wait_ended(futures: Sequence[Future[None] | Future[object]]) -> BaseException | None:
     """Waits for the first; what it failed with, or None."""
     try:
-        return futures[0].exception(_PATIENCE)
+        return futures[0].failure(_PATIENCE)
     except concurrent.futures.TimeoutError:
         waiting = "1 task" if len(futures) == 1 else f"{len(futures)} tasks"
         click.echo(f"still waiting for {waiting}; `herd status` tells if a primary and a worker are there", err=True)
-    return futures[0].exception()
+    return futures[0].failure()
 
 
 @contextlib.contextmanager

@@ -98,6 +98,7 @@ def _drop_largest(results: Sequence[msgspec.Raw | ErrorInfo], written: list[byte
             ResultTooLarge.__name__,
             f"the results of the chunk have {size} bytes, at most {RESULT_ROOM} are allowed, and this was among the "
             "largest: choose a smaller `chunksize`, or store results elsewhere and return their addresses",
+            args=(size, RESULT_ROOM),
         )
     )
     for index in sorted(range(len(written)), key=lambda index: len(written[index]), reverse=True):

@@ -13,7 +13,18 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.errors import TaskFailed
+from herdmaster.errors import (
+    BadPayload,
+    NotSerializable,
+    ResultTooLarge,
+    Retry,
+    SoftTimeLimitExceeded,
+    TaskDied,
+    TaskFailed,
+    TimeLimitExceeded,
+    UnknownCall,
+    WrongArguments,
+)
 
 MAX_TYPE: Final = 256
 MAX_MESSAGE: Final = 8 * 1024
@@ -23,6 +34,14 @@ MAX_ARGS: Final = 4 * 1024
 
 _STEERING: Final = (StopIteration, StopAsyncIteration)
 """They steer loops and coroutines: one that is raised in the caller's would end it without a word."""
+_OURS: Final = {
+    kind.__name__: kind
+    for kind in (
+        BadPayload, NotSerializable, ResultTooLarge, Retry, SoftTimeLimitExceeded, TaskDied, TimeLimitExceeded,
+        UnknownCall, WrongArguments,
+    )
+}  # fmt: skip
+"""What Herdmaster itself ends a task with."""
 _OMITTED: Final = "... {} bytes left out ..."
 
 Scalar = str | int | float | bool | None
@@ -45,12 +64,13 @@ def error_info(error: BaseException) -> ErrorInfo:
 
 
 def rebuild_exception(info: ErrorInfo) -> Exception:
-    """The exception for a client: a built-in `Exception` as itself, with `TaskFailed` as its cause; else `TaskFailed`.
+    """The exception for a client: a built-in `Exception`, or one that Herdmaster ends tasks with, as itself with
+    `TaskFailed` as its cause; else `TaskFailed`.
 
-    A built-in one whose arguments were not kept gets the message as its only argument.
+    One whose arguments were not kept gets the message as its only argument.
     """
     failed = TaskFailed(info.type, info.message, info.traceback)
-    kind = getattr(builtins, info.type, None)
+    kind = _OURS.get(info.type.removeprefix("herdmaster.errors.")) or getattr(builtins, info.type, None)
     if not isinstance(kind, type) or not issubclass(kind, Exception) or issubclass(kind, _STEERING):
         return failed
     try:

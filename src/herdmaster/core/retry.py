@@ -44,7 +44,7 @@ def raised(error: BaseException, info: ErrorInfo) -> Raised:
 def refused(error: HerdError) -> Raised:
     """What Herdmaster itself finds wrong with a task or its result: where that was raised tells nobody anything."""
     info = error_info(error)
-    return Raised(ErrorInfo(type(error).__name__, info.message), (), is_final=True)
+    return Raised(ErrorInfo(type(error).__name__, info.message, args=info.args), (), is_final=True)
 
 
 def seconds_until_retry(

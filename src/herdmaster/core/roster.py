@@ -7,6 +7,7 @@ So short tasks flow without waiting for the primary, and long ones are not hoard
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
@@ -47,6 +48,7 @@ class Worker:
         self.taken = 0  # assignments ended since the last measurement
         self.rate = 0.0  # assignments ended per second
         self.measured_at = now
+        self.turn = 0  # when it was chosen last
 
     @property
     def load(self) -> int:
@@ -90,6 +92,7 @@ class Roster:
 
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
+        self.turns = itertools.count(1)
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -142,13 +145,16 @@ class Roster:
 
 
 class Choice:
-    """Chooses workers during one round of decisions: the one with most free slots first."""
+    """Chooses workers during one round of decisions: the one with most free slots first, of several the one whose turn
+    is longest ago. So a call comes by another worker when the one before had no such function.
+    """
 
     def __init__(self, roster: Roster, now: float) -> None:
+        self._turns = roster.turns
         self._workers = [worker for worker in roster if worker.alive]
         for worker in self._workers:
             worker.measure(now)
-        self._heaps: dict[tuple[str, bool], list[tuple[int, str, Worker]]] = {}
+        self._heaps: dict[tuple[str, bool], list[tuple[int, int, str, Worker]]] = {}
 
     def next_worker(self, queue: str, *, calls: bool) -> Worker | None:
         """None when nobody who serves the queue has room. The caller adds to the worker's load before it asks again."""
@@ -161,17 +167,18 @@ class Choice:
             ]
             heapq.heapify(heap)
         while heap:
-            key, _, worker = heap[0]
+            key, _, _, worker = heap[0]
             entry = _entry(worker)
             if worker.load >= worker.window:
                 heapq.heappop(heap)
             elif key != entry[0]:  # its load has changed since it was put here
                 heapq.heapreplace(heap, entry)
             else:
+                worker.turn = next(self._turns)
                 return worker
         return None
 
 
-def _entry(worker: Worker) -> tuple[int, str, Worker]:
+def _entry(worker: Worker) -> tuple[int, int, str, Worker]:
     slots = worker.state.slots if worker.state is not None else 0
-    return (worker.load - slots, worker.name, worker)
+    return (worker.load - slots, worker.turn, worker.name, worker)

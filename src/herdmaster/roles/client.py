@@ -13,6 +13,7 @@ from herdmaster.roles.caretaker import DAY
 from herdmaster.roles.journal import Accepted, Journal
 from herdmaster.roles.lifecycle import Role, run_until_first
 from herdmaster.roles.outcomes import Ended, OutcomeWatch
+from herdmaster.roles.searches import Searches
 from herdmaster.roles.system import System
 from herdmaster.roles.timetable import Timetable
 from herdmaster.roles.uniqueness import KeyedSubmissions
@@ -39,6 +40,7 @@ class TaskClient(Role):
         self.admission = Admission()
         self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl)
         self.cancels = CancelRequests(self.outcomes.waits_for)
+        self.searches = Searches()
 
     async def open(self) -> Client:
         settings = self._settings
@@ -68,6 +70,7 @@ class TaskClient(Role):
         self.journal.end()
         self._keyed.end()
         self.cancels.end()
+        self.searches.end()
 
     async def serve(self, client: Client) -> None:
         await run_until_first(
@@ -76,6 +79,7 @@ class TaskClient(Role):
             self._keyed.run(client),
             self.admission.run(client),
             self.cancels.run(client),
+            self.searches.run(client),
         )
 
     async def drain(self, client: Client) -> None:

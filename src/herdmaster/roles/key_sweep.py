@@ -30,8 +30,8 @@ class _Key(msgspec.Struct, frozen=True):
 
 class KeySweep:
     """A key whose task is nowhere is marked first, by writing to it what it holds. If its task is nowhere in the next
-    round, too, it is deleted at the version that it has from its mark: so a key that was given to another task meanwhile
-    stays."""
+    round, too, it is deleted at the version that it has from its mark. So a key that another task got meanwhile stays.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client

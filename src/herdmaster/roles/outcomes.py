@@ -26,6 +26,7 @@ READ_BYTES: Final = 4 * 1024 * 1024
 """Aimed at per reply: names tell nothing of a result's size, so the recent ones are taken as the measure."""
 MAX_READ: Final = 200
 MAX_LOCATED: Final = 1000
+LOOK_AGAIN_SECONDS: Final = 60.0
 
 _log = logging.getLogger("herdmaster.client")
 
@@ -94,7 +95,7 @@ class OutcomeWatch:
         self._handle_state(client.state)
         try:
             while True:
-                await self._locating.wait()
+                await self._wait_to_locate()
                 self._locating.clear()
                 if client.state.is_final:
                     raise errors.SessionExpired("the client's session ended")
@@ -103,6 +104,14 @@ class OutcomeWatch:
             client.remove_listener(self._handle_state)
             self._client = self._committer = None
             self._away_since = self._away_since or client.clock()
+
+    async def _wait_to_locate(self) -> None:
+        """Those that others know of are looked for from time to time: a task without an outcome ends without a sign."""
+        try:
+            async with asyncio.timeout(LOOK_AGAIN_SECONDS if self._shared else None):
+                await self._locating.wait()
+        except TimeoutError:
+            self._to_locate.update(dict.fromkeys(self._shared))
 
     def _handle_state(self, state: SessionState) -> None:
         client = self._client

@@ -146,8 +146,14 @@ class Placement:
         task = decision.task
         if data is None:
             self._give_up(task, error)
-        else:
+            return
+        # The header that was read before may be that of an earlier attempt.
+        expires, now_ms = expiry_of(task, data), self._server_clock.now_ms(self._wake)
+        if expires is not None and now_ms is not None and expires <= now_ms:
             self._gathering.add(transitions.refuse(task, expired(task, data)))
+        else:
+            self._dispatcher.header_told(task, expires)
+            self._finish(task)
 
     def _recover(self, recovers: list[Recover]) -> None:
         """Looks for a status of each, which a worker of the reference's may have left, then reads the payloads."""

@@ -43,7 +43,7 @@ class Primary:
         report = PrimaryLog()
         dispatcher = Dispatcher(orphan_inbox_seconds=settings.orphan_inbox_seconds)
         self._observation = Observation(client, dispatcher, report, wake)
-        self._promotion = Promotion(client, server_clock, report, wake)
+        self._promotion = Promotion(client, server_clock, report, wake, stands_in=settings.stands_in)
         self._cancellation = Cancellation(client, Pictures(dispatcher, self._promotion.schedule), report, wake)
         self._parts: list[Placement | Promotion | Cancellation] = [self._promotion, self._cancellation]
         if not settings.stands_in:

@@ -36,12 +36,23 @@ from herdmaster.zookeeper.recipes.children import (
 
 MAX_UNDER_WAY: Final = 1000
 _SET_ASIDE_SECONDS: Final = 30.0
+_TRY_LATER_SECONDS: Final = 1.0
 
 
 class Promotion:
-    """`step` does what is to be done now; `wake` is called when it is worth another step."""
+    """`step` does what is to be done now; `wake` is called when it is worth another step. `stands_in`: the primary is
+    of the reference's."""
 
-    def __init__(self, client: Client, server_clock: ServerClock, report: PrimaryLog, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        server_clock: ServerClock,
+        report: PrimaryLog,
+        wake: Callable[[], None],
+        *,
+        stands_in: bool = False,
+    ) -> None:
+        self._stands_in = stands_in
         self._clock = client.clock
         self._server_clock = server_clock
         self._report = report
@@ -143,6 +154,9 @@ class Promotion:
                 self._refuted(item)
             case Verdict.DROP_DELAYED_ENDED:
                 self._gathering.add(transitions.drop_delayed_because_status(item.due_ms, item.task))
+            case Verdict.DROP_DELAYED_WAITING if self._stands_in:
+                # The primary may be about to delete the other copy, which it saw assigned when it took over.
+                self._postpone(item, _TRY_LATER_SECONDS)
             case Verdict.DROP_DELAYED_WAITING:
                 self._gathering.add(transitions.drop_delayed_because_task(item.due_ms, item.task))
             case Verdict.DECIDE_AGAIN:

@@ -181,6 +181,8 @@ class Shift:
         the session live on after all, it is run again."""
         if not self._is_suspended or self._closed:
             return
+        if self._fence is not None:
+            self._fence.cancel()  # of an interruption before this one
         left = self._client.deadline - self._client.clock()
         if left <= 0:
             self._slots.stop_what_can_be()

@@ -40,7 +40,8 @@ class KeyedSubmissions:
 
     def __init__(self, submit: Callable[[NewTask, Accepted], None]) -> None:
         self._submit = submit
-        self._behind: dict[str, list[_Claim]] = {}  # per key that is being claimed: who waits for what becomes of it
+        self._behind: dict[str, list[str]] = {}  # per key that is being claimed: who waits for what becomes of it
+        self._followers: dict[str, _Claim] = {}  # by task, those of the lists who have not given up
         self._seeking: dict[str, _Claim] = {}  # by task: was refused, and seeks the holder
         self._ended = False
         self._wake = asyncio.Event()
@@ -50,7 +51,8 @@ class KeyedSubmissions:
         claim = _Claim(task, accepted)
         behind = self._behind.get(claim.key)
         if behind is not None:
-            behind.append(claim)
+            behind.append(task.name)
+            self._followers[task.name] = claim
             return
         self._behind[claim.key] = []
         self._send(claim)
@@ -61,13 +63,11 @@ class KeyedSubmissions:
         if claim is not None:
             self._answer(claim, _not_accepted(name))
             return True
-        for behind in self._behind.values():
-            for follower in behind:
-                if follower.task.name == name:
-                    behind.remove(follower)
-                    follower.accepted(follower.task, _not_accepted(name))
-                    return True
-        return False
+        follower = self._followers.pop(name, None)
+        if follower is None:
+            return False
+        follower.accepted(follower.task, _not_accepted(name))
+        return True
 
     def end(self) -> None:
         """After `Journal.end`: no session will follow."""
@@ -107,8 +107,9 @@ class KeyedSubmissions:
             self._answer(claim, error)
 
     def _answer(self, claim: _Claim, error: HerdError | None) -> None:
-        behind = self._behind.pop(claim.key)
+        names = self._behind.pop(claim.key)
         claim.accepted(claim.task, error)
+        behind = [follower for name in names if (follower := self._followers.pop(name, None)) is not None]
         if error is None or isinstance(error, DuplicateTask):
             holder = claim.task.name if error is None else error.name
             for follower in behind:

@@ -131,6 +131,7 @@ class Worker(Role):
         self._shift: Shift | None = None
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
         self._since = 0
+        self._is_leaving = False
         self._changed = asyncio.Event()
         self.name = ""
         _check_queues(self._settings.queues)
@@ -160,6 +161,7 @@ class Worker(Role):
     async def serve(self, client: Client) -> None:
         """One session under one id."""
         self.name = worker_name(self.system.new_id())
+        self._is_leaving = False
 
         def may_start() -> bool:
             # The client's own fence: past its deadline another worker may already have been given the task.
@@ -190,6 +192,8 @@ class Worker(Role):
                 self._look_after(client, shift),
                 Board(client, self.name, lambda: shift.running, system.unix_ms).run(),
             )
+            if self._is_leaving:
+                await asyncio.Event().wait()  # by its own doing: the drain ends this when it is over itself
             if not self.is_stopping:
                 _log.warning("%s or its inbox was taken away although its session lives: starting again", self.name)
         finally:
@@ -330,6 +334,7 @@ class Worker(Role):
         # The inbox first: its event comes first, by which the primary tells a drained worker from a lost one.
         transaction = client.transaction().delete(layout.inbox_path(self.name))
         transaction.delete(layout.worker_path(self.name))
+        self._is_leaving = True
         try:
             await transaction.commit()
         except errors.TransactionFailed as failure:

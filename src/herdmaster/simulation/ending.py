@@ -132,7 +132,7 @@ class Ending:
         world, ledger = self._world, self._world.ledger
         left = self._members_left("workers", "masters", "assign")
         if world.plan.sweeps:
-            left += self._members_left("status", "clients", "dead")
+            left += self._members_left("status", "clients", "dead", "keys")
         left += [path for path in ledger.nodes if path == layout.MASTER or "/alive-" in path]
         if left:
             world.fail(left[0])

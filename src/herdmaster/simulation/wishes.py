@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core.payload import MAX_PAYLOAD
 from herdmaster.simulation import faults
 from herdmaster.simulation.faults import AnyFault, When
 from herdmaster.simulation.plan import ALWAYS, DEFAULT, OTHER, Code, Job, Kind, Part, Plan
@@ -30,7 +31,6 @@ def with_wishes(plan: Plan) -> Plan:
         found += [_govern(rng, plan) for _ in range(rng.choice((1, 1, 2)))]
     if rng.random() < 0.3:
         found.append(faults.Replay(when=When(at=rng.uniform(plan.horizon / 2, plan.horizon))))
-    found = [fault for fault in found if isinstance(fault, faults.Replay)]
     return msgspec.structs.replace(plan, jobs=jobs, parts=parts, faults=(*plan.faults, *found))
 
 
@@ -48,7 +48,7 @@ def _wish(rng: random.Random, job: Job, much: float) -> Job:
             changes["backoff"] = rng.choice((0.0, 0.01, 1.0))
             if job.code is Code.RUN and rng.random() < 0.6:
                 changes["code"], changes["times"] = Code.FAIL, rng.choice((1, 2, ALWAYS))
-        if rng.random() < much / 3:
+        if rng.random() < much / 3 and job.size < MAX_PAYLOAD:
             changes["expires"] = rng.choice((0.0, rng.uniform(0.0, 0.5), rng.uniform(0.0, 6.0)))
         if rng.random() < much / 4:
             changes["rare"] = True

@@ -197,6 +197,7 @@ class World:
         return (
             process.name in self._cut_short
             or self.ledger.history(task).excused
+            or self.ledger.history(task).cancelled  # which it may not have heard yet
             or any(self.ledger.actors[session_id].name == process.name for session_id in self.ledger.ousted)
         )
 

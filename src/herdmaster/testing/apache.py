@@ -83,7 +83,7 @@ class ApacheZooKeeper(ChildServer):
 class ApacheEnsemble:
     """Several servers that elect a leader; each of `members` can be killed, paused and restarted on its own.
 
-    `reroute`, if given, is told of each member, each other member and the port where the other takes followers, and says
+    `reroute`, if given, is told of each member, each other one and the port where that one takes followers, and says
     at which port the first is to look for it: that of a proxy, for partitions between servers. Members count from 0.
 
     A member's `start` waits until it serves, so it needs a quorum; without one use its `launch`.

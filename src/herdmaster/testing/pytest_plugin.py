@@ -14,6 +14,7 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,14 +46,16 @@ def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
     def run(
         herd: Herd, *, slots: int = 4, masters: int = 1, workers: int = 1, session_timeout: float = 4.0
     ) -> Iterator[str]:
+        from herdmaster.api.loading import spec_of
         from herdmaster.roles.master import Master, MasterSettings
         from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
         from herdmaster.testing.running import RunningRoles
 
         hosts = f"{herd_zookeeper.hosts}/{uuid.uuid4().hex}"
         of_worker = WorkerSettings(session_timeout, slots=slots, queues=herd.queues, drain_timeout=5.0)
+        make_worker = partial(Worker, app=spec_of(herd), codecs=herd.codecs, hooks=herd.hooks)
         roles = [
-            *(Worker(hosts, herd.functions, of_worker, herd.raw or print_raw) for _ in range(workers)),
+            *(make_worker(hosts, herd.functions, of_worker, herd.raw or print_raw) for _ in range(workers)),
             *(Master(hosts, MasterSettings(session_timeout)) for _ in range(masters)),
         ]
         with herd.directed_to(hosts), RunningRoles(*roles):

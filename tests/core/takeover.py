@@ -1,0 +1,45 @@
+"""A dispatcher, and what it is told."""
+
+from __future__ import annotations
+
+from herdmaster.core.dispatcher import Decision, Dispatcher, Picture
+from herdmaster.core.roster import WorkerState
+
+A, B, C = "task-a", "task-b", "task-c"
+W, X = "worker-w", "worker-x"
+STATE = WorkerState(4, frozenset({"default"}))
+
+
+def told(
+    *,
+    tasks: tuple[str, ...] = (),
+    inboxes: dict[str, tuple[str, ...]] | None = None,
+    alive: tuple[str, ...] = (),
+    statuses: tuple[str, ...] = (),
+) -> Dispatcher:
+    """A dispatcher after a takeover that found this."""
+    dispatcher = Dispatcher(orphan_inbox_seconds=60.0)
+    tell_listings(dispatcher, tasks=tasks, inboxes=inboxes or {}, alive=alive)
+    dispatcher.statuses_listed(statuses)
+    dispatcher.complete(Picture.STATUS)
+    return dispatcher
+
+
+def tell_listings(
+    dispatcher: Dispatcher, *, tasks: tuple[str, ...], inboxes: dict[str, tuple[str, ...]], alive: tuple[str, ...]
+) -> None:
+    dispatcher.tasks_listed(tasks)
+    dispatcher.complete(Picture.TASKS)
+    dispatcher.inboxes_listed(inboxes, 0.0)
+    for worker, names in inboxes.items():
+        dispatcher.assignments_listed(worker, names, 0.0)
+    dispatcher.complete(Picture.ASSIGN)
+    dispatcher.workers_listed(alive, 0.0)
+    for worker in alive:
+        dispatcher.worker_told(worker, STATE)
+    dispatcher.complete(Picture.WORKERS)
+    dispatcher.complete(Picture.QUEUES)
+
+
+def decide(dispatcher: Dispatcher, now: float = 0.0, room: int = 100) -> list[Decision]:
+    return dispatcher.decide(now, room)

@@ -1,0 +1,154 @@
+"""Conditions in headers and limits of queues, as the dispatcher keeps them."""
+
+from __future__ import annotations
+
+import pytest
+
+from herdmaster.core.dispatcher import Assign, Dispatcher, Expire, ReadHeader, Recover, RemoveInbox
+from herdmaster.core.names import call_name
+from herdmaster.core.queues import QueueSettings
+from herdmaster.core.roster import WorkerState
+from tests.core.takeover import A, B, C, W, X, decide, tell_listings, told
+
+# --- conditions in headers -------------------------------------------------------------------------------------------
+
+FIRST, SECOND = (call_name(f"0{number:025d}", conditional=True) for number in (1, 2))
+
+
+def test_a_task_with_conditions_is_placed_once_its_header_was_read() -> None:
+    dispatcher = told(tasks=(FIRST,), inboxes={W: ()}, alive=(W,))
+    assert decide(dispatcher) == [ReadHeader(FIRST)]
+    assert decide(dispatcher) == []
+    dispatcher.header_told(FIRST, None)
+    dispatcher.finished(FIRST)
+
+    assert decide(dispatcher) == [Assign(FIRST, W)]
+
+
+def test_tasks_with_conditions_keep_their_order() -> None:
+    dispatcher = told(inboxes={W: ()}, alive=(W,))
+    for name in (FIRST, SECOND):
+        dispatcher.task_added(name)
+    assert decide(dispatcher) == [ReadHeader(FIRST), ReadHeader(SECOND)]
+    for name in (FIRST, SECOND):
+        dispatcher.header_told(name, None)
+        dispatcher.finished(name)
+
+    assert decide(dispatcher) == [Assign(FIRST, W), Assign(SECOND, W)]
+
+
+def test_a_waiting_task_expires_without_any_worker() -> None:
+    dispatcher = told(tasks=(FIRST, SECOND))
+    decide(dispatcher)
+    dispatcher.header_told(FIRST, 5000)
+    dispatcher.header_told(SECOND, None)
+    for name in (FIRST, SECOND):
+        dispatcher.finished(name)
+    assert dispatcher.next_expiry_ms() == 5000
+    assert dispatcher.decide(0.0, 10, None) == []  # the servers' time is not known
+    assert dispatcher.decide(0.0, 10, 4999) == []
+
+    assert dispatcher.decide(0.0, 10, 5000) == [Expire(FIRST)]
+    assert dispatcher.decide(0.0, 10, 5000) == []
+
+
+def test_an_expired_task_is_not_assigned_in_the_same_breath() -> None:
+    dispatcher = told(tasks=(FIRST,), inboxes={W: ()}, alive=(W,))
+    decide(dispatcher)
+    dispatcher.header_told(FIRST, 5000)
+    dispatcher.finished(FIRST)
+
+    assert dispatcher.decide(0.0, 10, 6000) == [Expire(FIRST)]
+
+
+def test_a_task_whose_assignment_failed_may_still_expire() -> None:
+    dispatcher = told(tasks=(FIRST,), inboxes={W: ()}, alive=(W,))
+    decide(dispatcher)
+    dispatcher.header_told(FIRST, 5000)
+    dispatcher.finished(FIRST)
+    assert dispatcher.decide(0.0, 10, 4000) == [Assign(FIRST, W)]
+    assert dispatcher.decide(0.0, 10, 6000) == []
+    dispatcher.finished(FIRST)
+
+    assert dispatcher.decide(0.0, 10, 6000) == [Expire(FIRST)]
+
+
+def test_after_a_listing_headers_are_read_anew() -> None:
+    """The name may have left and come back, with another attempt in its payload."""
+    dispatcher = told(tasks=(FIRST,))
+    decide(dispatcher)
+    dispatcher.header_told(FIRST, 5000)
+    dispatcher.finished(FIRST)
+    dispatcher.interrupted()
+    assert dispatcher.next_expiry_ms() is None
+    tell_listings(dispatcher, tasks=(FIRST,), inboxes={}, alive=())
+
+    assert dispatcher.decide(0.0, 10, 6000) == [ReadHeader(FIRST)]
+
+
+def test_a_header_that_was_not_to_be_had_is_read_again_later() -> None:
+    dispatcher = told(tasks=(FIRST,))
+    assert decide(dispatcher) == [ReadHeader(FIRST)]
+    dispatcher.postponed(FIRST, 30.0)
+    assert decide(dispatcher, now=29.0) == []
+
+    assert decide(dispatcher, now=30.0) == [ReadHeader(FIRST)]
+
+
+# --- limits of queues ------------------------------------------------------------------------------------------------
+
+
+def limit(dispatcher: Dispatcher, settings: QueueSettings | None, queue: str = "default") -> None:
+    dispatcher.throttle.told(queue, settings, 0.0)
+
+
+def test_a_paused_queue_waits_and_holds_up_no_other() -> None:
+    mail = call_name(f"0{1:025d}", "mail")
+    dispatcher = told(tasks=(A, mail), inboxes={W: ()}, alive=(W,))
+    dispatcher.worker_told(W, WorkerState(4, frozenset({"default", "mail"})))
+    limit(dispatcher, QueueSettings(paused=True))
+    assert decide(dispatcher) == [Assign(mail, W)]
+    assert dispatcher.next_wakeup() is None
+
+    limit(dispatcher, None)
+    assert decide(dispatcher) == [Assign(A, W)]
+
+
+def test_what_is_in_inboxes_and_under_way_counts_over_all_workers_also_lost_ones() -> None:
+    dispatcher = told(tasks=(A, B), inboxes={W: (C,), X: ()}, alive=(X,))
+    limit(dispatcher, QueueSettings(max_running=2))
+    assert decide(dispatcher) == [Recover(C, W), Assign(A, X)]
+    assert decide(dispatcher) == []
+    dispatcher.assignment_removed(W, C)
+    assert decide(dispatcher) == [RemoveInbox(W), Assign(B, X)]
+
+    dispatcher.task_added(C)
+    dispatcher.finished(C)
+    assert decide(dispatcher) == []
+
+
+def test_an_assignment_that_failed_gives_its_place_back() -> None:
+    dispatcher = told(tasks=(A, B), inboxes={W: ()}, alive=(W,))
+    limit(dispatcher, QueueSettings(max_running=1))
+    assert decide(dispatcher) == [Assign(A, W)]
+    dispatcher.finished(A)
+
+    assert len(decide(dispatcher)) == 1
+
+
+def test_it_wakes_up_for_the_next_token_of_a_rate() -> None:
+    dispatcher = told(tasks=(A, B), inboxes={W: ()}, alive=(W,))
+    limit(dispatcher, QueueSettings(rate=2.0))
+    assert decide(dispatcher) == [Assign(A, W)]
+    assert dispatcher.next_wakeup() == pytest.approx(0.5)
+    assert decide(dispatcher, now=0.49) == []
+
+    assert decide(dispatcher, now=0.5) == [Assign(B, W)]
+
+
+def test_a_rate_without_a_worker_wakes_nobody() -> None:
+    dispatcher = told(tasks=(A, B))
+    limit(dispatcher, QueueSettings(rate=2.0))
+
+    assert decide(dispatcher) == []
+    assert dispatcher.next_wakeup() is None
