@@ -104,7 +104,7 @@ class Director:
             except Skipped as reason:
                 _settle(stage)
                 return msgspec.structs.replace(row, skipped=str(reason))
-            except (Stuck, ServerStartFailed, TimeoutError) as reason:
+            except (Stuck, ServerStartFailed, TimeoutError, RuntimeError) as reason:
                 row = msgspec.structs.replace(row, stuck=str(reason))
             return self._judge(row, stage)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,12 +13,16 @@ from herdmaster import (
     NotSerializable,
     PayloadTooLarge,
     ResultTooLarge,
+    TaskCancelled,
     TaskFailed,
     UnknownCall,
     WrongArguments,
 )
 from herdmaster.core.payload import MAX_PAYLOAD
+from herdmaster.roles.master import Master, MasterSettings
+from herdmaster.testing.running import RunningRoles
 from tests.api import tasks
+from tests.api.conftest import SESSION_TIMEOUT
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, wait_until
 
@@ -120,6 +125,7 @@ def test_results_that_are_too_large_together_fail_one_by_one(app: App) -> None:
     found = list(app.give.map(["large", "object"], chunksize=2, return_exceptions=True))
 
     assert [type(each) for each in found] == [ResultTooLarge, NotSerializable]
+    assert isinstance(found[0], ResultTooLarge)
     assert "choose a smaller `chunksize`" in str(found[0].__cause__)
 
 
@@ -192,3 +198,22 @@ def test_each_item_of_a_chunk_runs_once(app: App) -> None:
 
     assert list(app.count.map(keys, chunksize=9)) == keys
     assert {tasks.executions[key] for key in keys} == {1}
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_a_cancelled_task_is_an_error_in_the_place_of_its_items(
+    quiet: App, namespace: str, znodes: Callable[[str], Znodes], chunksize: int
+) -> None:
+    found: list[object] = []
+    results = quiet.echo.map([1, 2], chunksize=chunksize, return_exceptions=True)
+    thread = threading.Thread(target=lambda: found.extend(results))
+    thread.start()
+    count = 2 // chunksize
+    wait_until(lambda: len(znodes(namespace).children("tasks")) == count, "all are there")
+    with RunningRoles(Master(namespace, MasterSettings(SESSION_TIMEOUT))):
+        for name in znodes(namespace).children("tasks"):
+            assert quiet.herd.future(name).cancel(timeout=20)
+        thread.join(20)
+
+    assert all(isinstance(each, TaskCancelled) for each in found)
+    assert len(found) == 2

@@ -397,7 +397,7 @@ def test_a_function_that_no_worker_can_find_is_refused(executor: HerdExecutor, m
 
     for function in (lambda: None, inner, Box.__init__, Box, executor.submit, "".join):
         with pytest.raises(ConfigurationError, match="no worker could find it"):
-            executor.submit(function)  # type: ignore[arg-type]  # what is refused
+            executor.submit(function)  # type: ignore[call-overload]  # what is refused
     with pytest.raises(ConfigurationError, match="is a task of another Herd"):
         executor.submit(make_herd("localhost:1").task(tasks.add), 1, 2)
 
@@ -407,7 +407,7 @@ def test_arguments_and_results_are_pickled(executor: HerdExecutor) -> None:
     boxes = [Box(number, Path("b")) for number in range(5)]
     assert list(executor.map(widen, boxes, range(5), chunksize=2))[4] == Box(8, Path("b/4"))
     with pytest.raises(WrongArguments, match="takes `box: Box`"):
-        executor.submit(widen, 5, 2)  # type: ignore[arg-type]  # what is refused
+        executor.submit(widen, 5, 2)  # type: ignore[call-overload]  # what is refused
 
 
 def test_arguments_that_cannot_be_sent_fail(executor: HerdExecutor) -> None:

@@ -8,7 +8,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from herdmaster import ConfigurationError, Herd, TaskFailed
+from herdmaster import (
+    ConfigurationError,
+    Herd,
+    NotSerializable,
+    ResultTooLarge,
+    TaskFailed,
+    UnknownCall,
+    WrongArguments,
+)
 from tests.api import tasks
 from tests.api.tasks import App
 
@@ -96,30 +104,29 @@ def test_what_is_no_exception_is_not_called_because_an_outcome_names_it(
 @pytest.mark.parametrize(
     ("what", "kind", "says"),
     [
-        ("object", "NotSerializable", r"the result \(a object\) cannot be written as JSON"),
-        ("nan", "NotSerializable", "no NaN and no infinity"),
-        ("cyclic", "NotSerializable", "contains itself"),
-        ("large", "ResultTooLarge", "store the result elsewhere and return its address"),
+        ("object", NotSerializable, r"the result \(a object\) cannot be written as JSON"),
+        ("nan", NotSerializable, "no NaN and no infinity"),
+        ("cyclic", NotSerializable, "contains itself"),
+        ("large", ResultTooLarge, "store the result elsewhere and return its address"),
     ],
 )
 def test_a_result_that_cannot_be_sent_back_fails_the_task_and_says_what_to_do(
-    app: App, what: str, kind: str, says: str
+    app: App, what: str, kind: type[Exception], says: str
 ) -> None:
-    with pytest.raises(TaskFailed, match=says) as caught:
+    with pytest.raises(kind, match=says) as caught:
         app.give.submit(what).result(20)
-    assert caught.value.type == kind
+    assert isinstance(caught.value.__cause__, TaskFailed)
 
 
 def test_a_call_that_no_worker_has_says_where_it_is_missing(app: App) -> None:
-    with pytest.raises(TaskFailed, match="Deploy the app that defines it") as caught:
-        app.herd.submit_call("shop.tasks:resize", ["a.png"]).result(10)
-    assert caught.value.type == "UnknownCall"
+    with pytest.raises(UnknownCall, match="Deploy the app that defines it"):
+        app.herd.submit_call("shop.tasks:resize", ["a.png"]).result(50)
 
 
 def test_wrong_arguments_of_a_function_that_only_the_worker_knows_fail_the_task(
     served: str, make_herd: Callable[..., Herd]
 ) -> None:
-    with pytest.raises(TaskFailed, match=r"WrongArguments: tests\.api\.tasks:add takes no argument `z`"):
+    with pytest.raises(WrongArguments, match=r"tests\.api\.tasks:add takes no argument `z`"):
         make_herd(served).submit_call("tests.api.tasks:add", [1], {"z": 2}).result(10)
 
 

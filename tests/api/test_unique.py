@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ from herdmaster.core.keys import hash_key
 from herdmaster.testing.child_server import ChildServer
 from tests.api import tasks
 from tests.api.conftest import run_roles
+from tests.api.proxy import Proxy
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, expire, session_of, wait_until
 
@@ -111,6 +113,7 @@ def test_a_key_is_free_again_when_its_outcome_is_gone(
 
 RACER = """\
 import sys
+import threading
 from herdmaster import Herd
 
 hosts, key, times = sys.argv[1:]
@@ -200,3 +203,33 @@ def test_whoever_ignores_the_result_is_not_kept_waiting_for_it_by_a_duplicate(ap
     for future in (first, second, begun):
         assert isinstance(future.exception(30), OutcomeGone)
     assert begun.name == first.name
+
+
+def test_each_key_is_run_once_while_connections_are_cut(
+    shared_zookeeper: ChildServer, served: str, make_herd: Callable[..., Herd], gate: str
+) -> None:
+    keys = [f"{gate}-{number}" for number in range(100)]
+    stop = threading.Event()
+    with Proxy(shared_zookeeper.hosts) as proxy:
+        hosts = proxy.hosts + served[served.index("/") :]
+        herds = [App(make_herd(hosts)) for _ in range(2)]
+
+        def cut_often() -> None:
+            while not stop.wait(0.1):
+                proxy.cut()
+
+        def run_all(app: App) -> list[str]:
+            return list(app.count.options(key=lambda item: item).map(keys, window=20, timeout=40))
+
+        cutting = threading.Thread(target=cut_often)
+        cutting.start()
+        try:
+            with ThreadPoolExecutor(2) as threads:
+                assert list(threads.map(run_all, herds)) == [keys, keys]
+        finally:
+            stop.set()
+            cutting.join()
+        assert proxy.connections > 2
+        for app in herds:
+            app.herd.close()
+    assert [tasks.executions[key] for key in keys] == [1] * len(keys)

@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from herdmaster.core import layout
+from herdmaster.core.members import MasterRecord, encode_record
 from herdmaster.core.names import UlidFactory, call_name, raw_name
 from herdmaster.core.outcome import Outcome, decode_result
 from herdmaster.core.payload import BIG, Call, encode_arguments, encode_call
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError
+from herdmaster.roles.bootstrap import make_folders
 from herdmaster.roles.client import ClientSettings, TaskClient
 from herdmaster.roles.execution import RawHandler
 from herdmaster.roles.hooks import Hooks
@@ -29,6 +31,10 @@ from herdmaster.zookeeper.paths import join
 
 TIMEOUT = 2.0
 """Seconds, of sessions: short, and far above what a busy machine takes for a request."""
+
+OURS = encode_record(MasterRecord("master-x", "host", 1, 0))
+REFERENCE = b"1a2b3c4d"
+"""What stands in `/master`."""
 
 _ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
 
@@ -225,6 +231,14 @@ class Stage:
             return role.name not in {"", unlike} and await self.exists(layout.worker_path(role.name))
 
         await until(is_registered, "a registered worker")
+
+    async def play_primary(self, data: bytes = OURS) -> None:
+        """Puts a primary there that does nothing, so that the test can."""
+        await make_folders(self.zk)
+        try:
+            await self.zk.create(layout.MASTER, data)
+        except errors.NodeExists:
+            await self.zk.set(layout.MASTER, data)
 
     async def client(self, hosts: str | None = None, *, outcome_ttl: float = 3600.0) -> StagedClient:
         role = StagedClient(hosts or self.hosts, ClientSettings(session_timeout=TIMEOUT, outcome_ttl=outcome_ttl))

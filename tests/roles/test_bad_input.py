@@ -179,7 +179,7 @@ async def test_a_task_with_children_is_set_aside(
     stage: Stage, client: StagedClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = new_raw_name()
-    await stage.put(layout.task_path(name) + "/child")
+    await stage.put(layout.task_path(name), layout.task_path(name) + "/child")
     await client.put_raw().outcome()
     await until(lambda: any(name in message and "NotEmpty" in message for message in caplog.messages), "the error")
 

@@ -14,6 +14,7 @@ from herdmaster.roles.caretaker import Ages
 from herdmaster.roles.key_sweep import KeySweep
 from herdmaster.roles.master import MasterSettings
 from herdmaster.zookeeper.model import CreateMode
+from tests.proxy import Proxy, multi_with
 from tests.roles.stage import TIMEOUT, Stage, new_call_name, new_raw_name, until
 
 SHORT = MasterSettings(session_timeout=TIMEOUT, ages=Ages(outcome=0.5, dead=0.5, journal=0.5))
@@ -231,6 +232,22 @@ async def test_an_outcome_whose_key_went_or_belongs_to_another_goes_without_it(s
     await stage.until_empty(layout.STATUS)
 
     assert await stage.data(layout.key_path(KEY)) == holder.encode()
+
+
+async def test_a_key_that_goes_while_its_outcome_expires_does_not_keep_the_outcome(
+    namespace: str, stage: Stage
+) -> None:
+    name = new_call_name()
+    await stage.put(layout.key_path(KEY), data=name.encode())
+    await stage.put(layout.status_path(name), data=outcome(name, key=KEY, ttl=0.2))
+    async with Proxy(namespace) as proxy:
+        held = proxy.hold_request(multi_with(layout.key_path(KEY)))
+        await stage.master(LONG, hosts=proxy.hosts)
+        await held.happened.wait()
+        await stage.zk.delete(layout.key_path(KEY))
+        held.go_on.set()
+        await stage.until_empty(layout.STATUS)
+        await stage.close()
 
 
 async def test_a_key_whose_task_is_nowhere_is_swept_and_any_other_stays(stage: Stage) -> None:

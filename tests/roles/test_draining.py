@@ -5,13 +5,29 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from herdmaster.core import layout
-from herdmaster.core.members import DRAINING, MasterRecord, decode_worker, encode_record
-from herdmaster.roles.bootstrap import make_folders
+from herdmaster.core.members import DRAINING, decode_worker
 from herdmaster.roles.worker import _LONG_WAIT_SECONDS
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, multi_with, request_of
-from tests.roles.stage import TIMEOUT, Ran, Stage, StagedWorker, call_payload, new_call_name, new_raw_name, until
+from tests.roles.stage import (
+    REFERENCE,
+    TIMEOUT,
+    Ran,
+    Stage,
+    StagedWorker,
+    call_payload,
+    new_call_name,
+    new_raw_name,
+    until,
+)
+
+
+@pytest.fixture(autouse=True)
+async def _primary(stage: Stage) -> None:
+    await stage.play_primary()
 
 
 async def assign(stage: Stage, worker: StagedWorker, *names: str, data: bytes = b"payload") -> None:
@@ -167,8 +183,7 @@ async def test_a_server_that_is_away_does_not_keep_it_for_longer_than_its_sessio
 
 
 async def test_under_a_reference_primary_it_ends_its_session_and_leaves_its_inbox(stage: Stage) -> None:
-    await make_folders(stage.zk)
-    await stage.zk.create(layout.MASTER, b"1a2b3c4d")
+    await stage.play_primary(REFERENCE)
     gate = stage.gate()
     worker = await stage.worker(raw=gate, slots=1)
     running, waiting = new_raw_name(), new_raw_name()
@@ -189,8 +204,7 @@ async def test_under_a_reference_primary_it_ends_its_session_and_leaves_its_inbo
 
 
 async def test_under_a_reference_primary_no_outcome_is_lost_between_two_steps_of_a_thread(stage: Stage) -> None:
-    await make_folders(stage.zk)
-    await stage.zk.create(layout.MASTER, b"1a2b3c4d")
+    await stage.play_primary(REFERENCE)
     for _ in range(10):
         ran = Ran()
         worker = await stage.worker(raw=ran, slots=4)
@@ -209,8 +223,6 @@ async def test_under_a_reference_primary_no_outcome_is_lost_between_two_steps_of
 
 
 async def test_what_waits_long_for_a_slot_goes_back_so_that_an_idle_worker_can_have_it(stage: Stage) -> None:
-    await make_folders(stage.zk)
-    await stage.zk.create(layout.MASTER, encode_record(MasterRecord("master-x", "host", 1, 0)))
     gate = stage.gate()
     worker = await stage.worker({"m:f": lambda: None}, raw=gate, slots=1)
     await assign(stage, worker, running := new_raw_name())
@@ -224,8 +236,7 @@ async def test_what_waits_long_for_a_slot_goes_back_so_that_an_idle_worker_can_h
 
 
 async def test_under_a_reference_primary_nothing_is_handed_back_for_waiting(stage: Stage) -> None:
-    await make_folders(stage.zk)
-    await stage.zk.create(layout.MASTER, b"1a2b3c4d")
+    await stage.play_primary(REFERENCE)
     gate = stage.gate()
     worker = await stage.worker(raw=gate, slots=1)
     await assign(stage, worker, running := new_raw_name())

@@ -24,6 +24,11 @@ from tests.roles import app
 from tests.roles.stage import Stage, StagedWorker, new_call_name, until
 
 
+@pytest.fixture(autouse=True)
+async def _primary(stage: Stage) -> None:
+    await stage.play_primary()
+
+
 async def assign(stage: Stage, worker: StagedWorker, function: str, *args: object, **options: object) -> str:
     name = new_call_name("default")
     wanted = Overrides(**options) if options else None  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import msgspec
+import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.names import call_name
@@ -13,13 +14,17 @@ from herdmaster.core.options import Overrides, RunOptions
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome, decode_result
 from herdmaster.core.payload import Call, decode_call, encode_call
 from herdmaster.errors import Retry
-from herdmaster.roles.bootstrap import make_folders
 from herdmaster.roles.registration import Registration
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, multi_with, request_of
-from tests.roles.stage import Stage, StagedWorker, new_call_name, new_raw_name, until
+from tests.roles.stage import REFERENCE, Stage, StagedWorker, new_call_name, new_raw_name, until
 
 NO_ARGUMENTS = (msgspec.Raw(b"[]"), msgspec.Raw(b"{}"))
+
+
+@pytest.fixture(autouse=True)
+async def _primary(stage: Stage) -> None:
+    await stage.play_primary()
 
 
 class Fails:
@@ -183,8 +188,7 @@ async def test_it_drains_while_tasks_go_back(stage: Stage) -> None:
 
 
 async def test_under_a_reference_primary_the_worker_itself_waits_and_tries_again(stage: Stage) -> None:
-    await make_folders(stage.zk)
-    await stage.zk.create(layout.MASTER, b"1a2b3c4d")
+    await stage.play_primary(REFERENCE)
     function = Fails(2, Retry(after=0.3))
     worker = await stage.worker({"m:f": Registration(function, RunOptions(max_attempts=3))})
     name = await assign(stage, worker)
@@ -196,8 +200,7 @@ async def test_under_a_reference_primary_the_worker_itself_waits_and_tries_again
 
 
 async def test_a_task_that_waits_in_its_inbox_keeps_its_attempt_when_its_worker_is_lost(stage: Stage) -> None:
-    await make_folders(stage.zk)
-    await stage.zk.create(layout.MASTER, b"1a2b3c4d")
+    await stage.play_primary(REFERENCE)
     function = Fails(9, Retry(after=60.0))
     worker = await stage.worker({"m:f": Registration(function, RunOptions(max_attempts=3))})
     name = await assign(stage, worker)

@@ -19,6 +19,11 @@ from tests.roles.stage import Stage, StagedWorker, new_call_name, until
 PLAIN = [PoolKind.THREAD, PoolKind.PROCESS]
 
 
+@pytest.fixture(autouse=True)
+async def _primary(stage: Stage) -> None:
+    await stage.play_primary()
+
+
 async def start(stage: Stage, pool: PoolKind = PoolKind.PROCESS, *, slots: int = 4, hosts: str = "") -> StagedWorker:
     return await stage.worker(app.functions(pool), app=app.APP, slots=slots, hosts=hosts or None)
 

@@ -15,12 +15,11 @@ from herdmaster.core.members import WorkerRecord, decode_worker
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome, decode_result
 from herdmaster.core.payload import MAX_PAYLOAD
 from herdmaster.errors import ConfigurationError, InvalidName
-from herdmaster.roles.bootstrap import make_folders
 from herdmaster.roles.primary_kind import primary_is_ours
 from herdmaster.roles.slots import Capacity
 from herdmaster.roles.worker import Worker, WorkerSettings, default_slots
 from herdmaster.zookeeper.model import CreateMode
-from tests.roles.stage import Ran, Stage, StagedWorker, call_payload, new_call_name, new_raw_name, until
+from tests.roles.stage import REFERENCE, Ran, Stage, StagedWorker, call_payload, new_call_name, new_raw_name, until
 
 
 async def assign(stage: Stage, worker: StagedWorker, *names: str, data: bytes = b"payload") -> None:
@@ -334,8 +333,9 @@ async def test_a_stalled_loop_is_told_with_the_tasks_that_run(stage: Stage, capl
 
 
 async def test_a_primary_that_is_ours_is_told_from_a_reference_one(stage: Stage) -> None:
-    await make_folders(stage.zk)
     worker = await stage.worker()
+    assert not await primary_is_ours(worker.session)
+    await stage.play_primary()
     assert await primary_is_ours(worker.session)
-    await stage.zk.create(layout.MASTER, b"1a2b3c4d")
+    await stage.play_primary(REFERENCE)
     assert not await primary_is_ours(worker.session)

@@ -14,6 +14,7 @@ FOUND = {
     101129: "the same, with the most requests",
     200102: "a worker that was interrupted twice left a timer behind when it ended",
     200131: "the same",
+    300077: "a worker that waited for a retry in place left its timer behind",
 }
 
 

@@ -132,7 +132,7 @@ class HerdExecutor(concurrent.futures.Executor):
             while under_way:
                 future = future_of(under_way[0])
                 if future is not None:
-                    future.exception(None if end is None else max(end - time.monotonic(), 0.0))  # waits
+                    future.failure(None if end is None else max(end - time.monotonic(), 0.0))  # waits
                 for value in values_of(under_way[0]):
                     if isinstance(value, Failed):
                         raise value.error

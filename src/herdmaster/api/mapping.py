@@ -64,7 +64,7 @@ class Results(Generic[R]):
             while self._fill(feeder):
                 future = future_of(self._under_way[0])
                 if future is not None:
-                    future.exception(self._timeout)  # waits; what the task raised is raised below
+                    future.failure(self._timeout)  # waits; what the task raised is raised below
                 for value in self._take_values():
                     yield self._given(value)
         finally:

@@ -10,7 +10,7 @@ from herdmaster.core.chunk import split_results
 from herdmaster.core.codec import Codecs, read_item, read_result
 from herdmaster.core.failure import rebuild_exception
 from herdmaster.core.hints import Misfit
-from herdmaster.core.outcome import ItemResult, Outcome, decode_result, exception_of
+from herdmaster.core.outcome import ItemResult, Outcome, OutcomeState, decode_result, exception_of
 from herdmaster.core.signature import Signature
 from herdmaster.core.values import from_json
 from herdmaster.errors import BadOutcome, HerdError, OutcomeGone
@@ -28,6 +28,8 @@ class Reader:
 
     def runs_code(self, outcome: Outcome) -> bool:
         """Whether reading may run code of the user's: a codec, or a class that the return hint names."""
+        if outcome.state is not OutcomeState.DONE:
+            return False
         return outcome.codec is not None or (self._signature is not None and self._signature.result_runs_code)
 
     def read(self, outcome: Outcome) -> object:

@@ -33,7 +33,7 @@ from herdmaster.api.options import OnDuplicate
 from herdmaster.api.orders import Order
 from herdmaster.api.reading import Reader, not_kept, read_outcome, resolve_with_outcome
 from herdmaster.api.session import HerdClient
-from herdmaster.api.unsettled import Settled, Submitting, Unsettled
+from herdmaster.api.unsettled import Settled, Submitting, Unsettled, explain
 from herdmaster.api.waking import Wakeups
 from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
@@ -329,7 +329,8 @@ class Runtime:
         order, settled = submitting.order, submitting.settled
         self._client.admission.forget(name)
         if error is not None:
-            error = self._explain(name, error)
+            is_over = self._stop.is_set() or self._loop.is_closed()
+            error = explain(name, error, self._client.fault, is_over=is_over)
             if isinstance(error, DuplicateTask) and settled is None and order.on_duplicate is OnDuplicate.RETURN:
                 self._follow(order, error.name)
             else:
@@ -359,14 +360,6 @@ class Runtime:
             future.follow(self.attach_holder(holder, future.owner, order))
         except RuntimeError:
             future.resolve(None, HerdClosed(_CLOSED_EARLY))
-
-    def _explain(self, name: str, error: HerdError) -> HerdError:
-        if type(error) is not NotSubmitted:
-            return error
-        if self._stop.is_set() or self._loop.is_closed():
-            return NotSubmitted(f"{name} was not accepted before the Herd was closed")
-        fault = self._client.fault
-        return error if fault is None else NotSubmitted(f"{error} ({fault})")
 
     def _ended(self, name: str, outcome: Outcome | None, error: Exception | None) -> bool:
         """True if there was a future to deliver it to."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from herdmaster.api.orders import Order
-from herdmaster.errors import HerdError
+from herdmaster.errors import HerdError, NotSubmitted
 
 Settled = Callable[[HerdError | None], None]
 """Called once, in the loop's thread, with None when the task was accepted. It must not block."""
@@ -59,3 +59,12 @@ class Unsettled:
         while self._due and self._due[0][0] <= now:
             self._give_up(self._due.popleft()[1])
         self._timer = self._loop.call_at(self._due[0][0], self._give_up_late_ones) if self._due else None
+
+
+def explain(name: str, error: HerdError, fault: HerdError | None, *, is_over: bool) -> HerdError:
+    """Why a task was not accepted, as far as this side knows: the Herd was closed, or there is no session."""
+    if type(error) is not NotSubmitted:
+        return error
+    if is_over:
+        return NotSubmitted(f"{name} was not accepted before the Herd was closed")
+    return error if fault is None else NotSubmitted(f"{error} ({fault})")

@@ -47,7 +47,7 @@ class Setting(msgspec.Struct, frozen=True):
     prefixes: tuple[str, ...] = ()
 
 
-class Order(msgspec.Struct, frozen=True, array_like=True):
+class Handover(msgspec.Struct, frozen=True, array_like=True):
     """One task for a child. `options` are all that hold for it."""
 
     name: str
@@ -57,12 +57,12 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_order_decoder: Final = msgspec.msgpack.Decoder(Order)
+_handover_decoder: Final = msgspec.msgpack.Decoder(Handover)
 _said_decoder: Final = msgspec.msgpack.Decoder(Said)
 
 
-def encode_order(task: Delivered) -> bytes:
-    return _encoder.encode(Order(task.name, task.payload, task.options, task.started))
+def encode_handover(task: Delivered) -> bytes:
+    return _encoder.encode(Handover(task.name, task.payload, task.options, task.started))
 
 
 def decode_note(data: bytes) -> Said:
@@ -75,8 +75,8 @@ def make_handler(argument: str) -> Callable[[bytes, SendNote], bytes]:
     program = load_program(msgspec.json.decode(argument, type=Setting))
 
     def handle(request: bytes, send_note: SendNote) -> bytes:
-        order = _order_decoder.decode(request)
-        return encode_run(run_order(program, order, Speaker(send_note)))
+        handover = _handover_decoder.decode(request)
+        return encode_run(run_handover(program, handover, Speaker(send_note)))
 
     return handle
 
@@ -102,14 +102,16 @@ def load_program(setting: Setting) -> Program:
     )
 
 
-def run_order(program: Program, order: Order, speaker: Speaker) -> Run:
+def run_handover(program: Program, handover: Handover, speaker: Speaker) -> Run:
     """Raises MemoryError of a task with a memory limit."""
-    call = decode_call(order.payload)
+    call = decode_call(handover.payload)
     callee = program.find(call.call)
     if callee is None:
         reason = f"{call.call} is registered with the worker, and not in the app that its processes import"
-        return Run(Lacking(reason), order.started, order.started)
-    task = Ordered(order.name, order.payload, 0, call, callee, way(order.options), order.started, speaker=speaker)
+        return Run(Lacking(reason), handover.started, handover.started)
+    task = HandedOver(
+        handover.name, handover.payload, 0, call, callee, way(handover.options), handover.started, speaker=speaker
+    )
     started = _unix_ms()
     try:
         return Run(invoke(task, callee, call), started, _unix_ms())
@@ -159,7 +161,7 @@ class Speaker:
             self._said = None
 
 
-class Ordered(Delivered, kw_only=True):
+class HandedOver(Delivered, kw_only=True):
     """A task in a child's hands."""
 
     speaker: Speaker

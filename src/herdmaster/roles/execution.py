@@ -11,7 +11,7 @@ from herdmaster.core.retry import Raised, raised
 from herdmaster.core.run import Expired, Returned, Run, decode_run
 from herdmaster.errors import HerdError, SoftTimeLimitExceeded, TaskDied, TimeLimitExceeded
 from herdmaster.pools.limits import Died, Limits, NotStarted, Stopped, TimedOut
-from herdmaster.roles.child import encode_order
+from herdmaster.roles.child import encode_handover
 from herdmaster.roles.delivered import Delivered
 from herdmaster.roles.invocation import describe, invoke, invoke_async
 
@@ -71,7 +71,7 @@ class Executor:
         if not self._may_start() or self.is_expired(task):
             return None
         self._begin(task)
-        return encode_order(task), task.way.limits
+        return encode_handover(task), task.way.limits
 
     def is_expired(self, task: Delivered) -> bool:
         """Whether its time is over before its code has begun."""

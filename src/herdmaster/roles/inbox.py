@@ -68,6 +68,8 @@ class Inbox:
         self._stream = ChildStream(client, layout.inbox_path(worker), self._handle)
         self.is_current = False
         """Whether the connection is there, and what is known was listed since it came."""
+        self.is_known = False
+        """Whether it was listed at all."""
 
     def start(self) -> None:
         self._stream.start()
@@ -115,7 +117,7 @@ class Inbox:
                 self._fault = error
                 self._lost.set()
             case Complete():
-                self.is_current = True
+                self.is_current = self.is_known = True
             case Interrupted():
                 self.is_current = False
                 self._interrupted()

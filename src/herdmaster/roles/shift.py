@@ -72,6 +72,7 @@ class Shift:
         self._stopping = False
         self._closed = False
         self._fence: asyncio.TimerHandle | None = None
+        self._timers: set[asyncio.TimerHandle] = set()
         self.is_folder_missing = False  # perhaps: something was refused that nothing of the protocol explains
         self._inbox = Inbox(
             client,
@@ -91,8 +92,9 @@ class Shift:
         """Nothing is started or committed from here on."""
         self._closed = True
         self._suspend()
-        if self._fence is not None:
-            self._fence.cancel()
+        for timer in (self._fence, *self._timers):
+            if timer is not None:
+                timer.cancel()
         self._slots.close()
 
     @property
@@ -103,7 +105,7 @@ class Shift:
     @property
     def is_empty(self) -> bool:
         """Whether no task is left in the inbox as far as this side knows."""
-        return not len(self._inbox) and not self._held and not self._under_way
+        return self._inbox.is_known and not len(self._inbox) and not self._held and not self._under_way
 
     @property
     def is_busy(self) -> bool:
@@ -189,6 +191,16 @@ class Shift:
         else:
             self._fence = self._loop.call_later(left, self._keep_fence)
 
+    def _later(self, seconds: float, action: Callable[..., None], *args: object) -> None:
+        """Unless it is closed before."""
+
+        def run() -> None:
+            self._timers.discard(timer)
+            action(*args)
+
+        timer = self._loop.call_later(seconds, run)
+        self._timers.add(timer)
+
     def _take_back(self, held: Held) -> bool:
         """Withdraws a job that no slot has begun."""
         if self._slots.take_back(held):
@@ -239,7 +251,7 @@ class Shift:
         if self._stopping or not self._waiting:
             return
         if self._client.clock() >= self._client.deadline:  # after a stall; until a server has answered
-            self._loop.call_later(_UNANSWERED_SECONDS, self._schedule_step)
+            self._later(_UNANSWERED_SECONDS, self._schedule_step)
             return
         room = self._slots.room(self._waiting.values())
         to_submit, to_mark = choose_starts(self._waiting.values(), self._is_idle, room)
@@ -305,7 +317,7 @@ class Shift:
         task.payload, task.call = again.payload, decode_call(again.payload)
         held.outcome, held.again, held.marked = None, None, False
         self._ready.pop(task.name, None)
-        self._loop.call_later(again.seconds, self._is_due, held)
+        self._later(again.seconds, self._is_due, held)
 
     def _is_due(self, held: Held) -> None:
         if self._held.get(held.task.name) is held and not held.has_begun:
@@ -357,7 +369,7 @@ class Shift:
             self.is_folder_missing |= verdict is Verdict.UNEXPECTED
             self._under_way.add(move.task)
             later = _TRY_LATER_SECONDS if found is Remedy.TRY_LATER else _SET_ASIDE_SECONDS
-            self._loop.call_later(later, self._try_again, move.task)
+            self._later(later, self._try_again, move.task)
 
     def _try_again(self, name: str) -> None:
         self._under_way.discard(name)

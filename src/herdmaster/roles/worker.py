@@ -170,7 +170,6 @@ class Worker(Role):
         system = self.system
         self._since = system.unix_ms()
         time = self._time = ServerTime(client.clock, system.unix_ms)
-        await self._register(client)
         executor = Executor(self._raw_handler, may_start, time.now_ms, system.unix_ms)
         shift = self._shift = Shift(
             client,
@@ -184,6 +183,7 @@ class Worker(Role):
             ask_primary=PrimaryKind(client).ask,
         )
         try:
+            await self._register(client)  # who is told to stop from here on finds the shift, and takes the inbox away
             shift.start()
             _log.info("%s is ready: %d slots, queues %s", self.name, self._capacity.slots, ", ".join(self._queues))
             await run_until_first(
