@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -17,11 +18,6 @@ from tests.roles import app
 from tests.roles.stage import Stage, StagedWorker, new_call_name, until
 
 PLAIN = [PoolKind.THREAD, PoolKind.PROCESS]
-
-
-@pytest.fixture(autouse=True)
-async def _primary(stage: Stage) -> None:
-    await stage.play_primary()
 
 
 async def start(stage: Stage, pool: PoolKind = PoolKind.PROCESS, *, slots: int = 4, hosts: str = "") -> StagedWorker:
@@ -113,7 +109,8 @@ async def test_what_a_process_prints_is_logged_with_the_name_of_its_task(
 
 async def test_hundreds_of_coroutines_run_at_once(stage: Stage, tmp_path: Path) -> None:
     worker = await stage.worker({"m:nap_async": app.nap_async}, slots=None)
-    names = [await assign(stage, worker, "nap_async", 2.0, str(tmp_path / f"{number}")) for number in range(300)]
+    naps = (assign(stage, worker, "nap_async", 5.0, str(tmp_path / f"{number}")) for number in range(300))
+    names = await asyncio.gather(*naps)
     await until(lambda: len(worker.running) > 200, "many to run at once", 40.0)
     for name in names:
         await result(stage, name)
@@ -162,6 +159,7 @@ async def test_a_coroutine_past_its_time_limit_is_cancelled(stage: Stage, tmp_pa
 
 
 async def test_a_task_past_its_time_limit_may_be_tried_again(stage: Stage, tmp_path: Path) -> None:
+    await stage.play_primary()
     worker = await start(stage)
     retried = await assign(
         stage, worker, "nap", 30, str(tmp_path / "late"),

@@ -251,7 +251,7 @@ class Ledger:
             if layout.status_path(task) in created:
                 history.outcomes += 1
                 history.ended = True
-                history.cancelled = _is_cancelled(task, created[layout.status_path(task)])
+                history.cancelled = is_cancelled(task, created[layout.status_path(task)])
                 if history.outcomes > 1 and not history.excused:
                     self._blame(f"gave {task} a second outcome")
             if before:
@@ -306,7 +306,7 @@ class Ledger:
         return found
 
 
-def _is_cancelled(task: str, data: bytes) -> bool:
+def is_cancelled(task: str, data: bytes) -> bool:
     try:
         return decode_outcome(task, data).state is OutcomeState.CANCELLED
     except BadOutcome:

@@ -14,10 +14,11 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core import layout
 from herdmaster.simulation.casting import Casting
 from herdmaster.simulation.deeds import Actor
 from herdmaster.simulation.ending import Ending
-from herdmaster.simulation.ledger import Ledger
+from herdmaster.simulation.ledger import Ledger, is_cancelled
 from herdmaster.simulation.loop import Handle, VirtualLoop
 from herdmaster.simulation.mishaps import Mishaps
 from herdmaster.simulation.network import Network, Wire
@@ -197,9 +198,14 @@ class World:
         return (
             process.name in self._cut_short
             or self.ledger.history(task).excused
-            or self.ledger.history(task).cancelled  # which it may not have heard yet
+            or self._is_cancelled(task)  # which it may not have heard yet
             or any(self.ledger.actors[session_id].name == process.name for session_id in self.ledger.ousted)
         )
+
+    def _is_cancelled(self, task: str) -> bool:
+        """As applied, which may be ahead of the disk and of the ledger."""
+        status = self.server.state.tree.find(self.plan.namespace + layout.status_path(task))
+        return self.ledger.history(task).cancelled or (status is not None and is_cancelled(task, status.data or b""))
 
     def cut_short(self, process: Process) -> None:
         """Its session is ended before its time, which no fence of its own can know."""
