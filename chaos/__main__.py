@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import signal
 import sys
 import time
@@ -30,6 +31,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--failover", type=int, metavar="N", help="instead: SIGKILL and SIGTERM of the primary, N times"
     )
+    parser.add_argument("--seed", type=int, help="of the storm; drawn and printed when it is not given")
     parser.add_argument("--list", action="store_true", help="print the scenarios and end")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument("--verbose", action="store_true", help="tell of every deed, also where stderr is no terminal")
@@ -60,7 +62,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Report:
     load, began = os.getloadavg()[0], time.monotonic()
     rows: list[Row] = []
     takeovers: list[Takeovers] = []
-    with Director(lambda: Cast(session_timeout=timeout, rate=RATE), progress.say) as director:
+    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
+    with Director(lambda: Cast(session_timeout=timeout, rate=RATE), progress.say, seed) as director:
         for row in director.play(choose(options, takeovers)):
             progress.tell(row)
             rows.append(row)
@@ -68,6 +71,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Report:
         session_timeout=timeout,
         tick=TICK_MS / 1000,
         rate=RATE,
+        seed=seed,
         cores=os.cpu_count() or 1,
         load_before=round(load, 2),
         load_after=round(os.getloadavg()[0], 2),

@@ -54,9 +54,10 @@ class Row(msgspec.Struct, frozen=True):
 class Director:
     """`make_cast` gives the processes; they are replaced when a scenario leaves them in a state that does not mend."""
 
-    def __init__(self, make_cast: Callable[[], Cast], say: Say) -> None:
+    def __init__(self, make_cast: Callable[[], Cast], say: Say, seed: int) -> None:
         self._make_cast = make_cast
         self._say = say
+        self._seed = seed
         self._stack = ExitStack()
         self._cast: Cast | None = None
         self._historian = Historian(NAMESPACE)
@@ -91,7 +92,7 @@ class Director:
         self._say(f"{scenario.name}: {scenario.summary}")
         self._historian.tell(cast.logs.read(self._historian.last_zxid))
         with cast.clients(scenario.name) as clients:
-            stage = Stage(cast, clients, self._historian, self._say)
+            stage = Stage(cast, clients, self._historian, self._say, self._seed)
             try:
                 began = time.monotonic()
                 _warm_up(stage)

@@ -23,11 +23,12 @@ _HEAD: Final = (
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One run. Times in seconds; `rate` is tasks per second and client."""
+    """One run. Times in seconds; `rate` is tasks per second and client, `seed` that of the storm."""
 
     session_timeout: float
     tick: float
     rate: float
+    seed: int
     cores: int
     load_before: float
     load_after: float
@@ -64,7 +65,7 @@ def table(report: Report) -> Iterator[str]:
     yield (
         f"{SERVERS} servers, {MASTERS} masters, {WORKERS} workers, {CLIENTS} clients; "
         f"session timeout {report.session_timeout:g} s, tick {report.tick:g} s; "
-        f"{report.rate:g} tasks per second and client"
+        f"{report.rate:g} tasks per second and client; seed {report.seed}"
     )
     yield (
         f"{report.cores} cores, load {report.load_before:.1f} before and {report.load_after:.1f} after; "

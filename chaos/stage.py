@@ -28,11 +28,12 @@ class Stage:
     told next is the judge's business. `pause` (seconds) is how long a short fault lasts.
     """
 
-    def __init__(self, cast: Cast, clients: list[Actor], historian: Historian, say: Say) -> None:
+    def __init__(self, cast: Cast, clients: list[Actor], historian: Historian, say: Say, seed: int) -> None:
         self.cast = cast
         self.clients = clients
         self.successors: set[str] = set()
         self.say = say
+        self.seed = seed
         self.historian = historian
         self.pause = cast.session_timeout / 2
 

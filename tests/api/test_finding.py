@@ -42,3 +42,5 @@ async def test_find_does_not_block_an_event_loop(make_herd: Callable[..., Herd])
 def test_a_name_that_is_no_tasks_is_refused(make_herd: Callable[..., Herd]) -> None:
     with pytest.raises(InvalidName, match=r"future\.name"):
         make_herd("127.0.0.1:1").find("x/y")
+    with pytest.raises(InvalidName, match=r"None is no task's name"):
+        _ = make_herd("127.0.0.1:1").future(None)  # type: ignore[arg-type]  # the mistake that is shown

@@ -101,6 +101,10 @@ def test_an_unknown_option_names_the_one_that_is_closest(quiet: App) -> None:
         quiet.herd.task(max_retries=3)  # type: ignore[call-overload]  # the mistake that is shown
     with pytest.raises(TypeError, match=r"prioritiy= is no option of a task: did you mean priority=\?"):
         quiet.add.options(prioritiy=3)  # type: ignore[call-arg]  # as above
+    with pytest.raises(TypeError, match=r"min_backoff= is no option of a task: did you mean backoff=\?"):
+        quiet.add.options(min_backoff=3)  # type: ignore[call-arg]  # as above
+    with pytest.raises(TypeError, match="rate_limit= is no option of a task: `herd queues limit QUEUE --rate N`"):
+        quiet.add.options(rate_limit="1/s")  # type: ignore[call-arg]  # as above
     with pytest.raises(TypeError, match=r"the options are queue, priority, max_attempts"):
         quiet.herd.submit_call("m:f", colour="red")  # type: ignore[call-arg]  # as above
     assert quiet.herd._runtime is None

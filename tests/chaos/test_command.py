@@ -15,7 +15,7 @@ LOST = judge(Evidence({}, (), History(), ["/tasks/task-1"]))
 
 
 def report(*rows: Row, takeovers: tuple[Takeovers, ...] = ()) -> Report:
-    return Report(4.0, 0.2, 30.0, 2, 1.0, 2.0, 60.0, list(rows), list(takeovers))
+    return Report(4.0, 0.2, 30.0, 7, 2, 1.0, 2.0, 60.0, list(rows), list(takeovers))
 
 
 def test_the_list_names_every_scenario(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +53,7 @@ def test_the_table_tells_what_was_found_and_why() -> None:
     )
     text = "\n".join(table(report(*rows, takeovers=(Takeovers("SIGKILL", (1.0, 2.0, 4.0)),))))
     assert "session timeout 4 s" in text
+    assert "seed 7" in text
     assert "two: /tasks/task-1 was left behind" in text
     assert "skipped: no tmpfs" in text
     assert "four: it hangs" in text

@@ -38,7 +38,7 @@ def _installed() -> None:
 def play(*plays: Callable[[Stage], None]) -> list[Row]:
     """One row for each, and one for the end."""
     scenarios = [Scenario(f"test-{number}", "", each) for number, each in enumerate(plays)]
-    with Director(lambda: Cast(session_timeout=2.0, rate=20.0), lambda _text: None) as director:
+    with Director(lambda: Cast(session_timeout=2.0, rate=20.0), lambda _text: None, 0) as director:
         return list(director.play(scenarios))
 
 

@@ -51,14 +51,18 @@ class HerdProcess:
     """A command that runs beside the test; killed when the test leaves it."""
 
     def __init__(
-        self, *arguments: str, folder: Path = REPOSITORY, environment: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        folder: Path = REPOSITORY,
+        environment: Mapping[str, str] | None = None,
+        module: str = "herdmaster",
     ) -> None:
         self._output = tempfile.TemporaryDirectory(prefix="herd-test-")
         output = Path(self._output.name)
         self._stdout, self._stderr = output / "stdout", output / "stderr"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [*HERD, *arguments],
+                [sys.executable, "-m", module, *arguments],
                 cwd=folder,
                 env=_environment(environment or {}),
                 stdin=subprocess.DEVNULL,

@@ -76,7 +76,8 @@ def test_the_result_of_a_failed_task_is_its_error(filled: str) -> None:
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(f"herd tasks result: {FAILED} failed: LookupError: of no use\n\nTraceback: there")
     result = run_herd("tasks", "result", "--zookeeper", filled, PENDING)
-    assert (result.returncode, result.stderr) == (1, f"herd tasks result: {PENDING} has not ended: it is pending\n")
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"herd tasks result: {PENDING} has not ended: it is pending; no primary is there")
 
 
 @pytest.mark.parametrize("verb", ["show", "result"])
@@ -122,6 +123,13 @@ def test_a_running_task_is_cancelled(cluster: str, tmp_path: Path) -> None:
     result = run_herd("tasks", "cancel", "--zookeeper", cluster, "--timeout=30s", name)
     assert (result.returncode, result.stdout) == (0, f"{name}: cancelled\n")
     result = run_herd("tasks", "cancel", "--zookeeper", cluster, name)
+    assert (result.returncode, result.stdout) == (0, f"{name}: cancelled\n")
+
+
+def test_a_task_that_has_ended_is_not_cancelled(cluster: str) -> None:
+    name = run_herd("submit", "--zookeeper", cluster, "tests.cli.app:add", "1", "2").stdout.strip()
+    assert run_herd("tasks", "wait", "--zookeeper", cluster, name).returncode == 0
+    result = run_herd("tasks", "cancel", "--zookeeper", cluster, "--timeout=30s", name)
     assert (result.returncode, result.stdout) == (1, f"{name}: it had ended\n")
 
 
@@ -204,3 +212,41 @@ def test_a_namespace_that_does_not_exist_is_told_as_such(namespace: str) -> None
         result = run_herd(*arguments, "--zookeeper", f"{namespace}-absent")
         assert result.returncode == 2
         assert "does not exist" in result.stderr
+
+
+def test_queues_take_the_options_of_the_listing(filled: str) -> None:
+    result = run_herd("queues", "--zookeeper", filled, "--json")
+    assert (result.returncode, [json.loads(line)["name"] for line in result.stdout.splitlines()]) == (0, ["mail"])
+    assert "Commands:" in run_herd("queues", "--help").stdout
+
+
+def test_a_waiting_task_tells_what_keeps_it_from_running(filled: str) -> None:
+    run_herd("queues", "pause", "--zookeeper", filled, "mail")
+    shown = run_herd("tasks", "show", "--zookeeper", filled, PENDING).stdout
+    assert "no primary is there: `herd master` starts one" in shown
+    assert "queue mail is paused: `herd queues resume mail` ends that" in shown
+    assert "no worker serves queue mail: `herd worker --queue mail` would" in shown
+    assert "queue mail is paused" in run_herd("tasks", "result", "--zookeeper", filled, PENDING).stderr
+    assert "paused    mail" in run_herd("status", "--zookeeper", filled).stdout
+    assert json.loads(run_herd("status", filled, "--json").stdout)["paused"] == ["mail"]
+
+
+def test_a_call_waits_where_no_worker_has_an_app(namespace: str) -> None:
+    with HerdProcess("master", namespace) as master, HerdProcess("worker", namespace) as worker:
+        master.wait_for_log("elected")
+        worker.wait_for_log("is ready")
+        name = run_herd("submit", "--zookeeper", namespace, "m:f").stdout.strip()
+        shown = run_herd("tasks", "show", "--zookeeper", namespace, name).stdout
+        assert "no worker that serves queue default has an app: `herd worker --app MODULE` gives it one" in shown
+        assert "raw tasks only" in run_herd("workers", "--zookeeper", namespace).stdout
+
+
+def test_what_is_dead_is_not_said_to_be_nowhere(filled: str) -> None:
+    result = run_herd("tasks", "cancel", "--zookeeper", filled, DEAD)
+    assert (result.returncode, result.stdout) == (1, f"{DEAD}: it neither waits nor runs, and has no outcome\n")
+
+
+def test_the_servers_are_given_once(filled: str) -> None:
+    result = run_herd("status", filled, "--zookeeper", filled)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("herd status: HOSTS is given twice, once by --zookeeper")

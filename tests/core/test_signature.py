@@ -8,6 +8,7 @@ import decimal
 import enum
 import functools
 import pathlib
+import typing
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict
@@ -170,6 +171,8 @@ def test_what_arrives_and_does_not_fit_is_refused_too(hint: object, plain: objec
     [
         (float, 1, 1.0),
         (list[int], (1, 2), [1, 2]),
+        (typing.Iterable[int], (1, 2), [1, 2]),
+        (typing.Hashable, "text", "text"),
         (tuple[int, int], [1, 2], (1, 2)),
         (set[str], ["a"], {"a"}),
         (Colour, "red", Colour.RED),

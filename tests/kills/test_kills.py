@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -21,25 +21,36 @@ from tests.kills.ledger import Ledger
 SESSION_TIMEOUT = 1.5
 TICK = 0.2
 APP = "tests.kills.app"
+WORKERS = ((f"--app={APP}", "--slots=4"),) * 2
 PATIENCE = 40.0
 
 
 class Cluster:
-    """Two masters, two workers, and a client that counts what it is told."""
+    """Two masters, two workers unless `workers` says otherwise (the options of each), and a client that counts what it
+    is told."""
 
-    def __init__(self, hosts: str, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        hosts: str,
+        stack: ExitStack,
+        workers: Sequence[Sequence[str]] = WORKERS,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.hosts = hosts
         common = [f"--session-timeout={SESSION_TIMEOUT}"]
         self.masters = [stack.enter_context(HerdProcess("master", hosts, *common)) for _ in range(2)]
         self.workers = [
-            stack.enter_context(HerdProcess("worker", hosts, f"--app={APP}", "--slots=4", *common)) for _ in range(2)
+            stack.enter_context(HerdProcess("worker", hosts, *options, *common, environment=environment))
+            for options in workers
         ]
         self.ledger = stack.enter_context(Ledger(hosts))
         self.herd = stack.enter_context(Herd(hosts, session_timeout=4.0))
         self.futures: list[Future[int]] = []
         self.outcomes: list[str] = []
         self._lock = threading.Lock()
-        self.wait(lambda seen: len(seen.workers) == 2 and seen.primary is not None and len(seen.backups) == 1)
+        self.wait(
+            lambda seen: len(seen.workers) == len(workers) and seen.primary is not None and len(seen.backups) == 1
+        )
 
     def submit(self, count: int, seconds: float) -> None:
         """Submits without waiting for each acceptance."""

@@ -105,7 +105,7 @@ async def test_tasks_are_counted_by_where_they_are(namespace: str) -> None:
         assert overview.clients == 1
         when = await since(client, layout.worker_path("worker-1"))
         assert overview.workers == (
-            WorkerSeen("worker-1", when, "draining", 3, 3, ("default", "mail"), "host", 7, "0.1.0"),
+            WorkerSeen("worker-1", when, "draining", 3, 3, ("default", "mail"), "host", 7, "0.1.0", calls=True),
         )
 
 

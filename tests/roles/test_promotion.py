@@ -305,3 +305,22 @@ async def test_a_backup_of_a_primary_of_ours_promotes_nothing(namespace: str, st
         await stage.close()
 
     assert not fault.happened.is_set()
+
+
+async def test_who_stands_in_drops_nothing_that_waits_as_well_and_promotes_it_when_the_other_copy_has_gone(
+    stage: Stage,
+) -> None:
+    """The primary of the reference's may be about to delete the other copy, which it saw assigned when it took over."""
+    await make_folders(stage.zk)
+    await stage.zk.create(layout.MASTER, b"1a2b3c4d", mode=CreateMode.EPHEMERAL)
+    name, other = new_raw_name(), new_raw_name()
+    await stage.put(layout.task_path(name), data=b"waiting")
+    await stage.put(layout.delayed_path(0, name), data=b"delayed")
+    await stage.master(is_primary=False)
+    await stage.put(layout.delayed_path(1, other))
+    await stage.until_exists(layout.task_path(other))  # so it has looked at both
+
+    assert await stage.exists(layout.delayed_path(0, name))
+    await stage.zk.delete(layout.task_path(name))
+    await stage.until_empty(layout.DELAYED)
+    assert await stage.data(layout.task_path(name)) == b"delayed"

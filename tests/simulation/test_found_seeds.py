@@ -14,6 +14,9 @@ FOUND = {
     101129: "the same, with the most requests",
     200102: "a worker that was interrupted twice left a timer behind when it ended",
     200131: "the same",
+    500050: "a task was cancelled in the very moment in which it started",
+    500923: "a key had not been swept within 225 s",
+    600138: "a due time was rounded up by a millisecond",
     300077: "a worker that waited for a retry in place left its timer behind",
 }
 

@@ -262,5 +262,5 @@ class Herd(BaseHerd, HookRegistry):
 
 
 def _check_name(name: str) -> None:
-    if parse_task_name(name) is None:
+    if not isinstance(name, str) or parse_task_name(name) is None:
         raise InvalidName(f"{name!r} is no task's name: it is what `future.name` gave, such as task-01h...default")

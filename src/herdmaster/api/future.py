@@ -159,7 +159,7 @@ class Future(concurrent.futures.Future[R]):
         """The error for whoever does not wait any longer; not to be mistaken for a TimeoutError of the task's own."""
         return TimeoutError(
             f"{self.name} has not ended within {timeout:g} s; it goes on, and can be waited for again. "
-            "`herd status` tells if a primary and a worker are there"
+            f"`herd tasks show {self.name}` tells where it is"
         )
 
     def failure(self, timeout: float | None = None) -> BaseException | None:

@@ -255,21 +255,40 @@ def _check_times(options: TaskOptions) -> None:
 _OTHERS_WORDS: Final = {
     "autoretry_for": "retry_on",
     "countdown": "delay",
+    "default_retry_delay": "backoff",
     "eta": "at",
     "max_age": "expires",
     "max_retries": "max_attempts",
+    "min_backoff": "backoff",
+    "once": "key",
+    "queue_name": "queue",
     "retries": "max_attempts",
     "retry_backoff": "backoff",
     "retry_backoff_max": "max_backoff",
+    "routing_key": "queue",
     "soft_time_limit": "soft_timeout",
     "store_results": "ignore_result",
     "time_limit": "timeout",
+    "result_expires": "outcome_ttl",
     "result_ttl": "outcome_ttl",
+    "unique": "key",
 }
 """What other task systems call it."""
+_ELSEWHERE: Final = {
+    "acks_late": "a task is always acknowledged after it ran: leave it out",
+    "bind": "current_task() tells a task about itself: leave it out",
+    "max_workers": "the workers are those that run, `herd worker --slots N` says how many tasks each takes",
+    "name": "a task is called by its module and function: leave it out",
+    "rate_limit": "`herd queues limit QUEUE --rate N` limits a queue",
+    "reject_on_worker_lost": "a task always runs again when its worker is lost, max_deliveries= times: leave it out",
+    "serializer": "Herd(codec=...) says how arguments travel",
+}
+"""What other task systems take there, and Herdmaster does not."""
 
 
 def _unknown(name: str) -> str:
+    if name in _ELSEWHERE:
+        return f"{name}= is no option of a task: {_ELSEWHERE[name]}"
     known = Options.__annotations__
     close = _OTHERS_WORDS.get(name) or next(iter(difflib.get_close_matches(name, known, 1, 0.6)), None)
     hint = f"the options are {', '.join(known)}" if close is None else f"did you mean {close}=?"

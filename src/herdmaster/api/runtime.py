@@ -46,7 +46,9 @@ from herdmaster.zookeeper.errors import ClientClosed
 R = TypeVar("R")
 _log = logging.getLogger("herdmaster.client")
 
-CLOSED: Final = "this Herd is closed; make a new one to go on"
+CLOSED: Final = (
+    "this Herd is closed for good, by close() or at the end of its `with` block: do that once, at the program's end"
+)
 _CLOSED_EARLY: Final = "the Herd was closed before the outcome came; wait for it with herd.future(name)"
 GOODBYE_SECONDS: Final = 2.0
 """How long the farewell to ZooKeeper may take. A server that does not answer holds up the end no longer; the session

@@ -39,12 +39,27 @@ class Decorator(Protocol):
 _LONGEST: Final = 24 * 3600.0
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _duration = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)").fullmatch
+_NAMED_HOSTS: Final = "herdmaster.hosts"
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("text", "json")
 
 
 def hosts_argument(command: C) -> C:
-    return click.argument("hosts", required=False)(command)
+    """HOSTS, or `--zookeeper HOSTS` as with the other verbs."""
+
+    def prefer_option(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+        named: str | None = ctx.meta.get(_NAMED_HOSTS)
+        if value is not None and named is not None:
+            raise click.UsageError("HOSTS is given twice, once by --zookeeper", ctx)
+        return value if named is None else named
+
+    def remember(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+        ctx.meta[_NAMED_HOSTS] = value
+
+    named = click.option(
+        "--zookeeper", metavar="HOSTS", is_eager=True, expose_value=False, callback=remember, help="The connect string."
+    )
+    return click.argument("hosts", required=False, callback=prefer_option)(named(command))
 
 
 def json_option(command: C) -> C:

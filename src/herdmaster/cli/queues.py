@@ -5,24 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from herdmaster.cli.options import C, connect_timeout_option, json_option, log_options, zookeeper_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from herdmaster.core.queues import QueueSettings
     from herdmaster.roles.queue_view import QueueSeen
     from herdmaster.zookeeper.client import Client
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def queues(ctx: click.Context) -> None:
+class ListingGroup(click.Group):
+    """Without a command it lists, with the options of `list`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in self.get_help_option_names(ctx)):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=ListingGroup)
+def queues() -> None:
     """List queues, pause them, limit them. Without a command: list."""
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(list_, hosts=None, as_json=False, connect_timeout=10.0, log_level="warning", log_format="text")
 
 
 @queues.command("list")
@@ -32,6 +37,8 @@ def queues(ctx: click.Context) -> None:
 @log_options("warning")
 def list_(*, hosts: str | None, as_json: bool, connect_timeout: float, log_level: str, log_format: str) -> None:
     """List the queues that have tasks, workers or limits."""
+    import msgspec
+
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
     from herdmaster.roles.queue_view import look_at_queues
@@ -68,8 +75,11 @@ def _change(
     logs: tuple[str, str],
     hosts: str | None,
     connect_timeout: float,
-    change: Callable[[QueueSettings], QueueSettings],
+    changes: Mapping[str, bool | float | None],
 ) -> None:
+    """Sets the fields of the queue's settings that `changes` names."""
+    import msgspec
+
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
     from herdmaster.core.names import check_queue
@@ -79,7 +89,7 @@ def _change(
     check_queue(queue)
 
     async def work(client: Client) -> QueueSettings:
-        return await change_queue(client, queue, change)
+        return await change_queue(client, queue, lambda old: msgspec.structs.replace(old, **changes))
 
     settings = in_session(hosts, connect_timeout, work)
     click.echo(f"{queue}: {describe(settings) or 'no limits'}")
@@ -93,18 +103,14 @@ def _common(command: C) -> C:
 @_common
 def pause(*, queue: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str) -> None:
     """Assign nothing of QUEUE until it is resumed. What is assigned goes on."""
-    _change(
-        queue, (log_level, log_format), hosts, connect_timeout, lambda old: msgspec.structs.replace(old, paused=True)
-    )
+    _change(queue, (log_level, log_format), hosts, connect_timeout, {"paused": True})
 
 
 @queues.command
 @_common
 def resume(*, queue: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str) -> None:
     """Assign tasks of QUEUE again."""
-    _change(
-        queue, (log_level, log_format), hosts, connect_timeout, lambda old: msgspec.structs.replace(old, paused=False)
-    )
+    _change(queue, (log_level, log_format), hosts, connect_timeout, {"paused": False})
 
 
 @queues.command
@@ -126,12 +132,9 @@ def limit(
     """Limit how many tasks of QUEUE run at a time, or are started per second."""
     if max_running is None and rate is None:
         raise click.UsageError("say --max-running, --rate, or both")
-
-    def change(old: QueueSettings) -> QueueSettings:
-        return msgspec.structs.replace(
-            old,
-            max_running=old.max_running if max_running is None else max_running or None,
-            rate=old.rate if rate is None else rate or None,
-        )
-
-    _change(queue, (log_level, log_format), hosts, connect_timeout, change)
+    changes: dict[str, bool | float | None] = {}
+    if max_running is not None:
+        changes["max_running"] = max_running or None
+    if rate is not None:
+        changes["rate"] = rate or None
+    _change(queue, (log_level, log_format), hosts, connect_timeout, changes)

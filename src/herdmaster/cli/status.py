@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from herdmaster.cli.options import choose_hosts, connect_timeout_option, hosts_a
 
 if TYPE_CHECKING:
     from herdmaster.roles.observer import MasterSeen, Overview, WorkerSeen
+    from herdmaster.zookeeper.client import Client
 
 
 @click.command
@@ -24,26 +25,30 @@ def status(*, hosts: str | None, as_json: bool, connect_timeout: float, log_leve
 
     Primary, backups, workers, and how many tasks are in which state. It changes nothing.
     """
-    import asyncio
-
     import msgspec
 
+    from herdmaster.cli.hindrances import paused_queues
     from herdmaster.cli.logs import configure_logs
-    from herdmaster.roles.observer import look_once
+    from herdmaster.cli.session import in_session
+    from herdmaster.roles.observer import Observer
 
     configure_logs(log_level, log_format)
     chosen = choose_hosts(hosts)
-    overview = asyncio.run(look_once(chosen, connect_timeout=connect_timeout))
+
+    async def work(client: Client) -> tuple[Overview, list[str]]:
+        return await Observer(client).look(), await paused_queues(client)
+
+    overview, paused = in_session(chosen, connect_timeout, work)
     if as_json:
-        found = {"zookeeper": chosen, **msgspec.to_builtins(overview)}
+        found = {"zookeeper": chosen, **msgspec.to_builtins(overview), "paused": paused}
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
-        for line in describe(overview):
+        for line in describe(overview, paused):
             click.echo(line)
 
 
-def describe(overview: Overview) -> Iterator[str]:
-    """Lines for people."""
+def describe(overview: Overview, paused: Sequence[str] = ()) -> Iterator[str]:
+    """Lines for people. `paused`: the queues that are."""
     yield _line("primary", _master(overview.primary) if overview.primary else click.style("none", fg="yellow"))
     for backup in overview.backups:
         yield _line("backup", _master(backup))
@@ -60,6 +65,8 @@ def describe(overview: Overview) -> Iterator[str]:
     if tasks.dead:
         counts.append(click.style(f"{tasks.dead} dead", fg="red"))
     yield _line("tasks", ", ".join(counts))
+    if paused:
+        yield _line("paused", click.style(", ".join(paused), fg="yellow") + "  (`herd queues resume QUEUE`)")
 
 
 def _line(what: str, text: str) -> str:

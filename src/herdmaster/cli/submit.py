@@ -187,7 +187,7 @@ def _wait_ended(futures: Sequence[Future[None] | Future[object]]) -> BaseExcepti
         return futures[0].failure(_PATIENCE)
     except concurrent.futures.TimeoutError:
         waiting = "1 task" if len(futures) == 1 else f"{len(futures)} tasks"
-        click.echo(f"still waiting for {waiting}; `herd status` tells if a primary and a worker are there", err=True)
+        click.echo(f"still waiting for {waiting}; `herd tasks show {futures[0].name}` tells what keeps it", err=True)
     return futures[0].failure()
 
 

@@ -126,11 +126,11 @@ def show(
     *, task: str, hosts: str | None, as_json: bool, connect_timeout: float, log_level: str, log_format: str
 ) -> None:
     """Show all that is known of one task."""
-    details = _find(task, hosts, connect_timeout, log_level, log_format)
+    details, hindrance = _find(task, hosts, connect_timeout, log_level, log_format)
     if as_json:
         click.echo(_as_json(details))
         return
-    for name, text in _describe(details):
+    for name, text in _describe(details, hindrance):
         click.echo(f"{click.style(f'{name:<10}', bold=True)}  {text}")
 
 
@@ -141,23 +141,34 @@ def show(
 @log_options("warning")
 def result(*, task: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str) -> None:
     """Print the result of a task that is done, as JSON. Exits with 1 if it is not, or failed."""
-    details = _find(task, hosts, connect_timeout, log_level, log_format)
+    details, hindrance = _find(task, hosts, connect_timeout, log_level, log_format)
     if details.outcome is None:
-        raise Failed(details.fault or f"{task} has not ended: it is {details.seen.state.value}", "herd tasks result")
+        state = f"{details.seen.state.value}; {hindrance}" if hindrance else details.seen.state.value
+        raise Failed(details.fault or f"{task} has not ended: it is {state}", "herd tasks result")
     _print_outcome(task, details.outcome, "herd tasks result")
 
 
-def _find(task: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str) -> TaskDetails:
+def _find(
+    task: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str
+) -> tuple[TaskDetails, str]:
+    """The task, and what keeps it from running if something does."""
+    from herdmaster.cli.hindrances import why_waiting
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
-    from herdmaster.roles.inspector import Inspector
+    from herdmaster.roles.inspector import Inspector, TaskState
 
     configure_logs(log_level, log_format)
     check_task(task)
-    details = in_session(hosts, connect_timeout, lambda client: Inspector(client).find(task))
+
+    async def work(client: Client) -> tuple[TaskDetails | None, str]:
+        found = await Inspector(client).find(task)
+        waits = found is not None and found.seen.state is TaskState.PENDING
+        return found, await why_waiting(client, task) if waits else ""
+
+    details, hindrance = in_session(hosts, connect_timeout, work)
     if details is None:
         raise Failed(f"{task} is nowhere: it never was, or it has ended and its outcome was collected", "herd tasks")
-    return details
+    return details, hindrance
 
 
 def check_task(task: str) -> None:
@@ -185,7 +196,7 @@ def _ending(outcome: Outcome) -> str:
     return f"failed: {message}" + (f"\n\n{error.traceback.rstrip()}" if error.traceback else "")
 
 
-def _describe(details: TaskDetails) -> Iterator[tuple[str, str]]:
+def _describe(details: TaskDetails, hindrance: str) -> Iterator[tuple[str, str]]:
     seen, call, outcome = details.seen, details.call, details.outcome
     now = _now_ms()
     yield "task", seen.name
@@ -195,6 +206,8 @@ def _describe(details: TaskDetails) -> Iterator[tuple[str, str]]:
     where = _where(seen, now)
     if where:
         yield "where", where
+    if hindrance:
+        yield "waits", click.style(hindrance, fg="yellow")
     if call is not None:
         yield "call", call.call
         yield "arguments", _cut(f"{bytes(call.args).decode()} {bytes(call.kwargs).decode()}")

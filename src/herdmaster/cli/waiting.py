@@ -28,7 +28,11 @@ async def wait_for_all(
 
     def ended(task: str, outcome: Outcome | None, error: HerdError | None) -> bool:
         left.pop(task, None)
-        tell(task, _words(outcome, error), outcome is not None and outcome.state is OutcomeState.DONE)
+        tell(
+            task,
+            _words(outcome, error).removeprefix(f"{task}: "),
+            outcome is not None and outcome.state is OutcomeState.DONE,
+        )
         if not left:
             all_ended.set()
         return False

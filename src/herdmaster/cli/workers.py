@@ -52,8 +52,9 @@ def _print(worker: WorkerSeen, progress: WorkerProgress) -> None:
     slots = f"  {worker.slots} slots" if worker.slots else ""
     queues = f"  queues {', '.join(worker.queues)}" if worker.queues else ""
     name = click.style(worker.name, bold=True)
+    serves = queues if worker.calls or not worker.host else f"{queues}  raw tasks only"
     click.echo(
-        f"{name}  {place}{slots}{queues}  {worker.state}  {worker.assigned} assigned  up {age(worker.since, now)}"
+        f"{name}  {place}{slots}{serves}  {worker.state}  {worker.assigned} assigned  up {age(worker.since, now)}"
     )
     for task in progress.tasks:
         how = how_far(task.done, task.total, task.note)

@@ -111,7 +111,8 @@ def _is_usable(found: types.Type) -> bool:
 
 
 def _convert_custom(kind: type, value: object) -> object:
-    if issubclass(kind, pathlib.PurePath) and isinstance(value, str):
+    # `typing.Iterable`, other than that of `collections.abc`, is no class.
+    if isinstance(kind, type) and issubclass(kind, pathlib.PurePath) and isinstance(value, str):
         return kind(value)
     return value  # msgspec says if it is of that kind
 

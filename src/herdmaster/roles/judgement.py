@@ -80,6 +80,8 @@ class Judge:
         assert task.call is not None
         asked = (*task.call.asked, self._worker)
         shown = ", ".join(self._known[:_MAX_NAMED]) or "none"
+        if len(self._known) > _MAX_NAMED:
+            shown += f" and {len(self._known) - _MAX_NAMED} more"
         failed = self.refuse(
             task,
             UnknownCall(

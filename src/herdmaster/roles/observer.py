@@ -40,7 +40,8 @@ class MasterSeen(msgspec.Struct, frozen=True):
 
 class WorkerSeen(msgspec.Struct, frozen=True):
     """A worker that is alive. `state` is `ready`, `draining`, what a worker of the reference's wrote (`Idle`,
-    `Working`), or `unknown` for data that says nothing. `assigned` counts what is in its inbox."""
+    `Working`), or `unknown` for data that says nothing. `assigned` counts what is in its inbox. `calls`: it has
+    functions to run them with."""
 
     name: str
     since: int
@@ -51,6 +52,7 @@ class WorkerSeen(msgspec.Struct, frozen=True):
     host: str | None = None
     pid: int | None = None
     version: str | None = None
+    calls: bool = False
 
 
 class TaskCounts(msgspec.Struct, frozen=True):
@@ -190,6 +192,7 @@ def _worker(name: str, data: bytes, stat: Stat, assigned: int) -> WorkerSeen:
             record.host,
             record.pid,
             record.version,
+            record.calls,
         )
     state = worker_state(data)  # what is usable and has no record is a worker of the reference's
     if state is None:

@@ -32,7 +32,7 @@ class CancelVerdict(enum.Enum):
     CANCELLED = "cancelled"
     ENDED = "it had ended"
     COLLECTED = "it has ended, and its outcome was collected already"
-    NOWHERE = "it is nowhere"
+    NOWHERE = "it neither waits nor runs, and has no outcome"
     PENDING = "no primary has answered yet; the request stands"
 
 

@@ -46,7 +46,7 @@ def draw_plan(seed: int) -> Plan:
         parts=parts,
         jobs=jobs,
         faults=_Misfortune(rng, parts, jobs, horizon, timeout).draw(),
-        sweeps=rng.random() < 0.08,
+        sweeps=rng.random() < 0.06,
     )
     return with_wishes(with_scene(plan))
 

@@ -121,7 +121,7 @@ class Ending:
         elif left:
             world.fail(left[0])
         elif kind is Kind.CLIENT and world.plan.sweeps:
-            world.at(now + 2.5 * world.plan.outcome_ttl, self._dismiss, Kind.WORKER)
+            world.at(now + 4.0 * world.plan.outcome_ttl, self._dismiss, Kind.WORKER)
         elif kind is Kind.MASTER:
             # Sessions of processes that were killed end by themselves.
             world.at(now + 2 * world.plan.session_timeout + 2.0, self._finish)

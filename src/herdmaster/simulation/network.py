@@ -23,6 +23,8 @@ _SPIKE_CHANCE: Final = 0.01
 _SPLIT_CHANCE: Final = 0.03
 _LOST_BY_RESET: Final = 0.4
 _RESET_LOST: Final = 0.2
+_REFUSAL_SECONDS: Final = (0.05, 0.6)
+"""As of a machine behind others. Refused at once, everybody would spend the world's time with asking again."""
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -294,6 +296,7 @@ class Network:
         while (until := self._partitioned_until(owner.slot, address)) > self.loop.now:  # noqa: ASYNC110 - it may move on
             await asyncio.sleep(until - self.loop.now)
         if not self.listener.is_listening:
+            await asyncio.sleep(rng.uniform(*_REFUSAL_SECONDS))
             raise ConnectionRefusedError(f"connection to {address} refused")
         wire = Wire(self, owner, address, rng)
         protocol = factory()

@@ -20,7 +20,7 @@ from herdmaster.simulation.plan import Job, Kind
 
 _READING_MS: Final = 60_000
 """So old, at most, is what a role knows of the servers' clock, however its connection was: a stall ends sooner."""
-_SOON_MS: Final = 2
+_SOON_MS: Final = 10
 _LONGEST_BACKOFF_MS: Final = 30_000
 
 _UNENDED: Final = (f"{layout.TASKS}/", f"{layout.ASSIGN}/", f"{layout.DELAYED}/")

@@ -1,0 +1,62 @@
+"""Why tasks wait: what somebody has to do before they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from herdmaster.core import layout
+from herdmaster.core.members import DRAINING
+from herdmaster.core.names import TaskKind, check_queue, parse_task_name
+from herdmaster.core.queues import UNLIMITED, QueueSettings, decode_queue
+from herdmaster.errors import InvalidName
+from herdmaster.roles.observer import Observer
+from herdmaster.zookeeper import errors
+
+if TYPE_CHECKING:
+    from herdmaster.roles.observer import Overview
+    from herdmaster.zookeeper.client import Client
+
+
+async def why_waiting(client: Client, task: str) -> str:
+    """What keeps a task that is not assigned from running; empty if that is nothing but those before it. Raises
+    SessionExpired."""
+    name = parse_task_name(task)
+    if name is None:
+        return ""
+    overview = await Observer(client).look()
+    settings = await _settings_of(client, name.queue)
+    return "; ".join(_hindrances(overview, name.queue, settings, is_call=name.kind is TaskKind.CALL))
+
+
+def _hindrances(overview: Overview, queue: str, settings: QueueSettings, *, is_call: bool) -> Iterator[str]:
+    if overview.primary is None:
+        yield "no primary is there: `herd master` starts one"
+    if settings.paused:
+        yield f"queue {queue} is paused: `herd queues resume {queue}` ends that"
+    elif settings != UNLIMITED:
+        yield f"queue {queue} is limited: `herd queues` tells how full it is"
+    serving = [worker for worker in overview.workers if queue in worker.queues]
+    if not serving:
+        yield f"no worker serves queue {queue}: `herd worker --queue {queue}` would"
+    elif all(worker.state == DRAINING for worker in serving):
+        yield f"all workers that serve queue {queue} are about to end"
+    elif is_call and not any(worker.calls for worker in serving):
+        yield f"no worker that serves queue {queue} has an app: `herd worker --app MODULE` gives it one"
+
+
+async def paused_queues(client: Client) -> list[str]:
+    """By name. Raises SessionExpired."""
+    try:
+        names = await client.children(layout.QUEUES)
+    except errors.NoNode:
+        return []
+    return [name for name in sorted(names) if (await _settings_of(client, name)).paused]
+
+
+async def _settings_of(client: Client, queue: str) -> QueueSettings:
+    try:
+        data, _ = await client.get(layout.queue_path(check_queue(queue)))
+    except (errors.NoNode, InvalidName):  # anybody may have put another name there
+        return UNLIMITED
+    return decode_queue(data) or UNLIMITED
