@@ -11,6 +11,8 @@ import pytest
 
 from tests.api.tasks import App
 
+pytestmark = pytest.mark.long
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 PROGRAM = """\

@@ -24,6 +24,8 @@ from herdmaster.zookeeper.errors import ClientClosed, InvalidConnectString
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, wait_until
 
+pytestmark = pytest.mark.long
+
 
 def _python(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -22,6 +22,7 @@ from herdmaster.core.layout import parse_delayed_name
 from herdmaster.core.options import Overrides, PoolKind, RunOptions
 from herdmaster.roles.timetable import Timetable
 from herdmaster.zookeeper.client.connection import boot_clock
+from herdmaster.zookeeper.errors import InvalidConnectString
 from tests.api import tasks
 from tests.api.tasks import App
 from tests.api.znodes import Znodes
@@ -94,6 +95,19 @@ def test_a_value_that_cannot_work_is_refused_and_says_what_is_allowed(name: str,
 def test_a_priority_that_is_no_number_is_refused_too() -> None:
     with pytest.raises(InvalidName, match="from 0 to 9"):
         _options(priority="high")
+
+
+@pytest.mark.parametrize("call", ["nocolon", "m:", ":f", 5, None, b"m:f", len])
+def test_what_is_no_calls_name_is_refused_at_once(quiet: App, call: str) -> None:
+    with pytest.raises(ConfigurationError, match="it is text, MODULE:FUNCTION, such as shop"):
+        quiet.herd.submit_call(call)
+    assert quiet.herd._runtime is None
+
+
+@pytest.mark.parametrize("hosts", [["a:1", "b:2"], 5, b"a:1"])
+def test_servers_are_named_as_text(hosts: str) -> None:
+    with pytest.raises(InvalidConnectString, match="it is text, such as host1:2181,host2:2181/path"):
+        Herd(hosts)
 
 
 def test_an_unknown_option_names_the_one_that_is_closest(quiet: App) -> None:

@@ -16,6 +16,8 @@ from herdmaster.api import Future, Herd
 from herdmaster.roles.observer import Overview, look_once
 from tests.cli.processes import HerdProcess, connect, run_herd, wait_until
 
+pytestmark = pytest.mark.long
+
 APP = "--app=tests.cli.app"
 NOWHERE = "127.0.0.1:1"
 

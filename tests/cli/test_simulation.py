@@ -16,6 +16,8 @@ from herdmaster.cli.program import herd
 from tests.cli.processes import HERD, REPOSITORY
 from tests.simulation.bugs import BUGS
 
+pytestmark = pytest.mark.long
+
 
 def run(*arguments: str) -> Result:
     before = signal.getsignal(signal.SIGTERM)

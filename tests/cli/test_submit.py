@@ -23,6 +23,8 @@ from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.errors import NoServerReachable
 from tests.cli.processes import HERD, HerdProcess, run_herd
 
+pytestmark = pytest.mark.long
+
 _CALL = re.compile(r"task-[0-9a-z]{26}\.default\n").fullmatch
 NOWHERE = "127.0.0.1:1"
 

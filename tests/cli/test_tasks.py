@@ -17,6 +17,8 @@ from herdmaster.roles.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 from tests.cli.processes import HerdProcess, run_herd
 
+pytestmark = pytest.mark.long
+
 PENDING = call_name("01jd0000000000000000000001", "mail", 9)
 FAILED = call_name("01jd0000000000000000000002")
 DEAD = call_name("01jd0000000000000000000003", "mail")

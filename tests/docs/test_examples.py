@@ -21,7 +21,7 @@ from herdmaster.testing.ports import free_ports
 from tests.cli.processes import HerdProcess, run_herd
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.long]
 
 
 @contextmanager

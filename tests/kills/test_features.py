@@ -23,7 +23,10 @@ WORKER = (f"--app={APP}", "--slots=8", "--threads=4", "--processes=2")
 NOBODY = "nobody"
 """A queue that no worker serves."""
 
-pytestmark = pytest.mark.timeout(150)  # a killed process is missed after its session's timeout, again and again
+pytestmark = [
+    pytest.mark.timeout(150),
+    pytest.mark.long,
+]  # a killed process is missed after its session's timeout, again and again
 
 Start = Callable[..., Cluster]
 

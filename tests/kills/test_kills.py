@@ -18,6 +18,8 @@ from tests.cli.processes import HerdProcess, connect, wait_until
 from tests.cli.test_roles import wait_for_overview
 from tests.kills.ledger import Ledger
 
+pytestmark = pytest.mark.long
+
 SESSION_TIMEOUT = 1.5
 TICK = 0.2
 APP = "tests.kills.app"

@@ -11,6 +11,8 @@ from herdmaster import HerdExecutor
 from tests.kills.app import nap
 from tests.kills.test_kills import Cluster
 
+pytestmark = pytest.mark.long
+
 ITEMS = 400
 
 

@@ -14,6 +14,8 @@ from herdmaster.errors import TaskFailed
 from tests.cli.processes import connect, wait_until
 from tests.kills.test_kills import APP, PATIENCE, Cluster
 
+pytestmark = pytest.mark.long
+
 TASKS = 60
 
 

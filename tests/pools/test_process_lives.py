@@ -15,6 +15,8 @@ from herdmaster.pools.limits import Died, Limits, TimedOut
 from tests.pools.conditions import until
 from tests.pools.process_setting import Setting, children, command, is_alive, open_fds
 
+pytestmark = pytest.mark.long
+
 StartParent = Callable[[str], tuple[subprocess.Popen[str], list[int]]]
 
 

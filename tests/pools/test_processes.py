@@ -13,6 +13,8 @@ from herdmaster.pools.limits import NO_LIMITS, Died, Limits, NotStarted, Stopped
 from tests.pools.conditions import until
 from tests.pools.process_setting import Setting, is_alive
 
+pytestmark = pytest.mark.long
+
 MakeSetting = Callable[..., Setting]
 
 

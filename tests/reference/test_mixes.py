@@ -7,6 +7,8 @@ import pytest
 from tests.reference.mixes import MIXES, REFERENCE, Mix, run_mix
 from tests.reference.ours import OURS
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.long
 @pytest.mark.parametrize("mix", MIXES, ids=str)

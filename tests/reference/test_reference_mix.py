@@ -15,6 +15,8 @@ from tests.reference.processes import reference_process
 from tests.reference.session import Znodes
 from tests.reference.stage import TIMEOUT
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.long
 def test_200_serial_and_200_parallel_tasks_complete(namespace: str) -> None:

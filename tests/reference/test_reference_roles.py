@@ -19,6 +19,8 @@ from tests.reference.session import Znodes
 from tests.reference.stage import TIMEOUT, Stage
 from tests.reference.worker import PLACES, BoundedExecutor, ReferenceWorker
 
+pytestmark = pytest.mark.long
+
 RESTART_TIMEOUT = 15.0  # seconds; the reference's own, so that sessions outlive a restart on a busy machine
 
 

@@ -15,6 +15,8 @@ from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import SessionState
 from tests.roles.stage import TIMEOUT, Ran, Stage, StagedClient, StagedMaster, StagedWorker, Submitted, until
 
+pytestmark = pytest.mark.long
+
 SETTINGS = MasterSettings(session_timeout=TIMEOUT, orphan_inbox_seconds=1.0)
 
 

@@ -17,6 +17,8 @@ from tests.proxy import Proxy
 from tests.roles import app
 from tests.roles.stage import Stage, StagedWorker, new_call_name, until
 
+pytestmark = pytest.mark.long
+
 PLAIN = [PoolKind.THREAD, PoolKind.PROCESS]
 
 

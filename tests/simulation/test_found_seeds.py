@@ -6,6 +6,8 @@ import pytest
 
 from herdmaster.simulation.runner import run_seed
 
+pytestmark = pytest.mark.long
+
 FOUND = {
     58: "a system whose dead sessions were still to end was judged to be busy without a reason",
     146: "the same",

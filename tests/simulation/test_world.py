@@ -10,6 +10,8 @@ import pytest
 
 from herdmaster.simulation.runner import run_seed
 
+pytestmark = pytest.mark.long
+
 SEED = 7
 
 

@@ -19,6 +19,8 @@ from kazoo.client import KazooClient
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.testing.ports import LOOPBACK
 
+pytestmark = pytest.mark.long
+
 
 @contextmanager
 def connected(hosts: str) -> Iterator[KazooClient]:

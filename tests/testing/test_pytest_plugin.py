@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 pytest_plugins = ("pytester",)
 
 TASKS = """

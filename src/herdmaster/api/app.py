@@ -13,6 +13,7 @@ import msgspec
 from herdmaster.api.acceptance import refuse_in_loop, submit_and_wait, submit_and_wait_async
 from herdmaster.api.base import BaseHerd
 from herdmaster.api.callee import Callee, callee_of, check_codec, codecs_of
+from herdmaster.api.checks import check_call
 from herdmaster.api.finding import find_and_wait, find_and_wait_async
 from herdmaster.api.future import Future
 from herdmaster.api.hooking import HookRegistry
@@ -151,7 +152,7 @@ class Herd(BaseHerd, HookRegistry):
         **options: Unpack[Options],
     ) -> Future[R]:
         """Submits a call by its name `module:qualname`, without the function. Raises as `Task.options` and
-        `Task.submit`."""
+        `Task.submit`, ConfigurationError for what is no such name."""
         return self.submit_task(self.callee(call), args, kwargs or {}, TaskOptions().changed(options))
 
     async def submit_call_async(
@@ -174,6 +175,7 @@ class Herd(BaseHerd, HookRegistry):
         """What is known about the function that calls of this name run; its hints, if it is one of this Herd's."""
         found = self._callees.get(call)
         if found is None:
+            check_call(call)
             registered = self._functions.get(call)
             found = callee_of(call, None if registered is None else registered.function, self.codec)
             if registered is not None:
@@ -261,6 +263,6 @@ class Herd(BaseHerd, HookRegistry):
         return order_call(self._new_ulid(), callee, args, kwargs, options)
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: object) -> None:
     if not isinstance(name, str) or parse_task_name(name) is None:
         raise InvalidName(f"{name!r} is no task's name: it is what `future.name` gave, such as task-01h...default")

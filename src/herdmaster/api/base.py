@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import Final, Self
 
 from herdmaster.api import process
+from herdmaster.api.checks import check_hosts
 from herdmaster.api.closing import HerdClosed
 from herdmaster.api.runtime import CLOSED, Runtime
 from herdmaster.core.names import UlidFactory
 from herdmaster.errors import ConfigurationError
 from herdmaster.roles.client import ClientSettings
-from herdmaster.zookeeper.client import parse_connect_string
 
 DEFAULT_HOSTS = "127.0.0.1:2181"
 HOSTS_VARIABLE = "HERD_ZOOKEEPER"
@@ -45,7 +45,7 @@ class BaseHerd:
         self._closed = False
         self._start_afresh()
         if hosts is not None:
-            parse_connect_string(hosts)
+            check_hosts(hosts)
         for name in ("session_timeout", "submit_timeout", "connect_timeout"):
             _check_seconds(name, getattr(self, name))
         process.add_app(self)
@@ -86,7 +86,7 @@ class BaseHerd:
         What was under way with the first ones stays there: its session ends, and its futures fail. Raises
         InvalidConnectString.
         """
-        parse_connect_string(hosts)
+        check_hosts(hosts)
         before = self._redirect(hosts)
         try:
             yield

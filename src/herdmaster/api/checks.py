@@ -10,6 +10,8 @@ from typing import Final, TypeVar
 
 from herdmaster.core.failure import type_name
 from herdmaster.errors import ConfigurationError
+from herdmaster.zookeeper.client import parse_connect_string
+from herdmaster.zookeeper.errors import InvalidConnectString
 
 E = TypeVar("E", bound=enum.StrEnum)
 
@@ -18,6 +20,20 @@ _UNITS: Final = {
     "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
 }  # fmt: skip
 _size = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)").fullmatch
+
+
+def check_call(value: object) -> None:
+    """The name of a call, as `Task.call` has it."""
+    module, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if not (colon and module and name):
+        raise ConfigurationError(f"{value!r} is no call's name: it is text, MODULE:FUNCTION, such as shop.tasks:resize")
+
+
+def check_hosts(value: object) -> None:
+    """A connect string. Raises InvalidConnectString."""
+    if not isinstance(value, str):
+        raise InvalidConnectString(f"connect string {value!r}: it is text, such as host1:2181,host2:2181/path")
+    parse_connect_string(value)
 
 
 def check_count(name: str, value: object) -> int:

@@ -110,7 +110,7 @@ def _is_usable(found: types.Type) -> bool:
     return not isinstance(found, (types.RawType, types.ExtType))
 
 
-def _convert_custom(kind: type, value: object) -> object:
+def _convert_custom(kind: object, value: object) -> object:
     # `typing.Iterable`, other than that of `collections.abc`, is no class.
     if isinstance(kind, type) and issubclass(kind, pathlib.PurePath) and isinstance(value, str):
         return kind(value)
