@@ -123,7 +123,7 @@ def _losing_the_reply(proxy: Proxy, applied: Callable[[], bool], *, refuse: bool
 def test_nobody_knows_of_a_submission_whose_reply_was_lost(
     proxy: Proxy, namespace: str, make_herd: Callable[..., Herd], znodes: Callable[[str], Znodes]
 ) -> None:
-    app = App(make_herd(_through(proxy, namespace), submit_timeout=1.0))
+    app = App(make_herd(_through(proxy, namespace), submit_timeout=3.0))
     app.add.submit(0, 0)
 
     with (
@@ -140,7 +140,7 @@ def test_nobody_knows_of_a_submission_whose_reply_was_lost(
 async def test_nobody_knows_in_a_loop_either(
     proxy: Proxy, namespace: str, make_herd: Callable[..., Herd], znodes: Callable[[str], Znodes]
 ) -> None:
-    app = App(make_herd(_through(proxy, namespace), submit_timeout=1.0))
+    app = App(make_herd(_through(proxy, namespace), submit_timeout=3.0))
     await app.add.submit_async(0, 0)
 
     with (
@@ -153,7 +153,7 @@ async def test_nobody_knows_in_a_loop_either(
 def test_an_unknown_submission_can_be_waited_for_by_its_name(
     proxy: Proxy, served: str, make_herd: Callable[..., Herd]
 ) -> None:
-    app = App(make_herd(_through(proxy, served), submit_timeout=1.0))
+    app = App(make_herd(_through(proxy, served), submit_timeout=3.0))
     assert app.add.submit(0, 0).result(10) == 0
     key = f"{served}-unknown"
 

@@ -43,7 +43,7 @@ def test_a_result_that_does_not_come_in_time_leaves_the_task_alone(app: App, gat
 
     with pytest.raises(TimeoutError, match="it goes on, and can be waited for again"):
         future.result(timeout=0.05)
-    with pytest.raises(TimeoutError, match="herd status"):
+    with pytest.raises(TimeoutError, match="herd tasks show"):
         future.exception(timeout=0)
     tasks.gates[gate].set()
     assert future.result(timeout=10) == gate
