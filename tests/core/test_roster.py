@@ -173,3 +173,37 @@ def test_calls_go_only_to_workers_that_have_functions(state: WorkerState, takes_
     worker.state = state
     assert worker.serves("default", calls=True) is takes_calls
     assert worker.serves("default", calls=False) is takes_raw
+
+
+CALL = "task-01jd0000000000000000000001.default"
+
+
+def test_a_forwarded_call_goes_to_a_worker_that_was_not_asked() -> None:
+    roster = Roster()
+    first, second, third = (joined(roster, f"worker-{letter}", load=load) for letter, load in zip("abc", (0, 2, 1)))
+    joined(roster, "worker-d", WorkerState(4, frozenset({"mail"})))
+    first.incoming.add(CALL)
+
+    assert roster.instead_of("worker-a", CALL, ("worker-a",)) == "worker-c"
+    assert CALL in third.incoming
+    assert CALL not in first.incoming
+    assert roster.instead_of("worker-c", CALL, ("worker-a", "worker-c")) == "worker-b"
+    assert CALL in second.incoming
+
+
+def test_a_forwarded_call_waits_for_room_with_those_that_were_not_asked() -> None:
+    roster = Roster()
+    joined(roster, "worker-a")
+    joined(roster, "worker-b", load=4)
+
+    assert roster.instead_of("worker-a", CALL, ("worker-a",)) is None
+
+
+def test_a_call_that_all_were_asked_for_stays_where_it_is() -> None:
+    roster = Roster()
+    joined(roster, "worker-a")
+    joined(roster, "worker-b", WorkerState(4, DEFAULT, draining=True))
+    joined(roster, "worker-c", WorkerState(4, DEFAULT, calls=False))
+
+    assert roster.instead_of("worker-a", CALL, ("worker-a", "worker-z")) == "worker-a"
+    assert roster.instead_of("worker-b", CALL, ("worker-a",)) == "worker-b"

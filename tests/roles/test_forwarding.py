@@ -26,6 +26,19 @@ async def test_calls_find_the_worker_that_has_their_function(stage: Stage) -> No
     await stage.until_empty()
 
 
+async def test_no_call_fails_while_one_of_many_workers_has_its_function(stage: Stage) -> None:
+    await stage.master()
+    for _ in range(6):
+        await stage.worker({"m:old": lambda: "old"})
+    await stage.worker({"m:new": lambda: "new"})
+    client = await stage.client()
+    submitted = [client.put_call("m:new") for _ in range(60)]
+
+    for each in submitted:
+        assert (await each.outcome(50.0)).state is OutcomeState.DONE
+    await stage.until_empty()
+
+
 async def test_a_call_that_nobody_has_fails_and_says_who_was_asked(stage: Stage) -> None:
     await stage.master()
     workers = [await stage.worker({"m:f": lambda: 1}) for _ in range(2)]

@@ -15,7 +15,7 @@ from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import CreateNode, Move, SetNode
 from herdmaster.errors import BadPayload
 from herdmaster.roles.delivered import Delivered
-from herdmaster.roles.judgement import MAX_ASKED, Again, Judge
+from herdmaster.roles.judgement import MAX_ASKED, MAX_WORKERS_ASKED, Again, Judge
 from herdmaster.roles.program import way
 from herdmaster.roles.refusals import Remedy, remedy
 
@@ -168,18 +168,25 @@ def test_a_call_without_a_function_goes_on_to_others_and_costs_no_attempt() -> N
         waits.append(found.seconds)
         what = Delivered(NAME, found.payload, 1, call)
 
-    assert waits == [0.5, 1.0, 2.0, 4.0]
+    assert waits == [0.1, 0.5, 1.0, 2.0]  # the same worker again and again: there is no other
     move = JUDGE.put_back(what, again(JUDGE.forward(task())), primary_is_ours=True)
     assert move.transition is TransitionName.FORWARD
 
 
 def test_after_enough_workers_were_asked_a_call_fails_and_names_them() -> None:
-    error = outcome(JUDGE.forward(task(asked=("worker-a", "worker-b", "worker-a", "worker-c")))).error
+    error = outcome(JUDGE.forward(task(asked=("worker-a", "worker-w", "worker-b", "worker-c")))).error
 
     assert error is not None
     assert error.type == "UnknownCall"
     assert "m:f is not registered with worker-w; its app has: m:g" in error.message
-    assert "worker-a, worker-b, worker-c, worker-w" in error.message
+    assert "worker-a, worker-w, worker-b, worker-c" in error.message
+
+
+def test_as_long_as_there_is_a_worker_that_was_not_asked_a_call_goes_on_to_it_soon() -> None:
+    asked = tuple(f"worker-{number}" for number in range(MAX_WORKERS_ASKED - 2))
+
+    assert again(JUDGE.forward(task(asked=asked))).seconds == 0.1
+    assert outcome(JUDGE.forward(task(asked=(*asked, "worker-z")))).state is OutcomeState.FAILED
 
 
 def test_under_a_primary_of_the_references_a_call_without_a_function_fails_at_once() -> None:

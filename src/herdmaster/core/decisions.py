@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 
@@ -52,3 +54,13 @@ class Expire(msgspec.Struct, frozen=True, gc=False):
 
 
 Decision = Assign | Recover | DropTask | DropAssignment | RemoveInbox | ReadHeader | Expire
+
+
+class Picture(enum.Enum):
+    """What has to be known before anything is decided."""
+
+    TASKS = "tasks"
+    ASSIGN = "assign"
+    WORKERS = "workers"
+    STATUS = "status"
+    QUEUES = "queues"

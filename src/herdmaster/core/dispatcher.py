@@ -7,9 +7,8 @@ comes back is seen for what it is. While any of the pictures may be old, nothing
 
 from __future__ import annotations
 
-import enum
 import heapq
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from herdmaster.core.backlog import Backlog
@@ -20,6 +19,7 @@ from herdmaster.core.decisions import (
     DropAssignment,
     DropTask,
     Expire,
+    Picture,
     ReadHeader,
     Recover,
     RemoveInbox,
@@ -35,16 +35,6 @@ __all__ = [
 
 ORPHAN_INBOX_SECONDS: Final = 60.0
 """A reference worker makes its inbox before it registers; ZooKeeper's longest usual session timeout is 40 s."""
-
-
-class Picture(enum.Enum):
-    """What has to be known before anything is decided."""
-
-    TASKS = "tasks"
-    ASSIGN = "assign"
-    WORKERS = "workers"
-    STATUS = "status"
-    QUEUES = "queues"
 
 
 class Dispatcher:
@@ -281,6 +271,16 @@ class Dispatcher:
         self.backlog.hold(key)
         heapq.heappush(self._postponed, (until, key))
         self.finished(key)
+
+    def redirect(self, task: str, asked: Collection[str]) -> str | None:
+        """To whom the assignment under way goes instead, where its worker lacked the function before; to itself where
+        all were asked. None if those that were not have no room: then it is to be postponed."""
+        decision = self._in_flight[task]
+        assert isinstance(decision, Assign)
+        name = self.roster.instead_of(decision.worker, task, asked)
+        if name is not None:
+            self._in_flight[task] = Assign(task, name)
+        return name
 
     # --- inside --------------------------------------------------------------------------------------------------
 

@@ -3,9 +3,10 @@
     {"herd":1,"call":"shop.tasks:resize","args":["a.png"],"kwargs":{"width":640},"attempt":1,"deliveries":0}
 
 `"started":"worker-..."` is added when a worker marks its start, `"asked":["worker-..."]` when a worker has no such
-function; other fields say what the submitter wants (see `Call`). Fields that this version does not know are kept:
-whoever changes a stored payload (`with_attempt`, `with_delivery`, `with_start`, `with_asked`, `after_loss`) edits the
-envelope's fields one by one as raw JSON and never rebuilds it from what it understood.
+function, `"error":{"type":...,"message":...,"traceback":...}` when the task is buried; other fields say what the
+submitter wants (see `Call`). Fields that this version does not know are kept: whoever changes a stored payload
+(`with_attempt`, `with_delivery`, `with_start`, `with_asked`, `with_error`, `after_loss`) edits the envelope's fields
+one by one as raw JSON and never rebuilds it from what it understood.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Final, Literal, NoReturn
 
 import msgspec
 
+from herdmaster.core.failure import MAX_TYPE, ErrorInfo, cut_text
 from herdmaster.core.names import is_call
 from herdmaster.core.options import Overrides
 from herdmaster.core.values import UNREADABLE, from_json, to_json
@@ -27,8 +29,10 @@ MAX_PAYLOAD: Final = 512 * 1024
 """What a client may submit."""
 BIG: Final = 4 * 1024
 """A call with a larger payload says so in its name (`.b`), so that few are read at a time."""
-ENVELOPE_GROWTH: Final = 1024
-"""How much a payload may grow by counts and the mark of a start after it was accepted."""
+ENVELOPE_GROWTH: Final = 8 * 1024
+"""How much a payload may grow by counts, the mark of a start, who was asked and its error after it was accepted."""
+_MAX_MESSAGE: Final = 1024
+_MAX_TRACEBACK: Final = 4 * 1024
 
 
 class Call(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,7 +43,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     kept; `key` the hash of the uniqueness key that it holds; `asked` the workers that had no such function; `options`
     what the submitter wants otherwise than the function's registration says. With `chunk` the arguments are a list of
     argument lists, one for each item, and the result is a list of `ItemResult`. `codec` names what turned arguments
-    into JSON, and is to turn the result, where that is not Herdmaster's own.
+    into JSON, and is to turn the result, where that is not Herdmaster's own. `error` is what a dead task died of.
     """
 
     herd: Literal[1]
@@ -59,6 +63,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     options: Overrides | None = None
     chunk: bool = False
     codec: str | None = None
+    error: ErrorInfo | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -146,14 +151,41 @@ def with_expiry(data: bytes, expires_ms: int) -> bytes:
     return _rewrite(data, expires=expires_ms)
 
 
+def with_error(data: bytes, info: ErrorInfo) -> bytes:
+    """The payload of a task that is buried for this error, of which the essence is kept. Never raises: what is no call
+    stays as it is, and of an error that does not fit the traceback is left out, or all of it.
+    """
+    brief = ErrorInfo(cut_text(info.type, MAX_TYPE), cut_text(info.message, _MAX_MESSAGE))
+    full = msgspec.structs.replace(brief, traceback=cut_text(info.traceback, _MAX_TRACEBACK))
+    try:
+        decode_call(data)
+        for error in (full, brief):
+            changed = _rewrite(data, error=error)
+            if len(changed) <= MAX_PAYLOAD + ENVELOPE_GROWTH:
+                return changed
+    except (BadPayload, *UNREADABLE):
+        pass
+    return data
+
+
+def asked_of(data: bytes) -> tuple[str, ...]:
+    """The workers that had no such function; none for what is no call."""
+    if b'"asked"' not in data:
+        return ()
+    try:
+        return decode_call(data).asked
+    except BadPayload:
+        return ()
+
+
 def for_replay(task: str, data: bytes) -> bytes:
-    """The payload of a dead task for its new name: a first attempt without deliveries, time limit or key, which the
-    failed one's outcome may still hold. A raw task's is what it was. Raises `BadPayload`.
+    """The payload of a dead task for its new name: a first attempt without deliveries, error, time limit or key, which
+    the failed one's outcome may still hold. A raw task's is what it was. Raises `BadPayload`.
     """
     if not is_call(task):
         return data
     decode_call(data)
-    return _rewrite(data, attempt=1, deliveries=0, started=None, asked=None, expires=None, key=None)
+    return _rewrite(data, attempt=1, deliveries=0, started=None, asked=None, expires=None, key=None, error=None)
 
 
 def after_loss(data: bytes, worker: str) -> bytes:
@@ -167,7 +199,7 @@ def after_loss(data: bytes, worker: str) -> bytes:
     return _rewrite(data, deliveries=call.deliveries + 1, started=None)
 
 
-def _rewrite(data: bytes, **changes: int | str | tuple[str, ...] | None) -> bytes:
+def _rewrite(data: bytes, **changes: int | str | tuple[str, ...] | ErrorInfo | None) -> bytes:
     fields = _fields_decoder.decode(data)
     for name, value in changes.items():
         if value is None:

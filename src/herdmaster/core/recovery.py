@@ -6,8 +6,9 @@ from typing import Final
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.endings import failed, too_large
+from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.names import is_call
-from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_PAYLOAD, after_loss, decode_call
+from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_PAYLOAD, after_loss, decode_call, with_error
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import CreateNode, Move
 from herdmaster.core.values import UNREADABLE
@@ -18,6 +19,7 @@ MAX_MOVABLE: Final = MAX_PAYLOAD + ENVELOPE_GROWTH
 """In bytes. More could be assigned, but not be buried together with its failure."""
 
 _MAX_COUNTED: Final = 100_000
+_WORKER_LOST: Final = "WorkerLost"
 
 
 class Recovery:
@@ -48,7 +50,8 @@ class Recovery:
             deliveries = self._count_raw(worker, task)
         if deliveries > allowed:
             message = f"{deliveries} workers were lost while they held it; at most {allowed} are allowed"
-            return transitions.bury(worker, task, payload, failed(task, payload, "WorkerLost", message))
+            kept = with_error(payload, ErrorInfo(_WORKER_LOST, message)) if is_call(task) else payload
+            return transitions.bury(worker, task, kept, failed(task, payload, _WORKER_LOST, message))
         return transitions.recover(worker, task, payload)
 
     def forget(self, task: str) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import Final
 
 import msgspec
 
-from herdmaster.core.names import DEFAULT_QUEUE
+from herdmaster.core.names import DEFAULT_QUEUE, queue_and_priority
 
 PREFETCH_SECONDS: Final = 0.25
 MAX_PREFETCH: Final = 1000
@@ -139,6 +139,24 @@ class Roster:
             worker = self.find(name, now)
             worker.inbox = worker.inbox or set()
 
+    def instead_of(self, name: str, task: str, asked: Collection[str]) -> str | None:
+        """Passes an assignment under way on from a worker that was asked for the call's function before to one that was
+        not, as long as there is any; None while none of these has room."""
+        place = queue_and_priority(task)
+        if name not in asked or place is None:
+            return name
+        others = [each for each in self if each.window and each.name not in asked and each.serves(place[0], calls=True)]
+        if not others:
+            return name
+        chosen = min((each for each in others if each.load < each.window), key=_entry, default=None)
+        if chosen is None:
+            return None
+        before = self._workers.get(name)
+        if before is not None:
+            before.incoming.discard(task)
+        chosen.incoming.add(task)
+        return chosen.name
+
     def _forget_if_nothing_left(self, worker: Worker) -> None:
         if not worker.alive and worker.inbox is None:
             del self._workers[worker.name]
@@ -146,7 +164,7 @@ class Roster:
 
 class Choice:
     """Chooses workers during one round of decisions: the one with most free slots first, of several the one whose turn
-    is longest ago. So a call comes by another worker when the one before had no such function.
+    is longest ago.
     """
 
     def __init__(self, roster: Roster, now: float) -> None:

@@ -21,7 +21,7 @@ from herdmaster.core import layout, transitions
 from herdmaster.core.names import client_name
 from herdmaster.core.table import Failure, Verdict
 from herdmaster.core.transitions import CreateNode, NewTask, Submission
-from herdmaster.errors import HerdError, NotSubmitted, SubmissionUnknown
+from herdmaster.errors import BadPayload, HerdError, NotSubmitted, SubmissionUnknown
 from herdmaster.roles.committer import MAX_BATCH_BYTES, add_operation
 from herdmaster.roles.timetable import Timetable, is_timed
 from herdmaster.zookeeper import errors
@@ -274,9 +274,11 @@ class Journal:
         return items
 
     def _send(self, client: Client, items: list[_Item]) -> None:
-        tasks = (
-            item.task if item.asked_at is None else self._timetable.fix(item.task, item.asked_at) for item in items
-        )
+        fixed = [(item, task) for item in items if (task := self._fix_times(item)) is not None]
+        if not fixed:
+            return
+        items = [item for item, _ in fixed]
+        tasks = (task for _, task in fixed)
         submission = transitions.submit(self._name, client.session_id, self._version, tasks)
         batch = _Batch(items, self._version, submission)
         self._sent.append(batch)
@@ -294,6 +296,16 @@ class Journal:
             transaction.commit_nowait(done)
         except errors.ZooKeeperError as error:
             self._done(batch, error)
+
+    def _fix_times(self, item: _Item) -> NewTask | None:
+        """None for one that is refused, because its payload can take no time limit."""
+        if item.asked_at is None:
+            return item.task
+        try:
+            return self._timetable.fix(item.task, item.asked_at)
+        except BadPayload as error:
+            self._refuse([item], error)
+            return None
 
     def _done(self, batch: _Batch, error: Exception | None) -> None:
         batch.replied = True

@@ -24,8 +24,11 @@ from herdmaster.errors import HerdError, ResultTooLarge, UnknownCall
 from herdmaster.roles.delivered import Delivered
 
 MAX_ASKED: Final = 5
-"""So many workers at most are asked for a function before the task fails."""
-_FIRST_FORWARD_SECONDS: Final = 0.5
+"""So often at least is asked for a function before the task fails; workers that are deployed anew may have it next."""
+MAX_WORKERS_ASKED: Final = 20
+"""So many workers at most, however many there are."""
+_FORWARD_SECONDS: Final = 0.1
+_FIRST_REPEAT_SECONDS: Final = 0.5
 _MAX_FORWARD_SECONDS: Final = 10.0
 _MAX_NAMED: Final = 10
 
@@ -90,9 +93,12 @@ class Judge:
                 "another queue"
             ),
         )
-        if len(asked) >= MAX_ASKED:
+        repeats = len(asked) - len(set(asked))  # the primary asks nobody twice as long as there is somebody else
+        if len(asked) >= (MAX_ASKED if self._worker in task.call.asked else MAX_WORKERS_ASKED):
             return failed
-        seconds = min(_MAX_FORWARD_SECONDS, _FIRST_FORWARD_SECONDS * 2.0 ** (len(asked) - 1))
+        seconds = (
+            min(_MAX_FORWARD_SECONDS, _FIRST_REPEAT_SECONDS * 2.0 ** (repeats - 1)) if repeats else _FORWARD_SECONDS
+        )
         return Again(with_asked(task.payload, self._worker), seconds, otherwise=failed)
 
     def put_back(self, task: Delivered, again: Again, *, primary_is_ours: bool) -> Move:

@@ -18,6 +18,7 @@ from herdmaster.core.decisions import (
     RemoveInbox,
 )
 from herdmaster.core.endings import expired, too_large, unreadable
+from herdmaster.core.payload import asked_of
 from herdmaster.core.recovery import MAX_MOVABLE, Recovery, follow_up
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import Move
@@ -126,7 +127,12 @@ class Placement:
         elif len(data) > MAX_MOVABLE:
             self._gathering.add(transitions.refuse(task, too_large(task, len(data))))
         else:
-            self._gathering.add(transitions.assign(task, decision.worker, data))
+            asked = asked_of(data)
+            worker = self._dispatcher.redirect(task, asked) if asked else decision.worker
+            if worker is None:
+                self._postpone(task, _TRY_LATER_SECONDS)
+            else:
+                self._gathering.add(transitions.assign(task, worker, data))
 
     def _tell_header(
         self, decision: ReadHeader, data: bytes | None, _stat: Stat | None, error: Exception | None

@@ -42,7 +42,8 @@ class Timetable:
         return self._clock()
 
     def fix(self, task: NewTask, asked_at: float) -> NewTask:
-        """The task with times instead of durations; what is due already has none."""
+        """The task with times instead of durations; what is due already has none. Raises `BadPayload` where what is to
+        expire is no call."""
         now = self._time.now_ms()
         began = now - round((self._clock() - asked_at) * 1000)
         due = task.due_ms if task.delay_ms is None else began + task.delay_ms

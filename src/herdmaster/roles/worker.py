@@ -284,7 +284,8 @@ class Worker(Role):
         shift = self._shift
         if shift is None:
             return
-        _log.info("%s drains: %d tasks are running", self.name, len(_names(shift)))
+        count = len(_names(shift))
+        _log.info("%s drains: %s running", self.name, "1 task is" if count == 1 else f"{count} tasks are")
         shift.stop_starting()
         # The inbox of a worker under a primary of the reference's stays: that primary moves what is in there when the
         # session is gone.
