@@ -180,7 +180,8 @@ CALL = "task-01jd0000000000000000000001.default"
 
 def test_a_forwarded_call_goes_to_a_worker_that_was_not_asked() -> None:
     roster = Roster()
-    first, second, third = (joined(roster, f"worker-{letter}", load=load) for letter, load in zip("abc", (0, 2, 1)))
+    first, second = joined(roster, "worker-a"), joined(roster, "worker-b", load=2)
+    third = joined(roster, "worker-c", load=1)
     joined(roster, "worker-d", WorkerState(4, frozenset({"mail"})))
     first.incoming.add(CALL)
 

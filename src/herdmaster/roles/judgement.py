@@ -15,10 +15,12 @@ import msgspec
 
 from herdmaster.core import transitions
 from herdmaster.core.chunk import join_results
+from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
-from herdmaster.core.payload import with_asked, with_attempt
+from herdmaster.core.payload import with_asked, with_attempt, with_error
 from herdmaster.core.retry import Raised, refused, seconds_until_retry
 from herdmaster.core.run import ChunkRan, Lacking, Returned, Run
+from herdmaster.core.table import TransitionName
 from herdmaster.core.transitions import Move
 from herdmaster.errors import HerdError, ResultTooLarge, UnknownCall
 from herdmaster.roles.delivered import Delivered
@@ -31,6 +33,8 @@ _FORWARD_SECONDS: Final = 0.1
 _FIRST_REPEAT_SECONDS: Final = 0.5
 _MAX_FORWARD_SECONDS: Final = 10.0
 _MAX_NAMED: Final = 10
+_MAX_SHOWN: Final = 300
+"""So many characters of a call's name and of an error are logged."""
 
 _log = logging.getLogger("herdmaster.worker")
 
@@ -71,12 +75,16 @@ class Judge:
         if isinstance(ending, ChunkRan):
             return self._judge_items(task, ending, run)
         if isinstance(ending, Lacking):
-            return self.forward(task, ending.reason)
+            found = self.forward(task, ending.reason)
+            return self._tell_unknown(task, found) if isinstance(found, Move) else found
         return self._end(task, self._outcome(task, OutcomeState.EXPIRED, None))
 
     def refuse(self, task: Delivered, error: HerdError) -> Move:
         """The end of a task that is not run at all."""
-        return self._bury_or_end(task, refused(error), None)
+        what = refused(error)
+        if isinstance(error, UnknownCall):  # told when it is certain: another worker may have the function
+            return self._bury_or_end(task, what, None)
+        return self._tell_failed(task, what.error, self._bury_or_end(task, what, None))
 
     def forward(self, task: Delivered, reason: str = "") -> Move | Again:
         """What becomes of a call that this worker lacks the function of. An attempt it costs in no case."""
@@ -105,7 +113,9 @@ class Judge:
         """A primary of the reference's never looks at a name twice, so under it a task is retried where it is, and
         cannot be forwarded at all."""
         if not primary_is_ours:
-            return again.otherwise or transitions.retry_in_place(self._worker, task.name, again.payload)
+            if again.otherwise is not None:
+                return self._tell_unknown(task, again.otherwise)
+            return transitions.retry_in_place(self._worker, task.name, again.payload)
         if again.otherwise is None and again.seconds == 0:
             return transitions.retry_now(self._worker, task.name, again.payload)
         due = self._now_ms() + math.ceil(again.seconds * 1000)
@@ -118,23 +128,36 @@ class Judge:
             if item.raised is not None:
                 seconds = seconds_until_retry(task.options, task.attempt, item.raised, self._uniform)
                 if seconds is not None:
-                    return Again(with_attempt(task.payload), seconds)
+                    return self._try_again(task, item.raised, seconds)
         result = join_results([item.result if item.raised is None else item.raised.error for item in ran.items])
         return self.judge(task, Run(Returned(result), run.started, run.ended))
 
     def _fail(self, task: Delivered, what: Raised, run: Run) -> Move | Again:
         seconds = seconds_until_retry(task.options, task.attempt, what, self._uniform)
         if seconds is None or task.call is None:
-            return self._bury_or_end(task, what, run)
+            return self._tell_failed(task, what.error, self._bury_or_end(task, what, run))
+        return self._try_again(task, what, seconds)
+
+    def _try_again(self, task: Delivered, what: Raised, seconds: float) -> Again:
+        _log.info("%s; it comes again in %.1f s", _described(task, what.error), seconds)
         return Again(with_attempt(task.payload), seconds)
 
     def _bury_or_end(self, task: Delivered, what: Raised, run: Run | None) -> Move:
         outcome = self._outcome(task, OutcomeState.FAILED, run, what)
         if task.call is not None and (task.attempt > 1 or task.options.max_attempts > 1):
-            return transitions.bury(self._worker, task.name, task.payload, outcome)
-        if task.call is not None and not task.call.outcome:
-            _log.warning("%s (%s) failed: %s: %s", task.name, task.call.call, what.error.type, what.error.message)
+            return transitions.bury(self._worker, task.name, with_error(task.payload, what.error), outcome)
         return self._end(task, outcome)
+
+    def _tell_failed(self, task: Delivered, error: ErrorInfo, move: Move) -> Move:
+        """Logs what nothing else will tell where nobody waits for the outcome."""
+        dead = f"; dead: `herd dead show {task.name}`" if move.transition is TransitionName.BURY else ""
+        _log.warning("%s%s", _described(task, error), dead)
+        return move
+
+    def _tell_unknown(self, task: Delivered, move: Move) -> Move:
+        asked = (*(task.call.asked if task.call is not None else ()), self._worker)
+        message = f"no worker that was asked has it: {', '.join(dict.fromkeys(asked))}"
+        return self._tell_failed(task, ErrorInfo(UnknownCall.__name__, message), move)
 
     def _end(self, task: Delivered, outcome: bytes) -> Move:
         if task.call is not None and not task.call.outcome:
@@ -163,3 +186,14 @@ class Judge:
             call.codec if call is not None else None,
         )
         return encode_outcome(task.name, outcome)
+
+
+def _described(task: Delivered, error: ErrorInfo) -> str:
+    call = f" ({_printable(task.call.call)})" if task.call is not None else ""
+    attempts = f"attempt {task.attempt} of {max(task.attempt, task.options.max_attempts)}"
+    return f"{task.name}{call} failed, {attempts}: {_printable(f'{error.type}: {error.message}')}"
+
+
+def _printable(text: str) -> str:
+    """Somebody else's text, for a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text[:_MAX_SHOWN])
