@@ -12,7 +12,7 @@ from herdmaster.core import layout
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.names import call_name
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
-from herdmaster.core.payload import Call, encode_arguments, encode_call
+from herdmaster.core.payload import Call, encode_arguments, encode_call, with_error
 from herdmaster.roles.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 from tests.cli.processes import HerdProcess, run_herd
@@ -24,7 +24,8 @@ FAILED = call_name("01jd0000000000000000000002")
 DEAD = call_name("01jd0000000000000000000003", "mail")
 GONE = call_name("01jd0000000000000000000004")
 PAYLOAD = encode_call(Call(1, "tests.cli.app:add", *encode_arguments([1, 2], {}), attempt=3))
-FAILURE = Outcome(OutcomeState.FAILED, error=ErrorInfo("LookupError", "of no use", "Traceback: there"))
+ERROR = ErrorInfo("LookupError", "of no use", "Traceback: there")
+FAILURE = Outcome(OutcomeState.FAILED, error=ERROR)
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ async def filled(namespace: str) -> str:
         await make_folders(client)
         await client.create(layout.task_path(PENDING), PAYLOAD)
         await client.create(layout.status_path(FAILED), encode_outcome(FAILED, FAILURE))
-        await client.create(layout.dead_path(DEAD), PAYLOAD)
+        await client.create(layout.dead_path(DEAD), with_error(PAYLOAD, ERROR))
     return namespace
 
 
@@ -71,6 +72,15 @@ def test_a_task_is_shown_with_its_call_and_its_error(filled: str) -> None:
     assert "attempt 3" in result.stdout
     result = run_herd("tasks", "show", "--zookeeper", filled, FAILED, "--json")
     assert json.loads(result.stdout)["outcome"]["error"]["type"] == "LookupError"
+
+
+def test_a_dead_task_tells_its_error_although_its_outcome_is_collected(filled: str) -> None:
+    for group in ("dead", "tasks"):
+        result = run_herd(group, "show", "--zookeeper", filled, DEAD)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.endswith("error       failed: LookupError: of no use\n\nTraceback: there\n")
+    result = run_herd("dead", "show", "--zookeeper", filled, DEAD, "--json")
+    assert json.loads(result.stdout)["call"]["error"]["type"] == "LookupError"
 
 
 def test_the_result_of_a_failed_task_is_its_error(filled: str) -> None:

@@ -21,7 +21,7 @@ from herdmaster.core.outcome import (
     encode_result,
     exception_of,
 )
-from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_FRAME, MAX_PAYLOAD
+from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_FRAME, MAX_PAYLOAD, with_error
 from herdmaster.core.transitions import bury
 from herdmaster.errors import BadOutcome, NotSerializable, ResultTooLarge, TaskCancelled, TaskExpired, TaskFailed
 from tests.core.test_values import json_values
@@ -180,6 +180,9 @@ def test_a_result_may_be_as_large_as_an_outcome_and_not_larger() -> None:
 
 def test_the_largest_payload_and_the_largest_outcome_fit_one_frame_when_a_task_is_buried() -> None:
     longest = "x" * MAX_NAME
+    payload = b'{"herd":1,"call":"m:f","args":[],"kwargs":{},"more":"%s"}' % (b"x" * MAX_PAYLOAD)
+    dead = with_error(payload, ErrorInfo("\x01" * 256, "\x01" * MAX_MESSAGE, "\x01" * MAX_TRACEBACK))
+    assert len(payload) < len(dead) <= MAX_PAYLOAD + ENVELOPE_GROWTH
     move = bury(longest, longest, bytes(MAX_PAYLOAD + ENVELOPE_GROWTH), bytes(MAX_OUTCOME))
     assert 32 + move.size(namespace=1000) <= MAX_FRAME
 

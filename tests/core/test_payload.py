@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.names import call_name
 from herdmaster.core.payload import (
     ENVELOPE_GROWTH,
     MAX_PAYLOAD,
@@ -20,8 +22,10 @@ from herdmaster.core.payload import (
     decode_call,
     encode_arguments,
     encode_call,
+    for_replay,
     with_attempt,
     with_delivery,
+    with_error,
     with_start,
 )
 from herdmaster.errors import BadPayload, NotSerializable, PayloadTooLarge
@@ -206,6 +210,36 @@ def test_a_field_is_kept_byte_for_byte() -> None:
 def test_a_new_attempt_counts_up_and_forgets_the_start() -> None:
     found = decode_call(with_attempt(with_start(VALID, WORKER)))
     assert (found.attempt, found.deliveries, found.started) == (2, 0, None)
+
+
+def test_a_dead_task_keeps_the_essence_of_its_error_until_it_is_replayed() -> None:
+    info = ErrorInfo("m.E", "m" * 2000, "Traceback\n" + "t" * 9000 + "\nend", ("m", 1))
+    error = decode_call(with_error(VALID, info)).error
+
+    assert error is not None
+    assert (error.type, error.args) == ("m.E", None)
+    assert len(error.message) <= 1024
+    assert len(error.traceback) <= 4096
+    assert error.traceback.startswith("Traceback\n...")
+    assert error.traceback.endswith("t\nend")
+    task = call_name("01jd0000000000000000000001")
+    assert decode_call(for_replay(task, with_error(VALID, info))) == decode_call(for_replay(task, VALID))
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"[]", b'{"herd":2}', b"[" * 100_000, b"\xff"])
+def test_what_is_no_call_is_buried_as_it_is(data: bytes) -> None:
+    assert with_error(data, ErrorInfo("E", "no", "Traceback")) == data
+
+
+def test_of_an_error_that_does_not_fit_the_traceback_is_left_out_or_all_of_it() -> None:
+    worst = ErrorInfo("E", "m", "\x01" * 4096)
+    assert decode_call(with_error(VALID, worst)).error == worst
+    largest = encode_call(made_call("x" * (MAX_PAYLOAD - len(encode_call(made_call(""))))))
+    buried = with_error(largest, worst)
+    assert decode_call(buried).error == ErrorInfo("E", "m")
+    assert decode_call(with_error(largest, ErrorInfo("E", "m", "t" * 9000))).error is not None
+    full = largest[:-1] + b',"more":"' + b"x" * (MAX_PAYLOAD + ENVELOPE_GROWTH - len(largest) - 20) + b'"}'
+    assert with_error(full, worst) == full
 
 
 def test_a_marked_start_names_the_worker() -> None:

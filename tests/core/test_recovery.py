@@ -59,10 +59,12 @@ def test_past_max_deliveries_it_is_buried() -> None:
     move = recovery.move(W, CALL, payload(2, W), has_status=False)
 
     assert move.transition is N.BURY
-    assert decode_call(created(move, f"/dead/{CALL}")).deliveries == 3
+    dead = decode_call(created(move, f"/dead/{CALL}"))
+    assert dead.deliveries == 3
     outcome = decode_outcome(CALL, created(move, f"/status/{CALL}"))
     assert outcome.error is not None
     assert outcome.error.type == "WorkerLost"
+    assert dead.error == outcome.error
 
 
 def test_raw_tasks_carry_no_count_so_the_primary_counts_the_workers_that_were_lost_with_them() -> None:

@@ -9,6 +9,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.outcome import decode_outcome
 from herdmaster.core.payload import MAX_PAYLOAD
+from herdmaster.core.recovery import MAX_MOVABLE
 from herdmaster.core.transitions import NewTask
 from herdmaster.roles.master import MasterSettings
 from herdmaster.zookeeper import errors
@@ -48,7 +49,7 @@ async def failure(stage: Stage, name: str) -> str:
     return error.type
 
 
-@pytest.mark.parametrize("size", [1_048_000, MAX_PAYLOAD + 1025])
+@pytest.mark.parametrize("size", [1_048_000, MAX_MOVABLE + 1])
 async def test_a_raw_task_that_is_too_large_to_be_moved_is_refused(
     stage: Stage, client: StagedClient, size: int
 ) -> None:

@@ -19,7 +19,7 @@ from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.client.connection import boot_clock
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Match, Proxy, multi_with, request_of
-from tests.roles.stage import Stage, StagedClient, Submitted, new_raw_name, until
+from tests.roles.stage import Stage, StagedClient, Submitted, call_payload, new_call_name, new_raw_name, until
 
 
 async def accepted(*submitted: Submitted, seconds: float = 15.0) -> None:
@@ -249,6 +249,22 @@ async def test_a_payload_that_no_frame_can_carry_is_not_submitted_and_the_rest_i
         await bad.outcome()
     await accepted(*good)
     assert not await stage.exists(f"/tasks/{bad.name}")
+
+
+async def test_what_can_take_no_time_limit_is_not_submitted_and_the_rest_is(stage: Stage) -> None:
+    client = await stage.client()
+    good = [client.put_raw() for _ in range(2)]
+    bad = [client.put(NewTask(new_call_name(), data, expires_ms=60_000)) for data in (b"garbage", bytes(600_000))]
+    good += [client.put_raw(), client.put(NewTask(new_call_name(), call_payload("m:f"), expires_ms=60_000))]
+
+    for each in bad:
+        with pytest.raises(NotSubmitted, match=rf"{each.name} was refused: the payload"):
+            await each.outcome()
+    await accepted(*good)
+    alone = client.put(NewTask(new_call_name(), b"garbage", expires_ms=60_000))
+    with pytest.raises(NotSubmitted, match="was refused"):
+        await alone.outcome()
+    await accepted(client.put_raw())
 
 
 async def test_a_name_that_exists_already_is_not_submitted_and_the_rest_is(stage: Stage) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import msgspec
 import pytest
 
@@ -8,7 +10,7 @@ from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.names import UlidFactory, call_name
 from herdmaster.core.options import RunOptions
 from herdmaster.core.outcome import MAX_OUTCOME, Outcome, OutcomeState, decode_outcome
-from herdmaster.core.payload import Call, decode_call, encode_call
+from herdmaster.core.payload import Call, decode_call, encode_call, with_error
 from herdmaster.core.retry import Raised
 from herdmaster.core.run import ChunkRan, Ending, Expired, ItemRun, Lacking, Returned, Run
 from herdmaster.core.table import TransitionName, Verdict
@@ -87,12 +89,16 @@ def test_a_failure_of_the_only_attempt_is_completed() -> None:
     assert outcome(move).error == FAILED.error
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
 def test_a_failure_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     move = judge(task(outcome=False), FAILED)
 
     assert isinstance(move, Move)
     assert move.transition is TransitionName.COMPLETE_SILENTLY
-    assert f"{NAME} (m:f) failed: ValueError: no" in caplog.text
+    assert logged(caplog) == [("WARNING", f"{NAME} (m:f) failed, attempt 1 of 1: ValueError: no")]
 
 
 def test_a_failure_with_attempts_left_is_tried_again_after_its_backoff() -> None:
@@ -128,8 +134,63 @@ def test_the_last_of_several_attempts_is_buried_with_its_payload() -> None:
 
     assert isinstance(move, Move)
     assert move.transition is TransitionName.BURY
-    assert move.operations[1] == CreateNode(f"/dead/{NAME}", what.payload)
+    assert move.operations[1] == CreateNode(f"/dead/{NAME}", with_error(what.payload, FAILED.error))
+    assert decode_call(with_error(what.payload, FAILED.error)).error == FAILED.error
     assert outcome(move).attempt == 3
+
+
+def test_a_retry_is_logged_and_then_the_burial(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "herdmaster.worker")
+    options = RunOptions(max_attempts=2, backoff=3.0)
+    judge(task(options), FAILED)
+    judge(task(options, attempt=2), FAILED)
+
+    assert logged(caplog) == [
+        ("INFO", f"{NAME} (m:f) failed, attempt 1 of 2: ValueError: no; it comes again in 3.0 s"),
+        ("WARNING", f"{NAME} (m:f) failed, attempt 2 of 2: ValueError: no; dead: `herd dead show {NAME}`"),
+    ]
+
+
+def test_the_log_gets_nothing_that_a_terminal_obeys_and_no_more_than_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    judge(task(), Raised(ErrorInfo("E", "\x1b[2J\n\u202e" + "x" * 1000), ()))
+
+    ((_, line),) = logged(caplog)
+    assert line == f"{NAME} (m:f) failed, attempt 1 of 1: " + ("E: ?[2J??" + "x" * 1000)[:300]
+
+
+def test_what_is_done_or_expired_is_no_failure_for_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "herdmaster.worker")
+    final = Raised(ErrorInfo("BadPayload"), is_final=True, lineage=())
+    judge(task(), Returned(msgspec.Raw(b"5")))
+    judge(task(), Expired())
+    judge(task(chunk=True), ChunkRan((ItemRun(raised=final),)))
+
+    assert logged(caplog) == []
+
+
+def test_a_chunk_that_comes_again_and_a_result_that_is_too_large_are_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "herdmaster.worker")
+    judge(task(RunOptions(max_attempts=2), chunk=True), ChunkRan((ItemRun(raised=FAILED), ItemRun(raised=FAILED))))
+    judge(task(), Returned(msgspec.Raw(b'"' + b"x" * MAX_OUTCOME + b'"')))
+
+    assert [level for level, _ in logged(caplog)] == ["INFO", "WARNING"]
+    assert "ResultTooLarge" in caplog.text
+
+
+def test_a_call_that_goes_on_to_others_is_logged_only_where_that_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    what = task()
+    found = again(JUDGE.pass_on(what))
+    JUDGE.put_back(what, found, primary_is_ours=True)
+    assert logged(caplog) == []
+    JUDGE.put_back(what, found, primary_is_ours=False)
+    expected = f"{NAME} (m:f) failed, attempt 1 of 1: UnknownCall: no worker that was asked has it: worker-w"
+    assert logged(caplog) == [("WARNING", expected)]
+    caplog.clear()
+    asked = tuple(f"worker-{number}" for number in range(50))
+    JUDGE.pass_on(task(asked=asked, outcome=False))
+    assert len(logged(caplog)) == 1
 
 
 def test_a_burial_that_was_done_before_ends_with_the_failure_alone() -> None:
@@ -231,16 +292,17 @@ def test_a_chunk_whose_failures_would_all_come_again_is_done_at_once() -> None:
     assert move.transition is TransitionName.COMPLETE
 
 
-def test_what_cannot_be_read_fails() -> None:
+def test_what_cannot_be_read_fails(caplog: pytest.LogCaptureFixture) -> None:
     move = JUDGE.refuse(Delivered(NAME, b"garbage", 1), BadPayload("it is garbage"))
 
     assert move.transition is TransitionName.COMPLETE
     error = outcome(move).error
     assert error is not None
     assert (error.type, error.message, error.traceback) == ("BadPayload", "it is garbage", "")
+    assert logged(caplog) == [("WARNING", f"{NAME} failed, attempt 1 of 1: BadPayload: it is garbage")]
 
 
-def test_a_raw_task_is_answered_raw() -> None:
+def test_a_raw_task_is_answered_raw(caplog: pytest.LogCaptureFixture) -> None:
     raw = Delivered("task-0000000001", b"payload", 1)
     done, failed = judge(raw, Returned()), judge(raw, FAILED)
 
@@ -248,3 +310,4 @@ def test_a_raw_task_is_answered_raw() -> None:
     assert isinstance(failed, Move)
     data = [each.data for move in (done, failed) for each in move.operations if isinstance(each, CreateNode)]
     assert data == [b"done", b"failed: ValueError"]
+    assert logged(caplog) == [("WARNING", "task-0000000001 failed, attempt 1 of 1: ValueError: no")]

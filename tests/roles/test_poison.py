@@ -90,7 +90,8 @@ async def test_past_max_deliveries_a_call_is_buried_and_its_client_is_told(stage
     assert outcome.error is not None
     assert outcome.error.type == "WorkerLost"
     assert "3 workers were lost while they held it; at most 2 are allowed" in outcome.error.message
-    assert decode_call(await stage.data(layout.dead_path(submitted.name))).deliveries == 3
+    dead = decode_call(await stage.data(layout.dead_path(submitted.name)))
+    assert (dead.deliveries, dead.error) == (3, outcome.error)
     await stage.until_empty(layout.TASKS, layout.STATUS)
     await stage.until_empty(layout.ASSIGN)
 

@@ -106,7 +106,10 @@ async def test_the_last_attempt_leaves_a_failed_status_and_the_payload_among_the
 
     assert found.error is not None
     assert (found.error.type, found.attempt) == ("ValueError", 3)
-    assert decode_call(await stage.data(layout.dead_path(name))).attempt == 3
+    dead = decode_call(await stage.data(layout.dead_path(name)))
+    assert dead.attempt == 3
+    assert dead.error is not None
+    assert (dead.error.type, dead.error.message) == ("ValueError", found.error.message)
     await stage.until_gone(layout.assignment_path(worker.name, name))
 
 
@@ -224,19 +227,19 @@ async def test_a_call_that_the_worker_lacks_goes_on_to_others(stage: Stage) -> N
 
     assert call.asked == ("worker-a", worker.name)
     assert (call.attempt, call.deliveries) == (1, 0)
-    assert 500 < wait <= 1001
+    assert 0 <= wait <= 101
 
 
 async def test_a_call_that_enough_workers_lack_fails_and_names_them(stage: Stage) -> None:
     worker = await stage.worker({"m:g": lambda: None})
-    name = await assign(stage, worker, asked=("worker-a", "worker-b", "worker-c", "worker-d"))
+    name = await assign(stage, worker, asked=("worker-a", worker.name, "worker-b", "worker-c"))
     error = (await outcome(stage, name)).error
 
     assert error is not None
     assert error.type == "UnknownCall"
     assert "m:f is not registered" in error.message
     assert "m:g" in error.message
-    assert f"worker-a, worker-b, worker-c, worker-d, {worker.name}" in error.message
+    assert f"worker-a, {worker.name}, worker-b, worker-c" in error.message
 
 
 async def test_a_task_whose_time_is_over_at_its_turn_ends_as_expired(stage: Stage) -> None:

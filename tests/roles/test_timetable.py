@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from herdmaster.core.payload import decode_call
 from herdmaster.core.transitions import NewTask
+from herdmaster.errors import BadPayload
 from herdmaster.roles.timetable import FRESH_SECONDS, Timetable, is_timed
 from tests.roles.stage import call_payload, new_call_name
 
@@ -52,6 +55,11 @@ def test_an_expiry_is_written_into_the_payload_and_nothing_else_changes() -> Non
     assert decode_call(fixed.data).expires == SERVER_MS + 1_000
     assert (fixed.name, fixed.due_ms, fixed.delay_ms, fixed.expires_ms) == (task.name, None, None, None)
     assert not is_timed(fixed)
+
+
+def test_what_is_no_call_can_take_no_time_limit() -> None:
+    with pytest.raises(BadPayload):
+        _timetable(_Clock()).fix(NewTask(new_call_name(), b"garbage", expires_ms=1_000), 100.0)
 
 
 def test_a_reading_is_used_for_a_minute() -> None:

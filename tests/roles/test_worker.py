@@ -13,7 +13,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.members import WorkerRecord, decode_worker
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome, decode_result
-from herdmaster.core.payload import MAX_PAYLOAD
+from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_PAYLOAD
 from herdmaster.errors import ConfigurationError, InvalidName
 from herdmaster.roles.primary_kind import primary_is_ours
 from herdmaster.roles.slots import Capacity
@@ -209,7 +209,7 @@ async def test_a_status_that_exists_already_drops_the_assignment(stage: Stage) -
         (b'{"herd":2,"call":"m:f","args":[],"kwargs":{}}', "version 2"),
         (b'{"herd":1,"call":"m:f","args":{},"kwargs":{}}', "`args`"),
         (b'{"herd":1,"call":7,"args":[],"kwargs":{}}', "envelope"),
-        (call_payload("m:f", "x" * (MAX_PAYLOAD - 100)) + b" " * 5000, "at most"),
+        (call_payload("m:f", "x" * (MAX_PAYLOAD - 100)) + b" " * (ENVELOPE_GROWTH + 100), "at most"),
     ],
     ids=["empty", "garbage", "truncated", "later version", "args no list", "call no text", "too large"],
 )

@@ -12,6 +12,7 @@ from herdmaster.cli.failures import Failed
 from herdmaster.cli.options import Duration, connect_timeout_option, json_option, log_options, zookeeper_option
 
 if TYPE_CHECKING:
+    from herdmaster.core.failure import ErrorInfo
     from herdmaster.core.outcome import Outcome
     from herdmaster.roles.inspector import TaskDetails, TaskSeen
     from herdmaster.zookeeper.client import Client
@@ -189,9 +190,10 @@ def _print_outcome(task: str, outcome: Outcome, command: str) -> None:
 
 
 def _ending(outcome: Outcome) -> str:
-    error = outcome.error
-    if error is None:
-        return outcome.state.value
+    return outcome.state.value if outcome.error is None else _failure(outcome.error)
+
+
+def _failure(error: ErrorInfo) -> str:
     message = f"{error.type}: {error.message}" if error.message else error.type
     return f"failed: {message}" + (f"\n\n{error.traceback.rstrip()}" if error.traceback else "")
 
@@ -220,6 +222,8 @@ def _describe(details: TaskDetails, hindrance: str) -> Iterator[tuple[str, str]]
         yield "result", _cut(bytes(outcome.result).decode())
     if outcome is not None and outcome.error is not None:
         yield "error", _ending(outcome)
+    elif outcome is None and call is not None and call.error is not None:
+        yield "error", _failure(call.error)
     if details.fault is not None:
         yield "fault", details.fault
 

@@ -75,8 +75,7 @@ class Judge:
         if isinstance(ending, ChunkRan):
             return self._judge_items(task, ending, run)
         if isinstance(ending, Lacking):
-            found = self.forward(task, ending.reason)
-            return self._tell_unknown(task, found) if isinstance(found, Move) else found
+            return self.pass_on(task, ending.reason)
         return self._end(task, self._outcome(task, OutcomeState.EXPIRED, None))
 
     def refuse(self, task: Delivered, error: HerdError) -> Move:
@@ -85,6 +84,11 @@ class Judge:
         if isinstance(error, UnknownCall):  # told when it is certain: another worker may have the function
             return self._bury_or_end(task, what, None)
         return self._tell_failed(task, what.error, self._bury_or_end(task, what, None))
+
+    def pass_on(self, task: Delivered, reason: str = "") -> Move | Again:
+        """`forward`, and the log says where that is the task's end."""
+        found = self.forward(task, reason)
+        return self._tell_unknown(task, found) if isinstance(found, Move) else found
 
     def forward(self, task: Delivered, reason: str = "") -> Move | Again:
         """What becomes of a call that this worker lacks the function of. An attempt it costs in no case."""

@@ -157,7 +157,7 @@ class Shift:
                 return
             task.callee = self._program.find(call.call)
             if task.callee is None:
-                self._follow(held, self._judge.forward(task))
+                self._follow(held, self._judge.pass_on(task))
                 return
             try:
                 task.way = task.callee.way(call.options)
