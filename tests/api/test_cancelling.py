@@ -28,6 +28,8 @@ from tests.api.conftest import SESSION_TIMEOUT, run_roles
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, expire, session_of, wait_until
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 30.0
 
 

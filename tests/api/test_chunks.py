@@ -26,6 +26,8 @@ from tests.api.conftest import SESSION_TIMEOUT
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, wait_until
 
+pytestmark = pytest.mark.long
+
 
 def test_results_come_in_the_order_of_the_items(app: App) -> None:
     assert list(app.add.map(range(100), range(100), chunksize=7)) == [2 * number for number in range(100)]

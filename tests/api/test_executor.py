@@ -41,6 +41,8 @@ from tests.api.importable import Box, power, refuse, wait, widen
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, wait_until
 
+pytestmark = pytest.mark.long
+
 T = TypeVar("T")
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "executor.md"

@@ -17,6 +17,8 @@ from herdmaster.testing.running import RunningRoles
 from tests.api import tasks
 from tests.api.conftest import SESSION_TIMEOUT
 
+pytestmark = pytest.mark.long
+
 
 def _serving(herd: Herd) -> RunningRoles:
     settings = WorkerSettings(SESSION_TIMEOUT, slots=2, drain_timeout=5.0)

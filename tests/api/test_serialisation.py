@@ -27,6 +27,8 @@ from tests.api import typed_tasks
 from tests.api.conftest import SESSION_TIMEOUT
 from tests.api.typed_tasks import FUNCTIONS, Colour, Picture, Point, TypedApp
 
+pytestmark = pytest.mark.long
+
 CODEC = CloudpickleCodec()
 PICTURE = Picture("a.png", (1, 2), frozenset({Colour.RED}), dt.datetime(2026, 1, 2, tzinfo=dt.UTC), pathlib.Path("a/b"))
 

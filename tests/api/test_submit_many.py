@@ -18,6 +18,8 @@ from tests.api.proxy import Proxy
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, wait_until
 
+pytestmark = pytest.mark.long
+
 
 def test_many_tasks_are_submitted_and_their_futures_come_in_order(app: App) -> None:
     futures = app.add.submit_many((number, 1) for number in range(300))

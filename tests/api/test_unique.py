@@ -23,6 +23,8 @@ from tests.api.proxy import Proxy
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, expire, session_of, wait_until
 
+pytestmark = pytest.mark.long
+
 
 def test_a_second_submission_with_the_same_key_gives_the_same_future(app: App, gate: str) -> None:
     task = app.wait.options(key=gate)

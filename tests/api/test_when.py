@@ -20,6 +20,8 @@ from tests.api.conftest import SESSION_TIMEOUT, run_roles
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, wait_until
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 40.0
 
 attempts: Counter[str] = Counter()

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from herdmaster.cli.program import herd
-from tests.cli.processes import HERD, REPOSITORY
+from tests.cli.processes import HERD, REPOSITORY, wait_until
 from tests.simulation.bugs import BUGS
 
 pytestmark = pytest.mark.long
@@ -96,6 +96,15 @@ def test_a_signal_ends_it_without_a_traceback(received: signal.Signals) -> None:
         finally:
             process.kill()
     assert (process.returncode, error) == (128 + received, "")
+    wait_until(lambda: not _is_any_left(process.pid), "processes of the pool are left", 30.0)
+
+
+def _is_any_left(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_the_module_is_the_same_command() -> None:

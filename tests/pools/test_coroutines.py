@@ -12,6 +12,8 @@ from herdmaster.pools.coroutines import AsyncPool
 from herdmaster.pools.limits import NO_LIMITS, Died, Ended, Limits, Stopped, TimedOut
 from tests.pools.conditions import Deliveries, until
 
+pytestmark = pytest.mark.long
+
 Code = Callable[[], Awaitable[str]]
 
 

@@ -14,6 +14,8 @@ from herdmaster.pools.limits import NO_LIMITS, Ended, Limits, Stopped, TimedOut
 from herdmaster.pools.threads import ThreadPool
 from tests.pools.conditions import Deliveries, until
 
+pytestmark = pytest.mark.long
+
 Code = Callable[[], str]
 
 

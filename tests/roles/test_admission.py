@@ -14,6 +14,8 @@ from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
 from tests.roles.stage import Stage, until
 
+pytestmark = pytest.mark.long
+
 
 class _CountingClient(Client):
     questions = 0

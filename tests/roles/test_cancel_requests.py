@@ -14,6 +14,8 @@ from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Fault, Match, Proxy, request_of
 from tests.roles.stage import Stage, StagedClient, Submitted, new_call, until
 
+pytestmark = pytest.mark.long
+
 CANCELLED = b'{"herd":1,"state":"cancelled"}'
 DONE = b'{"herd":1,"state":"done","result":5}'
 

@@ -16,6 +16,8 @@ from tests.proxy import Proxy, multi_with
 from tests.roles.stage import Ran, Stage, call_payload, new_call_name, new_raw_name, until
 from tests.roles.test_promotion import now_ms
 
+pytestmark = pytest.mark.long
+
 NOT_READABLE = (Acl(int(Permission.ALL & ~Permission.READ), Id("world", "anyone")),)
 
 

@@ -17,6 +17,8 @@ from herdmaster.zookeeper.model import CreateMode
 from tests.proxy import Proxy, multi_with
 from tests.roles.stage import TIMEOUT, Stage, new_call_name, new_raw_name, until
 
+pytestmark = pytest.mark.long
+
 SHORT = MasterSettings(session_timeout=TIMEOUT, ages=Ages(outcome=0.5, dead=0.5, journal=0.5))
 LONG = MasterSettings(session_timeout=TIMEOUT, ages=Ages(outcome=0.5, dead=3600.0, journal=3600.0))
 

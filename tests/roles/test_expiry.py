@@ -16,6 +16,8 @@ from herdmaster.zookeeper.model import Acl, Id, Permission
 from tests.roles.stage import Stage, until
 from tests.roles.test_promotion import JumpingMaster, expiring_call, now_ms
 
+pytestmark = pytest.mark.long
+
 NOT_READABLE = (Acl(int(Permission.ALL & ~Permission.READ), Id("world", "anyone")),)
 
 

@@ -12,6 +12,8 @@ from herdmaster.core.outcome import OutcomeState
 from tests.roles import app
 from tests.roles.stage import Stage, until
 
+pytestmark = pytest.mark.long
+
 
 async def test_calls_find_the_worker_that_has_their_function(stage: Stage) -> None:
     await stage.master()

@@ -23,6 +23,8 @@ from herdmaster.roles.worker import Worker
 from tests.roles import app
 from tests.roles.stage import Stage, StagedWorker, new_call_name, until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 async def _primary(stage: Stage) -> None:

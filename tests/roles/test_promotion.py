@@ -20,6 +20,8 @@ from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, multi_with, request_of
 from tests.roles.stage import TIMEOUT, Ran, Stage, StagedMaster, call_payload, new_call_name, new_raw_name, until
 
+pytestmark = pytest.mark.long
+
 _ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, lambda count: b"\x00" * count)
 
 

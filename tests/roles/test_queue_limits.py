@@ -17,6 +17,8 @@ from herdmaster.zookeeper.recipes.children import Added, ChildChange, ChildStrea
 from tests.proxy import Proxy
 from tests.roles.stage import Ran, Stage, call_payload, new_call_name, new_raw_name, until
 
+pytestmark = pytest.mark.long
+
 NOT_READABLE = (Acl(int(Permission.ALL & ~Permission.READ), Id("world", "anyone")),)
 
 

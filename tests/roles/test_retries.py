@@ -19,6 +19,8 @@ from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, multi_with, request_of
 from tests.roles.stage import REFERENCE, Stage, StagedWorker, new_call_name, new_raw_name, until
 
+pytestmark = pytest.mark.long
+
 NO_ARGUMENTS = (msgspec.Raw(b"[]"), msgspec.Raw(b"{}"))
 
 

@@ -16,6 +16,8 @@ from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Fault, Match, Proxy, multi_with, request_of
 from tests.roles.stage import Stage, StagedClient, Submitted, new_call, until
 
+pytestmark = pytest.mark.long
+
 KEY = hash_key("the key")
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from herdmaster.core import layout
 from herdmaster.core.options import RunOptions
 from herdmaster.roles.registration import Registration
 from tests.roles.stage import Stage, call_payload, new_call_name, new_raw_name, until
+
+pytestmark = pytest.mark.long
 
 
 async def test_a_worker_that_leaves_keeps_what_waits_in_its_inbox(stage: Stage) -> None:

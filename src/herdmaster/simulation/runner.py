@@ -7,9 +7,11 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
@@ -102,6 +104,15 @@ def run_seeds(start: int, count: int, processes: int) -> Iterator[Tally]:
 def _die_quietly() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+
+
+def _die_with(parent: BaseProcess) -> None:
+    """A process of the pool holds both ends of its queue, and would wait for more work for ever."""
+    parent.join()
+    os._exit(1)
 
 
 def default_processes() -> int:
