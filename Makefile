@@ -8,9 +8,9 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 CODE := $(wildcard src tests benchmarks chaos examples)
-PROCESSES ?= 2
+PROCESSES ?= 4
 # Most of the fast tests wait for a server or for a process now and then.
-CHECK_PROCESSES ?= 4
+CHECK_PROCESSES ?= 3
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The build tools are pinned too; pip reads the one name or the other, depending on its age.
