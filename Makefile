@@ -8,8 +8,8 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 CODE := $(wildcard src tests benchmarks chaos examples)
+# Tests wait for servers and processes as much as they compute, the quick ones less.
 PROCESSES ?= 4
-# Most of the fast tests wait for a server or for a process now and then.
 CHECK_PROCESSES ?= 3
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -92,12 +92,12 @@ simulate: $(INSTALLED) ## Run SEEDS (1000) simulated worlds full of faults
 FAILOVERS ?= 20
 
 .PHONY: chaos
-chaos: install ## Break servers, masters, workers and clients on a real ensemble, and count what was lost (15 minutes)
+chaos: install ## Break servers, masters, workers and clients on a real ensemble, and count what was lost (10 minutes)
 	$(BIN)/python -m chaos
 	$(BIN)/python -m chaos --failover $(FAILOVERS)
 
 .PHONY: chaos-short
-chaos-short: install ## The same with short session timeouts (4 minutes)
+chaos-short: install ## The most of it with short session timeouts (2 to 3 minutes)
 	$(BIN)/python -m chaos --short
 	$(BIN)/python -m chaos --short --failover 3
 

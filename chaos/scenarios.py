@@ -67,7 +67,7 @@ def quorum_lost(stage: Stage) -> None:
     stage.start_servers(*down)
 
 
-@scenario("SIGSTOP of a follower for longer than the session timeout")
+@scenario("SIGSTOP of a follower for longer than the session timeout", is_long=True)
 def follower_stopped(stage: Stage) -> None:
     stage.stop_server_past_sessions(stage.followers()[0])
 
@@ -106,7 +106,7 @@ def primary_stopped(stage: Stage) -> None:
     stage.stop_past_sessions(stage.cast.primary())
 
 
-@scenario("SIGSTOP of both masters for longer than the session timeout")
+@scenario("SIGSTOP of both masters for longer than the session timeout", is_long=True)
 def masters_stopped(stage: Stage) -> None:
     stage.stop_past_sessions(*stage.cast.masters)
 
@@ -134,17 +134,17 @@ def worker_cut_off(stage: Stage) -> None:
     stage.cut_off(LinkState.SILENT, stage.cast.workers[0])
 
 
-@scenario("a client is cut off from the ensemble, half-open")
+@scenario("a client is cut off from the ensemble, half-open", is_long=True)
 def client_cut_off(stage: Stage) -> None:
     stage.cut_off(LinkState.SILENT, stage.clients[0])
 
 
-@scenario("the primary, a worker and a client: requests arrive, replies do not")
+@scenario("the primary, a worker and a client: requests arrive, replies do not", is_long=True)
 def roles_deaf(stage: Stage) -> None:
     stage.cut_off(LinkState.DEAF, stage.cast.primary(), stage.cast.workers[1], stage.clients[1])
 
 
-@scenario("the primary, a worker and a client: every connection is reset")
+@scenario("the primary, a worker and a client: every connection is reset", is_long=True)
 def roles_reset(stage: Stage) -> None:
     stage.cut_off(LinkState.RESETTING, stage.cast.primary(), stage.cast.workers[2], stage.clients[2])
 
@@ -161,7 +161,7 @@ def one_server_resets(stage: Stage) -> None:
     stage.cut_off_from_one_server(LinkState.RESETTING, *actors)
 
 
-@scenario("a follower hears nothing of the leader, and the leader nothing of it")
+@scenario("a follower hears nothing of the leader, and the leader nothing of it", is_long=True)
 def follower_cut_off(stage: Stage) -> None:
     stage.cut_off_server(stage.followers()[0])
 
