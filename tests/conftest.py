@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from typing import NoReturn
@@ -27,6 +28,10 @@ from herdmaster.testing.embedded_process import EmbeddedProcess
 # threads draw their jitter from it, so they get one of their own.
 for module in (kazoo.protocol.connection, kazoo.retry):
     module.random = random.Random()
+
+# A shell starts what runs in its background with Ctrl-C ignored, and all that is started from here would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _CI = os.environ.get("CI") == "true"
 _APACHES = {"apache", "own_apache", "apache_ensemble"}
