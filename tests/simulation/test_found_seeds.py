@@ -19,6 +19,8 @@ FOUND = {
     500050: "a task was cancelled in the very moment in which it started",
     500923: "a key had not been swept within 225 s",
     600138: "a due time was rounded up by a millisecond",
+    796882479: "a system whose masters took away what was over was judged to be busy without a reason",
+    796883113: "two timers of one instant could not be compared, which is a matter of the simulation's own",
     300077: "a worker that waited for a retry in place left its timer behind",
 }
 

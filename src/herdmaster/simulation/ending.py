@@ -16,7 +16,7 @@ _RESTART_SECONDS: Final = 0.5
 _HANG_SECONDS: Final = 3.0
 _LEAVE_SECONDS: Final = 120.0
 _IDLE_SECONDS: Final = 8.0
-_IDLE_WINDOWS: Final = 3
+_IDLE_WINDOWS: Final = 6
 
 
 class Ending:
@@ -80,18 +80,22 @@ class Ending:
     # --- idleness ----------------------------------------------------------------------------------------------------
 
     def _watch_idleness(self, windows: int) -> None:
-        self._world.at(
-            self._world.loop.now + _IDLE_SECONDS, self._judge_idleness, self._world.server.asked, windows - 1
+        world = self._world
+        world.at(
+            world.loop.now + _IDLE_SECONDS, self._judge_idleness, world.server.asked, self._count_kept(), windows - 1
         )
 
-    def _judge_idleness(self, asked_before: int, windows: int) -> None:
+    def _count_kept(self) -> int:
+        """What has a time to live: each is read, and when that is over, read again and taken away."""
+        return sum(1 for path in self._world.ledger.nodes if path.startswith(("/status/", "/clients/", "/dead/")))
+
+    def _judge_idleness(self, asked_before: int, kept: int, windows: int) -> None:
         """Nobody polls, and nobody tries again and again what cannot succeed. Roles that have just started, or lost
         their primary, are busy for a while even where no task is left; so of a few windows one has to be quiet."""
         world = self._world
         asked = world.server.asked - asked_before
         masters = sum(1 for slot in world.slots.values() if slot.part.kind is Kind.MASTER and slot.is_running)
-        kept = sum(1 for path in world.ledger.nodes if path.startswith(("/status/", "/clients/", "/dead/")))
-        limit = 10 + 3 * masters + kept  # a round of the caretaker
+        limit = 10 + 3 * masters + 3 * kept  # a round of the caretaker
         if asked <= limit:
             self._dismiss(Kind.CLIENT)
         elif windows:

@@ -75,6 +75,12 @@ class Handle(asyncio.TimerHandle):
         self.lag = owner.lag
         self.is_io = is_io
 
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return hash(self._when)  # as the base class; an address would let sets be in another order in each run
+
     def __repr__(self) -> str:
         return f"<{self.callback} of {self.owner} at {self._when:.6f} s>"
 
