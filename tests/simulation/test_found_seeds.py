@@ -21,6 +21,7 @@ FOUND = {
     600138: "a due time was rounded up by a millisecond",
     796882479: "a system whose masters took away what was over was judged to be busy without a reason",
     796883113: "two timers of one instant could not be compared, which is a matter of the simulation's own",
+    243159616: "a master that stood in dropped a copy of a task that had ended, which it was asked to cancel",
     300077: "a worker that waited for a retry in place left its timer behind",
 }
 

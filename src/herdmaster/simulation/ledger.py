@@ -173,7 +173,7 @@ class Ledger:
             (moved or put)
             and not is_primary
             and deed.session_id not in self.ousted
-            and not (self._stands_in(moved) and self.knows_reference)
+            and not ((self._stands_in(moved) or self._have_ended(moved, put)) and self.knows_reference)
         ):
             self._blame(f"moved {', '.join([*moved, *put][:3])} although its session does not own {layout.MASTER}")
         for path in put:
@@ -183,7 +183,8 @@ class Ledger:
         for path in moved:
             worker = inbox_of(path)
             is_cancelled = layout.cancel_path(task_of(path) or "") in moved
-            if worker is not None and layout.worker_path(worker) in self.nodes and not is_cancelled:
+            has_ended = self.knows_reference and self._have_ended([path], put)
+            if worker is not None and layout.worker_path(worker) in self.nodes and not (is_cancelled or has_ended):
                 self._blame(f"took {path} from a worker that is alive")
 
     @staticmethod
@@ -191,6 +192,11 @@ class Ledger:
         """Whether it is what one of ours does under a primary of the reference's: sweep, promote, cancel."""
         folders = {path.split("/")[1] for path in moved}
         return folders <= {"status", "dead"} or folders == {"delayed"} or "cancel" in folders
+
+    def _have_ended(self, moved: list[str], put: list[str]) -> bool:
+        """Whether it is only copies that go, which a role of the reference's left of tasks with a status; whoever looks
+        for a task that is to be cancelled finds them."""
+        return not put and all(layout.status_path(task_of(path) or "") in self.nodes for path in moved)
 
     @property
     def primary_slot(self) -> str | None:
