@@ -86,8 +86,8 @@ fuzz: install zookeeper ## Drive random operations into the embedded server and 
 SEEDS ?= 1000
 
 .PHONY: simulate
-simulate: $(INSTALLED) ## Run SEEDS (1000) simulated worlds full of faults
-	$(BIN)/herd simulate --seeds $(SEEDS)
+simulate: $(INSTALLED) ## Run SEEDS (1000) simulated worlds full of faults, from START on (a random one, printed)
+	$(BIN)/herd simulate --seeds $(SEEDS) $(if $(START),--start $(START))
 
 FAILOVERS ?= 20
 
@@ -105,7 +105,7 @@ chaos-short: install ## The most of it with short session timeouts (2 to 3 minut
 proof: test ## `make test`, then the slow tests, the demo, the benchmarks and the chaos
 	$(BIN)/pytest -m slow || [ $$? -eq 5 ]  # 5: there are none
 	$(BIN)/pytest -n $(PROCESSES) -m "long and not apache and not slow" --server embedded
-	@$(MAKE) demo bench chaos
+	@$(MAKE) simulate demo bench chaos
 
 .PHONY: clean
 clean: ## Remove everything that make made
