@@ -188,3 +188,15 @@ async def test_a_request_to_cancel_stands_when_no_primary_answers(namespace: str
         await fill(client)
         assert await operator.cancel(client, MAIL, 0.2) is operator.CancelVerdict.PENDING
         assert await client.children(layout.CANCEL) == (MAIL,)
+
+
+async def test_where_only_the_references_roles_have_been_operators_make_the_folders_that_they_need(
+    namespace: str,
+) -> None:
+    async with Client(namespace) as client:
+        for folder in ("/tasks", "/assign", "/status", "/workers"):
+            await client.create(folder)
+        await client.create(layout.task_path(RAW), b"raw")
+        assert await operator.cancel(client, RAW, 0.2) is operator.CancelVerdict.PENDING
+        settings = await operator.change_queue(client, "mail", lambda old: msgspec.structs.replace(old, paused=True))
+        assert settings.paused

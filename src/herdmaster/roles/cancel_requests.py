@@ -69,9 +69,9 @@ class CancelRequests:
 
     async def _pursue(self, client: Client, task: str) -> None:
         try:
-            await _make(client, layout.cancel_path(task))
-            await _wait_gone(client, layout.cancel_path(task))
-            is_cancelled = await _is_cancelled(client, task)
+            await make_request(client, task)
+            await wait_decided(client, task)
+            is_cancelled = await read_state(client, task) is OutcomeState.CANCELLED
         except (errors.SessionExpired, errors.AuthenticationFailed):
             return  # the next session does it again
         except errors.ServerError as error:
@@ -85,11 +85,12 @@ class CancelRequests:
             self.settle(task, is_cancelled=is_cancelled)
 
 
-async def _make(client: Client, path: str) -> None:
+async def make_request(client: Client, task: str) -> None:
+    """Asks the primary to cancel a task. Raises SessionExpired."""
     while True:
         try:
             with contextlib.suppress(errors.NodeExists):
-                await client.create(path)
+                await client.create(layout.cancel_path(task))
         except errors.ConnectionLoss:
             continue
         except errors.NoNode:  # somebody took the folder away
@@ -98,21 +99,24 @@ async def _make(client: Client, path: str) -> None:
         return
 
 
-async def _wait_gone(client: Client, path: str) -> None:
+async def wait_decided(client: Client, task: str) -> None:
+    """Until the primary has taken the request away. Raises SessionExpired."""
     while True:
         changed = asyncio.Event()
 
         def handle(_event: WatchEvent, changed: asyncio.Event = changed) -> None:
             changed.set()
 
-        if await client.exists(path, handle) is None:
+        if await client.exists(layout.cancel_path(task), handle) is None:
             return
         await wait_unless_over(client, changed)
 
 
-async def _is_cancelled(client: Client, task: str) -> bool:
+async def read_state(client: Client, task: str) -> OutcomeState | None:
+    """What the task ended as; None where its status says nothing, or was collected: by somebody else, as this client's
+    own outcomes settle a request when they come. Raises SessionExpired."""
     try:
         data, _ = await client.get(layout.status_path(task))
-        return decode_outcome(task, data or b"").state is OutcomeState.CANCELLED
+        return decode_outcome(task, data or b"").state
     except (errors.NoNode, BadOutcome):
-        return False  # collected, by somebody else: this client's own outcomes settle it when they come
+        return None

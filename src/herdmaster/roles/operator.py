@@ -11,17 +11,17 @@ from typing import Final
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.names import check_queue
-from herdmaster.core.outcome import OutcomeState, decode_outcome
+from herdmaster.core.outcome import OutcomeState
 from herdmaster.core.payload import for_replay
 from herdmaster.core.queues import UNLIMITED, QueueSettings, decode_queue, encode_queue
 from herdmaster.core.table import Failure, Verdict
-from herdmaster.errors import BadOutcome, BadPayload, HerdError
+from herdmaster.errors import BadPayload, HerdError
+from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.cancel_requests import make_request, read_state, wait_decided
 from herdmaster.roles.committer import add_operation
 from herdmaster.roles.whereabouts import find_missing
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.model import WatchEvent
-from herdmaster.zookeeper.recipes.ownership import wait_unless_over
 
 _MAX_TRIES: Final = 20
 
@@ -39,23 +39,19 @@ class CancelVerdict(enum.Enum):
 async def cancel(client: Client, task: str, patience: float) -> CancelVerdict:
     """Asks for it and waits for the primary's answer, at most `patience` seconds. Raises SessionExpired."""
     await client.sync()
+    await make_folders(client)  # where only the reference's roles have been, there are few
     if await find_missing(client, [task]):
         return CancelVerdict.NOWHERE
-    await _until_certain(client, layout.cancel_path(task))
+    await make_request(client, task)
     try:
         async with asyncio.timeout(patience):
-            await _wait_gone(client, layout.cancel_path(task))
+            await wait_decided(client, task)
     except TimeoutError:
         return CancelVerdict.PENDING
-    try:
-        data, _ = await client.get(layout.status_path(task))
-    except errors.NoNode:
-        return CancelVerdict.COLLECTED
-    try:
-        is_cancelled = decode_outcome(task, data or b"").state is OutcomeState.CANCELLED
-    except BadOutcome:
-        is_cancelled = False
-    return CancelVerdict.CANCELLED if is_cancelled else CancelVerdict.ENDED
+    if await read_state(client, task) is OutcomeState.CANCELLED:
+        return CancelVerdict.CANCELLED
+    has_outcome = await client.exists(layout.status_path(task)) is not None
+    return CancelVerdict.ENDED if has_outcome else CancelVerdict.COLLECTED
 
 
 async def replay(client: Client, task: str, new_task: str) -> bool:
@@ -105,6 +101,7 @@ async def purge(client: Client, task: str) -> bool:
 async def change_queue(client: Client, queue: str, change: Callable[[QueueSettings], QueueSettings]) -> QueueSettings:
     """Changes what stands in `/queues/QUEUE`, however many do so at once. Raises InvalidName, ConfigurationError."""
     path = layout.queue_path(check_queue(queue))
+    await make_folders(client)
     while True:
         try:
             data, stat = await client.get(path)
@@ -115,37 +112,9 @@ async def change_queue(client: Client, queue: str, change: Callable[[QueueSettin
             except (errors.NodeExists, errors.ConnectionLoss):
                 continue
             return settings
-        except errors.ConnectionLoss:
-            continue
         settings = change(decode_queue(data) or UNLIMITED)
         try:
             await client.set(path, encode_queue(settings), stat.version)
         except (errors.BadVersion, errors.NoNode, errors.ConnectionLoss):
             continue
         return settings
-
-
-async def _until_certain(client: Client, path: str) -> None:
-    while True:
-        try:
-            await client.create(path)
-        except errors.ConnectionLoss:
-            continue
-        except errors.NodeExists:
-            return
-        return
-
-
-async def _wait_gone(client: Client, path: str) -> None:
-    while True:
-        changed = asyncio.Event()
-
-        def handle(_event: WatchEvent, changed: asyncio.Event = changed) -> None:
-            changed.set()
-
-        try:
-            if await client.exists(path, handle) is None:
-                return
-        except errors.ConnectionLoss:
-            continue
-        await wait_unless_over(client, changed)
