@@ -8,9 +8,8 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 CODE := $(wildcard src tests benchmarks chaos examples)
-# Tests wait for servers and processes as much as they compute, the quick ones less.
+# Tests wait for servers and processes as much as they compute.
 PROCESSES ?= 4
-CHECK_PROCESSES ?= 3
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The build tools are pinned too; pip reads the one name or the other, depending on its age.
@@ -47,7 +46,7 @@ test: install check ## `make check`, then the rest on Apache's server: all tests
 
 .PHONY: check
 check: $(INSTALLED) lint types ## Style, types and the fast tests, on the embedded server
-	$(BIN)/pytest -n $(CHECK_PROCESSES) -m "not apache and not long and not slow" --server embedded
+	$(BIN)/pytest -n $(PROCESSES) -m "not apache and not long and not slow" --server embedded
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check style and the direction of imports

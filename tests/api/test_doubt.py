@@ -47,6 +47,7 @@ def test_a_task_is_not_submitted_when_no_server_is_reachable(unreachable: str, m
     assert "is ZooKeeper running?" in str(caught.value)
 
 
+@pytest.mark.long
 async def test_a_loop_is_told_the_same(unreachable: str, make_herd: Callable[..., Herd]) -> None:
     app = App(make_herd(unreachable, submit_timeout=0.4, connect_timeout=0.2))
 
@@ -57,6 +58,7 @@ async def test_a_loop_is_told_the_same(unreachable: str, make_herd: Callable[...
             pass
 
 
+@pytest.mark.long
 def test_the_items_of_a_map_are_told_too(unreachable: str, make_herd: Callable[..., Herd]) -> None:
     app = App(make_herd(unreachable, submit_timeout=0.4, connect_timeout=0.2))
 
@@ -120,6 +122,7 @@ def _losing_the_reply(proxy: Proxy, applied: Callable[[], bool], *, refuse: bool
         cutting.join()
 
 
+@pytest.mark.long
 def test_nobody_knows_of_a_submission_whose_reply_was_lost(
     proxy: Proxy, namespace: str, make_herd: Callable[..., Herd], znodes: Callable[[str], Znodes]
 ) -> None:
@@ -137,6 +140,7 @@ def test_nobody_knows_of_a_submission_whose_reply_was_lost(
     assert znodes(namespace).has(f"tasks/{name}")
 
 
+@pytest.mark.long
 async def test_nobody_knows_in_a_loop_either(
     proxy: Proxy, namespace: str, make_herd: Callable[..., Herd], znodes: Callable[[str], Znodes]
 ) -> None:
@@ -150,6 +154,7 @@ async def test_nobody_knows_in_a_loop_either(
         await app.count.submit_async("x")
 
 
+@pytest.mark.long
 def test_an_unknown_submission_can_be_waited_for_by_its_name(
     proxy: Proxy, served: str, make_herd: Callable[..., Herd]
 ) -> None:
@@ -209,6 +214,7 @@ def test_outcomes_arrive_although_connections_are_cut_again_and_again(
 # --- the session -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_session_that_expires_loses_and_doubles_nothing(
     app: App, shared_zookeeper: ChildServer, served: str, gate: str
 ) -> None:
@@ -233,6 +239,7 @@ def test_a_session_that_expires_loses_and_doubles_nothing(
     assert len(sessions) == 3
 
 
+@pytest.mark.long
 def test_submissions_are_accepted_once_while_sessions_expire(
     quiet: App, shared_zookeeper: ChildServer, namespace: str, znodes: Callable[[str], Znodes]
 ) -> None:
@@ -260,6 +267,7 @@ def test_submissions_are_accepted_once_while_sessions_expire(
     assert len(znodes(namespace).children("tasks")) == 201
 
 
+@pytest.mark.long
 def test_a_session_that_lapses_while_nobody_is_reachable_loses_nothing(
     proxy: Proxy, served: str, make_herd: Callable[..., Herd], gate: str
 ) -> None:

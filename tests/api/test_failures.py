@@ -118,6 +118,7 @@ def test_a_result_that_cannot_be_sent_back_fails_the_task_and_says_what_to_do(
     assert isinstance(caught.value.__cause__, TaskFailed)
 
 
+@pytest.mark.long
 def test_a_call_that_no_worker_has_says_where_it_is_missing(app: App) -> None:
     with pytest.raises(UnknownCall, match="Deploy the app that defines it"):
         app.herd.submit_call("shop.tasks:resize", ["a.png"]).result(50)

@@ -97,6 +97,7 @@ def test_a_grandchild_works_too(app: App) -> None:
     assert Child(in_child).result() == 5
 
 
+@pytest.mark.long
 def test_forking_while_submissions_are_under_way_loses_and_doubles_nothing(app: App, served: str) -> None:
     stop = threading.Event()
     submitted: list[list[str]] = [[], [], []]
@@ -209,6 +210,7 @@ def test_a_process_pool_that_forks_can_submit_and_its_sessions_end_at_once(
     assert time.monotonic() - started < 1
 
 
+@pytest.mark.long
 def test_a_child_that_ends_leaves_the_parents_session_alone(served: str) -> None:
     """The child's interpreter ends in good order, with everything that runs then."""
     program = """

@@ -250,6 +250,7 @@ JSON = st.recursive(
 KAZOO_IS_RANDOM = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 
 
+@pytest.mark.long
 @KAZOO_IS_RANDOM
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(JSON, min_size=1, max_size=20))

@@ -304,6 +304,7 @@ def test_what_expires_says_so_in_its_name_and_when_in_its_envelope(
     assert now + 50_000 <= payload(f"tasks/{relative.name}")["expires"] <= now + 61_000
 
 
+@pytest.mark.long
 def test_a_map_may_be_delayed_as_a_whole(quiet: App, namespace: str, znodes: Callable[[str], Znodes]) -> None:
     futures = [quiet.herd.begin_call("m:f", (item,), {}, delay=60) for item in range(300)]  # type: ignore[var-annotated]  # whatever it returns
     quiet.herd.submit_raw(b"after them")

@@ -159,6 +159,7 @@ with Herd(sys.argv[1]) as herd:
 """
 
 
+@pytest.mark.long
 def test_it_is_seen_on_a_real_terminal_and_not_in_a_pipe(served: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

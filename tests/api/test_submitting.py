@@ -39,6 +39,7 @@ def doubled(x: int) -> int:
     return 2 * x
 
 
+@pytest.mark.long
 def test_a_task_can_be_passed_on_to_other_processes_as_functions_can() -> None:
     assert pickle.loads(pickle.dumps(doubled)) is doubled
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:

@@ -54,6 +54,7 @@ def test_help_imports_no_asyncio_and_nothing_of_a_role(arguments: list[str]) -> 
     assert [module for module in modules if module in heavy] == []
 
 
+@pytest.mark.long
 def test_help_comes_quickly(request: pytest.FixtureRequest) -> None:
     times = []
     for _ in range(3):
@@ -141,6 +142,7 @@ def test_arguments_are_json_or_text_or_keywords() -> None:
     assert kwargs == {"k": 7, "who": "me", "empty": ""}
 
 
+@pytest.mark.long
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=10))
 def test_any_json_is_an_argument_and_a_keyword_argument(value: object) -> None:
     text = json.dumps(value)

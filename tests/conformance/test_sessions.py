@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from herdmaster.zookeeper.model import OPEN_ACL
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.framing import ConnectResponse, encode_request
@@ -97,6 +99,7 @@ def test_a_request_behind_the_closing_one_is_neither_answered_nor_done(client: P
     assert other.error(records.Exists("/late", False)) == -101
 
 
+@pytest.mark.long
 def test_a_lost_connection_leaves_the_session_until_its_time_is_over(rig: Rig, other: Peer) -> None:
     client = rig.client(1500)
     client.create("/e", flags=EPHEMERAL)
@@ -109,6 +112,7 @@ def test_a_lost_connection_leaves_the_session_until_its_time_is_over(rig: Rig, o
     assert rig.peer().handshake(10_000, client.session_id, client.password) == REFUSAL
 
 
+@pytest.mark.long
 def test_expiry_closes_without_a_word_and_takes_one_zxid(rig: Rig, other: Peer) -> None:
     client = rig.client(1500)
     client.create("/e", flags=EPHEMERAL)
@@ -127,6 +131,7 @@ def test_reattaching_with_a_shorter_timeout_shortens_the_life_of_the_session(rig
     assert other.wait_events(1) == [Event(2, "/e")]
 
 
+@pytest.mark.long
 def test_any_request_is_a_sign_of_life(rig: Rig) -> None:
     client = rig.client(1500)
     until = time.monotonic() + 2.5

@@ -190,6 +190,7 @@ def test_a_time_to_live_waits_until_there_are_no_children(client: Peer) -> None:
     assert client.wait_events(1) == [Event(2, "/full")]
 
 
+@pytest.mark.long
 def test_a_time_to_live_starts_again_with_a_change(client: Peer) -> None:
     client.body(records.AddWatch("/witness", 0))
     for path in ("/changed", "/witness"):

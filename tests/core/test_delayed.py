@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -204,5 +205,5 @@ class ScheduleMachine(RuleBasedStateMachine):
             assert found is None or Delayed(found, task) in self.there
 
 
-TestScheduleMachine = ScheduleMachine.TestCase
+TestScheduleMachine = pytest.mark.long(ScheduleMachine.TestCase)
 TestScheduleMachine.settings = settings(max_examples=100, stateful_step_count=30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -244,4 +245,4 @@ PrimaryAtWork.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],  # the machine is shared
 )
-TestPrimaryAtWork = PrimaryAtWork.TestCase
+TestPrimaryAtWork = pytest.mark.long(PrimaryAtWork.TestCase)

@@ -52,6 +52,7 @@ def test_a_calls_outcome_comes_back_as_it_was(outcome: Outcome) -> None:
     assert decode_outcome(CALL, encode_outcome(CALL, outcome)) == outcome
 
 
+@pytest.mark.long
 @given(json_values)
 def test_a_result_comes_back_unchanged(value: object) -> None:
     status = encode_outcome(CALL, Outcome(OutcomeState.DONE, encode_result(value)))
@@ -73,6 +74,7 @@ def test_a_raw_task_that_is_done_is_answered_exactly_done() -> None:
     assert decode_result(decode_outcome(RAW, b"done")) is None
 
 
+@pytest.mark.long
 @given(outcomes.filter(lambda outcome: outcome.state is not OutcomeState.DONE))
 def test_a_raw_failure_never_contains_done(outcome: Outcome) -> None:
     status = encode_outcome(RAW, outcome)

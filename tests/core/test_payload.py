@@ -55,6 +55,7 @@ calls = st.builds(
 )
 
 
+@pytest.mark.long
 @given(calls)
 def test_a_call_comes_back_as_it_was(made: tuple[Call, tuple[list[object], dict[str, object]]]) -> None:
     call, arguments = made
@@ -189,6 +190,7 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 changes = st.lists(st.sampled_from(sorted(CHANGES)), max_size=6)
 
 
+@pytest.mark.long
 @given(st.dictionaries(texts.filter(lambda name: name not in Call.__struct_fields__), json_values, max_size=5), changes)
 def test_fields_of_a_newer_version_survive_every_change(extra: dict[str, object], made: list[str]) -> None:
     fields = {**msgspec.json.decode(VALID), **extra}

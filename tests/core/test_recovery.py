@@ -85,6 +85,7 @@ def test_one_loss_counts_once_however_often_it_is_asked_about() -> None:
     assert recovery.move(X, RAW, b"x", has_status=False).transition is N.BURY
 
 
+@pytest.mark.long
 def test_what_was_buried_is_forgotten_and_so_is_what_is_oldest() -> None:
     recovery = Recovery(max_deliveries=1)
     recovery.move(W, RAW, b"x", has_status=False)

@@ -30,6 +30,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(json_values)
 def test_plain_values_come_back_unchanged(value: object) -> None:
     found = from_json(to_json(value, "it"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import pytest
+
 from herdmaster.core.dispatcher import (
     Assign,
     Decision,
@@ -136,6 +138,7 @@ def as_decision(move: Move) -> Decision:
     return Recover(TASK, workers[0])
 
 
+@pytest.mark.long
 def test_the_modelled_primary_decides_what_the_dispatcher_does() -> None:
     """Among several workers, or lost inboxes, the dispatcher has its own preference, and the model allows any."""
     setup = Setup(faults=1)

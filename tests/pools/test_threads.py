@@ -112,6 +112,7 @@ async def test_closing_runs_nothing_more_and_waits_for_nobody(gate: threading.Ev
     assert len(ran) == 2
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("hasty_switches")
 async def test_closing_while_threads_empty_the_queue_never_blocks_the_loop() -> None:
     for _ in range(1000):

@@ -84,6 +84,7 @@ async def test_garbage_and_truncated_envelopes_end_with_an_error(client: StagedC
     assert error.type == "BadPayload"
 
 
+@pytest.mark.long
 async def test_an_unknown_call_ends_with_an_error(client: StagedClient) -> None:
     error = (await client.put_call("os:system", "true").outcome()).error
 

@@ -124,6 +124,7 @@ async def test_handing_back_marks_no_start_and_costs_no_delivery(stage: Stage) -
     assert await stage.data(layout.task_path(name)) == payload
 
 
+@pytest.mark.long
 async def test_a_task_that_is_in_tasks_as_well_is_kept_until_the_other_copy_is_gone(stage: Stage) -> None:
     gate = stage.gate()
     worker = await stage.worker(raw=gate, slots=1)
@@ -169,6 +170,7 @@ async def test_a_connection_that_breaks_while_it_drains_costs_nothing(namespace:
     assert await stage.names(layout.ASSIGN) == await stage.names(layout.WORKERS) == []
 
 
+@pytest.mark.long
 async def test_a_server_that_is_away_does_not_keep_it_for_longer_than_its_session(namespace: str, stage: Stage) -> None:
     async with Proxy(namespace) as proxy:
         worker = await stage.worker(hosts=proxy.hosts, session_timeout=1.0)
@@ -222,6 +224,7 @@ async def test_under_a_reference_primary_no_outcome_is_lost_between_two_steps_of
 # --- what waits too long ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_what_waits_long_for_a_slot_goes_back_so_that_an_idle_worker_can_have_it(stage: Stage) -> None:
     gate = stage.gate()
     worker = await stage.worker({"m:f": lambda: None}, raw=gate, slots=1)
@@ -235,6 +238,7 @@ async def test_what_waits_long_for_a_slot_goes_back_so_that_an_idle_worker_can_h
     assert await stage.names(layout.inbox_path(worker.name)) == [running]
 
 
+@pytest.mark.long
 async def test_under_a_reference_primary_nothing_is_handed_back_for_waiting(stage: Stage) -> None:
     await stage.play_primary(REFERENCE)
     gate = stage.gate()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import pytest
+
 from herdmaster.core import layout
 from herdmaster.core.members import MasterRecord, encode_record
 from herdmaster.roles.bootstrap import make_folders
@@ -94,6 +96,7 @@ async def test_a_worker_starts_nothing_while_it_is_disconnected(namespace: str, 
         await stage.stop(worker)
 
 
+@pytest.mark.long
 async def test_a_worker_that_the_server_hears_no_more_stops_starting_before_its_session_can_lapse(
     namespace: str, stage: Stage
 ) -> None:

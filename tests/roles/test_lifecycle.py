@@ -105,6 +105,7 @@ async def test_a_fault_of_our_own_is_told_and_ends_no_role(namespace: str, caplo
     assert any("a fault of Herdmaster's own" in message for message in caplog.messages)
 
 
+@pytest.mark.long
 async def test_what_ends_at_once_again_and_again_is_no_busy_loop(namespace: str) -> None:
     actor = Actor(namespace, raises(errors.SessionExpired("over")))
     began = time.monotonic()
@@ -124,6 +125,7 @@ async def test_a_role_that_reaches_nobody_at_first_says_so() -> None:
         await Actor(f"127.0.0.1:{port}", for_ever, connect_timeout=0.3).run()
 
 
+@pytest.mark.long
 async def test_a_role_that_reaches_nobody_later_tries_again(namespace: str) -> None:
     async with Proxy(namespace) as proxy:
 

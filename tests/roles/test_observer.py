@@ -119,6 +119,7 @@ async def test_names_that_no_role_has_are_left_out(namespace: str) -> None:
         assert overview.tasks == TaskCounts()
 
 
+@pytest.mark.long
 async def test_more_members_than_are_read_at_once_are_all_seen(namespace: str) -> None:
     async with Client(namespace) as client:
         await make_folders(client)

@@ -64,6 +64,7 @@ async def test_a_failure_is_told_as_one(stage: Stage) -> None:
     assert (await waiting.outcome()).error == ErrorInfo("ValueError", "no")
 
 
+@pytest.mark.long
 async def test_thousands_are_waited_for_with_few_requests(namespace: str, stage: Stage) -> None:
     opcodes: list[int] = []
 
@@ -350,6 +351,7 @@ async def test_a_search_that_the_sessions_end_interrupts_is_taken_up_by_the_next
         await stage.stop(client)
 
 
+@pytest.mark.long
 async def test_a_task_that_ends_without_an_outcome_keeps_nobody_waiting_who_knows_only_its_name(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ async def test_a_task_with_a_delivery_behind_it_is_not_prefetched(stage: Stage) 
     await until(lambda: gate.entered == [first, "f"], "its turn")
 
 
+@pytest.mark.long
 async def test_only_started_tasks_lose_a_further_delivery(stage: Stage) -> None:
     gate = stage.gate()
     worker = await stage.worker({"m:f": lambda: gate("f", b"")}, slots=1)

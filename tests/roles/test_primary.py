@@ -154,6 +154,7 @@ async def test_a_takeover_ends_with_each_task_in_one_place(stage: Stage, seed: i
     assert sorted(gates[0].entered + gates[1].entered) == sorted(set(names) - ended)
 
 
+@pytest.mark.long
 async def test_an_inbox_without_a_worker_goes_after_a_while_and_not_before(stage: Stage) -> None:
     await stage.put("/assign/worker-gone")
     await stage.master(MasterSettings(session_timeout=TIMEOUT, orphan_inbox_seconds=1.0))
@@ -294,6 +295,7 @@ async def test_a_primary_resigns_only_by_ending_its_session(stage: Stage) -> Non
     assert stat.ephemeral_owner == master.session.session_id
 
 
+@pytest.mark.long
 async def test_a_folder_that_somebody_deleted_is_made_again(stage: Stage) -> None:
     await stage.master()
     ran = Ran()

@@ -113,6 +113,7 @@ async def test_recovery_runs_what_a_lost_worker_held_and_that_has_no_status(stag
     assert await stage.data("/status/task-002") == b"done"
 
 
+@pytest.mark.long
 async def test_200_tasks_end_when_zookeeper_restarts_and_a_master_is_elected_afterwards(
     own_zookeeper: ChildServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -136,6 +136,7 @@ async def test_calls_go_to_our_own_workers_only(stage: Stage, reference: Referen
     assert stray.empty()
 
 
+@pytest.mark.long
 async def test_a_reference_worker_is_never_given_more_than_it_can_queue(stage: Stage, reference: References) -> None:
     await stage.master(SETTINGS)
     go_on = threading.Event()
@@ -299,6 +300,7 @@ async def test_a_reference_client_takes_our_outcomes_and_collects_them(stage: St
 # --- what a reference primary leaves to our masters ------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_delayed_tasks_run_under_a_reference_primary_with_a_master_of_ours(
     stage: Stage, reference: References
 ) -> None:

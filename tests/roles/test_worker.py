@@ -322,6 +322,7 @@ async def test_its_identity_is_its_session_not_its_data(stage: Stage) -> None:
     await stage.until_registered(worker, unlike=old)
 
 
+@pytest.mark.long
 async def test_a_stalled_loop_is_told_with_the_tasks_that_run(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     gate = stage.gate()
     worker = await stage.worker(raw=gate)

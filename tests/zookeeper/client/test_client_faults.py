@@ -46,6 +46,7 @@ async def test_a_session_that_was_ended_elsewhere_is_over_for_good(server: str) 
         assert await other.exists("/a") is None
 
 
+@pytest.mark.long
 async def test_what_is_pending_when_the_session_ends_raises(own_server: OwnServer) -> None:
     async with client_of(own_server.hosts, session_timeout=1.0) as client:
         own_server.pause()
@@ -57,6 +58,7 @@ async def test_what_is_pending_when_the_session_ends_raises(own_server: OwnServe
         own_server.resume()
 
 
+@pytest.mark.long
 async def test_a_client_declares_expiry_by_itself_while_no_server_answers(own_server: OwnServer) -> None:
     async with client_of(own_server.hosts, session_timeout=1.0) as client:
         states = observed(client)
@@ -84,6 +86,7 @@ async def test_a_server_that_lost_everything_ends_the_session(own_server: OwnSer
         await wait_until(lambda: client.state is EXPIRED)
 
 
+@pytest.mark.long
 async def test_an_abandoned_session_lapses_by_itself(server: str) -> None:
     async with client_of(server) as other:
         client = await client_of(server, session_timeout=1.0).open()
@@ -129,6 +132,7 @@ async def test_a_write_under_way_when_the_server_dies_is_a_loss_and_a_read_is_no
         await read
 
 
+@pytest.mark.long
 async def test_a_server_that_pauses_for_less_than_the_timeout_costs_no_session(own_server: OwnServer) -> None:
     async with client_of(own_server.hosts, session_timeout=2.0) as client:
         states = observed(client)
@@ -150,6 +154,7 @@ async def test_a_lost_connection_costs_no_session(server: str) -> None:
         assert stat.ephemeral_owner == client.session_id
 
 
+@pytest.mark.long
 async def test_writes_go_on_while_connections_are_lost_again_and_again(server: str) -> None:
     async with client_of(server) as client, client_of(server) as observer:
         created: list[str] = []
@@ -194,6 +199,7 @@ async def test_credentials_are_shown_again_after_a_reconnect(server: str) -> Non
         assert set(await client.who_am_i()) == set(before)
 
 
+@pytest.mark.long
 async def test_a_quiet_client_keeps_its_session_with_pings(server: str) -> None:
     async with client_of(server, session_timeout=1.0) as client:
         states = observed(client)
@@ -214,6 +220,7 @@ def black_hole() -> Iterator[str]:
         yield f"{LOOPBACK}:{listener.getsockname()[1]}"
 
 
+@pytest.mark.long
 async def test_a_dead_server_in_the_connect_string_is_passed_over(server: str) -> None:
     (dead,) = free_ports(1)
     with black_hole() as silent:

@@ -16,6 +16,7 @@ from herdmaster.zookeeper.model import SessionState
 from tests.zookeeper.client.sessions import Events, States, client_of, wait_until
 
 
+@pytest.mark.long
 async def test_a_stalled_loop_reads_what_came_before_it_judges_the_silence(server: str) -> None:
     async with client_of(server, session_timeout=2.0) as client:
         states = States()
@@ -46,6 +47,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 async def test_a_process_that_was_stopped_reads_what_came_before_it_judges_the_silence(server: str) -> None:
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
@@ -66,6 +68,7 @@ async def test_a_process_that_was_stopped_reads_what_came_before_it_judges_the_s
     assert output == b"/seen\nalive\nclosed\n"
 
 
+@pytest.mark.long
 async def test_a_process_that_stalls_for_longer_than_the_session_lives_says_so_at_once(server: str) -> None:
     async with client_of(server) as other, client_of(server, session_timeout=0.4) as client:
         events, states = Events(), States()

@@ -90,6 +90,7 @@ async def test_nothing_is_handed_to_a_socket_that_takes_no_more() -> None:
 # --- servers that misbehave ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("script", [hang_up, hang_up_after_the_handshake])
 async def test_a_server_that_hangs_up_is_not_asked_again_and_again_at_once(script: Script) -> None:
     async with scripted(script) as (server, hosts):
@@ -102,6 +103,7 @@ async def test_a_server_that_hangs_up_is_not_asked_again_and_again_at_once(scrip
         await client.close()
 
 
+@pytest.mark.long
 async def test_after_a_connection_that_was_of_use_the_next_attempt_comes_at_once() -> None:
     async def answer_once(conversation: Conversation) -> None:
         await conversation.handshake()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -192,4 +193,4 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 SessionMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
-test_random_histories = SessionMachine.TestCase
+test_random_histories = pytest.mark.long(SessionMachine.TestCase)

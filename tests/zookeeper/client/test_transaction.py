@@ -111,6 +111,7 @@ ids = st.builds(Id, st.text("aé漢", max_size=9), st.text("aé漢", max_size=9)
 acls = st.just(OPEN_ACL) | st.lists(st.builds(Acl, st.integers(0, 31), ids), max_size=3).map(tuple)
 
 
+@pytest.mark.long
 @given(st.lists(st.tuples(st.sampled_from("cdsk"), paths, st.none() | st.binary(max_size=50), acls), max_size=6))
 def test_the_size_is_an_upper_estimate_of_the_request(
     operations: list[tuple[str, str, bytes | None, tuple[Acl, ...]]],

@@ -8,6 +8,8 @@ import random
 import subprocess
 import sys
 
+import pytest
+
 from herdmaster.zookeeper.model import OPEN_ACL
 from herdmaster.zookeeper.server.snapshots import snapshot_of
 from herdmaster.zookeeper.wire import records
@@ -64,6 +66,7 @@ def fingerprint(seed: int) -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.long
 def test_a_run_can_be_repeated_with_any_hash_seed() -> None:
     program = f"from {__name__} import fingerprint; print(fingerprint(7))"
     seen = {fingerprint(7)}

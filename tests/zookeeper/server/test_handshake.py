@@ -83,6 +83,7 @@ def test_a_flood_of_requests_is_handled_in_rounds_and_in_order() -> None:
     assert [item.xid for item in client.inbox if isinstance(item, Answer)] == list(range(1, 2001))
 
 
+@pytest.mark.long
 def test_a_client_that_asks_for_much_gets_it_in_bounded_portions() -> None:
     rig = Rig()
     client = rig.client()

@@ -96,6 +96,7 @@ def works(client: Wire, path: str) -> bool:
     return client.create(path).error == 0
 
 
+@pytest.mark.long
 def test_hundreds_of_cut_handshakes_leave_nothing_behind(server: ServerThread) -> None:
     client = server.attach()
     source = random.Random(7)

@@ -64,6 +64,7 @@ def test_many_restarts_add_up(tmp_path: Path) -> None:
         assert load(tmp_path).zxid == 110
 
 
+@pytest.mark.long
 def test_a_torn_last_record_is_cut_off_wherever_it_tears(tmp_path: Path) -> None:
     write(tmp_path, [transaction(101)], [transaction(102), transaction(103)])
     path = the_log(tmp_path)

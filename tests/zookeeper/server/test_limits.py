@@ -48,6 +48,7 @@ def test_a_client_that_does_not_read_its_events_is_cut_and_the_others_go_on() ->
         assert client.ask(records.Sync("/")).error == 0
 
 
+@pytest.mark.long
 def test_a_client_that_does_not_read_its_answers_is_not_served_on_and_loses_nothing() -> None:
     with ServerThread(EmbeddedServer()) as server:
         client = server.attach(40_000)

@@ -94,6 +94,7 @@ OPERATIONS = st.one_of(
 )
 
 
+@pytest.mark.long
 @given(st.lists(st.lists(OPERATIONS, max_size=6), max_size=8))
 def test_a_multi_does_what_its_operations_do_one_by_one_or_nothing(batches: list[list[WriteOperation]]) -> None:
     """Against a machine that is asked singly: same tree but for zxids, until the first failure."""
@@ -123,6 +124,7 @@ def test_a_multi_does_what_its_operations_do_one_by_one_or_nothing(batches: list
     assert sorted(shapes[0], key=str) == sorted(shapes[1], key=str)
 
 
+@pytest.mark.long
 def test_a_multi_on_a_huge_folder_looks_only_at_what_it_names() -> None:
     rig = Rig()
     client = rig.client()

@@ -93,6 +93,7 @@ class Life:
         self.begin()
 
 
+@pytest.mark.long
 @settings(max_examples=80)
 @given(st.lists(STEPS, min_size=5, max_size=60))
 def test_snapshot_and_replay_give_the_live_tree(tmp_path_factory: pytest.TempPathFactory, steps: list[object]) -> None:

@@ -339,6 +339,7 @@ def test_pipelined_requests_of_several_clients_are_answered_in_order(tmp_path: P
             assert zxids == sorted(zxids)
 
 
+@pytest.mark.long
 async def test_a_stalled_process_does_not_expire_its_own_clients() -> None:
     """Server and client share one loop, which is blocked for longer than the session's timeout."""
     async with EmbeddedServer(min_session_timeout=300, tick_time=50) as server:

@@ -63,6 +63,7 @@ def test_random_bytes_make_a_message_or_a_wire_error(decode: Decoder, body: byte
     survives(decode, body)
 
 
+@pytest.mark.long
 @given(requests)
 def test_a_request_cut_short_is_a_wire_error(request: Request[Record]) -> None:
     body = encode_request(1, request)[4:]

@@ -89,6 +89,7 @@ def test_a_connect_response_reads_back_as_it_was_written(response: ConnectRespon
     assert ConnectResponse.decode(response.encode()[4:]) == response
 
 
+@pytest.mark.long
 @given(multi_replies)
 def test_a_multi_reply_keeps_the_type_of_each_result(reply: MultiReply) -> None:
     body = encode_reply(1, 2, 0, reply)[4:]
