@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from herdmaster.api import Herd
-from herdmaster.cli.submission import make_call, submit_and_leave
+from herdmaster.cli.submission import make_task, submit_and_leave
 from herdmaster.core import layout
 from herdmaster.errors import NotSubmitted
 from herdmaster.roles.bootstrap import make_folders
@@ -70,7 +70,7 @@ def test_submit_prints_a_name_that_anybody_can_wait_for(cluster: str) -> None:
 
 
 async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_left(namespace: str) -> None:
-    task = make_call("shop:add", [2], {"y": 3}, queue="default", priority=5)
+    task = make_task("shop:add", [2], {"y": 3}, {})
     async with Client(namespace) as client:
         await make_folders(client)
         await client.create(layout.status_path(task.name), b"the outcome")
@@ -80,7 +80,7 @@ async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_le
 
 
 async def test_submit_does_not_wait_for_ever_to_be_accepted(own_zookeeper: ChildServer) -> None:
-    task = make_call("shop:add", [], {}, queue="default", priority=5)
+    task = make_task("shop:add", [], {}, {})
     own_zookeeper.pause()
     started = time.monotonic()
     with pytest.raises((NotSubmitted, NoServerReachable)):
@@ -114,6 +114,26 @@ def test_submit_tells_that_no_worker_knows_the_function(cluster: str) -> None:
 def test_submit_passes_queue_and_priority_on(cluster: str) -> None:
     result = run_herd("submit", "--zookeeper", cluster, "--queue=mail", "--priority=9", "shop:add")
     assert result.stdout.strip().endswith(".mail.p9")
+
+
+def test_submit_passes_the_options_of_a_submission_on(namespace: str) -> None:
+    result = run_herd("submit", "--zookeeper", namespace, "--delay=1h", "--expires=2h", "--max-attempts=3", "shop:add")
+    name = result.stdout.strip()
+    shown = json.loads(run_herd("tasks", "show", "--zookeeper", namespace, "--json", name).stdout)
+    assert shown["seen"]["state"] == "delayed"
+    call, submitted = shown["call"], shown["seen"]["submitted"]
+    assert call["options"]["max_attempts"] == 3
+    assert abs(shown["seen"]["due"] - submitted - 3_600_000) < 60_000
+    assert abs(call["expires"] - submitted - 7_200_000) < 60_000
+
+
+def test_submit_with_a_key_that_is_held_names_its_holder_and_submits_nothing(namespace: str) -> None:
+    first = run_herd("submit", "--zookeeper", namespace, "--key=nightly", "shop:add")
+    again = run_herd("submit", "--zookeeper", namespace, "--key=nightly", "shop:add")
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert again.stderr == f"nothing was submitted: {first.stdout.strip()} holds the key\n"
+    listed = run_herd("tasks", "list", "--zookeeper", namespace, "--json")
+    assert listed.stdout.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -262,3 +262,18 @@ def test_the_servers_are_given_once(filled: str) -> None:
     result = run_herd("status", filled, "--zookeeper", filled)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("herd status: HOSTS is given twice, once by --zookeeper")
+
+
+async def test_a_tasks_error_does_not_steer_the_terminal_that_shows_it(namespace: str) -> None:
+    async with Client(namespace) as client:
+        await make_folders(client)
+        hostile = Outcome(OutcomeState.FAILED, error=ErrorInfo("LookupError", "\x1b]0;owned\x07", "line\r\x1b[2J"))
+        await client.create(layout.status_path(FAILED), encode_outcome(FAILED, hostile))
+    for result in (
+        run_herd("tasks", "show", "--zookeeper", namespace, FAILED),
+        run_herd("tasks", "result", "--zookeeper", namespace, FAILED),
+        run_herd("tasks", "wait", "--zookeeper", namespace, FAILED),
+    ):
+        shown = result.stdout + result.stderr
+        assert "\\x1b]0;owned\\x07" in shown
+        assert not set("\x1b\x07") & set(shown)

@@ -11,6 +11,7 @@ from typing import IO, Any, Final
 
 import click
 
+from herdmaster.cli.saying import say
 from herdmaster.errors import HerdError
 
 INTERRUPTED: Final = 128 + signal.SIGINT
@@ -25,7 +26,7 @@ class Failed(click.ClickException):
         self.command = command
 
     def show(self, file: IO[Any] | None = None) -> None:  # Any is click's own
-        click.echo(f"{self.command}: {self.message}", file=file or sys.stderr)
+        say(f"{self.command}: {self.message}", file=file or sys.stderr)
 
 
 class Refused(Failed):

@@ -11,38 +11,47 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 
-from herdmaster.core.names import UlidFactory, call_name
-from herdmaster.core.payload import BIG, Call, encode_arguments, encode_call
+from herdmaster.api.callee import Callee
+from herdmaster.api.options import TaskOptions
+from herdmaster.api.orders import order_call
+from herdmaster.core.names import UlidFactory
 from herdmaster.core.transitions import NewTask
-from herdmaster.errors import HerdError
+from herdmaster.errors import DuplicateTask, HerdError
 from herdmaster.roles.client import ClientSettings, TaskClient
 
 
-def make_call(call: str, args: Sequence[object], kwargs: Mapping[str, object], *, queue: str, priority: int) -> NewTask:
-    """Raises InvalidName, NotSerializable, PayloadTooLarge."""
-    payload = encode_call(Call(1, call, *encode_arguments(args, kwargs)))
+def make_task(
+    call: str, args: Sequence[object], kwargs: Mapping[str, object], options: Mapping[str, object]
+) -> NewTask:
+    """`options` as `herd.submit_call` takes them. Raises InvalidName, ConfigurationError, NotSerializable,
+    PayloadTooLarge."""
     ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new()
-    return NewTask(call_name(ulid, queue, priority, big=len(payload) > BIG), payload)
+    return order_call(ulid, Callee(call), args, kwargs, TaskOptions().changed(options)).task
 
 
-async def submit_and_leave(hosts: str, task: NewTask, *, connect_timeout: float, submit_timeout: float) -> None:
-    """Returns when the task is accepted. Raises NoServerReachable, NotSubmitted, SubmissionUnknown."""
+async def submit_and_leave(hosts: str, task: NewTask, *, connect_timeout: float, submit_timeout: float) -> str:
+    """Returns when the task is accepted: its name, or that of the task that holds its key. Raises NoServerReachable,
+    NotSubmitted, SubmissionUnknown."""
     client = TaskClient(hosts, ClientSettings(connect_timeout=connect_timeout))
-    accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    accepted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def handle(_task: NewTask, error: HerdError | None) -> None:
-        if not accepted.done():
-            accepted.set_result(None) if error is None else accepted.set_exception(error)
+    def handle(task: NewTask, error: HerdError | None) -> None:
+        if accepted.done():
+            return
+        if error is None or isinstance(error, DuplicateTask):
+            accepted.set_result(task.name if error is None else error.name)
+        else:
+            accepted.set_exception(error)
 
-    client.journal.submit(task, handle)
+    client.submit(task, handle, None)
     running = asyncio.ensure_future(client.run())
     try:
         await asyncio.wait((running, accepted), timeout=submit_timeout, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             running.result()  # why there is no session
         if not accepted.done():
-            client.journal.give_up(task.name)
-        await accepted
+            client.give_up(task.name)
+        return await accepted
     finally:
         accepted.cancel()  # where the session failed, nobody asks it any more
         client.stop()

@@ -6,12 +6,13 @@ import concurrent.futures
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from herdmaster.cli.failures import Failed
-from herdmaster.cli.options import choose_hosts, connect_timeout_option, log_options, zookeeper_option
+from herdmaster.cli.options import Duration, choose_hosts, connect_timeout_option, log_options, zookeeper_option
+from herdmaster.cli.saying import say
 
 if TYPE_CHECKING:
     from herdmaster.api import Future, Herd
@@ -55,7 +56,7 @@ def client(
             while futures:
                 error = _wait_ended(futures)
                 failed += error is not None
-                click.echo(f"{futures[0].name}: {'done' if error is None else _outcome(error)}")
+                say(f"{futures[0].name}: {'done' if error is None else _outcome(error)}")
                 del futures[0]
     if failed:
         click.get_current_context().exit(1)
@@ -89,6 +90,11 @@ class SubmitCommand(click.Command):
     show_default=True,
     help="9 runs first; within its queue.",
 )
+@click.option("--delay", type=Duration(), metavar="TIME", help="It starts so long from now, such as 5m or 2h.")
+@click.option("--expires", type=Duration(), metavar="TIME", help="Ends as expired if it has not started by then.")
+@click.option("--timeout", type=Duration(), metavar="TIME", help="It is ended when it has run for so long.")
+@click.option("--max-attempts", type=click.IntRange(1), metavar="N", help="So often it is tried in all.")
+@click.option("--key", metavar="TEXT", help="Submit nothing while another task or its outcome holds this key.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it, as JSON, instead of the name.")
 @connect_timeout_option(10)
 @log_options("error")
@@ -97,12 +103,11 @@ def submit(
     call: str,
     arguments: tuple[str, ...],
     hosts: str | None,
-    queue: str,
-    priority: int,
     wait: bool,
     connect_timeout: float,
     log_level: str,
     log_format: str,
+    **given: Any,
 ) -> None:
     """Submit one task and print its name. MODULE need not be here: only the worker imports it.
 
@@ -114,21 +119,24 @@ def submit(
     configure_logs(log_level, log_format)
     check_call(call)
     args, kwargs = read_arguments(arguments)
+    options = {name: value for name, value in given.items() if value is not None}
     if wait:
         with _open(choose_hosts(hosts), connect_timeout) as herd:
-            _print_result(herd.submit_call(call, args, kwargs, queue=queue, priority=priority))
+            _print_result(herd.submit_call(call, args, kwargs, **options))
     else:
         import asyncio
 
-        from herdmaster.cli.submission import make_call, submit_and_leave
+        from herdmaster.cli.submission import make_task, submit_and_leave
 
-        task = make_call(call, args, kwargs, queue=queue, priority=priority)
-        asyncio.run(
+        task = make_task(call, args, kwargs, options)
+        name = asyncio.run(
             submit_and_leave(
                 choose_hosts(hosts), task, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK
             )
         )
-        click.echo(task.name)
+        if name != task.name:
+            click.echo(f"nothing was submitted: {name} holds the key", err=True)
+        click.echo(name)
 
 
 def _print_result(future: Future[object]) -> None:

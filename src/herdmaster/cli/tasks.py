@@ -10,6 +10,7 @@ import click
 
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.options import Duration, connect_timeout_option, json_option, log_options, zookeeper_option
+from herdmaster.cli.saying import say
 
 if TYPE_CHECKING:
     from herdmaster.core.failure import ErrorInfo
@@ -77,7 +78,7 @@ def list_(
             if count == 0 and not as_json:
                 click.echo(click.style(f"{'STATE':<10} {'AGE':>5}  {'TASK':<40}  WHERE", bold=True))
             count += 1
-            click.echo(_as_json(seen) if as_json else _row(seen, now))
+            click.echo(_as_json(seen)) if as_json else say(_row(seen, now))
 
     in_session(hosts, connect_timeout, work)
 
@@ -132,7 +133,7 @@ def show(
         click.echo(_as_json(details))
         return
     for name, text in _describe(details, hindrance):
-        click.echo(f"{click.style(f'{name:<10}', bold=True)}  {text}")
+        say(f"{click.style(f'{name:<10}', bold=True)}  {text}")
 
 
 @tasks.command
@@ -275,7 +276,7 @@ def wait(
     def tell(name: str, text: str, done: bool) -> None:
         nonlocal is_done
         is_done = is_done and done
-        click.echo(f"{name}: {text}")
+        say(f"{name}: {text}")
 
     left = asyncio.run(wait_for_all(choose_hosts(hosts), task, timeout, connect_timeout, tell))
     for name in left:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from herdmaster.cli.options import connect_timeout_option, json_option, log_options, zookeeper_option
+from herdmaster.cli.saying import say
 from herdmaster.cli.tasks import age, how_far
 
 if TYPE_CHECKING:
@@ -53,12 +54,10 @@ def _print(worker: WorkerSeen, progress: WorkerProgress) -> None:
     queues = f"  queues {', '.join(worker.queues)}" if worker.queues else ""
     name = click.style(worker.name, bold=True)
     serves = queues if worker.calls or not worker.host else f"{queues}  raw tasks only"
-    click.echo(
-        f"{name}  {place}{slots}{serves}  {worker.state}  {worker.assigned} assigned  up {age(worker.since, now)}"
-    )
+    say(f"{name}  {place}{slots}{serves}  {worker.state}  {worker.assigned} assigned  up {age(worker.since, now)}")
     for task in progress.tasks:
         how = how_far(task.done, task.total, task.note)
         attempt = f"  attempt {task.attempt}" if task.attempt > 1 else ""
-        click.echo(f"  {task.task}  {task.call or 'raw'}  for {age(task.since, now)}{attempt}  {how}".rstrip())
+        say(f"  {task.task}  {task.call or 'raw'}  for {age(task.since, now)}{attempt}  {how}".rstrip())
     if progress.running > len(progress.tasks):
         click.echo(f"  and {progress.running - len(progress.tasks)} more")

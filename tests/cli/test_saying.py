@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import click
+import pytest
+
+from herdmaster.cli.saying import plain
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a line\n\tand another, ü 漢 🐑", "a line\n\tand another, ü 漢 🐑"),
+        ("\x1b]0;a title\x07", "\\x1b]0;a title\\x07"),
+        ("\x1b[2J\x1b[31;1Hgone", "\\x1b[2J\\x1b[31;1Hgone"),
+        ("over\rwritten\b", "over\\rwritten\\x08"),
+        ("\x9b2J\x7f", "\\x9b2J\\x7f"),
+        ("txt.\u202eexe", "txt.\\u202eexe"),
+    ],
+)
+def test_what_would_steer_a_terminal_is_seen_instead(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+def test_colours_stay() -> None:
+    text = click.style("dead", fg="red", bold=True)
+    assert plain(text) == text
