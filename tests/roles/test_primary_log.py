@@ -6,6 +6,7 @@ import pytest
 
 from herdmaster.core import transitions
 from herdmaster.core.endings import expired
+from herdmaster.core.queues import UNLIMITED, QueueSettings
 from herdmaster.roles.primary_log import PrimaryLog
 
 W = "worker-w"
@@ -66,3 +67,22 @@ def test_what_an_operator_should_know_of_is_told_by_name(log: PrimaryLog, caplog
 
     told = [message.split(":")[0] for message in caplog.messages]
     assert told == ["buried task-a", "refused task-b", "refused task-c", "task-d has expired"]
+
+
+def test_what_a_queue_is_limited_to_is_told_when_it_changes(log: PrimaryLog, caplog: pytest.LogCaptureFixture) -> None:
+    for settings in (
+        UNLIMITED,
+        QueueSettings(paused=True),
+        QueueSettings(paused=True),
+        QueueSettings(rate=2.5),
+        UNLIMITED,
+    ):
+        log.tell_queue("mail", settings)
+    assert caplog.messages == ["queue mail: paused", "queue mail: at most 2.5 a second", "queue mail: no limits"]
+
+
+def test_endless_queues_are_not_all_told(log: PrimaryLog, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(5000):
+        log.tell_queue(f"q{number}", QueueSettings(paused=True))
+        log.tell_queue(f"q{number + 5000}", UNLIMITED)
+    assert len(caplog.messages) == 1000

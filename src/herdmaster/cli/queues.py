@@ -61,13 +61,10 @@ def _row(queue: QueueSeen) -> str:
 
 
 def describe(settings: QueueSettings) -> str:
-    """A queue's limits for people; empty where there are none."""
-    parts = [click.style("paused", fg="yellow")] if settings.paused else []
-    if settings.max_running is not None:
-        parts.append(f"at most {settings.max_running} running")
-    if settings.rate is not None:
-        parts.append(f"at most {settings.rate:g} a second")
-    return ", ".join(parts)
+    """As the master's log has it, in colour."""
+    from herdmaster.core.queues import describe_queue
+
+    return describe_queue(settings).replace("paused", click.style("paused", fg="yellow"))
 
 
 def _change(

@@ -43,6 +43,16 @@ def decode_queue(data: bytes | None) -> QueueSettings | None:
         return None
 
 
+def describe_queue(settings: QueueSettings) -> str:
+    """A queue's limits for people; empty where there are none."""
+    parts = ["paused"] if settings.paused else []
+    if settings.max_running is not None:
+        parts.append(f"at most {settings.max_running} running")
+    if settings.rate is not None:
+        parts.append(f"at most {settings.rate:g} a second")
+    return ", ".join(parts)
+
+
 def parse_queue_name(name: str) -> str | None:
     """The queue that a name in `/queues` stands for, or None."""
     try:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from herdmaster.core import layout
 from herdmaster.core.dispatcher import Dispatcher, Picture
 from herdmaster.core.members import worker_state
-from herdmaster.core.queues import decode_queue, parse_queue_name
+from herdmaster.core.queues import UNLIMITED, decode_queue, parse_queue_name
 from herdmaster.roles.primary_log import PrimaryLog
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -138,6 +138,7 @@ class Observation:
             case Added(_, name) | Changed(_, name):
                 self._read_queue(name)
             case Removed(_, name):
+                self._report.tell_queue(name, UNLIMITED)
                 self.dispatcher.throttle.told(name, None, self._clock())
             case Listed(_, names):  # a folder that is absent, or may not be read, limits nothing
                 self.dispatcher.throttle.listed(names or (), self._clock())
@@ -171,6 +172,7 @@ class Observation:
                 return  # the session is over
             elif not isinstance(error, errors.NoNode):
                 self._report.tell_unreadable(layout.queue_path(queue), error)
+            self._report.tell_queue(queue, settings or UNLIMITED)
             self.dispatcher.throttle.told(queue, settings, self._clock())
             self._queue_read(name)
             self._changed()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from herdmaster.core.outcome import OutcomeState, decode_outcome
+from herdmaster.core.queues import UNLIMITED, QueueSettings, describe_queue
 from herdmaster.core.recovery import worker_of
 from herdmaster.core.table import TransitionName
 from herdmaster.core.transitions import CreateNode, Move
@@ -23,6 +24,7 @@ class PrimaryLog:
     def __init__(self) -> None:
         self._told: dict[str, set[str]] = {}
         self._recovered: dict[str, int] = {}
+        self._queues: dict[str, QueueSettings] = {}  # what was told of those that have limits
 
     def _is_news(self, subject: str, name: str) -> bool:
         """True the first time. Whoever makes up endless names is not to fill log and memory."""
@@ -45,6 +47,18 @@ class PrimaryLog:
     def tell_silent_worker(self, worker: str, data: bytes | None) -> None:
         if self._is_news("worker", worker):
             _log.warning("%s says nothing usable of itself (%.80r): it gets no tasks", worker, data)
+
+    def tell_queue(self, queue: str, settings: QueueSettings) -> None:
+        """What its znode says, each time that this changes."""
+        if settings == self._queues.get(queue, UNLIMITED):
+            return
+        if settings == UNLIMITED:
+            del self._queues[queue]
+        elif queue in self._queues or len(self._queues) < _MAX_REMEMBERED:
+            self._queues[queue] = settings
+        else:
+            return
+        _log.info("queue %s: %s", queue, describe_queue(settings) or "no limits")
 
     def tell_bad_queue(self, queue: str, data: bytes | None) -> None:
         if self._is_news("settings", queue):
