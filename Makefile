@@ -6,7 +6,9 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
+# All that is needed to work on Herdmaster, and what is enough to run it.
 INSTALLED := .venv/.installed
+RUNNABLE := .venv/.runnable
 CODE := $(wildcard src tests benchmarks chaos examples)
 # Tests wait for servers and processes as much as they compute.
 PROCESSES ?= 4
@@ -32,12 +34,18 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+$(RUNNABLE): pyproject.toml constraints.txt
+	@scripts/create-venv .venv
+	@echo "Installing Herdmaster into .venv"
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
 .PHONY: zookeeper
 zookeeper: ## Install Apache ZooKeeper and Java, unless they are here
 	@scripts/install-zookeeper
 
 .PHONY: demo
-demo: install ## Count words on two workers, kill the primary in the middle, check the result
+demo: $(or $(wildcard $(INSTALLED)),$(RUNNABLE)) ## Count words on two workers, kill the primary in the middle, check the result
 	@$(BIN)/herd demo $(DEMO)
 
 .PHONY: test

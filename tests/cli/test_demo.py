@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from herdmaster.cli.demo.command import FEWEST_FILES
+from herdmaster.cli.demo import command
+from herdmaster.cli.demo.command import FEWEST_FILES, MOST_FILES
 from herdmaster.cli.demo.counting import count_plainly, count_words, find_texts
+from herdmaster.cli.demo.display import Display
+from herdmaster.cli.demo.plain_loop import PlainLoop
+from herdmaster.cli.demo.stage import CONNECT_TIMEOUT
+from herdmaster.cli.failures import Failed
+from herdmaster.testing.ports import free_ports
 from tests.cli.processes import REPOSITORY, HerdProcess, connect, run_herd, wait_until
 
 ROLES = 4
+"""Beside them the plain loop may run."""
 
 
 def write_texts(folder: Path, files: int = 120) -> None:
@@ -29,6 +39,11 @@ def texts(tmp_path: Path) -> Path:
     folder.mkdir()
     write_texts(folder)
     return folder
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def children(pid: int) -> list[int]:
@@ -73,6 +88,45 @@ def test_a_folder_with_few_texts_is_refused(tmp_path: Path) -> None:
     assert "--folder" in line
 
 
+def test_without_documents_the_sources_of_the_standard_library_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "DOCUMENTATION", tmp_path / "nothing")
+    texts = command.find_enough_texts(None)
+    assert texts.folder == Path(os.__file__).parent
+    assert FEWEST_FILES <= len(texts.files) <= MOST_FILES
+    assert not any("site-packages" in file for file in texts.files)
+    assert count_plainly(texts.files[:FEWEST_FILES])["import"] > FEWEST_FILES
+
+
+def test_of_a_folder_that_nobody_named_not_more_is_counted_than_a_short_run_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(MOST_FILES + 1):
+        (tmp_path / f"{number}.txt").touch()
+    monkeypatch.setattr(command, "DOCUMENTATION", tmp_path)
+    assert len(command.find_enough_texts(None).files) == MOST_FILES
+    assert len(command.find_enough_texts(tmp_path).files) == MOST_FILES + 1
+
+
+def test_a_malformed_connect_string_is_refused_before_anything_else_is_said(tmp_path: Path) -> None:
+    result = run_herd("demo", "--zookeeper=localhost:x", "--folder", str(tmp_path))
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert "'localhost:x' is not host:port" in line
+
+
+@pytest.mark.long
+def test_an_ensemble_that_nobody_answers_from_is_given_up_after_one_connect_timeout(texts: Path) -> None:
+    (port,) = free_ports(1)
+    started = time.monotonic()
+    result = run_herd("demo", f"--zookeeper=127.0.0.1:{port}", f"--folder={texts}")
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"herd demo: no session with 127.0.0.1:{port} within 10 s")
+    assert time.monotonic() - started < 2 * CONNECT_TIMEOUT
+
+
 @pytest.mark.long
 def test_the_result_is_right_although_the_primary_and_a_worker_are_killed(namespace: str, texts: Path) -> None:
     result = run_herd("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=8", "--json", timeout=50)
@@ -93,9 +147,9 @@ def test_the_result_is_right_although_the_primary_and_a_worker_are_killed(namesp
 
 @pytest.mark.long
 def test_a_wrong_result_is_noticed(namespace: str, texts: Path) -> None:
-    with HerdProcess("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=8") as demo:
+    with HerdProcess("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=12") as demo:
         demo.wait_for_log("SIGKILL")
-        # It has been counted at least once as it was.
+        # A part of its tasks is done and a part is not even assigned: no plain loop comes to the same.
         with (texts / "text-000.txt").open("a") as file:
             file.write("unheard")
         assert demo.wait(timeout=50) == 1
@@ -111,7 +165,7 @@ def test_an_interrupted_demo_stops_what_it_started(
     with HerdProcess("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=1000") as demo:
         demo.wait_for_log("ready")
         started = children(demo.pid)
-        assert len(started) == ROLES
+        assert len(started) >= ROLES
         demo.send(number)
         assert demo.wait(timeout=30) == code
         assert "Traceback" not in demo.stderr
@@ -145,11 +199,45 @@ def test_a_demo_whose_workers_die_says_so_and_stops(namespace: str, texts: Path)
         assert "ended by itself" in demo.stderr
 
 
-@pytest.mark.apache
+@pytest.mark.long
 def test_it_starts_a_zookeeper_of_its_own(texts: Path) -> None:
     result = run_herd("demo", f"--folder={texts}", "--repeat=8", timeout=50)
     assert result.returncode == 0, result.stderr
     assert "the totals are those of a plain loop" in result.stdout
+
+
+@pytest.mark.long
+def test_the_plain_loop_tells_how_far_it_is_and_what_it_counted(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    files = find_texts(texts)
+    last = texts / "last.txt"
+    os.mkfifo(last)  # so that it waits before the last one
+    screen = Terminal()
+    display = Display(screen)
+
+    def is_shown() -> bool:
+        display.refresh(None)
+        return "120 of 121" in screen.getvalue()
+
+    with PlainLoop([*files, str(last)]) as loop, ThreadPoolExecutor(1) as threads:
+        words = threads.submit(loop.wait, display)
+        try:
+            wait_until(lambda: loop.counted == len(files), "it does not get on")
+            wait_until(is_shown, "it does not show")
+            assert not words.done()
+        finally:
+            last.write_text("the last word")
+        assert words.result(20) == count_plainly(files) + Counter(["the", "last", "word"])
+        assert loop.counted == len(files) + 1
+    assert "a plain loop still counts" in screen.getvalue()
+
+
+def test_a_plain_loop_that_cannot_read_a_file_says_so(texts: Path) -> None:
+    with (
+        PlainLoop([*find_texts(texts)[:2], str(texts / "gone.txt")]) as loop,
+        pytest.raises(Failed, match=r"the plain loop ended by itself: FileNotFoundError.*gone\.txt"),
+    ):
+        loop.wait(Display(io.StringIO()))
 
 
 @pytest.mark.long

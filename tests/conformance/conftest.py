@@ -1,65 +1,148 @@
 """Every test that asks for `rig` runs on the embedded server and on Apache's, and cannot tell which one it has.
 
 The embedded server is a new one per test, Apache's is one per process, in which every test leaves an empty tree.
-Both grant the same session timeouts, sweep containers at the same pace and know times to live.
+Both grant the same session timeouts, sweep containers at the same pace, know times to live and the same super user.
+
+`strict_rig` is the same with small limits and without times to live, on a server to which nothing was ever written.
+Where the two differ knowingly, a test asks for `embedded_rig` or `apache_rig`.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from herdmaster.testing.apache import QUICK_START, ApacheZooKeeper, ZooKeeperNotInstalled
+from herdmaster.testing.child_server import POLL
+from herdmaster.testing.ports import free_ports
 from herdmaster.zookeeper.server import EmbeddedServer, Limits, acls
-from tests.conformance.rig import MAX_TIMEOUT, MIN_TIMEOUT, SUPER_USER, SWEEP, TICK, Peer, Rig, clean
+from tests.conformance.rig import (
+    CONNECTIONS,
+    HANDSHAKE,
+    MAX_TIMEOUT,
+    MIN_TIMEOUT,
+    SUPER_USER,
+    SWEEP,
+    TICK,
+    Peer,
+    Rig,
+    clean,
+)
 from tests.zookeeper.server.threaded import ServerThread
+
+_SERVERS = ["embedded", pytest.param("apache", marks=pytest.mark.apache)]
+_BOUNDS = {"minSessionTimeout": str(MIN_TIMEOUT), "maxSessionTimeout": str(MAX_TIMEOUT)}
+_START_TIMEOUT = 60.0  # seconds
+
+
+def _new_apache(settings: dict[str, str | None], *java_options: str, port: int | None = None) -> ApacheZooKeeper:
+    try:
+        return ApacheZooKeeper(
+            tick_time=TICK,
+            port=port,
+            settings={**_BOUNDS, **settings},
+            java_options=(*QUICK_START, *java_options),
+        )
+    except ZooKeeperNotInstalled as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(reason), pytrace=False)
+        pytest.skip(str(reason))
+
+
+def _new_embedded(limits: Limits, *, ttl_allowed: bool = True) -> EmbeddedServer:
+    server = EmbeddedServer(
+        tick_time=TICK,
+        min_session_timeout=MIN_TIMEOUT,
+        max_session_timeout=MAX_TIMEOUT,
+        limits=limits,
+        super_digest=acls.digest_id(SUPER_USER).id,
+    )
+    # The machine knows this, but whoever develops against the server has no use for it.
+    server._settings = msgspec.structs.replace(server._settings, ttl_allowed=ttl_allowed)
+    return server
 
 
 @pytest.fixture(scope="session")
 def swept_apache() -> Iterator[ApacheZooKeeper]:
-    """With a super user, who alone can clean up behind a test that locks its znodes."""
+    """Its super user alone can clean up behind a test that locks its znodes."""
     options = (
         "-Dzookeeper.extendedTypesEnabled=true",
         f"-Dznode.container.checkIntervalMs={SWEEP}",
         f"-Dzookeeper.DigestAuthenticationProvider.superDigest={acls.digest_id(SUPER_USER).id}",
     )
-    bounds = {"minSessionTimeout": str(MIN_TIMEOUT), "maxSessionTimeout": str(MAX_TIMEOUT)}
-    try:
-        server = ApacheZooKeeper(tick_time=TICK, settings=bounds, java_options=(*QUICK_START, *options))
-    except ZooKeeperNotInstalled as reason:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(reason), pytrace=False)
-        pytest.skip(str(reason))
-    with server:
+    with _new_apache({}, *options) as server:
         yield server
 
 
-def _embedded() -> EmbeddedServer:
-    return EmbeddedServer(
-        tick_time=TICK,
-        min_session_timeout=MIN_TIMEOUT,
-        max_session_timeout=MAX_TIMEOUT,
-        limits=Limits(container_sweep=SWEEP),
-    )
+@pytest.fixture(scope="session")
+def strict_apache() -> Iterator[ApacheZooKeeper]:
+    """Answers the words that Apache's answers by default. No test may write to it, nor end its sessions by expiry."""
+    (port,) = free_ports(1)
+    settings = {"4lw.commands.whitelist": None, "maxClientCnxns": str(CONNECTIONS)}
+    # A session begins with a write: waiting for a busy disk would count as waiting for the handshake.
+    options = (f"-Dzookeeper.nio.sessionlessCnxnTimeout={HANDSHAKE}", "-Dzookeeper.forceSync=no")
+    server = _new_apache(settings, *options, port=port)
+    try:
+        server.launch()
+        # `start` would wait for the answer to a word that is not among those.
+        deadline = time.monotonic() + _START_TIMEOUT
+        while server.mode() is None:
+            assert server.is_running, server.log.read_text()
+            assert time.monotonic() < deadline, "no service"
+            time.sleep(POLL)
+        yield server
+    finally:
+        server.close()
 
 
-@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.apache)])
-def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    if request.param == "embedded":
-        with ServerThread(_embedded()) as server:
-            rig = Rig(server.port)
-            yield rig
-            rig.close()
-        return
-    apache: ApacheZooKeeper = request.getfixturevalue("swept_apache")
-    rig = Rig(apache.port)
+@pytest.fixture
+def embedded_rig() -> Iterator[Rig]:
+    with ServerThread(_new_embedded(Limits(container_sweep=SWEEP))) as server:
+        rig = Rig(server.port)
+        yield rig
+        rig.close()
+
+
+@pytest.fixture
+def apache_rig(swept_apache: ApacheZooKeeper) -> Iterator[Rig]:
+    rig = Rig(swept_apache.port)
     yield rig
     try:
         rig.close()
     finally:
-        clean(apache.port)
+        clean(swept_apache.port)
+
+
+@pytest.fixture(params=_SERVERS)
+def rig(request: pytest.FixtureRequest) -> Rig:
+    found: Rig = request.getfixturevalue(f"{request.param}_rig")
+    return found
+
+
+@pytest.fixture
+def strict_embedded_rig() -> Iterator[Rig]:
+    limits = Limits(handshake=HANDSHAKE / 1000, connections_per_host=CONNECTIONS)
+    with ServerThread(_new_embedded(limits, ttl_allowed=False)) as server:
+        rig = Rig(server.port)
+        yield rig
+        rig.close()
+
+
+@pytest.fixture
+def strict_apache_rig(strict_apache: ApacheZooKeeper) -> Iterator[Rig]:
+    rig = Rig(strict_apache.port)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture(params=_SERVERS)
+def strict_rig(request: pytest.FixtureRequest) -> Rig:
+    found: Rig = request.getfixturevalue(f"strict_{request.param}_rig")
+    return found
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ a ping, behind which no earlier event can come.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -36,7 +37,13 @@ SWEEP = 200
 
 SUPER_USER = b"super:of these tests"
 
-_PATIENCE = 20.0
+HANDSHAKE = 1000
+"""Milliseconds that a strict server waits for a handshake; Apache's may take twice as long to notice."""
+
+CONNECTIONS = 10
+"""How many connections a strict server takes from one address."""
+
+_PATIENCE = 30.0
 XID_PING = -2
 
 
@@ -59,7 +66,8 @@ class Peer:
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), _PATIENCE)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(ConnectionError):  # the server may have refused it already
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.inbox: list[ConnectResponse | Answer | Event] = []
         self.raw = bytearray()
         self.session_id = 0
@@ -118,9 +126,11 @@ class Peer:
         return [item for item in self.inbox if isinstance(item, Answer)]
 
     def ask(self, request: Request[Record]) -> Answer:
-        """Sends, and takes the answer out of the inbox."""
+        """Sends, and takes the answer out of the inbox. An error comes without a body, whatever was asked."""
         self.request(request)
-        return self._take_answer()
+        answer = self._take_answer()
+        assert not (answer.error and answer.body), f"{request} was answered with {answer}"
+        return answer
 
     def body(self, request: Request[Record]) -> Record:
         """The record that a success brings."""
@@ -231,6 +241,11 @@ class Rig:
     def __init__(self, port: int) -> None:
         self.port = port
         self._peers: list[Peer] = []
+
+    @property
+    def hosts(self) -> str:
+        """The connect string, without a namespace."""
+        return f"127.0.0.1:{self.port}"
 
     def peer(self) -> Peer:
         """A client that is connected and has said nothing."""

@@ -1,8 +1,8 @@
 """Fact sheet 3.4 (rights) and 3.10 (ACL schemes), and whoAmI of 2.3.
 
-Left out: the super user and enforced authentication, which are settings (the super user is tested with the embedded
-machine); entries of networks that are not loopback's own, but for one that does not match; `exists` without READ,
-which 3.8.0 answers and the newer servers refuse.
+The super user is in test_settings.py. Left out: enforced authentication, which is a setting; entries of networks that
+are not loopback's own, but for one that does not match; `exists` without READ, which 3.8.0 answers and the newer
+servers refuse.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fact sheet 3.12: the four-letter words. Both servers offer all that the embedded one knows.
 
-Left out: the default whitelist and what a server says while it starts; the wording of versions, dates and latencies;
-counts of connections, since a connection that is gone may still be counted for a moment.
+The default whitelist is in test_settings.py. Left out: what a server says while it starts; the wording of versions,
+dates and latencies; counts of connections, since a connection that is gone may still be counted for a moment.
 """
 
 from __future__ import annotations

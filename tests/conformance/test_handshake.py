@@ -1,9 +1,7 @@
 """Fact sheet 1.1 (frames), 1.2 (handshake and re-attach) and 1.3 (special xids).
 
-Left out: the cut after 10 to 20 s without a handshake and maxClientCnxns (3.11), which are settings, tested with the
-embedded server; what a ten-second expiry shows is shown with half a second in test_sessions.py; an ordinary request
-with xid -1, whose answer no client can tell from an event; the exact bytes of session ids and passwords; whether a
-wrong password cuts the session's present connection, as it does on Apache's server alone.
+Left out: what a ten-second expiry shows is shown with half a second in test_sessions.py; an ordinary request with
+xid -1, whose answer no client can tell from an event; the lower bytes of session ids and those of passwords.
 """
 
 from __future__ import annotations
@@ -17,6 +15,9 @@ from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.conformance.rig import MAX_TIMEOUT, MIN_TIMEOUT, Peer, Rig
 
 EPHEMERAL = 1
+SERVER_ID = 1
+"""Of a server that stands alone, whose configuration gives it none."""
+
 REFUSAL = ConnectResponse(0, 0, b"\0" * 16, False)
 
 
@@ -73,6 +74,7 @@ def test_the_password_of_a_new_session_is_ignored(rig: Rig, password: bytes | No
 def test_session_ids_count_up_below_the_number_of_the_server_and_passwords_differ(rig: Rig) -> None:
     first, second = rig.client(), rig.client()
     assert second.session_id == first.session_id + 1
+    assert first.session_id >> 56 == second.session_id >> 56 == SERVER_ID
     assert second.password != first.password
 
 
@@ -116,6 +118,25 @@ def test_a_session_that_is_unknown_or_closed_or_has_another_password_is_refused_
         assert peer.handshake(10_000, session_id, password) == REFUSAL
         peer.wait_closed()
     assert rig.reattach(alive).is_open()
+
+
+@pytest.mark.apache
+def test_on_apaches_server_even_a_wrong_password_cuts_the_sessions_present_connection(apache_rig: Rig) -> None:
+    client = apache_rig.client()
+    assert apache_rig.peer().handshake(10_000, client.session_id, b"x" * 16) == REFUSAL
+    client.wait_closed()
+    assert apache_rig.reattach(client).is_open()
+
+
+def test_on_the_embedded_server_a_wrong_password_leaves_the_sessions_present_connection_alone(
+    embedded_rig: Rig,
+) -> None:
+    client = embedded_rig.client()
+    intruder = embedded_rig.peer()
+    assert intruder.handshake(10_000, client.session_id, b"x" * 16) == REFUSAL
+    intruder.wait_closed()
+    assert client.is_open()
+    assert client.error(records.GetData("/", False)) == 0
 
 
 def test_requests_right_behind_a_new_sessions_handshake_are_answered_in_order(rig: Rig) -> None:

@@ -114,6 +114,24 @@ def test_the_empty_path_reads_the_root(client: Peer) -> None:
         assert client.ask(request)[2:] == client.ask(type(request)("/", *([False] * (len(request.layout) - 1))))[2:]
 
 
+def test_an_error_is_a_header_without_a_body(client: Peer) -> None:
+    client.create("/a")
+    requests: list[tuple[Request[Record], int]] = [
+        (records.Exists("/none", False), NO_NODE),
+        (records.GetData("/none", True), NO_NODE),
+        (records.GetChildren2("/none", False), NO_NODE),
+        (records.Delete("/none", -1), NO_NODE),
+        (records.SetData("/a", b"", 7), BAD_VERSION),
+        (create("/a"), NODE_EXISTS),
+        (records.Create2("/a", b"", OPEN_ACL, 0), NODE_EXISTS),
+        (create("/b", acl=()), INVALID_ACL),
+    ]
+    for request, error in requests:
+        client.request(request)
+        answer = client.answers.pop()
+        assert (answer.error, answer.body) == (error, b""), request
+
+
 @pytest.mark.parametrize("opcode", [OpCode.GET_DATA, OpCode.EXISTS, OpCode.GET_CHILDREN, OpCode.GET_CHILDREN2])
 def test_a_null_path_is_unreadable(client: Peer, opcode: int) -> None:
     assert client.raw_request(opcode, b"\xff\xff\xff\xff\0").error == MARSHALLING

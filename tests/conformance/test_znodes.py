@@ -1,7 +1,7 @@
 """Fact sheet 2.1 and 2.2 (null data, stats), 2.3 (create and its kin), 3.2 (stat rules) and 3.5 (containers and TTL).
 
-Left out: a counter of children that wraps, which takes 2^31 creates (tested with the embedded server); the stat of a
-fresh root, since one of the two servers is not fresh; requests for a time to live where the server has them off.
+Left out: a counter of children that wraps, which takes 2^31 creates (tested with the embedded server). The stat of a
+fresh root and times to live where the server has them off are in test_settings.py.
 """
 
 from __future__ import annotations

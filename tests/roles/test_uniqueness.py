@@ -12,6 +12,8 @@ from herdmaster.core import layout
 from herdmaster.core.keys import hash_key
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, NotSubmitted
+from herdmaster.roles.journal import Accepted
+from herdmaster.roles.uniqueness import KeyedSubmissions
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Fault, Match, Proxy, multi_with, request_of
 from tests.roles.stage import Stage, StagedClient, Submitted, new_call, until
@@ -206,3 +208,22 @@ async def _ended_with_key(stage: Stage, client: StagedClient) -> None:
     status = b'{"herd":1,"state":"done","result":5,"key":"%s"}' % KEY.encode()
     await stage.put(layout.status_path(submitted.name), data=status)
     assert (await submitted.outcome()).key == KEY
+
+
+def test_a_delay_counts_from_when_it_was_asked_for_however_long_its_key_was_anothers() -> None:
+    now = 0.0
+    sent: list[tuple[str, float]] = []
+    settle: list[Accepted] = []
+
+    def submit(task: NewTask, accepted: Accepted, asked_at: float) -> None:
+        sent.append((task.name, asked_at))
+        settle.append(accepted)
+
+    keyed = KeyedSubmissions(submit, lambda: now)
+    tasks = [_keyed(), _keyed()]
+    for number, task in enumerate(tasks):
+        now = 10.0 + number
+        keyed.submit(task, lambda _task, _error: None)
+    now = 30.0
+    settle[0](tasks[0], NotSubmitted("no connection"))
+    assert sent == [(tasks[0].name, 10.0), (tasks[1].name, 11.0)]

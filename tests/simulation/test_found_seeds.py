@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from herdmaster.simulation.runner import run_seed
+from herdmaster.simulation.drawing import draw_plan
+from herdmaster.simulation.world import World
 
 pytestmark = pytest.mark.long
 
@@ -21,11 +23,19 @@ FOUND = {
     600138: "a due time was rounded up by a millisecond",
     796882479: "a system whose masters took away what was over was judged to be busy without a reason",
     796883113: "two timers of one instant could not be compared, which is a matter of the simulation's own",
+    796883154: "a key was held for longer than a sweep may take",
     243159616: "a master that stood in dropped a copy of a task that had ended, which it was asked to cancel",
+    87701028: "the delay of a task whose key another one had held was counted from when the key was free",
+    87700976: "a role that was killed with a task just ended was judged to hide how",
     300077: "a worker that waited for a retry in place left its timer behind",
 }
 
 
 @pytest.mark.parametrize("seed", FOUND)
 def test_what_was_found_once_is_not_found_again(seed: int) -> None:
-    assert run_seed(seed).failure is None
+    """Once as the seed is now, and once without the faults that worlds had not then."""
+    plan = draw_plan(seed)
+    assert World(plan).run().failure is None
+    faults = tuple(fault for fault in plan.faults if not fault.when.step)
+    if len(faults) < len(plan.faults):
+        assert World(msgspec.structs.replace(plan, faults=faults)).run().failure is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
 
@@ -13,6 +14,15 @@ from herdmaster.simulation.runner import run_seed
 pytestmark = pytest.mark.long
 
 SEED = 7
+ORDERS = (930001, 940109, 940157)
+"""Worlds in which the order of a set once decided something."""
+_TELL = """
+import hashlib, sys
+from herdmaster.simulation.runner import run_seed
+for seed in sys.argv[1:]:
+    story = "\\n".join(run_seed(int(seed), listen=True).story.lines())
+    print(seed, len(story), hashlib.sha256(story.encode()).hexdigest())
+"""
 
 
 @pytest.mark.parametrize("seed", [1, 2, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 11))])
@@ -20,6 +30,26 @@ def test_a_world_full_of_faults_loses_nothing(seed: int) -> None:
     result = run_seed(seed)
     assert result.failure is None, f"python -m herdmaster.simulation --seed {seed}\n{result.failure}"
     assert result.transactions > 0
+
+
+def _digests(seeds: Iterable[int], hash_seed: str) -> str:
+    command = [sys.executable, "-c", _TELL, *map(str, seeds)]
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_many_seeds_replay_whatever_the_hash_seed() -> None:
+    seeds = (*ORDERS, *range(31, 43))
+    first, second = _digests(seeds, "0"), _digests(seeds, "4711")
+    assert first.count("\n") == len(seeds)
+    assert first == second
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_hundreds_of_seeds_replay_whatever_the_hash_seed() -> None:
+    seeds = range(950_000, 950_400)
+    assert _digests(seeds, "3") == _digests(seeds, "4")
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "4711"])

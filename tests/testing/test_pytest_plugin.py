@@ -125,6 +125,91 @@ def test_a_failing_test_still_ends_its_master_and_worker(project: pytest.Pyteste
     result.assert_outcomes(passed=1, failed=1)
 
 
+def test_what_is_no_herd_is_refused_with_what_to_give(project: pytest.Pytester) -> None:
+    result = run(
+        project,
+        nothing="",
+        test_mistakes="""
+        import re
+        import nothing
+        import pytest
+        import tasks
+
+        @pytest.mark.parametrize(("given", "told"), [
+            (tasks, "not the module tasks: give tasks.herd"),
+            (nothing, "not the module nothing: give its Herd, but it has none"),
+            ("tasks", "not 'tasks': import the module that has the Herd, and give that, as in tasks.herd"),
+            ("tasks:app", "not 'tasks:app': import the module that has the Herd, and give that, as in tasks.app"),
+            (None, "not None: give the Herd that the tasks belong to"),
+        ])
+        def test_a_mistake(herd_worker, given, told):
+            with pytest.raises(TypeError, match=re.escape(f"herd_worker takes a Herd, {told}")):
+                with herd_worker(given):
+                    pass
+
+        @pytest.mark.parametrize("name", ["masters", "workers"])
+        def test_a_number(herd_worker, name):
+            with pytest.raises(ValueError, match=f"{name} is -1: it takes a whole number from 0"):
+                with herd_worker(tasks.herd, **{name: -1}):
+                    pass
+        """,
+    )
+    result.assert_outcomes(passed=7)
+
+
+def test_the_primary_and_the_workers_are_found_by_what_herd_worker_gives(project: pytest.Pytester) -> None:
+    result = run(
+        project,
+        test_faults="""
+        import tasks
+
+        def test_a_killed_worker(herd_worker, herd_zookeeper):
+            with herd_worker(tasks.herd) as hosts:
+                lost = herd_zookeeper.kill_worker(hosts)
+                assert tasks.add.submit(2, 3).result(20) == 5
+                assert lost not in herd_zookeeper.worker_sessions(hosts)
+
+        def test_an_expired_session(herd_worker, herd_zookeeper):
+            with herd_worker(tasks.herd, workers=2) as hosts:
+                before = herd_zookeeper.worker_sessions(hosts, least=2)
+                first, second = before
+                herd_zookeeper.expire(before[second])
+                after = herd_zookeeper.worker_sessions(hosts, least=2)
+                assert after[first] == before[first] and second not in after
+
+        def test_a_killed_primary(herd_worker, herd_zookeeper):
+            with herd_worker(tasks.herd, masters=2, session_timeout=1.0) as hosts:
+                herd_zookeeper.kill_primary(hosts)
+                assert tasks.add.submit(2, 3).result(20) == 5
+        """,
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_a_mistake_in_selects_fails_the_test_at_the_end_of_its_worker(project: pytest.Pytester) -> None:
+    result = run(
+        project,
+        test_mistake="""
+        import pytest
+        import tasks
+
+        def test_misspelt(herd_worker, herd_zookeeper):
+            with pytest.raises(AttributeError, match="pth") as caught:
+                with herd_worker(tasks.herd):
+                    herd_zookeeper.drop_before(lambda request: request.pth == "/x")
+                    assert tasks.add.submit(2, 3).result(20) == 5
+            assert "that fault is taken off" in caught.value.__notes__[0]
+
+        def test_no_path(herd_worker, herd_zookeeper):
+            with herd_worker(tasks.herd):
+                herd_zookeeper.drop_before(lambda request: request.path == "/x")
+                assert tasks.add.submit(2, 3).result(20) == 5
+        """,
+    )
+    result.assert_outcomes(passed=2)
+    assert "Fatal error" not in str(result.stdout) + str(result.stderr)
+
+
 def test_the_plugin_costs_other_projects_no_imports() -> None:
     code = "import sys, herdmaster.testing.pytest_plugin; print(sorted(m for m in sys.modules if 'herdmaster' in m))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

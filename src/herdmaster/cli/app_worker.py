@@ -1,13 +1,32 @@
-"""The worker of an app that was named on the command line."""
+"""The app that was named on the command line, and its worker."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+import click
 
 from herdmaster.api import Herd
-from herdmaster.api.loading import import_from_here
+from herdmaster.api.loading import import_from_here, load_app
+from herdmaster.cli.failures import Failed
 from herdmaster.roles.hooks import Hooks
 from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
+
+
+def load_named_app(spec: str) -> Herd:
+    """As `load_app`, but a file that is no Python is told in one line: where it is, and what is wrong with it. Raises
+    Failed, and what `load_app` raises."""
+    try:
+        return load_app(spec)
+    except SyntaxError as error:
+        file = error.filename
+        if file is None or not Path(file).is_file():
+            raise  # of code that the app itself compiles: its traceback says where
+        place = f"{file}, line {error.lineno}" if error.lineno else file
+        shown = f": {error.text.strip()}" if error.text and error.text.strip() else ""
+        kind = type(error).__name__
+        raise Failed(f"{place}: {kind}: {error.msg}{shown}", click.get_current_context().command_path) from None
 
 
 def make_worker(

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import click
 
-from herdmaster.cli.failures import Failed
 from herdmaster.cli.options import log_options
+
+
+def _check_filled(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """A callback. Empty is what a variable of the shell gives that is not set, and would mean all addresses of this
+    machine, or its working directory."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty: give a value, or leave the option out.")
+    return value
+
 
 _port = click.option(
     "--port", type=click.IntRange(0, 65535), default=2181, show_default=True, metavar="N", help="0 takes a free one."
@@ -13,6 +21,7 @@ _port = click.option(
 _data_dir = click.option(
     "--data-dir",
     type=click.Path(file_okay=False),
+    callback=_check_filled,
     metavar="DIR",
     help="Keep everything there, also over a crash. Without it, it is kept in memory.",
 )
@@ -20,7 +29,9 @@ _data_dir = click.option(
 
 @click.command
 @_port
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, callback=_check_filled, help="The address to listen on."
+)
 @_data_dir
 @log_options("info")
 def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log_format: str) -> None:
@@ -34,10 +45,7 @@ def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log
     from herdmaster.cli.running import run_until_stopped
 
     configure_logs(log_level, log_format)
-    try:
-        run_until_stopped(ServerProcess(host, port, data_dir))
-    except OSError as error:
-        raise _cannot_listen(host, port, error) from None
+    run_until_stopped(ServerProcess(host, port, data_dir))
 
 
 @click.command
@@ -52,8 +60,7 @@ def dev(*, app: str, slots: int | None, port: int, data_dir: str | None, log_lev
     An embedded ZooKeeper, a master and a worker. Programs that use Herd() find it by itself, as it takes ZooKeeper's
     usual port. Ctrl-C ends all three.
     """
-    from herdmaster.api.loading import load_app
-    from herdmaster.cli.app_worker import make_worker
+    from herdmaster.cli.app_worker import load_named_app, make_worker
     from herdmaster.cli.embedded import Development, ServerProcess
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.running import run_until_stopped
@@ -62,17 +69,10 @@ def dev(*, app: str, slots: int | None, port: int, data_dir: str | None, log_lev
     from herdmaster.roles.worker import WorkerSettings
 
     configure_logs(log_level, log_format)
-    loaded = load_app(app)
+    loaded = load_named_app(app)
     settings = WorkerSettings(slots=slots, queues=loaded.queues)
 
     def make_roles(hosts: str) -> list[Role]:
         return [make_worker(hosts, app, loaded, settings), Master(hosts)]
 
-    try:
-        run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles))
-    except OSError as error:
-        raise _cannot_listen("127.0.0.1", port, error) from None
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> Failed:
-    return Failed(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port")
+    run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles))

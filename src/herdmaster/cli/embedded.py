@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import socket
 from collections.abc import Callable
 
+from herdmaster.errors import HerdError
 from herdmaster.roles.lifecycle import Role
 from herdmaster.zookeeper.server import EmbeddedServer
 
@@ -14,6 +17,22 @@ _log = logging.getLogger("herdmaster.zookeeper")
 TICK_MS = 100
 MIN_SESSION_TIMEOUT_MS = 1000
 MAX_SESSION_TIMEOUT_MS = 60_000
+
+
+class CannotListen(HerdError):
+    """The address or the port is not to be had; the text says which of them to change."""
+
+    def __init__(self, host: str, hosts: str, error: OSError | UnicodeError) -> None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number == errno.EADDRINUSE:
+            text = f"cannot listen on {hosts}: another process does; choose another port with --port"
+        elif number in (errno.EACCES, errno.EPERM):
+            text = f"cannot listen on {hosts}: not permitted; choose a port from 1024 with --port"
+        elif number == errno.EADDRNOTAVAIL or isinstance(error, (socket.gaierror, UnicodeError)):
+            text = f"cannot listen on {host!r}: it is no name or address of this machine; choose another with --host"
+        else:
+            text = f"cannot listen on {hosts}: {error}"
+        super().__init__(text)
 
 
 class ServerProcess:
@@ -45,13 +64,16 @@ class ServerProcess:
         self._stopping.set()
 
     async def start(self) -> None:
-        """Raises OSError where the port is taken, JournalError where the data directory is damaged or in use."""
-        await self._server.start()
+        """Raises CannotListen, and JournalError where the data directory is damaged or in use."""
+        try:
+            await self._server.start()
+        except (OSError, UnicodeError) as error:  # UnicodeError: the host can be no host's name
+            raise CannotListen(self._server.host, self.hosts, error) from None
         kept = f"data in {self._data_dir}" if self._data_dir else "in memory: everything is forgotten when it stops"
         _log.info("serving on %s, %s; for development, production belongs on Apache ZooKeeper", self.hosts, kept)
 
     async def run(self) -> None:
-        """Raises JournalError when the disk fails."""
+        """Raises what `start` raises, and JournalError when the disk fails."""
         await self.start()
         await self.serve()
 
@@ -91,7 +113,7 @@ class Development:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Raises what starting the server raises."""
+        """Raises what starting the server, or a role, raises, and JournalError when the disk fails."""
         await self._server.start()
         serving = asyncio.ensure_future(self._server.serve())
         roles = self._make_roles(self.hosts)
@@ -105,7 +127,9 @@ class Development:
             self._server.stop()
             await serving
         finally:
-            rest = (serving, stopping, *running)
-            for each in rest:
-                each.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
+            # Also where a second signal cuts this short: the roles end their sessions while there is a server to hear
+            # it. A data directory would else keep them, and the next start wait for their timeout.
+            for rest in ((*running, stopping), (serving,)):
+                for each in rest:
+                    each.cancel()
+                await asyncio.gather(*rest, return_exceptions=True)

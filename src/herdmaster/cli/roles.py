@@ -94,15 +94,14 @@ def worker(
     It runs the tasks of an app, and raw tasks, whose text it prints unless the app has a handler for them. The first
     SIGTERM or Ctrl-C drains it: what runs may end, the rest is handed back. A second one stops it at once.
     """
-    from herdmaster.api.loading import load_app
-    from herdmaster.cli.app_worker import make_worker
+    from herdmaster.cli.app_worker import load_named_app, make_worker
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.running import run_role
     from herdmaster.core.names import DEFAULT_QUEUE
     from herdmaster.roles.worker import WorkerSettings
 
     configure_logs(log_level, log_format)
-    loaded = load_app(app) if app is not None else None
+    loaded = load_named_app(app) if app is not None else None
     settings = WorkerSettings(
         session_timeout=session_timeout,
         connect_timeout=connect_timeout,

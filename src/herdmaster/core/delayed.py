@@ -96,7 +96,7 @@ class Schedule:
             self._doubles.discard(item)
         elif item in self:
             del self._due[item.task]
-            double = next((other for other in self._doubles if other.task == item.task), None)
+            double = min((other for other in self._doubles if other.task == item.task), default=None)
             if double is not None:
                 self._doubles.discard(double)
                 self._due[double.task] = double.due_ms

@@ -67,7 +67,7 @@ class Dispatcher:
         if not self._missing:
             for worker in self.roster:
                 self._consider(worker)
-                for task in worker.inbox or ():
+                for task in sorted(worker.inbox or ()):
                     self._check_duplicate(worker, task)
 
     @property

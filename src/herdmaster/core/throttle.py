@@ -65,7 +65,7 @@ class Throttle:
 
     def listed(self, queues: Iterable[str], now: float) -> None:
         """Others have no limits any more."""
-        for queue in self._settings.keys() - set(queues):
+        for queue in sorted(self._settings.keys() - set(queues)):
             self.told(queue, None, now)
 
     # --- what the workers hold -----------------------------------------------------------------------------------

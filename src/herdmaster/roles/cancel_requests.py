@@ -59,7 +59,7 @@ class CancelRequests:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                for task in self._told.keys() - self._pursued.keys() - self._decided:
+                for task in [task for task in self._told if task not in self._pursued and task not in self._decided]:
                     self._pursued[task] = asyncio.ensure_future(self._pursue(client, task))
         finally:
             pursued = list(self._pursued.values())

@@ -35,8 +35,9 @@ class TaskClient(Role):
         super().__init__("client", hosts, system)
         self._settings = settings or ClientSettings()
         self._is_running = False
-        self.journal = Journal(self.system.new_id, Timetable(self.system.clock, self.system.unix_ms))
-        self._keyed = KeyedSubmissions(self.journal.submit)
+        timetable = Timetable(self.system.clock, self.system.unix_ms)
+        self.journal = Journal(self.system.new_id, timetable)
+        self._keyed = KeyedSubmissions(self.journal.submit, timetable.asked_at)
         self.admission = Admission()
         self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl)
         self.cancels = CancelRequests(self.outcomes.waits_for)

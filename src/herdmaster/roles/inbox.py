@@ -132,7 +132,7 @@ class Inbox:
         return False
 
     def _relist(self, names: set[str]) -> None:
-        for name in self._names - names:
+        for name in sorted(self._names - names):
             self._gone(name)
         self._names = names
         # All are read anew: an assignment may have left and come back unseen, which its czxid tells. Until then

@@ -86,10 +86,12 @@ class Journal:
 
     # --- the caller's side ---------------------------------------------------------------------------------------
 
-    def submit(self, task: NewTask, accepted: Accepted) -> None:
+    def submit(self, task: NewTask, accepted: Accepted, asked_at: float | None = None) -> None:
         """`accepted` is called once: with None when the task is in ZooKeeper, else with NotSubmitted (KeyTaken, if that
-        is why) or SubmissionUnknown."""
-        item = _Item(task, accepted, self._timetable.asked_at() if is_timed(task) else None)
+        is why) or SubmissionUnknown. `asked_at` is when it was asked for, if not now: see `Timetable.asked_at`."""
+        if asked_at is None and is_timed(task):
+            asked_at = self._timetable.asked_at()
+        item = _Item(task, accepted, asked_at if is_timed(task) else None)
         self._items[task.name] = item
         if self._ended:
             self._resolve(item, NotSubmitted(f"{task.name} was not submitted: the client is closed"))

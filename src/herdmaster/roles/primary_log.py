@@ -35,12 +35,12 @@ class PrimaryLog:
         return True
 
     def tell_foreign_names(self, names: Iterable[str]) -> None:
-        for name in names:
+        for name in sorted(names):
             if self._is_news("name", name):
                 _log.warning("%.200r is no name that Herdmaster uses: left alone", name)
 
     def tell_unserved_queues(self, queues: Iterable[str]) -> None:
-        for queue in queues:
+        for queue in sorted(queues):
             if self._is_news("queue", queue):
                 _log.warning("no worker serves queue %s: its tasks wait", queue)
 

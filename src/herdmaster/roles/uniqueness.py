@@ -29,6 +29,7 @@ _READ_AT_ONCE: Final = 200
 class _Claim(msgspec.Struct, frozen=True):
     task: NewTask
     accepted: Accepted
+    asked_at: float
 
     @property
     def key(self) -> str:
@@ -36,10 +37,12 @@ class _Claim(msgspec.Struct, frozen=True):
 
 
 class KeyedSubmissions:
-    """`submit` is the journal's. What is claimed outlives sessions."""
+    """`submit` is the journal's, `asked_at` its timetable's: however long a claim takes, delays count from when it was
+    made. What is claimed outlives sessions."""
 
-    def __init__(self, submit: Callable[[NewTask, Accepted], None]) -> None:
+    def __init__(self, submit: Callable[[NewTask, Accepted, float], None], asked_at: Callable[[], float]) -> None:
         self._submit = submit
+        self._asked_at = asked_at
         self._behind: dict[str, list[str]] = {}  # per key that is being claimed: who waits for what becomes of it
         self._followers: dict[str, _Claim] = {}  # by task, those of the lists who have not given up
         self._seeking: dict[str, _Claim] = {}  # by task: was refused, and seeks the holder
@@ -48,11 +51,13 @@ class KeyedSubmissions:
 
     def submit(self, task: NewTask, accepted: Accepted) -> None:
         """As `Journal.submit`, and DuplicateTask where another task holds the key."""
-        claim = _Claim(task, accepted)
+        self._enter(_Claim(task, accepted, self._asked_at()))
+
+    def _enter(self, claim: _Claim) -> None:
         behind = self._behind.get(claim.key)
         if behind is not None:
-            behind.append(task.name)
-            self._followers[task.name] = claim
+            behind.append(claim.task.name)
+            self._followers[claim.task.name] = claim
             return
         self._behind[claim.key] = []
         self._send(claim)
@@ -97,7 +102,7 @@ class KeyedSubmissions:
                 self._answer(claim, _judge(claim, result))
 
     def _send(self, claim: _Claim) -> None:
-        self._submit(claim.task, partial(self._settled, claim))
+        self._submit(claim.task, partial(self._settled, claim), claim.asked_at)
 
     def _settled(self, claim: _Claim, task: NewTask, error: HerdError | None) -> None:
         if isinstance(error, KeyTaken) and not self._ended:
@@ -116,7 +121,7 @@ class KeyedSubmissions:
                 follower.accepted(follower.task, DuplicateTask(holder))
         else:
             for follower in behind:  # the key may be free
-                self.submit(follower.task, follower.accepted)
+                self._enter(follower)
 
 
 def _judge(claim: _Claim, result: tuple[bytes | None, Stat] | errors.ServerError) -> HerdError | None:

@@ -71,8 +71,7 @@ class ClientProgram:
         """Ends the session; who still waits for an acceptance is told what is known."""
         self._stopping = True
         for submission in self._mine():
-            if not submission.answered:
-                self._role.give_up(submission.name)
+            self._give_up(submission)
         self._role.stop()
 
     async def run(self) -> None:
@@ -97,6 +96,9 @@ class ClientProgram:
             for timer in self._impatience:
                 timer.cancel()
             await asyncio.gather(submitting, return_exceptions=True)
+        for submission in self._slot.submissions.values():
+            if submission.life == self._slot.life and not submission.answered:
+                self._office.complain(f"has ended, and was never told what became of {submission.name}")
 
     @property
     def is_settled(self) -> bool:
@@ -133,7 +135,14 @@ class ClientProgram:
         else:
             self._role.submit(task, self._accepted, self._ended)
         if job.patience is not None:
-            self._impatience.append(self._process.loop.call_later(job.patience, self._role.give_up, task.name))
+            self._impatience.append(self._process.loop.call_later(job.patience, self._give_up, submission))
+
+    def _give_up(self, submission: Submission) -> None:
+        """Whoever gives up is told at once what is known."""
+        if not submission.answered:
+            self._role.give_up(submission.name)
+            if not submission.answered:
+                self._office.complain(f"gave up on {submission.name}, and was not told what became of it")
 
     def _task(self, job: Job) -> NewTask:
         filling = "x" * job.size

@@ -1,7 +1,7 @@
 """Draws the plan of a seed.
 
-What came later is drawn from sources of its own (`scenes`, `wishes`), so that a seed goes on to mean the world in which
-it once found something.
+What came later is drawn from sources of its own (`scenes`, `wishes`, `steps`), so that a seed goes on to mean much the
+same world in which it once found something.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from herdmaster.simulation.network import Latency
 from herdmaster.simulation.plan import ALWAYS, DEFAULT, OTHER, Code, Job, Kind, Part, Plan
 from herdmaster.simulation.scenes import with_scene
 from herdmaster.simulation.server import Disk
+from herdmaster.simulation.steps import with_steps
 from herdmaster.simulation.wishes import with_wishes
 
 _ANOTHER_CHANCE: Final = 0.35
@@ -48,7 +49,7 @@ def draw_plan(seed: int) -> Plan:
         faults=_Misfortune(rng, parts, jobs, horizon, timeout).draw(),
         sweeps=rng.random() < 0.06,
     )
-    return with_wishes(with_scene(plan))
+    return with_steps(with_wishes(with_scene(plan)))
 
 
 def _draw_parts(rng: random.Random, *, reference: bool) -> tuple[Part, ...]:

@@ -9,13 +9,17 @@ import msgspec
 
 
 class When(msgspec.Struct, frozen=True):
-    """At a time in seconds, or right after so many transactions were applied; `later` seconds after that."""
+    """At a time in seconds, or right after so many transactions were applied; `later` seconds after that. Or before
+    callback number `step` of a process, counted from its start."""
 
     at: float = 0.0
     transaction: int = 0
     later: float = 0.0
+    step: int = 0
 
     def __str__(self) -> str:
+        if self.step:
+            return f"at its step {self.step}"
         later = f"{self.later:.3f} s after " if self.later and self.transaction else ""
         if self.transaction:
             return f"{later or 'after '}transaction {self.transaction}"
@@ -200,6 +204,9 @@ AnyFault = (
     | Cancel
     | Replay
 )
+
+DELAYING: Final = (Stall, Pause, PauseFull, Sleep, PauseServer)
+"""These make something late that is not lost."""
 
 Weights = dict[type[AnyFault], int]
 PROFILES: Final[dict[str, Weights]] = {

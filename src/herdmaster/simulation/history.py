@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from herdmaster.core.outcome import Outcome
+
 
 class Node(msgspec.Struct, frozen=True, gc=False):
     data: bytes
@@ -11,13 +13,17 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 
 
 class TaskHistory(msgspec.Struct):
-    """`excused`: a reference role has touched it. `silent`: nobody wants its outcome."""
+    """`excused`: a reference role has touched it. `silent`: nobody wants its outcome. `given`, `started`: how often
+    each worker had it put into its inbox, and began it."""
 
     name: str
     accepted: int = 0
     outcomes: int = 0
+    outcome: Outcome | None = None
     ended: bool = False
     cancelled: bool = False
     excused: bool = False
     silent: bool = False
     executions: int = 0
+    given: dict[str, int] = msgspec.field(default_factory=dict)
+    started: dict[str, int] = msgspec.field(default_factory=dict)

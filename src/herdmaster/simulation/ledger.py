@@ -11,11 +11,12 @@ from typing import Final
 
 from herdmaster.core import layout
 from herdmaster.core.names import parse_task_name, parse_worker_name
-from herdmaster.core.outcome import OutcomeState, decode_outcome
+from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.errors import BadOutcome
 from herdmaster.simulation.deeds import SERVER, Actor, Deed, inbox_of, read_deed, task_of
 from herdmaster.simulation.history import Node, TaskHistory
 from herdmaster.simulation.plan import Kind
+from herdmaster.simulation.runs import Runs
 from herdmaster.simulation.server import Entry
 from herdmaster.simulation.terms import Terms
 
@@ -24,11 +25,16 @@ _WAITING: Final = (f"{layout.TASKS}/", f"{layout.DELAYED}/")
 
 
 class Ledger:
-    """`fail` is called with what was violated; `replayed` with the old and the new name of a task. `grace`: see
-    `Terms`."""
+    """`fail` is called with what was violated; `replayed` with the old and the new name of a task. `grace` and
+    `slowness`: see `Terms`."""
 
     def __init__(
-        self, namespace: str, grace: float, fail: Callable[[str], None], replayed: Callable[[str, str], None]
+        self,
+        namespace: str,
+        grace: float,
+        slowness: float,
+        fail: Callable[[str], None],
+        replayed: Callable[[str, str], None],
     ) -> None:
         self.nodes: dict[str, Node] = {}
         self.tasks: dict[str, TaskHistory] = {}
@@ -42,9 +48,11 @@ class Ledger:
         self._fail = fail
         self._replayed = replayed
         self._registered: dict[str, int] = {}  # worker: its session
-        self._batches: dict[str, int] = {}  # client: accepted batches
         self._actor = SERVER
-        self.terms = Terms(self.nodes, self.history, self._blame, grace)
+        self._grace_ms = int(grace * 1000)
+        self._reference_led: int | None = None  # when the last transaction came under a reference master
+        self.terms = Terms(self.nodes, self.history, self._blame, grace, slowness)
+        self.runs = Runs(self.terms.jobs, self.history, self._blame)
 
     def record(self, entry: Entry) -> Deed:
         """One more transaction; says what it was."""
@@ -53,6 +61,8 @@ class Ledger:
         self._actor = self.actors.get(deed.session_id, SERVER)
         master = self.nodes.get(layout.MASTER)
         is_primary = master is not None and deed.session_id != 0 and master.session_id == deed.session_id
+        if master is not None and self.actors.get(master.session_id, SERVER).reference:
+            self._reference_led = deed.time
         if (
             deed.closed is None
             and deed.opened is None
@@ -63,6 +73,7 @@ class Ledger:
         self._judge_before(deed, is_primary=is_primary)
         holders = {path: self.nodes[path].data for path in deed.deleted if path.startswith(f"{layout.KEYS}/")}
         self._apply(deed)
+        self.runs.note_given(deed)
         self._judge_places(deed)
         self.terms.judge(deed, self._actor, holders)
         return deed
@@ -173,7 +184,7 @@ class Ledger:
             (moved or put)
             and not is_primary
             and deed.session_id not in self.ousted
-            and not ((self._stands_in(moved) or self._have_ended(moved, put)) and self.knows_reference)
+            and not ((self._stands_in(moved) or self._have_ended(moved, put)) and self._led_by_reference(deed))
         ):
             self._blame(f"moved {', '.join([*moved, *put][:3])} although its session does not own {layout.MASTER}")
         for path in put:
@@ -183,7 +194,7 @@ class Ledger:
         for path in moved:
             worker = inbox_of(path)
             is_cancelled = layout.cancel_path(task_of(path) or "") in moved
-            has_ended = self.knows_reference and self._have_ended([path], put)
+            has_ended = self._led_by_reference(deed) and self._have_ended([path], put)
             if worker is not None and layout.worker_path(worker) in self.nodes and not (is_cancelled or has_ended):
                 self._blame(f"took {path} from a worker that is alive")
 
@@ -205,10 +216,9 @@ class Ledger:
         actor = None if master is None else self.actors.get(master.session_id)
         return None if actor is None else actor.slot
 
-    @property
-    def knows_reference(self) -> bool:
-        """Whether a master of the reference's has ever been there."""
-        return any(actor.reference and actor.kind is Kind.MASTER for actor in self.actors.values())
+    def _led_by_reference(self, deed: Deed) -> bool:
+        """Whether a master of the reference's is the primary, or was it until just now, as others know it."""
+        return self._reference_led is not None and deed.time - self._reference_led < self._grace_ms
 
     def _judge_worker(self, deed: Deed) -> None:
         for path in (*deed.deleted, *deed.changed):
@@ -234,13 +244,9 @@ class Ledger:
                 self._blame(f"deleted {path}")
 
     def _judge_batch(self, journal: str, deed: Deed) -> None:
-        self._batches[journal] = self._batches.get(journal, 0) + 1
         alive = [path for path in self.nodes if path.startswith(f"{journal}/")]
         if alive != [f"{journal}/{layout.alive_name(deed.session_id)}"]:
             self._blame(f"submitted by the journal {journal}, which announces {', '.join(alive) or 'nobody'}")
-
-    def batches(self, journal: str) -> int:
-        return self._batches.get(journal, 0)
 
     # --- one task is in one place ------------------------------------------------------------------------------------
 
@@ -257,7 +263,10 @@ class Ledger:
             if layout.status_path(task) in created:
                 history.outcomes += 1
                 history.ended = True
-                history.cancelled = is_cancelled(task, created[layout.status_path(task)])
+                history.outcome = read_outcome(task, created[layout.status_path(task)])
+                history.cancelled = is_cancelled(history.outcome)
+                if history.outcome is not None:
+                    self.runs.judge_outcome(history, history.outcome, self._actor)
                 if history.outcomes > 1 and not history.excused:
                     self._blame(f"gave {task} a second outcome")
             if before:
@@ -312,8 +321,13 @@ class Ledger:
         return found
 
 
-def is_cancelled(task: str, data: bytes) -> bool:
+def read_outcome(task: str, data: bytes) -> Outcome | None:
+    """None for what is no outcome."""
     try:
-        return decode_outcome(task, data).state is OutcomeState.CANCELLED
+        return decode_outcome(task, data)
     except BadOutcome:
-        return False
+        return None
+
+
+def is_cancelled(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.state is OutcomeState.CANCELLED

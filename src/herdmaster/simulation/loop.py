@@ -28,6 +28,10 @@ class Spin(BaseException):
     """Code that would never return."""
 
 
+def _nothing() -> None:
+    """No trap is set."""
+
+
 class Owner:
     """Whom callbacks belong to."""
 
@@ -39,6 +43,11 @@ class Owner:
         """Seconds that its machine has slept: its loop's clock is behind by so much."""
         self.frozen: list[Handle] = []
         self.tasks: list[asyncio.Task[object]] = []
+        self.steps = 0
+        """Callbacks so far."""
+        self.trap = 0
+        """Before this step `trapped` is called."""
+        self.trapped: Callable[[], None] = _nothing
 
     def __repr__(self) -> str:
         return self.name
@@ -163,6 +172,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             return
         if owner.paused:
             owner.frozen.append(handle)
+            return
+        owner.steps += 1
+        if owner.steps == owner.trap:
+            self.run_as(self.world, owner.trapped)
+            self._step(handle)
             return
         self.current = owner
         self.steps += 1

@@ -23,28 +23,40 @@ _LOOK_SECONDS: Final = 0.005
 
 
 class Mishaps:
-    """`calm_at` is when the last of them is over."""
+    """`calm_at` is when the last of them is over, `befallen` how many of each kind there were."""
 
     def __init__(self, world: World) -> None:
         self.calm_at = 0.0
+        self.befallen: dict[str, int] = {}
         self._world = world
         self._by_transaction: dict[int, list[Fault]] = {}
+        self._by_step: dict[str, list[faults.OfPart]] = {}
         self._stopped = False
         self._duplicates = 0
 
     def schedule(self, planned: Iterable[Fault]) -> None:
         for fault in planned:
-            if fault.when.transaction:
+            if fault.when.step and isinstance(fault, faults.OfPart):
+                self._by_step.setdefault(fault.slot, []).append(fault)
+            elif fault.when.transaction:
                 self._by_transaction.setdefault(fault.when.transaction, []).append(fault)
             else:
                 self._world.at(fault.when.at + fault.when.later, self._befall, fault, "")
+
+    def started(self, process: Process) -> None:
+        """Each of a part's lives meets the next of its faults that wait for a step."""
+        waiting = self._by_step.get(process.slot)
+        if waiting:
+            fault = waiting.pop(0)
+            process.trap = fault.when.step
+            process.trapped = partial(self._befall, fault, "")
 
     def transaction_applied(self, process: Process, count: int) -> None:
         for fault in self._by_transaction.pop(count, ()):
             loop = self._world.loop
             if fault.when.later:
                 self._world.at(loop.now + fault.when.later, self._befall, fault, process.slot)
-            else:  # not in the middle of the server's own code, but before anything else runs
+            else:  # not in the middle of the server's own code, but soon after it
                 loop.run_as(loop.world, partial(loop.call_soon, self._befall, fault, process.slot))
 
     def stop(self) -> None:
@@ -58,8 +70,9 @@ class Mishaps:
         world.story.add("fault", "%s", f"{fault}{f' (of {slot_name})' if slot_name else ''}")
         if isinstance(fault, faults.OfPart):
             slot = world.slots[fault.slot or slot_name]  # the second where it is whose transaction it was
-            if slot.is_running and slot.process is not None:
-                self._befall_part(fault, slot, slot.process)
+            if not slot.is_running or slot.process is None:
+                return
+            self._befall_part(fault, slot, slot.process)
         elif isinstance(fault, faults.RestartServer):
             self._restart_server(fault.seconds)
         elif isinstance(fault, faults.PauseServer):
@@ -75,6 +88,8 @@ class Mishaps:
         elif isinstance(fault, faults.Govern):
             self._calm(fault.seconds)
             world.casting.call_operator(GovernQueue(fault.queue, fault.limit, fault.seconds))
+        kind = type(fault).__name__
+        self.befallen[kind] = self.befallen.get(kind, 0) + 1
 
     def _befall_part(self, fault: faults.OfPart, slot: Slot, process: Process) -> None:
         world = self._world

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.simulation.faults import AnyFault
+from herdmaster.simulation.faults import DELAYING, AnyFault
 from herdmaster.simulation.network import Latency
 from herdmaster.simulation.server import Disk
 
@@ -20,6 +20,7 @@ ALWAYS: Final = 99
 """A job that misbehaves so often never behaves."""
 DEFAULT: Final = "default"
 OTHER: Final = "other"
+_USUAL_SECONDS: Final = 0.5
 
 
 class Kind(enum.StrEnum):
@@ -102,6 +103,12 @@ class Plan(msgspec.Struct, frozen=True):
     faults: tuple[AnyFault, ...]
     sweeps: bool
     """The run goes on until everything that has a time to live has been swept away."""
+
+    @property
+    def slowness(self) -> float:
+        """Seconds by which anything here is late at most that is neither lost nor given up."""
+        late = sum(fault.seconds for fault in self.faults if isinstance(fault, DELAYING))
+        return _USUAL_SECONDS + 4 * self.latency.spike + late
 
     @property
     def has_reference(self) -> bool:

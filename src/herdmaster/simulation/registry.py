@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from herdmaster.core.outcome import Outcome, OutcomeState
+from herdmaster.core.outcome import Outcome
 from herdmaster.errors import HerdError, OutcomeGone
 from herdmaster.roles.operator import CancelVerdict
-from herdmaster.simulation.history import TaskHistory
 from herdmaster.simulation.ledger import Ledger
 from herdmaster.simulation.loop import VirtualLoop
-from herdmaster.simulation.plan import ALWAYS, Code, Job
+from herdmaster.simulation.plan import Job
 from herdmaster.simulation.slots import Submission
 from herdmaster.simulation.story import Story
 from herdmaster.simulation.task_code import TaskCode
@@ -87,22 +86,8 @@ class Registry:
             self.complain(f"was told of {submission.name}: {type(error).__name__}: {error}")
         elif outcome is not None and not history.outcomes:
             self.complain(f"was told that {submission.name} has ended, and it has not")
+        elif outcome is not None and outcome != history.outcome and not history.excused:
+            committed = history.outcome.state.value if history.outcome is not None else "nothing that can be read"
+            self.complain(f"was told that {submission.name} is {outcome.state.value}, and committed was {committed}")
         if isinstance(error, OutcomeGone) and self._ledger.where(submission.name):
             self.complain(f"was told that {submission.name} is nowhere, and it is somewhere")
-        if outcome is not None and not history.excused:
-            self._judge_outcome(submission, history, outcome)
-
-    def _judge_outcome(self, submission: Submission, history: TaskHistory, outcome: Outcome) -> None:
-        job, name = submission.job, submission.name
-        if (outcome.state is OutcomeState.CANCELLED) != history.cancelled:
-            self.complain(f"was told that {name} is {outcome.state.value}; cancelled was {history.cancelled}")
-        elif outcome.state is OutcomeState.CANCELLED and job.cancel is None:
-            self.complain(f"was told that {name} is cancelled, and nobody asked for that")
-        elif outcome.state is OutcomeState.EXPIRED and job.expires is None:
-            self.complain(f"was told that {name} is expired, and it had all the time of the world")
-        elif outcome.state is OutcomeState.DONE and _must_fail(job):
-            self.complain(f"was told that {name} is done, and its code always fails")
-
-
-def _must_fail(job: Job) -> bool:
-    return job.garbage or (job.code is Code.FAIL and (not job.times or job.times >= ALWAYS))

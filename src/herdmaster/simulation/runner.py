@@ -38,6 +38,8 @@ class Tally(msgspec.Struct):
     seeds: int = 0
     transactions: int = 0
     executions: int = 0
+    faults: dict[str, int] = msgspec.field(default_factory=dict)
+    """How many of each kind befell somebody."""
     virtual_seconds: float = 0.0
     seconds: float = 0.0
     failed: list[FailedSeed] = msgspec.field(default_factory=list)
@@ -50,6 +52,11 @@ class Tally(msgspec.Struct):
         self.executions += other.executions
         self.virtual_seconds += other.virtual_seconds
         self.failed += other.failed
+        self.count_faults(other.faults)
+
+    def count_faults(self, befallen: dict[str, int]) -> None:
+        for kind, count in befallen.items():
+            self.faults[kind] = self.faults.get(kind, 0) + count
 
     def __str__(self) -> str:
         rate = max(self.seconds, 1e-9)
@@ -57,8 +64,14 @@ class Tally(msgspec.Struct):
             f"{self.seeds} seeds in {self.seconds:.1f} s ({self.seeds / rate:.1f} seeds/s, "
             f"{self.transactions / rate:.0f} transactions/s): {self.transactions} transactions, "
             f"{self.executions} executions, {self.virtual_seconds / 3600:.1f} hours of virtual time, "
-            f"{len(self.failed)} failed"
+            f"{len(self.failed)} failed\n"
+            f"{sum(self.faults.values())} faults: "
+            + ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items(), key=_by_count))
         )
+
+
+def _by_count(fault: tuple[str, int]) -> tuple[int, str]:
+    return -fault[1], fault[0]
 
 
 def run_seed(seed: int, *, listen: bool = False) -> Result:
@@ -73,6 +86,7 @@ def run_chunk(start: int, count: int) -> Tally:
         tally.seeds += 1
         tally.transactions += result.transactions
         tally.executions += result.executions
+        tally.count_faults(result.faults)
         tally.virtual_seconds += result.seconds
         if result.failure is not None:
             tally.failed.append(FailedSeed(seed, result.failure))
@@ -136,7 +150,8 @@ def explain(seed: int, folder: Path, say: Callable[[str], None]) -> Tally:
     began = time.monotonic()
     plan = draw_plan(seed)
     result = World(plan, listen=True).run()
-    tally = Tally(seed, 1, result.transactions, result.executions, result.seconds, time.monotonic() - began)
+    tally = Tally(seed, 1, result.transactions, result.executions, result.faults, result.seconds)
+    tally.seconds = time.monotonic() - began
     if result.failure is None:
         say(f"seed {seed}: all held in {result.transactions} transactions, {result.seconds:.0f} s of virtual time")
         return tally

@@ -18,8 +18,8 @@ from herdmaster.simulation.deeds import Actor, Deed, task_of
 from herdmaster.simulation.history import Node, TaskHistory
 from herdmaster.simulation.plan import Job, Kind
 
-_READING_MS: Final = 60_000
-"""So old, at most, is what a role knows of the servers' clock, however its connection was: a stall ends sooner."""
+_MOST_SLOWNESS_MS: Final = 60_000
+"""A stall ends sooner."""
 _SOON_MS: Final = 10
 _LONGEST_BACKOFF_MS: Final = 30_000
 
@@ -31,12 +31,21 @@ class _Counts(msgspec.Struct):
     deliveries: int = 0
 
 
+class _Rate(msgspec.Struct):
+    """What a primary assigned of a queue since its rate has been known."""
+
+    session_id: int
+    since: int
+    count: int = 0
+
+
 _counts: Final = msgspec.json.Decoder(_Counts)
 
 
 class Terms:
     """`jobs` are the tasks' by name, `asked_ms` when each was submitted, by the servers' clock. `grace`: seconds after
-    which a primary that still acts has heard of a queue's settings."""
+    which a primary that still acts has heard of a queue's settings. `slowness`: seconds by which at most a message is
+    late, and with it what a role knows of the servers' clock."""
 
     def __init__(
         self,
@@ -44,6 +53,7 @@ class Terms:
         history: Callable[[str], TaskHistory],
         blame: Callable[[str], None],
         grace: float,
+        slowness: float,
     ) -> None:
         self.jobs: dict[str, Job] = {}
         self.asked_ms: dict[str, int] = {}
@@ -51,8 +61,10 @@ class Terms:
         self._history = history
         self._blame = blame
         self._grace_ms = int(grace * 1000)
+        self._slowness_ms = min(int(slowness * 1000), _MOST_SLOWNESS_MS)
         self._known: dict[str, _Counts] = {}
         self._limited: dict[str, tuple[int, QueueSettings]] = {}  # queue: since when
+        self._rates: dict[str, _Rate] = {}
 
     def judge(self, deed: Deed, actor: Actor, holders: Mapping[str, bytes]) -> None:
         """`holders` are the keys that it deletes, with who held each."""
@@ -66,6 +78,8 @@ class Terms:
                 self._judge_due(path, deed, actor)
             elif path.startswith(f"{layout.ASSIGN}/") and not actor.reference and actor.kind is Kind.MASTER:
                 self._judge_limit(path, deed)
+            elif path.startswith(f"{layout.TASKS}/") and not actor.reference and actor.kind is Kind.CLIENT:
+                self._judge_no_delay(path, deed)
             elif path.startswith(f"{layout.KEYS}/") and task_of(f"{layout.TASKS}/{data.decode()}") not in deed.places:
                 self._blame(f"created {path} without the task that is to hold it")
         for path in deed.deleted:
@@ -122,12 +136,21 @@ class Terms:
             return
         due, task = found
         if actor.kind is Kind.WORKER:
-            earliest, latest = deed.time - _READING_MS, deed.time + _LONGEST_BACKOFF_MS
+            earliest, latest = deed.time - _MOST_SLOWNESS_MS, deed.time + _LONGEST_BACKOFF_MS
         else:
             latest = self.asked_ms.get(task, deed.time) + int(1000 * (job.delay or 0.0)) + _SOON_MS
-            earliest = latest - _READING_MS
+            earliest = latest - _SOON_MS - self._slowness_ms
         if not earliest <= due <= latest:
             self._blame(f"made {task} due at {due}, which is not between {earliest} and {latest}")
+
+    def _judge_no_delay(self, path: str, deed: Deed) -> None:
+        task = path.rpartition("/")[2]
+        job = self._job(task)
+        if job is None or job.delay is None:
+            return
+        due = self.asked_ms.get(task, deed.time) + int(1000 * job.delay)
+        if deed.time + self._slowness_ms < due:
+            self._blame(f"submitted {task} {due - deed.time} ms before it is due")
 
     def _judge_promotion(self, path: str, deed: Deed) -> None:
         found = layout.parse_delayed_name(path.rpartition("/")[2])
@@ -145,6 +168,7 @@ class Terms:
             settings = decode_queue(data)
             if settings is not None:
                 self._limited[path.rpartition("/")[2]] = (deed.time, settings)
+                self._rates.pop(path.rpartition("/")[2], None)
 
     def _judge_limit(self, path: str, deed: Deed) -> None:
         queue = _queue_of(path)
@@ -157,6 +181,18 @@ class Terms:
             running = sum(1 for other in self._nodes if other.count("/") == 3 and _is_of(other, queue))
             if running > settings.max_running:
                 self._blame(f"assigned {path}, the task number {running} of {settings.max_running} of its queue")
+        elif settings.rate is not None:
+            self._judge_rate(path, queue, settings.rate, deed)
+
+    def _judge_rate(self, path: str, queue: str, rate: float, deed: Deed) -> None:
+        """A second's worth may have been saved, and a new primary begins anew."""
+        seen = self._rates.get(queue)
+        if seen is None or seen.session_id != deed.session_id:
+            seen = self._rates[queue] = _Rate(deed.session_id, deed.time)
+        seen.count += 1
+        seconds = (deed.time - seen.since + self._slowness_ms) / 1000
+        if seen.count > max(1.0, rate) + rate * seconds + 1:
+            self._blame(f"assigned {path}, which makes {seen.count} of its queue within {seconds:.1f} s")
 
 
 def _is_of(path: str, queue: str) -> bool:

@@ -14,6 +14,8 @@ from herdmaster.simulation.faults import AnyFault, When
 from herdmaster.simulation.plan import ALWAYS, DEFAULT, OTHER, Code, Job, Kind, Part, Plan
 
 _CHANCE: Final = 0.5
+_KNOWN_SECONDS: Final = 2.5
+_CROWD: Final = 12
 KEYS: Final = ("the only one", "another one", "a third one")
 
 
@@ -31,7 +33,8 @@ def with_wishes(plan: Plan) -> Plan:
         found += [_govern(rng, plan) for _ in range(rng.choice((1, 1, 2)))]
     if rng.random() < 0.3:
         found.append(faults.Replay(when=When(at=rng.uniform(plan.horizon / 2, plan.horizon))))
-    return msgspec.structs.replace(plan, jobs=jobs, parts=parts, faults=(*plan.faults, *found))
+    wished = msgspec.structs.replace(plan, jobs=jobs, parts=parts, faults=(*plan.faults, *found))
+    return _with_crowds(wished, [fault for fault in found if isinstance(fault, faults.Govern)])
 
 
 def _wish(rng: random.Random, job: Job, much: float) -> Job:
@@ -55,6 +58,20 @@ def _wish(rng: random.Random, job: Job, much: float) -> Job:
         if job.code is Code.HANG and rng.random() < 0.5:
             changes["timeout"] = rng.uniform(0.1, 2.0)
     return msgspec.structs.replace(job, **changes)
+
+
+def _with_crowds(plan: Plan, limited: list[faults.Govern]) -> Plan:
+    """A pace can only be seen where many tasks want to go at once: they come when all know of it."""
+    clients = [part.slot for part in plan.parts if part.kind is Kind.CLIENT and not part.reference]
+    jobs = list(plan.jobs)
+    for fault in limited:
+        if fault.limit is faults.Limit.SLOW and clients:
+            at = fault.when.at + plan.session_timeout + _KNOWN_SECONDS
+            jobs += [
+                Job(len(jobs) + number, clients[0], at, raw=False, code=Code.RUN, seconds=0.01, queue=fault.queue)
+                for number in range(_CROWD)
+            ]
+    return msgspec.structs.replace(plan, jobs=tuple(jobs))
 
 
 def _forget(rng: random.Random, part: Part) -> Part:

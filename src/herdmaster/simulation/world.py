@@ -18,7 +18,7 @@ from herdmaster.core import layout
 from herdmaster.simulation.casting import Casting
 from herdmaster.simulation.deeds import Actor
 from herdmaster.simulation.ending import Ending
-from herdmaster.simulation.ledger import Ledger, is_cancelled
+from herdmaster.simulation.ledger import Ledger, is_cancelled, read_outcome
 from herdmaster.simulation.loop import Handle, VirtualLoop
 from herdmaster.simulation.mishaps import Mishaps
 from herdmaster.simulation.network import Network, Wire
@@ -36,7 +36,8 @@ _RESTART_SECONDS: Final = 0.5
 
 
 class Result(msgspec.Struct):
-    """What came of a seed. `failure` is None where everything held; `seconds` are the world's."""
+    """What came of a seed. `failure` is None where everything held; `seconds` are the world's; `faults` are counted by
+    their kind."""
 
     seed: int
     failure: str | None
@@ -45,6 +46,7 @@ class Result(msgspec.Struct):
     callbacks: int
     seconds: float
     executions: int
+    faults: dict[str, int]
 
 
 class World:
@@ -59,7 +61,7 @@ class World:
         self.loop = VirtualLoop(START, self.fail)  # type: ignore[abstract]  # the methods are abstract to typeshed only
         self.story = Story(lambda: self.loop.now, lambda: self.loop.current.name)
         self.jobs: dict[int, Job] = {job.index: job for job in plan.jobs}
-        self.ledger = Ledger(plan.namespace, plan.session_timeout + 2.0, self.fail, self._replayed)
+        self.ledger = Ledger(plan.namespace, plan.session_timeout + 2.0, plan.slowness, self.fail, self._replayed)
         self.server = SimulatedServer(self.loop, plan.disk, random.Random(f"{plan.seed}/server"), self)
         self.network = Network(self.loop, self.server, plan.latency, plan.seed)
         self.loop.connector = self.network
@@ -102,6 +104,7 @@ class World:
             self.loop.steps,
             self.loop.now,
             len(self.executions),
+            self.mishaps.befallen,
         )
 
     def fail(self, text: str) -> None:
@@ -135,6 +138,7 @@ class World:
         slot.process = process
         self._processes.append(process)
         self.story.add(process.name, "starts")
+        self.mishaps.started(process)
         process.start(lambda: self.casting.play(slot, process), lambda error: self._ended(slot, process, error))
 
     def kill(self, slot: Slot, *, power: bool, restart_seconds: float) -> None:
@@ -171,10 +175,19 @@ class World:
             self.at(self.loop.now + pause, self.start, slot)
 
     def _judge_leftovers(self, process: Process) -> None:
+        self._judge_unheard(process)
         tasks = [task for task in process.tasks if not task.done()]
         if tasks:
             self.fail(f"{process.name} has ended and leaves an asyncio task: {tasks[0].get_coro()}")
         self.at(self.loop.now, self._judge_timers, process, self.loop.pending_of(process))
+
+    def _judge_unheard(self, process: Process) -> None:
+        """An asyncio task that died, and nobody asked it how. asyncio tells of one when it is collected; here the
+        collector sleeps."""
+        for task in process.tasks:
+            if task.done() and not task.cancelled() and task._log_traceback:  # noqa: SLF001 - to ask publicly counts as having heard
+                self.fail(f"{process.name}: an asyncio task died unheard: {task.exception()!r}")
+                return
 
     def _judge_timers(self, process: Process, handles: list[Handle]) -> None:
         code = [handle for handle in handles if self.casting.is_leak(handle)]
@@ -185,7 +198,9 @@ class World:
 
     def _started(self, execution: Execution, code: str) -> None:
         self.executions.append(execution)
-        self.ledger.history(execution.task).executions += 1
+        fault = self.ledger.runs.started(execution.task, execution.worker)
+        if fault is not None:
+            self.fail(f"{execution.process} {fault}")
         self.story.add(execution.process, "starts %s as %s (it will %s)", execution.task, execution.worker, code)
 
     def _kill_by_task(self, process: Process) -> None:
@@ -205,7 +220,9 @@ class World:
     def _is_cancelled(self, task: str) -> bool:
         """As applied, which may be ahead of the disk and of the ledger."""
         status = self.server.state.tree.find(self.plan.namespace + layout.status_path(task))
-        return self.ledger.history(task).cancelled or (status is not None and is_cancelled(task, status.data or b""))
+        return self.ledger.history(task).cancelled or (
+            status is not None and is_cancelled(read_outcome(task, status.data or b""))
+        )
 
     def cut_short(self, process: Process) -> None:
         """Its session is ended before its time, which no fence of its own can know."""

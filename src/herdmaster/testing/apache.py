@@ -36,7 +36,9 @@ class ApacheZooKeeper(ChildServer):
     """One server of Apache ZooKeeper with a port and a data folder of its own.
 
     Without `folder` everything is in a temporary folder that `close` removes. `settings` are further lines of
-    `zoo.cfg`. `tick_time` is in milliseconds; session timeouts are negotiated between 2 and 20 ticks.
+    `zoo.cfg`; None leaves out a line that would be there without it. `start` asks for the words `srvr` and `conf`: for
+    a server that does not answer both use `launch`. `tick_time` is in milliseconds; session timeouts are negotiated
+    between 2 and 20 ticks.
 
     Raises ZooKeeperNotInstalled when made, ServerStartFailed from `start` and `restart`.
     """
@@ -47,7 +49,7 @@ class ApacheZooKeeper(ChildServer):
         tick_time: int = 200,
         port: int | None = None,
         folder: Path | None = None,
-        settings: Mapping[str, str] | None = None,
+        settings: Mapping[str, str | None] | None = None,
         java_options: Sequence[str] = QUICK_START,
         installation: Installation | None = None,
         start_timeout: float = 60.0,
@@ -68,7 +70,7 @@ class ApacheZooKeeper(ChildServer):
         return [*java, "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)]
 
     def _config(self) -> dict[str, str]:
-        return {
+        lines = {
             "dataDir": str(self.data_dir),
             "clientPort": str(self.port),
             "clientPortAddress": LOOPBACK,
@@ -78,6 +80,7 @@ class ApacheZooKeeper(ChildServer):
             "maxClientCnxns": "0",
             **self._settings,
         }
+        return {name: value for name, value in lines.items() if value is not None}
 
 
 class ApacheEnsemble:

@@ -30,7 +30,14 @@ class BackgroundLoop:
 
     def run(self, coroutine: Coroutine[object, object, T], patience: float = _PATIENCE) -> T:
         """Runs a coroutine to its end. Raises what it raises, and TimeoutError after `patience` seconds."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(patience)
+        running = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return running.result(patience)
+        except TimeoutError:
+            if running.done():
+                raise
+            running.cancel()
+            raise TimeoutError(f"{self._thread.name} was not done with it within {patience:g} s") from None
 
     def call(self, function: Callable[[], T]) -> T:
         """Calls a function in the loop's thread."""

@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from herdmaster.core import layout
+from herdmaster.core.names import parse_worker_name
 from herdmaster.testing.background import BackgroundLoop
-from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.model import WatchEvent
+from herdmaster.testing.checks import check_count, check_port, check_seconds, check_session
+from herdmaster.testing.faults import ChosenFaults, Selects
+from herdmaster.zookeeper.paths import Chroot
 from herdmaster.zookeeper.server import EmbeddedServer
-from herdmaster.zookeeper.server.faults import Arrival, Delay, Drop
-from herdmaster.zookeeper.wire.records import Ping, Record, Request
 
 _TICK_MS: Final = 50
 _MIN_TIMEOUT_MS: Final = 100
 _MAX_TIMEOUT_MS: Final = 60_000
 
-Selects = Callable[[Request[Record]], bool]
+_LOOK_SECONDS: Final = 0.01
+
+T = TypeVar("T")
 
 
 class EmbeddedZooKeeper:
@@ -38,9 +39,12 @@ class EmbeddedZooKeeper:
     """
 
     def __init__(self, *, data_dir: str | os.PathLike[str] | None = None, port: int = 0) -> None:
-        self._faults = _Faults()
+        """Raises TypeError, ValueError."""
+        if data_dir is not None and not os.fspath(data_dir):
+            raise ValueError("data_dir is empty: name a folder, or leave it out to keep everything in memory")
+        self._faults = ChosenFaults()
         self._server = EmbeddedServer(
-            port=port,
+            port=check_port(port),
             data_dir=data_dir,
             tick_time=_TICK_MS,
             min_session_timeout=_MIN_TIMEOUT_MS,
@@ -62,16 +66,25 @@ class EmbeddedZooKeeper:
 
     def start(self) -> None:
         """Raises OSError where the port is taken. A server that was stopped takes the port that it had."""
-        if self._background is None:
-            self._background = BackgroundLoop("embedded-zookeeper")
-        self._background.run(self._server.start())
+        background = self._background or BackgroundLoop("embedded-zookeeper")
+        try:
+            background.run(self._server.start())
+        except BaseException:
+            if background is not self._background:
+                background.close()
+            raise
+        self._background = background
 
     def stop(self) -> None:
-        """Connections end; without a data directory everything is forgotten. Idempotent."""
+        """Connections end; without a data directory everything is forgotten. Idempotent.
+
+        Raises, when all that is done, what a `selects` has raised and nobody has been told of.
+        """
         background, self._background = self._background, None
         if background is not None:
             background.run(self._server.stop())
             background.close()
+        self.check_selects()
 
     def __enter__(self) -> Self:
         self.start()
@@ -94,84 +107,156 @@ class EmbeddedZooKeeper:
     # --- faults ------------------------------------------------------------------------------------------------------
 
     def drop_before(self, selects: Selects | None = None, *, times: int = 1) -> None:
-        """The next requests that `selects` chooses (default: all but pings) are not applied and cost the connection."""
-        self._faults.add(before=True, selects=selects, times=times)
+        """The next requests that `selects` chooses (default: all) are not applied and cost the connection.
+
+        `selects` is given records of `herdmaster.zookeeper.wire.records` and `.multi`, but never what a client sends
+        by itself: pings, and what begins a connection. It runs on the server's thread, so it must not wait. A request
+        without the field that it asks for is not chosen; anything else that it raises takes the fault off and is
+        raised by the next call of a method here, at the latest by `stop`.
+
+        Raises TypeError, ValueError.
+        """
+        self._drop(selects, times, before=True)
 
     def drop_after(self, selects: Selects | None = None, *, times: int = 1) -> None:
         """As `drop_before`, but the request is applied: only its reply is lost."""
-        self._faults.add(before=False, selects=selects, times=times)
+        self._drop(selects, times, before=False)
+
+    def _drop(self, selects: Selects | None, times: int, *, before: bool) -> None:
+        self.check_selects()
+        self._faults.add(before=before, selects=selects, times=times)
+
+    def check_selects(self) -> None:
+        """Raises what a `selects` has raised, once, as every other method does."""
+        self._faults.raise_failure()
 
     def delay_replies(self, seconds: float) -> None:
-        """Every reply waits so long from here on; 0 ends it."""
-        self._faults.delay = round(seconds * 1000)
+        """Every reply waits so long from here on; 0 ends it. Raises TypeError, ValueError."""
+        self.check_selects()
+        self._faults.delay = round(check_seconds("seconds", seconds) * 1000)
 
     def drop_connections(self) -> None:
         """Cuts every connection; sessions live on."""
         self._running.call(self._server.drop_connections)
 
     def expire(self, session_id: int) -> None:
-        """Ends a session, as if it had been silent for too long."""
-        self._running.call(lambda: self._server.expire_session(session_id))
+        """Ends a session, as if it had been silent for too long. Raises TypeError, LookupError if it is not open."""
+        check_session(session_id)
+        self._running.call(lambda: self._expire(session_id))
 
     def move_time(self, seconds: float) -> None:
-        """Moves the server's clock forward. Sessions that were silent for as long are over then."""
-        self._running.call(lambda: self._server.advance(round(seconds * 1000)))
+        """Moves the server's clock forward. Sessions that were silent for as long are over then. Raises TypeError,
+        ValueError."""
+        milliseconds = round(check_seconds("seconds", seconds) * 1000)
+        self._running.call(lambda: self._server.advance(milliseconds))
+
+    # --- masters and workers -----------------------------------------------------------------------------------------
 
     def kill_primary(self, namespace: str = "", *, patience: float = 10.0) -> None:
-        """Ends the session of whoever owns `/master` below `namespace`, such as `/prod`; waits for one if need be.
+        """Ends the session of whoever owns `/master` below `namespace`; waits for one if need be.
 
-        Raises TimeoutError after `patience` seconds without a primary.
+        `namespace` is a path, such as `/prod`, or a connect string of this server, such as `herd_worker` gives. Raises
+        TimeoutError after `patience` seconds without a primary, TypeError, ValueError.
         """
-        self._running.run(self._kill_primary(namespace + layout.MASTER, patience), patience + 10)
+        path = self._namespace(namespace) + layout.MASTER
 
-    async def _kill_primary(self, path: str, patience: float) -> None:
-        async with Client(self.hosts) as client, asyncio.timeout(patience):
-            while True:
-                changed = asyncio.Event()
+        def look() -> bool:
+            owner = self._owner(path)
+            if owner:
+                self._expire(owner)
+            return bool(owner)
 
-                def handle(_event: WatchEvent, changed: asyncio.Event = changed) -> None:
-                    changed.set()
+        self._wait(look, patience, f"no primary: nobody owns {path}", "kill_primary", namespace)
 
-                stat = await client.exists(path, handle)
-                if stat is not None:
-                    self._server.expire_session(stat.ephemeral_owner)
-                    return
-                await changed.wait()
+    def kill_worker(self, namespace: str = "", *, patience: float = 10.0) -> str:
+        """Ends the session of the worker below `namespace` that joined first, waits for one if need be, and gives its
+        name. A worker whose session ended goes on with a new one, under a new name.
+
+        `namespace` and what it raises are as with `kill_primary`.
+        """
+        folder = self._namespace(namespace) + layout.WORKERS
+
+        def look() -> str | None:
+            for name, session_id in self._sessions(folder).items():
+                self._expire(session_id)
+                return name
+            return None
+
+        return self._wait(look, patience, f"no worker: none is in {folder}", "kill_worker", namespace)
+
+    def worker_sessions(self, namespace: str = "", *, least: int = 1, patience: float = 10.0) -> dict[str, int]:
+        """The workers below `namespace` by their names, with their sessions, for `expire`, in the order in which they
+        joined. Waits until there are `least` of them.
+
+        `namespace` and what it raises are as with `kill_primary`.
+        """
+        folder = self._namespace(namespace) + layout.WORKERS
+        check_count("least", least, 0)
+
+        def look() -> tuple[dict[str, int]] | None:
+            found = self._sessions(folder)
+            return (found,) if len(found) >= least else None
+
+        missing = f"fewer than {least} workers are in {folder}"
+        return self._wait(look, patience, missing, "worker_sessions", namespace)[0]
+
+    def _namespace(self, given: str) -> str:
+        """Without a slash at its end; empty for the root."""
+        if not isinstance(given, str):
+            raise TypeError(f"namespace is {given!r}: it takes a path, such as '/prod', or a connect string")
+        before, slash, path = given.partition("/")
+        if before not in ("", self.hosts):
+            raise ValueError(
+                f"{given!r} is no namespace of this server: give a path, such as '/prod', or what "
+                f"`with herd_worker(...) as hosts` gives, or {self.hosts + '/prod'!r}"
+            )
+        return Chroot(slash + path if path else "").prefix
+
+    def _wait(self, look: Callable[[], T | None], patience: float, missing: str, method: str, namespace: str) -> T:
+        """What `look`, on the server's thread, gives once that is true. A look into the server instead of a client's
+        question, because the faults of the test are not meant for this."""
+        check_seconds("patience", patience)
+
+        async def wait() -> T | None:
+            clock = asyncio.get_running_loop().time
+            deadline = clock() + patience
+            while not (found := look()) and clock() < deadline:
+                self.check_selects()
+                await asyncio.sleep(_LOOK_SECONDS)
+            return found
+
+        found = self._running.run(wait(), patience + 10)
+        if found:
+            return found
+        message = f"{missing} on {self.hosts}, after {patience:g} s"
+        if not namespace:
+            message += "; herd_worker's roles are in a namespace of their own: "
+            message += f"`with herd_worker(...) as hosts`, then `{method}(hosts)`"
+        raise TimeoutError(message)
+
+    # On the server's thread:
+
+    def _expire(self, session_id: int) -> None:
+        sessions = self._server.machine.state.sessions
+        if sessions.find(session_id) is None:
+            opened = ", ".join(str(session.id) for session in sessions.all()) or "none is"
+            raise LookupError(f"session {session_id} is not open; open: {opened}")
+        self._server.expire_session(session_id)
+
+    def _owner(self, path: str) -> int:
+        """The session whose ephemeral it is, else 0."""
+        znode = self._server.machine.state.tree.find(path)
+        return znode.session_id if znode is not None else 0
+
+    def _sessions(self, folder: str) -> dict[str, int]:
+        tree = self._server.machine.state.tree
+        names = tree.children_of(folder) if tree.find(folder) is not None else ()
+        owners = {name: self._owner(f"{folder}/{name}") for name in names if parse_worker_name(name) is not None}
+        return {name: owner for name, owner in owners.items() if owner}
 
     @property
     def _running(self) -> BackgroundLoop:
         if self._background is None:
             raise RuntimeError("the embedded ZooKeeper is not running: use it as a context manager")
+        self.check_selects()
         return self._background
-
-
-class _Faults:
-    """What the server asks about every request."""
-
-    def __init__(self) -> None:
-        self.delay = 0
-        self._lock = threading.Lock()
-        self._drops: list[tuple[bool, Selects | None]] = []
-
-    def add(self, *, before: bool, selects: Selects | None, times: int) -> None:
-        with self._lock:
-            self._drops += [(before, selects)] * times
-
-    def _take(self, arrival: Arrival, *, before: bool) -> bool:
-        request = arrival.request
-        if request is None or isinstance(request, Ping):
-            return False
-        with self._lock:
-            for drop in self._drops:
-                if drop[0] is before and (drop[1] is None or drop[1](request)):
-                    self._drops.remove(drop)
-                    return True
-        return False
-
-    def before(self, arrival: Arrival, /) -> Drop | None:
-        return Drop() if self._take(arrival, before=True) else None
-
-    def after(self, arrival: Arrival, /) -> Drop | Delay | None:
-        if self._take(arrival, before=False):
-            return Drop()
-        return Delay(self.delay) if self.delay else None

@@ -39,7 +39,9 @@ def herd_zookeeper() -> Iterator[EmbeddedZooKeeper]:
 def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
     """`with herd_worker(herd, slots=4, masters=1, workers=1):` runs the Herd's tasks for as long.
 
-    All the queues that the Herd's tasks name are served. Gives the connect string, whose namespace is a fresh one.
+    All the queues that the Herd's tasks name are served. Gives the connect string, whose namespace is a fresh one;
+    `herd_zookeeper.kill_primary`, `kill_worker` and `worker_sessions` take it as it is. Raises TypeError for what is no
+    Herd, ConfigurationError for settings that cannot work, and at the end what a `selects` of the test's has raised.
     """
 
     @contextlib.contextmanager
@@ -49,8 +51,12 @@ def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
         from herdmaster.api.loading import spec_of
         from herdmaster.roles.master import Master, MasterSettings
         from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
-        from herdmaster.testing.running import RunningRoles
+        from herdmaster.testing.checks import check_count
+        from herdmaster.testing.running import RunningRoles, check_herd
 
+        check_herd(herd)
+        check_count("masters", masters, 0)
+        check_count("workers", workers, 0)
         hosts = f"{herd_zookeeper.hosts}/{uuid.uuid4().hex}"
         of_worker = WorkerSettings(session_timeout, slots=slots, queues=herd.queues, drain_timeout=5.0)
         make_worker = partial(Worker, app=spec_of(herd), codecs=herd.codecs, hooks=herd.hooks)
@@ -58,7 +64,10 @@ def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
             *(make_worker(hosts, herd.functions, of_worker, herd.raw or print_raw) for _ in range(workers)),
             *(Master(hosts, MasterSettings(session_timeout)) for _ in range(masters)),
         ]
-        with herd.directed_to(hosts), RunningRoles(*roles):
-            yield hosts
+        try:
+            with herd.directed_to(hosts), RunningRoles(*roles):
+                yield hosts
+        finally:
+            herd_zookeeper.check_selects()
 
     return run

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Self
 
+from herdmaster.api import Herd
 from herdmaster.roles.lifecycle import Role
 from herdmaster.testing.background import BackgroundLoop
 
@@ -46,3 +47,24 @@ class RunningRoles:
 
 async def _finished(running: asyncio.Future[None]) -> None:
     await running
+
+
+def check_herd(value: object) -> None:
+    """Raises TypeError, which says what to give instead."""
+    if isinstance(value, Herd):
+        return
+    name = getattr(value, "__name__", None)
+    if isinstance(value, str):
+        given, instead = repr(value), f"import the module that has the Herd, and give that, as in {_example(value)}"
+    elif isinstance(value, ModuleType):
+        herds = [key for key, each in vars(value).items() if isinstance(each, Herd)]
+        given = f"the module {name}"
+        instead = f"give {' or '.join(f'{name}.{key}' for key in herds)}" if herds else "give its Herd, but it has none"
+    else:
+        given, instead = f"{value!r}", "give the Herd that the tasks belong to"
+    raise TypeError(f"herd_worker takes a Herd, not {given}: {instead}")
+
+
+def _example(text: str) -> str:
+    module, _, attribute = text.partition(":")
+    return f"{module}.{attribute or 'herd'}" if module.replace(".", "_").isidentifier() else "tasks.herd"

@@ -109,6 +109,9 @@ async def test_an_ephemeral_belongs_to_its_session_and_goes_with_it(server: str)
             assert sorted(await owner.ephemerals()) == ["/e", "/ephemeral"]
             assert await owner.ephemerals("/ep") == ("/ephemeral",)
             assert await observer.ephemerals() == ()
+            for prefix in ("", "e", "uct/e"):
+                with pytest.raises(errors.InvalidPath, match="must start with '/'"):
+                    await owner.ephemerals(prefix)
             with pytest.raises(errors.NoChildrenForEphemerals):
                 await observer.create("/e/child")
         assert await observer.exists("/e") is None
@@ -119,15 +122,6 @@ async def test_a_container_is_created(server: str) -> None:
         assert await client.create("/c", mode=CreateMode.CONTAINER) == "/c"
         await client.transaction().create("/d", mode=CreateMode.CONTAINER).create("/d/e").commit()
         assert await client.exists("/d/e")
-
-
-@pytest.mark.parametrize("mode", [CreateMode.PERSISTENT_TTL, CreateMode.PERSISTENT_SEQUENTIAL_TTL])
-async def test_a_time_to_live_is_refused_with_a_reason(server: str, mode: CreateMode) -> None:
-    async with client_of(server) as client:
-        with pytest.raises(ValueError, match="TTL is not supported"):
-            await client.create("/a", mode=mode)
-        with pytest.raises(ValueError, match="TTL is not supported"):
-            client.transaction().create("/a", mode=mode)
 
 
 @pytest.mark.parametrize("path", ["", "a", "/a/", "//a", "/a/../b", "/a\0", "/\U0001f600"])

@@ -112,7 +112,7 @@ acls = st.just(OPEN_ACL) | st.lists(st.builds(Acl, st.integers(0, 31), ids), max
 
 
 @pytest.mark.long
-@given(st.lists(st.tuples(st.sampled_from("cdsk"), paths, st.none() | st.binary(max_size=50), acls), max_size=6))
+@given(st.lists(st.tuples(st.sampled_from("ctdsk"), paths, st.none() | st.binary(max_size=50), acls), max_size=6))
 def test_the_size_is_an_upper_estimate_of_the_request(
     operations: list[tuple[str, str, bytes | None, tuple[Acl, ...]]],
 ) -> None:
@@ -121,6 +121,8 @@ def test_the_size_is_an_upper_estimate_of_the_request(
         match kind:
             case "c":
                 transaction.create(path, data, acl=acl)
+            case "t":
+                transaction.create(path, data, acl=acl, ttl=1.0)
             case "d":
                 transaction.delete(path)
             case "s":

@@ -8,9 +8,11 @@ from __future__ import annotations
 import pytest
 
 from herdmaster.zookeeper.model import OPEN_ACL, Acl, Id
+from herdmaster.zookeeper.server import EmbeddedServer
 from herdmaster.zookeeper.server.machine import Settings
 from herdmaster.zookeeper.wire import records
 from tests.zookeeper.server.rig import Peer, Rig
+from tests.zookeeper.server.threaded import ServerThread
 
 OK, UNIMPLEMENTED, MARSHALLING, BAD_ARGUMENTS = 0, -6, -5, -8
 NO_NODE, NO_AUTH, BAD_VERSION, NO_CHILDREN, NODE_EXISTS, NOT_EMPTY, INVALID_ACL = (
@@ -97,3 +99,19 @@ def test_the_super_user_passes_every_list() -> None:
     assert client.error(records.GetData("/p", False)) == NO_AUTH
     client.body(records.Auth(0, "digest", b"al:pw"))
     assert client.error(records.GetData("/p", False)) == OK
+
+
+def test_a_server_on_tcp_has_a_super_user_where_it_is_given_one() -> None:
+    for digest, error in (("", NO_AUTH), ("al:E2WgW72KiEUG4R7vIVBkt6SPXyA=", OK)):
+        with ServerThread(EmbeddedServer(super_digest=digest)) as server:
+            client = server.attach()
+            assert client.ask(records.Create("/p", b"", NOBODY, 0)).error == OK
+            assert client.ask(records.GetData("/p", False)).error == NO_AUTH
+            assert client.ask(records.Auth(0, "digest", b"al:pw")).error == OK
+            assert client.ask(records.GetData("/p", False)).error == error
+
+
+@pytest.mark.parametrize("text", ["al", "al:", ":hash"])
+def test_a_super_user_that_is_no_digest_id_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="super_digest must be user:hash"):
+        EmbeddedServer(super_digest=text)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from herdmaster.zookeeper.model import OPEN_ACL
+from herdmaster.zookeeper.server import EmbeddedServer
 from herdmaster.zookeeper.server.instant import Instant
 from herdmaster.zookeeper.server.latency import Latency
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.framing import encode_request
 from tests.zookeeper.server.rig import Rig
+from tests.zookeeper.server.threaded import ServerThread
 
 
 def ask(rig: Rig, word: bytes) -> str:
@@ -34,7 +40,7 @@ def test_a_word_that_is_not_offered_says_so(rig: Rig) -> None:
 def test_srvr_tells_what_clients_look_for(rig: Rig) -> None:
     rig.client().create("/a")
     lines = ask(rig, b"srvr").splitlines()
-    assert lines[0].startswith("Zookeeper version: 3.9.")
+    assert re.fullmatch(r"Zookeeper version: 3\.9\.\d+-\w+, built on \d{4}-\d\d-\d\d \d\d:\d\d UTC", lines[0])
     assert "Mode: standalone" in lines
     assert "Zxid: 0x2" in lines
     assert "Node count: 6" in lines
@@ -65,7 +71,53 @@ def test_conf_tells_what_the_driver_says(rig: Rig) -> None:
     assert ask(rig, b"conf") == "clientPort=2181\n"
 
 
+def test_conf_finds_out_what_changes_when_it_is_asked(rig: Rig) -> None:
+    sizes = iter(["1", "2"])
+    rig.machine.about["dataDirSize"] = lambda: next(sizes)
+    assert [ask(rig, b"conf") for _ in range(2)] == ["dataDirSize=1\n", "dataDirSize=2\n"]
+
+
+def conf_of(server: ServerThread) -> dict[str, str]:
+    with server.wire() as wire:
+        wire.socket.sendall(b"conf")
+        data = b""
+        while chunk := wire.socket.recv(8192):
+            data += chunk
+    return dict(line.split("=", 1) for line in data.decode().splitlines())
+
+
+def test_conf_has_the_keys_of_apaches_server_in_its_order(tmp_path: Path) -> None:
+    with ServerThread(EmbeddedServer(data_dir=tmp_path)) as server:
+        before = conf_of(server)
+        assert list(before) == [
+            "clientPort",
+            "secureClientPort",
+            "dataDir",
+            "dataDirSize",
+            "dataLogDir",
+            "dataLogSize",
+            "tickTime",
+            "maxClientCnxns",
+            "minSessionTimeout",
+            "maxSessionTimeout",
+            "clientPortListenBacklog",
+            "serverId",
+        ]
+        assert server.attach().ask(records.Create("/n", b"x" * 1000, OPEN_ACL, 0)).error == 0
+        after = conf_of(server)
+        for key, kind in (("dataDirSize", "snapshot.*"), ("dataLogSize", "log.*")):
+            assert int(after[key]) == sum(path.stat().st_size for path in tmp_path.glob(kind))
+        assert int(after["dataLogSize"]) - int(before["dataLogSize"]) > 1000
+
+
+def test_without_a_data_directory_conf_tells_that_nothing_is_kept() -> None:
+    with ServerThread(EmbeddedServer()) as server:
+        told = conf_of(server)
+    assert [told[key] for key in ("dataDir", "dataDirSize", "dataLogDir", "dataLogSize")] == ["", "0", "", "0"]
+
+
 def test_envi_names_the_version_as_clients_parse_it(rig: Rig) -> None:
     lines = ask(rig, b"envi").splitlines()
     assert lines[0] == "Environment:"
     assert lines[1].startswith("zookeeper.version=3.9.")
+    assert ", built on " in lines[1]

@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from herdmaster.zookeeper.server import EmbeddedServer, Limits
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.framing import MAX_FRAME, ConnectRequest, encode_request, frame
 from herdmaster.zookeeper.wire.multi import Multi, MultiRead
+from tests.zookeeper.server.process import Process
 from tests.zookeeper.server.rig import Rig
 from tests.zookeeper.server.threaded import ServerThread
 from tests.zookeeper.server.wire import Wire
@@ -96,24 +98,68 @@ def works(client: Wire, path: str) -> bool:
     return client.create(path).error == 0
 
 
-@pytest.mark.long
-def test_hundreds_of_cut_handshakes_leave_nothing_behind(server: ServerThread) -> None:
-    client = server.attach()
-    source = random.Random(7)
-    for index in range(500):
-        connection = socket.create_connection(("127.0.0.1", server.port))
+def cut_handshakes(port: int, count: int, source: random.Random) -> None:
+    for index in range(count):
+        connection = socket.create_connection(("127.0.0.1", port))
         with contextlib.suppress(ConnectionError):
             connection.sendall(HANDSHAKE[: source.randrange(len(HANDSHAKE))])
             if index % 2:
                 # An abrupt end: a reset instead of a goodbye.
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
+
+
+def test_handshakes_that_are_cut_leave_nothing_behind(server: ServerThread) -> None:
+    client = server.attach()
+    cut_handshakes(server.port, 200, random.Random(7))
     assert works(client, "/after")
     with server.wire() as last:
         last.handshake()
     while len(server.run(lambda: list(server.server.machine.connections))) > 2:
         assert client.ask(records.Ping()).error == 0
     assert len(server.server.machine.state.sessions) == 2
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    process = Process(tmp_path / "data")
+    process.start()
+    yield process
+    process.kill()
+
+
+@pytest.mark.long
+def test_thousands_of_cut_handshakes_cost_less_than_three_mebibytes(process: Process) -> None:
+    source = random.Random(7)
+    with Wire(process.port) as client:
+        client.handshake()
+        cut_handshakes(process.port, 50, source)
+        before = process.resident()
+        for index in range(100):
+            # No more at once than the system lets wait: a connection beyond those is tried again after a second.
+            cut_handshakes(process.port, 50, source)
+            assert works(client, f"/n{index}")
+        assert process.resident() - before < 3 << 20
+
+
+@pytest.mark.long
+def test_half_frames_held_open_cost_half_more_than_was_sent_and_16_kib_per_connection(
+    process: Process,
+) -> None:
+    """Whatever length their frames announce, and however often they are let go and come again."""
+    count, part = 500, b"x" * 20_000
+    bound = count * (len(part) * 3 // 2 + (16 << 10))
+    with Wire(process.port) as client:
+        client.handshake()
+        before = process.resident()
+        for index in range(2):
+            with contextlib.ExitStack() as held:
+                for _ in range(count):
+                    slow = held.enter_context(Wire(process.port))
+                    slow.handshake()
+                    slow.socket.sendall(MAX_FRAME.to_bytes(4, "big") + part)
+                assert works(client, f"/n{index}")
+                assert process.resident() - before < bound
 
 
 def test_slow_half_frames_disturb_nobody_and_cost_little(server: ServerThread) -> None:

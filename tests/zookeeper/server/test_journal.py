@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from herdmaster.zookeeper.server.blocks import read_blocks
 from herdmaster.zookeeper.server.effects import NodeCreated, SessionOpened, Transaction
 from herdmaster.zookeeper.server.journal import DataDirectoryInUse, Journal, JournalCorrupt, JournalError
 from herdmaster.zookeeper.server.snapshots import Snapshot, read_snapshot, snapshot_of
+from herdmaster.zookeeper.server.state import State
 from tests.zookeeper.server.journals import (
     FIRST,
     SECRET,
@@ -95,6 +97,35 @@ def test_a_torn_record_of_anything_is_cut_off(tmp_path: Path, tail: bytes) -> No
     assert path.read_bytes() == whole
 
 
+def test_what_is_cut_off_is_told_with_file_offset_and_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, [transaction(101)], [transaction(102)])
+    path = the_log(tmp_path)
+    whole = path.read_bytes()
+    _, offset = [offset for offset, _ in read_blocks(path)]
+    # A last block that was damaged where it lies cannot be told from one that was never written whole.
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert load(tmp_path).zxid == 101
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert f"{path} ends with {len(whole) - offset} bytes at offset {offset}" in record.getMessage()
+    caplog.clear()
+    load(tmp_path)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("is_newest", [True, False])
+def test_a_damaged_header_is_refused_as_such(tmp_path: Path, is_newest: bool) -> None:
+    write(tmp_path, [transaction(101)])
+    path = the_log(tmp_path)
+    if not is_newest:
+        load(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:3] + bytes([whole[3] ^ 1]) + whole[4:])
+    with pytest.raises(JournalCorrupt, match="header of this file is damaged") as raised:
+        load(tmp_path)
+    assert (raised.value.path, raised.value.offset) == (path, 0)
+
+
 def test_damage_in_the_middle_is_refused_with_file_and_offset_and_nothing_is_changed(tmp_path: Path) -> None:
     write(tmp_path, [transaction(101)], [transaction(102)], [transaction(103)])
     path = the_log(tmp_path)
@@ -119,7 +150,7 @@ def test_damage_at_the_end_of_a_file_that_is_not_the_newest_is_refused(tmp_path:
     journal.append([transaction(103)])
     journal.close()
     older.write_bytes(older.read_bytes()[:-1])
-    with pytest.raises(JournalCorrupt) as raised:
+    with pytest.raises(JournalCorrupt, match="a newer log follows") as raised:
         load(tmp_path)
     assert raised.value.path == older
 
@@ -134,6 +165,49 @@ def test_a_missing_log_is_refused(tmp_path: Path) -> None:
     older.unlink()
     with pytest.raises(JournalCorrupt, match="0x65 to 0x65 are missing"):
         load(tmp_path)
+
+
+def test_a_missing_only_log_is_refused(tmp_path: Path) -> None:
+    """It would be an empty tree otherwise, as after a crash right after the snapshot was written. So the log is there
+    before the snapshot has its name."""
+    write(tmp_path, [transaction(101)])
+    path = the_log(tmp_path)
+    path.unlink()
+    for _ in range(2):
+        with pytest.raises(JournalCorrupt, match="this log is missing") as raised:
+            load(tmp_path)
+        assert raised.value.path == path
+
+
+@pytest.mark.parametrize("crash", ["snapshot begun", "snapshot written", "log begun", "log made"])
+def test_a_first_start_that_was_cut_short_begins_again(tmp_path: Path, crash: str) -> None:
+    write(tmp_path)
+    (snapshot,) = tmp_path.glob("snapshot.*")
+    unfinished = snapshot.with_name(snapshot.name + ".tmp")
+    snapshot.rename(unfinished)
+    log = the_log(tmp_path)
+    if crash.startswith("snapshot"):
+        log.unlink()
+    if crash == "snapshot begun":
+        unfinished.write_bytes(b"half")
+    if crash == "log begun":
+        log.write_bytes(log.read_bytes()[:5])
+    journal = journal_in(tmp_path)
+    assert journal.open(State(100, 1, 500), b"another")[1] == b"another"
+    journal.append([transaction(501)])
+    journal.close()
+    assert load(tmp_path).zxid == 501
+    assert not log.exists()
+    assert not unfinished.exists()
+
+
+def test_a_log_with_transactions_is_never_taken_for_a_first_start(tmp_path: Path) -> None:
+    write(tmp_path, [transaction(101)])
+    (snapshot,) = tmp_path.glob("snapshot.*")
+    snapshot.rename(snapshot.with_name(snapshot.name + ".tmp"))
+    with pytest.raises(JournalCorrupt, match="no snapshot"):
+        load(tmp_path)
+    assert the_log(tmp_path).exists()
 
 
 def test_a_missing_snapshot_is_refused(tmp_path: Path) -> None:
@@ -266,9 +340,14 @@ class TestSnapshots:
         for path in older.iterdir():
             path.rename(tmp_path / path.name)
         newest.write_bytes(newest.read_bytes()[:-1])
+        torn = the_log(tmp_path)
+        torn.write_bytes(torn.read_bytes() + b"torn")
+        older.rmdir()
+        files = {path: path.read_bytes() for path in tmp_path.iterdir()}
         with pytest.raises(JournalCorrupt) as raised:
             load(tmp_path)
         assert raised.value.path == newest
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
 
     def test_a_snapshot_of_a_large_tree_is_written_in_several_blocks(self, tmp_path: Path) -> None:
         state = fresh()

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -20,43 +17,10 @@ from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.framing import ConnectResponse
 from herdmaster.zookeeper.wire.multi import ErrorResult, Multi, MultiReply
 from herdmaster.zookeeper.wire.primitives import Reader
+from tests.zookeeper.server.process import Process
 from tests.zookeeper.server.wire import ConnectionEnded, Wire
 
-_PROGRAM = textwrap.dedent(
-    """
-    import asyncio, sys
-    from herdmaster.zookeeper.server import EmbeddedServer, Limits
-
-    async def main():
-        server = EmbeddedServer(data_dir=sys.argv[1], port=int(sys.argv[2]), limits=Limits(journal=int(sys.argv[3])))
-        await server.start()
-        print(server.port, flush=True)
-        await server.wait_stopped()
-
-    asyncio.run(main())
-    """
-)
-
-
-class Process:
-    """The server in a process that can be killed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.port = 0
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self, journal: int) -> None:
-        command = [sys.executable, "-c", _PROGRAM, str(self._folder), str(self.port), str(journal)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+_LOADS = 3
 
 
 class Load(threading.Thread):
@@ -76,6 +40,8 @@ class Load(threading.Thread):
         self.password = b""
         self.last_zxid = 0
         self.has_begun = False
+        self.found: dict[str, bytes] | None = None
+        """What was there after the kill, and has to be there for ever: nobody writes to it any more."""
 
     def run(self) -> None:
         with Wire(self._port) as wire, contextlib.suppress(ConnectionEnded, ConnectionError):
@@ -116,11 +82,15 @@ def process(tmp_path: Path) -> Iterator[Process]:
     process.kill()
 
 
-def kill_and_look(process: Process, source: random.Random, round_number: int) -> int:
-    """One round: load, SIGKILL at a random moment, restart, and everything acknowledged is there."""
-    # Every second round the log is so short that snapshots are being written all the time.
-    process.start(journal=30_000 if round_number % 2 else 1 << 26)
-    loads = [Load(process.port, f"r{round_number}-{index}") for index in range(3)]
+def kill_and_look(process: Process, source: random.Random, earlier: list[Load]) -> None:
+    """One round: load, SIGKILL at a random moment, restart, and everything acknowledged is there, also that of all
+    rounds before. Adds the round's loads to those."""
+    # In two rounds of three the log is so short that snapshots are being written all the time, also while all is
+    # looked at, for sessions that attach are transactions.
+    number = len(earlier) // _LOADS
+    journal = 30_000 if number % 3 else 1 << 26
+    process.start(journal)
+    loads = [Load(process.port, f"r{number}-{index}") for index in range(_LOADS)]
     for load in loads:
         load.start()
     time.sleep(source.uniform(0.05, 0.6))
@@ -128,12 +98,17 @@ def kill_and_look(process: Process, source: random.Random, round_number: int) ->
     for load in loads:
         load.join(20)
         assert not load.is_alive()
-    process.start(journal=1 << 26)
+    process.start(journal)
     for load in loads:
         if load.session_id:
             look(process.port, load)
+    with Wire(process.port) as wire:
+        wire.handshake()
+        for load in earlier:
+            if load.found is not None:
+                assert contents(wire, load) == load.found
     process.kill()
-    return sum(len(load.created) for load in loads)
+    earlier += loads
 
 
 def look(port: int, load: Load) -> None:
@@ -157,12 +132,34 @@ def look(port: int, load: Load) -> None:
         stat = wire.body(records.Exists(f"/{load.name}/e", False))
         assert isinstance(stat, records.StatReply)
         assert stat.stat.ephemeral_owner == load.session_id
+        load.found = contents(wire, load)
+
+
+def contents(wire: Wire, load: Load) -> dict[str, bytes]:
+    """Everything that a load left, but its ephemeral, which goes with the session."""
+    folder = f"/{load.name}"
+    reply = wire.body(records.GetChildren(folder, False))
+    assert isinstance(reply, records.ChildrenReply)
+    paths = [folder, *(f"{folder}/{name}" for name in reply.children if name != "e")]
+    for path in paths:
+        wire.send(records.GetData(path, False))
+    found = {}
+    for path in paths:
+        answer = wire.receive()
+        assert answer.error == 0
+        found[path] = answer.body
+    return found
 
 
 def run_rounds(process: Process, count: int) -> None:
     source = random.Random(os.environ.get("HERD_SEED", "kill"))
-    acknowledged = sum(kill_and_look(process, source, number) for number in range(count))
-    assert acknowledged > 10 * count, "the load was too light to prove anything"
+    loads: list[Load] = []
+    snapshots: set[str] = set()
+    for _ in range(count):
+        kill_and_look(process, source, loads)
+        snapshots |= process.snapshots()
+    assert sum(len(load.created) for load in loads) > 10 * count, "the load was too light to prove anything"
+    assert len(snapshots) > count // 2, "too few snapshots were taken to prove anything"
 
 
 @pytest.mark.long

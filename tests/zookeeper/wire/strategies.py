@@ -75,6 +75,8 @@ REPLIES: Final = sorted({kind.reply_type for kind in _REQUESTS} - {MultiReply}, 
 _RESULTS: Final[dict[OpCode, type[Record]]] = {
     OpCode.CREATE: records.PathReply,
     OpCode.CREATE2: records.PathStatReply,
+    OpCode.CREATE_CONTAINER: records.PathStatReply,
+    OpCode.CREATE_TTL: records.PathStatReply,
     OpCode.DELETE: records.EmptyReply,
     OpCode.SET_DATA: records.StatReply,
     OpCode.CHECK: records.EmptyReply,

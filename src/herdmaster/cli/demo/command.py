@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -15,9 +16,14 @@ from herdmaster.cli.failures import Failed, Refused
 from herdmaster.cli.options import log_options
 
 if TYPE_CHECKING:
+    from herdmaster.cli.demo.counting import Texts
     from herdmaster.cli.demo.play import Report
 
+DOCUMENTATION: Final = Path("/usr/share/doc")
 FEWEST_FILES: Final = 100
+MOST_FILES: Final = 2000
+"""Of a folder that nobody named: the run is to be short on every machine."""
+
 ENOUGH_TASKS: Final = 1500
 """So that the run is long beside two session timeouts."""
 
@@ -27,9 +33,7 @@ ENOUGH_TASKS: Final = 1500
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default="/usr/share/doc",
-    show_default=True,
-    help="Where the texts are.",
+    help=f"Where the texts are.  [default: {DOCUMENTATION}; without texts there, Python's own sources]",
 )
 @click.option(
     "--repeat",
@@ -40,35 +44,53 @@ ENOUGH_TASKS: Final = 1500
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @log_options("error")
 def demo(
-    *, hosts: str | None, folder: Path, repeat: int | None, as_json: bool, log_level: str, log_format: str
+    *, hosts: str | None, folder: Path | None, repeat: int | None, as_json: bool, log_level: str, log_format: str
 ) -> None:
     """Count words while processes are killed.
 
     Starts an embedded ZooKeeper, two masters and two workers, counts the words of many files, kills the primary and
     then a worker in the middle, checks the result against a plain loop, and stops everything.
     """
-    from herdmaster.cli.demo.counting import find_texts
-    from herdmaster.cli.logs import configure_logs
-
-    configure_logs(log_level, log_format)
-    files = find_texts(folder)
-    if len(files) < FEWEST_FILES:
-        raise Refused(
-            f"{folder} has {len(files)} .txt, .md, README and copyright files, at least {FEWEST_FILES} are needed: "
-            "name a folder with more of them by --folder",
-            "herd demo",
-        )
     from herdmaster.cli.demo.display import Display
     from herdmaster.cli.demo.play import play
     from herdmaster.cli.demo.stage import own_namespace, own_zookeeper
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.zookeeper.client import parse_connect_string
 
+    if hosts is not None:
+        parse_connect_string(hosts)
+    configure_logs(log_level, log_format)
+    texts = find_enough_texts(folder)
     signal.signal(signal.SIGTERM, _end_in_good_order)
     display = Display()
-    display.say("starting ZooKeeper, two masters, two workers" if hosts is None else f"using {hosts}")
+    if hosts is None:
+        display.say("starting ZooKeeper, two masters, two workers")
     with own_zookeeper() if hosts is None else own_namespace(hosts) as namespace:
-        report = play(namespace, files, repeat or math.ceil(ENOUGH_TASKS / len(files)), display)
+        if hosts is not None:
+            display.say(f"starting two masters and two workers on {hosts}")
+        report = play(namespace, texts, repeat or math.ceil(ENOUGH_TASKS / len(texts.files)), display)
         display.say("stopping what was started")
     _tell(report, as_json=as_json)
+
+
+def find_enough_texts(named: Path | None) -> Texts:
+    """Those of the named folder, else of one that has enough. Raises Refused where there are too few."""
+    from herdmaster.cli.demo.counting import Texts, find_sources, find_texts
+
+    folder = named or DOCUMENTATION
+    files = find_texts(folder)
+    if len(files) >= FEWEST_FILES:
+        return Texts(folder, files if named else files[:MOST_FILES])
+    if named is None:
+        library = Path(sysconfig.get_path("stdlib"))
+        sources = find_sources(library)
+        if len(sources) >= FEWEST_FILES:
+            return Texts(library, sources[:MOST_FILES])
+    raise Refused(
+        f"{folder} has {len(files)} .txt, .md, README and copyright files, at least {FEWEST_FILES} are needed: "
+        "name a folder with more of them by --folder",
+        "herd demo",
+    )
 
 
 def _tell(report: Report, *, as_json: bool) -> None:

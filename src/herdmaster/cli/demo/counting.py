@@ -1,18 +1,21 @@
-"""The job: how often each word stands in the text files of a folder. One file is one task."""
+"""The job: how often each word stands in the texts of a folder. One file is one task."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 _WORD: Final = re.compile(r"[a-z]+")
 _TEXT_SUFFIXES: Final = (".txt", ".md")
 _COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _PEEK: Final = 8192
+_OTHERS_PACKAGES: Final = ("site-packages", "dist-packages")
 
 
 def count_words(path: str) -> dict[str, int]:
@@ -29,13 +32,30 @@ def count_plainly(paths: Iterable[str]) -> Counter[str]:
     return total
 
 
+class Texts(msgspec.Struct, frozen=True):
+    """What is counted: files, and the folder that they are under."""
+
+    folder: Path
+    files: list[str]
+
+
 def find_texts(folder: Path) -> list[str]:
     """The `.txt`, `.md`, `README*` and `copyright` files under a folder that hold text and can be read, sorted."""
-    return sorted(str(path) for path in _walk(folder) if _is_named_like_text(path.name) and _is_text(path))
+    return _texts(path for path in _walk(folder) if _is_named_like_text(path.name))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
+def find_sources(folder: Path) -> list[str]:
+    """The `.py` files under a folder that can be read, without those of installed packages, sorted."""
+    return _texts(path for path in _walk(folder, without=_OTHERS_PACKAGES) if path.suffix == ".py")
+
+
+def _texts(paths: Iterable[Path]) -> list[str]:
+    return sorted(str(path) for path in paths if _is_text(path))
+
+
+def _walk(folder: Path, without: Sequence[str] = ()) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in without]
         for name in names:
             yield Path(parent, name)
 
@@ -48,9 +68,10 @@ def _is_named_like_text(name: str) -> bool:
 
 def _is_text(path: Path) -> bool:
     try:
+        str(path).encode()  # or no task could be given its name
         if not path.is_file():  # a pipe would be waited for
             return False
         with path.open("rb") as file:
             return b"\0" not in file.read(_PEEK)
-    except OSError:
+    except (OSError, UnicodeEncodeError):
         return False

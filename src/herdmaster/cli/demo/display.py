@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -15,7 +14,10 @@ import click
 from herdmaster.roles.observer import Overview
 
 _CLEAR: Final = "\r\x1b[K"
-_BAR: Final = 20
+_WIDEST_BAR: Final = 20
+_NARROWEST_BAR: Final = 3
+_FALLBACK_COLUMNS: Final = 80
+_PLAIN_COLUMNS: Final = 100
 _PLAIN_INTERVAL: Final = 2.0
 _RATE_SECONDS: Final = 1.5
 _EVENT_COLOURS: Final = {"!": "red", "+": "green"}
@@ -48,6 +50,8 @@ class Display:
         """Progress is shown from here on."""
         with self._lock:
             self._total = total
+            self._done = 0
+            self._seen.clear()
 
     def end(self) -> None:
         """Progress is not shown any more."""
@@ -70,26 +74,44 @@ class Display:
             while now - self._seen[0][0] > _RATE_SECONDS:
                 self._seen.popleft()
             if self._lives:
-                width = shutil.get_terminal_size().columns - 1
-                self._live = self._progress(overview)[:width]
+                self._live = describe_progress(self._done, self._total, self._rate(), overview, self._columns() - 1)
                 self._write(f"{_CLEAR}{self._live}")
             elif now - self._last_plain >= _PLAIN_INTERVAL:
                 self._last_plain = now
-                self._write(f"{now - self._started:6.1f} s   {self._progress(overview)}\n")
+                self._write(
+                    f"{now - self._started:6.1f} s   "
+                    f"{describe_progress(self._done, self._total, self._rate(), overview, _PLAIN_COLUMNS)}\n"
+                )
 
-    def _progress(self, overview: Overview | None) -> str:
-        filled = _BAR * self._done // self._total
+    def _rate(self) -> float:
         (since, before), (now, done) = self._seen[0], self._seen[-1]
-        rate = (done - before) / (now - since) if now > since else 0.0
-        parts = [f"[{'#' * filled}{'.' * (_BAR - filled)}] {self._done:,} of {self._total:,}", f"{rate:,.0f} tasks/s"]
-        if overview is not None:
-            parts.append(f"primary {overview.primary.pid}" if overview.primary else "no primary")
-            parts += [_count(len(overview.backups), "backup"), _count(len(overview.workers), "worker")]
-        return "  ".join(parts)
+        return (done - before) / (now - since) if now > since else 0.0
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or _FALLBACK_COLUMNS
+        except OSError:
+            return _FALLBACK_COLUMNS
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
+
+
+def describe_progress(done: int, total: int, rate: float, overview: Overview | None, width: int) -> str:
+    """One line of at most `width` characters; `rate` is per second. Each part keeps its place while its value changes;
+    the bar takes what is left, for it tells the least."""
+    primary, backups, workers = "", "", ""
+    if overview is not None:
+        primary = f"primary {overview.primary.pid}" if overview.primary else "no primary"
+        backups, workers = _count(len(overview.backups), "backup"), _count(len(overview.workers), "worker")
+    counted = f"{done:>{len(f'{total:,}')},} of {total:,}"
+    told = f"{counted}  {primary:<15}  {backups:<9}  {workers:<9}  {rate:>6,.0f}/s"
+    bar = min(width - len(told) - len("[] "), _WIDEST_BAR)
+    if bar >= _NARROWEST_BAR:
+        filled = bar * done // total
+        told = f"[{'#' * filled}{'.' * (bar - filled)}] {told}"
+    return told[:width]
 
 
 def _count(number: int, noun: str) -> str:

@@ -12,9 +12,10 @@ from typing import Final
 import msgspec
 
 from herdmaster.api import Herd
-from herdmaster.cli.demo.counting import count_plainly, count_words
+from herdmaster.cli.demo.counting import Texts, count_words
 from herdmaster.cli.demo.display import Display
 from herdmaster.cli.demo.lookout import Lookout
+from herdmaster.cli.demo.plain_loop import PlainLoop
 from herdmaster.cli.demo.stage import CONNECT_TIMEOUT, Actor, Stage
 from herdmaster.cli.failures import Failed
 from herdmaster.errors import HerdError
@@ -26,7 +27,7 @@ SESSION_TIMEOUT: Final = 1.0
 _READY_SECONDS: Final = 30.0
 _RESULT_SECONDS: Final = 60.0
 _WAKE_SECONDS: Final = 0.2
-_WINDOW: Final = 400
+_WINDOW: Final = 300
 
 
 class WordCount(msgspec.Struct, frozen=True):
@@ -56,8 +57,9 @@ class Report(msgspec.Struct, frozen=True):
 class Play:
     """One run. Every method raises Failed for what cannot go on."""
 
-    def __init__(self, stage: Stage, lookout: Lookout, display: Display, herd: Herd) -> None:
+    def __init__(self, stage: Stage, plain_loop: PlainLoop, lookout: Lookout, display: Display, herd: Herd) -> None:
         self._stage = stage
+        self._plain_loop = plain_loop
         self._lookout = lookout
         self._display = display
         self._herd = herd
@@ -66,10 +68,11 @@ class Play:
         self._takeover: float | None = None
         self._noted_loss = False
 
-    def run(self, files: list[str], repeat: int) -> Report:
+    def run(self, texts: Texts, repeat: int) -> Report:
         self._wait_ready()
+        files = texts.files
         total = len(files) * repeat
-        self._display.say(f"{total:,} tasks: the words of {len(files):,} files, {times(repeat)}")
+        self._display.say(f"{total:,} tasks: the words of {len(files):,} files of {texts.folder}, {times(repeat)}")
         self._display.begin(total)
         started = time.monotonic()
         words = self._count(files * repeat)
@@ -78,8 +81,7 @@ class Play:
         assert self._killed_primary is not None
         assert self._killed_worker is not None
         assert self._takeover is not None
-        self._display.say("counting again in a plain loop, to compare")
-        expected = count_plainly(files)
+        expected = self._plain_loop.wait(self._display)
         return Report(
             files=len(files),
             repeat=repeat,
@@ -136,13 +138,17 @@ class Play:
                 killed = self._killed_primary[1]
                 self._wait_for(lambda seen: _has_other_primary(seen, killed), "no backup became primary")
                 self._note_takeover()
-        elif self._killed_worker is None and done >= total * 6 // 10:
-            self._kill_worker(done)
-        elif self._killed_worker is not None and not self._noted_loss:
+        elif self._killed_worker is None:
+            # Soon after the takeover the inboxes may still be empty, and then there would be little to lose.
+            if done >= total * (60 if self._is_a_worker_busy() else 95) // 100:
+                self._kill_worker(done)
+        elif not self._noted_loss:
             self._note_loss(self._lookout.overview)
 
     def _kill_primary(self, done: int) -> None:
-        overview = self._wait_for(lambda seen: seen.primary is not None, "there is no primary")
+        overview = self._lookout.overview  # to wait for a new one would let the job run on
+        if overview is None or overview.primary is None:
+            overview = self._wait_for(lambda seen: seen.primary is not None, "there is no primary")
         assert overview.primary is not None
         actor = _actor(self._stage.masters, overview.primary.pid)
         actor.kill()
@@ -163,6 +169,10 @@ class Play:
         actor.kill()
         self._killed_worker = (done, busiest.assigned)
         self._display.say(f"SIGKILL to a worker, {actor.pid}, after {done:,} results", "!")
+
+    def _is_a_worker_busy(self) -> bool:
+        overview = self._lookout.overview
+        return overview is not None and any(worker.assigned for worker in overview.workers)
 
     def _note_loss(self, overview: Overview | None) -> None:
         if overview is not None and len(overview.workers) == 1 and not overview.tasks.recovering:
@@ -205,16 +215,17 @@ class Arrivals:
             self._queue.put(error)
 
 
-def play(hosts: str, files: list[str], repeat: int, display: Display) -> Report:
+def play(hosts: str, texts: Texts, repeat: int, display: Display) -> Report:
     """Starts the roles in the namespace of `hosts`, runs the job, stops them. Raises Failed."""
     with (
         Stage(hosts, SESSION_TIMEOUT) as stage,
+        PlainLoop(texts.files) as plain_loop,
         Herd(hosts, session_timeout=SESSION_TIMEOUT, connect_timeout=CONNECT_TIMEOUT) as herd,
     ):
         lookout = Lookout(hosts, SESSION_TIMEOUT, lambda: display.refresh(lookout.overview))
         with lookout:
             try:
-                return Play(stage, lookout, display, herd).run(files, repeat)
+                return Play(stage, plain_loop, lookout, display, herd).run(texts, repeat)
             finally:
                 display.end()
 

@@ -72,13 +72,23 @@ async def _wait_serving(server: Actor, hosts: str) -> None:
 
 @contextlib.contextmanager
 def own_namespace(hosts: str) -> Iterator[str]:
-    """A namespace of the demo's own on a running ensemble, removed at the end. Raises InvalidConnectString."""
+    """A namespace of the demo's own on a running ensemble, removed at the end. Raises InvalidConnectString,
+    NoServerReachable."""
     given = parse_connect_string(hosts)
     path = f"/herd-demo-{uuid.uuid4().hex[:12]}"
+    asyncio.run(_check_reachable(hosts))
     try:
         yield f"{given}{path}"
-    finally:
-        asyncio.run(_remove(hosts, path))
+    except BaseException:
+        with contextlib.suppress(errors.ZooKeeperError):  # the first error tells more
+            asyncio.run(_remove(hosts, path))
+        raise
+    asyncio.run(_remove(hosts, path))
+
+
+async def _check_reachable(hosts: str) -> None:
+    async with Client(hosts, connect_timeout=CONNECT_TIMEOUT):
+        pass
 
 
 async def _remove(hosts: str, path: str) -> None:

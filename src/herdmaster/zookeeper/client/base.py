@@ -17,9 +17,10 @@ from typing import Any, Final, Self, TypeVar
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.connect_string import ConnectString, parse_connect_string
 from herdmaster.zookeeper.client.connection import Clock, Connection, StateListener, boot_clock
+from herdmaster.zookeeper.client.creates import AnyCreate, creation
 from herdmaster.zookeeper.client.requests import Arm, Done, Pending
 from herdmaster.zookeeper.client.session import Session
-from herdmaster.zookeeper.model import ClientId, CreateMode, SessionState
+from herdmaster.zookeeper.model import Acl, ClientId, CreateMode, SessionState
 from herdmaster.zookeeper.paths import is_valid, validate
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.multi import MultiRead
@@ -32,7 +33,6 @@ _MAX_TIMEOUT: Final = 0x7FFFFFFF / 1000  # seconds: the wire has an int32 of mil
 _NOT_OPEN: Final = "the client is not open"
 
 _PERSISTENT: Final = CreateMode.PERSISTENT
-_TTL_MODES: Final = (CreateMode.PERSISTENT_TTL, CreateMode.PERSISTENT_SEQUENTIAL_TTL)
 
 _REPEATABLE: Final[frozenset[type[Record]]] = frozenset(
     {
@@ -218,14 +218,14 @@ class BaseClient:
             validate(path)
         return self._chroot.add(path) if self._chroot.prefix else path
 
-    def outward_to_create(self, path: str, mode: CreateMode) -> str:
-        """As `outward`, for a znode to be created. Raises ValueError for a mode with a time to live, which has an
-        operation of its own that is not offered."""
-        if mode is _PERSISTENT:
-            return self.outward(path)
-        if mode in _TTL_MODES:
-            raise ValueError(f"{mode.name} is not supported: delete the znode yourself when its time has come")
-        return self.outward(path, sequential=mode.is_sequential)
+    def creation(
+        self, path: str, data: bytes | None, acl: tuple[Acl, ...], mode: CreateMode, ttl: float | None
+    ) -> AnyCreate:
+        """The request that creates a znode; `ttl` in seconds. Raises InvalidPath, or ValueError for a time to live that
+        cannot be."""
+        if mode is _PERSISTENT and ttl is None:
+            return records.Create(self.outward(path), data, acl, mode)
+        return creation(self.outward(path, sequential=mode.is_sequential), data, acl, mode, ttl)
 
     def call_nowait(self, request: Request[Record], done: Done, *, arm: Arm | None = None) -> Pending:
         """Sends a request with full paths; `done` is called in the order of the wire. Raises RequestTooLarge, or the

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.base import BaseClient
+from herdmaster.zookeeper.client.creates import explain
 from herdmaster.zookeeper.client.requests import Arm
 from herdmaster.zookeeper.client.transaction import Transaction
 from herdmaster.zookeeper.client.watches import Watcher, WatchTable, arming_packets
@@ -33,15 +34,22 @@ class Client(BaseClient):
         *,
         mode: CreateMode = CreateMode.PERSISTENT,
         acl: tuple[Acl, ...] = OPEN_ACL,
+        ttl: float | None = None,
     ) -> str:
         """Returns the path, which for a sequential mode ends with the number that the server chose.
 
-        Raises ValueError for a mode with a time to live.
+        `ttl` is a time to live in seconds, kept to the millisecond, for the persistent modes: the servers take the
+        znode away some time after nobody has set its data for so long, but not while it has children. Raises ValueError
+        where it is out of range, given to another mode or missing for a mode that needs it, and Unimplemented where the
+        servers do not allow it, as by default (`zookeeper.extendedTypesEnabled`).
         """
-        path = self.outward_to_create(path, mode)
-        if mode is CreateMode.CONTAINER:
-            return self._chroot.remove((await self.call(records.CreateContainer(path, data, acl, mode))).path)
-        return self._chroot.remove((await self.call(records.Create(path, data, acl, mode))).path)
+        request = self.creation(path, data, acl, mode, ttl)
+        try:
+            reply: records.PathReply | records.PathStatReply = await self.call(request)
+        except errors.Unimplemented as failure:
+            explain(failure, failure, request)
+            raise
+        return self._chroot.remove(reply.path)
 
     async def delete(self, path: str, version: int = -1) -> None:
         await self.call(records.Delete(self.outward(path), version))
@@ -111,7 +119,12 @@ class Client(BaseClient):
         return Transaction(self)
 
     async def ephemerals(self, prefix: str = "/") -> tuple[str, ...]:
-        """The paths of this session's ephemerals that start with the prefix (a plain prefix, no segment boundary)."""
+        """The paths of this session's ephemerals that start with the prefix (a plain prefix, no segment boundary).
+
+        Raises InvalidPath for a prefix that does not start with `/`: below a chroot it would reach beside that.
+        """
+        if not prefix.startswith("/"):
+            raise errors.InvalidPath(f"invalid prefix {prefix!r}: it must start with '/'")
         reply = await self.call(records.GetEphemerals(self._chroot.prefix + prefix))
         return tuple(self._chroot.remove(path) for path in reply.children)
 

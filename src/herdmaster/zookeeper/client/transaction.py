@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Self
 
 from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client.creates import explain
 from herdmaster.zookeeper.model import OPEN_ACL, Acl, CreateMode
 from herdmaster.zookeeper.paths import Chroot
 from herdmaster.zookeeper.wire.multi import ErrorResult, Multi, MultiReply, WriteOperation
 from herdmaster.zookeeper.wire.records import (
     Check,
-    Create,
-    CreateContainer,
     Delete,
     PathReply,
     PathStatReply,
@@ -27,6 +26,7 @@ Results = tuple[Record, ...]
 
 _OVERHEAD: Final = 25  # a header, the lengths of path, data and ACL, flags or a version
 _ACL_OVERHEAD: Final = 12  # permissions and two lengths
+_TTL: Final = 8
 
 
 class Transaction:
@@ -51,12 +51,15 @@ class Transaction:
         *,
         mode: CreateMode = CreateMode.PERSISTENT,
         acl: tuple[Acl, ...] = OPEN_ACL,
+        ttl: float | None = None,
     ) -> Self:
-        """Raises ValueError for a mode with a time to live."""
-        path = self._client.outward_to_create(path, mode)
-        kind = CreateContainer if mode is CreateMode.CONTAINER else Create
+        """As `Client.create`. Raises ValueError for a time to live that cannot be; what the servers refuse, `commit`
+        raises."""
+        operation = self._client.creation(path, data, acl, mode, ttl)
         self.size += sum(_ACL_OVERHEAD + _size(entry.id.scheme) + _size(entry.id.id) for entry in acl)
-        return self._add(kind(path, data, acl, mode), path, data)
+        if ttl is not None:
+            self.size += _TTL
+        return self._add(operation, operation.path, data)
 
     def delete(self, path: str, version: int = -1) -> Self:
         path = self._client.outward(path)
@@ -106,8 +109,10 @@ def _results(operations: tuple[WriteOperation, ...], reply: MultiReply, chroot: 
     if codes:
         # 0 for those before the one that failed, its own code for that one, -2 for those after it.
         index = next((index for index, code in enumerate(codes) if code != 0), 0)
-        path = chroot.remove(operations[index].path)
-        raise errors.TransactionFailed(index, errors.from_code(codes[index], path))
+        refusal = errors.from_code(codes[index], chroot.remove(operations[index].path))
+        failure = errors.TransactionFailed(index, refusal)
+        explain(failure, refusal, operations[index])
+        raise failure
     return tuple([_without_chroot(result, chroot) for result in results]) if chroot.prefix else results
 
 

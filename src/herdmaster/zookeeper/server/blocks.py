@@ -21,14 +21,22 @@ _HEADER: Final = struct.Struct(f">8s{SALT_LENGTH}sI")
 _BLOCK: Final = struct.Struct(">4sII")
 _LENGTH: Final = struct.Struct(">I")
 
+HEADER_LENGTH: Final = _HEADER.size
+"""Bytes of a file without a block."""
+
 
 class Fault(Exception):
-    """A block that is none, at `offset`. `is_tail` where no block follows it: a write that was cut short."""
+    """A block that is none, at `offset`, or the header of the file, at 0. `is_tail` where no block follows it: a write
+    that was cut short."""
 
     def __init__(self, offset: int, *, is_tail: bool) -> None:
         super().__init__(f"no valid block at offset {offset}")
         self.offset = offset
         self.is_tail = is_tail
+
+    @property
+    def is_header(self) -> bool:
+        return self.offset == 0
 
 
 def header(salt: bytes) -> bytes:

@@ -14,6 +14,12 @@ from herdmaster.zookeeper.wire.opcodes import OpCode
 VERSION: Final = "3.9.0-herdmaster"
 """The release whose behaviour the server follows, in the form that clients parse."""
 
+_BUILT: Final = f"{VERSION}, built on 2026-11-22 00:00 UTC"
+"""There is no build. The day is that on which these lines were last compared with those of Apache's server."""
+
+Told = str | Callable[[], str]
+"""A value, or what finds it out when it is asked for."""
+
 
 _NOT_OFFERED: Final = ("crst", "dirs", "gtmk", "hash", "init", "lsnp", "orst", "srst", "stmk")
 
@@ -28,7 +34,7 @@ class Overview(Protocol):
     @property
     def connections(self) -> Collection[Connection]: ...
     @property
-    def about(self) -> Mapping[str, str]: ...
+    def about(self) -> Mapping[str, Told]: ...
     @property
     def environment(self) -> Mapping[str, str]: ...
     @property
@@ -98,7 +104,7 @@ class _Answers:
     def mntr(self) -> str:
         tree, latency = self._server.state.tree, self._server.latency
         values = {
-            "version": VERSION,
+            "version": _BUILT,
             "server_state": "standalone",
             "uptime": self._uptime,
             "avg_latency": latency.mean,
@@ -118,10 +124,11 @@ class _Answers:
         return "".join(f"zk_{key}\t{value}\n" for key, value in values.items())
 
     def conf(self) -> str:
-        return "".join(f"{key}={value}\n" for key, value in self._server.about.items())
+        about = self._server.about.items()
+        return "".join(f"{key}={value if isinstance(value, str) else value()}\n" for key, value in about)
 
     def envi(self) -> str:
-        values = {"zookeeper.version": VERSION, **self._server.environment}
+        values = {"zookeeper.version": _BUILT, **self._server.environment}
         return "Environment:\n" + "".join(f"{key}={value}\n" for key, value in values.items())
 
     def dump(self) -> str:
@@ -165,7 +172,7 @@ class _Answers:
 
 
 def _version() -> str:
-    return f"Zookeeper version: {VERSION}\n"
+    return f"Zookeeper version: {_BUILT}\n"
 
 
 def _client(connection: Connection) -> str:

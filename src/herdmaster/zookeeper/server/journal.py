@@ -2,15 +2,19 @@
 
 In the folder are `snapshot.ZXID` (the state after that transaction), `log.ZXID` (the transactions from that one on)
 and `lock`. A block of a log holds the transactions of one fsync. On start the newest valid snapshot is loaded and the
-logs are replayed; every transaction must follow the one before it.
+logs are replayed; every transaction must follow the one before it. A snapshot gets its name only when the log that goes
+on behind it is on disk, the first one too: so where that log is missing, it was taken away.
 
-A last block that is not whole was never acknowledged, so it is cut off. Anything else that is damaged, the journal
-refuses to interpret: it names the file and the offset, and starting is up to a human with a backup.
+A last block that is not whole was never acknowledged, so it is cut off, with a warning, for a damaged block at the end
+looks the same. Anything else that is damaged, the journal refuses to interpret: it names the file and the offset, and
+starting is up to a human with a backup.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,14 +23,23 @@ from typing import Final, NamedTuple
 import msgspec
 
 from herdmaster.zookeeper.errors import ZooKeeperError
-from herdmaster.zookeeper.server.blocks import SALT_LENGTH, Fault, block, header, read_blocks, seed_of
+from herdmaster.zookeeper.server.blocks import HEADER_LENGTH, SALT_LENGTH, Fault, block, header, read_blocks, seed_of
 from herdmaster.zookeeper.server.effects import Transaction
-from herdmaster.zookeeper.server.snapshots import Snapshot, read_snapshot, restore, snapshot_of, write_snapshot
+from herdmaster.zookeeper.server.snapshots import (
+    UNFINISHED,
+    Snapshot,
+    read_snapshot,
+    restore,
+    snapshot_of,
+    write_snapshot,
+)
 from herdmaster.zookeeper.server.state import ReplayGap, State
 
 _LOG: Final = "log."
 _SNAPSHOT: Final = "snapshot."
 _HEX_DIGITS: Final = 16
+
+_logger = logging.getLogger(__name__)
 
 
 class JournalError(ZooKeeperError):
@@ -77,11 +90,22 @@ class Journal:
         self._seed = 0
         self._size = 0
         self._zxid = 0
+        self._torn: tuple[Path, int] | None = None
 
     @property
     def is_long(self) -> bool:
         """Whether a snapshot is due."""
         return self._size > self._limit
+
+    @property
+    def snapshots_size(self) -> int:
+        """Bytes of the snapshots on disk. Any thread may ask."""
+        return self._size_of(_SNAPSHOT)
+
+    @property
+    def logs_size(self) -> int:
+        """Bytes of the logs on disk. Any thread may ask."""
+        return self._size_of(_LOG)
 
     def open(self, fresh: State, secret: bytes) -> tuple[State, bytes]:
         """The state and the secret of this directory: what is in it or, where it is empty, what is given.
@@ -131,7 +155,8 @@ class Journal:
         if not self._path(_LOG, snapshot.zxid + 1).exists():
             raise JournalError(f"no log goes on behind the snapshot of 0x{snapshot.zxid:x}: it cannot replace any")
         try:
-            write_snapshot(snapshot, self._path(_SNAPSHOT, snapshot.zxid), self._entropy(SALT_LENGTH))
+            path = self._path(_SNAPSHOT, snapshot.zxid)
+            write_snapshot(snapshot, path, self._entropy(SALT_LENGTH)).replace(path)
             _sync_folder(self._folder)
             for zxid, path in self._files(_SNAPSHOT):
                 if zxid < snapshot.zxid:
@@ -162,23 +187,52 @@ class Journal:
             ) from None
 
     def _load(self, fresh: State, secret: bytes) -> tuple[State, bytes]:
-        for leftover in self._folder.glob(f"{_SNAPSHOT}*.tmp"):
-            leftover.unlink()
         snapshot, damaged = self._newest_snapshot()
         if snapshot is None:
-            state = fresh
-            write_snapshot(snapshot_of(state, secret), self._path(_SNAPSHOT, state.zxid), self._entropy(SALT_LENGTH))
-        else:
-            secret = snapshot.heading.secret
-            state = restore(snapshot, fresh.sessions.tick, fresh.sessions.next_id)
-            self._replay_logs(state)
-            if damaged is not None and state.zxid < damaged.zxid:
-                raise damaged.error
+            self._remove_leftovers()
+            self._begin(snapshot_of(fresh, secret))
+            return fresh, secret
+        state = restore(snapshot, fresh.sessions.tick, fresh.sessions.next_id)
+        self._replay_logs(state)
+        if damaged is not None and state.zxid < damaged.zxid:
+            raise damaged.error
+        if self._torn is not None:
+            _cut(*self._torn)
+        self._remove_leftovers()
         self._zxid = state.zxid
         replayed = self._size
         self._begin_log()
         self._size = replayed
-        return state, secret
+        return state, snapshot.heading.secret
+
+    def _begin(self, first: Snapshot) -> None:
+        """The first start in this folder: a snapshot and the log behind it, or what `_has_begun` knows."""
+        path = self._path(_SNAPSHOT, first.zxid)
+        unfinished = write_snapshot(first, path, self._entropy(SALT_LENGTH))
+        _sync_folder(self._folder)
+        self._zxid = first.zxid
+        self._begin_log()
+        unfinished.replace(path)
+        _sync_folder(self._folder)
+
+    def _has_begun(self, logs: list[tuple[int, Path]]) -> bool:
+        """False where these logs, without a snapshot, are what a crash during the first start leaves behind."""
+        if not logs:
+            return False
+        zxid, path = logs[0]
+        unfinished = self._path(_SNAPSHOT, zxid - 1)
+        is_alone = len(logs) == 1 and unfinished.with_name(unfinished.name + UNFINISHED).exists()
+        return not is_alone or path.stat().st_size > HEADER_LENGTH
+
+    def _remove_leftovers(self) -> None:
+        """Of starts and snapshots that were cut short: the log first, which means nothing without its snapshot."""
+        leftovers = list(self._folder.glob(f"{_SNAPSHOT}*{UNFINISHED}"))
+        if leftovers and not self._files(_SNAPSHOT):
+            for _, path in self._files(_LOG):
+                path.unlink()
+            _sync_folder(self._folder)
+        for path in leftovers:
+            path.unlink()
 
     def _newest_snapshot(self) -> tuple[Snapshot | None, _Damaged | None]:
         """None where the directory is empty. An older one serves where the newest is damaged, if the logs since then
@@ -197,12 +251,13 @@ class Journal:
         if damaged is not None:
             raise damaged.error
         logs = self._files(_LOG)
-        if logs:
+        if self._has_begun(logs):
             raise JournalCorrupt(logs[0][1], 0, "there is a log but no snapshot that it follows")
         return None, None
 
     def _replay_logs(self, state: State) -> None:
         logs = self._files(_LOG)
+        self._check_next_log(state.zxid, logs)
         # A log whose successor begins within the snapshot was left over by a crash while old files were removed.
         needed = [
             (zxid, path)
@@ -216,6 +271,16 @@ class Journal:
                 )
             self._replay_log(state, path, is_newest=index == len(needed) - 1)
 
+    def _check_next_log(self, zxid: int, logs: list[tuple[int, Path]]) -> None:
+        """The log that goes on behind the snapshot was on disk before the snapshot had its name."""
+        later = [(first, path) for first, path in logs if first > zxid]
+        if not later:
+            path = self._path(_LOG, zxid + 1)
+            raise JournalCorrupt(path, 0, "this log is missing; it was there when the snapshot before it was made")
+        first, path = later[0]
+        if first > zxid + 1:
+            raise JournalCorrupt(path, 0, f"the transactions from 0x{zxid + 1:x} to 0x{first - 1:x} are missing")
+
     def _replay_log(self, state: State, path: Path, *, is_newest: bool) -> None:
         at = 0
         try:
@@ -226,10 +291,9 @@ class Journal:
                         state.replay(transaction)
         except Fault as fault:
             if not (is_newest and fault.is_tail):
-                raise JournalCorrupt(
-                    path, fault.offset, "this block is not whole, and it is not the last one"
-                ) from None
-            _cut(path, fault.offset)
+                raise JournalCorrupt(path, fault.offset, _what_is_wrong(fault)) from None
+            # It is cut when nothing else speaks against a start: whoever is refused finds everything as it was.
+            self._torn = path, fault.offset
         except (msgspec.DecodeError, ReplayGap, KeyError) as error:
             raise JournalCorrupt(path, at, f"this block does not follow the one before ({error})") from error
         self._size += path.stat().st_size
@@ -257,6 +321,14 @@ class Journal:
             self._log = -1
         raise JournalWriteFailed(f"cannot write to {self._log_path}: {error}") from error
 
+    def _size_of(self, kind: str) -> int:
+        total = 0
+        for _, path in self._files(kind):
+            # The archivist may be removing it at this moment.
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
+
     def _path(self, kind: str, zxid: int) -> Path:
         return self._folder / f"{kind}{zxid:0{_HEX_DIGITS}x}"
 
@@ -279,7 +351,24 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def _what_is_wrong(fault: Fault) -> str:
+    if fault.is_header:
+        return "the header of this file is damaged or not whole"
+    if fault.is_tail:
+        return "the last block of this file is not whole, and a newer log follows the file"
+    return "this block is not whole, and it is not the last one"
+
+
 def _cut(path: Path, offset: int) -> None:
+    size = path.stat().st_size - offset
+    if size:
+        _logger.warning(
+            "%s ends with %d bytes at offset %d that are no whole block: they are cut off. After a crash that is what "
+            "was being written and was never acknowledged; after anything else, look for what damaged the file.",
+            path,
+            size,
+            offset,
+        )
     with path.open("r+b") as file:
         file.truncate(offset)
         os.fsync(file.fileno())

@@ -38,6 +38,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._connection: Connection | None = None
         self._patience: asyncio.TimerHandle | None = None
+        self._farewell: asyncio.TimerHandle | None = None
         self._is_full = False
         self._is_reading = True
         self.undelivered = 0
@@ -81,8 +82,10 @@ class Link(asyncio.Protocol):
         self._owner.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - every way to end is the same
-        if self._patience is not None:
-            self._patience.cancel()
+        # A timer that stays keeps all of the connection: thousands of short ones would cost memory for seconds.
+        for timer in (self._patience, self._farewell):
+            if timer is not None:
+                timer.cancel()
         if self._connection is not None:
             self._owner.detach(self)
 
@@ -98,7 +101,7 @@ class Link(asyncio.Protocol):
             transport.write(data)
         if close:
             transport.close()
-            self._loop.call_later(_FAREWELL, transport.abort)
+            self._farewell = self._loop.call_later(_FAREWELL, transport.abort)
 
     def read_on(self, wanted: bool) -> None:
         """Whether to take more bytes from the client; what it sends otherwise waits in its own system."""

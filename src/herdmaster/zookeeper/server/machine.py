@@ -74,7 +74,7 @@ class Machine:
         self.received = 0
         self.latency = Latency()
         self.started = now
-        self.about: dict[str, str] = {}
+        self.about: dict[str, four_letter.Told] = {}
         """What the word `conf` tells of the driver: clientPort, dataDir and the like."""
         self.environment: dict[str, str] = {}
         """What the word `envi` tells besides the version."""

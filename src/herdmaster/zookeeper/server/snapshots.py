@@ -95,9 +95,14 @@ def restore(snapshot: Snapshot, tick: int, next_session_id: int) -> State:
     return state
 
 
-def write_snapshot(snapshot: Snapshot, path: Path, salt: bytes) -> None:
-    """Writes it whole, or not at all under this name; the caller makes the folder durable. Raises OSError."""
-    temporary = path.with_name(path.name + ".tmp")
+UNFINISHED: Final = ".tmp"
+"""What the name of a snapshot ends with until it is whole."""
+
+
+def write_snapshot(snapshot: Snapshot, path: Path, salt: bytes) -> Path:
+    """Writes it whole and durably, under the name with UNFINISHED, which is returned. Whoever calls gives it its own
+    name, and makes the folder durable. Raises OSError."""
+    temporary = path.with_name(path.name + UNFINISHED)
     temporary.touch(mode=0o600)
     with temporary.open("wb") as file:
         head = header(salt)
@@ -107,7 +112,7 @@ def write_snapshot(snapshot: Snapshot, path: Path, salt: bytes) -> None:
         file.writelines(block(msgspec.msgpack.encode(batch), seed) for batch in _batches(snapshot.nodes))
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+    return temporary
 
 
 def read_snapshot(path: Path) -> Snapshot:

@@ -36,6 +36,8 @@ _SECRET_LENGTH: Final = 32
 _FAREWELL: Final = 1.0
 _TURNS_OF_AN_ACCEPT: Final = 3
 """Turns of the loop from a connection that the listener has taken to `connection_made`, and one to spare."""
+_LISTEN_BACKLOG: Final = 100
+"""Connections that wait in the kernel until the listener takes them."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +61,9 @@ class EmbeddedServer:
     """A ZooKeeper server in this process. All methods belong to the event loop that ran `start`.
 
     `port` 0 takes a free one, which later starts of the same object take again. Without `data_dir` everything is in
-    memory and ends with `stop`. `tick_time` and the bounds of session timeouts are in milliseconds. `faults` is for
-    tests (see `faults.py`), `clock` and `entropy` too.
+    memory and ends with `stop`. `tick_time` and the bounds of session timeouts are in milliseconds. `super_digest` is
+    the digest id (`user:hash`) of the user whom no ACL stops; without it there is none. `faults` is for tests (see
+    `faults.py`), `clock` and `entropy` too.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class EmbeddedServer:
         tick_time: int = 100,
         min_session_timeout: int = 4000,
         max_session_timeout: int = 40000,
+        super_digest: str = "",
         limits: Limits | None = None,
         faults: Faults | None = None,
         clock: Clock | None = None,
@@ -81,6 +85,8 @@ class EmbeddedServer:
             raise ValueError("the session timeouts must satisfy 0 < min_session_timeout <= max_session_timeout")
         if tick_time <= 0:
             raise ValueError("tick_time must be a positive number of milliseconds")
+        if super_digest and not all(super_digest.partition(":")):
+            raise ValueError("super_digest must be user:hash, as `acls.digest_id(b'user:password').id` makes it")
         self.host = host
         self.data_dir = None if data_dir is None else Path(data_dir)
         self._limits = limits or Limits()
@@ -91,6 +97,7 @@ class EmbeddedServer:
             max_timeout=max_session_timeout,
             frame_limit=self._limits.frame,
             sweep_interval=self._limits.container_sweep,
+            super_digest=super_digest,
         )
         self._faults = faults
         self._clock = MovableClock(clock or SystemClock())
@@ -167,7 +174,7 @@ class EmbeddedServer:
                 journal.close()
             raise
         self._port = self._listener.sockets[0].getsockname()[1]
-        self._describe(machine)
+        self._describe(machine, journal)
         self._hub, self._journal, self._closed = hub, journal, loop.create_future()
 
     async def stop(self) -> None:
@@ -195,7 +202,11 @@ class EmbeddedServer:
             infos = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
             host = str(infos[0][4][0])
         limits = self._limits
-        return await loop.create_server(lambda: Link(hub, loop, limits.handshake, limits.unread), host, self._port)
+
+        def make_link() -> Link:
+            return Link(hub, loop, limits.handshake, limits.unread)
+
+        return await loop.create_server(make_link, host, self._port, backlog=_LISTEN_BACKLOG)
 
     async def _end(self, hub: Hub) -> None:
         listener, self._listener = self._listener, None
@@ -230,16 +241,19 @@ class EmbeddedServer:
         if self._closed is not None and not self._closed.done():
             self._closed.set_exception(error)
 
-    def _describe(self, machine: Machine) -> None:
+    def _describe(self, machine: Machine, journal: Journal | None) -> None:
         machine.about.update(
             clientPort=str(self._port),
             secureClientPort="-1",
             dataDir=str(self.data_dir or ""),
+            dataDirSize=lambda: str(journal.snapshots_size if journal else 0),
             dataLogDir=str(self.data_dir or ""),
+            dataLogSize=lambda: str(journal.logs_size if journal else 0),
             tickTime=str(self._settings.tick),
             maxClientCnxns=str(self._limits.connections_per_host),
             minSessionTimeout=str(self._settings.min_timeout),
             maxSessionTimeout=str(self._settings.max_timeout),
+            clientPortListenBacklog=str(_LISTEN_BACKLOG),
             serverId=str(_SERVER_ID),
         )
         machine.environment.update(

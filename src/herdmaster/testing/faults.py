@@ -1,0 +1,100 @@
+"""Which requests the embedded ZooKeeper of a test loses, and how long it waits before it answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from herdmaster.testing.checks import check_count
+from herdmaster.zookeeper.server.faults import Arrival, Delay, Drop
+from herdmaster.zookeeper.wire.records import Record, Request
+
+__all__ = ["ChosenFaults", "Selects"]
+
+Selects = Callable[[Request[Record]], bool]
+"""Is given each request, a record of `herdmaster.zookeeper.wire.records` or `.multi`, and says whether it is meant."""
+
+_FIELDS: Final = frozenset(field for kind in Request.__subclasses__() for field in kind.__struct_fields__)
+
+
+class _Drop(msgspec.Struct, eq=False):
+    before: bool
+    selects: Selects | None
+    times: int
+
+    @property
+    def name(self) -> str:
+        return "drop_before" if self.before else "drop_after"
+
+    def matches(self, request: Request[Record]) -> bool:
+        """Raises what `selects` raises."""
+        if self.selects is None:
+            return True
+        try:
+            return bool(self.selects(request))
+        except AttributeError as error:
+            # Half of all requests have no path, and whoever asks for one does not mean those. A name that no request
+            # has is a mistake.
+            if isinstance(error.obj, Record) and error.name in _FIELDS:
+                return False
+            raise
+
+
+class ChosenFaults:
+    """What the server asks about every request. A `selects` that raises is taken off, and `raise_failure` raises it."""
+
+    def __init__(self) -> None:
+        self.delay = 0
+        self._lock = threading.Lock()
+        self._drops: list[_Drop] = []
+        self._failures: list[BaseException] = []
+
+    def add(self, *, before: bool, selects: Selects | None, times: int) -> None:
+        """Raises TypeError, ValueError."""
+        drop = _Drop(before, selects, check_count("times", times, 1))
+        if selects is not None and not callable(selects):
+            raise TypeError(
+                f"{drop.name} takes a function that is given a request and says whether it is meant, "
+                f"such as `lambda request: isinstance(request, Create)`, not {selects!r}"
+            )
+        with self._lock:
+            self._drops.append(drop)
+
+    def raise_failure(self) -> None:
+        """Raises what a `selects` has raised, once."""
+        with self._lock:
+            if self._failures:
+                raise self._failures.pop(0)
+
+    def before(self, arrival: Arrival, /) -> Drop | None:
+        return Drop() if self._take(arrival, before=True) else None
+
+    def after(self, arrival: Arrival, /) -> Drop | Delay | None:
+        if self._take(arrival, before=False):
+            return Drop()
+        return Delay(self.delay) if self.delay else None
+
+    def _take(self, arrival: Arrival, *, before: bool) -> bool:
+        request = arrival.request
+        # A negative number is that of what a client sends by itself: pings, and what begins a connection.
+        if request is None or arrival.xid < 0:
+            return False
+        with self._lock:
+            for drop in [each for each in self._drops if each.before is before]:
+                try:
+                    is_meant = drop.matches(request)
+                except BaseException as error:  # noqa: BLE001 - it belongs to the test, not to the server's connection
+                    kind = type(request).__name__
+                    error.add_note(f"raised by the `selects` of {drop.name}, given a {kind}; that fault is taken off")
+                    self._failures.append(error)
+                    self._drops.remove(drop)
+                    continue
+                if is_meant:
+                    drop.times -= 1
+                    if not drop.times:
+                        self._drops.remove(drop)
+                    return True
+        return False

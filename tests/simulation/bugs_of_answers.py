@@ -1,0 +1,135 @@
+"""Deliberate bugs beside the protocol: in what code is run, what is answered, and when. See `bugs`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+
+from herdmaster.core import transitions
+from herdmaster.core.outcome import OutcomeState
+from herdmaster.core.run import Returned, Run
+from herdmaster.core.throttle import Throttle
+from herdmaster.core.transitions import NewTask
+from herdmaster.pools.limits import NotStarted
+from herdmaster.roles.client import TaskClient
+from herdmaster.roles.execution import Executor
+from herdmaster.roles.invocation import describe
+from herdmaster.roles.judgement import Judge
+from herdmaster.roles.master import Master
+from herdmaster.roles.worker import Worker
+
+
+def _instead_of_running(what: Callable[[], Any]) -> Any:
+    def run(self: Any, task: Any) -> Any:
+        if not self._may_start():
+            return NotStarted()
+        now = self._begin(task)
+        return Run(what(), now, now)
+
+    return patch.object(Executor, "run", run)
+
+
+def code_never_runs() -> Any:
+    """A worker answers without having called anything."""
+    return _instead_of_running(Returned)
+
+
+def everything_fails() -> Any:
+    """A worker answers that all has failed, without having called anything."""
+    return _instead_of_running(lambda: describe(ValueError("a fault of the worker's")))
+
+
+def code_runs_twice() -> Any:
+    """A worker calls everything twice."""
+    run = Executor.run
+
+    def twice(self: Any, task: Any) -> Any:
+        run(self, task)
+        return run(self, task)
+
+    return patch.object(Executor, "run", twice)
+
+
+def another_result() -> Any:
+    """What a call returned is not what stands in its outcome."""
+    make = Judge._outcome
+
+    def outcome(  # noqa: PLR0917 - it stands for one that has as many
+        self: Any, task: Any, state: OutcomeState, run: Any, what: Any = None, result: Any = None
+    ) -> Any:
+        return make(self, task, state, run, what, None if result is None else msgspec.Raw(b'"another"'))
+
+    return patch.object(Judge, "_outcome", outcome)
+
+
+def nobody_is_told() -> Any:
+    """A client that stops leaves those unanswered who wait to be accepted."""
+    return patch.multiple(TaskClient, _end=lambda _self: None, give_up=lambda _self, _name: None)
+
+
+def _dies_in(role: type) -> Any:
+    serve = role.serve  # type: ignore[attr-defined]  # both roles have it
+
+    async def die() -> None:
+        await asyncio.sleep(0.5)
+        raise LookupError("a fault of the role's")
+
+    async def with_another(self: Any, client: Any) -> None:
+        self.beside = asyncio.ensure_future(die())
+        await serve(self, client)
+
+    return patch.object(role, "serve", with_another)
+
+
+def dies_in_a_worker() -> Any:
+    """Something that a worker does beside its work dies, and nobody looks."""
+    return _dies_in(Worker)
+
+
+def dies_in_a_master() -> Any:
+    """The same in a master."""
+    return _dies_in(Master)
+
+
+def due_too_early() -> Any:
+    """What is delayed is due ten seconds before its time."""
+    submit = transitions.submit
+
+    def early(client: str, session_id: int, version: int, tasks: Iterable[NewTask]) -> Any:
+        changed = [
+            task if task.due_ms is None else msgspec.structs.replace(task, due_ms=task.due_ms - 10_000)
+            for task in tasks
+        ]
+        return submit(client, session_id, version, changed)
+
+    return patch.object(transitions, "submit", early)
+
+
+def rate_ignored() -> Any:
+    """A queue may be paused or hold so many, and knows no pace."""
+    told = Throttle.told
+
+    def without_rate(self: Any, queue: str, settings: Any, now: float) -> None:
+        told(self, queue, None if settings is None else msgspec.structs.replace(settings, rate=None), now)
+
+    return patch.object(Throttle, "told", without_rate)
+
+
+BUGS: dict[str, Callable[[], Any]] = {
+    bug.__name__: bug
+    for bug in (
+        code_never_runs,
+        everything_fails,
+        code_runs_twice,
+        another_result,
+        nobody_is_told,
+        dies_in_a_worker,
+        dies_in_a_master,
+        due_too_early,
+        rate_ignored,
+    )
+}
