@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from herdmaster.simulation.runner import run_seed
+from herdmaster.simulation.runner import run_chunk, run_seed
+from herdmaster.simulation.world import World
 
 pytestmark = pytest.mark.long
 
@@ -50,6 +52,18 @@ def test_many_seeds_replay_whatever_the_hash_seed() -> None:
 def test_hundreds_of_seeds_replay_whatever_the_hash_seed() -> None:
     seeds = range(950_000, 950_400)
     assert _digests(seeds, "3") == _digests(seeds, "4")
+
+
+def test_worlds_leave_no_memory_behind() -> None:
+    """1013 and 1005 kill workers in the middle of a task."""
+    run_chunk(1013, 1)
+    gc.collect()
+    before = len(gc.get_objects())
+    for seed in (1005, 1013, 1014, 1015):
+        run_chunk(seed, 1)
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, World)]
+    assert len(gc.get_objects()) < before + 2000
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "4711"])

@@ -10,7 +10,7 @@ from herdmaster.roles.current import Said
 from herdmaster.roles.program import PLAIN, Callee, Way
 
 
-class Delivered(msgspec.Struct, gc=False):
+class Delivered(msgspec.Struct):  # the collector has to see it: a function may hold what holds its worker
     """A task as it was read from the inbox. `czxid` tells this delivery from another one of the same name. A raw task
     has neither `call` nor `callee`. `started` (unix milliseconds) and `said` are of its code's present run."""
 

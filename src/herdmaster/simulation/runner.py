@@ -101,6 +101,7 @@ def run_seeds(start: int, count: int, processes: int) -> Iterator[Tally]:
     if processes <= 1:
         yield from (run_chunk(*chunk) for chunk in chunks)
         return
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_die_quietly) as pool:
         # Ctrl-C reaches every process of a terminal, and only the first has something to say about it. The others start
         # with it blocked, so that it does not hit them before they know that.
@@ -111,8 +112,12 @@ def run_seeds(start: int, count: int, processes: int) -> Iterator[Tally]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
             yield from tallies
-        finally:
+        except BaseException:
+            # Nobody waits for worlds that are under way: what ended this process alone is theirs as well.
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
 
 
 def _die_quietly() -> None:
