@@ -199,9 +199,12 @@ class World:
     def _started(self, execution: Execution, code: str) -> None:
         self.executions.append(execution)
         fault = self.ledger.runs.started(execution.task, execution.worker)
-        if fault is not None:
+        if fault is not None and not self._is_reference(execution.process):
             self.fail(f"{execution.process} {fault}")
         self.story.add(execution.process, "starts %s as %s (it will %s)", execution.task, execution.worker, code)
+
+    def _is_reference(self, process: str) -> bool:
+        return self.slots[process.partition("#")[0]].part.reference
 
     def _kill_by_task(self, process: Process) -> None:
         self.kill(self.slots[process.slot], power=False, restart_seconds=_RESTART_SECONDS)
@@ -211,7 +214,8 @@ class World:
 
     def _is_excused(self, process: Process, task: str) -> bool:
         return (
-            process.name in self._cut_short
+            self._is_reference(process.name)  # nothing fences it
+            or process.name in self._cut_short
             or self.ledger.history(task).excused
             or self._is_cancelled(task)  # which it may not have heard yet
             or any(self.ledger.actors[session_id].name == process.name for session_id in self.ledger.ousted)
