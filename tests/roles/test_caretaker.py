@@ -10,9 +10,12 @@ from herdmaster.core import layout
 from herdmaster.core.keys import hash_key
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome, encode_result
 from herdmaster.roles.bootstrap import make_folders
-from herdmaster.roles.caretaker import Ages
+from herdmaster.roles.caretaker import Ages, Caretaker
+from herdmaster.roles.duty import Duty, Standing
 from herdmaster.roles.key_sweep import KeySweep
 from herdmaster.roles.master import MasterSettings
+from herdmaster.roles.server_clock import ServerClock
+from herdmaster.roles.system import System
 from herdmaster.zookeeper.model import CreateMode
 from tests.proxy import Proxy, multi_with
 from tests.roles.stage import TIMEOUT, Stage, new_call_name, new_raw_name, until
@@ -153,6 +156,35 @@ async def test_a_backup_of_a_primary_of_ours_does_not_sweep(stage: Stage) -> Non
 
     await stage.stop(primary)
     await stage.until_empty(layout.DEAD)
+
+
+async def test_who_sweeps_no_longer_does_not_look_again_and_again_for_what_was_about_to_go(stage: Stage) -> None:
+    class Looking(Duty):
+        looks = 0
+
+        async def look(self) -> Standing:
+            self.looks += 1
+            return Standing.PRIMARY if self.looks == 1 else Standing.BACKUP
+
+    await make_folders(stage.zk)
+    record = layout.master_record_path("master-0123456789abcdef")
+    await stage.put(record)
+    name = new_call_name()
+    outcome = Outcome(OutcomeState.DONE, encode_result(1), ttl=3.0)
+    await stage.zk.create(layout.status_path(name), encode_outcome(name, outcome))
+    duty = Looking(stage.zk, record)
+    clock = ServerClock(stage.zk, record, b"", System().unix_ms)
+    ages = Ages(outcome=20.0, dead=20.0, journal=20.0)
+    caretaker = asyncio.ensure_future(Caretaker(stage.zk, duty, clock, ages).run())
+    try:
+        async with asyncio.timeout(30):
+            while duty.looks < 2:
+                await asyncio.sleep(0.02)
+        before, began = duty.looks, stage.zk.clock()
+        await asyncio.sleep(1.5)
+        assert duty.looks - before <= 1 + (stage.zk.clock() - began) / ages.interval
+    finally:
+        caretaker.cancel()
 
 
 async def test_a_round_that_is_refused_something_is_told_and_followed_by_the_next(

@@ -25,6 +25,7 @@ FOUND = {
     796883113: "two timers of one instant could not be compared, which is a matter of the simulation's own",
     796883154: "a key was held for longer than a sweep may take",
     243159616: "a master that stood in dropped a copy of a task that had ended, which it was asked to cancel",
+    610183598: "a master that had stood in looked at /master five times a second ever after",
     610169722: "a reference worker that woke as a zombie was judged as if it were fenced",
     87701028: "the delay of a task whose key another one had held was counted from when the key was free",
     87700976: "a role that was killed with a task just ended was judged to hide how",

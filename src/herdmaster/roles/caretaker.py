@@ -83,9 +83,10 @@ class Caretaker:
             await self._keys.sweep()
 
     async def _sleep(self) -> None:
-        """Until the next round, which an outcome that wants to be kept for a shorter time can bring forward."""
+        """Until the next round, which an outcome that wants to be kept for a shorter time can bring forward: once, as
+        a master that is a backup by then, or is refused, would hurry for nothing ever after."""
         seconds = self._ages.interval
-        end = self._outcomes.next_end
+        end, self._outcomes.next_end = self._outcomes.next_end, None
         if end is not None:
             seconds = min(seconds, max((end - self._server_clock.estimate_ms()) / 1000, _MIN_INTERVAL))
         await asyncio.sleep(seconds)
