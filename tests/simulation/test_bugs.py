@@ -26,7 +26,7 @@ FOUND = {
     "no_listing_after_reconnect": Find(5, "not settled"),
     "listing_as_difference": Find(40, "not settled"),
     "blind_resubmission": Find(20, "and it was"),
-    "bad_version_is_accepted": Find(20, "was accepted, and it was not"),
+    "bad_version_is_accepted": Find(60, "was accepted, and it was not"),
     "commit_without_guard": Find(5, "without taking its assignment"),
     "old_worker_id": Find(20, "names another session's worker"),
     "acting_while_disconnected": Find(60, "which is not in its inbox"),

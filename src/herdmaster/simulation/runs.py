@@ -95,10 +95,10 @@ def _fault_of_failure(job: Job, history: TaskHistory, outcome: Outcome) -> str |
 
 
 def _fault_of_result(job: Job, history: TaskHistory, outcome: Outcome, actor: Actor) -> str | None:
-    if job.garbage or (job.code is Code.FAIL and (not job.times or job.times >= ALWAYS)):
-        return ", and its code always fails"
     if actor.kind is not Kind.WORKER or not history.executions:
         return ", and its code never ran"
+    if job.garbage or (job.code is Code.FAIL and (not job.times or job.times >= ALWAYS)):
+        return ", and its code always fails"
     if outcome.result is not None and bytes(outcome.result) != msgspec.json.encode("x" * job.size):
         return " with another result than its code gave"
     return None
