@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,6 +13,8 @@ from herdmaster.core.outcome import Outcome, OutcomeState, decode_result, encode
 from herdmaster.errors import BadOutcome, HerdError, OutcomeGone
 from herdmaster.roles import outcomes
 from herdmaster.roles.outcomes import MAX_READ
+from herdmaster.roles.whereabouts import find_missing
+from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Acl, Id, Permission
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, multi_with, request_of
@@ -366,3 +369,31 @@ async def test_a_task_that_ends_without_an_outcome_keeps_nobody_waiting_who_know
 
     with pytest.raises(OutcomeGone):
         await attached.outcome()
+
+
+async def test_an_outcome_that_another_client_collects_during_a_search_is_looked_for_once_more(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[list[str]] = []
+
+    async def search(session: Client, tasks: Sequence[str]) -> list[str]:
+        missing = await find_missing(session, tasks)
+        searches.append(list(tasks))
+        if len(searches) == 1:
+            # It was in /tasks. Now it ends, and somebody else is quicker.
+            transaction = stage.zk.transaction()
+            transaction.create(f"/status/{name}", b"done").delete(f"/status/{name}").delete(f"/tasks/{name}")
+            await transaction.commit()
+            for _ in range(3):  # the event comes before the first reply, and before the last that nothing is there
+                await session.sync()
+        return missing
+
+    client = await stage.client()
+    monkeypatch.setattr(outcomes, "find_missing", search)
+    name = new_raw_name()
+    await stage.put(f"/tasks/{name}")
+    waiting = client.wait_by_name(name)
+
+    with pytest.raises(OutcomeGone):
+        await waiting.outcome()
+    assert searches == [[name], [name]]

@@ -229,9 +229,14 @@ class OutcomeWatch:
     async def _locate(self, client: Client) -> None:
         while self._to_locate:
             tasks = list(self._to_locate)[:MAX_LOCATED]
-            missing = await find_missing(client, tasks)
+            # Before the search: what asks for one of them from now on has seen more than this search may.
             for task in tasks:
-                self._to_locate.pop(task, None)
+                del self._to_locate[task]
+            try:
+                missing = await find_missing(client, tasks)
+            except BaseException:
+                self._to_locate.update(dict.fromkeys(task for task in tasks if task in self._waiting))
+                raise
             for task in missing:
                 text = f"{task}: it is neither waiting, nor running, nor has it an outcome to collect"
                 self._deliver(task, None, OutcomeGone(text))
