@@ -114,7 +114,9 @@ def test_two_processes_worth_of_herds_may_wait_for_one_task(app: App, served: st
     assert gate in outcomes  # whoever was first has it; the other one is told so, and does not wait for ever
 
 
-def test_a_name_is_json_so_it_can_be_handed_on(app: App) -> None:
-    future = app.add.submit(2, 3)
+def test_a_name_is_json_so_it_can_be_handed_on(app: App, gate: str) -> None:
+    future = app.wait.submit(gate)
+    again = app.herd.future(json.loads(json.dumps(future.name)))
+    tasks.gates[gate].set()
 
-    assert app.herd.future(json.loads(json.dumps(future.name))).result(10) == 5
+    assert again.result(10) == gate

@@ -111,6 +111,16 @@ def test_several_may_cancel_one_task(app: App, gate: str) -> None:
     assert told == [True] * 4
 
 
+def test_who_asks_when_the_outcome_has_just_been_collected_is_told_of_it(
+    app: App, gate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    future = app.wait.submit(gate)
+    assert future.cancel(PATIENCE) is True
+    monkeypatch.setattr(future, "done", lambda: False)  # as it was a moment ago
+
+    assert future.cancel(PATIENCE) is True
+
+
 def test_another_process_worth_of_herd_may_cancel_by_name(
     app: App, served: str, make_herd: Callable[..., Herd], gate: str
 ) -> None:

@@ -101,7 +101,7 @@ class Future(concurrent.futures.Future[R]):
         limit = time.monotonic() + timeout
         self._keeper.request_cancel(self.name, told)
         if not decided.acquire(timeout=max(timeout, 0.0)) or not verdicts[0]:
-            return False
+            return self._has_been_cancelled()
         return not self.has_outcome or (self._is_done_within(limit - time.monotonic()) and self.cancelled())
 
     def cancel_nowait(self) -> None:
@@ -128,8 +128,12 @@ class Future(concurrent.futures.Future[R]):
                     with contextlib.suppress(TaskCancelled):
                         await self
         except TimeoutError:
-            return False
-        return verdicts[0]
+            return self._has_been_cancelled()
+        return verdicts[0] or self._has_been_cancelled()
+
+    def _has_been_cancelled(self) -> bool:
+        """Its outcome may have come, and have been collected, just before its cancellation was asked for once more."""
+        return self.has_outcome and self.cancelled()
 
     def result(self, timeout: float | None = None) -> R:
         """What the task returned. Raises what it raised; TaskCancelled (also the standard library's CancelledError),
