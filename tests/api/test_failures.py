@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -131,57 +130,7 @@ def test_wrong_arguments_of_a_function_that_only_the_worker_knows_fail_the_task(
         make_herd(served).submit_call("tests.api.tasks:add", [1], {"z": 2}).result(10)
 
 
-# --- what cannot be a task -------------------------------------------------------------------------------------------
-
-
-async def _async_generator() -> AsyncIterator[int]:
-    yield 1
-
-
-def _generator() -> Iterator[int]:
-    yield 1
-
-
-class _Callable:
-    def __call__(self) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("function", "says"),
-    [
-        (_async_generator, "return a list instead"),
-        (_generator, "return a list instead"),
-        (lambda: None, "write a `def` at the top of a module"),
-        (functools.partial(tasks.add, 1), "no function with a name"),
-        (_Callable(), "no function with a name"),
-        (len, "no function with a name"),
-        (_Callable, "no function with a name"),
-        (staticmethod(tasks.add), "no function with a name"),
-    ],
-)
-def test_what_a_worker_could_not_run_is_refused_where_it_is_defined(function: Callable[..., object], says: str) -> None:
-    herd = Herd("localhost:1")
-
-    with pytest.raises(ConfigurationError, match=says):
-        herd.task(function)
-    assert not herd.functions
-
-
-def test_a_task_that_is_registered_twice_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    herd = Herd("localhost:1")
-
-    def define() -> Callable[[], int]:
-        def same() -> int:
-            return 1
-
-        return same
-
-    herd.task(define())
-    assert not caplog.records
-    second = define()
-    herd.task(second)
-    assert "is registered again: the later definition is used" in caplog.text
-    assert [each.function for each in herd.functions.values()] == [second]
+# --- what cannot be a Herd --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("setting", ["session_timeout", "submit_timeout", "connect_timeout"])

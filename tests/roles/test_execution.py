@@ -102,6 +102,23 @@ def test_a_result_that_json_cannot_carry_is_final() -> None:
     assert (found.error.type, found.is_final, found.error.traceback) == ("NotSerializable", True, "")
 
 
+def test_a_plain_function_that_returns_a_coroutine_is_not_done() -> None:
+    async def fetch(url: str) -> str:
+        return url
+
+    def wrapper(url: str) -> object:
+        return fetch(url)
+
+    found = failure(wrapper, "x")
+
+    assert (found.error.type, found.is_final) == ("NotSerializable", True)
+    assert "m:f returned the coroutine test_a_plain" in found.error.message
+    assert found.error.message.endswith(
+        "fetch, which nothing awaits, so its code has not run: await it in an `async def`, or make the decorator that "
+        "returns it an `async def`"
+    )
+
+
 def test_a_hostile_exception_cannot_end_the_thread() -> None:
     class Hostile(Exception):
         def __str__(self) -> str:

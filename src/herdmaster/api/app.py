@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import ParamSpec, Protocol, TypeVar, Unpack, overload
@@ -14,6 +13,7 @@ from herdmaster.api.acceptance import refuse_in_loop, submit_and_wait, submit_an
 from herdmaster.api.base import BaseHerd
 from herdmaster.api.callee import Callee, callee_of, check_codec, codecs_of
 from herdmaster.api.checks import check_call
+from herdmaster.api.definition import Definition, checked_function
 from herdmaster.api.finding import find_and_wait, find_and_wait_async
 from herdmaster.api.future import Future
 from herdmaster.api.hooking import HookRegistry
@@ -21,7 +21,7 @@ from herdmaster.api.many import orders_of, submit_all, submit_all_async
 from herdmaster.api.options import Options, TaskOptions, run_options
 from herdmaster.api.orders import Order, order_call, order_chunk
 from herdmaster.api.reading import ChunkResults, Reader
-from herdmaster.api.task import AsyncTask, Task, check_function
+from herdmaster.api.task import AsyncTask, Task
 from herdmaster.core.codec import Codec, Codecs
 from herdmaster.core.names import DEFAULT_QUEUE, parse_task_name, raw_name
 from herdmaster.core.payload import MAX_PAYLOAD
@@ -34,8 +34,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 RawHandler = Callable[[str, bytes], None]
 Bytes = bytes | bytearray | memoryview
-
-_log = logging.getLogger("herdmaster")
 
 
 class Register(Protocol):
@@ -76,6 +74,7 @@ class Herd(BaseHerd, HookRegistry):
         self.raw: RawHandler | None = None
         self.codec = check_codec(codec)
         self._functions: dict[str, Registration] = {}
+        self._definitions: dict[str, Definition] = {}
         self._callees: dict[str, Callee] = {}
         self._queues: dict[str, None] = {}  # an ordered set
 
@@ -93,19 +92,20 @@ class Herd(BaseHerd, HookRegistry):
     def task(self, function: Callable[..., object] | None = None, /, **options: Unpack[Options]) -> object:
         """Registers a function: `@herd.task` or `@herd.task(queue="mail", max_attempts=5)`; `Options` lists them all.
 
-        Raises ConfigurationError for what cannot be a task and for options that cannot work, InvalidName for a queue or
-        priority, TypeError for an unknown option.
+        Raises ConfigurationError for what cannot be a task, for another function of a name that is taken, and for
+        options that cannot work; InvalidName for a queue or priority, TypeError for an unknown option.
         """
         TaskOptions().changed(options)  # a mistake is shown where it is, not where the function is
 
         def register(function: Callable[..., object]) -> object:
-            check_function(function)
+            new = Definition(checked_function(function))
             is_async = inspect.iscoroutinefunction(function)
             submitting, running = run_options(options, is_async=is_async, of=function.__qualname__)
             task = (AsyncTask if is_async else Task)(self, function, submitting, running)
-            known = self._functions.get(task.call)
-            if known is not None and known.function is not function:
-                _log.warning("%s is registered again: the later definition is used", task.call)
+            known = self._definitions.get(task.call)
+            if known is not None:
+                new.check_replaces(known)
+            self._definitions[task.call] = new
             self._functions[task.call] = Registration(function, running)
             self._callees.pop(task.call, None)
             self._queues[task.queue] = None

@@ -9,12 +9,16 @@ from herdmaster.errors import ConfigurationError
 
 
 def call_of(function: Callable[..., object]) -> str:
-    """`module:qualname`. Under `python -m package.module` the module has the name that a worker imports it by, too."""
-    module = function.__module__
-    if module == "__main__":
-        spec = getattr(sys.modules["__main__"], "__spec__", None)
-        module = getattr(spec, "name", None) or module
-    return f"{module}:{function.__qualname__}"
+    """`module:qualname`."""
+    return f"{module_name(function.__module__)}:{function.__qualname__}"
+
+
+def module_name(name: str) -> str:
+    """The name by which a worker imports a module, also under `python -m package.module`."""
+    if name != "__main__":
+        return name
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return getattr(spec, "name", None) or name
 
 
 def findable_call_of(function: Callable[..., object]) -> str:

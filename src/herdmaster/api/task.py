@@ -17,7 +17,6 @@ from herdmaster.api.naming import call_of, findable_call_of
 from herdmaster.api.options import Options, TaskOptions, check_pool, check_run_options
 from herdmaster.api.progress_bar import ProgressBar, total_of
 from herdmaster.core.options import Overrides, RunOptions, apply_overrides, overrides
-from herdmaster.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from herdmaster.api.app import Herd
@@ -173,18 +172,3 @@ class AsyncTask(Task[P, R]):
         self, /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[object, object, R]:
         return cast("Coroutine[object, object, R]", self.function(*args, **kwargs))
-
-
-def check_function(function: object) -> None:
-    """Raises ConfigurationError for what a worker could not find or run."""
-    plain = function
-    while isinstance(plain, functools.partial):
-        plain = plain.func
-    name = getattr(plain, "__qualname__", repr(plain))
-    if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
-        raise ConfigurationError(f"{name} is a generator, and no result could be sent back: return a list instead")
-    if not inspect.isfunction(function) or function.__name__ == "<lambda>":
-        raise ConfigurationError(
-            f"{function!r} is no function with a name, by which a worker could find it: "
-            "write a `def` at the top of a module"
-        )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import cast
+from types import CoroutineType
+from typing import NoReturn, cast
 
 from herdmaster.core.chunk import split_chunk
 from herdmaster.core.codec import read_arguments, write_result
@@ -88,6 +89,8 @@ async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
         if callee.is_async:
             result = await cast("Awaitable[object]", result)
         is_called = False
+        if type(result) is CoroutineType:
+            _refuse_coroutine(callee.call, result)
         return Returned(write_result(result, call, codecs)), result
     except BaseException as error:  # also SystemExit: a task does not end its worker
         if _is_for_the_pool(error, running, callee):
@@ -97,6 +100,14 @@ async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
         if not is_called and isinstance(error, _REFUSED):
             return refused(error), error
         return describe(error), error
+
+
+def _refuse_coroutine(call: str, result: CoroutineType[object, None, object]) -> NoReturn:
+    result.close()  # else Python warns that it was never awaited
+    raise NotSerializable(
+        f"{call} returned the coroutine {result.__qualname__}, which nothing awaits, so its code has not run: await it "
+        "in an `async def`, or make the decorator that returns it an `async def`"
+    )
 
 
 async def _run_items(running: Running, callee: Callee, call: Call) -> Outcome:

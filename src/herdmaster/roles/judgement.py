@@ -97,6 +97,8 @@ class Judge:
         shown = ", ".join(self._known[:_MAX_NAMED]) or "none"
         if len(self._known) > _MAX_NAMED:
             shown += f" and {len(self._known) - _MAX_NAMED} more"
+        if "<locals>" in task.call.call:
+            shown += " (one that is defined inside another is registered once that one is called)"
         failed = self.refuse(
             task,
             UnknownCall(

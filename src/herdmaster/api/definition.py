@@ -1,0 +1,219 @@
+"""Which callables can be tasks, and whether two registrations under one name are of the same function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Iterator
+from types import CellType, CodeType, FrameType, FunctionType, MethodType
+from typing import Final
+
+from herdmaster.api.naming import call_of, module_name
+from herdmaster.errors import ConfigurationError
+
+_PLAIN: Final = (str, bytes, int, float, complex, type(None))
+"""Values in closures and defaults that are compared by value; any other is compared by identity."""
+_TOP: Final = "write a `def` at the top of a module"
+
+
+# --- what can be a task ----------------------------------------------------------------------------------------------
+
+
+def checked_function(function: object) -> FunctionType:
+    """The function itself. Raises ConfigurationError for what a worker could not find or run, which says where it is
+    and what to write instead."""
+    inner = _innermost(function)
+    reason = _why_no_function(function, inner) or _why_no_task(function, inner)
+    if reason is not None:
+        raise ConfigurationError(f"{_place(inner)}: {reason}")
+    assert isinstance(function, FunctionType)
+    return function
+
+
+def _why_no_function(function: object, inner: object) -> str | None:
+    if isinstance(function, staticmethod):
+        return f"{_name(inner)} is a staticmethod object: write @staticmethod above @herd.task, not below it"
+    if isinstance(function, classmethod):
+        return f"{_name(inner)} is a classmethod, whose class no worker would pass: {_TOP} that names the class"
+    if isinstance(function, functools.partial):
+        return f"{function!r} has no name by which a worker could find it: {_TOP} that makes this call"
+    if hasattr(function, "submit_async"):
+        return f"{function!r} is a task already: task.options(...) gives the same one with other options"
+    if isinstance(function, MethodType):
+        return _method(_name(function))
+    if not isinstance(function, FunctionType):
+        return f"{function!r} is no function that is written in Python: {_TOP} that calls it"
+    if function.__name__ == "<lambda>":
+        return f"a lambda has no name by which a worker could find it: {_TOP}"
+    return None
+
+
+def _why_no_task(function: object, inner: object) -> str | None:
+    name = _name(function)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        return f"{name} is a generator, and no result could be sent back: return a list instead"
+    if inspect.iscoroutinefunction(inner) and not inspect.iscoroutinefunction(function):
+        return (
+            f"{name} is an `async def` behind a decorator whose wrapper is a plain `def`, so nothing would await it: "
+            "make the wrapper an `async def` that awaits the function, or register the `async def` itself"
+        )
+    owner = name.rpartition(".")[0]
+    if owner and not owner.endswith("<locals>") and _first_parameter(inner) in ("self", "cls"):
+        return _method(name)
+    return None
+
+
+def _method(name: str) -> str:
+    return (
+        f"{name} is a method, and a worker has no object to call it on: {_TOP} that takes or makes the object, or "
+        "write @staticmethod above @herd.task and leave the parameter out"
+    )
+
+
+def _first_parameter(function: object) -> str | None:
+    code = getattr(function, "__code__", None)
+    return code.co_varnames[0] if isinstance(code, CodeType) and code.co_argcount else None
+
+
+def _innermost(function: object) -> object:
+    """What is below partial objects and decorators that say what they wrap."""
+    inner = function
+    for _ in range(100):  # a wrapper may name itself
+        if isinstance(inner, functools.partial):
+            inner = inner.func
+        elif (wrapped := getattr(inner, "__wrapped__", None)) is not None:
+            inner = wrapped
+        else:
+            break
+    return inner
+
+
+def _file(function: object) -> str | None:
+    code = getattr(_innermost(function), "__code__", None)
+    return code.co_filename if isinstance(code, CodeType) else None
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__qualname__", None) or repr(function))
+
+
+def _place(function: object) -> str:
+    """`file:line` of a function, else of the code that registers it."""
+    code = getattr(function, "__code__", None)
+    if isinstance(code, CodeType):
+        return f"{code.co_filename}:{code.co_firstlineno}"
+    for frame in _callers():
+        if not str(frame.f_globals.get("__name__")).startswith("herdmaster.api"):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return "?"
+
+
+def _callers() -> Iterator[FrameType]:
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+# --- whether two are one ---------------------------------------------------------------------------------------------
+
+
+class Definition:
+    """A registered function, and the run of a module in which it was registered."""
+
+    __slots__ = ("_module", "_run", "function")
+
+    def __init__(self, function: FunctionType) -> None:
+        self.function = function
+        self._module, self._run = _module_run()
+
+    def check_replaces(self, known: Definition) -> None:
+        """Raises ConfigurationError, naming both places, unless this is the known function, or the known one again:
+        from the same place, or from the same file in a later run of its module (`importlib.reload`, a notebook's cell).
+        """
+        if self.function is known.function or self._is_rerun_of(known):
+            return
+        found = _difference(known.function, self.function, set())
+        if found is None:
+            return
+        first, second, why = found
+        raise ConfigurationError(
+            f"two different functions are registered as {call_of(self.function)}, at {_place(first)} and "
+            f"{_place(second)}{why}, and a worker could run only one of them: give each a name of its own, and use "
+            "functools.wraps where a decorator wraps it"
+        )
+
+    def _is_rerun_of(self, known: Definition) -> bool:
+        """Whether the module that defines both was run again between them."""
+        module = module_name(self.function.__module__)
+        if not (self._module == known._module == module) or self._run is known._run:
+            return False
+        # Each cell of a notebook is a file of its own.
+        return module == "__main__" or _file(self.function) == _file(known.function)
+
+
+def _module_run() -> tuple[str | None, weakref.ref[CodeType] | None]:
+    """The module whose code runs, and that code: another object each time the module is loaded."""
+    for frame in _callers():
+        if frame.f_code.co_name == "<module>":
+            return module_name(str(frame.f_globals.get("__name__"))), weakref.ref(frame.f_code)
+    return None, None
+
+
+_Difference = tuple[FunctionType, FunctionType, str]
+"""Two functions that are not one, and a text that says how if they are from one place."""
+
+
+def _difference(first: FunctionType, second: FunctionType, seen: set[tuple[int, int]]) -> _Difference | None:
+    if first is second or (id(first), id(second)) in seen:
+        return None
+    seen.add((id(first), id(second)))
+    one, other = first.__code__, second.__code__
+    if _where(one) != _where(other):
+        return first, second, ""
+    changed = ""
+    for name, old, new in _contents(first, second):
+        if isinstance(old, FunctionType) and isinstance(new, FunctionType):
+            found = _difference(old, new, seen)
+            if found is not None:
+                return found
+        elif not _is_same(old, new):
+            changed = f" (made twice there, with another `{name}` the second time)"
+    # Code that was compiled anew is from another run of its module, which makes all objects anew.
+    return (first, second, changed) if changed and one is other else None
+
+
+def _contents(first: FunctionType, second: FunctionType) -> Iterator[tuple[str, object, object]]:
+    """What two functions from one place hold beside their code, in pairs with a name."""
+    pairs = zip(first.__code__.co_freevars, first.__closure__ or (), second.__closure__ or (), strict=True)
+    for name, old, new in pairs:
+        yield name, _plain(_content(old)), _plain(_content(new))
+    yield "default", first.__defaults__, second.__defaults__
+    yield "default", first.__kwdefaults__, second.__kwdefaults__
+
+
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is not filled yet
+        return None
+
+
+def _plain(value: object) -> object:
+    """The function of a task, anything else as it is."""
+    return getattr(value, "function", value) if hasattr(value, "submit_async") else value
+
+
+def _is_same(old: object, new: object) -> bool:
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, tuple) and isinstance(new, tuple):
+        return len(old) == len(new) and all(map(_is_same, old, new))
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(_is_same(value, new[key]) for key, value in old.items())
+    return old is new or (isinstance(old, _PLAIN) and old == new)
+
+
+def _where(code: CodeType) -> tuple[str, int, str]:
+    return code.co_filename, code.co_firstlineno, code.co_qualname
