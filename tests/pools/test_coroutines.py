@@ -48,9 +48,9 @@ def make_setting() -> Iterator[MakeSetting]:
         setting.pool.close()
     for setting in made:
         if setting.pool._inner is not None:
-            setting.pool._thread.join(30)
-            assert not setting.pool._thread.is_alive()
-            assert setting.pool._inner.is_closed()
+            setting.pool._inner.thread.join(30)
+            assert not setting.pool._inner.thread.is_alive()
+            assert setting.pool._inner.loop.is_closed()
 
 
 async def test_five_thousand_wait_at_once_and_are_delivered_in_a_few_batches() -> None:
@@ -319,7 +319,9 @@ async def test_closing_cancels_what_runs_and_delivers_nothing_more(make_setting:
     await until(lambda: setting.pool.running)
     setting.pool.close()
     await until(cancelled.is_set)
-    await until(lambda: not setting.pool._thread.is_alive())
+    inner = setting.pool._inner
+    assert inner is not None
+    await until(lambda: not inner.thread.is_alive())
 
     assert not job.claim()
     assert not setting.deliveries.all
@@ -327,5 +329,5 @@ async def test_closing_cancels_what_runs_and_delivers_nothing_more(make_setting:
 
 async def test_a_pool_that_was_never_used_has_no_thread(make_setting: MakeSetting) -> None:
     setting = make_setting()
-    assert not setting.pool._thread.is_alive()
+    assert setting.pool._inner is None
     setting.pool.close()

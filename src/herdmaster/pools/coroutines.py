@@ -3,26 +3,39 @@ coroutines at worst, never the heartbeat of the worker's session.
 
 Like the pool of threads it hands over in batches both ways, with one wake-up of the other loop for all that came since
 it last looked.
+
+No code ends that loop (see `task_loop`). SystemExit in what a coroutine has begun and does not wait for, a background
+task say, ends that coroutine alone. Should the loop break all the same, what runs in it has died, and a new loop
+replaces it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from math import inf
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from herdmaster.errors import SoftTimeLimitExceeded
 from herdmaster.pools.job import Job
-from herdmaster.pools.limits import NO_LIMITS, Died, Ended, Limits, Stopped, TimedOut
+from herdmaster.pools.limits import NO_LIMITS, Died, Ended, Limits, NotStarted, Stopped, TimedOut
+from herdmaster.pools.task_loop import Escaped, TaskLoop
 from herdmaster.pools.watch import Watch
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_NOTICE_SECONDS: Final = 0.1
+"""After which the exit of a task that nothing has looked at is taken for one that nothing waits for."""
+
+_log = logging.getLogger("herdmaster.worker")
 
 
 class SoftCancellation(SoftTimeLimitExceeded, asyncio.CancelledError):
@@ -69,6 +82,10 @@ class _Run(Generic[T]):
             self.task.get_loop().call_soon(self.interrupt)
 
 
+_run_now: Final[ContextVar[_Run[Any] | None]] = ContextVar("herdmaster.pools.run", default=None)
+"""Whose code it is: what a coroutine begins, tasks and callbacks, runs in copies of its context."""
+
+
 class AsyncPool(Generic[T, R]):
     """Awaits `run_async(item)` for up to `slots` items at once; `deliver` is called in the loop that made the pool,
     with all (item, result) pairs that ended. `R` has to include `limits.Ended`.
@@ -78,6 +95,8 @@ class AsyncPool(Generic[T, R]):
     through: that is how a coroutine ends that is stopped or past its hard limit. One that has not ended `grace` seconds
     later is delivered all the same, and what it still comes to is thrown away. A coroutine that blocks the pool's loop
     cannot be interrupted; limits are kept by the other loop, so it is reported, but it stalls the pool until it ends.
+
+    Each runs in a copy of `context`, by default of the one in which the pool was made.
     """
 
     def __init__(
@@ -88,9 +107,12 @@ class AsyncPool(Generic[T, R]):
         *,
         limits_of: Callable[[T], Limits] | None = None,
         grace: float = 2.0,
+        context: Context | None = None,
         name: str = "herdmaster-asyncio",
     ) -> None:
         self._outer = asyncio.get_running_loop()
+        self._outer_context = copy_context()  # of the role whose pool this is: what it does in that loop is the role's
+        self._context = context or self._outer_context
         self._run_async = run_async
         self._deliver = deliver
         self._limits_of = limits_of
@@ -102,19 +124,16 @@ class AsyncPool(Generic[T, R]):
         self._closed = False
         self._running: dict[Job[T], _Run[T]] = {}  # who takes a job out of it delivers the item
         self._watch = Watch(self._outer, self._look)
-        self._inner: asyncio.AbstractEventLoop | None = None
+        self._name = name
+        self._inner: TaskLoop | None = None
         self._last: asyncio.Task[None] | None = None
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.slots = slots
 
     def submit(self, items: Iterable[T], /) -> list[Job[T]]:
         jobs = [Job(item) for item in items]
         self._incoming.extend(jobs)
         if jobs:
-            if self._inner is None:
-                self._inner = asyncio.new_event_loop()
-                self._thread.start()
-            self._wake_inner(self._inner)
+            self._wake_inner(self._inner or self._start())
         return jobs
 
     @property
@@ -142,22 +161,11 @@ class AsyncPool(Generic[T, R]):
             while True:  # the other thread takes from it, too
                 self._incoming.popleft().claim()
         if self._inner is not None:
-            with contextlib.suppress(RuntimeError):
-                self._inner.call_soon_threadsafe(self._shut, self._inner)
+            self._inner.call(partial(self._shut, self._inner))
 
     # --- in the pool's thread ------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        loop = self._inner
-        assert loop is not None
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            loop.close()
-
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _begin(self, inner: TaskLoop) -> None:
         self._woken = False  # before the look: who comes during it wakes once more
         while self._incoming and len(self._running) < self.slots:
             try:
@@ -171,10 +179,12 @@ class AsyncPool(Generic[T, R]):
                 continue
             if run.soft < inf or run.hard < inf:
                 self._watch.ask(min(run.soft, run.hard))
-            run.task = loop.create_task(self._drive(run, loop))
+            # Not by the loop's factory, which code may have replaced.
+            run.task = asyncio.Task(self._drive(run, inner), loop=inner.loop, context=self._context.copy())
 
-    async def _drive(self, run: _Run[T], loop: asyncio.AbstractEventLoop) -> None:
+    async def _drive(self, run: _Run[T], inner: TaskLoop) -> None:
         run.begun = True
+        _run_now.set(run)
         result: R | Ended
         try:
             if run.ending is not None:
@@ -192,10 +202,35 @@ class AsyncPool(Generic[T, R]):
         if self._running.pop(run.job, None) is not None:
             self._ended.append((run.job.item, _as_result(result if run.ending is None else run.ending)))
             self._wake_outer()
+        _run_now.set(None)  # the run holds its task, which holds its context
         if self._incoming:
-            self._begin(loop)
+            inner.guard(partial(self._begin, inner))
 
-    def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _escaped(self, escaped: Escaped) -> None:
+        error, task, context = escaped
+        assert self._inner is not None
+        run = None if context is None else context.get(_run_now)
+        raised = f"{type(error).__name__}: {error}"
+        if task is None:
+            self._blame(run, f"a callback of its own raised {raised}")
+        else:
+            # What waits for that task, `gather` say, is told in the next turns, and may know what to do.
+            reason = f"a task that it had begun, and did not wait for, raised {raised}"
+            self._inner.loop.call_later(_NOTICE_SECONDS, self._blame_unnoticed, run, task, reason)
+
+    def _blame_unnoticed(self, run: _Run[T] | None, task: asyncio.Future[object], reason: str) -> None:
+        if getattr(task, "_log_traceback", True):  # False once anything has asked for its exception
+            task.exception()  # it is told here, and not once more when the task is deleted
+            self._blame(run, reason)
+
+    def _blame(self, run: _Run[T] | None, reason: str) -> None:
+        if run is None or run.job not in self._running:
+            _log.warning("the event loop of the coroutines, after the end of the task that is to blame: %s", reason)
+        else:
+            self._end(run, Died(reason))
+
+    def _shut(self, inner: TaskLoop) -> None:
+        loop = inner.loop
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
@@ -203,7 +238,7 @@ class AsyncPool(Generic[T, R]):
         async def wait_ended() -> None:
             if tasks:
                 await asyncio.wait(tasks, timeout=self._grace)
-            loop.stop()
+            inner.stop()
 
         self._last = loop.create_task(wait_ended())
 
@@ -211,22 +246,42 @@ class AsyncPool(Generic[T, R]):
         with self._lock:
             wake, self._outer_woken = not self._outer_woken, True
         if wake:
-            with contextlib.suppress(RuntimeError):  # that loop is closed: nobody wants the results any more
-                self._outer.call_soon_threadsafe(self._collect)
+            with contextlib.suppress(RuntimeError):  # that loop is closed: the results are not wanted any more
+                self._outer.call_soon_threadsafe(self._collect, context=self._outer_context)
+
+    def _broke(self, inner: TaskLoop, error: BaseException) -> None:
+        with contextlib.suppress(RuntimeError):  # as above
+            self._outer.call_soon_threadsafe(self._replace, inner, error, context=self._outer_context)
 
     # --- in the loop that made it --------------------------------------------------------------------------------
 
-    def _wake_inner(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _start(self) -> TaskLoop:
+        inner = self._inner = TaskLoop(self._name, escaped=self._escaped, broke=self._broke)
+        inner.start()
+        return inner
+
+    def _replace(self, broken: TaskLoop, error: BaseException) -> None:
+        if self._closed or self._inner is not broken:
+            return
+        _log.error("the event loop of the coroutines broke, and a new one replaces it", exc_info=error)
+        reason = f"the event loop in which it ran broke: {type(error).__name__}: {error}"
+        for job in list(self._running):
+            if self._running.pop(job, None) is not None:
+                self._finish(job, NotStarted() if job.claim() else Died(reason))
+        self._woken = False
+        self._wake_inner(self._start())
+
+    def _wake_inner(self, inner: TaskLoop) -> None:
         if not self._woken:
             self._woken = True
-            loop.call_soon_threadsafe(self._begin, loop)
+            inner.call(partial(self._begin, inner))
 
     def _end(self, run: _Run[T], ending: Ended) -> None:
         assert self._inner is not None
         if run.ending is None:
             run.ending = ending
             run.over = time.monotonic() + self._grace
-            self._inner.call_soon_threadsafe(run.end)
+            self._inner.call(run.end)
             self._watch.ask(run.over)
 
     def _finish(self, job: Job[T], ended: Ended) -> None:
@@ -249,7 +304,7 @@ class AsyncPool(Generic[T, R]):
             else:
                 if run.soft <= now:
                     run.soft = inf
-                    self._inner.call_soon_threadsafe(run.interrupt)
+                    self._inner.call(run.interrupt)
                 earliest = min(earliest, run.soft, run.hard)
         return earliest if earliest < inf else None
 
