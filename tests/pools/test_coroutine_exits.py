@@ -111,7 +111,7 @@ async def test_an_exit_in_a_background_task_ends_the_coroutine_that_began_it(
 
     assert await setting.run(*innocents(), begin) == [
         *INNOCENT,
-        Died(f"a task that it had begun, and did not wait for, raised {raised}"),
+        Died(f"an asyncio task that it had started, and did not wait for, raised {raised}"),
     ]
     assert await setting.run(after) == ["next"]
 

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
+from herdmaster.pools.limits import Died, Ended
 from herdmaster.pools.threads import Job, ThreadPool
-from tests.pools.conditions import until
+from tests.pools.conditions import Deliveries, until
 
 
 class Collector:
@@ -44,6 +45,24 @@ async def test_what_ends_before_the_loop_looks_comes_in_one_batch() -> None:
     pool.close()
 
     assert [len(batch) for batch in collector.batches] == [100]
+
+
+async def test_what_raises_takes_no_slot_along() -> None:
+    def run(item: int) -> int | Ended:
+        if item < 5:
+            raise MemoryError("no room") if item % 2 else SystemExit(item)
+        return item
+
+    deliveries: Deliveries[int, int] = Deliveries()
+    pool: ThreadPool[int, int | Ended] = ThreadPool(2, run, deliveries)
+    pool.submit(range(8))
+    await until(lambda: len(deliveries.all) == 8)
+    pool.close()
+
+    reasons = [
+        f"its thread raised {'MemoryError: no room' if item % 2 else f'SystemExit: {item}'}" for item in range(5)
+    ]
+    assert [deliveries.results[item] for item in range(8)] == [*map(Died, reasons), 5, 6, 7]
 
 
 async def test_no_more_run_at_a_time_than_there_are_slots(gate: threading.Event) -> None:

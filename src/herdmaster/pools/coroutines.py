@@ -215,7 +215,7 @@ class AsyncPool(Generic[T, R]):
             self._blame(run, f"a callback of its own raised {raised}")
         else:
             # What waits for that task, `gather` say, is told in the next turns, and may know what to do.
-            reason = f"a task that it had begun, and did not wait for, raised {raised}"
+            reason = f"an asyncio task that it had started, and did not wait for, raised {raised}"
             self._inner.loop.call_later(_NOTICE_SECONDS, self._blame_unnoticed, run, task, reason)
 
     def _blame_unnoticed(self, run: _Run[T] | None, task: asyncio.Future[object], reason: str) -> None:
@@ -240,7 +240,7 @@ class AsyncPool(Generic[T, R]):
                 await asyncio.wait(tasks, timeout=self._grace)
             inner.stop()
 
-        self._last = loop.create_task(wait_ended())
+        self._last = asyncio.Task(wait_ended(), loop=loop)  # not by the loop's factory, as above
 
     def _wake_outer(self) -> None:
         with self._lock:

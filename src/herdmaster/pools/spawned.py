@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import IO, Final
 
 from herdmaster.pools.messages import FrameReader, FromChild, Note, ToChild, encode_frame, from_child_decoder
@@ -40,6 +41,7 @@ class Spawned:
         self._printed = printed
         self._gone = gone
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()  # what it does in the loop is its maker's
         self._frames = FrameReader()
         self._unsent = bytearray()
         self._exit_fd: int | None = None
@@ -168,7 +170,7 @@ class Spawned:
     def _wait_exit(self) -> None:
         self.process.wait()
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._reap)
+            self._loop.call_soon_threadsafe(self._reap, context=self._context)
 
     def _reap(self) -> None:
         if not self._is_open:

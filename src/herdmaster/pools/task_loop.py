@@ -66,6 +66,7 @@ class TaskLoop:
         try:
             asyncio.set_event_loop(self.loop)
             self._run()
+            self.loop.set_task_factory(None)  # code may have set one that fails
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         except BaseException as error:  # noqa: BLE001 - it is told, and nothing is above
             self._broke(self, error)

@@ -20,13 +20,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from math import inf
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar, cast
 
 from herdmaster.errors import SoftTimeLimitExceeded
 from herdmaster.pools.job import Job
-from herdmaster.pools.limits import Ended, Limits, Stopped, TimedOut
+from herdmaster.pools.limits import Died, Ended, Limits, Stopped, TimedOut
 from herdmaster.pools.seat import Seat
 from herdmaster.pools.watch import Watch
 
@@ -54,9 +55,9 @@ class _Timed:
 class ThreadPool(Generic[T, R]):
     """Runs `run(item)` on `slots` threads; `deliver` is called in the loop with all (item, result) pairs that ended.
 
-    `run` must not raise. `limits_of(item)` is asked in the thread that is about to run it; a soft limit raises
-    SoftTimeLimitExceeded within `run`, and if that lets it through, the item is delivered as `TimedOut`. With
-    `limits_of`, or if `stop` is called, `R` has to include `limits.Ended`.
+    An item whose `run` raises is delivered as `Died`. `limits_of(item)` is asked in the thread that is about to run it;
+    a soft limit raises SoftTimeLimitExceeded within `run`, and if that lets it through, the item is delivered as
+    `TimedOut`. If `run` can raise, with `limits_of`, or if `stop` is called, `R` has to include `limits.Ended`.
 
     The threads are daemons: blocking code cannot be stopped, and must not keep a process alive that was told to end.
     """
@@ -71,6 +72,7 @@ class ThreadPool(Generic[T, R]):
         name: str = "herdmaster-task",
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop_context = copy_context()  # what it does in the loop is its maker's
         self._run = run
         self._deliver = deliver
         self._limits_of = limits_of
@@ -140,7 +142,12 @@ class ThreadPool(Generic[T, R]):
             if not job.claim():
                 self._running.pop(job, None)
                 continue
-            result = self._run(job.item) if self._limits_of is None else self._run_limited(seat, job, self._limits_of)
+            try:
+                result = (
+                    self._run(job.item) if self._limits_of is None else self._run_limited(seat, job, self._limits_of)
+                )
+            except BaseException as error:  # noqa: BLE001 - a thread that ended here would take its slot along
+                result = _as_result(Died(f"its thread raised {type(error).__name__}: {error}"))
             if self._running.pop(job, None) is None:
                 return  # it was given up on: another thread has the slot
             self._ended.append((job.item, result))
@@ -172,7 +179,7 @@ class ThreadPool(Generic[T, R]):
             wake, self._woken = not self._woken, True
         if wake:
             try:
-                self._loop.call_soon_threadsafe(self._collect)
+                self._loop.call_soon_threadsafe(self._collect, context=self._loop_context)
             except RuntimeError:
                 return False
         return True

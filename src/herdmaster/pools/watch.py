@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from math import inf
 from typing import Final
 
@@ -26,6 +27,7 @@ class Watch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, look: Callable[[float], float | None]) -> None:
         self._loop = loop
+        self._context = copy_context()  # what it does in the loop is its maker's
         self._look = look
         self._next = inf
         self._lock = threading.Lock()
@@ -40,7 +42,7 @@ class Watch:
                 return
             self._next = when
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
-            self._loop.call_soon_threadsafe(self._set)
+            self._loop.call_soon_threadsafe(self._set, context=self._context)
 
     def close(self) -> None:
         with self._lock:

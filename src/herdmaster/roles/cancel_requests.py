@@ -60,12 +60,13 @@ class CancelRequests:
                 await self._wake.wait()
                 self._wake.clear()
                 for task in [task for task in self._told if task not in self._pursued and task not in self._decided]:
-                    self._pursued[task] = asyncio.ensure_future(self._pursue(client, task))
+                    pursued = self._pursued[task] = asyncio.ensure_future(self._pursue(client, task))
+                    pursued.add_done_callback(_raise_fault)
         finally:
-            pursued = list(self._pursued.values())
-            for each in pursued:
+            left = list(self._pursued.values())
+            for each in left:
                 each.cancel()
-            await asyncio.gather(*pursued, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _pursue(self, client: Client, task: str) -> None:
         try:
@@ -83,6 +84,12 @@ class CancelRequests:
             self._decided.add(task)
         else:
             self.settle(task, is_cancelled=is_cancelled)
+
+
+def _raise_fault(pursued: asyncio.Task[None]) -> None:
+    """As a callback, which ends the session: the next one makes the request again."""
+    if not pursued.cancelled():
+        pursued.result()
 
 
 async def make_request(client: Client, task: str) -> None:

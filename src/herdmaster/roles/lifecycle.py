@@ -8,6 +8,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Final
 
+from herdmaster.roles.callbacks import callbacks_of_role, watch_callbacks
 from herdmaster.roles.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, parse_connect_string
@@ -49,6 +50,7 @@ class Role(abc.ABC):
         self.hosts = parse_connect_string(hosts)
         self._stopping = asyncio.Event()
         self._short_sessions = 0  # in a row
+        self._callback_fault: asyncio.Future[None] | None = None  # of the present session
 
     @abc.abstractmethod
     async def open(self) -> Client:
@@ -69,6 +71,10 @@ class Role(abc.ABC):
     async def run(self) -> None:
         """Raises, before it has had a session, what `open` raises; later AuthenticationFailed alone. After a lost
         session, and after any fault, it starts again with a new one."""
+        with callbacks_of_role(self._callback_failed):
+            await self._run_sessions()
+
+    async def _run_sessions(self) -> None:
         has_served = False
         while not self.is_stopping:
             try:
@@ -88,8 +94,12 @@ class Role(abc.ABC):
 
     async def _serve_session(self, client: Client) -> None:
         began = self.system.clock()
+        watch_callbacks()
+        self._callback_fault = asyncio.get_running_loop().create_future()
         try:
-            await run_until_first(self.serve(client), self._wait_stopped(client))
+            await run_until_first(
+                self.serve(client), self._wait_stopped(client), self._wait_fault(self._callback_fault)
+            )
         except errors.AuthenticationFailed:
             raise
         except errors.ServerError as error:
@@ -102,6 +112,7 @@ class Role(abc.ABC):
             # Whatever it is: with a new session everything is read anew, and others' tasks must not wait for it.
             _log.exception("%s: a fault of Herdmaster's own; starting again with a new session", self.kind)
         finally:
+            self._callback_fault = None
             is_short = self.system.clock() - began < _SHORT_SESSION_SECONDS
             self._short_sessions = self._short_sessions + 1 if is_short else 0
             await client.close()
@@ -125,6 +136,19 @@ class Role(abc.ABC):
             return opening.result()
         await _abandon(opening)
         return None
+
+    async def _wait_fault(self, fault: asyncio.Future[None]) -> None:
+        """Raises what a callback raised."""
+        await fault
+
+    def _callback_failed(self, error: Exception) -> bool:
+        """Whether it ends a session."""
+        fault = self._callback_fault
+        if fault is None or fault.done():
+            return False
+        fault.set_exception(error)
+        fault.exception()  # it counts as heard, also where the session ends for another reason at the same moment
+        return True
 
     async def _wait_stopped(self, client: Client) -> None:
         await self._stopping.wait()

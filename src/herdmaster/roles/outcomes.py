@@ -89,6 +89,7 @@ class OutcomeWatch:
         self._client = client
         self._committer = Committer(client)
         self._reading = 0
+        self._step_scheduled = False  # a step that failed at once has left it
         self._to_read.clear()
         self._to_arm = dict.fromkeys(self._waiting)
         client.add_listener(self._handle_state)

@@ -292,6 +292,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def get_debug(self) -> bool:
         return False
 
+    def get_exception_handler(self) -> None:
+        """There is none but the world."""
+
+    def set_exception_handler(self, _handler: object) -> None:
+        """A callback that fails fails the run: what else would be done about it is not reached."""
+
     def call_exception_handler(self, context: dict[str, object]) -> None:
         if not self._closed and self.current.alive:
             error = context.get("exception")

@@ -1,0 +1,62 @@
+"""What a callback of a role raises ends the role's session.
+
+asyncio logs what a callback raises, and goes on. The callbacks of a role keep the books of its session: one that failed
+may have left them half-changed, and a task that they have lost is never run, or never committed. With a new session
+everything is read anew from ZooKeeper.
+
+A callback is a role's by its context, which everything inherits that the role schedules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+Failed = Callable[[Exception], bool]
+"""Called with what a callback raised. False: nothing comes of it, so it is to be logged."""
+
+_failed: Final[ContextVar[Failed | None]] = ContextVar("herdmaster.callback_failed", default=None)
+
+
+@contextmanager
+def callbacks_of_role(failed: Failed) -> Iterator[None]:
+    """`failed` is told of the callbacks that are scheduled within, and of those that they schedule."""
+    token = _failed.set(failed)
+    try:
+        yield
+    finally:
+        _failed.reset(token)
+
+
+def watch_callbacks() -> None:
+    """Has the running loop tell. Another handler that is set stays in force beside."""
+    loop = asyncio.get_running_loop()
+    present = loop.get_exception_handler()
+    if not isinstance(present, _Handler):
+        loop.set_exception_handler(_Handler(present))
+
+
+class _Handler:
+    def __init__(self, other: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None) -> None:
+        self._other = other
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        is_told = _tell(context)
+        if self._other is not None:
+            self._other(loop, context)
+        elif not is_told:
+            loop.default_exception_handler(context)
+
+
+def _tell(context: dict[str, Any]) -> bool:
+    error = context.get("exception")
+    # A task whose exception was never retrieved is no callback, and perhaps code of the user's.
+    if not isinstance(error, Exception) or "task" in context or "future" in context:
+        return False
+    handle = context.get("handle")
+    # Without a handle it is told within the callback.
+    failed = _failed.get() if handle is None else handle._context.get(_failed)  # noqa: SLF001 - public since 3.12 alone
+    return failed is not None and failed(error)
