@@ -99,7 +99,7 @@ def test_a_header_that_was_not_to_be_had_is_read_again_later() -> None:
 
 
 def limit(dispatcher: Dispatcher, settings: QueueSettings | None, queue: str = "default") -> None:
-    dispatcher.throttle.told(queue, settings, 0.0)
+    dispatcher.throttle.told(queue, settings, -1.0)  # long enough ago for a rate
 
 
 def test_a_paused_queue_waits_and_holds_up_no_other() -> None:

@@ -218,7 +218,7 @@ class Dispatcher:
             if len(decisions) < room:
                 self._clear_out(name, now, room, decisions)
         self._check_conditions(now_ms, room, decisions)
-        self.throttle.begin_round()
+        self.throttle.begin_round(now)
         if self.backlog and len(decisions) < room:
             self._assign(now, room, decisions)
         return decisions
@@ -244,6 +244,7 @@ class Dispatcher:
         """The transaction about a task (or, for RemoveInbox, a worker) is over, whatever came of it."""
         decision = self._in_flight.pop(key, None)
         if isinstance(decision, Assign):
+            self.throttle.settled(key)
             worker = self.roster.get(decision.worker)
             if worker is not None and key in worker.incoming:
                 worker.incoming.discard(key)

@@ -5,6 +5,8 @@ All of it holds over all workers. A queue that is held up holds up no other.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,25 +14,58 @@ from herdmaster.core.names import queue_and_priority
 from herdmaster.core.queues import UNLIMITED, QueueSettings
 
 _ROUNDING: Final = 1e-9
+_INTERVAL: Final = 1.0
+"""Seconds: what a rate is counted over."""
+_SAVED_SECONDS: Final = 0.1
+"""So much of a rate may be made up for, because a primary cannot decide at every instant."""
 
 
-class _Tokens:
-    """One is taken per task; `rate` come per second, and up to a second's worth are saved, but never less than one. A
-    new primary begins with one, so that a change of primaries is no burst."""
+class _Pace:
+    """Two limits for one queue. One token is taken per task and `rate` come per second, which gives the mean and the
+    even spacing. And of the tasks whose assignment may have been committed within the last second there are never more
+    than the rate and one, so that no interval of a second holds more.
+
+    An assignment is committed at some time between its decision and its reply. It counts from the decision on, and
+    until a second after the reply. Of what another primary did, nothing is known but that it is over: so the first
+    second is left out.
+    """
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
-        self._count = 1.0
-        self._counted_at = now
-
-    def wait_seconds(self, now: float) -> float:
-        """Until there is one; 0 if there is."""
-        self._count = min(max(1.0, self.rate), self._count + max(0.0, now - self._counted_at) * self.rate)
-        self._counted_at = now
-        return 0.0 if self._count >= 1.0 - _ROUNDING else (1.0 - self._count) / self.rate
+        self._tokens = 1.0
+        self._counted_at = self._opens_at = now + _INTERVAL
+        self._under_way = 0
+        self._settled = 0  # since the last round
+        self._recent: deque[float] = deque()  # when the reply was known
 
     def take(self) -> None:
-        self._count -= 1.0
+        self._tokens -= 1.0
+        self._under_way += 1
+
+    def settled(self) -> None:
+        self._under_way = max(0, self._under_way - 1)
+        self._settled += 1
+
+    def begin_round(self, now: float) -> None:
+        while self._recent and now - self._recent[0] >= _INTERVAL - _ROUNDING:
+            self._recent.popleft()
+        self._recent.extend([now] * self._settled)
+        self._settled = 0
+
+    def wait_seconds(self, now: float) -> float:
+        """Until one more may be assigned; 0 if it may be now, infinite where a reply has to come first."""
+        if now < self._opens_at:
+            return self._opens_at - now
+        most = max(1.0, self.rate * _SAVED_SECONDS)
+        self._tokens = min(most, self._tokens + max(0.0, now - self._counted_at) * self.rate)
+        self._counted_at = max(now, self._counted_at)
+        wait = 0.0 if self._tokens >= 1.0 - _ROUNDING else (1.0 - self._tokens) / self.rate
+        excess = len(self._recent) + self._under_way + self._settled - math.floor(self.rate) - 1
+        if excess < 0:
+            return wait
+        if excess >= len(self._recent):
+            return math.inf
+        return max(wait, self._recent[excess] + _INTERVAL - now)
 
 
 class Throttle:
@@ -39,7 +74,7 @@ class Throttle:
 
     def __init__(self) -> None:
         self._settings: dict[str, QueueSettings] = {}  # of queues that have limits
-        self._tokens: dict[str, _Tokens] = {}
+        self._paces: dict[str, _Pace] = {}  # of queues that have a rate
         self._running: dict[str, int] = {}  # by queue, as far as any queue has a limit
         self._counts = False  # whether any has
         self.needs_count = False  # `count` has to be called before `admits`
@@ -52,13 +87,13 @@ class Throttle:
             self._settings.pop(queue, None)
         else:
             self._settings[queue] = settings
-        tokens = self._tokens.get(queue)
+        pace = self._paces.get(queue)
         if settings.rate is None:
-            self._tokens.pop(queue, None)
-        elif tokens is not None:
-            tokens.rate = settings.rate
+            self._paces.pop(queue, None)
+        elif pace is not None:
+            pace.rate = settings.rate
         else:
-            self._tokens[queue] = _Tokens(settings.rate, now)
+            self._paces[queue] = _Pace(settings.rate, now)
         counted = self._counts
         self._counts = any(each.max_running is not None for each in self._settings.values())
         self.needs_count = self._counts and (self.needs_count or not counted)
@@ -94,8 +129,10 @@ class Throttle:
 
     # --- what may be assigned ------------------------------------------------------------------------------------
 
-    def begin_round(self) -> None:
+    def begin_round(self, now: float) -> None:
         self.next_token = None
+        for pace in self._paces.values():
+            pace.begin_round(now)
 
     def admits(self, queue: str, now: float) -> bool:
         """Whether one more task of the queue may be assigned."""
@@ -106,15 +143,23 @@ class Throttle:
             return False
         if settings.max_running is not None and self._running.get(queue, 0) >= settings.max_running:
             return False
-        tokens = self._tokens.get(queue)
-        seconds = tokens.wait_seconds(now) if tokens is not None else 0.0
-        if seconds > 0:
+        pace = self._paces.get(queue)
+        seconds = pace.wait_seconds(now) if pace is not None else 0.0
+        if 0 < seconds < math.inf:
             self.next_token = min(now + seconds, self.next_token or float("inf"))
         return seconds == 0
 
     def take(self, task: str, queue: str) -> None:
         """The task, of that queue, is being assigned."""
-        tokens = self._tokens.get(queue)
-        if tokens is not None:
-            tokens.take()
+        pace = self._paces.get(queue)
+        if pace is not None:
+            pace.take()
         self.entered(task)
+
+    def settled(self, task: str) -> None:
+        """The transaction that was to assign it is over, whatever came of it."""
+        if self._paces:
+            place = queue_and_priority(task)
+            pace = self._paces.get(place[0]) if place is not None else None
+            if pace is not None:
+                pace.settled()

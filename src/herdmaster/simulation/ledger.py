@@ -51,7 +51,7 @@ class Ledger:
         self._actor = SERVER
         self._grace_ms = int(grace * 1000)
         self._reference_led: int | None = None  # when the last transaction came under a reference master
-        self.terms = Terms(self.nodes, self.history, self._blame, grace, slowness)
+        self.terms = Terms(self.nodes, self.history, self._blame, grace, slowness, self.ousted)
         self.runs = Runs(self.terms.jobs, self.history, self._blame)
 
     def record(self, entry: Entry) -> Deed:

@@ -5,7 +5,8 @@ Part of the ledger: it looks at each transaction when the picture shows it alrea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -22,6 +23,8 @@ _MOST_SLOWNESS_MS: Final = 60_000
 """A stall ends sooner."""
 _SOON_MS: Final = 10
 _LONGEST_BACKOFF_MS: Final = 30_000
+_RATED_MS: Final = 999
+"""A second, less what the servers' clock is rounded by."""
 
 _UNENDED: Final = (f"{layout.TASKS}/", f"{layout.ASSIGN}/", f"{layout.DELAYED}/")
 
@@ -31,21 +34,13 @@ class _Counts(msgspec.Struct):
     deliveries: int = 0
 
 
-class _Rate(msgspec.Struct):
-    """What a primary assigned of a queue since its rate has been known."""
-
-    session_id: int
-    since: int
-    count: int = 0
-
-
 _counts: Final = msgspec.json.Decoder(_Counts)
 
 
 class Terms:
     """`jobs` are the tasks' by name, `asked_ms` when each was submitted, by the servers' clock. `grace`: seconds after
     which a primary that still acts has heard of a queue's settings. `slowness`: seconds by which at most a message is
-    late, and with it what a role knows of the servers' clock."""
+    late, and with it what a role knows of the servers' clock. `ousted`: sessions whose znode was deleted by hand."""
 
     def __init__(
         self,
@@ -54,6 +49,7 @@ class Terms:
         blame: Callable[[str], None],
         grace: float,
         slowness: float,
+        ousted: Iterable[int],
     ) -> None:
         self.jobs: dict[str, Job] = {}
         self.asked_ms: dict[str, int] = {}
@@ -62,9 +58,10 @@ class Terms:
         self._blame = blame
         self._grace_ms = int(grace * 1000)
         self._slowness_ms = min(int(slowness * 1000), _MOST_SLOWNESS_MS)
+        self._ousted = ousted
         self._known: dict[str, _Counts] = {}
         self._limited: dict[str, tuple[int, QueueSettings]] = {}  # queue: since when
-        self._rates: dict[str, _Rate] = {}
+        self._rates: dict[str, deque[tuple[int, int]]] = {}  # when what was assigned of late, and by which session
 
     def judge(self, deed: Deed, actor: Actor, holders: Mapping[str, bytes]) -> None:
         """`holders` are the keys that it deletes, with who held each."""
@@ -185,14 +182,15 @@ class Terms:
             self._judge_rate(path, queue, settings.rate, deed)
 
     def _judge_rate(self, path: str, queue: str, rate: float, deed: Deed) -> None:
-        """A second's worth may have been saved, and a new primary begins anew."""
-        seen = self._rates.get(queue)
-        if seen is None or seen.session_id != deed.session_id:
-            seen = self._rates[queue] = _Rate(deed.session_id, deed.time)
-        seen.count += 1
-        seconds = (deed.time - seen.since + self._slowness_ms) / 1000
-        if seen.count > max(1.0, rate) + rate * seconds + 1:
-            self._blame(f"assigned {path}, which makes {seen.count} of its queue within {seconds:.1f} s")
+        """By the servers' clock and over changes of primaries. One that goes on although its znode was deleted by hand
+        does not know of the next."""
+        seen = self._rates.setdefault(queue, deque())
+        while seen and deed.time - seen[0][0] >= _RATED_MS:
+            seen.popleft()
+        seen.append((deed.time, deed.session_id))
+        acting = {session_id for _, session_id in seen}
+        if len(seen) > rate + 1 and (len(acting) == 1 or acting.isdisjoint(self._ousted)):
+            self._blame(f"assigned {path}, which makes {len(seen)} of its queue within a second")
 
 
 def _is_of(path: str, queue: str) -> bool:
