@@ -28,6 +28,8 @@ def test_every_path_is_where_the_design_says() -> None:
     assert layout.key_path("00ff") == "/keys/00ff"
     assert layout.queue_path("mail") == "/queues/mail"
     assert layout.progress_path(WORKER) == "/progress/worker-1a"
+    assert layout.waiters_path(TASK) == f"/waiters/{TASK}"
+    assert layout.waiter_path(TASK, -1) == f"/waiters/{TASK}/ffffffffffffffff"
 
 
 def test_every_path_lies_in_a_folder_that_is_made_at_start() -> None:
@@ -35,7 +37,7 @@ def test_every_path_lies_in_a_folder_that_is_made_at_start() -> None:
         layout.task_path(TASK), layout.status_path(TASK), layout.worker_path(WORKER), layout.inbox_path(WORKER),
         layout.delayed_path(0, TASK), layout.dead_path(TASK), layout.master_record_path("master-1"),
         layout.client_path("client-1"), layout.cancel_path(TASK), layout.key_path("00"), layout.queue_path("mail"),
-        layout.progress_path(WORKER),
+        layout.progress_path(WORKER), layout.waiters_path(TASK),
     ]  # fmt: skip
     assert sorted(path.rpartition("/")[0] for path in paths) == sorted(layout.FOLDERS)
 

@@ -12,13 +12,17 @@ from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_result, encode_outcome, encode_result
 from herdmaster.errors import BadOutcome, HerdError, OutcomeGone
 from herdmaster.roles import outcomes
+from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.caretaker import Ages
+from herdmaster.roles.master import MasterSettings
 from herdmaster.roles.outcomes import MAX_READ
 from herdmaster.roles.whereabouts import find_missing
+from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.model import Acl, Id, Permission
+from herdmaster.zookeeper.model import OPEN_ACL, Acl, Id, Permission
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, multi_with, request_of
-from tests.roles.stage import Stage, StagedClient, Submitted, new_call_name, new_raw_name, until
+from tests.roles.stage import TIMEOUT, Stage, StagedClient, Submitted, new_call_name, new_raw_name, until
 
 WRITE_ONLY = (Acl(int(Permission.ALL & ~Permission.READ), Id("world", "anyone")),)
 
@@ -397,3 +401,178 @@ async def test_an_outcome_that_another_client_collects_during_a_search_is_looked
     with pytest.raises(OutcomeGone):
         await waiting.outcome()
     assert searches == [[name], [name]]
+
+
+# --- several that wait for one task ----------------------------------------------------------------------------------
+
+
+async def registered(stage: Stage, *clients: StagedClient, name: str) -> None:
+    """Waits until each of the clients is known to wait for the task by name."""
+    await until(lambda: all(client.outcomes._waiters.is_registered(name) for client in clients), "the registrations")
+
+
+@pytest.mark.parametrize("first", ["the submitter", "a waiter"])
+async def test_all_that_wait_for_a_task_get_its_outcome_whichever_reads_it_first(
+    namespace: str, stage: Stage, first: str
+) -> None:
+    name = new_raw_name()
+    await stage.put(f"/tasks/{name}")
+    async with Proxy(namespace) as slow, Proxy(namespace) as quick:
+        owner = await stage.client((quick if first == "the submitter" else slow).hosts)
+        others = [await stage.client((slow if first == "the submitter" else quick).hosts) for _ in range(2)]
+        (submitted,) = await wait_for(owner, name)
+        attached = [other.wait_by_name(name) for other in others]
+        await registered(stage, *others, name=name)
+        slow.hold(replies=True)
+        await stage.put(f"/status/{name}", data=b"done")
+        early, late = ([submitted], attached) if first == "the submitter" else (attached, [submitted])
+        for each in early:
+            await each.outcome()
+        for _ in range(3):  # whatever the first ones do about the status has been done
+            await quick_client(owner, others, first).session.sync()
+        assert not any(each.ended.done() for each in late)
+        slow.pass_on()
+
+        for each in late:
+            assert (await each.outcome()).state is OutcomeState.DONE
+        await until(lambda: read_marks(stage), "the outcome to be marked as read")
+        for role in (owner, *others):
+            await stage.stop(role)
+
+
+def quick_client(owner: StagedClient, others: list[StagedClient], first: str) -> StagedClient:
+    return owner if first == "the submitter" else others[0]
+
+
+async def read_marks(stage: Stage) -> bool:
+    names = await stage.names(layout.WAITERS)
+    return bool(names) and all([await stage.data(layout.waiters_path(name)) == b"read" for name in names])
+
+
+async def test_an_outcome_that_was_left_to_others_goes_after_a_while(stage: Stage) -> None:
+    name = new_raw_name()
+    await stage.put(f"/tasks/{name}")
+    owner, other = await stage.client(), await stage.client()
+    (submitted,) = await wait_for(owner, name)
+    attached = other.wait_by_name(name)
+    await registered(stage, other, name=name)
+    await stage.zk.delete(f"/tasks/{name}")
+    await stage.put(f"/status/{name}", data=b"done")
+    await submitted.outcome()
+    await attached.outcome()
+    assert await stage.exists(f"/status/{name}")
+
+    await stage.master(MasterSettings(session_timeout=TIMEOUT, ages=Ages(outcome=0.5, dead=9.0, journal=9.0)))
+    await stage.until_empty()
+    await stage.until_empty(layout.WAITERS)
+
+
+async def test_a_waiter_that_gives_up_leaves_the_outcome_to_be_collected(stage: Stage) -> None:
+    name = new_raw_name()
+    await stage.put(f"/tasks/{name}")
+    owner, other = await stage.client(), await stage.client()
+    (submitted,) = await wait_for(owner, name)
+    other.wait_by_name(name)
+    await registered(stage, other, name=name)
+    other.outcomes.forget(name)
+    await stage.until_empty(layout.WAITERS)
+    await stage.zk.delete(f"/tasks/{name}")
+    await stage.put(f"/status/{name}", data=b"done")
+
+    await submitted.outcome()
+    await stage.until_empty()
+
+
+async def test_a_waiter_registers_again_in_its_next_session(stage: Stage) -> None:
+    name = new_raw_name()
+    await stage.put(f"/tasks/{name}")
+    owner, other = await stage.client(), await stage.client()
+    (submitted,) = await wait_for(owner, name)
+    attached = other.wait_by_name(name)
+    await registered(stage, other, name=name)
+    session = other.session
+    await stage.expire(other)
+    await until(lambda: other.session is not session, "a new session")
+    await registered(stage, other, name=name)
+    await stage.put(f"/status/{name}", data=b"done")
+
+    await submitted.outcome()
+    await attached.outcome()
+
+
+# --- tasks that vanish -----------------------------------------------------------------------------------------------
+
+
+async def test_a_submitted_task_that_was_deleted_is_found_to_be_gone_in_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "LOOK_AT_ALL_SECONDS", 0.2)
+    monkeypatch.setattr(outcomes, "FIRST_LOOK_SECONDS", 0.1)
+    client = await stage.client()
+    submitted = [client.put_raw() for _ in range(30)]
+    for each in submitted:
+        await each.accepted
+    await asyncio.sleep(0.5)  # some looks, which find them
+    assert not any(each.ended.done() for each in submitted)
+    for each in submitted[1:]:
+        await stage.zk.delete(f"/tasks/{each.name}")
+
+    for each in submitted[1:]:
+        with pytest.raises(OutcomeGone, match=each.name):
+            await each.outcome()
+    assert not submitted[0].ended.done()
+
+
+async def test_after_a_new_session_a_task_that_has_vanished_is_gone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an in-memory server was restarted, which knows neither the session nor the task."""
+    monkeypatch.setattr(outcomes, "FIRST_LOOK_SECONDS", 0.1)
+    client = await stage.client()
+    submitted = client.put_raw()
+    await submitted.accepted
+    await asyncio.sleep(0.3)  # the first look of the first session is over
+    await stage.clear()
+    await stage.expire(client)
+
+    with pytest.raises(OutcomeGone, match=submitted.name):
+        await submitted.outcome()
+
+
+@pytest.mark.parametrize("count", [1, 3000], ids=["asked for one by one", "in listings"])
+async def test_a_task_that_moves_all_the_time_is_never_missed(stage: Stage, count: int) -> None:
+    name = new_raw_name()
+    places = [
+        f"/tasks/{name}",
+        f"/assign/worker-a/{name}",
+        f"/delayed/1700000000000-{name}",
+        f"/assign/worker-b/{name}",
+    ]
+    await make_folders(stage.zk)
+    await stage.put(places[0], "/assign/worker-a", "/assign/worker-b")
+    done = asyncio.Event()
+
+    async def move() -> None:
+        here = 0
+        while not done.is_set():
+            there = (here + 1) % len(places)
+            await stage.zk.transaction().delete(places[here]).create(places[there]).commit()
+            here = there
+
+    moving = asyncio.ensure_future(move())
+    client = await stage.client()
+    others = [new_raw_name() for _ in range(count - 1)]
+    for _ in range(40):
+        assert await find_missing(client.session, [name, *others]) == others
+    done.set()
+    await moving
+
+
+async def test_a_folder_that_cannot_be_listed_is_told_and_its_tasks_are_not_called_missing(stage: Stage) -> None:
+    await make_folders(stage.zk)
+    await stage.zk.set_acl("/tasks", WRITE_ONLY)
+    try:
+        with pytest.raises(errors.NoAuth):
+            await find_missing(stage.zk, [new_raw_name() for _ in range(3000)])
+    finally:
+        await stage.zk.set_acl("/tasks", OPEN_ACL)

@@ -24,6 +24,7 @@ CANCEL: Final = "/cancel"
 KEYS: Final = "/keys"
 QUEUES: Final = "/queues"
 PROGRESS: Final = "/progress"
+WAITERS: Final = "/waiters"
 
 FOLDERS: Final = (
     WORKERS,
@@ -38,6 +39,7 @@ FOLDERS: Final = (
     KEYS,
     QUEUES,
     PROGRESS,
+    WAITERS,
 )
 """The persistent folders that every role makes if they are absent. `/master` is no folder."""
 
@@ -101,6 +103,15 @@ def queue_path(queue: str) -> str:
 
 def progress_path(worker: str) -> str:
     return f"/progress/{worker}"
+
+
+def waiters_path(task: str) -> str:
+    return f"/waiters/{task}"
+
+
+def waiter_path(task: str, session_id: int) -> str:
+    """A client that waits for a task by name: 16 hex digits of its session below `waiters_path`."""
+    return f"/waiters/{task}/{session_id & _SESSION_BITS:016x}"
 
 
 def delayed_name(due_ms: int, task: str) -> str:

@@ -18,12 +18,15 @@ from herdmaster.roles.duty import Duty, Standing
 from herdmaster.roles.key_sweep import KeySweep
 from herdmaster.roles.outcome_sweep import OutcomeSweep
 from herdmaster.roles.server_clock import ServerClock
+from herdmaster.roles.waiter_sweep import WaiterSweep
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
 
 DAY: Final = 24 * 3600.0
 _AT_ONCE: Final = 200
+_LINGER: Final = 60.0
+"""Seconds, at most, that an outcome stays which was read and left to others."""
 _MIN_INTERVAL: Final = 0.2
 _MAX_INTERVAL: Final = 600.0
 """Seconds between two looks for stale keys, at most; a tenth of it between two rounds."""
@@ -54,6 +57,7 @@ class Caretaker:
         self._server_clock = server_clock
         self._ages = ages
         self._outcomes = OutcomeSweep(client, ages.outcome)
+        self._waiters = WaiterSweep(client, self._outcomes.take_away, min(_LINGER, ages.outcome))
         self._died: dict[str, int] = {}
         self._keys = KeySweep(client)
         self._next_keys = 0
@@ -76,6 +80,7 @@ class Caretaker:
     async def _round(self) -> None:
         now = await self._server_clock.read()
         await self._outcomes.sweep(now)
+        await self._waiters.sweep(now)
         await self._sweep_dead(now - self._ages.dead * 1000)
         await self._sweep_journals(now)
         if now >= self._next_keys:

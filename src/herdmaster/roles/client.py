@@ -39,7 +39,7 @@ class TaskClient(Role):
         self.journal = Journal(self.system.new_id, timetable)
         self._keyed = KeyedSubmissions(self.journal.submit, timetable.asked_at)
         self.admission = Admission()
-        self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl)
+        self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl, rng=self.system.rng)
         self.cancels = CancelRequests(self.outcomes.waits_for)
         self.searches = Searches()
 

@@ -58,6 +58,11 @@ class OutcomeSweep:
         # What is over and cannot be taken away waits for the next round.
         self.next_end = min((kept.until for kept in self._kept.values() if kept.until > now_ms), default=None)
 
+    async def take_away(self, names: list[str]) -> None:
+        """Ends outcomes before their time; those that are gone already are passed over. Raises what reading raises."""
+        await self._learn(names)
+        await self._take_away([name for name in names if name in self._kept])
+
     def _is_over(self, name: str, now_ms: int) -> bool:
         kept = self._kept.get(name)
         return kept is not None and kept.until <= now_ms

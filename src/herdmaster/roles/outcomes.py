@@ -1,20 +1,23 @@
 """Waits for the outcomes of many tasks: one-shot watches on their statuses, armed and read in bulk.
 
 What is waited for outlives a session: the next one arms everything again, and a status that is there already fires at
-once.
+once. A task can vanish without an outcome (an in-memory server that was restarted, an operator's `deleteall`): so all
+are looked for in every new session, after a long absence, and every few minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import random
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.outcome import Outcome, decode_outcome
 from herdmaster.errors import BadOutcome, HerdError, OutcomeGone
 from herdmaster.roles.committer import Committer, Fate, Settlement
+from herdmaster.roles.waiters import Waiters
 from herdmaster.roles.whereabouts import find_missing
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -25,8 +28,11 @@ from herdmaster.zookeeper.wire.records import DataReply, GetData, Record
 READ_BYTES: Final = 4 * 1024 * 1024
 """Aimed at per reply: names tell nothing of a result's size, so the recent ones are taken as the measure."""
 MAX_READ: Final = 200
-MAX_LOCATED: Final = 1000
 LOOK_AGAIN_SECONDS: Final = 60.0
+"""Between two looks for tasks that are waited for by name: other clients may take their outcomes."""
+LOOK_AT_ALL_SECONDS: Final = 300.0
+FIRST_LOOK_SECONDS: Final = 2.0
+"""After a new session; many clients may have lost theirs at once, so all three are jittered."""
 
 _log = logging.getLogger("herdmaster.client")
 
@@ -36,33 +42,39 @@ collected."""
 
 
 class OutcomeWatch:
-    """`outcome_ttl` (seconds) is how long statuses are kept: after a longer absence a task may have ended unseen."""
+    """`outcome_ttl` (seconds) is how long statuses are kept: after a longer absence a task may have ended unseen. `rng`
+    spreads the searches of many clients."""
 
-    def __init__(self, *, outcome_ttl: float) -> None:
+    def __init__(self, *, outcome_ttl: float, rng: random.Random) -> None:
         self._outcome_ttl = outcome_ttl
+        self._rng = rng
         self._waiting: dict[str, Ended] = {}
         self._to_arm: dict[str, None] = {}
         self._to_read: dict[str, None] = {}
         self._to_locate: dict[str, None] = {}
         self._to_collect: dict[str, None] = {}
+        self._to_check: dict[str, None] = {}  # read; to be collected unless others wait for them
         self._shared: set[str] = set()  # waited for by name, so that others may collect them, too
+        self._waiters = Waiters()
         self._size = 512.0  # bytes of a recent status, smoothed
         self._reading = 0
         self._step_scheduled = False
         self._client: Client | None = None
         self._committer: Committer | None = None
         self._locating = asyncio.Event()
+        self._look_again_at = self._look_at_all_at = 0.0  # of the loop's time
         self._away_since: float | None = None
 
     # --- the caller's side ---------------------------------------------------------------------------------------
 
     def wait_for(self, task: str, ended: Ended, *, locate: bool = False) -> None:
-        """With `locate` the task may be long gone, or collected by somebody else while this side is away: found nowhere
-        twice, it ends with OutcomeGone."""
+        """With `locate` the task may be long gone, or be collected by another client: it is looked for at once, and
+        other clients are told that this one waits. A task that is found nowhere ends with OutcomeGone."""
         self._waiting[task] = ended
         self._to_arm[task] = None
         if locate:
             self._shared.add(task)
+            self._waiters.register(task)
             self._locate_later((task,))
         self._schedule_step()
 
@@ -71,7 +83,7 @@ class OutcomeWatch:
         if self._waiting.pop(task, None) is not None:
             for names in (self._to_arm, self._to_read, self._to_locate):
                 names.pop(task, None)
-            self._shared.discard(task)
+            self._stop_sharing(task)
             if self._client is not None:
                 self._client.forget_created(layout.status_path(task), self._handle_created)
 
@@ -92,6 +104,11 @@ class OutcomeWatch:
         self._step_scheduled = False  # a step that failed at once has left it
         self._to_read.clear()
         self._to_arm = dict.fromkeys(self._waiting)
+        self._waiters.begin_session(client)
+        for task in sorted(self._shared):
+            self._waiters.register(task)
+        self._look_again_at = self._in(LOOK_AGAIN_SECONDS)
+        self._look_at_all_at = self._in(FIRST_LOOK_SECONDS)
         client.add_listener(self._handle_state)
         self._handle_state(client.state)
         try:
@@ -103,16 +120,28 @@ class OutcomeWatch:
                 await self._locate(client)
         finally:
             client.remove_listener(self._handle_state)
+            self._waiters.end_session()
             self._client = self._committer = None
             self._away_since = self._away_since or client.clock()
 
+    def _in(self, seconds: float) -> float:
+        """About so many seconds from now, in the loop's time."""
+        return asyncio.get_running_loop().time() + seconds * self._rng.uniform(0.8, 1.2)
+
     async def _wait_to_locate(self) -> None:
-        """Those that others know of are looked for from time to time: a task without an outcome ends without a sign."""
+        """Until there are tasks to look for: those that something was said about, or whose turn has come."""
         try:
-            async with asyncio.timeout(LOOK_AGAIN_SECONDS if self._shared else None):
+            async with asyncio.timeout_at(min(self._look_again_at, self._look_at_all_at)):
                 await self._locating.wait()
         except TimeoutError:
-            self._to_locate.update(dict.fromkeys(self._shared))
+            now = asyncio.get_running_loop().time()
+            if now >= self._look_at_all_at:
+                self._look_at_all_at = self._in(LOOK_AT_ALL_SECONDS)
+                self._to_locate.update(dict.fromkeys(self._waiting))
+            if now >= self._look_again_at:
+                self._look_again_at = self._in(LOOK_AGAIN_SECONDS)
+                self._to_locate.update(dict.fromkeys(self._shared))
+                self._schedule_step()  # registrations that failed are tried again
 
     def _handle_state(self, state: SessionState) -> None:
         client = self._client
@@ -141,6 +170,7 @@ class OutcomeWatch:
         client = self._client
         if client is None or client.state is not SessionState.CONNECTED:
             return
+        self._waiters.send()  # ahead of the watches: a registration that comes after the outcome may be too late
         if self._to_arm:
             paths = [layout.status_path(task) for task in self._to_arm if task in self._waiting]
             self._to_arm.clear()
@@ -149,6 +179,9 @@ class OutcomeWatch:
             moves = [transitions.collect(task) for task in self._to_collect]
             self._to_collect.clear()
             self._committer.commit(moves, self._collected)
+        if self._to_check:
+            tasks, self._to_check = list(self._to_check), {}
+            self._waiters.find_awaited(tasks, self._share)
         while self._to_read and self._reading < MAX_READ:
             count = max(1, min(MAX_READ, int(READ_BYTES / self._size)))
             tasks = list(self._to_read)[:count]
@@ -177,41 +210,64 @@ class OutcomeWatch:
                 return  # the next session arms and reads anew
             self._reading -= len(tasks)
             if isinstance(reply, MultiReply):
-                for task, result in zip(tasks, reply.results, strict=True):
-                    self._handle_result(task, result)
+                *results, folder = reply.results
+                others_wait = isinstance(folder, DataReply) and folder.stat.num_children > 0
+                for task, result in zip(tasks, results, strict=True):
+                    self._handle_result(task, result, others_wait=others_wait)
             elif not isinstance(error, errors.SessionExpired):
                 self._to_arm.update(dict.fromkeys(tasks))  # their watches are used up
 
-        paths = (client.outward(layout.status_path(task)) for task in tasks)
+        # The stat of /waiters in the same reply tells whether any task has waiters: mostly none has.
+        paths = [client.outward(layout.status_path(task)) for task in tasks]
+        paths.append(client.outward(layout.WAITERS))
         client.call_nowait(MultiRead(tuple(GetData(path, False) for path in paths)), done)
 
-    def _handle_result(self, task: str, result: Record) -> None:
+    def _handle_result(self, task: str, result: Record, *, others_wait: bool) -> None:
         if isinstance(result, DataReply):
-            self._was_read(task, result.data or b"")
+            self._was_read(task, result.data or b"", others_wait=others_wait)
         elif isinstance(result, ErrorResult) and result.code == errors.NoNode.code:
-            # Created and deleted again, by somebody who took it for his.
+            # Created and deleted again, by a client that had not seen this one's registration.
             self._to_arm[task] = None
             self._locate_later((task,))
         else:
             code = result.code if isinstance(result, ErrorResult) else errors.MarshallingError.code
             self._deliver(task, None, BadOutcome(f"the status of {task} cannot be read: {errors.from_code(code)}"))
 
-    def _was_read(self, task: str, data: bytes) -> None:
+    def _was_read(self, task: str, data: bytes, *, others_wait: bool) -> None:
         self._size = max(len(data), self._size * 0.9, 64.0)
         try:
             outcome = decode_outcome(task, data)
         except BadOutcome as error:
-            # Whoever wrote it, it is not ours to delete: it is swept when its time is over.
+            # Another program wrote it, so it is not ours to delete: it is swept when its time is over.
             self._deliver(task, None, error)
             return
-        # The outcome of a task with a key is for whoever submits with the same key, until its time to live is over.
-        if self._deliver(task, outcome, None) and outcome.key is None:
+        # Other clients leave it to this one, once they know that it waits; then this one leaves it to them as well.
+        is_shared = self._waiters.is_registered(task)
+        # The outcome of a task with a key is for all who submit with the same key, until its time to live is over.
+        if not self._deliver(task, outcome, None) or outcome.key is not None:
+            return
+        if is_shared:
+            self._waiters.mark(task)
+        elif others_wait:
+            self._to_check[task] = None
+        else:
             self._to_collect[task] = None
+
+    def _share(self, tasks: Sequence[str], awaited: set[str] | None) -> None:
+        """Collects the outcomes that no other client waits for, and leaves it the others."""
+        for task in tasks:
+            if awaited is None:
+                self._to_check[task] = None
+            elif task in awaited:
+                self._waiters.mark(task)
+            else:
+                self._to_collect[task] = None
+        self._schedule_step()
 
     def _deliver(self, task: str, outcome: Outcome | None, error: HerdError | None) -> bool:
         ended = self._waiting.pop(task, None)
         self._to_locate.pop(task, None)
-        self._shared.discard(task)
+        self._stop_sharing(task)
         if ended is None:
             return False
         try:
@@ -219,6 +275,12 @@ class OutcomeWatch:
         except Exception:  # noqa: BLE001 - the caller's fault; others wait for their outcomes, too
             _log.exception("a callback failed for %s", task)
             return False
+
+    def _stop_sharing(self, task: str) -> None:
+        if task in self._shared:
+            self._shared.discard(task)
+            self._waiters.leave(task)
+            self._schedule_step()
 
     def _collected(self, settlement: Settlement) -> None:
         if settlement.fate in (Fate.UNKNOWN, Fate.SESSION_OVER):
@@ -229,10 +291,9 @@ class OutcomeWatch:
 
     async def _locate(self, client: Client) -> None:
         while self._to_locate:
-            tasks = list(self._to_locate)[:MAX_LOCATED]
             # Before the search: what asks for one of them from now on has seen more than this search may.
-            for task in tasks:
-                del self._to_locate[task]
+            tasks = list(self._to_locate)
+            self._to_locate.clear()
             try:
                 missing = await find_missing(client, tasks)
             except BaseException:

@@ -1,8 +1,7 @@
-"""Where tasks are, for those who know only their names."""
+"""Where tasks are, for callers that know only their names."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,50 +10,79 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
 _FEW: Final = 20
-"""So many are asked for one by one; more are looked for in listings of the folders."""
+_MAX_PATHS: Final = 4000
+"""Up to so many places are asked for one by one; more tasks are looked for in listings of the folders."""
+_MAX_LISTINGS: Final = 10
 
 
 async def find_missing(client: Client, tasks: Sequence[str]) -> list[str]:
-    """Those of the tasks that are nowhere. A task between two places can be missed by one look, so it takes three.
+    """Returns the tasks that are nowhere. A task on its way from one place to another is somewhere.
 
     Raises what reading raises.
     """
+    # A new session may talk to a server that lags behind what an earlier one has seen.
+    await client.sync()
     missing = await _look_where_most_are(client, tasks)
-    for _ in range(2):
-        if missing:
-            missing = await _look_everywhere(client, missing)
-    return missing
+    return await _look_everywhere(client, missing) if missing else []
 
 
 async def _look_where_most_are(client: Client, tasks: Sequence[str]) -> list[str]:
     """A cheap first look, without the listing of delayed tasks, whose names do not follow from a task's."""
     if len(tasks) > _FEW:
         return list(tasks)
-    found = await asyncio.gather(
-        *(client.exists(path) for task in tasks for path in (layout.task_path(task), layout.status_path(task)))
-    )
-    return [task for task, waits, ended in zip(tasks, found[::2], found[1::2], strict=True) if not (waits or ended)]
+    found = await client.multi_children(path for task in tasks for path in _own_places(task))
+    places = len(_own_places(""))
+    return [
+        task
+        for number, task in enumerate(tasks)
+        if not any(map(_is_there, found[number * places : (number + 1) * places]))
+    ]
 
 
 async def _look_everywhere(client: Client, tasks: Sequence[str]) -> list[str]:
-    """In the order in which a task moves."""
-    seen = {
-        delayed[1] for name in await client.children(layout.DELAYED) if (delayed := layout.parse_delayed_name(name))
-    }
-    seen.update(await _look_in(client, layout.TASKS, tasks))
-    inboxes = [layout.inbox_path(worker) for worker in await client.children(layout.ASSIGN)]
-    for found in await asyncio.gather(*(_look_in(client, inbox, tasks) for inbox in inboxes)):
-        seen.update(found)
-    seen.update(await _look_in(client, layout.STATUS, tasks))
-    return [task for task in tasks if task not in seen]
+    """All places at one moment: two requests would miss a task that moves in between."""
+    inboxes: tuple[str, ...] = ()
+    for _ in range(_MAX_LISTINGS):
+        one_by_one = len(tasks) * (len(inboxes) + 2) <= _MAX_PATHS
+        paths = _places(tasks, inboxes) if one_by_one else _folders(inboxes)
+        assign, delayed, *found = await client.multi_children((layout.ASSIGN, layout.DELAYED, *paths))
+        if not set(_names(assign)) <= set(inboxes):
+            inboxes = _names(assign)  # a worker has come, and may have been given one of the tasks
+            continue
+        here = {parsed[1] for name in _names(delayed) if (parsed := layout.parse_delayed_name(name)) is not None}
+        if one_by_one:
+            here.update(layout.name_of(path) for path, each in zip(paths, found, strict=True) if _is_there(each))
+        else:
+            here.update(name for each in found for name in _names(each))
+        return [task for task in tasks if task not in here]
+    return []  # inboxes come faster than they can be read; a later search will tell
 
 
-async def _look_in(client: Client, folder: str, tasks: Sequence[str]) -> set[str]:
-    """Which of the tasks are in the folder."""
-    if len(tasks) <= _FEW:
-        stats = await asyncio.gather(*(client.exists(f"{folder}/{task}") for task in tasks))
-        return {task for task, stat in zip(tasks, stats, strict=True) if stat is not None}
-    try:
-        return set(await client.children(folder))
-    except errors.NoNode:  # an inbox that has just gone
-        return set()
+def _own_places(task: str) -> tuple[str, ...]:
+    return (layout.task_path(task), layout.status_path(task))
+
+
+def _places(tasks: Sequence[str], inboxes: Sequence[str]) -> list[str]:
+    return [
+        path
+        for task in tasks
+        for path in (*_own_places(task), *(layout.assignment_path(inbox, task) for inbox in inboxes))
+    ]
+
+
+def _folders(inboxes: Sequence[str]) -> list[str]:
+    return [layout.TASKS, layout.STATUS, *map(layout.inbox_path, inboxes)]
+
+
+def _names(result: tuple[str, ...] | errors.ServerError) -> tuple[str, ...]:
+    """What is in a folder. Raises what kept it from being read; a folder that is absent is empty."""
+    if isinstance(result, errors.NoNode):
+        return ()
+    if isinstance(result, errors.ServerError):
+        raise result
+    return result
+
+
+def _is_there(result: tuple[str, ...] | errors.ServerError) -> bool:
+    # NoAuth is said of a znode that exists.
+    return not isinstance(result, errors.NoNode)

@@ -87,7 +87,9 @@ class Ending:
 
     def _count_kept(self) -> int:
         """What has a time to live: each is read, and when that is over, read again and taken away."""
-        return sum(1 for path in self._world.ledger.nodes if path.startswith(("/status/", "/clients/", "/dead/")))
+        return sum(
+            1 for path in self._world.ledger.nodes if path.startswith(("/status/", "/clients/", "/dead/", "/waiters/"))
+        )
 
     def _judge_idleness(self, asked_before: int, kept: int, windows: int) -> None:
         """Nobody polls, and nobody tries again and again what cannot succeed. Roles that have just started, or lost
@@ -136,7 +138,7 @@ class Ending:
         world, ledger = self._world, self._world.ledger
         left = self._members_left("workers", "masters", "assign")
         if world.plan.sweeps:
-            left += self._members_left("status", "clients", "dead", "keys")
+            left += self._members_left("status", "clients", "dead", "keys", "waiters")
         left += [path for path in ledger.nodes if path == layout.MASTER or "/alive-" in path]
         if left:
             world.fail(left[0])

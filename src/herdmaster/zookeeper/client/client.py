@@ -115,6 +115,27 @@ class Client(BaseClient):
             raise errors.WireError(f"{len(reply.results)} results to {len(paths)} reads")
         return found
 
+    async def multi_children(self, paths: Iterable[str]) -> list[tuple[str, ...] | errors.ServerError]:
+        """The children of several znodes, in no order, each with a result or an error of its own.
+
+        One request reads them all at one moment: the server applies no write in the middle of it. The caller bounds the
+        size of the reply, which holds all the names.
+        """
+        paths = tuple(paths)
+        if not paths:
+            return []
+        reply = await self.call(MultiRead(tuple(records.GetChildren(self.outward(path), False) for path in paths)))
+        found: list[tuple[str, ...] | errors.ServerError] = []
+        for path, result in zip(paths, reply.results, strict=False):
+            match result:
+                case records.ChildrenReply(children):
+                    found.append(children)
+                case ErrorResult(code):
+                    found.append(errors.from_code(code, path))
+        if not len(found) == len(paths) == len(reply.results):
+            raise errors.WireError(f"{len(reply.results)} results to {len(paths)} reads")
+        return found
+
     def transaction(self) -> Transaction:
         return Transaction(self)
 
