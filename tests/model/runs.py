@@ -17,6 +17,7 @@ RUNS: Final = {
     "two tasks, one fault": Setup(tasks=2, faults=1, wire_order=True),
     "a task is refused for its key": Setup(tasks=2, faults=1, prompt=True, key_taken=True),
     "workers drain": Setup(faults=1, wire_order=True, draining=True),
+    "workers drain under any master": Setup(faults=1, masters=ANY_MASTERS, wire_order=True, draining=True),
     "tasks are cancelled": Setup(faults=1, cancelling=True),
     "tasks are delayed, and may be cancelled or expire": Setup(
         faults=1, wire_order=True, delaying=True, cancelling=True, expiring=True

@@ -96,12 +96,13 @@ class Workers:
 
     def _drained(self, letter: str, seat: Seat, slot: Slot, held: int) -> Iterator[Step]:
         gone = slot._replace(link=Link.GONE, draining=False)
-        if not held:
-            story = f"Worker {letter} has drained and takes its inbox away"
-            yield Step(story, {f"slot {letter}": gone._replace(inbox=False).tidied()}, event=Ended(letter))
-        if seat.kind is Kind.REFERENCE:
-            story = f"Worker {letter} ends its session and leaves its inbox to the reference primary"
-            yield Step(story, {f"slot {letter}": gone}, event=Ended(letter))
+        if seat.kind is Kind.OURS and seat.link is not Link.NONE:
+            if not held:
+                story = f"Worker {letter} has drained and takes its inbox away"
+                yield Step(story, {f"slot {letter}": gone._replace(inbox=False).tidied()}, event=Ended(letter))
+            return
+        what = "its time is over: it ends its session with tasks in its inbox" if held else "it has run its inbox empty"
+        yield Step(f"Worker {letter} drains, and {what}", {f"slot {letter}": gone}, event=Ended(letter))
 
     def _hear(self, letter: str, slot: Slot, seen: int) -> Iterator[Step]:
         if slot.is_alive != slot.seen_alive:

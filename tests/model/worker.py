@@ -80,7 +80,7 @@ class Worker:
             case Doing.WAITING if self._setup.lacking and self._letter == LACKING and not slot.draining:
                 yield self._sends(hand, self._forward(seat, hand))
             case Doing.WAITING | Doing.MARKED:
-                if not slot.draining:
+                if not (slot.draining and self._may_hand_back(seat)):
                     yield from self._start(slot, znodes, hand)
                 if self._may_hand_back(seat):
                     yield self._hands_back(hand, progress=slot.draining)

@@ -15,7 +15,6 @@ from tests.proxy import Proxy, multi_with, request_of
 from tests.roles.stage import (
     REFERENCE,
     TIMEOUT,
-    Ran,
     Stage,
     StagedWorker,
     call_payload,
@@ -43,7 +42,7 @@ async def begin_to_stop(stage: Stage, worker: StagedWorker) -> asyncio.Future[No
     shift = worker._shift
     assert shift is not None
     end = asyncio.ensure_future(stage.stop(worker))
-    await until(lambda: shift._stopping, "it to drain")
+    await until(lambda: not shift.may_start, "it to drain")
     return end
 
 
@@ -184,7 +183,70 @@ async def test_a_server_that_is_away_does_not_keep_it_for_longer_than_its_sessio
 # --- under a primary of the reference's ------------------------------------------------------------------------------
 
 
-async def test_under_a_reference_primary_it_ends_its_session_and_leaves_its_inbox(stage: Stage) -> None:
+async def told_to_stop(stage: Stage, worker: StagedWorker) -> asyncio.Future[None]:
+    """From here on it drains, and starts tasks all the same."""
+    end = asyncio.ensure_future(stage.stop(worker))
+    await until(lambda: worker.is_stopping, "it to be told")
+    return end
+
+
+@pytest.mark.parametrize("primary", [REFERENCE, None], ids=["reference", "none"])
+async def test_under_any_other_primary_it_runs_its_inbox_empty_and_what_comes_into_it(
+    stage: Stage, primary: bytes | None
+) -> None:
+    await (stage.zk.delete(layout.MASTER) if primary is None else stage.play_primary(primary))
+    gate = stage.gate()
+    worker = await stage.worker(raw=gate, slots=1)
+    running, waiting, late = (new_raw_name() for _ in range(3))
+    await assign(stage, worker, running, waiting)
+    await held(worker, 2)
+    end = await told_to_stop(stage, worker)
+    await assign(stage, worker, late)
+    await held(worker, 3)
+    assert await stage.names(layout.WORKERS) == [worker.name]  # so that nothing of it is taken for lost
+    gate.open()
+    await end
+
+    assert await stage.names(layout.STATUS) == sorted([running, waiting, late])
+    assert await stage.names(layout.WORKERS) == await stage.names(layout.TASKS) == []
+    # The inbox stays for what the primary assigns before it hears that the worker is gone.
+    assert await stage.names(layout.ASSIGN) == [worker.name]
+    assert await stage.names(layout.inbox_path(worker.name)) == []
+
+
+async def test_under_a_reference_primary_it_says_what_it_leaves_when_its_time_is_over(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.play_primary(REFERENCE)
+    gate = stage.gate()
+    worker = await stage.worker(raw=gate, slots=1, drain_timeout=0.2)
+    names = [new_raw_name() for _ in range(3)]
+    await assign(stage, worker, *names)
+    await held(worker, 3)
+    await stage.stop(worker)
+
+    assert await stage.names(layout.inbox_path(worker.name)) == sorted(names)
+    assert await stage.names(layout.TASKS) == []
+    (told,) = (message for message in caplog.messages if "leaves" in message)
+    assert told.startswith(f"{worker.name} leaves 3 tasks in its inbox; the primary is of the reference's: a Java")
+    assert not any("has drained" in message for message in caplog.messages)
+
+
+async def test_under_a_curator_master_it_puts_back_what_that_would_delete(stage: Stage) -> None:
+    await stage.zk.delete(layout.MASTER)
+    await stage.put(f"{layout.MASTER}/_c_0-latch-0000000000", data=b"m1")
+    gate = stage.gate()
+    worker = await stage.worker(raw=gate, slots=1, drain_timeout=0.2)
+    names = [new_raw_name() for _ in range(3)]
+    await assign(stage, worker, *names, data=b"as it was")
+    await held(worker, 3)
+    await stage.stop(worker)
+
+    assert await stage.names(layout.inbox_path(worker.name)) == await stage.names(layout.WORKERS) == []
+    assert [await stage.data(layout.task_path(name)) for name in names] == [b"as it was"] * 3
+
+
+async def test_a_primary_of_ours_that_takes_over_while_it_drains_gets_the_rest_back(stage: Stage) -> None:
     await stage.play_primary(REFERENCE)
     gate = stage.gate()
     worker = await stage.worker(raw=gate, slots=1)
@@ -193,32 +255,14 @@ async def test_under_a_reference_primary_it_ends_its_session_and_leaves_its_inbo
     await until(lambda: gate.entered == [running], "it to run")
     await assign(stage, worker, waiting)
     await held(worker, 2)
-    end = await begin_to_stop(stage, worker)
-    await asyncio.sleep(0.1)
-    assert not end.done()  # it lets what runs end
+    end = await told_to_stop(stage, worker)
+    await stage.play_primary()
+    await until(lambda: _is_in_tasks(stage, [waiting]), "the other to be handed back")
     gate.open()
     await end
 
-    assert gate.entered == [running]
-    assert await stage.names(layout.STATUS) == [running]
-    assert await stage.names(layout.inbox_path(worker.name)) == [waiting]
-    assert await stage.names(layout.WORKERS) == await stage.names(layout.TASKS) == []
-
-
-async def test_under_a_reference_primary_no_outcome_is_lost_between_two_steps_of_a_thread(stage: Stage) -> None:
-    await stage.play_primary(REFERENCE)
-    for _ in range(10):
-        ran = Ran()
-        worker = await stage.worker(raw=ran, slots=4)
-        names = [new_raw_name() for _ in range(4)]
-        await assign(stage, worker, *names)
-        await until(lambda ran=ran: bool(ran.names), "one of them to run")  # type: ignore[misc]
-        await stage.stop(worker)
-        left = set(await stage.names(layout.inbox_path(worker.name)))
-        ended = set(await stage.names(layout.STATUS))
-
-        assert set(ran.names) == ended & set(names)
-        assert left == set(names) - ended
+    assert await stage.names(layout.STATUS) == gate.entered == [running]
+    assert await stage.names(layout.ASSIGN) == []
 
 
 # --- what waits too long ---------------------------------------------------------------------------------------------

@@ -92,7 +92,8 @@ def worker(
     """Run a worker.
 
     It runs the tasks of an app, and raw tasks, whose text it prints unless the app has a handler for them. The first
-    SIGTERM or Ctrl-C drains it: what runs may end, the rest is handed back. A second one stops it at once.
+    SIGTERM or Ctrl-C drains it: what runs may end, the rest is handed back. Under a primary of the
+    reference it runs what it has been given. A second one stops it at once.
     """
     from herdmaster.cli.app_worker import load_named_app, make_worker
     from herdmaster.cli.logs import configure_logs

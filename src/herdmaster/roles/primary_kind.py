@@ -1,4 +1,4 @@
-"""Whether the primary is one of ours.
+"""Which program is primary: one of ours, or one of the reference's.
 
 Under one of the reference's, which never looks at a task's name twice, nothing can be put back into `/tasks`. Nor while
 there is no primary: the next may be one of the reference's, which at its takeover deletes from `/tasks` what it saw
@@ -7,6 +7,7 @@ assigned, and would delete what was put back meanwhile.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 
 from herdmaster.core import layout
@@ -14,6 +15,18 @@ from herdmaster.core.members import decode_master
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.wire.records import DataReply, GetData, Record
+
+
+class PrimaryProgram(enum.Enum):
+    """Who is primary. The value says what becomes of the tasks that a worker leaves in its inbox under it."""
+
+    OURS = "the primary gives them to other workers"
+    REFERENCE = (
+        "the primary is of the reference's: a Java master gives them to other workers when it hears that this worker "
+        "is gone, a C master never does, and then they wait for a herd master"
+    )
+    CURATOR = "the primary is a Curator master, which deletes what stands in the inbox of a worker that is gone"
+    NONE = "the next primary gives them to other workers"
 
 
 class PrimaryKind:
@@ -41,13 +54,21 @@ class PrimaryKind:
             self._asking = False
 
 
+async def primary_program(client: Client) -> PrimaryProgram:
+    """Who is primary now. Of a C and a Java master both ids are hex digits, so they cannot be told apart."""
+    try:
+        data, stat = await client.get(layout.MASTER)
+    except errors.NoNode:
+        return PrimaryProgram.NONE
+    if is_ours(data):
+        return PrimaryProgram.OURS
+    # A Curator master makes `/master` a folder, and owns one of its children.
+    return PrimaryProgram.CURATOR if stat.num_children else PrimaryProgram.REFERENCE
+
+
 async def primary_is_ours(client: Client) -> bool:
     """False where there is no primary."""
-    try:
-        data, _ = await client.get(layout.MASTER)
-    except errors.NoNode:
-        return False
-    return is_ours(data)
+    return await primary_program(client) is PrimaryProgram.OURS
 
 
 def is_ours(data: bytes | None) -> bool:

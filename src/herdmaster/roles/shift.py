@@ -69,7 +69,7 @@ class Shift:
         self._step_scheduled = False
         self._changed = changed
         self._ask_primary = ask_primary
-        self._stopping = False
+        self.may_start = True
         self._closed = False
         self._fence: asyncio.TimerHandle | None = None
         self._timers: set[asyncio.TimerHandle] = set()
@@ -108,10 +108,9 @@ class Shift:
         return self._inbox.is_known and not len(self._inbox) and not self._held and not self._under_way
 
     @property
-    def is_busy(self) -> bool:
-        """Whether code runs, or has ended and what follows is still to be committed."""
-        # A thread between two of its steps is in no list of the pool's; the job is held until it was delivered.
-        return any(held.job is not None or held.has_begun for held in self._held.values())
+    def left(self) -> int:
+        """How many tasks are in the inbox as far as this side knows."""
+        return len(self._inbox)
 
     def has_waiting(self, since: float) -> bool:
         """Whether a task that has not begun has been here since before that time of the loop."""
@@ -120,9 +119,12 @@ class Shift:
             held.since <= since and not held.has_begun and id(held) not in running for held in self._held.values()
         )
 
-    def stop_starting(self) -> None:
-        """What no slot has begun is not begun any more."""
-        self._stopping = True
+    def set_starting(self, *, may_start: bool) -> None:
+        """Whether tasks are begun from here on. If not, a job that no slot has begun is withdrawn."""
+        self.may_start = may_start
+        if may_start:
+            self._schedule_step()
+            return
         for held in self._held.values():
             self._take_back(held)
 
@@ -248,7 +250,7 @@ class Shift:
         return name not in self._under_way and self._inbox.is_read(name)
 
     def _start(self) -> None:
-        if self._stopping or not self._waiting:
+        if not self.may_start or not self._waiting:
             return
         if self._client.clock() >= self._client.deadline:  # after a stall; until a server has answered
             self._later(_UNANSWERED_SECONDS, self._schedule_step)

@@ -30,7 +30,7 @@ from herdmaster.roles.execution import Executor, RawHandler
 from herdmaster.roles.hooks import Hooks, call_on_start, call_on_stop
 from herdmaster.roles.judgement import Judge
 from herdmaster.roles.lifecycle import Role, run_until_first
-from herdmaster.roles.primary_kind import PrimaryKind, primary_is_ours
+from herdmaster.roles.primary_kind import PrimaryKind, PrimaryProgram, primary_is_ours, primary_program
 from herdmaster.roles.program import Program
 from herdmaster.roles.registration import Function, Registration
 from herdmaster.roles.shift import Shift
@@ -280,27 +280,31 @@ class Worker(Role):
     # --- the end -------------------------------------------------------------------------------------------------
 
     async def drain(self, client: Client) -> None:
-        """Finishes what runs, hands back the rest, takes the inbox away."""
+        """Under a primary of ours: finishes what runs, hands back the rest, takes the inbox away. Under any other, and
+        while there is none: runs the inbox empty, with what comes into it meanwhile. It stays registered for that: a
+        primary of the reference's takes the tasks of a worker that is gone for lost."""
         shift = self._shift
         if shift is None:
             return
         count = len(_names(shift))
         _log.info("%s drains: %s running", self.name, "1 task is" if count == 1 else f"{count} tasks are")
-        shift.stop_starting()
-        # The inbox of a worker under a primary of the reference's stays: that primary moves what is in there when the
-        # session is gone.
-        ours = await primary_is_ours(client)
-        if ours:
-            await self._announce_draining(client)
         limit = client.clock() + self._settings.drain_timeout
-        while not await self._is_done(client, shift, ours):
+        has_announced = False
+        while True:
+            program = await primary_program(client)
+            is_ours = program is PrimaryProgram.OURS
+            shift.set_starting(may_start=not is_ours)
+            if is_ours and not has_announced:
+                has_announced = True
+                await self._announce_draining(client)
+            if await self._is_done(client, shift, hands_back=is_ours):
+                break
             remaining = limit - client.clock()
             if remaining <= 0:
-                await self._give_up(client, shift, ours)
+                await self._give_up(client, shift, program)
                 return
             shift.look_again()
             await self._wait_changed(min(remaining, 1.0))
-            ours = ours and await primary_is_ours(client)  # without a primary the inbox stays as well
         _log.info("%s has drained", self.name)
 
     async def _announce_draining(self, client: Client) -> None:
@@ -313,27 +317,37 @@ class Worker(Role):
                 return
             return
 
-    async def _is_done(self, client: Client, shift: Shift, ours: bool) -> bool:
+    async def _is_done(self, client: Client, shift: Shift, *, hands_back: bool) -> bool:
         self._changed.clear()
-        if ours:
+        if hands_back:
             shift.hand_back()
-            return shift.is_empty and await self._deregister(client, shift)
-        return not shift.is_busy
+        return shift.is_empty and await self._deregister(client, shift, keeps_inbox=not hands_back)
 
-    async def _give_up(self, client: Client, shift: Shift, ours: bool) -> None:
+    async def _give_up(self, client: Client, shift: Shift, program: PrimaryProgram) -> None:
         _log.warning("%s gives up waiting for: %s", self.name, ", ".join(_names(shift)) or "its transactions")
+        shift.set_starting(may_start=False)
         limit = client.clock() + client.timeout
-        while ours and client.clock() < limit:
+        # A Curator master loses what a worker leaves in its inbox. So they are put back under it too, although it would
+        # delete what came back in the middle of its takeover.
+        while program in (PrimaryProgram.OURS, PrimaryProgram.CURATOR) and client.clock() < limit:
             self._changed.clear()
             shift.hand_back(running=True)
-            if shift.is_empty and await self._deregister(client, shift):
+            keeps_inbox = program is not PrimaryProgram.OURS
+            if shift.is_empty and await self._deregister(client, shift, keeps_inbox=keeps_inbox):
                 return
             await self._wait_changed(0.1)
+        if shift.left:
+            left = "1 task" if shift.left == 1 else f"{shift.left} tasks"
+            _log.warning("%s leaves %s in its inbox; %s", self.name, left, program.value)
 
-    async def _deregister(self, client: Client, shift: Shift) -> bool:
+    async def _deregister(self, client: Client, shift: Shift, *, keeps_inbox: bool) -> bool:
         """False when the primary was quicker to assign another task."""
         # The inbox first: its event comes first, by which the primary tells a drained worker from a lost one.
         transaction = client.transaction().delete(layout.inbox_path(self.name))
+        if keeps_inbox:
+            # What a primary of the reference's assigns before it hears that the worker is gone goes into the inbox,
+            # where it finds it when it does. Without the inbox it would never look at the task again.
+            transaction.create(layout.inbox_path(self.name))
         transaction.delete(layout.worker_path(self.name))
         self._is_leaving = True
         try:
