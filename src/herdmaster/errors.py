@@ -20,6 +20,7 @@ HerdError                            everything below
 ├── SoftTimeLimitExceeded            raised in a task that has run past its soft time limit (also a TimeoutError)
 ├── TaskDied                         the process that ran the task ended by itself
 ├── Retry                            raised by a task that wants to be tried again
+├── HookFailed                       a hook keeps a worker from starting; says which, and what it raised
 ├── NoCurrentTask                    current_task() outside of a task's code (also a LookupError)
 ├── DuplicateTask                    another task holds the uniqueness key; says which
 ├── BacklogFull                      more tasks wait than the submitter allows
@@ -180,6 +181,10 @@ class Retry(HerdError):
         if after is not None and not 0 <= after < float("inf"):
             raise ValueError(f"after={after!r}: it takes a number of seconds from 0")
         self.after = after
+
+
+class HookFailed(HerdError):
+    """A hook of the app keeps a worker from starting; the text says which, and what it raised."""
 
 
 class NoCurrentTask(HerdError, LookupError):

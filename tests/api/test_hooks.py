@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 
-from herdmaster import ConfigurationError, Herd
+from herdmaster import ConfigurationError, Future, Herd
 from herdmaster.roles.current import CurrentTask
 from herdmaster.roles.master import Master, MasterSettings
 from herdmaster.roles.worker import Worker, WorkerSettings
@@ -63,6 +64,31 @@ def test_hooks_are_called_around_each_task_and_around_the_worker(
     assert before.__name__ == "before"
 
 
+def test_the_hooks_of_a_workers_life_may_submit(namespace: str, make_herd: Callable[..., Herd]) -> None:
+    herd = make_herd(namespace)
+    add, double = herd.task(tasks.add), herd.task(tasks.echo)
+    futures: list[Future[int] | Future[object]] = []
+
+    @herd.on_worker_start
+    def plain() -> None:
+        futures.append(add.submit(2, 3))
+
+    @herd.on_worker_start
+    async def coroutine() -> None:
+        futures.append(await double.submit_async("started"))
+
+    @herd.on_worker_stop
+    async def stop() -> None:
+        futures.append(await add.submit_async(1, 2))
+
+    with _serving(herd):
+        while len(futures) < 2:
+            time.sleep(0.01)
+        assert [future.result(30) for future in futures] == [5, "started"]
+    assert [future.name for future in futures[2:]] == [futures[-1].name]
+    assert len(futures) == 3
+
+
 def test_a_hook_that_raises_keeps_no_other_hook_and_no_task_from_going_on(
     namespace: str, make_herd: Callable[..., Herd], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -108,4 +134,4 @@ def test_a_hook_that_could_not_be_called_is_refused_where_it_is_registered(kind:
 def test_an_app_without_hooks_has_none() -> None:
     hooks = Herd("localhost:1").hooks
 
-    assert [getattr(hooks, name) for name in hooks.__struct_fields__] == [None] * 5
+    assert [getattr(hooks, name) for name in hooks.__struct_fields__] == [None, None, None, (), ()]

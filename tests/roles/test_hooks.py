@@ -19,7 +19,6 @@ from herdmaster.errors import ConfigurationError, NoCurrentTask
 from herdmaster.roles.current import CurrentTask, current_task
 from herdmaster.roles.hooks import Hooks
 from herdmaster.roles.registration import Registration
-from herdmaster.roles.worker import Worker
 from tests.roles import app
 from tests.roles.stage import Stage, StagedWorker, new_call_name, until
 
@@ -185,28 +184,6 @@ async def test_a_hook_that_fails_is_logged_and_changes_nothing(stage: Stage, cap
     failed = [record.getMessage() for record in caplog.records if record.exc_info]
     caplog.clear()  # they are meant to be there
     assert [text.rpartition(": ")[2] for text in failed] == ["before_task failed", "after_task failed"]
-
-
-async def test_a_worker_whose_start_hook_fails_does_not_start(namespace: str) -> None:
-    def fail() -> None:
-        raise LookupError("no database")
-
-    with pytest.raises(LookupError, match="no database"):
-        await Worker(namespace, {}, hooks=Hooks(on_worker_start=fail)).run()
-
-
-async def test_the_worker_hooks_are_called_once_each(stage: Stage) -> None:
-    seen: list[str] = []
-
-    async def start() -> None:
-        seen.append("start")
-
-    worker = await stage.worker(hooks=Hooks(on_worker_start=start, on_worker_stop=lambda: seen.append("stop")))
-    await stage.expire(worker)
-    await stage.until_registered(worker, unlike=worker.name)
-    assert seen == ["start"]
-    await stage.stop(worker)
-    assert seen == ["start", "stop"]
 
 
 # --- chunks ----------------------------------------------------------------------------------------------------------

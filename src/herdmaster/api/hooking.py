@@ -48,17 +48,21 @@ class HookRegistry:
         return hook
 
     def on_error(self, hook: E) -> E:
-        """`hook(task, error)` is called after code that raised, also where it will be tried again."""
+        """`hook(task, error)` is called once for each attempt that failed, also where it will be tried again, with the
+        error that the submitter is given: where the code raised, else (a time limit, a process that died, wrong
+        arguments, an unknown call, a task that expired at the worker) on a thread of the worker."""
         self._errors.append(_check("on_error", hook))
         return hook
 
     def on_worker_start(self, hook: W) -> W:
-        """`hook()` is called once, before a worker has a session. If it raises, the worker does not start."""
+        """`hook()` is called once, before a worker has a session; what it raises keeps the worker from starting. It may
+        be an `async def`, may block, and may submit tasks."""
         self._starts.append(_check("on_worker_start", hook))
         return hook
 
     def on_worker_stop(self, hook: W) -> W:
-        """`hook()` is called once, when a worker has ended."""
+        """`hook()` is called once, when a worker has ended that had started; it may be an `async def`. The process
+        waits 10 s for it."""
         self._stops.append(_check("on_worker_stop", hook))
         return hook
 
@@ -69,8 +73,8 @@ class HookRegistry:
             before_task=partial(_call_each, tuple(self._before)) if self._before else None,
             after_task=partial(_call_each, tuple(self._after)) if self._after else None,
             on_error=partial(_call_each, tuple(self._errors)) if self._errors else None,
-            on_worker_start=partial(_call_until_error, tuple(self._starts)) if self._starts else None,
-            on_worker_stop=partial(_call_each, tuple(self._stops)) if self._stops else None,
+            on_worker_start=tuple(self._starts),
+            on_worker_stop=tuple(self._stops),
         )
 
 
@@ -79,7 +83,7 @@ def _check(name: str, hook: Callable[..., object]) -> Callable[..., object]:
     shown = f"hook({', '.join(takes)})"
     if not callable(hook):
         raise ConfigurationError(f"{name} takes a function that is called as {shown}, not {hook!r}")
-    if inspect.iscoroutinefunction(hook):
+    if takes and inspect.iscoroutinefunction(hook):
         raise ConfigurationError(f"the {name} hook is called as {shown} and not awaited: make it a plain `def`")
     try:
         signature = inspect.signature(hook)
@@ -104,8 +108,3 @@ def _call_each(hooks: tuple[Callable[..., object], ...], *args: object) -> None:
         raise errors[0]
     if errors:
         raise BaseExceptionGroup("several hooks failed", errors)
-
-
-def _call_until_error(hooks: tuple[Callable[..., object], ...]) -> None:
-    for hook in hooks:
-        hook()

@@ -95,6 +95,7 @@ class AsyncPool(Generic[T, R]):
     through: that is how a coroutine ends that is stopped or past its hard limit. One that has not ended `grace` seconds
     later is delivered all the same, and what it still comes to is thrown away. A coroutine that blocks the pool's loop
     cannot be interrupted; limits are kept by the other loop, so it is reported, but it stalls the pool until it ends.
+    `given_up(item)` is called in the loop that made the pool before a coroutine is told to end.
 
     Each runs in a copy of `context`, by default of the one in which the pool was made.
     """
@@ -106,6 +107,7 @@ class AsyncPool(Generic[T, R]):
         deliver: Callable[[list[tuple[T, R]]], None],
         *,
         limits_of: Callable[[T], Limits] | None = None,
+        given_up: Callable[[T], None] | None = None,
         grace: float = 2.0,
         context: Context | None = None,
         name: str = "herdmaster-asyncio",
@@ -116,6 +118,7 @@ class AsyncPool(Generic[T, R]):
         self._run_async = run_async
         self._deliver = deliver
         self._limits_of = limits_of
+        self._given_up = given_up
         self._grace = grace
         self._incoming: deque[Job[T]] = deque()
         self._ended: deque[tuple[T, R]] = deque()
@@ -279,6 +282,8 @@ class AsyncPool(Generic[T, R]):
     def _end(self, run: _Run[T], ending: Ended) -> None:
         assert self._inner is not None
         if run.ending is None:
+            if self._given_up is not None:
+                self._given_up(run.job.item)
             run.ending = ending
             run.over = time.monotonic() + self._grace
             self._inner.call(run.end)

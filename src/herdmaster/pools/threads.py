@@ -58,6 +58,7 @@ class ThreadPool(Generic[T, R]):
     An item whose `run` raises is delivered as `Died`. `limits_of(item)` is asked in the thread that is about to run it;
     a soft limit raises SoftTimeLimitExceeded within `run`, and if that lets it through, the item is delivered as
     `TimedOut`. If `run` can raise, with `limits_of`, or if `stop` is called, `R` has to include `limits.Ended`.
+    `given_up(item)` is called in the loop before the thread of an item that has been begun is told to end.
 
     The threads are daemons: blocking code cannot be stopped, and must not keep a process alive that was told to end.
     """
@@ -69,6 +70,7 @@ class ThreadPool(Generic[T, R]):
         deliver: Callable[[list[tuple[T, R]]], None],
         *,
         limits_of: Callable[[T], Limits] | None = None,
+        given_up: Callable[[T], None] | None = None,
         name: str = "herdmaster-task",
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -76,6 +78,7 @@ class ThreadPool(Generic[T, R]):
         self._run = run
         self._deliver = deliver
         self._limits_of = limits_of
+        self._given_up = given_up
         self._name = name
         self._queue: SimpleQueue[Job[T] | None] = SimpleQueue()
         self._ended: deque[tuple[T, R]] = deque()
@@ -197,6 +200,8 @@ class ThreadPool(Generic[T, R]):
             seat = self._running.pop(job, None)
             if seat is None:
                 return False
+            if self._given_up is not None:
+                self._given_up(job.item)
         self._ended.append((job.item, _as_result(ended)))
         self._wake()
         if seat is not None:

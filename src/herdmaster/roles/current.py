@@ -23,8 +23,30 @@ class Said(msgspec.Struct, frozen=True, gc=False, array_like=True):
     note: str = ""
 
 
+class Telling:
+    """Which side calls the hooks for the end of one run: its code, or the worker, which gave the code up."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self) -> None:
+        self._token = [None]
+
+    @property
+    def is_over(self) -> bool:
+        return not self._token
+
+    def end(self) -> bool:
+        """True for the first caller only, from whatever thread."""
+        try:
+            self._token.pop()
+        except IndexError:
+            return False
+        return True
+
+
 class Running(Protocol):
-    """One run of a task's code. `started` in unix milliseconds. `say` is called by any thread."""
+    """One run of a task's code. `started` in unix milliseconds. `say` is called by any thread. `telling` is None where
+    the code is not given up while it runs on."""
 
     @property
     def name(self) -> str: ...
@@ -37,6 +59,9 @@ class Running(Protocol):
 
     @property
     def started(self) -> int: ...
+
+    @property
+    def telling(self) -> Telling | None: ...
 
     def say(self, said: Said, /) -> None: ...
 

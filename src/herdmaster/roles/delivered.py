@@ -6,13 +6,14 @@ import msgspec
 
 from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import Call
-from herdmaster.roles.current import Said
+from herdmaster.roles.current import Said, Telling
 from herdmaster.roles.program import PLAIN, Callee, Way
 
 
 class Delivered(msgspec.Struct):  # the collector has to see it: a function may hold what holds its worker
     """A task as it was read from the inbox. `czxid` tells this delivery from another one of the same name. A raw task
-    has neither `call` nor `callee`. `started` (unix milliseconds) and `said` are of its code's present run."""
+    has neither `call` nor `callee`. `started` (unix milliseconds), `said`, `telling` and `is_told` are of its code's
+    present run; the last two only where there are hooks."""
 
     name: str
     payload: bytes
@@ -22,6 +23,8 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     way: Way = PLAIN
     started: int = 0
     said: Said | None = None
+    telling: Telling | None = None
+    is_told: bool = False
 
     @property
     def attempt(self) -> int:
@@ -30,6 +33,16 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     @property
     def options(self) -> RunOptions:
         return self.way.options
+
+    def begin_telling(self) -> None:
+        """Before its code is handed to a pool."""
+        self.telling = Telling()
+        self.is_told = False
+
+    def give_up(self) -> None:
+        """Its code runs on perhaps, and what it still comes to is thrown away."""
+        if self.telling is not None:
+            self.is_told = not self.telling.end()
 
     def say(self, said: Said) -> None:
         self.said = said

@@ -58,9 +58,9 @@ class Equipment:
 
         match kind:
             case PoolKind.THREAD:
-                return self._make_threads(slots, run, deliver, limits_of=_limits_of)
+                return self._make_threads(slots, run, deliver, limits_of=_limits_of, given_up=_give_up)
             case PoolKind.ASYNCIO:
-                return AsyncPool(slots, run_async, deliver, limits_of=_limits_of)
+                return AsyncPool(slots, run_async, deliver, limits_of=_limits_of, given_up=_give_up)
         return ProcessPool(
             slots,
             make_request,
@@ -70,6 +70,10 @@ class Equipment:
             note=_note,
             on_output=_log_output,
         )
+
+
+def _give_up(held: Held) -> None:
+    held.task.give_up()
 
 
 def _note(held: Held, data: bytes) -> None:

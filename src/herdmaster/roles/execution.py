@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.options import PoolKind
 from herdmaster.core.retry import Raised, raised
@@ -90,9 +92,9 @@ class Executor:
             case bytes():
                 return decode_run(result)
             case TimedOut(seconds):
-                return Run(_ended_by(_time_limit(task, seconds)), task.started, self._unix_ms())
+                return Run(_ended_by(task, _time_limit(task, seconds)), task.started, self._unix_ms())
             case Died(reason):
-                return Run(_ended_by(TaskDied(reason)), task.started, self._unix_ms())
+                return Run(_ended_by(task, TaskDied(reason)), task.started, self._unix_ms())
         return None
 
     def _begin(self, task: Delivered) -> int:
@@ -120,5 +122,6 @@ def _time_limit(task: Delivered, seconds: float) -> HerdError:
     return TimeLimitExceeded(f"the task ran past its time limit of {seconds:g} s: {how[options.pool]}")
 
 
-def _ended_by(error: HerdError) -> Raised:
-    return raised(error, ErrorInfo(type(error).__name__, str(error)))
+def _ended_by(task: Delivered, error: HerdError) -> Raised:
+    what = raised(error, ErrorInfo(type(error).__name__, str(error)))
+    return msgspec.structs.replace(what, is_told=task.is_told)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable
 
@@ -21,19 +20,20 @@ _log = logging.getLogger("herdmaster.task")
 class Hooks(msgspec.Struct, frozen=True):
     """`before_task(task)`, then `after_task(task, result)` or `on_error(task, exception)` are called where the task's
     code runs: on its thread, in the loop of the coroutines, in its process. Of a chunk the result is the list of its
-    items' results, with the exception where one failed. What they raise is logged, and changes nothing of the task's
+    items' results, with the exception where one failed. Where an attempt ends in another way than by its code,
+    `on_error` is called in the worker (see `error_calls`). What they raise is logged, and changes nothing of the task's
     fate.
 
-    `on_worker_start()` is called once, before the worker has a session: if it raises, the worker does not start.
-    `on_worker_stop()` is called when it has ended. Both in the event loop of the worker, and both may be `async def`.
-    The processes of a pool call the hooks of the app that they import, and these two not at all.
+    Each of `on_worker_start` is called once, before the worker has a session: if one raises, the worker does not start.
+    Each of `on_worker_stop` is called when it has ended (see `worker_hooks`). The processes of a pool call the hooks of
+    the app that they import, and these two not at all.
     """
 
     before_task: BeforeTask | None = None
     after_task: AfterTask | None = None
     on_error: OnError | None = None
-    on_worker_start: OnWorker | None = None
-    on_worker_stop: OnWorker | None = None
+    on_worker_start: tuple[OnWorker, ...] = ()
+    on_worker_stop: tuple[OnWorker, ...] = ()
 
 
 def call_before(hooks: Hooks, running: Running) -> None:
@@ -58,21 +58,3 @@ def call_on_error(hooks: Hooks, running: Running, error: BaseException) -> None:
             hooks.on_error(CurrentTask(running), error)
         except BaseException:  # noqa: BLE001 - as above
             _log.exception("%s: on_error failed", running.name)
-
-
-async def call_on_start(hooks: Hooks) -> None:
-    """Raises what it raises."""
-    if hooks.on_worker_start is not None:
-        found = hooks.on_worker_start()
-        if inspect.isawaitable(found):
-            await found
-
-
-async def call_on_stop(hooks: Hooks) -> None:
-    if hooks.on_worker_stop is not None:
-        try:
-            found = hooks.on_worker_stop()
-            if inspect.isawaitable(found):
-                await found
-        except Exception:  # it is over, whatever this thinks of it
-            logging.getLogger("herdmaster.worker").exception("on_worker_stop failed")

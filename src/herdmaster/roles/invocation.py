@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import NoReturn, cast
 
+import msgspec
+
 from herdmaster.core.chunk import split_chunk
 from herdmaster.core.codec import read_arguments, write_result
 from herdmaster.core.failure import ErrorInfo, error_info
@@ -69,12 +71,15 @@ async def _run_watched(
     run: Callable[[Running, Callee, Call], Awaitable[Outcome]], running: Running, callee: Callee, call: Call
 ) -> Outcome:
     hooks = callee.program.hooks
+    telling = running.telling  # of this run: a later one of the same task has another
     call_before(hooks, running)
     ending, value = await run(running, callee, call)
     if isinstance(ending, (Returned, ChunkRan)):
-        call_after(hooks, running, value)
-    elif isinstance(value, BaseException):
+        if telling is None or not telling.is_over:
+            call_after(hooks, running, value)
+    elif isinstance(ending, Raised) and isinstance(value, BaseException) and (telling is None or telling.end()):
         call_on_error(hooks, running, value)
+        ending = msgspec.structs.replace(ending, is_told=True)
     return ending, value
 
 

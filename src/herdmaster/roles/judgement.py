@@ -40,25 +40,34 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class Again(msgspec.Struct, frozen=True):
-    """The task goes back with this payload, due after so many seconds. `otherwise`: how it ends where it cannot."""
+    """The task goes back with this payload, due after so many seconds. `otherwise`: how it ends where it cannot, which
+    is with `error`."""
 
     payload: bytes
     seconds: float
     otherwise: Move | None = None
+    error: UnknownCall | None = None
 
 
 class Judge:
     """`known` are the names of the calls that the worker runs. `now_ms` gives the servers' time, `uniform(low, high)`
-    draws.
+    draws. `call_on_error` is called for each attempt that failed, also where it is tried again, and that was not told
+    to the hook where its code ran.
     """
 
     def __init__(
-        self, worker: str, known: Iterable[str], now_ms: Callable[[], int], uniform: Callable[[float, float], float]
+        self,
+        worker: str,
+        known: Iterable[str],
+        now_ms: Callable[[], int],
+        uniform: Callable[[float, float], float],
+        call_on_error: Callable[[Delivered, Outcome], None] = lambda _task, _outcome: None,
     ) -> None:
         self._worker = worker
         self._known = sorted(known)
         self._now_ms = now_ms
         self._uniform = uniform
+        self._call_on_error = call_on_error
 
     def judge(self, task: Delivered, run: Run) -> Move | Again:
         """The next move of a task that was run."""
@@ -76,6 +85,7 @@ class Judge:
             return self._judge_items(task, ending, run)
         if isinstance(ending, Lacking):
             return self.pass_on(task, ending.reason)
+        self._call_on_error(task, Outcome(OutcomeState.EXPIRED))
         return self._end(task, self._outcome(task, OutcomeState.EXPIRED, None))
 
     def refuse(self, task: Delivered, error: HerdError) -> Move:
@@ -88,10 +98,23 @@ class Judge:
     def pass_on(self, task: Delivered, reason: str = "") -> Move | Again:
         """`forward`, and the log says where that is the task's end."""
         found = self.forward(task, reason)
-        return self._tell_unknown(task, found) if isinstance(found, Move) else found
+        return self._tell_unknown(task, found, self._unknown(task, reason)) if isinstance(found, Move) else found
 
     def forward(self, task: Delivered, reason: str = "") -> Move | Again:
         """What becomes of a call that this worker lacks the function of. An attempt it costs in no case."""
+        assert task.call is not None
+        asked = (*task.call.asked, self._worker)
+        error = self._unknown(task, reason)
+        failed = self.refuse(task, error)
+        repeats = len(asked) - len(set(asked))  # the primary asks nobody twice as long as there is somebody else
+        if len(asked) >= (MAX_ASKED if self._worker in task.call.asked else MAX_WORKERS_ASKED):
+            return failed
+        seconds = (
+            min(_MAX_FORWARD_SECONDS, _FIRST_REPEAT_SECONDS * 2.0 ** (repeats - 1)) if repeats else _FORWARD_SECONDS
+        )
+        return Again(with_asked(task.payload, self._worker), seconds, otherwise=failed, error=error)
+
+    def _unknown(self, task: Delivered, reason: str) -> UnknownCall:
         assert task.call is not None
         asked = (*task.call.asked, self._worker)
         shown = ", ".join(self._known[:_MAX_NAMED]) or "none"
@@ -99,28 +122,18 @@ class Judge:
             shown += f" and {len(self._known) - _MAX_NAMED} more"
         if "<locals>" in task.call.call:
             shown += " (one that is defined inside another is registered once that one is called)"
-        failed = self.refuse(
-            task,
-            UnknownCall(
-                f"{reason or f'{task.call.call} is not registered with {self._worker}; its app has: {shown}'}. Workers "
-                f"asked: {', '.join(dict.fromkeys(asked))}. Deploy the app that defines it to them, or submit to "
-                "another queue"
-            ),
+        return UnknownCall(
+            f"{reason or f'{task.call.call} is not registered with {self._worker}; its app has: {shown}'}. Workers "
+            f"asked: {', '.join(dict.fromkeys(asked))}. Deploy the app that defines it to them, or submit to "
+            "another queue"
         )
-        repeats = len(asked) - len(set(asked))  # the primary asks nobody twice as long as there is somebody else
-        if len(asked) >= (MAX_ASKED if self._worker in task.call.asked else MAX_WORKERS_ASKED):
-            return failed
-        seconds = (
-            min(_MAX_FORWARD_SECONDS, _FIRST_REPEAT_SECONDS * 2.0 ** (repeats - 1)) if repeats else _FORWARD_SECONDS
-        )
-        return Again(with_asked(task.payload, self._worker), seconds, otherwise=failed)
 
     def put_back(self, task: Delivered, again: Again, *, primary_is_ours: bool) -> Move:
         """A primary of the reference's never looks at a name twice, so under it a task is retried where it is, and
         cannot be forwarded at all."""
         if not primary_is_ours:
             if again.otherwise is not None:
-                return self._tell_unknown(task, again.otherwise)
+                return self._tell_unknown(task, again.otherwise, again.error)
             return transitions.retry_in_place(self._worker, task.name, again.payload)
         if again.otherwise is None and again.seconds == 0:
             return transitions.retry_now(self._worker, task.name, again.payload)
@@ -134,17 +147,19 @@ class Judge:
             if item.raised is not None:
                 seconds = seconds_until_retry(task.options, task.attempt, item.raised, self._uniform)
                 if seconds is not None:
-                    return self._try_again(task, item.raised, seconds)
+                    return self._try_again(task, item.raised, seconds, is_told=True)  # to `after_task`
         result = join_results([item.result if item.raised is None else item.raised.error for item in ran.items])
         return self.judge(task, Run(Returned(result), run.started, run.ended))
 
     def _fail(self, task: Delivered, what: Raised, run: Run) -> Move | Again:
         seconds = seconds_until_retry(task.options, task.attempt, what, self._uniform)
         if seconds is None or task.call is None:
-            return self._tell_failed(task, what.error, self._bury_or_end(task, what, run))
-        return self._try_again(task, what, seconds)
+            return self._tell_failed(task, what.error, self._bury_or_end(task, what, run), is_told=what.is_told)
+        return self._try_again(task, what, seconds, is_told=what.is_told)
 
-    def _try_again(self, task: Delivered, what: Raised, seconds: float) -> Again:
+    def _try_again(self, task: Delivered, what: Raised, seconds: float, *, is_told: bool) -> Again:
+        if not is_told:
+            self._call_on_error(task, Outcome(OutcomeState.FAILED, error=what.error))
         _log.info("%s; it comes again in %.1f s", _described(task, what.error), seconds)
         return Again(with_attempt(task.payload), seconds)
 
@@ -154,16 +169,20 @@ class Judge:
             return transitions.bury(self._worker, task.name, with_error(task.payload, what.error), outcome)
         return self._end(task, outcome)
 
-    def _tell_failed(self, task: Delivered, error: ErrorInfo, move: Move) -> Move:
-        """Logs what nothing else will tell where nobody waits for the outcome."""
+    def _tell_failed(self, task: Delivered, error: ErrorInfo, move: Move, *, is_told: bool = False) -> Move:
+        """Tells the hook, unless it is told, and the log: nothing else does where no client waits for the outcome."""
+        if not is_told:
+            self._call_on_error(task, Outcome(OutcomeState.FAILED, error=error))
         dead = f"; dead: `herd dead show {task.name}`" if move.transition is TransitionName.BURY else ""
         _log.warning("%s%s", _described(task, error), dead)
         return move
 
-    def _tell_unknown(self, task: Delivered, move: Move) -> Move:
+    def _tell_unknown(self, task: Delivered, move: Move, error: UnknownCall | None) -> Move:
+        if error is not None:
+            self._call_on_error(task, Outcome(OutcomeState.FAILED, error=refused(error).error))
         asked = (*(task.call.asked if task.call is not None else ()), self._worker)
         message = f"no worker that was asked has it: {', '.join(dict.fromkeys(asked))}"
-        return self._tell_failed(task, ErrorInfo(UnknownCall.__name__, message), move)
+        return self._tell_failed(task, ErrorInfo(UnknownCall.__name__, message), move, is_told=True)
 
     def _end(self, task: Delivered, outcome: bytes) -> Move:
         if task.call is not None and not task.call.outcome:

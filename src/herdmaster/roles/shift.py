@@ -259,6 +259,8 @@ class Shift:
         to_submit, to_mark = choose_starts(self._waiting.values(), self._is_idle, room)
         for held in to_submit:
             del self._waiting[held.task.name]
+            if self._program.is_watched:
+                held.task.begin_telling()
         self._slots.start([held for held in to_submit if not self._has_expired(held)])
         for held in to_mark:
             self._mark(held)

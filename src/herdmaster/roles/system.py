@@ -35,6 +35,7 @@ class PoolFactory(Protocol):
         /,
         *,
         limits_of: Callable[[T], Limits] | None = None,
+        given_up: Callable[[T], None] | None = None,
     ) -> Pool[T]: ...
 
 

@@ -26,8 +26,9 @@ from herdmaster.roles.board import Board
 from herdmaster.roles.bootstrap import make_folders, open_client
 from herdmaster.roles.child import Setting
 from herdmaster.roles.equipment import Equipment
+from herdmaster.roles.error_calls import ErrorCalls
 from herdmaster.roles.execution import Executor, RawHandler
-from herdmaster.roles.hooks import Hooks, call_on_start, call_on_stop
+from herdmaster.roles.hooks import Hooks
 from herdmaster.roles.judgement import Judge
 from herdmaster.roles.lifecycle import Role, run_until_first
 from herdmaster.roles.primary_kind import PrimaryKind, PrimaryProgram, primary_is_ours, primary_program
@@ -36,6 +37,7 @@ from herdmaster.roles.registration import Function, Registration
 from herdmaster.roles.shift import Shift
 from herdmaster.roles.slots import Capacity
 from herdmaster.roles.system import System
+from herdmaster.roles.worker_hooks import WorkerHooks
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import CreateMode, SessionState
@@ -128,6 +130,7 @@ class Worker(Role):
         self._settings = settings or WorkerSettings()
         self._capacity = capacity_of(self._settings, self._program.pools)
         self._raw_handler = raw_handler
+        self._error_calls = ErrorCalls(self._program.hooks)
         self._shift: Shift | None = None
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
         self._since = 0
@@ -137,12 +140,15 @@ class Worker(Role):
         _check_queues(self._settings.queues)
 
     async def run(self) -> None:
-        """As `Role.run`, between the two hooks. Raises also what `on_worker_start` raises."""
-        await call_on_start(self._program.hooks)
+        """As `Role.run`, between the two hooks. Raises HookFailed, too."""
+        hooks = WorkerHooks(self._program.hooks.on_worker_start, self._program.hooks.on_worker_stop)
+        if not await hooks.start(self._stopping):
+            return
         try:
             await super().run()
         finally:
-            await call_on_stop(self._program.hooks)
+            await self._error_calls.finish()
+            await hooks.stop()
 
     async def open(self) -> Client:
         settings = self._settings
@@ -176,7 +182,7 @@ class Worker(Role):
             self.name,
             program=self._program,
             executor=executor,
-            judge=Judge(self.name, self._program.names, time.now_ms, system.rng.uniform),
+            judge=Judge(self.name, self._program.names, time.now_ms, system.rng.uniform, self._error_calls.call),
             equipment=Equipment(executor, system.make_pool, self._child),
             capacity=self._capacity,
             changed=self._changed.set,

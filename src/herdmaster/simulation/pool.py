@@ -141,5 +141,6 @@ class PoolOfProcess:
         /,
         *,
         limits_of: Callable[[T], Limits] | None = None,
+        given_up: Callable[[T], None] | None = None,  # noqa: ARG002 - what is given up has told all in its instant
     ) -> Pool[T]:
         return SimulatedPool(self._process, self._durations, slots, run, deliver, limits_of)
