@@ -11,6 +11,7 @@ import msgspec
 
 from herdmaster.core import layout
 from herdmaster.core.members import decode_master
+from herdmaster.roles.waiters import READ
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.paths import join
@@ -36,6 +37,7 @@ async def look(client: Client) -> Scene:
     """One look, over a session of the caller's. Raises what reading raises."""
     await client.sync()
     left = [join(folder, name) for folder in _EMPTY_AT_REST for name in await _children(client, folder)]
+    left = [path for path in left if not await _is_to_be_swept(client, path)]
     workers = set(await _children(client, layout.WORKERS))
     empty = 0
     for inbox in await _children(client, layout.ASSIGN):
@@ -51,6 +53,17 @@ async def look(client: Client) -> Scene:
             orphans += 1
     masters = await _children(client, layout.MASTERS)
     return Scene(await _primary(client), len(masters), len(workers), tuple(left), orphans, empty)
+
+
+async def _is_to_be_swept(client: Client, path: str) -> bool:
+    """Whether it is an outcome that was read by name: such a one stays for a minute."""
+    folder, _, name = path.rpartition("/")
+    if folder != layout.STATUS:
+        return False
+    try:
+        return (await client.get(layout.waiters_path(name)))[0] == READ
+    except errors.NoNode:
+        return False
 
 
 async def _children(client: Client, path: str) -> tuple[str, ...]:

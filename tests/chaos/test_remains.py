@@ -13,11 +13,13 @@ TASK = "task-00000000000000000000000000.default"
 WORKER = "worker-00000000000000aa"
 
 
-def scene(hosts: str, *paths: str, ephemeral: str = "") -> Scene:
-    """What is seen when these are there, beside the folders."""
+def scene(hosts: str, *paths: str, ephemeral: str = "", data: bytes = b"") -> Scene:
+    """What is seen when these are there, with the data, beside the folders."""
     with connect(hosts) as znodes:
         for path in (*FOLDERS, *paths):
             znodes.ensure_path(path)
+        for path in paths:
+            znodes.set(path, data)
         if ephemeral:
             znodes.create(ephemeral, ephemeral=True)
 
@@ -46,6 +48,13 @@ def test_of_an_empty_namespace_nothing_is_left(namespace: str) -> None:
 )
 def test_what_nobody_will_take_away_is_left(namespace: str, path: str) -> None:
     assert scene(namespace, path).left == (path,)
+
+
+def test_an_outcome_that_was_read_by_name_is_swept_and_not_left(namespace: str) -> None:
+    assert scene(namespace, f"/status/{TASK}", f"/waiters/{TASK}", data=b"read").left == ()
+    with connect(namespace) as znodes:
+        znodes.set(f"/waiters/{TASK}", b"")
+    assert scene(namespace).left == (f"/status/{TASK}",)
 
 
 def test_an_assignment_of_a_living_worker_is_left_too(namespace: str) -> None:
