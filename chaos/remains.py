@@ -11,7 +11,6 @@ import msgspec
 
 from herdmaster.core import layout
 from herdmaster.core.members import decode_master
-from herdmaster.roles.waiters import READ
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.paths import join
@@ -61,7 +60,7 @@ async def _is_to_be_swept(client: Client, path: str) -> bool:
     if folder != layout.STATUS:
         return False
     try:
-        return (await client.get(layout.waiters_path(name)))[0] == READ
+        return (await client.get(layout.waiters_path(name)))[0] == layout.WAS_READ
     except errors.NoNode:
         return False
 

@@ -25,6 +25,8 @@ KEYS: Final = "/keys"
 QUEUES: Final = "/queues"
 PROGRESS: Final = "/progress"
 WAITERS: Final = "/waiters"
+WAS_READ: Final = b"read"
+"""The data of `/waiters/TASK` when the outcome of the task was read and is to go."""
 
 FOLDERS: Final = (
     WORKERS,

@@ -27,6 +27,9 @@ MAX_OUTCOME: Final = MAX_FRAME - MAX_PAYLOAD - 16 * 1024
 
 RAW_DONE: Final = b"done"
 
+KEPT_SECONDS: Final = 24 * 3600.0
+"""How long an outcome is kept that nothing else is said about."""
+
 
 class OutcomeState(enum.StrEnum):
     DONE = "done"

@@ -14,6 +14,7 @@ import msgspec
 
 from herdmaster.core import layout
 from herdmaster.core.names import parse_client_name, parse_task_name
+from herdmaster.core.outcome import KEPT_SECONDS
 from herdmaster.roles.duty import Duty, Standing
 from herdmaster.roles.key_sweep import KeySweep
 from herdmaster.roles.outcome_sweep import OutcomeSweep
@@ -23,7 +24,7 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
 
-DAY: Final = 24 * 3600.0
+_DAY: Final = 24 * 3600.0
 _AT_ONCE: Final = 200
 _LINGER: Final = 60.0
 """Seconds, at most, that an outcome stays which was read and left to others."""
@@ -37,9 +38,9 @@ _log = logging.getLogger("herdmaster.master")
 class Ages(msgspec.Struct, frozen=True):
     """How long things are kept, in seconds."""
 
-    outcome: float = DAY
-    dead: float = 30 * DAY
-    journal: float = DAY
+    outcome: float = KEPT_SECONDS
+    dead: float = 30 * _DAY
+    journal: float = _DAY
 
     @property
     def interval(self) -> float:

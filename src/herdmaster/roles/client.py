@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from herdmaster.core.outcome import KEPT_SECONDS
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError
 from herdmaster.roles.admission import Admission
 from herdmaster.roles.bootstrap import open_client
 from herdmaster.roles.cancel_requests import CancelRequests
-from herdmaster.roles.caretaker import DAY
 from herdmaster.roles.journal import Accepted, Journal
 from herdmaster.roles.lifecycle import Role, run_until_first
 from herdmaster.roles.outcomes import Ended, OutcomeWatch
@@ -25,7 +25,7 @@ class ClientSettings(msgspec.Struct, frozen=True):
 
     session_timeout: float = 10.0
     connect_timeout: float | None = 10.0
-    outcome_ttl: float = DAY
+    outcome_ttl: float = KEPT_SECONDS
 
 
 class TaskClient(Role):

@@ -9,7 +9,6 @@ from typing import Final
 
 from herdmaster.core import layout
 from herdmaster.core.names import parse_task_name
-from herdmaster.roles.waiters import READ
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
@@ -45,7 +44,7 @@ class WaiterSweep:
             data, stat = reply
             if stat.num_children == 0 and stat.mtime + self._linger_ms <= now_ms:
                 over[name] = stat.version
-                if data == READ:
+                if data == layout.WAS_READ:
                     read.append(name)
         if read:
             await self._take_away(read)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
 
 from herdmaster.core import layout
 from herdmaster.zookeeper import errors
@@ -19,9 +18,6 @@ from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import OPEN_ACL, CreateMode
 from herdmaster.zookeeper.wire.multi import ErrorResult, MultiRead, MultiReply
 from herdmaster.zookeeper.wire.records import ChildrenReply, Delete, GetChildren, Record, SetData
-
-READ: Final = b"read"
-"""The data of `/waiters/TASK` when an outcome was read and is to go."""
 
 _log = logging.getLogger("herdmaster.client")
 
@@ -72,7 +68,7 @@ class Waiters:
         marks, self._to_mark = self._to_mark, {}
         for task in marks:
             path = client.outward(layout.waiters_path(task))
-            client.call_nowait(SetData(path, READ, -1), partial(self._marked, task))
+            client.call_nowait(SetData(path, layout.WAS_READ, -1), partial(self._marked, task))
         left, self._to_leave = self._to_leave, {}
         for task in left:  # after the marks: what has neither a waiter nor a mark is swept
             client.call_nowait(Delete(client.outward(layout.waiter_path(task, client.session_id)), -1), _ignore)
