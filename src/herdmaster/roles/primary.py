@@ -18,6 +18,7 @@ from herdmaster.roles.observation import Observation
 from herdmaster.roles.placement import Placement
 from herdmaster.roles.primary_log import PrimaryLog
 from herdmaster.roles.promotion import Promotion
+from herdmaster.roles.recount import RECOUNT_SECONDS, Recount
 from herdmaster.roles.server_clock import ServerClock
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -30,6 +31,7 @@ class PrimarySettings(msgspec.Struct, frozen=True):
     max_deliveries: int = MAX_DELIVERIES
     orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS
     stands_in: bool = False
+    recount_seconds: float = RECOUNT_SECONDS
 
 
 class Primary:
@@ -45,9 +47,10 @@ class Primary:
         self._observation = Observation(client, dispatcher, report, wake)
         self._promotion = Promotion(client, server_clock, report, wake, stands_in=settings.stands_in)
         self._cancellation = Cancellation(client, Pictures(dispatcher, self._promotion.schedule), report, wake)
-        self._parts: list[Placement | Promotion | Cancellation] = [self._promotion, self._cancellation]
+        self._parts: list[Placement | Promotion | Cancellation | Recount] = [self._promotion, self._cancellation]
         if not settings.stands_in:
             recovery = Recovery(settings.max_deliveries)
+            self._parts.append(Recount(client, self._observation, wake, settings.recount_seconds))
             self._parts.append(
                 Placement(client, self._observation, server_clock, recovery=recovery, report=report, wake=wake)
             )

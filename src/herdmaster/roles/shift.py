@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from herdmaster.core import transitions
+from herdmaster.core.endings import cannot_be_read
 from herdmaster.core.names import is_call
 from herdmaster.core.options import PoolKind
 from herdmaster.core.payload import decode_call, with_start
@@ -147,7 +148,7 @@ class Shift:
     def _unreadable(self, name: str, error: errors.NoAuth) -> None:
         if name not in self._held:
             held = self._held[name] = Held(Delivered(name, b"", 0), self._loop.time())
-            self._refuse(held, BadPayload(f"its payload cannot be read: {error}"))
+            self._refuse(held, BadPayload(cannot_be_read(error)))
 
     def _take_in(self, task: Delivered) -> None:
         held = self._held[task.name] = Held(task, self._loop.time())
