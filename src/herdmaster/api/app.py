@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -9,7 +10,7 @@ from typing import ParamSpec, Protocol, TypeVar, Unpack, overload
 
 import msgspec
 
-from herdmaster.api.acceptance import refuse_in_loop, submit_and_wait, submit_and_wait_async
+from herdmaster.api.acceptance import submit_and_wait, submit_and_wait_async
 from herdmaster.api.base import BaseHerd
 from herdmaster.api.callee import Callee, callee_of, check_codec, codecs_of
 from herdmaster.api.checks import check_call
@@ -17,7 +18,9 @@ from herdmaster.api.definition import Definition, checked_function
 from herdmaster.api.finding import find_and_wait, find_and_wait_async
 from herdmaster.api.future import Future
 from herdmaster.api.hooking import HookRegistry
+from herdmaster.api.in_loop import refuse_in_loop
 from herdmaster.api.many import orders_of, submit_all, submit_all_async
+from herdmaster.api.naming import place_of
 from herdmaster.api.options import Options, TaskOptions, run_options
 from herdmaster.api.orders import Order, order_call, order_chunk
 from herdmaster.api.reading import ChunkResults, Reader
@@ -77,6 +80,15 @@ class Herd(BaseHerd, HookRegistry):
         self._definitions: dict[str, Definition] = {}
         self._callees: dict[str, Callee] = {}
         self._queues: dict[str, None] = {}  # an ordered set
+
+    def __reduce__(self) -> tuple[object, ...]:
+        found = place_of(self)
+        if found is None:
+            raise TypeError(
+                f"{self!r} cannot be pickled or copied, because no module holds it at its top level: make one there, "
+                "as Herd(hosts)"
+            )
+        return _import, found
 
     # --- tasks -----------------------------------------------------------------------------------------------------
 
@@ -261,6 +273,10 @@ class Herd(BaseHerd, HookRegistry):
         self, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
     ) -> Order:
         return order_call(self._new_ulid(), callee, args, kwargs, options)
+
+
+def _import(module: str, attribute: str) -> object:
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _check_name(name: object) -> None:

@@ -6,6 +6,7 @@ import importlib
 import sys
 
 from herdmaster.api.app import Herd
+from herdmaster.api.naming import place_of
 from herdmaster.errors import ConfigurationError
 
 
@@ -44,11 +45,8 @@ def load_app(spec: str) -> Herd:
 
 def spec_of(herd: Herd) -> str | None:
     """`module:attribute`, by which another process finds a Herd; None if no module holds it at its top level."""
-    for name, module in list(sys.modules.items()):
-        for attribute, value in list(getattr(module, "__dict__", {}).items()):
-            if value is herd and name != "__main__":
-                return f"{name}:{attribute}"
-    return None
+    found = place_of(herd)
+    return None if found is None else f"{found[0]}:{found[1]}"
 
 
 def import_from_here() -> None:
