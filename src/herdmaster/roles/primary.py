@@ -12,7 +12,7 @@ import msgspec
 
 from herdmaster.core.dispatcher import ORPHAN_INBOX_SECONDS, Dispatcher
 from herdmaster.core.recovery import MAX_DELIVERIES, Recovery
-from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.bootstrap import restore_folders
 from herdmaster.roles.cancellation import Cancellation, Pictures
 from herdmaster.roles.observation import Observation
 from herdmaster.roles.placement import Placement
@@ -62,12 +62,16 @@ class Primary:
         self._cancellation.stream.start()
         while True:
             await self._observe()
-            if any(part.is_folder_missing for part in self._parts):
-                for part in self._parts:
-                    part.is_folder_missing = False
-                await make_folders(self._client)
+            await self._restore_folders()
             for part in self._parts:
                 part.step()
+
+    async def _restore_folders(self) -> None:
+        parts = (self._observation, *self._parts)
+        if any(part.is_folder_missing for part in parts):
+            for part in parts:
+                part.is_folder_missing = False
+            await restore_folders(self._client)
 
     async def stop(self) -> None:
         """Nothing is watched from here on; for after `run`, where the session goes on."""

@@ -74,7 +74,7 @@ class Shift:
         self._closed = False
         self._fence: asyncio.TimerHandle | None = None
         self._timers: set[asyncio.TimerHandle] = set()
-        self.is_folder_missing = False  # perhaps: something was refused that nothing of the protocol explains
+        self.is_folder_missing = False  # `restore_folders` is wanted
         self._inbox = Inbox(
             client,
             worker,
@@ -371,7 +371,7 @@ class Shift:
         elif found is Remedy.FAIL:
             self._refuse(held, HerdError("its start cannot be marked, because ZooKeeper refused it"))
         else:
-            self.is_folder_missing |= verdict is Verdict.UNEXPECTED
+            self.is_folder_missing |= verdict is Verdict.FOLDER_MISSING
             self._under_way.add(move.task)
             later = _TRY_LATER_SECONDS if found is Remedy.TRY_LATER else _SET_ASIDE_SECONDS
             self._later(later, self._try_again, move.task)

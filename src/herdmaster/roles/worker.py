@@ -23,7 +23,7 @@ from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
 from herdmaster.core.options import PoolKind
 from herdmaster.errors import ConfigurationError
 from herdmaster.roles.board import Board
-from herdmaster.roles.bootstrap import make_folders, open_client
+from herdmaster.roles.bootstrap import open_client, restore_folders
 from herdmaster.roles.child import Setting
 from herdmaster.roles.equipment import Equipment
 from herdmaster.roles.error_calls import ErrorCalls
@@ -251,7 +251,7 @@ class Worker(Role):
 
     async def _look_after(self, client: Client, shift: Shift) -> None:
         """Says so when something holds up the event loop, hands back what waits too long for a slot, and makes folders
-        that somebody took away.
+        again that were deleted.
 
         Pool threads share the interpreter with the heartbeat of the session.
         """
@@ -269,7 +269,7 @@ class Worker(Role):
                 )  # fmt: skip
             if shift.is_folder_missing:
                 shift.is_folder_missing = False
-                await make_folders(client)
+                await restore_folders(client)
             shift.look_again()
             waiting_since = asyncio.get_running_loop().time() - _LONG_WAIT_SECONDS
             if shift.has_waiting(waiting_since) and await primary_is_ours(client):
