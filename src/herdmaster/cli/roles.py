@@ -24,11 +24,11 @@ def master(hosts: str | None, session_timeout: float, connect_timeout: float, lo
 
     SIGTERM and Ctrl-C end its session, so that a backup takes over at once.
     """
-    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_role
     from herdmaster.roles.master import Master, MasterSettings
 
-    configure_logs(log_level, log_format)
+    configure_role_logs(log_level, log_format)
     settings = MasterSettings(session_timeout=session_timeout, connect_timeout=connect_timeout)
     run_role(Master(choose_hosts(hosts), settings))
 
@@ -96,12 +96,12 @@ def worker(
     reference it runs what it has been given. A second one stops it at once.
     """
     from herdmaster.cli.app_worker import load_named_app, make_worker
-    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_role
     from herdmaster.core.names import DEFAULT_QUEUE
     from herdmaster.roles.worker import WorkerSettings
 
-    configure_logs(log_level, log_format)
+    configure_role_logs(log_level, log_format)
     loaded = load_named_app(app) if app is not None else None
     settings = WorkerSettings(
         session_timeout=session_timeout,

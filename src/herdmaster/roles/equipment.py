@@ -12,6 +12,7 @@ from herdmaster.core.options import PoolKind
 from herdmaster.errors import ConfigurationError
 from herdmaster.pools.coroutines import AsyncPool
 from herdmaster.pools.limits import Limits
+from herdmaster.pools.outlets import have_room
 from herdmaster.pools.processes import ProcessPool
 from herdmaster.pools.protocol import Pool
 from herdmaster.roles import child
@@ -69,6 +70,7 @@ class Equipment:
             handler_argument=msgspec.json.encode(self._setting).decode(),
             note=_note,
             on_output=_log_output,
+            has_room=have_room,
         )
 
 
