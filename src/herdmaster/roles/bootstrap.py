@@ -7,7 +7,7 @@ import logging
 from herdmaster.core.layout import FOLDERS
 from herdmaster.roles.system import System
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client, ConnectString
+from herdmaster.zookeeper.client import Client, ConnectString, Predecessors
 from herdmaster.zookeeper.paths import Chroot
 
 _log = logging.getLogger("herdmaster")
@@ -52,17 +52,34 @@ async def _ensure(client: Client, path: str) -> bool:
         return True
 
 
-def _client(hosts: ConnectString, system: System, session_timeout: float, connect_timeout: float | None) -> Client:
+def _client(
+    hosts: ConnectString,
+    system: System,
+    session_timeout: float,
+    connect_timeout: float | None,
+    predecessors: Predecessors | None = None,
+) -> Client:
     return Client(
-        hosts, session_timeout=session_timeout, connect_timeout=connect_timeout, clock=system.clock, rng=system.rng
+        hosts,
+        session_timeout=session_timeout,
+        connect_timeout=connect_timeout,
+        clock=system.clock,
+        rng=system.rng,
+        predecessors=predecessors,
     )
 
 
 async def open_client(
-    hosts: ConnectString, system: System, *, session_timeout: float, connect_timeout: float | None
+    hosts: ConnectString,
+    system: System,
+    *,
+    session_timeout: float,
+    connect_timeout: float | None,
+    predecessors: Predecessors | None = None,
 ) -> Client:
-    """A session in a namespace whose folders exist. Raises NoServerReachable, AuthenticationFailed."""
-    client = _client(hosts, system, session_timeout, connect_timeout)
+    """A session in a namespace whose folders exist, which closes its predecessors. Raises NoServerReachable,
+    AuthenticationFailed."""
+    client = _client(hosts, system, session_timeout, connect_timeout, predecessors)
     await client.open()
     try:
         try:

@@ -52,6 +52,7 @@ class Master(Role):
             self.system,
             session_timeout=settings.session_timeout,
             connect_timeout=settings.connect_timeout,
+            predecessors=self.predecessors,
         )
 
     async def serve(self, client: Client) -> None:

@@ -157,6 +157,7 @@ class Worker(Role):
             self.system,
             session_timeout=settings.session_timeout,
             connect_timeout=settings.connect_timeout,
+            predecessors=self.predecessors,
         )
 
     @property
