@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -131,6 +132,7 @@ class Worker(Role):
         self._capacity = capacity_of(self._settings, self._program.pools)
         self._raw_handler = raw_handler
         self._error_calls = ErrorCalls(self._program.hooks)
+        self._context = contextvars.Context()  # of which each task gets a copy
         self._shift: Shift | None = None
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
         self._since = 0
@@ -144,6 +146,7 @@ class Worker(Role):
         hooks = WorkerHooks(self._program.hooks.on_worker_start, self._program.hooks.on_worker_stop)
         if not await hooks.start(self._stopping):
             return
+        self._error_calls.context = self._context = contextvars.copy_context()
         try:
             await super().run()
         finally:
@@ -184,7 +187,7 @@ class Worker(Role):
             program=self._program,
             executor=executor,
             judge=Judge(self.name, self._program.names, time.now_ms, system.rng.uniform, self._error_calls.call),
-            equipment=Equipment(executor, system.make_pool, self._child),
+            equipment=Equipment(executor, system.make_pool, self._child, self._context),
             capacity=self._capacity,
             changed=self._changed.set,
             ask_primary=PrimaryKind(client).ask,
