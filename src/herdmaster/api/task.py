@@ -80,6 +80,7 @@ class Task(Generic[P, R]):
         option.
         """
         changed = self.checked.changed(options)
+        self.herd.learn_exceptions(options)
         running = apply_overrides(self.registered, changed.overrides)
         name = self.function.__qualname__
         check_pool(running, is_async=inspect.iscoroutinefunction(self.function), of=name)
@@ -170,7 +171,7 @@ class Task(Generic[P, R]):
         registered = self.herd.functions.get(call)
         if registered is not None and registered.function is self.function:
             return self.herd.callee(call)
-        return callee_of(call, self.function, self.herd.codec)
+        return callee_of(call, self.function, self.herd.codec, self.herd.known_exceptions)
 
 
 class AsyncTask(Task[P, R]):

@@ -18,6 +18,7 @@ from typing import Final, Literal
 import msgspec
 
 from herdmaster.core.failure import ErrorInfo, rebuild_exception
+from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.names import is_call
 from herdmaster.core.payload import MAX_FRAME, MAX_PAYLOAD
 from herdmaster.core.values import UNREADABLE, from_json, to_json
@@ -109,15 +110,15 @@ def decode_result(outcome: Outcome) -> object:
         raise BadOutcome(f"the result is not JSON that can be read: {error}") from None
 
 
-def exception_of(outcome: Outcome) -> Exception | None:
-    """What waiting for the outcome raises; None if the task is done."""
+def exception_of(outcome: Outcome, known: Known = NONE_KNOWN) -> Exception | None:
+    """What waiting for the outcome raises where these classes are known; None if the task is done."""
     if outcome.state is OutcomeState.DONE:
         return None
     if outcome.state is OutcomeState.CANCELLED:
         return TaskCancelled("the task was cancelled")
     if outcome.state is OutcomeState.EXPIRED:
         return TaskExpired("the task was not run in the time that it had")
-    return rebuild_exception(outcome.error or ErrorInfo(_UNKNOWN_TYPE))
+    return rebuild_exception(outcome.error or ErrorInfo(_UNKNOWN_TYPE), known)
 
 
 def encode_outcome(task: str, outcome: Outcome) -> bytes:
