@@ -20,15 +20,14 @@ class Scenario(msgspec.Struct, frozen=True):
     summary: str
     play: Play
     is_long: bool = False  # left out of the short form
-    resumes_soon: bool = False  # tasks end again within RESUME_SECONDS and one session timeout
 
 
 SCENARIOS: Final[list[Scenario]] = []
 
 
-def scenario(summary: str, *, is_long: bool = False, resumes_soon: bool = False) -> Callable[[Play], Play]:
+def scenario(summary: str, *, is_long: bool = False) -> Callable[[Play], Play]:
     def register(play: Play) -> Play:
-        SCENARIOS.append(Scenario(play.__name__.replace("_", "-"), summary, play, is_long, resumes_soon))
+        SCENARIOS.append(Scenario(play.__name__.replace("_", "-"), summary, play, is_long))
         return play
 
     return register
@@ -60,7 +59,7 @@ def all_servers_killed(stage: Stage) -> None:
     stage.start_servers(*stage.servers)
 
 
-@scenario("two of three servers down for longer than the session timeout", resumes_soon=True)
+@scenario("two of three servers down for longer than the session timeout")
 def quorum_lost(stage: Stage) -> None:
     down = (stage.leader(), stage.followers()[0])
     stage.kill_servers(*down)
@@ -167,7 +166,7 @@ def follower_cut_off(stage: Stage) -> None:
     stage.cut_off_server(stage.followers()[0])
 
 
-@scenario("the leader hears nothing of its followers, while clients still reach it", is_long=True, resumes_soon=True)
+@scenario("the leader hears nothing of its followers, while clients still reach it", is_long=True)
 def leader_cut_off(stage: Stage) -> None:
     stage.cut_off_server(stage.leader())
 

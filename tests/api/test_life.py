@@ -162,7 +162,7 @@ def test_after_closing_everything_says_so(quiet: App) -> None:
 
     with pytest.raises(ClientClosed, match=r"wait for it with herd\.future\(name\)"):
         future.result(10)
-    with pytest.raises(RuntimeError, match="this Herd is closed for good, by close"):
+    with pytest.raises(RuntimeError, match="this Herd is closed, by close"):
         quiet.add.submit(2, 3)
     with pytest.raises(RuntimeError, match="this Herd is closed"):
         quiet.herd.future(future.name)
@@ -320,7 +320,7 @@ atexit.register(lambda: print(herd.submit_raw(b"early").name))
     assert (ended.returncode, ended.stderr) == (0, "")
     early, late = ended.stdout.splitlines()
     assert early.startswith("task-")
-    assert late.startswith("this Herd is closed for good")
+    assert late.startswith("this Herd is closed, by close")
 
 
 def test_a_finaliser_may_submit(served: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import threading
@@ -13,13 +14,14 @@ from itertools import islice
 from types import TracebackType
 from typing import Final, Self
 
-from herdmaster.api import process
+from herdmaster.api import direction, process
 from herdmaster.api.checks import check_hosts
 from herdmaster.api.closing import HerdClosed
 from herdmaster.api.runtime import CLOSED, Runtime
 from herdmaster.core.names import UlidFactory
 from herdmaster.errors import ConfigurationError
 from herdmaster.roles.client import ClientSettings
+from herdmaster.roles.current import running_now
 
 DEFAULT_HOSTS = "127.0.0.1:2181"
 HOSTS_VARIABLE = "HERD_ZOOKEEPER"
@@ -27,6 +29,8 @@ HOSTS_VARIABLE = "HERD_ZOOKEEPER"
 _RANDOM_BYTES: Final = 4096
 _MOST_SECONDS: Final = 1_000_000
 """ZooKeeper's session timeout is a 32-bit number of milliseconds, and no computer waits for ever."""
+
+_log = logging.getLogger("herdmaster.client")
 
 
 class BaseHerd:
@@ -40,9 +44,12 @@ class BaseHerd:
         self.session_timeout = session_timeout
         self.submit_timeout = submit_timeout
         self.connect_timeout = connect_timeout
-        self._directed_to: str | None = None
         self._runtime: Runtime | None = None
+        self._target: str | None = None  # where this Herd was directed by the last look
+        self._undirected_at = 0
+        self._is_warned = False
         self._closed = False
+        self._blocks = 0  # `with` blocks that have been entered and not left
         self._start_afresh()
         if hosts is not None:
             check_hosts(hosts)
@@ -56,9 +63,16 @@ class BaseHerd:
         self._ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, _random_source())
 
     @property
+    def own_hosts(self) -> str:
+        """The connect string that holds where nothing directs this Herd. The variable is read at first use, not at
+        import."""
+        return self.explicit_hosts or os.environ.get(HOSTS_VARIABLE) or DEFAULT_HOSTS
+
+    @property
     def hosts(self) -> str:
-        """The connect string in force. The variable is read at first use, not at import."""
-        return self._directed_to or self.explicit_hosts or os.environ.get(HOSTS_VARIABLE) or DEFAULT_HOSTS
+        """The connect string in force."""
+        own = self.own_hosts
+        return direction.target_of(self, own) or own
 
     def _new_ulid(self) -> str:
         with self._lock:
@@ -71,43 +85,87 @@ class BaseHerd:
         with self._lock:
             if self._closed:
                 raise HerdClosed(CLOSED)
+            own = self.own_hosts
+            target = direction.target_of(self, own)
+            self._check_direction(own, target)
             settings = ClientSettings(self.session_timeout, self.connect_timeout)
-            new = Runtime(self.hosts, settings, self.submit_timeout) if self._runtime is None else None
+            new = Runtime(target or own, settings, self.submit_timeout) if self._runtime is None else None
             if new is not None and self._runtime is not None:
                 new.begin_close()  # a finaliser submitted in the middle of that, and has made one
-            runtime = self._runtime = self._runtime or new
-            assert runtime is not None
-            return runtime
+            elif new is not None:
+                self._runtime, self._target = new, target
+            assert self._runtime is not None
+            return self._runtime
+
+    def _check_direction(self, own: str, target: str | None) -> None:
+        running = running_now.get(None)
+        if target is None and running is not None and running.started <= self._undirected_at:
+            raise HerdClosed(
+                f"{running.name} outlived the worker that ran it, which was directed elsewhere: it may not use {own}"
+            )
+        others = direction.targets() if target is None else []
+        if others and not self._is_warned and not any(direction.shares_servers(own, other) for other in others):
+            self._is_warned = True
+            _log.warning(
+                "a Herd of %s is used although this process is directed to %s: only Herds of the deployment of the "
+                "worker's app are directed; herd.directed_to(...) directs this one", own, others[0],
+            )  # fmt: skip
 
     @contextlib.contextmanager
     def directed_to(self, hosts: str) -> Iterator[None]:
-        """For as long everything goes to other servers, for tests of programs that hold a module-level Herd.
+        """For as long this Herd goes to other servers, for tests of programs that hold a module-level Herd. So do all
+        Herds of this process that name the same servers and namespace, and those of the processes that it starts
+        meanwhile.
 
-        What was under way with the first ones stays there: its session ends, and its futures fail. Raises
-        InvalidConnectString.
+        What was under way with the first servers stays there: its session ends, and its futures fail. A Herd that was
+        closed is open for as long. Raises InvalidConnectString.
         """
         check_hosts(hosts)
-        before = self._redirect(hosts)
+        with self._lock:
+            closed, self._closed = self._closed, False
+        end = self.direct_to(hosts)
         try:
             yield
         finally:
-            self._redirect(before)
+            with self._lock:
+                self._closed = closed
+            end()
 
-    def _redirect(self, hosts: str | None) -> str | None:
+    def direct_to(self, hosts: str) -> Callable[[], None]:
+        """As `directed_to`, until what it returns is called. Raises InvalidConnectString."""
+        check_hosts(hosts)
+        began = direction.begin(hosts, herd=self, source=self.own_hosts)
+        process.follow_direction()
+
+        def end() -> None:
+            direction.end(began)
+            process.follow_direction()
+
+        return end
+
+    def leave_target(self) -> Runtime | None:
+        """The runtime, if this Herd is directed elsewhere since it was made; the next use makes another."""
         with self._lock:
-            before, self._directed_to = self._directed_to, hosts
-            runtime, self._runtime = self._runtime, None
-        if runtime is not None:
-            runtime.close()
-        return before
+            target = direction.target_of(self, self.own_hosts)
+            if target == self._target:
+                return None
+            if target is None:
+                self._undirected_at = time.time_ns() // 1_000_000
+            self._target = target
+            return self._detach()
 
     def close(self) -> None:
-        """Ends the session. Futures that are not done fail; their tasks go on. Idempotent."""
+        """Ends the session. Futures that are not done fail; their tasks go on. Idempotent. A `with` block opens the
+        Herd again."""
         with self._lock:
             self._closed = True
-            runtime = self._runtime
+            runtime = self._detach()
         if runtime is not None:
             runtime.close()
+
+    def _detach(self) -> Runtime | None:
+        runtime, self._runtime = self._runtime, None
+        return runtime
 
     def __del__(self) -> None:
         runtime = getattr(self, "_runtime", None)  # absent where __init__ raised
@@ -115,20 +173,37 @@ class BaseHerd:
             runtime.begin_close()  # not close(): the collector may run this on any thread, and anywhere
 
     def __enter__(self) -> Self:
+        """Opens the Herd if it is closed. The end of the last block that was entered closes it."""
+        with self._lock:
+            self._blocks += 1
+            self._closed = False
         return self
+
+    def _leave(self) -> Runtime | None:
+        """The runtime to close, if this was the last block."""
+        with self._lock:
+            self._blocks = max(self._blocks - 1, 0)
+            if self._blocks:
+                return None
+            self._closed = True
+            return self._detach()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        runtime = self._leave()
+        if runtime is not None:
+            runtime.close()
 
     async def __aenter__(self) -> Self:
-        return self
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self.close)
+        runtime = self._leave()
+        if runtime is not None:
+            await asyncio.to_thread(runtime.close)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.hosts}>"

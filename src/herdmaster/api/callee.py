@@ -9,7 +9,6 @@ import msgspec
 
 from herdmaster.api.reading import Reader
 from herdmaster.core.codec import Codec, write_arguments
-from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.signature import Signature
 from herdmaster.errors import ConfigurationError
 
@@ -29,12 +28,11 @@ class Callee(msgspec.Struct, frozen=True):
         return written
 
 
-def callee_of(
-    call: str, function: Callable[..., object] | None, codec: Codec | None, known: Known = NONE_KNOWN
-) -> Callee:
-    """`function` is None where only its name is known; `known` as `Reader` has it."""
+def callee_of(call: str, function: Callable[..., object] | None, codec: Codec | None) -> Callee:
+    """`function` is None where only its name is known."""
     signature = None if function is None else Signature(call, function)
-    return Callee(call, signature, codec, Reader(signature, codecs_of(codec), known))
+    reader = None if signature is None and codec is None else Reader(signature, codecs_of(codec))
+    return Callee(call, signature, codec, reader)
 
 
 _NO_CODECS: Final[dict[str, Codec]] = {}

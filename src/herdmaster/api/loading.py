@@ -6,7 +6,6 @@ import importlib
 import sys
 
 from herdmaster.api.app import Herd
-from herdmaster.api.naming import place_of
 from herdmaster.errors import ConfigurationError
 
 
@@ -41,12 +40,6 @@ def load_app(spec: str) -> Herd:
             f"module {module_name} has several Herds ({', '.join(names)}): name one, as in {module_name}:{names[0]}"
         )
     return _attribute(module_name, module, next(iter(herds.values())))
-
-
-def spec_of(herd: Herd) -> str | None:
-    """`module:attribute`, by which another process finds a Herd; None if no module holds it at its top level."""
-    found = place_of(herd)
-    return None if found is None else f"{found[0]}:{found[1]}"
 
 
 def import_from_here() -> None:

@@ -17,6 +17,9 @@ class App(Protocol):
     def handle_fork(self) -> None:
         """In the child."""
 
+    def leave_target(self) -> Session | None:
+        """The session that is to end because the Herd is directed elsewhere now."""
+
 
 class Session(Protocol):
     """What a Herd's runtime is here."""
@@ -48,6 +51,15 @@ def remove_session(session: Session) -> None:
     _sessions.discard(session)
 
 
+def follow_direction() -> None:
+    """After a change of what Herds are directed to: ends the sessions that are elsewhere."""
+    left = [session for app in tuple(_apps) if (session := app.leave_target()) is not None]
+    for session in left:
+        session.begin_close()  # all at once, then one by one
+    for session in left:
+        session.close()
+
+
 def _finalise_with_multiprocessing() -> None:
     """Processes that `multiprocessing` forked end without `atexit`; they have something of their own."""
     global _finalised_pid  # noqa: PLW0603 - one registration per process
@@ -57,10 +69,11 @@ def _finalise_with_multiprocessing() -> None:
     from multiprocessing.util import Finalize  # noqa: PLC0415 - only where multiprocessing is in use anyway
 
     _finalised_pid = os.getpid()
-    Finalize(None, _close_all, exitpriority=0)
+    Finalize(None, close_all, exitpriority=0)
 
 
-def _close_all() -> None:
+def close_all() -> None:
+    """Closes every Herd of this process."""
     for session in tuple(_sessions):
         session.begin_close()  # all at once, then one by one
     for app in tuple(_apps):
@@ -79,4 +92,4 @@ def _handle_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_handle_fork)
-atexit.register(_close_all)
+atexit.register(close_all)

@@ -46,9 +46,7 @@ from herdmaster.zookeeper.errors import ClientClosed
 R = TypeVar("R")
 _log = logging.getLogger("herdmaster.client")
 
-CLOSED: Final = (
-    "this Herd is closed for good, by close() or at the end of its `with` block: do that once, at the program's end"
-)
+CLOSED: Final = "this Herd is closed, by close() or at the end of its `with` block: another `with herd:` opens it again"
 _CLOSED_EARLY: Final = "the Herd was closed before the outcome came; wait for it with herd.future(name)"
 GOODBYE_SECONDS: Final = 2.0
 """How long the farewell to ZooKeeper may take. A server that does not answer holds up the end no longer; the session

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from herdmaster.api import Herd
+from herdmaster.api import Herd, direction, process
+from herdmaster.api.checks import check_hosts
 from herdmaster.api.loading import import_from_here, load_app
 from herdmaster.cli.failures import Failed
 from herdmaster.roles.hooks import Hooks
@@ -27,6 +28,30 @@ def load_named_app(spec: str) -> Herd:
         shown = f": {error.text.strip()}" if error.text and error.text.strip() else ""
         kind = type(error).__name__
         raise Failed(f"{place}: {kind}: {error.msg}{shown}", click.get_current_context().command_path) from None
+
+
+def load_directed_app(spec: str, hosts: str) -> Herd:
+    """As `load_named_app`. From its import on, for the rest of this process, the app's Herd goes to `hosts`.
+
+    For the time of the import every Herd does: which of them is the app's is not known before. Raises also
+    InvalidConnectString.
+    """
+    check_hosts(hosts)
+    everything = direction.begin(hosts)
+    try:
+        herd = load_named_app(spec)
+        herd.direct_to(hosts)
+    finally:
+        direction.end(everything)
+        process.follow_direction()
+    return herd
+
+
+def direct_all(hosts: str) -> None:
+    """Directs every Herd, for the rest of this process: a worker without an app runs functions of any modules. Raises
+    InvalidConnectString."""
+    check_hosts(hosts)
+    direction.begin(hosts)
 
 
 def make_worker(

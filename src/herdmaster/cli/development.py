@@ -41,10 +41,10 @@ def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log
     of Apache ZooKeeper.
     """
     from herdmaster.cli.embedded import ServerProcess
-    from herdmaster.cli.logs import configure_role_logs
+    from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.running import run_until_stopped
 
-    configure_role_logs(log_level, log_format)
+    configure_logs(log_level, log_format)
     run_until_stopped(ServerProcess(host, port, data_dir))
 
 
@@ -58,21 +58,24 @@ def dev(*, app: str, slots: int | None, port: int, data_dir: str | None, log_lev
     """Run all that it takes in this terminal.
 
     An embedded ZooKeeper, a master and a worker. Programs that use Herd() find it by itself, as it takes ZooKeeper's
-    usual port. Ctrl-C ends all three.
+    usual port. What tasks submit stays there, whatever hosts the app's Herd names. Ctrl-C ends all three.
     """
-    from herdmaster.cli.app_worker import load_named_app, make_worker
+    from herdmaster.api import process
+    from herdmaster.cli.app_worker import load_directed_app, make_worker
     from herdmaster.cli.embedded import Development, ServerProcess
-    from herdmaster.cli.logs import configure_role_logs
+    from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.running import run_until_stopped
     from herdmaster.roles.lifecycle import Role
     from herdmaster.roles.master import Master
     from herdmaster.roles.worker import WorkerSettings
 
-    configure_role_logs(log_level, log_format)
-    loaded = load_named_app(app)
+    configure_logs(log_level, log_format)
+    # Nothing answers there yet: what an app submits when it is imported fails, and does not reach its own hosts.
+    loaded = load_directed_app(app, f"127.0.0.1:{port or 1}")
     settings = WorkerSettings(slots=slots, queues=loaded.queues)
 
     def make_roles(hosts: str) -> list[Role]:
+        loaded.direct_to(hosts)
         return [make_worker(hosts, app, loaded, settings), Master(hosts)]
 
-    run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles))
+    run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles, process.close_all))

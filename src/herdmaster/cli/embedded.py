@@ -92,13 +92,17 @@ class ServerProcess:
 
 
 class Development:
-    """Server, master and worker on one event loop. The roles end before the server does."""
+    """Server, master and worker on one event loop. The roles end before the server does, and so does what tasks have
+    opened, by `close_sessions` on another thread."""
 
     kind = "dev"
 
-    def __init__(self, server: ServerProcess, make_roles: Callable[[str], list[Role]]) -> None:
+    def __init__(
+        self, server: ServerProcess, make_roles: Callable[[str], list[Role]], close_sessions: Callable[[], None]
+    ) -> None:
         self._server = server
         self._make_roles = make_roles
+        self._close_sessions = close_sessions
         self._stopping = asyncio.Event()
 
     @property
@@ -124,6 +128,7 @@ class Development:
             for role, ending in zip(roles, running, strict=True):
                 role.stop()
                 await ending
+            await asyncio.to_thread(self._close_sessions)
             self._server.stop()
             await serving
         finally:

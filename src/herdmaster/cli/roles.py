@@ -24,11 +24,11 @@ def master(hosts: str | None, session_timeout: float, connect_timeout: float, lo
 
     SIGTERM and Ctrl-C end its session, so that a backup takes over at once.
     """
-    from herdmaster.cli.logs import configure_role_logs
+    from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.running import run_role
     from herdmaster.roles.master import Master, MasterSettings
 
-    configure_role_logs(log_level, log_format)
+    configure_logs(log_level, log_format)
     settings = MasterSettings(session_timeout=session_timeout, connect_timeout=connect_timeout)
     run_role(Master(choose_hosts(hosts), settings))
 
@@ -91,18 +91,24 @@ def worker(
 ) -> None:
     """Run a worker.
 
-    It runs the tasks of an app, and raw tasks, whose text it prints unless the app has a handler for them. The first
-    SIGTERM or Ctrl-C drains it: what runs may end, the rest is handed back. Under a primary of the
+    It runs the tasks of an app, and raw tasks, whose text it prints unless the app has a handler for them. Where HOSTS
+    is given, the app's Herd goes there too, whatever its own hosts are: what tasks submit stays with this worker. The
+    first SIGTERM or Ctrl-C drains it: what runs may end, the rest is handed back. Under a primary of the
     reference it runs what it has been given. A second one stops it at once.
     """
-    from herdmaster.cli.app_worker import load_named_app, make_worker
-    from herdmaster.cli.logs import configure_role_logs
+    from herdmaster.cli.app_worker import direct_all, load_directed_app, load_named_app, make_worker
+    from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.running import run_role
     from herdmaster.core.names import DEFAULT_QUEUE
     from herdmaster.roles.worker import WorkerSettings
 
-    configure_role_logs(log_level, log_format)
-    loaded = load_named_app(app) if app is not None else None
+    configure_logs(log_level, log_format)
+    if app is None:
+        loaded = None
+        if hosts is not None:
+            direct_all(hosts)
+    else:
+        loaded = load_named_app(app) if hosts is None else load_directed_app(app, hosts)
     settings = WorkerSettings(
         session_timeout=session_timeout,
         connect_timeout=connect_timeout,
@@ -112,5 +118,5 @@ def worker(
         processes=processes,
         queues=tuple(dict.fromkeys(queues)) or (loaded.queues if loaded is not None else (DEFAULT_QUEUE,)),
     )
-    hosts = choose_hosts(hosts, loaded.explicit_hosts if loaded is not None else None)
+    hosts = choose_hosts(hosts, loaded.hosts if loaded is not None else None)
     run_role(make_worker(hosts, app, loaded, settings, allow_import))

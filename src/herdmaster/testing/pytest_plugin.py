@@ -48,7 +48,7 @@ def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
     def run(
         herd: Herd, *, slots: int = 4, masters: int = 1, workers: int = 1, session_timeout: float = 4.0
     ) -> Iterator[str]:
-        from herdmaster.api.loading import spec_of
+        from herdmaster.api.direction import spec_of
         from herdmaster.roles.master import Master, MasterSettings
         from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
         from herdmaster.testing.checks import check_count
