@@ -78,6 +78,15 @@ coverage: install ## Run the tests of `make test` and print what they do not rea
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+.PHONY: test-versions
+test-versions: ## Run the fast tests on each Python from 3.11 to 3.14 that is on this machine
+	@PROCESSES=$(PROCESSES) scripts/test-versions
+
+.PHONY: docs
+docs: $(INSTALLED) ## Build the documentation site in build/docs; a warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html -d build/docs-cache docs build/docs
+	@echo "build/docs/index.html"
+
 .PHONY: bench
 bench: install ## Measure the client, the embedded server and the whole beside their peers
 	$(BIN)/python -m benchmarks.client

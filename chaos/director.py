@@ -24,14 +24,18 @@ from herdmaster.testing.apache import ServerStartFailed
 
 SETTLE_SECONDS: Final = 90.0
 DIVERGED_SECONDS: Final = 10.0
+RESUME_SECONDS: Final = 2.0
+"""Beside one session timeout, where sessions outlive a fault on the servers and not with their owners."""
+
 _WARM_UP_TASKS: Final = 10
 _POLL: Final = 0.05
 
 
 class Row(msgspec.Struct, frozen=True):
     """One scenario. `fault` is how long it was played, `settling` how long it took from its end until every task had
-    ended, every client was done, every role was back and nothing was left; `pause` the longest time without an outcome.
-    All in seconds. `diverged` are servers that came back without all of the transactions: ZooKeeper's own fault.
+    ended, every client was done, every role was back and nothing was left; `pause` the longest time without an outcome,
+    `resumed` the longest one after the end of the fault, which must not exceed `bar`. All in seconds. `diverged` are
+    servers that came back without all of the transactions: ZooKeeper's own fault.
     """
 
     scenario: str
@@ -43,12 +47,18 @@ class Row(msgspec.Struct, frozen=True):
     diverged: tuple[str, ...] = ()
     skipped: str | None = None
     stuck: str | None = None
+    resumed: float = 0.0
+    bar: float | None = None
+
+    @property
+    def is_slow(self) -> bool:
+        return self.bar is not None and self.resumed > self.bar
 
     @property
     def is_good(self) -> bool:
         if self.skipped is not None:
             return True
-        return self.stuck is None and self.judgement is not None and self.judgement.is_clean
+        return self.stuck is None and self.judgement is not None and self.judgement.is_clean and not self.is_slow
 
 
 class Director:
@@ -88,7 +98,8 @@ class Director:
         return self._cast
 
     def _play(self, scenario: Scenario, cast: Cast) -> Row:
-        row = Row(scenario.name, scenario.summary)
+        bar = cast.session_timeout + RESUME_SECONDS if scenario.resumes_soon else None
+        row, mended = Row(scenario.name, scenario.summary, bar=bar), 0.0
         self._say(f"{scenario.name}: {scenario.summary}")
         self._historian.tell(cast.logs.read(self._historian.last_zxid))
         with cast.clients(scenario.name) as clients:
@@ -99,7 +110,7 @@ class Director:
                 began = time.monotonic()
                 scenario.play(stage)
                 row = msgspec.structs.replace(row, fault=time.monotonic() - began)
-                ended = time.monotonic()
+                ended, mended = time.monotonic(), time.time()
                 stuck = _settle(stage)
                 row = msgspec.structs.replace(row, settling=time.monotonic() - ended, stuck=stuck)
             except Skipped as reason:
@@ -107,9 +118,9 @@ class Director:
                 return msgspec.structs.replace(row, skipped=str(reason))
             except (Stuck, ServerStartFailed, TimeoutError, RuntimeError) as reason:
                 row = msgspec.structs.replace(row, stuck=str(reason))
-            return self._judge(row, stage)
+            return self._judge(row, stage, mended)
 
-    def _judge(self, row: Row, stage: Stage) -> Row:
+    def _judge(self, row: Row, stage: Stage, mended: float) -> Row:
         cast = stage.cast
         since = self._historian.last_zxid
         history = self._historian.tell(cast.logs.read(self._historian.last_zxid))
@@ -124,7 +135,10 @@ class Director:
             faults=[f"{actor.name}: {text}" for actor in actors for text in actor.new_tracebacks()],
             successors=frozenset(stage.successors),
         )
-        row = msgspec.structs.replace(row, judgement=judge(evidence), pause=_longest_pause(history))
+        times = [at / 1000 for at in history.ended_at.values()]
+        row = msgspec.structs.replace(
+            row, judgement=judge(evidence), pause=longest_pause(times), resumed=longest_pause(times, mended)
+        )
         return row if row.stuck else msgspec.structs.replace(row, diverged=_mend_diverged(cast, since))
 
 
@@ -205,6 +219,9 @@ def _mend_server(cast: Cast, number: int, paths: tuple[str, ...], since: int) ->
     return f"server {number + 1} alone shows {', '.join(paths)}; {lacks}"
 
 
-def _longest_pause(history: History) -> float:
-    times = sorted(history.ended_at.values())
-    return max((after - before for before, after in itertools.pairwise(times)), default=0) / 1000
+def longest_pause(times: Iterable[float], since: float = 0.0) -> float:
+    """Seconds between two outcomes, or between `since` and the first one after it."""
+    later = sorted(at for at in times if at >= since)
+    if since and later:
+        later.insert(0, since)
+    return max((after - before for before, after in itertools.pairwise(later)), default=0.0)

@@ -18,7 +18,7 @@ from chaos.failover import Takeovers
 _MOST_COMPLAINTS: Final = 10
 _HEAD: Final = (
     f"{'scenario':<20}{'fault':>8}{'tasks':>7}{'ended':>7}{'lost':>6}{'doubled':>9}{'wrong':>7}{'left':>6}"
-    f"{'reruns':>8}{'unknown':>9}{'pause':>8}{'settled':>9}"
+    f"{'reruns':>8}{'unknown':>9}{'pause':>8}{'resumed':>9}{'settled':>9}"
 )
 
 
@@ -91,13 +91,16 @@ def line(row: Row) -> str:
     settled = "stuck" if row.settling is None or row.stuck is not None else f"{row.settling:.1f} s"
     return (
         f"{name}{row.fault:>6.1f} s{found.accepted:>7}{found.outcomes:>7}{len(found.lost):>6}{len(found.doubled):>9}"
-        f"{len(found.wrong):>7}{len(found.left):>6}{found.reruns:>8}{found.unknown:>9}{row.pause:>6.1f} s{settled:>9}"
+        f"{len(found.wrong):>7}{len(found.left):>6}{found.reruns:>8}{found.unknown:>9}{row.pause:>6.1f} s"
+        f"{row.resumed:>7.1f} s{settled:>9}"
     )
 
 
 def _complaints(row: Row) -> Iterator[str]:
     if row.stuck is not None:
         yield row.stuck
+    if row.is_slow:
+        yield f"no task ended for {row.resumed:.1f} s after all was mended; {row.bar:.1f} s are allowed"
     yield from (f"{text}. That is between the servers, and no fault of Herdmaster's" for text in row.diverged)
     complaints = row.judgement.complaints if row.judgement is not None else []
     yield from complaints[:_MOST_COMPLAINTS]

@@ -20,14 +20,15 @@ class Scenario(msgspec.Struct, frozen=True):
     summary: str
     play: Play
     is_long: bool = False  # left out of the short form
+    resumes_soon: bool = False  # tasks end again within RESUME_SECONDS and one session timeout
 
 
 SCENARIOS: Final[list[Scenario]] = []
 
 
-def scenario(summary: str, *, is_long: bool = False) -> Callable[[Play], Play]:
+def scenario(summary: str, *, is_long: bool = False, resumes_soon: bool = False) -> Callable[[Play], Play]:
     def register(play: Play) -> Play:
-        SCENARIOS.append(Scenario(play.__name__.replace("_", "-"), summary, play, is_long))
+        SCENARIOS.append(Scenario(play.__name__.replace("_", "-"), summary, play, is_long, resumes_soon))
         return play
 
     return register
@@ -59,7 +60,7 @@ def all_servers_killed(stage: Stage) -> None:
     stage.start_servers(*stage.servers)
 
 
-@scenario("two of three servers down for longer than the session timeout")
+@scenario("two of three servers down for longer than the session timeout", resumes_soon=True)
 def quorum_lost(stage: Stage) -> None:
     down = (stage.leader(), stage.followers()[0])
     stage.kill_servers(*down)
@@ -166,7 +167,7 @@ def follower_cut_off(stage: Stage) -> None:
     stage.cut_off_server(stage.followers()[0])
 
 
-@scenario("the leader hears nothing of its followers, while clients still reach it", is_long=True)
+@scenario("the leader hears nothing of its followers, while clients still reach it", is_long=True, resumes_soon=True)
 def leader_cut_off(stage: Stage) -> None:
     stage.cut_off_server(stage.leader())
 

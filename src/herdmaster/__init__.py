@@ -83,3 +83,7 @@ def __getattr__(name: str) -> object:
 
         return current_task
     raise AttributeError(f"module 'herdmaster' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

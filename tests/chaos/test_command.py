@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from chaos.__main__ import main
-from chaos.director import Row
+from chaos.director import Row, longest_pause
 from chaos.failover import Takeovers
 from chaos.history import History
 from chaos.judgement import Evidence, judge
@@ -42,6 +42,21 @@ def test_a_row_is_good_only_when_nothing_is_to_complain_about() -> None:
     assert not Row("one", "", judgement=LOST).is_good
     assert not Row("one", "", judgement=CLEAN, stuck="it hangs").is_good
     assert not Row("one", "").is_good
+    assert Row("one", "", judgement=CLEAN, resumed=6.0, bar=6.0).is_good
+    assert not Row("one", "", judgement=CLEAN, resumed=6.1, bar=6.0).is_good
+    assert Row("one", "", judgement=CLEAN, resumed=60.0).is_good
+
+
+def test_a_pause_counts_from_when_all_was_mended() -> None:
+    times = [100.0, 101.0, 109.0, 110.0]
+    assert longest_pause(times) == 8.0
+    assert longest_pause(times, since=106.5) == 2.5
+    assert longest_pause(times, since=111.0) == 0.0
+    assert longest_pause([]) == 0.0
+
+
+def test_what_loses_its_sessions_on_the_servers_last_is_held_to_a_bar() -> None:
+    assert [scenario.name for scenario in SCENARIOS if scenario.resumes_soon] == ["quorum-lost", "leader-cut-off"]
 
 
 def test_the_table_tells_what_was_found_and_why() -> None:
@@ -50,6 +65,7 @@ def test_the_table_tells_what_was_found_and_why() -> None:
         Row("two", "", 1.0, 2.0, 0.5, LOST),
         Row("three", "", skipped="no tmpfs"),
         Row("four", "", 1.0, 90.0, 0.5, CLEAN, stuck="it hangs"),
+        Row("five", "", 1.0, 2.0, 9.0, CLEAN, resumed=8.04, bar=6.0),
     )
     text = "\n".join(table(report(*rows, takeovers=(Takeovers("SIGKILL", (1.0, 2.0, 4.0)),))))
     assert "session timeout 4 s" in text
@@ -57,6 +73,7 @@ def test_the_table_tells_what_was_found_and_why() -> None:
     assert "two: /tasks/task-1 was left behind" in text
     assert "skipped: no tmpfs" in text
     assert "four: it hangs" in text
+    assert "five: no task ended for 8.0 s after all was mended; 6.0 s are allowed" in text
     assert text.endswith("SIGKILL        3    1.00 s    2.00 s    4.00 s")
 
 

@@ -46,6 +46,19 @@ def test_a_higher_priority_comes_first_whatever_its_age_and_its_queue() -> None:
     assert take_all(backlog) == [names[1], names[0], names[3], names[2]]
 
 
+def test_its_size_counts_all_names_also_those_that_are_no_tasks() -> None:
+    backlog = Backlog()
+    backlog.replace([A, "no task", "another"])
+    for name in (B, "third"):
+        backlog.add(name)
+    for name in (A, "another", "never there"):
+        backlog.remove(name)
+    assert (backlog.size, len(backlog)) == (3, 1)
+    backlog.replace([B])
+
+    assert backlog.size == len(backlog) == 1
+
+
 def test_what_is_no_task_is_refused_and_named() -> None:
     backlog = Backlog()
 

@@ -96,6 +96,20 @@ def test_a_raw_failure_names_its_type_unless_that_contains_done(name: str, statu
     assert encode_outcome(RAW, Outcome(OutcomeState.FAILED, error=ErrorInfo(name))) == status
 
 
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [("NoAuth on /tasks/task-1", b"failed: BadPayload: NoAuth on /tasks/task-1"), ("done", b"failed: BadPayload")],
+)
+def test_a_raw_task_that_is_refused_for_its_payload_says_why_unless_that_contains_done(
+    message: str, status: bytes
+) -> None:
+    outcome = Outcome(OutcomeState.FAILED, error=ErrorInfo("BadPayload", message))
+    assert encode_outcome(RAW, outcome) == status
+    read = decode_outcome(RAW, status).error
+    assert read is not None
+    assert (read.type, read.message) == ("BadPayload", "" if message == "done" else message)
+
+
 def test_a_raw_failure_raises_its_type_again() -> None:
     assert isinstance(exception_of(decode_outcome(RAW, b"failed: ValueError")), ValueError)
     unknown = exception_of(decode_outcome(RAW, b"failed"))

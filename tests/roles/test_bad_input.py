@@ -13,7 +13,7 @@ from herdmaster.core.recovery import MAX_MOVABLE
 from herdmaster.core.transitions import NewTask
 from herdmaster.roles.master import MasterSettings
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.model import READ_ONLY_ACL, Acl, Id, Permission
+from herdmaster.zookeeper.model import READ_ONLY_ACL, Acl, CreateMode, Id, Permission
 from tests.roles.stage import (
     TIMEOUT,
     Ran,
@@ -156,6 +156,24 @@ async def test_a_task_that_may_not_be_read_is_refused_and_not_asked_for_again_an
     stage.break_connections()  # no event tells of it, but a listing does
 
     assert await failure(stage, name) == "BadPayload"
+
+
+async def test_a_task_that_another_identity_alone_may_read_is_found_and_refused_with_the_reason(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No event tells of it, nor of its end, and no connection breaks: the number of names does."""
+    await stage.put(f"{layout.TASKS}/no task's name")
+    await stage.master(MasterSettings(session_timeout=TIMEOUT, recount_seconds=0.1))
+    await stage.worker(raw=Ran())
+    only_al = (Acl(int(Permission.ALL), Id("digest", "al:x")),)  # what CREATOR_ALL_ACL makes of it
+    path = await stage.zk.create(f"{layout.TASKS}/task-", b"x", mode=CreateMode.PERSISTENT_SEQUENTIAL, acl=only_al)
+    name = layout.name_of(path)
+    await stage.until_exists(layout.status_path(name))
+
+    reason = f"its payload cannot be read: NoAuth on {stage.zk.outward(path)}"
+    assert await stage.data(layout.status_path(name)) == f"failed: BadPayload: {reason}".encode()
+    assert f"refused {name}: {reason}" in caplog.messages
+    assert await stage.names(layout.TASKS) == ["no task's name"]
 
 
 async def test_an_assignment_that_may_not_be_read_ends_with_an_error(stage: Stage, client: StagedClient) -> None:

@@ -11,14 +11,18 @@ import pytest
 from herdmaster.core.layout import FOLDERS
 from herdmaster.roles.bootstrap import open_client
 from herdmaster.roles.lifecycle import Role, run_until_first
+from herdmaster.roles.master import MasterSettings
 from herdmaster.roles.system import System
 from herdmaster.testing.ports import free_ports
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.model import READ_ONLY_ACL, CreateMode
+from herdmaster.zookeeper.client.connection import boot_clock
+from herdmaster.zookeeper.model import READ_ONLY_ACL, CreateMode, SessionState
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, request_of
-from tests.roles.stage import Stage, end_session, until
+from tests.roles.stage import Stage, StagedMaster, end_session, until
+
+SESSION_TIMEOUT = 4.0
 
 Serve = Callable[["Actor"], Awaitable[None]]
 
@@ -112,6 +116,24 @@ async def test_what_ends_at_once_again_and_again_is_no_busy_loop(namespace: str)
     await play(actor, 6)
 
     assert time.monotonic() - began > 5 * 0.05
+
+
+@pytest.mark.long
+async def test_a_primary_that_gave_its_session_up_is_primary_again_before_that_lapses(stage: Stage) -> None:
+    ahead = 0.0
+    system = System(clock=lambda: boot_clock() + ahead)
+    settings = MasterSettings(session_timeout=SESSION_TIMEOUT, connect_timeout=5.0)
+    master = StagedMaster(stage.hosts, settings, system)
+    stage.start(master)
+    await until(lambda: master.is_primary, "a primary")
+    old = master.session
+    ahead = SESSION_TIMEOUT * 4 / 3  # as if no server had answered for so long
+    await until(lambda: old.state is SessionState.EXPIRED, "the end of the session by the client's own clock")
+    began = time.monotonic()
+    await until(lambda: master.is_primary and master.session is not old, "the same master as primary")
+
+    assert time.monotonic() - began < SESSION_TIMEOUT / 2
+    assert len(master.predecessors) == 0
 
 
 async def test_a_refused_credential_is_for_the_caller_to_mend(namespace: str) -> None:

@@ -18,15 +18,6 @@ R = TypeVar("R")
 _GRACE_SECONDS: Final = 5.0
 
 
-def refuse_in_loop(name: str, instead: str) -> None:
-    """Raises RuntimeError inside a running event loop, which a blocking call would stop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(f"{name} would block the running event loop: use `{instead}`")
-
-
 def submit_and_wait(runtime: Runtime, order: Order, owner: object, patience: float) -> Future[R]:
     """Raises NotSubmitted, SubmissionUnknown, DuplicateTask; RuntimeError when closed."""
     ended = threading.Lock()  # the cheapest thing that one thread can wait for and another can set

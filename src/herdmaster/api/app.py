@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -9,15 +10,18 @@ from typing import ParamSpec, Protocol, TypeVar, Unpack, overload
 
 import msgspec
 
-from herdmaster.api.acceptance import refuse_in_loop, submit_and_wait, submit_and_wait_async
+from herdmaster.api.acceptance import submit_and_wait, submit_and_wait_async
 from herdmaster.api.base import BaseHerd
 from herdmaster.api.callee import Callee, callee_of, check_codec, codecs_of
 from herdmaster.api.checks import check_call
 from herdmaster.api.definition import Definition, checked_function
+from herdmaster.api.exceptions import ExceptionRegistry
 from herdmaster.api.finding import find_and_wait, find_and_wait_async
 from herdmaster.api.future import Future
 from herdmaster.api.hooking import HookRegistry
+from herdmaster.api.in_loop import refuse_in_loop
 from herdmaster.api.many import orders_of, submit_all, submit_all_async
+from herdmaster.api.naming import place_of
 from herdmaster.api.options import Options, TaskOptions, run_options
 from herdmaster.api.orders import Order, order_call, order_chunk
 from herdmaster.api.reading import ChunkResults, Reader
@@ -46,7 +50,7 @@ class Register(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class Herd(BaseHerd, HookRegistry):
+class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
     """Registers tasks and submits them. No thread and no socket before the first submission or wait.
 
     Threads may share one. A forked child gets a session of its own; futures made before the fork stay with the parent.
@@ -68,6 +72,7 @@ class Herd(BaseHerd, HookRegistry):
         Raises InvalidConnectString, ConfigurationError for a time or codec.
         """
         HookRegistry.__init__(self)
+        ExceptionRegistry.__init__(self)
         super().__init__(
             hosts, session_timeout=session_timeout, submit_timeout=submit_timeout, connect_timeout=connect_timeout
         )
@@ -77,6 +82,15 @@ class Herd(BaseHerd, HookRegistry):
         self._definitions: dict[str, Definition] = {}
         self._callees: dict[str, Callee] = {}
         self._queues: dict[str, None] = {}  # an ordered set
+
+    def __reduce__(self) -> tuple[object, ...]:
+        found = place_of(self)
+        if found is None:
+            raise TypeError(
+                f"{self!r} cannot be pickled or copied, because no module holds it at its top level: make one there, "
+                "as Herd(hosts)"
+            )
+        return _import, found
 
     # --- tasks -----------------------------------------------------------------------------------------------------
 
@@ -106,7 +120,8 @@ class Herd(BaseHerd, HookRegistry):
             if known is not None:
                 new.check_replaces(known)
             self._definitions[task.call] = new
-            self._functions[task.call] = Registration(function, running)
+            self.learn_exceptions(options)
+            self._functions[task.call] = Registration(function, running, self.known_exceptions)
             self._callees.pop(task.call, None)
             self._queues[task.queue] = None
             return task
@@ -153,7 +168,7 @@ class Herd(BaseHerd, HookRegistry):
     ) -> Future[R]:
         """Submits a call by its name `module:qualname`, without the function. Raises as `Task.options` and
         `Task.submit`, ConfigurationError for what is no such name."""
-        return self.submit_task(self.callee(call), args, kwargs or {}, TaskOptions().changed(options))
+        return self.submit_task(self.callee(call), args, kwargs or {}, self._checked(options))
 
     async def submit_call_async(
         self,
@@ -163,13 +178,18 @@ class Herd(BaseHerd, HookRegistry):
         **options: Unpack[Options],
     ) -> Future[R]:
         """As `submit_call`, for event loops."""
-        return await self.submit_task_async(self.callee(call), args, kwargs or {}, TaskOptions().changed(options))
+        return await self.submit_task_async(self.callee(call), args, kwargs or {}, self._checked(options))
 
     def begin_call(
         self, call: str, args: Sequence[object], kwargs: Mapping[str, object], **options: Unpack[Options]
     ) -> Future[R]:
         """Submits without waiting for acceptance: an error of the submission becomes the future's."""
-        return self.begin_task(self.callee(call), args, kwargs, TaskOptions().changed(options))
+        return self.begin_task(self.callee(call), args, kwargs, self._checked(options))
+
+    def _checked(self, options: Options) -> TaskOptions:
+        found = TaskOptions().changed(options)
+        self.learn_exceptions(options)
+        return found
 
     def callee(self, call: str) -> Callee:
         """What is known about the function that calls of this name run; its hints, if it is one of this Herd's."""
@@ -177,7 +197,9 @@ class Herd(BaseHerd, HookRegistry):
         if found is None:
             check_call(call)
             registered = self._functions.get(call)
-            found = callee_of(call, None if registered is None else registered.function, self.codec)
+            found = callee_of(
+                call, None if registered is None else registered.function, self.codec, self.known_exceptions
+            )
             if registered is not None:
                 self._callees[call] = found
         return found
@@ -229,7 +251,7 @@ class Herd(BaseHerd, HookRegistry):
         """The future of a task that was submitted elsewhere or earlier. Its result raises OutcomeGone when there is
         nothing to wait for. Raises InvalidName."""
         _check_name(name)
-        return self._started().attach(name, self, None if self.codec is None else Reader(None, self.codecs))
+        return self._started().attach(name, self, Reader(None, self.codecs, self.known_exceptions))
 
     def find(self, name: str, timeout: float = 10.0) -> TaskSeen | None:
         """Where a task is and how far it says it is; None if it is nowhere. It changes nothing.
@@ -261,6 +283,10 @@ class Herd(BaseHerd, HookRegistry):
         self, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
     ) -> Order:
         return order_call(self._new_ulid(), callee, args, kwargs, options)
+
+
+def _import(module: str, attribute: str) -> object:
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _check_name(name: object) -> None:

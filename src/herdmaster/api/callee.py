@@ -9,6 +9,7 @@ import msgspec
 
 from herdmaster.api.reading import Reader
 from herdmaster.core.codec import Codec, write_arguments
+from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.signature import Signature
 from herdmaster.errors import ConfigurationError
 
@@ -28,11 +29,12 @@ class Callee(msgspec.Struct, frozen=True):
         return written
 
 
-def callee_of(call: str, function: Callable[..., object] | None, codec: Codec | None) -> Callee:
-    """`function` is None where only its name is known."""
+def callee_of(
+    call: str, function: Callable[..., object] | None, codec: Codec | None, known: Known = NONE_KNOWN
+) -> Callee:
+    """`function` is None where only its name is known; `known` as `Reader` has it."""
     signature = None if function is None else Signature(call, function)
-    reader = None if signature is None and codec is None else Reader(signature, codecs_of(codec))
-    return Callee(call, signature, codec, reader)
+    return Callee(call, signature, codec, Reader(signature, codecs_of(codec), known))
 
 
 _NO_CODECS: Final[dict[str, Codec]] = {}

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.api.naming import place_of
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import ConnectString, parse_connect_string
 from herdmaster.zookeeper.errors import InvalidConnectString
@@ -98,11 +99,8 @@ def shares_servers(one: str, other: str) -> bool:
 
 def spec_of(herd: object) -> str | None:
     """`module:attribute`, by which another process finds a Herd; None if no module holds it at its top level."""
-    for name, module in list(sys.modules.items()):
-        for attribute, value in list(getattr(module, "__dict__", {}).items()):
-            if value is herd and name != "__main__":
-                return f"{name}:{attribute}"
-    return None
+    found = place_of(herd)
+    return None if found is None else f"{found[0]}:{found[1]}"
 
 
 def _held_at(spec: str) -> object:

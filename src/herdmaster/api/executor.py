@@ -39,6 +39,7 @@ class HerdExecutor(concurrent.futures.Executor):
         self._herd = herd
         self._options = options
         self._checked = TaskOptions().changed(options)
+        herd.learn_exceptions(options)
         self._targets: dict[Callable[..., object], tuple[Callee, TaskOptions]] = {}
         self._pending: set[concurrent.futures.Future[object]] = set()
         self._lock = threading.RLock()
@@ -171,7 +172,7 @@ class HerdExecutor(concurrent.futures.Executor):
             return function.callee, function.options(**self._options).checked
         _check_importable(function)
         call = findable_call_of(function)
-        return callee_of(call, function, self._herd.codec), self._checked
+        return callee_of(call, function, self._herd.codec, self._herd.known_exceptions), self._checked
 
 
 def _without_partials(

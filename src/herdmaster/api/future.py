@@ -8,8 +8,9 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
+from herdmaster.api.in_loop import call_of_asyncio, is_in_loop, refuse_in_loop
 from herdmaster.errors import TaskCancelled
 
 R = TypeVar("R")
@@ -87,7 +88,9 @@ class Future(concurrent.futures.Future[R]):
         """
         if self.done() and self.has_outcome:
             return self.cancelled()
-        if _is_in_loop():
+        if is_in_loop():
+            if asyncio.current_task() is not None:
+                refuse_in_loop("cancel", "await future.cancel_async()")
             self.cancel_nowait()
             return False
         verdicts: list[bool] = []
@@ -138,8 +141,11 @@ class Future(concurrent.futures.Future[R]):
     def result(self, timeout: float | None = None) -> R:
         """What the task returned. Raises what it raised; TaskCancelled (also the standard library's CancelledError),
         TaskExpired; TimeoutError after `timeout` seconds, and the task goes on;
-        OutcomeGone, BadOutcome, or HerdClosed where the outcome will not come."""
+        OutcomeGone, BadOutcome, or HerdClosed where the outcome will not come; RuntimeError inside a running event loop
+        before the future is done."""
         try:
+            if not self.done() and timeout != 0:
+                refuse_in_loop("result", "await future")
             if timeout is not None and not self._is_done_within(timeout):
                 raise self.still_pending(timeout)
             try:
@@ -152,6 +158,8 @@ class Future(concurrent.futures.Future[R]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What `result` raises, None if it returns. TimeoutError after `timeout` seconds is raised here, too, and so
         is TaskCancelled, as the standard library does."""
+        if not self.done() and timeout != 0:
+            refuse_in_loop("exception", "await future")
         if timeout is not None and not self._is_done_within(timeout):
             raise self.still_pending(timeout)
         try:
@@ -183,9 +191,34 @@ class Future(concurrent.futures.Future[R]):
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[R]], object]) -> None:
         """`fn(future)` is called on a thread of Herdmaster's own, never on the one that talks to ZooKeeper; at once,
-        and on this thread, if the future is done. What it raises is logged."""
-        super().add_done_callback(fn)
+        and on this thread, if the future is done. What it raises is logged. (Those of asyncio are called in its loop.)
+        """
+        super().add_done_callback(call_of_asyncio(fn))
         self.keep()  # a callback wants the outcome, too
+
+    def remove_done_callback(self, fn: Callable[[concurrent.futures.Future[R]], object]) -> int:
+        """Takes back each time that `fn` was added and has not been called; how often that was."""
+        with self._condition:
+            before = len(self._done_callbacks)
+            self._done_callbacks = [callback for callback in self._done_callbacks if callback != fn]
+            return before - len(self._done_callbacks)
+
+    @property
+    def _waiters(self) -> list[Any]:
+        # The standard library's `wait` and `as_completed` take this before they block.
+        if not self.done():
+            refuse_in_loop("a wait of concurrent.futures", "await asyncio.wait([future])")
+        return self._blocked
+
+    @_waiters.setter
+    def _waiters(self, blocked: list[Any]) -> None:
+        self._blocked = blocked
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"the future of {self.name} belongs to this process and cannot be pickled or copied: pass its name, "
+            "`future.name`, and use `herd.future(name)` there"
+        )
 
     def __await__(self) -> Generator[object, None, R]:
         try:
@@ -269,14 +302,3 @@ class Future(concurrent.futures.Future[R]):
         self._waiting = ()
         if not self.done():
             self.set_exception(error)
-
-
-def _is_in_loop() -> bool:
-    """Whether an event loop runs in this thread. Raises RuntimeError in a coroutine."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    if asyncio.current_task() is not None:
-        raise RuntimeError("cancel would block the running event loop: use `await future.cancel_async()`")
-    return True

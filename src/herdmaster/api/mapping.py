@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Final, Generic, TypeVar, cast
 
-from herdmaster.api.acceptance import refuse_in_loop
 from herdmaster.api.feeding import Feeder, Piece
 from herdmaster.api.future import Future
+from herdmaster.api.in_loop import refuse_in_loop
 from herdmaster.api.progress_bar import ProgressBar
 from herdmaster.errors import ConfigurationError
 

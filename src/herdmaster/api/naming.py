@@ -30,3 +30,12 @@ def findable_call_of(function: Callable[..., object]) -> str:
             "worker can find it: run the script with `python -m MODULE`, or move the task into a module of its own"
         )
     return call
+
+
+def place_of(value: object) -> tuple[str, str] | None:
+    """The module that holds it at its top level, other than the program itself, and its name there."""
+    for name, module in list(sys.modules.items()):
+        for attribute, held in list(getattr(module, "__dict__", {}).items()):
+            if held is value and name != "__main__":
+                return name, attribute
+    return None

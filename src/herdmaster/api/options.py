@@ -22,6 +22,7 @@ from herdmaster.api.checks import (
     read_bytes,
     read_exception_names,
 )
+from herdmaster.api.exceptions import check_exceptions
 from herdmaster.core.names import DEFAULT_PRIORITY, DEFAULT_QUEUE, check_priority, check_queue
 from herdmaster.core.options import Overrides, PoolKind, RunOptions, apply_overrides
 from herdmaster.errors import ConfigurationError, InvalidName
@@ -40,6 +41,7 @@ class Options(TypedDict, total=False):
     - `max_attempts`: so often its code is tried in all (1). `backoff`, `max_backoff`: a retry waits a random time up
       to `backoff * 2 ** (attempt - 1)`, at most `max_backoff`. `retry_on`, `give_up_on`: which exceptions are retried
       (any `Exception`); `give_up_on` wins.
+    - `raises`: exception classes of your own that come back as themselves; see `Herd.exceptions`.
     - `delay` (from now) or `at` (an aware datetime): not before then. `expires`: a task that has not started by then
       ends as expired; a duration counts from its submission.
     - `soft_timeout` raises SoftTimeLimitExceeded in the task, `timeout` ends it. `memory_limit` in bytes or as "200MB",
@@ -61,6 +63,7 @@ class Options(TypedDict, total=False):
     max_backoff: Duration
     retry_on: ExceptionKinds
     give_up_on: ExceptionKinds
+    raises: type[Exception] | Iterable[type[Exception]]
     delay: Duration | None
     at: datetime | None
     expires: Duration | datetime | None
@@ -117,6 +120,8 @@ class TaskOptions(msgspec.Struct, frozen=True):
                 run[name] = _RUN[name](name, value)
             elif name in _PLAIN:
                 changes[name] = _PLAIN[name](name, value)
+            elif name == "raises":
+                check_exceptions(name, value)  # the Herd keeps them
             elif name in _TIMES:
                 changes.update(_TIMES[name](value))
             else:

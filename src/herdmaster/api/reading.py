@@ -10,6 +10,7 @@ from herdmaster.core.chunk import split_results
 from herdmaster.core.codec import Codecs, read_item, read_result
 from herdmaster.core.failure import rebuild_exception
 from herdmaster.core.hints import Misfit
+from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.outcome import ItemResult, Outcome, OutcomeState, decode_result, exception_of
 from herdmaster.core.signature import Signature
 from herdmaster.core.values import from_json
@@ -21,13 +22,18 @@ _log = logging.getLogger("herdmaster.client")
 class Reader:
     """Reads the results of one task's function, or of one that is not known. Threads may share one."""
 
-    def __init__(self, signature: Signature | None, codecs: Codecs) -> None:
+    def __init__(self, signature: Signature | None, codecs: Codecs, known: Known = NONE_KNOWN) -> None:
+        """`known` are the exceptions that are registered, also those to come."""
         self._signature = signature
         self._codecs = codecs
+        self.known = known
         self._warned = False
 
     def runs_code(self, outcome: Outcome) -> bool:
-        """Whether reading may run code of the user's: a codec, or a class that the return hint names."""
+        """Whether reading may run code of the user's: a codec, or a class that the return hint names or that is
+        registered."""
+        if outcome.error is not None and outcome.error.type in self.known:
+            return True
         if outcome.state is not OutcomeState.DONE:
             return False
         return outcome.codec is not None or (self._signature is not None and self._signature.result_runs_code)
@@ -43,7 +49,7 @@ class Reader:
     def read_item(self, item: ItemResult, codec: str | None) -> object:
         """The result of one item of a chunk. Raises what its function raised, BadOutcome."""
         if item.error is not None:
-            raise rebuild_exception(item.error)
+            raise rebuild_exception(item.error, self.known)
         try:
             return read_item(item.result, codec, self._signature, self._codecs)
         except Misfit as error:
@@ -78,10 +84,11 @@ class ChunkReader(Reader):
 
     def __init__(self, reader: Reader | None, count: int) -> None:
         self._items = reader or Reader(None, {})
+        super().__init__(None, {}, self._items.known)
         self._count = count
 
-    def runs_code(self, outcome: Outcome) -> bool:  # noqa: ARG002 - of no outcome
-        return False
+    def runs_code(self, outcome: Outcome) -> bool:
+        return outcome.error is not None and super().runs_code(outcome)
 
     def read(self, outcome: Outcome) -> object:
         if outcome.result is None:
@@ -94,7 +101,7 @@ _PLAIN: Final = Reader(None, {})
 
 def read_outcome(outcome: Outcome, reader: Reader | None) -> tuple[object, Exception | None]:
     """The result, plain JSON without a reader; and what is to be raised in its place."""
-    error = exception_of(outcome)
+    error = exception_of(outcome, NONE_KNOWN if reader is None else reader.known)
     if error is not None:
         return None, error
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
@@ -46,9 +47,17 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Task {self.call}>"
 
-    def __reduce__(self) -> str:
+    def __reduce__(self) -> str | tuple[object, ...]:
         # Pickled by its name, as functions are: `multiprocessing` passes them on.
-        return self.function.__qualname__
+        named = _find(self.function)
+        if named is self:
+            return self.function.__qualname__
+        if isinstance(named, Task) and named.function is self.function:  # self is the one with other options
+            return _with_options, (named, self.checked)
+        raise TypeError(
+            f"{self!r} cannot be pickled or copied, because {self.function.__module__} has no task of that name: pass "
+            "its name, `task.call`, and use herd.submit_call(name, args) there"
+        )
 
     @property
     def call(self) -> str:
@@ -71,6 +80,7 @@ class Task(Generic[P, R]):
         option.
         """
         changed = self.checked.changed(options)
+        self.herd.learn_exceptions(options)
         running = apply_overrides(self.registered, changed.overrides)
         name = self.function.__qualname__
         check_pool(running, is_async=inspect.iscoroutinefunction(self.function), of=name)
@@ -161,7 +171,7 @@ class Task(Generic[P, R]):
         registered = self.herd.functions.get(call)
         if registered is not None and registered.function is self.function:
             return self.herd.callee(call)
-        return callee_of(call, self.function, self.herd.codec)
+        return callee_of(call, self.function, self.herd.codec, self.herd.known_exceptions)
 
 
 class AsyncTask(Task[P, R]):
@@ -172,3 +182,15 @@ class AsyncTask(Task[P, R]):
         self, /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[object, object, R]:
         return cast("Coroutine[object, object, R]", self.function(*args, **kwargs))
+
+
+def _find(function: Callable[..., object]) -> object:
+    """What stands at the place that a function's name says."""
+    found: object = sys.modules.get(function.__module__)
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _with_options(task: Task[P, R], options: TaskOptions) -> Task[P, R]:
+    return type(task)(task.herd, task.function, options, task.registered)

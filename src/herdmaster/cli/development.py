@@ -41,10 +41,10 @@ def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log
     of Apache ZooKeeper.
     """
     from herdmaster.cli.embedded import ServerProcess
-    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_until_stopped
 
-    configure_logs(log_level, log_format)
+    configure_role_logs(log_level, log_format)
     run_until_stopped(ServerProcess(host, port, data_dir))
 
 
@@ -63,13 +63,13 @@ def dev(*, app: str, slots: int | None, port: int, data_dir: str | None, log_lev
     from herdmaster.api import process
     from herdmaster.cli.app_worker import load_directed_app, make_worker
     from herdmaster.cli.embedded import Development, ServerProcess
-    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_until_stopped
     from herdmaster.roles.lifecycle import Role
     from herdmaster.roles.master import Master
     from herdmaster.roles.worker import WorkerSettings
 
-    configure_logs(log_level, log_format)
+    configure_role_logs(log_level, log_format)
     # Nothing answers there yet: what an app submits when it is imported fails, and does not reach its own hosts.
     loaded = load_directed_app(app, f"127.0.0.1:{port or 1}")
     settings = WorkerSettings(slots=slots, queues=loaded.queues)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from datetime import UTC, datetime
 from typing import IO, Final
+
+from herdmaster.pools.outlets import free_standard_streams, own_stderr
 
 _PLAIN: Final = "\x1b[0m"
 _COLOURS: Final = {
@@ -56,9 +57,18 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logs(level: str, style: str) -> None:
     """What this process logs goes to stderr, the app's own lines included. An app may still configure it otherwise."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter(colour=wants_colour(sys.stderr)))
+    stream = own_stderr()
+    if stream is None:
+        return  # closed: there is no one to tell
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter(colour=wants_colour(stream)))
     logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def configure_role_logs(level: str, style: str) -> None:
+    """The same for a process that keeps a session: a reader of its output that stands still does not hold it up."""
+    free_standard_streams()
+    configure_logs(level, style)
 
 
 def wants_colour(stream: IO[str]) -> bool:

@@ -24,11 +24,11 @@ def master(hosts: str | None, session_timeout: float, connect_timeout: float, lo
 
     SIGTERM and Ctrl-C end its session, so that a backup takes over at once.
     """
-    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_role
     from herdmaster.roles.master import Master, MasterSettings
 
-    configure_logs(log_level, log_format)
+    configure_role_logs(log_level, log_format)
     settings = MasterSettings(session_timeout=session_timeout, connect_timeout=connect_timeout)
     run_role(Master(choose_hosts(hosts), settings))
 
@@ -97,12 +97,12 @@ def worker(
     reference it runs what it has been given. A second one stops it at once.
     """
     from herdmaster.cli.app_worker import direct_all, load_directed_app, load_named_app, make_worker
-    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_role
     from herdmaster.core.names import DEFAULT_QUEUE
     from herdmaster.roles.worker import WorkerSettings
 
-    configure_logs(log_level, log_format)
+    configure_role_logs(log_level, log_format)
     if app is None:
         loaded = None
         if hosts is not None:

@@ -8,10 +8,10 @@ import importlib
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
 
+from herdmaster.pools.outlets import flush_standard_streams
 from herdmaster.roles.lifecycle import Role
 
 _FAREWELL_SECONDS: Final = 1.0
@@ -74,8 +74,7 @@ async def _run(role: Stoppable) -> None:
 def _end_now(received: signal.Signals) -> NoReturn:
     """Without waiting for threads, which may be running a task's code."""
     logging.shutdown()
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
+    flush_standard_streams()
     os._exit(128 + received)
 
 

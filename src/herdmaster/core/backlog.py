@@ -37,6 +37,7 @@ class Backlog:
     def __init__(self) -> None:
         self._arrivals: dict[str, int] = {}
         self._count = 0
+        self._foreign: set[str] = set()
         self._held: set[str] = set()
         self._buckets: dict[tuple[str, int, bool], Bucket] = {}
 
@@ -55,6 +56,7 @@ class Backlog:
             return True
         bucket = self._bucket(name)
         if bucket is None:
+            self._foreign.add(name)
             return False
         self._count += 1
         self._arrivals[name] = self._count
@@ -62,7 +64,10 @@ class Backlog:
         return True
 
     def remove(self, name: str) -> None:
-        if self._arrivals.pop(name, None) is None or name in self._held:
+        if self._arrivals.pop(name, None) is None:
+            self._foreign.discard(name)
+            return
+        if name in self._held:
             return  # the place of one that was taken is gone already
         # Its place is found to be void when its turn comes, which may be never: nobody may serve the queue.
         bucket = self._bucket(name)
@@ -74,9 +79,15 @@ class Backlog:
     def replace(self, names: Iterable[str]) -> list[str]:
         """Takes a listing for the whole truth; returns the names in it that are not a task's."""
         listed = set(names)
+        self._foreign.clear()
         for name in [name for name in self._arrivals if name not in listed]:
             self.remove(name)
         return [name for name in sorted(listed - self._arrivals.keys()) if not self.add(name)]
+
+    @property
+    def size(self) -> int:
+        """How many names the folder holds, those included that are not a task's."""
+        return len(self._arrivals) + len(self._foreign)
 
     def hold(self, name: str) -> None:
         """Takes a task from the offer; it need not be here (yet)."""

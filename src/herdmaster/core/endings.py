@@ -26,7 +26,13 @@ def too_large(task: str, size: int) -> bytes:
 
 def unreadable(task: str, error: Exception) -> bytes:
     """Of a task whose payload ZooKeeper does not give out."""
-    return failed(task, b"", BadPayload.__name__, f"its payload cannot be read: {error}")
+    return failed(task, b"", BadPayload.__name__, cannot_be_read(error))
+
+
+def cannot_be_read(error: Exception) -> str:
+    """For the error and the log: `NoAuth on PATH`, say, where the path is as ZooKeeper has it."""
+    path: str = getattr(error, "path", "")
+    return f"its payload cannot be read: {type(error).__name__} on {path}"
 
 
 def cancelled(task: str, payload: bytes) -> bytes:

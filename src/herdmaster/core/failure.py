@@ -1,7 +1,7 @@
 """An exception of a task's code as data, and back.
 
-The way back runs no code but the constructors of Python's own exceptions: nothing is imported, nothing is unpickled,
-and what a status says can at most choose among them.
+The way back runs no code but the constructors of Python's own exceptions, and makes objects of the classes that the app
+has registered: nothing is imported, nothing is unpickled, and what a status says can at most choose among them.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import builtins
 import math
 import traceback as traceback_module
-from typing import Final
+from typing import Final, TypeGuard
 
 import msgspec
 
+from herdmaster.core.kept import NONE_KNOWN, Kept, Known, all_arguments, keep, rebuild
 from herdmaster.errors import (
     BadPayload,
     NotSerializable,
@@ -32,7 +33,7 @@ MAX_TRACEBACK: Final = 32 * 1024
 MAX_ARGS: Final = 4 * 1024
 """Limits in bytes of UTF-8. In JSON a byte may take six, and still everything fits an outcome many times over."""
 
-_STEERING: Final = (StopIteration, StopAsyncIteration)
+STEERING: Final = (StopIteration, StopAsyncIteration)
 """They steer loops and coroutines: one that is raised in the caller's would end it without a word."""
 _OURS: Final = {
     kind.__name__: kind
@@ -49,29 +50,43 @@ Scalar = str | int | float | bool | None
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What remains of an exception. `type` is `module.qualname`, bare for a built-in exception. `args` are kept only
-    where each is a plain str, int, finite float, bool or None, and all together are short.
+    where each is a plain str, int, finite float, bool or None, and all together are short. `kept` is there where the
+    worker's app has registered the class.
     """
 
     type: str
     message: str = ""
     traceback: str = ""
     args: tuple[Scalar, ...] | None = None
+    kept: Kept | None = None
 
 
-def error_info(error: BaseException) -> ErrorInfo:
+def error_info(error: BaseException, known: Known = NONE_KNOWN) -> ErrorInfo:
     """Everything worth keeping of an exception. Never raises, whatever the exception's own methods do."""
-    return ErrorInfo(type_name(type(error)), _message(error), _traceback(error), _arguments(error))
+    name = type_name(type(error))
+    if known and known.get(name) is type(error):
+        return ErrorInfo(name, _message(error), _traceback(error), kept=keep(error))
+    return ErrorInfo(name, _message(error), _traceback(error), _arguments(error))
 
 
-def rebuild_exception(info: ErrorInfo) -> Exception:
-    """The exception for a client: a built-in `Exception`, or one that Herdmaster ends tasks with, as itself with
-    `TaskFailed` as its cause; else `TaskFailed`.
+def rebuild_exception(info: ErrorInfo, known: Known = NONE_KNOWN) -> Exception:
+    """The exception for a client: a built-in `Exception`, one that Herdmaster ends tasks with, or one of the known
+    classes, as itself with `TaskFailed` as its cause; else `TaskFailed`.
 
     One whose arguments were not kept gets the message as its only argument.
     """
     failed = TaskFailed(info.type, info.message, info.traceback)
+    registered = known.get(info.type)
+    if registered is not None:
+        kept = info.kept or Kept(None if info.args is None else [*info.args])
+        try:
+            error = rebuild(registered, info.message, kept)
+        except Exception:  # noqa: BLE001 - a class that wants something else
+            return failed
+        error.__cause__ = failed
+        return error
     kind = _OURS.get(info.type.removeprefix("herdmaster.errors.")) or getattr(builtins, info.type, None)
-    if not isinstance(kind, type) or not issubclass(kind, Exception) or issubclass(kind, _STEERING):
+    if not isinstance(kind, type) or not issubclass(kind, Exception) or issubclass(kind, STEERING):
         return failed
     try:
         rebuilt = kind(*((info.message,) if info.args is None else info.args))
@@ -123,12 +138,8 @@ def _traceback(error: BaseException) -> str:
 
 def _arguments(error: BaseException) -> tuple[Scalar, ...] | None:
     try:
-        args = tuple(error.args)
-        if isinstance(error, OSError) and len(args) == 2 and error.filename is not None:
-            # OSError takes the file names out of its args; given as arguments 3 and 5 they come back.
-            args += (error.filename,) if error.filename2 is None else (error.filename, None, error.filename2)
         scalars: list[Scalar] = []
-        for arg in args:
+        for arg in all_arguments(error):
             if not _is_scalar(arg):
                 return None
             scalars.append(arg)
@@ -137,7 +148,7 @@ def _arguments(error: BaseException) -> tuple[Scalar, ...] | None:
         return None
 
 
-def _is_scalar(value: object) -> bool:
+def _is_scalar(value: object) -> TypeGuard[Scalar]:
     # Exact types: a subclass would come back as something else.
     if type(value) is float:
         return math.isfinite(value)

@@ -3,8 +3,9 @@
 Of a call: `{"herd":1,"state":"done","result":5,"worker":"worker-...","started":...,"ended":...,"attempt":1}`, or
 `failed` with `"error":{"type":...,"message":...,"traceback":...}`, or `cancelled`, or `expired`.
 
-Of a raw task: exactly `done`, or `failed: TYPE`. The reference's client takes any data that contains `done` as success,
-so a failure never contains it, and is a bare `failed` where TYPE does. For calls that rule cannot be kept and need not
+Of a raw task: exactly `done`, or `failed: TYPE`, or `failed: BadPayload: MESSAGE` where it was refused for its payload.
+The reference's client takes any data that contains `done` as success, so a failure never contains it: MESSAGE is left
+out where it does, and TYPE too. For calls that rule cannot be kept and need not
 be: the JSON of a failed call may contain `done` in a message, but only our clients submit calls, and they read the
 state. A client of the reference's that looked at another's call would take it for a success.
 """
@@ -17,10 +18,11 @@ from typing import Final, Literal
 import msgspec
 
 from herdmaster.core.failure import ErrorInfo, rebuild_exception
+from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.names import is_call
 from herdmaster.core.payload import MAX_FRAME, MAX_PAYLOAD
 from herdmaster.core.values import UNREADABLE, from_json, to_json
-from herdmaster.errors import BadOutcome, ResultTooLarge, TaskCancelled, TaskExpired
+from herdmaster.errors import BadOutcome, BadPayload, ResultTooLarge, TaskCancelled, TaskExpired
 
 MAX_OUTCOME: Final = MAX_FRAME - MAX_PAYLOAD - 16 * 1024
 """In bytes. Burying writes payload and outcome in one frame; 16 KiB remain for paths and for the payload's growth."""
@@ -108,15 +110,15 @@ def decode_result(outcome: Outcome) -> object:
         raise BadOutcome(f"the result is not JSON that can be read: {error}") from None
 
 
-def exception_of(outcome: Outcome) -> Exception | None:
-    """What waiting for the outcome raises; None if the task is done."""
+def exception_of(outcome: Outcome, known: Known = NONE_KNOWN) -> Exception | None:
+    """What waiting for the outcome raises where these classes are known; None if the task is done."""
     if outcome.state is OutcomeState.DONE:
         return None
     if outcome.state is OutcomeState.CANCELLED:
         return TaskCancelled("the task was cancelled")
     if outcome.state is OutcomeState.EXPIRED:
         return TaskExpired("the task was not run in the time that it had")
-    return rebuild_exception(outcome.error or ErrorInfo(_UNKNOWN_TYPE))
+    return rebuild_exception(outcome.error or ErrorInfo(_UNKNOWN_TYPE), known)
 
 
 def encode_outcome(task: str, outcome: Outcome) -> bytes:
@@ -178,9 +180,12 @@ def decode_outcome(task: str, data: bytes) -> Outcome:
 def _encode_raw(outcome: Outcome) -> bytes:
     if outcome.state is OutcomeState.DONE:
         return RAW_DONE
-    name = _RAW_TYPE.get(outcome.state) or (outcome.error.type if outcome.error is not None else "")
+    error = outcome.error or ErrorInfo("")
+    name = _RAW_TYPE.get(outcome.state) or error.type
     if not name or "done" in name:
         return b"failed"
+    if name == BadPayload.__name__ and error.message and "done" not in error.message:
+        name = f"{name}: {error.message}"
     return f"failed: {name}".encode("utf-8", "backslashreplace")[:_MAX_RAW]
 
 
@@ -193,4 +198,5 @@ def _decode_raw(data: bytes) -> Outcome:
         raise BadOutcome(f"the status {data[:80]!r} of a raw task is neither `done` nor `failed`")
     if name in _RAW_STATE:
         return Outcome(_RAW_STATE[name])
-    return Outcome(OutcomeState.FAILED, error=ErrorInfo(name or _UNKNOWN_TYPE))
+    kind, _, message = name.partition(": ")
+    return Outcome(OutcomeState.FAILED, error=ErrorInfo(kind or _UNKNOWN_TYPE, message))

@@ -225,6 +225,8 @@ class Verdict(enum.StrEnum):
     """The sweep took the journal: `SubmissionUnknown` for what is unresolved."""
     SESSION_REPLACED = "session replaced"
     """This session's `alive` node is gone, so a newer session submits in its place."""
+    FOLDER_MISSING = "folder missing"
+    """The folder that the task goes to was deleted: make the folders, then try again."""
     UNEXPECTED = "unexpected"
     """Nothing of the protocol explains it: log it, set the task aside, go on with the others."""
 
@@ -257,8 +259,10 @@ def judge(row: Transition, verb: Verb, place: Place, is_guard: bool, failure: Fa
         return V.CHOOSE_ANOTHER_WORKER if row.produces else V.DECIDE_AGAIN
     if is_guard and failure is Failure.NO_NODE and place is not P.JOURNAL:
         return V.RACE_LOST
-    by_guard = _BY_GUARD.get((row.guard, verb, place, failure))
-    return by_guard or _SAME_FOR_EVERY_GUARD.get((verb, place, failure), V.UNEXPECTED)
+    found = _BY_GUARD.get((row.guard, verb, place, failure)) or _SAME_FOR_EVERY_GUARD.get((verb, place, failure))
+    if found is None and verb is Verb.CREATE and failure is Failure.NO_NODE:
+        return V.FOLDER_MISSING
+    return found or V.UNEXPECTED
 
 
 def as_markdown() -> str:

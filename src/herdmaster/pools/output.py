@@ -1,8 +1,23 @@
-"""Lines out of what a process prints."""
+"""Lines out of what processes print, a few per turn of the loop: a process that prints faster waits at its full pipe,
+and the loop does not."""
 
 from __future__ import annotations
 
-from typing import Final
+import array
+import asyncio
+import contextlib
+import fcntl
+import os
+import termios
+import time
+from collections.abc import Callable
+from typing import IO, Final
+
+_READ_BYTES: Final = 2048
+_TURN_SECONDS: Final = 0.005
+"""For lines of all processes in one turn of the loop."""
+_PAUSE_SECONDS: Final = 0.05
+"""Before another look whether there is room for lines again."""
 
 MAX_LINE: Final = 16 * 1024
 """Bytes. A longer line is handed on in pieces."""
@@ -32,3 +47,107 @@ class LineReader:
 
 def _cut(line: bytes) -> list[bytes]:
     return [line[start : start + MAX_LINE] for start in range(0, max(len(line), 1), MAX_LINE)]
+
+
+class Turns:
+    """The time that reading may take in one turn of the loop, of all processes together. `has_room` says whether lines
+    should be read at all now."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, has_room: Callable[[], bool]) -> None:
+        self._loop = loop
+        self._ends: float | None = None  # None: nothing has been read in this turn
+        self.has_room = has_room
+
+    def take(self) -> bool:
+        """Whether there is time for another read."""
+        now = time.monotonic()
+        if self._ends is None:
+            self._ends = now + _TURN_SECONDS
+            self._loop.call_soon(self._end)
+        return now < self._ends
+
+    def _end(self) -> None:
+        self._ends = None
+
+
+class Output:
+    """What one process prints to one of its streams: `printed` gets each line. `settled` is called when all that was
+    measured last has been handed on."""
+
+    def __init__(
+        self, stream: IO[bytes], turns: Turns, printed: Callable[[str], None], settled: Callable[[], None]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stream = stream
+        self._turns = turns
+        self._printed = printed
+        self._settled = settled
+        self._lines = LineReader()
+        self._owed = 0
+        self._is_open = True
+        self._pause: asyncio.TimerHandle | None = None
+        os.set_blocking(stream.fileno(), False)
+        self._listen()
+
+    def measure(self) -> bool:
+        """Takes what stands in the pipe now for what is to be handed on first. False if there is nothing."""
+        self._owed = self._waiting() if self._is_open else 0
+        return self._owed > 0
+
+    @property
+    def is_owing(self) -> bool:
+        return self._owed > 0
+
+    def read_owed(self) -> None:
+        """At one go: a pipe holds 64 KiB."""
+        while self._owed > 0:
+            self._read()
+
+    def flush(self) -> None:
+        """Hands on a line that has not been ended."""
+        for line in self._lines.flush():
+            self._printed(line)
+
+    def close(self) -> None:
+        """What stands in the pipe is let go."""
+        self._end()
+        self._stream.close()
+
+    def _waiting(self) -> int:
+        count = array.array("i", [0])
+        fcntl.ioctl(self._stream.fileno(), termios.FIONREAD, count)
+        return count[0]
+
+    def _listen(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._stream, self._readable)
+
+    def _readable(self) -> None:
+        if not self._turns.has_room():
+            self._loop.remove_reader(self._stream)
+            self._pause = self._loop.call_later(_PAUSE_SECONDS, self._listen)
+        elif self._turns.take():
+            was_owing = self.is_owing
+            self._read()
+            if was_owing and not self.is_owing:
+                self._settled()
+
+    def _read(self) -> None:
+        data = b""
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(self._stream.fileno(), _READ_BYTES)
+            if not data:
+                self._end()
+        if data:
+            self._owed = max(self._owed - len(data), 0)
+        else:
+            self._owed = 0
+        for line in self._lines.feed(data):
+            self._printed(line)
+
+    def _end(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._loop.remove_reader(self._stream)
+            if self._pause is not None:
+                self._pause.cancel()

@@ -36,6 +36,7 @@ from herdmaster.pools.messages import (
     SoftlyTimedOut,
     Start,
 )
+from herdmaster.pools.output import Turns
 from herdmaster.pools.spawned import Spawned, kill_group
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ class ProcessPool(Generic[T]):
     returns is called as `(request, send_note) -> reply` in the main thread of the process. It must not raise, except
     MemoryError and SoftTimeLimitExceeded. What it gives to `send_note`, from any thread, reaches `note` in order and
     before the item is delivered. `on_output` gets each line that a process prints: the item that it runs or None,
-    `stdout` or `stderr`, the line.
+    `stdout` or `stderr`, the line; while `has_room` says no, none is read, and processes that print wait.
 
     A task over its memory limit gets MemoryError. If the handler lets that through, or the process dies, by a signal
     or by its own exit, the item is delivered as `Died`, and the process is replaced. When processes cannot be
@@ -91,6 +92,7 @@ class ProcessPool(Generic[T]):
         handler_argument: str,
         note: Callable[[T, bytes], None],
         on_output: Callable[[T | None, str, str], None],
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._make_request = make_request
@@ -99,6 +101,7 @@ class ProcessPool(Generic[T]):
         self._handler_argument = handler_argument
         self._note = note
         self._on_output = on_output
+        self._turns = Turns(self._loop, has_room)
         self._queue: deque[Job[T]] = deque()
         self._ended: list[tuple[T, Result]] = []
         self._starting: dict[Spawned, str] = {}  # with the reason why it cannot start, once it is known
@@ -278,7 +281,7 @@ class ProcessPool(Generic[T]):
         if self._closed or is_full or self._loop.time() < self._start_after or (self._pause and self._starting):
             return False  # while starts fail, one at a time
         try:
-            child = Spawned(self._heard, self._printed, self._gone)
+            child = Spawned(self._heard, self._printed, self._gone, self._turns)
         except OSError as error:
             self._could_not_start(str(error))
             return False

@@ -10,22 +10,22 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import IO, Final
+from functools import partial
+from typing import Final
 
 from herdmaster.pools.messages import FrameReader, FromChild, Note, ToChild, encode_frame, from_child_decoder
-from herdmaster.pools.output import LineReader
+from herdmaster.pools.output import Output, Turns
 
 _RECEIVE_BYTES: Final = 256 * 1024
-_PRINTED_BYTES: Final = 64 * 1024
-_MOST_READS: Final = 16
-"""Of what it prints, at one go: what a task started may print without end, and the others want their turn."""
 
 
 class Spawned:
     """`heard` gets its messages, `printed` the name of the stream and a line, `gone` the exit code as `Popen` has it,
-    once, when the process has ended, its group has been killed, and everything before has been handed on.
+    once, when the process has ended, its group has been killed, and everything before has been handed on. A message
+    other than a note comes after what was printed before it.
 
     `is_unread`: it ended with something in its socket that it had not taken out.
     """
@@ -35,6 +35,7 @@ class Spawned:
         heard: Callable[[Spawned, FromChild], None],
         printed: Callable[[Spawned, str, str], None],
         gone: Callable[[Spawned, int], None],
+        turns: Turns,
     ) -> None:
         """Starts it. Raises OSError if the system has no room for another."""
         self._heard = heard
@@ -43,6 +44,9 @@ class Spawned:
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()  # what it does in the loop is its maker's
         self._frames = FrameReader()
+        self._messages: deque[FromChild] = deque()  # those that wait for what was printed before them
+        self._is_measured = False  # what was printed before the first of them, or before its end
+        self._has_exited = False
         self._unsent = bytearray()
         self._exit_fd: int | None = None
         self._is_open = True
@@ -57,16 +61,14 @@ class Spawned:
                 raise
         self.pid = self.process.pid
         self._channel.setblocking(False)
-        self._outputs: dict[str, tuple[IO[bytes], LineReader]] = {}
-        self._listen()
+        self._outputs: list[Output] = []
+        self._listen(turns)
 
-    def _listen(self) -> None:
+    def _listen(self, turns: Turns) -> None:
         self._loop.add_reader(self._channel, self._read_messages)
         for name, stream in (("stdout", self.process.stdout), ("stderr", self.process.stderr)):
             assert stream is not None
-            os.set_blocking(stream.fileno(), False)
-            self._outputs[name] = (stream, LineReader())
-            self._loop.add_reader(stream, self._read_output, name, 1)
+            self._outputs.append(Output(stream, turns, partial(self._printed, self, name), self._hand_on))
         if hasattr(os, "pidfd_open"):
             self._exit_fd = os.pidfd_open(self.pid)
             self._loop.add_reader(self._exit_fd, self._reap)
@@ -88,6 +90,10 @@ class Spawned:
         """Hands on now what it has said so far."""
         if self._is_open:
             self._read_messages()
+            while self._messages and self._is_open:
+                for output in self._outputs:
+                    output.read_owed()
+                self._hand_on()
 
     def retire(self) -> None:
         """Lets it end after what it runs."""
@@ -132,38 +138,33 @@ class Spawned:
             if not data:
                 self._loop.remove_reader(self._channel)
                 return
-            for frame in self._frames.feed(data):
-                message = from_child_decoder.decode(frame)
-                if not isinstance(message, Note):
-                    self._read_outputs()  # it was printed before this was sent
-                    self._flush_outputs()
-                self._heard(self, message)
+            self._messages.extend(map(from_child_decoder.decode, self._frames.feed(data)))
+            self._hand_on()
             if len(data) < _RECEIVE_BYTES:
                 return
 
-    # --- what it prints ------------------------------------------------------------------------------------------
-
-    def _read_outputs(self) -> None:
-        for name in self._outputs:
-            self._read_output(name, _MOST_READS)
-
-    def _read_output(self, name: str, most: int) -> None:
-        stream, lines = self._outputs[name]
-        for _ in range(most):
-            try:
-                data = os.read(stream.fileno(), _PRINTED_BYTES)
-            except BlockingIOError:
+    def _hand_on(self) -> None:
+        """Its messages, and at last its end, as far as all has been handed on that was printed before."""
+        while self._is_open and (self._messages or self._has_exited):
+            is_note = bool(self._messages) and isinstance(self._messages[0], Note)
+            if not is_note and not self._is_caught_up():
                 return
-            if not data:
-                self._loop.remove_reader(stream)
-                return
-            for line in lines.feed(data):
-                self._printed(self, name, line)
+            if self._messages:
+                self._heard(self, self._messages.popleft())
+            else:
+                self._end()
 
-    def _flush_outputs(self) -> None:
-        for name, (_, lines) in self._outputs.items():
-            for line in lines.flush():
-                self._printed(self, name, line)
+    def _is_caught_up(self) -> bool:
+        if not self._is_measured:
+            self._is_measured = True
+            for output in self._outputs:
+                output.measure()
+        if any(output.is_owing for output in self._outputs):
+            return False  # they call again
+        self._is_measured = False
+        for output in self._outputs:
+            output.flush()
+        return True
 
     # --- its end -------------------------------------------------------------------------------------------------
 
@@ -175,10 +176,14 @@ class Spawned:
     def _reap(self) -> None:
         if not self._is_open:
             return
+        if self._exit_fd is not None:
+            self._loop.remove_reader(self._exit_fd)
+        kill_group(self.pid)  # what it has started, and not ended; it is still a zombie, so the group is its own
         self._read_messages()
-        self._read_outputs()
-        self._flush_outputs()
-        kill_group(self.pid)  # what it has started, and not ended
+        self._has_exited = True
+        self._hand_on()
+
+    def _end(self) -> None:
         code = self.process.wait()
         self._close()
         self._gone(self, code)
@@ -190,9 +195,8 @@ class Spawned:
         self._loop.remove_reader(self._channel)
         self._loop.remove_writer(self._channel)
         self._channel.close()
-        for stream, _ in self._outputs.values():
-            self._loop.remove_reader(stream)
-            stream.close()
+        for output in self._outputs:
+            output.close()
         if self._exit_fd is not None:
             self._loop.remove_reader(self._exit_fd)
             os.close(self._exit_fd)

@@ -14,6 +14,7 @@ from typing import Final
 
 from herdmaster.core import layout
 from herdmaster.core.progress import TaskProgress, encode_progress
+from herdmaster.roles.bootstrap import restore_folders
 from herdmaster.roles.delivered import Delivered
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -67,8 +68,15 @@ class Board:
         try:
             await self._client.set(self._path, picture)
         except errors.NoNode:
+            await self._create(picture)
+
+    async def _create(self, picture: bytes) -> None:
+        try:
             with contextlib.suppress(errors.NodeExists):  # it was created, and the reply lost
                 await self._client.create(self._path, picture, mode=CreateMode.EPHEMERAL)
+        except errors.NoNode:
+            await restore_folders(self._client)
+            await self._client.create(self._path, picture, mode=CreateMode.EPHEMERAL)
 
 
 def _progress(task: Delivered) -> TaskProgress:

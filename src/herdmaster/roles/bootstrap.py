@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from herdmaster.core.layout import FOLDERS
 from herdmaster.roles.system import System
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client, ConnectString
+from herdmaster.zookeeper.client import Client, ConnectString, Predecessors
 from herdmaster.zookeeper.paths import Chroot
+
+_log = logging.getLogger("herdmaster")
 
 
 async def make_namespace(
@@ -24,34 +28,58 @@ async def make_namespace(
             await _ensure(client, path)
 
 
-async def make_folders(client: Client) -> None:
-    """Creates the folders that are absent. Raises NoNode where the namespace itself is absent."""
-    for folder in FOLDERS:
-        await _ensure(client, folder)
+async def make_folders(client: Client) -> list[str]:
+    """Creates the folders that are absent, and returns them. Raises NoNode where the namespace itself is absent."""
+    return [folder for folder in FOLDERS if await _ensure(client, folder)]
 
 
-async def _ensure(client: Client, path: str) -> None:
+async def restore_folders(client: Client) -> None:
+    """Creates the folders that were deleted while roles work, and logs which. Raises as `make_folders`."""
+    made = await make_folders(client)
+    if made:
+        _log.warning("%s had been deleted: created again", ", ".join(made))
+
+
+async def _ensure(client: Client, path: str) -> bool:
+    """True if this call created it."""
     while True:
         if await client.exists(path) is not None:
-            return
+            return False
         try:
             await client.create(path)
         except (errors.NodeExists, errors.ConnectionLoss):
             continue
-        return
+        return True
 
 
-def _client(hosts: ConnectString, system: System, session_timeout: float, connect_timeout: float | None) -> Client:
+def _client(
+    hosts: ConnectString,
+    system: System,
+    session_timeout: float,
+    connect_timeout: float | None,
+    predecessors: Predecessors | None = None,
+) -> Client:
     return Client(
-        hosts, session_timeout=session_timeout, connect_timeout=connect_timeout, clock=system.clock, rng=system.rng
+        hosts,
+        session_timeout=session_timeout,
+        connect_timeout=connect_timeout,
+        clock=system.clock,
+        rng=system.rng,
+        predecessors=predecessors,
     )
 
 
 async def open_client(
-    hosts: ConnectString, system: System, *, session_timeout: float, connect_timeout: float | None
+    hosts: ConnectString,
+    system: System,
+    *,
+    session_timeout: float,
+    connect_timeout: float | None,
+    predecessors: Predecessors | None = None,
 ) -> Client:
-    """A session in a namespace whose folders exist. Raises NoServerReachable, AuthenticationFailed."""
-    client = _client(hosts, system, session_timeout, connect_timeout)
+    """A session in a namespace whose folders exist, which closes its predecessors. Raises NoServerReachable,
+    AuthenticationFailed."""
+    client = _client(hosts, system, session_timeout, connect_timeout, predecessors)
     await client.open()
     try:
         try:

@@ -80,7 +80,7 @@ class Cancellation:
         self._under_way: dict[str, Whereabouts | None] = {}  # where each was seen
         self.stream = ChildStream(client, layout.CANCEL, self._handle)
         self.fault: errors.ServerError | None = None
-        self.is_folder_missing = False  # perhaps: something was refused that nothing of the protocol explains
+        self.is_folder_missing = False  # `restore_folders` is wanted
 
     def step(self) -> None:
         """Raises the session's final error."""
@@ -163,8 +163,10 @@ class Cancellation:
                 self._gathering.add(drop_because_status(where))
             case Verdict.DECIDE_AGAIN:  # the request was taken back, or the status collected
                 self._postpone(move.task, _TRY_LATER_SECONDS)
+            case Verdict.FOLDER_MISSING:
+                self.is_folder_missing = True
+                self._postpone(move.task, _TRY_LATER_SECONDS)
             case _:
-                self.is_folder_missing = True  # perhaps
                 self._postpone(move.task, _SET_ASIDE_SECONDS)
 
     def _lost_race(self, task: str) -> None:

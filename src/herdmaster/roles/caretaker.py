@@ -15,6 +15,7 @@ import msgspec
 from herdmaster.core import layout
 from herdmaster.core.names import parse_client_name, parse_task_name
 from herdmaster.core.outcome import KEPT_SECONDS
+from herdmaster.roles.bootstrap import restore_folders
 from herdmaster.roles.duty import Duty, Standing
 from herdmaster.roles.key_sweep import KeySweep
 from herdmaster.roles.outcome_sweep import OutcomeSweep
@@ -70,6 +71,7 @@ class Caretaker:
             await self._sleep()
             try:
                 if await self._duty.look() is not Standing.BACKUP:
+                    await restore_folders(self._client)
                     await self._round()
             except errors.NoNode:
                 continue  # this master's own znode went, say, which ends its session

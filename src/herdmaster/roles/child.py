@@ -6,6 +6,7 @@ The app is imported by the name under which the worker was given it, so its func
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import importlib
 import threading
 import time
@@ -76,7 +77,8 @@ def make_handler(argument: str) -> Callable[[bytes, SendNote], bytes]:
 
     def handle(request: bytes, send_note: SendNote) -> bytes:
         handover = _handover_decoder.decode(request)
-        return encode_run(run_handover(program, handover, Speaker(send_note)))
+        # What a task sets in context variables goes with its copy.
+        return encode_run(contextvars.copy_context().run(run_handover, program, handover, Speaker(send_note)))
 
     return handle
 

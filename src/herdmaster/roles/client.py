@@ -50,6 +50,7 @@ class TaskClient(Role):
             self.system,
             session_timeout=settings.session_timeout,
             connect_timeout=settings.connect_timeout,
+            predecessors=self.predecessors,
         )
 
     def stop(self) -> None:

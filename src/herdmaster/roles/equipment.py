@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from operator import attrgetter
 
 import msgspec
@@ -12,6 +13,7 @@ from herdmaster.core.options import PoolKind
 from herdmaster.errors import ConfigurationError
 from herdmaster.pools.coroutines import AsyncPool
 from herdmaster.pools.limits import Limits
+from herdmaster.pools.outlets import have_room
 from herdmaster.pools.processes import ProcessPool
 from herdmaster.pools.protocol import Pool
 from herdmaster.roles import child
@@ -27,12 +29,14 @@ _log = logging.getLogger("herdmaster.task")
 
 
 class Equipment:
-    """`setting` says what processes import; without an app or a prefix they have nothing to run."""
+    """`setting` says what processes import; without an app or a prefix they have nothing to run. Each task runs in a
+    copy of `context`, in a process in a copy of the one that the import of the app has left."""
 
-    def __init__(self, executor: Executor, make_threads: PoolFactory, setting: child.Setting) -> None:
+    def __init__(self, executor: Executor, make_threads: PoolFactory, setting: child.Setting, context: Context) -> None:
         self._executor = executor
         self._make_threads = make_threads
         self._setting = setting
+        self._context = context
 
     def check(self, task: Delivered) -> None:
         """Raises ConfigurationError for a task that no pool of this worker can run."""
@@ -45,10 +49,10 @@ class Equipment:
                 )
 
     def make(self, kind: PoolKind, slots: int, deliver: Deliver) -> Pool[Held]:
-        executor = self._executor
+        executor, context = self._executor, self._context
 
         def run(held: Held) -> PoolResult:
-            return executor.run(held.task)
+            return context.copy().run(executor.run, held.task)
 
         async def run_async(held: Held) -> PoolResult:
             return await executor.run_async(held.task)
@@ -60,7 +64,7 @@ class Equipment:
             case PoolKind.THREAD:
                 return self._make_threads(slots, run, deliver, limits_of=_limits_of, given_up=_give_up)
             case PoolKind.ASYNCIO:
-                return AsyncPool(slots, run_async, deliver, limits_of=_limits_of, given_up=_give_up)
+                return AsyncPool(slots, run_async, deliver, limits_of=_limits_of, given_up=_give_up, context=context)
         return ProcessPool(
             slots,
             make_request,
@@ -69,6 +73,7 @@ class Equipment:
             handler_argument=msgspec.json.encode(self._setting).decode(),
             note=_note,
             on_output=_log_output,
+            has_room=have_room,
         )
 
 

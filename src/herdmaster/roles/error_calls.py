@@ -12,6 +12,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import Final
 
@@ -40,6 +41,7 @@ class ErrorCalls:
         self._threads = 0  # that are calling
         self._dropped = 0
         self._ended: Callable[[], object] | None = None
+        self.context = Context()  # each call gets a copy
 
     def call(self, task: Delivered, outcome: Outcome) -> None:
         """With the error that the submitter is given."""
@@ -73,12 +75,11 @@ class ErrorCalls:
 
     def _work(self) -> None:
         while (call := self._next()) is not None:
-            task, error = call
-            token = running_now.set(task)
-            try:
-                call_on_error(self._hooks, task, error)
-            finally:
-                running_now.reset(token)
+            self.context.copy().run(self._call_hook, *call)
+
+    def _call_hook(self, task: Delivered, error: Exception) -> None:
+        running_now.set(task)
+        call_on_error(self._hooks, task, error)
 
     def _next(self) -> tuple[Delivered, Exception] | None:
         """None: this thread is not needed any more."""

@@ -16,6 +16,7 @@ import msgspec
 from herdmaster.core.chunk import split_chunk
 from herdmaster.core.codec import read_arguments, write_result
 from herdmaster.core.failure import ErrorInfo, error_info
+from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.options import PoolKind
 from herdmaster.core.payload import Call
 from herdmaster.core.retry import Raised, raised, refused
@@ -104,7 +105,7 @@ async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
             return Lacking(str(error)), error
         if not is_called and isinstance(error, _REFUSED):
             return refused(error), error
-        return describe(error), error
+        return describe(error, callee.known), error
 
 
 def _refuse_coroutine(call: str, result: CoroutineType[object, None, object]) -> NoReturn:
@@ -142,9 +143,9 @@ def _is_for_the_pool(error: BaseException, running: Running, callee: Callee) -> 
     return is_cancelled and callee.is_async
 
 
-def describe(error: BaseException) -> Raised:
-    """What a task's code raised."""
-    info = error_info(error)
-    if isinstance(error, HerdError):  # ours are known by their bare names
+def describe(error: BaseException, known: Known = NONE_KNOWN) -> Raised:
+    """What a task's code raised, where the app knows these classes."""
+    info = error_info(error, known)
+    if isinstance(error, HerdError) and type(error).__module__.startswith("herdmaster."):  # known by their bare names
         info = ErrorInfo(type(error).__name__, info.message, info.traceback)
     return raised(error, info)

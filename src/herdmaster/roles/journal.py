@@ -337,8 +337,8 @@ class Journal:
             case found:
                 owner = batch.submission.owners[error.index]
                 operation = batch.submission.operations[error.index]
-                if found is Verdict.UNEXPECTED and (owner < 0 or failure is Failure.NO_NODE):
-                    # Not this task's fault: a folder is gone, which the next start makes again.
+                if found is Verdict.FOLDER_MISSING or (found is Verdict.UNEXPECTED and owner < 0):
+                    # Not this task's fault: the next start makes the folder again.
                     self._fault = error.error
                     _log.warning("submissions wait: ZooKeeper refused %s: %s", operation.path, error.error)
                 elif found is Verdict.KEY_TAKEN:

@@ -11,7 +11,7 @@ from typing import Final
 from herdmaster.roles.callbacks import callbacks_of_role, watch_callbacks
 from herdmaster.roles.system import System
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client, parse_connect_string
+from herdmaster.zookeeper.client import Client, Predecessors, parse_connect_string
 
 _SHORT_SESSION_SECONDS: Final = 1.0
 _MAX_DOUBLINGS: Final = 3
@@ -48,6 +48,8 @@ class Role(abc.ABC):
         self.kind = kind
         self.system = system or System()
         self.hosts = parse_connect_string(hosts)
+        self.predecessors = Predecessors()
+        """Of the next session; `open` passes them on, so that nothing of theirs stands in its way."""
         self._stopping = asyncio.Event()
         self._short_sessions = 0  # in a row
         self._callback_fault: asyncio.Future[None] | None = None  # of the present session

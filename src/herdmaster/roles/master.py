@@ -16,6 +16,7 @@ from herdmaster.roles.caretaker import Ages, Caretaker
 from herdmaster.roles.duty import Duty
 from herdmaster.roles.lifecycle import Role, run_until_first
 from herdmaster.roles.primary import Primary, PrimarySettings
+from herdmaster.roles.recount import RECOUNT_SECONDS
 from herdmaster.roles.server_clock import ServerClock
 from herdmaster.roles.system import System
 from herdmaster.zookeeper.client import Client
@@ -33,6 +34,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
     max_deliveries: int = MAX_DELIVERIES
     orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS
     ages: Ages = Ages()
+    recount_seconds: float = RECOUNT_SECONDS
 
 
 class Master(Role):
@@ -50,6 +52,7 @@ class Master(Role):
             self.system,
             session_timeout=settings.session_timeout,
             connect_timeout=settings.connect_timeout,
+            predecessors=self.predecessors,
         )
 
     async def serve(self, client: Client) -> None:
@@ -99,4 +102,6 @@ class Master(Role):
 
     def _primary_settings(self, *, stands_in: bool) -> PrimarySettings:
         settings = self._settings
-        return PrimarySettings(settings.max_deliveries, settings.orphan_inbox_seconds, stands_in)
+        return PrimarySettings(
+            settings.max_deliveries, settings.orphan_inbox_seconds, stands_in, settings.recount_seconds
+        )

@@ -51,6 +51,7 @@ class Observation:
             ChildStream(client, layout.QUEUES, self._handle_queues),
         )
         self.fault: errors.ZooKeeperError | None = None
+        self.is_folder_missing = False  # `restore_folders` is wanted
 
     def start(self) -> None:
         """Raises the session's final error."""
@@ -141,6 +142,7 @@ class Observation:
                 self._report.tell_queue(name, UNLIMITED)
                 self.dispatcher.throttle.told(name, None, self._clock())
             case Listed(_, names):  # a folder that is absent, or may not be read, limits nothing
+                self.is_folder_missing |= names is None
                 self.dispatcher.throttle.listed(names or (), self._clock())
                 self._unread_queues = set(names or ())
                 for name in names or ():

@@ -77,7 +77,10 @@ async def replay(client: Client, task: str, new_task: str) -> bool:
             if verdict is Verdict.RACE_LOST:
                 # Somebody else's replay, or our own whose reply was lost: the new name is ours alone.
                 return not await find_missing(client, [new_task])
-            raise failure.error from None
+            if verdict is not Verdict.FOLDER_MISSING:
+                raise failure.error from None
+            await make_folders(client)
+            continue
         except errors.ConnectionLoss:
             continue
         return True
@@ -101,15 +104,15 @@ async def purge(client: Client, task: str) -> bool:
 async def change_queue(client: Client, queue: str, change: Callable[[QueueSettings], QueueSettings]) -> QueueSettings:
     """Changes what stands in `/queues/QUEUE`, however many do so at once. Raises InvalidName, ConfigurationError."""
     path = layout.queue_path(check_queue(queue))
-    await make_folders(client)
     while True:
         try:
             data, stat = await client.get(path)
         except errors.NoNode:
+            await make_folders(client)
             settings = change(UNLIMITED)
             try:
                 await client.create(path, encode_queue(settings))
-            except (errors.NodeExists, errors.ConnectionLoss):
+            except (errors.NodeExists, errors.NoNode, errors.ConnectionLoss):
                 continue
             return settings
         settings = change(decode_queue(data) or UNLIMITED)

@@ -66,7 +66,7 @@ class Placement:
         self._reader = PayloadReader(client)
         self._may_list_again = 0.0
         self._in_flight = 0
-        self.is_folder_missing = False  # perhaps: something was refused that nothing of the protocol explains
+        self.is_folder_missing = False  # `restore_folders` is wanted
 
     def step(self) -> None:
         """Raises the session's final error."""
@@ -218,8 +218,10 @@ class Placement:
             self._refuted(move.task)
         elif verdict is Verdict.KEEP_AND_TRY_LATER:
             self._postpone(move.task, _TRY_LATER_SECONDS)
+        elif verdict is Verdict.FOLDER_MISSING:
+            self.is_folder_missing = True
+            self._postpone(move.task, _TRY_LATER_SECONDS)
         elif verdict is Verdict.UNEXPECTED:
-            self._is_folder_missing = True  # perhaps
             self._postpone(move.task, _SET_ASIDE_SECONDS)
         else:
             self._finish(move.task)  # the worker is gone, say: the pictures tell

@@ -12,12 +12,13 @@ import msgspec
 
 from herdmaster.core.dispatcher import ORPHAN_INBOX_SECONDS, Dispatcher
 from herdmaster.core.recovery import MAX_DELIVERIES, Recovery
-from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.bootstrap import restore_folders
 from herdmaster.roles.cancellation import Cancellation, Pictures
 from herdmaster.roles.observation import Observation
 from herdmaster.roles.placement import Placement
 from herdmaster.roles.primary_log import PrimaryLog
 from herdmaster.roles.promotion import Promotion
+from herdmaster.roles.recount import RECOUNT_SECONDS, Recount
 from herdmaster.roles.server_clock import ServerClock
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -30,6 +31,7 @@ class PrimarySettings(msgspec.Struct, frozen=True):
     max_deliveries: int = MAX_DELIVERIES
     orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS
     stands_in: bool = False
+    recount_seconds: float = RECOUNT_SECONDS
 
 
 class Primary:
@@ -45,9 +47,10 @@ class Primary:
         self._observation = Observation(client, dispatcher, report, wake)
         self._promotion = Promotion(client, server_clock, report, wake, stands_in=settings.stands_in)
         self._cancellation = Cancellation(client, Pictures(dispatcher, self._promotion.schedule), report, wake)
-        self._parts: list[Placement | Promotion | Cancellation] = [self._promotion, self._cancellation]
+        self._parts: list[Placement | Promotion | Cancellation | Recount] = [self._promotion, self._cancellation]
         if not settings.stands_in:
             recovery = Recovery(settings.max_deliveries)
+            self._parts.append(Recount(client, self._observation, wake, settings.recount_seconds))
             self._parts.append(
                 Placement(client, self._observation, server_clock, recovery=recovery, report=report, wake=wake)
             )
@@ -59,12 +62,16 @@ class Primary:
         self._cancellation.stream.start()
         while True:
             await self._observe()
-            if any(part.is_folder_missing for part in self._parts):
-                for part in self._parts:
-                    part.is_folder_missing = False
-                await make_folders(self._client)
+            await self._restore_folders()
             for part in self._parts:
                 part.step()
+
+    async def _restore_folders(self) -> None:
+        parts = (self._observation, *self._parts)
+        if any(part.is_folder_missing for part in parts):
+            for part in parts:
+                part.is_folder_missing = False
+            await restore_folders(self._client)
 
     async def stop(self) -> None:
         """Nothing is watched from here on; for after `run`, where the session goes on."""

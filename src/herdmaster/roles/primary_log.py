@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from herdmaster.core.outcome import OutcomeState, decode_outcome
+from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.core.queues import UNLIMITED, QueueSettings, describe_queue
 from herdmaster.core.recovery import worker_of
 from herdmaster.core.table import TransitionName
@@ -79,10 +79,7 @@ class PrimaryLog:
             case TransitionName.BURY:
                 _log.error("buried %s: too many workers were lost while they held it", move.task)
             case TransitionName.REFUSE | TransitionName.REFUSE_ASSIGNED | TransitionName.REFUSE_DELAYED:
-                if _has_expired(move):
-                    _log.info("%s has expired", move.task)
-                else:
-                    _log.error("refused %s: it cannot be moved", move.task)
+                self._tell_refused(move)
 
     def tell_cleared(self, worker: str) -> None:
         """The worker's inbox is empty."""
@@ -90,11 +87,20 @@ class PrimaryLog:
         if count:
             _log.info("recovered %d tasks of %s", count, worker)
 
+    def _tell_refused(self, move: Move) -> None:
+        outcome = _outcome_of(move)
+        if outcome is not None and outcome.state is OutcomeState.EXPIRED:
+            _log.info("%s has expired", move.task)
+            return
+        error = outcome.error if outcome is not None else None
+        reason = (error.message or error.type) if error is not None else "it cannot be moved"
+        _log.error("refused %s: %s", move.task, reason)
 
-def _has_expired(move: Move) -> bool:
+
+def _outcome_of(move: Move) -> Outcome | None:
     status = move.operations[-1]
     assert isinstance(status, CreateNode)
     try:
-        return decode_outcome(move.task, status.data).state is OutcomeState.EXPIRED
+        return decode_outcome(move.task, status.data)
     except BadOutcome:
-        return False
+        return None

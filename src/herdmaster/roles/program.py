@@ -14,6 +14,7 @@ import msgspec
 
 from herdmaster.core.codec import Codecs
 from herdmaster.core.imports import allowed_import, check_prefix, resolve_import
+from herdmaster.core.kept import NONE_KNOWN
 from herdmaster.core.options import Overrides, PoolKind, RunOptions, apply_overrides
 from herdmaster.core.signature import Signature
 from herdmaster.errors import ConfigurationError
@@ -52,6 +53,7 @@ class Callee:
         self._prefixes = prefixes
         self.is_imported = registration is None
         self._function = registration.function if registration is not None else None
+        self.known = registration.known if registration is not None else NONE_KNOWN
         self._way = way(registration.options) if registration is not None else PLAIN
         self.signature = Signature(call, self._function) if self._function is not None else None
         self.is_async = self._way.options.pool is PoolKind.ASYNCIO

@@ -65,7 +65,7 @@ class Promotion:
         self.schedule = Schedule()
         self.stream = ChildStream(client, layout.DELAYED, self._handle)
         self.fault: errors.ServerError | None = None
-        self.is_folder_missing = False  # perhaps: something was refused that nothing of the protocol explains
+        self.is_folder_missing = False  # `restore_folders` is wanted
 
     def step(self) -> None:
         """Raises the session's final error."""
@@ -161,8 +161,10 @@ class Promotion:
                 self._gathering.add(transitions.drop_delayed_because_task(item.due_ms, item.task))
             case Verdict.DECIDE_AGAIN:
                 self._finish(item)  # the other copy has left meanwhile
+            case Verdict.FOLDER_MISSING:
+                self.is_folder_missing = True
+                self._postpone(item, _TRY_LATER_SECONDS)
             case _:
-                self.is_folder_missing = True  # perhaps
                 self._postpone(item, _SET_ASIDE_SECONDS)
 
     # Each ends with exactly one of these.

@@ -14,7 +14,7 @@ class Remedy(enum.Enum):
 
     LET_GO = "let go"  # it is somebody else's now
     FAIL = "fail"  # it ends without having been run
-    TRY_LATER = "try later"  # a reference master may be about to mend it
+    TRY_LATER = "try later"  # a reference master, or a folder that is made again, may mend it
     SET_ASIDE = "set aside"  # nothing of the protocol explains it
 
 
@@ -35,7 +35,8 @@ def remedy(worker: str, move: Move, verdict: Verdict | None) -> Move | Remedy:
             return transitions.complete(worker, name, _failure(move))
     if move.transition is TransitionName.MARK_START:
         return Remedy.FAIL
-    return Remedy.TRY_LATER if verdict is Verdict.KEEP_AND_TRY_LATER else Remedy.SET_ASIDE
+    is_passing = verdict in (Verdict.KEEP_AND_TRY_LATER, Verdict.FOLDER_MISSING)
+    return Remedy.TRY_LATER if is_passing else Remedy.SET_ASIDE
 
 
 def _failure(burial: Move) -> bytes | None:

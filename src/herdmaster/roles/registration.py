@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.options import PoolKind, RunOptions
 from herdmaster.errors import ConfigurationError
 
@@ -17,10 +18,12 @@ DEFAULT_OPTIONS: Final = RunOptions()
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """A function and the options that hold for it where a call says nothing else."""
+    """A function and the options that hold for it where a call says nothing else. `known` are the exceptions that its
+    app has registered, also those to come."""
 
     function: Function
     options: RunOptions = DEFAULT_OPTIONS
+    known: Known = NONE_KNOWN
 
 
 def registrations(functions: Mapping[str, Function | Registration]) -> dict[str, Registration]:
@@ -37,7 +40,7 @@ def _registration(name: str, value: Function | Registration) -> Registration:
     if inspect.iscoroutinefunction(found.function):
         if pool is PoolKind.PROCESS:
             raise ConfigurationError(f"{name} is an `async def`, which runs in the worker's own loop: leave `pool` out")
-        return Registration(found.function, msgspec.structs.replace(found.options, pool=PoolKind.ASYNCIO))
+        return msgspec.structs.replace(found, options=msgspec.structs.replace(found.options, pool=PoolKind.ASYNCIO))
     if pool is PoolKind.ASYNCIO:
         raise ConfigurationError(f"{name} has pool=asyncio and is a plain `def`: make it an `async def`")
     return found

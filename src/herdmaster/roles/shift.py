@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from herdmaster.core import transitions
+from herdmaster.core.endings import cannot_be_read
 from herdmaster.core.names import is_call
 from herdmaster.core.options import PoolKind
 from herdmaster.core.payload import decode_call, with_start
@@ -73,7 +74,7 @@ class Shift:
         self._closed = False
         self._fence: asyncio.TimerHandle | None = None
         self._timers: set[asyncio.TimerHandle] = set()
-        self.is_folder_missing = False  # perhaps: something was refused that nothing of the protocol explains
+        self.is_folder_missing = False  # `restore_folders` is wanted
         self._inbox = Inbox(
             client,
             worker,
@@ -147,7 +148,7 @@ class Shift:
     def _unreadable(self, name: str, error: errors.NoAuth) -> None:
         if name not in self._held:
             held = self._held[name] = Held(Delivered(name, b"", 0), self._loop.time())
-            self._refuse(held, BadPayload(f"its payload cannot be read: {error}"))
+            self._refuse(held, BadPayload(cannot_be_read(error)))
 
     def _take_in(self, task: Delivered) -> None:
         held = self._held[task.name] = Held(task, self._loop.time())
@@ -370,7 +371,7 @@ class Shift:
         elif found is Remedy.FAIL:
             self._refuse(held, HerdError("its start cannot be marked, because ZooKeeper refused it"))
         else:
-            self.is_folder_missing |= verdict is Verdict.UNEXPECTED
+            self.is_folder_missing |= verdict is Verdict.FOLDER_MISSING
             self._under_way.add(move.task)
             later = _TRY_LATER_SECONDS if found is Remedy.TRY_LATER else _SET_ASIDE_SECONDS
             self._later(later, self._try_again, move.task)

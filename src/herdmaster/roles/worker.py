@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -23,7 +24,7 @@ from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
 from herdmaster.core.options import PoolKind
 from herdmaster.errors import ConfigurationError
 from herdmaster.roles.board import Board
-from herdmaster.roles.bootstrap import make_folders, open_client
+from herdmaster.roles.bootstrap import open_client, restore_folders
 from herdmaster.roles.child import Setting
 from herdmaster.roles.equipment import Equipment
 from herdmaster.roles.error_calls import ErrorCalls
@@ -131,6 +132,7 @@ class Worker(Role):
         self._capacity = capacity_of(self._settings, self._program.pools)
         self._raw_handler = raw_handler
         self._error_calls = ErrorCalls(self._program.hooks)
+        self._context = contextvars.Context()  # of which each task gets a copy
         self._shift: Shift | None = None
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
         self._since = 0
@@ -144,6 +146,7 @@ class Worker(Role):
         hooks = WorkerHooks(self._program.hooks.on_worker_start, self._program.hooks.on_worker_stop)
         if not await hooks.start(self._stopping):
             return
+        self._error_calls.context = self._context = contextvars.copy_context()
         try:
             await super().run()
         finally:
@@ -157,6 +160,7 @@ class Worker(Role):
             self.system,
             session_timeout=settings.session_timeout,
             connect_timeout=settings.connect_timeout,
+            predecessors=self.predecessors,
         )
 
     @property
@@ -183,7 +187,7 @@ class Worker(Role):
             program=self._program,
             executor=executor,
             judge=Judge(self.name, self._program.names, time.now_ms, system.rng.uniform, self._error_calls.call),
-            equipment=Equipment(executor, system.make_pool, self._child),
+            equipment=Equipment(executor, system.make_pool, self._child, self._context),
             capacity=self._capacity,
             changed=self._changed.set,
             ask_primary=PrimaryKind(client).ask,
@@ -251,7 +255,7 @@ class Worker(Role):
 
     async def _look_after(self, client: Client, shift: Shift) -> None:
         """Says so when something holds up the event loop, hands back what waits too long for a slot, and makes folders
-        that somebody took away.
+        again that were deleted.
 
         Pool threads share the interpreter with the heartbeat of the session.
         """
@@ -269,7 +273,7 @@ class Worker(Role):
                 )  # fmt: skip
             if shift.is_folder_missing:
                 shift.is_folder_missing = False
-                await make_folders(client)
+                await restore_folders(client)
             shift.look_again()
             waiting_since = asyncio.get_running_loop().time() - _LONG_WAIT_SECONDS
             if shift.has_waiting(waiting_since) and await primary_is_ours(client):

@@ -1,18 +1,20 @@
 """What can go wrong between a client and ZooKeeper.
 
-HerdError
-└── ZooKeeperError
-    ├── ServerError                 the server answered with an error code; one subclass per code
-    │   ├── NoNode, NodeExists, BadVersion, NotEmpty, NoAuth, ...
-    │   └── TransactionFailed       a multi was refused: which operation, and its error
-    ├── ConnectionLoss              the request may or may not have been applied
-    ├── SessionExpired              the session is over; nothing of it will be applied any more
-    │   └── ClientClosed            it is over because this side closed it
-    ├── AuthenticationFailed        the server refused a credential
-    ├── NoServerReachable           no session within the time that the caller allowed
-    ├── WireError                   bytes that are not the protocol
-    ├── InvalidPath                 not a path that ZooKeeper takes (also a ValueError)
-    └── InvalidConnectString        not `host:port[,host:port...][/path]` (also a ValueError)
+The classes::
+
+    HerdError
+    └── ZooKeeperError
+        ├── ServerError                 the server answered with an error code; one subclass per code
+        │   ├── NoNode, NodeExists, BadVersion, NotEmpty, NoAuth, ...
+        │   └── TransactionFailed       a multi was refused: which operation, and its error
+        ├── ConnectionLoss              the request may or may not have been applied
+        ├── SessionExpired              the session is over; nothing of it will be applied any more
+        │   └── ClientClosed            it is over because this side closed it
+        ├── AuthenticationFailed        the server refused a credential
+        ├── NoServerReachable           no session within the time that the caller allowed
+        ├── WireError                   bytes that are not the protocol
+        ├── InvalidPath                 not a path that ZooKeeper takes (also a ValueError)
+        └── InvalidConnectString        not `host:port[,host:port...][/path]` (also a ValueError)
 """
 
 from __future__ import annotations

@@ -125,10 +125,16 @@ def test_what_several_connections_bring_in_one_turn_shares_one_fsync(
     clients = [server.attach() for _ in range(8)]
     log = the_log(tmp_path / "data").name
     before = disk.syncs_of(log)
-    is_sent = threading.Event()
+    is_held, is_sent = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        is_held.set()
+        is_sent.wait(_PATIENCE)
+
     # The loop stands still until all requests are there, so it finds them in one turn.
-    held = threading.Thread(target=lambda: server.run(lambda: is_sent.wait(_PATIENCE)))
+    held = threading.Thread(target=lambda: server.run(hold))
     held.start()
+    assert is_held.wait(_PATIENCE)
     for number, client in enumerate(clients):
         client.send(records.Create(f"/n{number}", f"written by {number}".encode(), OPEN_ACL, 0))
     is_sent.set()

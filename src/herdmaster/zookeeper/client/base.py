@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import Iterable
 from types import TracebackType
@@ -18,6 +19,7 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.connect_string import ConnectString, parse_connect_string
 from herdmaster.zookeeper.client.connection import Clock, Connection, StateListener, boot_clock
 from herdmaster.zookeeper.client.creates import AnyCreate, creation
+from herdmaster.zookeeper.client.predecessors import Predecessors
 from herdmaster.zookeeper.client.requests import Arm, Done, Pending
 from herdmaster.zookeeper.client.session import Session
 from herdmaster.zookeeper.model import Acl, ClientId, CreateMode, SessionState
@@ -69,10 +71,12 @@ class BaseClient:
         credentials: Iterable[tuple[str, bytes]] = (),
         clock: Clock = boot_clock,
         rng: random.Random | None = None,
+        predecessors: Predecessors | None = None,
     ) -> None:
         """Raises InvalidConnectString, or ValueError for a timeout that the protocol cannot carry.
 
-        `connect_timeout` (seconds) bounds `async with`; None waits for ever.
+        `connect_timeout` (seconds) bounds `async with`; None waits for ever. `predecessors`, given to one client after
+        the other, makes each close the sessions that those before it had to give up without a server's word.
         """
         if not 0 < session_timeout <= _MAX_TIMEOUT:
             raise ValueError(f"session_timeout is {session_timeout}: it takes seconds, at most {_MAX_TIMEOUT:.0f}")
@@ -91,6 +95,8 @@ class BaseClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self._listeners: list[StateListener] = []
+        self._predecessors = predecessors
+        self._pid = 0
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -99,7 +105,9 @@ class BaseClient:
         if self._connection is not None:
             raise RuntimeError("the client was opened before: one object is one session, make a new one")
         self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         self._connection = Connection(self._session, self.hosts.addresses, clock=self._clock, rng=self._rng)
+        self._connection.add_listener(self._handle_state)
         for listener in self._listeners:
             self._connection.add_listener(listener)
         try:
@@ -115,6 +123,14 @@ class BaseClient:
             await self.abandon()  # nobody has a client that was never opened, so nobody would close it
             raise
         return self
+
+    def _handle_state(self, state: SessionState) -> None:
+        if self._predecessors is None or self._connection is None:
+            return
+        if state is SessionState.CONNECTED:
+            self._connection.close_predecessors(self._predecessors)
+        elif state.is_final and self._session.client_id is not None and not self._session.is_gone:
+            self._predecessors.add(self._session.client_id, self._pid)
 
     async def _wait_established(self, connection: Connection) -> None:
         established = asyncio.Event()

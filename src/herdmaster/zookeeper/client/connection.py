@@ -7,18 +7,17 @@ that whoever listens sees a change before the reply that shows it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
 import itertools
 import logging
 import random
-import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar, cast
 
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.connect_string import Address
+from herdmaster.zookeeper.client.dialing import Unreachable, dial
+from herdmaster.zookeeper.client.predecessors import Farewell, Predecessors
 from herdmaster.zookeeper.client.requests import Completed, DropConnection, Event, Fired, Pending, StateChanged
 from herdmaster.zookeeper.client.session import Session
 from herdmaster.zookeeper.model import SessionState, WatchEvent
@@ -99,6 +98,8 @@ class Connection:
         self._timer_at = 0.0
         self._flush_scheduled = False
         self._listeners: list[StateListener] = []
+        self._address: Address | None = None  # of the newest attempt
+        self._closing: asyncio.Task[None] | None = None
         self.last_fault = "no server has been tried yet"
         self._task = self._loop.create_task(self._run(), name="zookeeper-connection")
         self._task.add_done_callback(self._handle_run_ended)
@@ -254,6 +255,7 @@ class Connection:
 
     async def _attempt(self, address: Address) -> bool:
         """One connection from its start to its end. Returns whether anything was answered on it."""
+        self._address = address
         link = await self._connect(address)
         error = None if link is None else await link.lost
         was_attached = self._session.state is SessionState.CONNECTED
@@ -269,36 +271,28 @@ class Connection:
         return was_of_use
 
     async def _connect(self, address: Address) -> _Link | None:
-        """Tries the addresses of a name one after the other, so that one that swallows packets hides no other."""
-        limit = max(self._session.timeout / len(self._addresses) / 2, 0.1)
         try:
-            async with asyncio.timeout(limit):
-                hosts = await self._resolve(address)
-            for host in hosts:
-                try:
-                    async with asyncio.timeout(limit / len(hosts)):
-                        _, link = await self._loop.create_connection(lambda: _Link(self), host, address.port)
-                except (OSError, TimeoutError) as error:
-                    self.last_fault = f"{address}: {str(error) or 'no answer in time'}"
-                else:
-                    return link
-        # UnicodeError: a name that is no host name to the resolver.
-        except (OSError, TimeoutError, UnicodeError) as error:
-            self.last_fault = f"{address}: {str(error) or 'its name was not resolved in time'}"
-        return None
+            return await dial(address, lambda: _Link(self), self._dial_limit, self._rng)
+        except Unreachable as fault:
+            self.last_fault = f"{address}: {fault}"
+            return None
 
-    async def _resolve(self, address: Address) -> list[str]:
-        """Anew at every attempt (ZOOKEEPER-2184), in an order of our own: one name may stand for all servers."""
-        with contextlib.suppress(ValueError):
-            ipaddress.ip_address(address.host)
-            return [address.host]
-        try:
-            found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        except NotImplementedError:
-            return [address.host]  # a loop with a network of its own, where names are addresses
-        hosts = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-        self._rng.shuffle(hosts)
-        return hosts
+    @property
+    def _dial_limit(self) -> float:
+        return max(self._session.timeout / len(self._addresses) / 2, 0.1)
+
+    # --- the sessions before this one ------------------------------------------------------------------------------
+
+    def close_predecessors(self, predecessors: Predecessors) -> None:
+        """Starts to close them, beside this session, by the server that it is connected to."""
+        if predecessors and (self._closing is None or self._closing.done()):
+            self._closing = self._loop.create_task(
+                predecessors.close(self._dial_again, self._session.timeout), name="zookeeper-predecessors"
+            )
+
+    async def _dial_again(self, factory: Callable[[], Farewell]) -> Farewell:
+        assert self._address is not None
+        return await dial(self._address, factory, self._dial_limit, self._rng)
 
     async def stop(self) -> None:
         """Ends the loop and the socket; the session has to be over."""
@@ -307,5 +301,7 @@ class Connection:
             self._timer = None
         if self._link is not None:
             self._link.abort()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [self._task] if self._closing is None else [self._task, self._closing]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

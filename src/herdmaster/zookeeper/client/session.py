@@ -58,6 +58,7 @@ class Session:
     ) -> None:
         self.state = SessionState.CONNECTING
         self.is_over = False  # the state is final
+        self.is_gone = False  # a server has said that the session has ended, there too
         self.timeout = timeout  # the requested one until a server has negotiated
         self.client_id: ClientId | None = None
         self.last_zxid = 0
@@ -259,6 +260,7 @@ class Session:
             if self.client_id is None:
                 events.append(DropConnection("the server refused a session"))
             else:
+                self.is_gone = True
                 events.extend(self._end(SessionState.EXPIRED))
             return
         self.client_id = ClientId(response.session_id, response.password)
@@ -303,6 +305,7 @@ class Session:
             return
         events.append(Completed(pending, reply, None))
         if type(reply) is EmptyReply and type(pending.request) is CloseSession:
+            self.is_gone = True
             events.extend(self._end(SessionState.CLOSED))
 
     def _arm(self, arm: Arm, code: int) -> None:
@@ -319,6 +322,7 @@ class Session:
             events.append(Completed(pending, None, errors.AuthenticationFailed("the server refused a credential")))
             events.extend(self._end(SessionState.AUTH_FAILED))
         elif code == errors.SESSION_EXPIRED_CODE:
+            self.is_gone = True
             events.append(Completed(pending, None, errors.SessionExpired("the server said that the session is over")))
             events.extend(self._end(SessionState.EXPIRED))
         elif pending.xid < 0:

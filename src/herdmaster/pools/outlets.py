@@ -1,0 +1,205 @@
+"""Standard output and standard error of a process that stays, each written by a thread of its own.
+
+A reader that stands still (a pager, a log driver, a full disk behind a pipe) blocks whoever writes. In a worker that
+would be the thread that keeps its session, or a task. Here both only put into a bounded queue: what does not fit is
+dropped, and the log says how much.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import logging
+import os
+import select
+import sys
+import threading
+import time
+from collections import deque
+from typing import IO, TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+MOST_BYTES: Final = 4 * 1024 * 1024
+"""That wait for a reader."""
+STALL_SECONDS: Final = 1.0
+"""After which a reader that takes nothing is not waited for."""
+FAREWELL_SECONDS: Final = 1.0
+"""For which the end of the process waits for both readers."""
+
+_WRITE_BYTES: Final = 4096
+"""Of a pipe's: so much is written in one piece, whoever else writes to it."""
+
+_log = logging.getLogger("herdmaster")
+
+
+class Outlet:
+    """Writes what is `put` to a file descriptor, in order. `name` is for the log."""
+
+    def __init__(self, name: str, descriptor: int, most: int = MOST_BYTES) -> None:
+        self._name = name
+        self._descriptor = descriptor
+        self._most = most
+        self._changed = threading.Condition()
+        self._chunks: deque[bytes] = deque()
+        self._size = 0  # in bytes, with what is being written
+        self._writing_since: float | None = None
+        self._is_full = False  # from the first byte that is dropped until half of the queue is free
+        self._dropped = 0
+        self._is_direct = False
+        self._thread = threading.Thread(target=self._work, name=f"herdmaster-{name}", daemon=True)
+        os.register_at_fork(after_in_child=self._after_fork)
+        self._thread.start()
+
+    def put(self, data: bytes) -> None:
+        """From any thread. The main thread, which keeps the session, never waits; others wait for room, unless the
+        reader stands still."""
+        if self._is_direct:
+            self._write(data)
+            return
+        with self._changed:
+            if threading.current_thread() not in (threading.main_thread(), self._thread):
+                while not self._fits(data) and not self.is_stalled:
+                    self._changed.wait(0.1)
+            if self._fits(data):
+                self._chunks.append(data)
+                self._size += len(data)
+                self._changed.notify_all()
+            else:
+                self._is_full = True
+                self._dropped += max(data.count(b"\n"), 1)
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the reader has taken nothing for a while."""
+        since = self._writing_since
+        return since is not None and time.monotonic() - since > STALL_SECONDS
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more should be put, by those who can wait. What is said of a reader that stands still is dropped."""
+        return self._size <= self._most // 2 or self.is_stalled
+
+    def flush(self, seconds: float) -> None:
+        """Waits until all is written, at most so long."""
+        limit = time.monotonic() + seconds
+        with self._changed:
+            while self._size and (left := limit - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def _fits(self, data: bytes) -> bool:
+        return not self._size or (not self._is_full and self._size + len(data) <= self._most)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._chunks:
+                    self._changed.wait()
+                batch = self._take()
+                self._writing_since = time.monotonic()
+            self._write(batch)
+            dropped = 0
+            with self._changed:
+                self._writing_since = None
+                self._size -= len(batch)
+                if self._size <= self._most // 2:
+                    self._is_full = False
+                    dropped, self._dropped = self._dropped, 0
+                self._changed.notify_all()
+            if dropped:
+                _log.warning("%d lines to %s were dropped: its reader did not keep up", dropped, self._name)
+
+    def _take(self) -> bytes:
+        batch = self._chunks.popleft()
+        while self._chunks and len(batch) + len(self._chunks[0]) <= _WRITE_BYTES:
+            batch += self._chunks.popleft()
+        return batch
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest[:_WRITE_BYTES]) :]
+                if self._writing_since is not None:
+                    self._writing_since = time.monotonic()
+            except BlockingIOError:  # another process that shares the terminal has made it so
+                writable = select.poll()
+                writable.register(self._descriptor, select.POLLOUT)
+                writable.poll()
+            except OSError:
+                return  # the reader has gone: there is no one to tell
+
+    def _after_fork(self) -> None:
+        """In a child that a task has forked there is no thread, and perhaps a lock that is never released."""
+        self._is_direct = True
+
+
+class OutletFile(io.RawIOBase):
+    """An outlet as a file, for Python's own streams."""
+
+    def __init__(self, outlet: Outlet, descriptor: int) -> None:
+        super().__init__()
+        self._outlet = outlet
+        self._number = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._number
+
+    def isatty(self) -> bool:
+        return os.isatty(self._number)
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        copied = bytes(data)
+        self._outlet.put(copied)
+        return len(copied)
+
+
+_outlets: Final[dict[str, Outlet]] = {}
+
+
+def free_standard_streams() -> None:
+    """From here on what writes to `sys.stdout` and `sys.stderr` waits for no reader. Streams that are closed, or are no
+    files, stay as they are."""
+    if not _outlets:
+        atexit.register(flush_standard_streams)
+    for name in ("stdout", "stderr"):
+        stream: IO[str] | None = getattr(sys, name)
+        if name not in _outlets and isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+                # Of its own: code that closes the streams' own descriptors makes room for sockets under their numbers.
+                _outlets[name] = Outlet(name, os.dup(stream.fileno()))
+                setattr(sys, name, _open(name, stream))
+
+
+def own_stderr() -> IO[str] | None:
+    """What leads to where `sys.stderr` does, and is not closed with that; None where it is closed."""
+    stream: IO[str] | None = sys.stderr
+    if "stderr" in _outlets and isinstance(stream, io.TextIOWrapper):
+        return _open("stderr", stream)
+    return stream
+
+
+def have_room() -> bool:
+    """Whether what task processes print should be read now."""
+    return all(outlet.has_room for outlet in _outlets.values())
+
+
+def flush_standard_streams() -> None:
+    """For the end of the process: waits a little for the readers."""
+    for name in ("stdout", "stderr"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, before it began or since
+            getattr(sys, name).flush()
+        if name in _outlets:
+            _outlets[name].flush(FAREWELL_SECONDS)
+
+
+def _open(name: str, like: io.TextIOWrapper) -> io.TextIOWrapper:
+    raw = OutletFile(_outlets[name], like.fileno())
+    by_lines = like.line_buffering or like.write_through  # as stderr is, and with -u stdout as well
+    return io.TextIOWrapper(io.BufferedWriter(raw), like.encoding, like.errors, line_buffering=by_lines)

@@ -1,0 +1,58 @@
+"""How a connection to a server is made: names are resolved at every attempt, and all their addresses tried."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import random
+import socket
+from collections.abc import Callable
+from typing import TypeVar
+
+from herdmaster.zookeeper.client.connect_string import Address
+
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
+
+
+class Unreachable(Exception):
+    """No connection was made; the message says why the last attempt failed."""
+
+
+async def dial(address: Address, factory: Callable[[], ProtocolT], limit: float, rng: random.Random) -> ProtocolT:
+    """A new connection's protocol, made by `factory`. Tries the addresses of a name one after the other, so that one
+    that swallows packets hides no other. `limit` is in seconds, once for the name and once for its addresses.
+
+    Raises Unreachable.
+    """
+    loop = asyncio.get_running_loop()
+    fault = "its name has no addresses"
+    try:
+        async with asyncio.timeout(limit):
+            hosts = await _resolve(loop, address, rng)
+    # UnicodeError: a name that is no host name to the resolver.
+    except (OSError, TimeoutError, UnicodeError) as error:
+        raise Unreachable(str(error) or "its name was not resolved in time") from None
+    for host in hosts:
+        try:
+            async with asyncio.timeout(limit / len(hosts)):
+                _, protocol = await loop.create_connection(factory, host, address.port)
+        except (OSError, TimeoutError, UnicodeError) as error:
+            fault = str(error) or "no answer in time"
+        else:
+            return protocol
+    raise Unreachable(fault)
+
+
+async def _resolve(loop: asyncio.AbstractEventLoop, address: Address, rng: random.Random) -> list[str]:
+    """Anew at every attempt (ZOOKEEPER-2184), in an order of our own: one name may stand for all servers."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(address.host)
+        return [address.host]
+    try:
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except NotImplementedError:
+        return [address.host]  # a loop with a network of its own, where names are addresses
+    hosts = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+    rng.shuffle(hosts)
+    return hosts

@@ -1,0 +1,150 @@
+"""Sessions that this side has given up and no server has ended, and how they are closed.
+
+A client that reaches no server gives its session up by its own clock. The servers, once they are back, keep that
+session for another timeout, and with it its ephemerals, such as `/master`. So the owner's next client closes that
+session as soon as its own is established, over a second connection to the server that it has just reached. Nothing is
+sent on that connection but the handshake and closeSession: the requests of the old session have failed already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
+
+import msgspec
+
+from herdmaster.zookeeper.client.dialing import Unreachable
+from herdmaster.zookeeper.errors import SESSION_EXPIRED_CODE, WireError
+from herdmaster.zookeeper.model import ClientId
+from herdmaster.zookeeper.wire.framing import (
+    MAX_FRAME,
+    ConnectRequest,
+    ConnectResponse,
+    Framer,
+    encode_request,
+    unpack_reply_header,
+)
+from herdmaster.zookeeper.wire.records import CloseSession
+
+_log = logging.getLogger("herdmaster.zookeeper")
+
+_MOST_KEPT: Final = 8
+_MOST_ATTEMPTS: Final = 3
+"""For each: after them the session lapses by itself."""
+
+_PAUSE_SECONDS: Final = 0.1
+_SHORTEST_MS: Final = 1
+"""The timeout that is asked for. A server grants its shortest, so a session that is attached to and then not closed,
+because the connection breaks just then, lives no longer than it would have."""
+
+_XID: Final = 1
+
+
+class Farewell(asyncio.Protocol):
+    """One connection, which closes one session. `ended` tells whether the servers have it no more."""
+
+    def __init__(self, identity: ClientId) -> None:
+        self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._identity = identity
+        self._framer = Framer(MAX_FRAME)
+        self._is_attached = False
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        identity = self._identity
+        self._transport.write(ConnectRequest(0, _SHORTEST_MS, identity.session_id, identity.password).encode())
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._framer.feed(data):
+                self._receive(body)
+        except WireError:
+            self._finish(is_ended=False)
+
+    def _receive(self, body: bytes) -> None:
+        if self._is_attached:
+            xid, _, code = unpack_reply_header(body)
+            if xid == _XID:
+                self._finish(is_ended=code in (0, SESSION_EXPIRED_CODE))
+            return
+        response = ConnectResponse.decode(body)
+        if response.timeout <= 0 or response.session_id == 0:
+            self._finish(is_ended=True)
+        elif self._transport is not None:
+            # A server that cannot re-attach has opened another session, which has to be closed as well.
+            self._is_attached = True
+            self._transport.write(encode_request(_XID, CloseSession()))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._finish(is_ended=False)
+
+    def _finish(self, *, is_ended: bool) -> None:
+        if not self.ended.done():
+            self.ended.set_result(is_ended)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+Dial = Callable[[Callable[[], Farewell]], Awaitable[Farewell]]
+"""Makes a connection to the server that the present session has reached. Raises Unreachable."""
+
+
+class _Left(msgspec.Struct):
+    identity: ClientId
+    pid: int
+    attempts: int = 0
+
+
+class Predecessors:
+    """Given to each of an owner's clients, one after the other: they add themselves, and close those before them.
+
+    It keeps the sessions' passwords no longer than until a server has answered, or a few attempts have failed.
+    """
+
+    def __init__(self) -> None:
+        self._left: deque[_Left] = deque(maxlen=_MOST_KEPT)
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def add(self, identity: ClientId, pid: int) -> None:
+        """`pid` is the process that opened the session: a forked child leaves its parent's sessions alone."""
+        self._left.append(_Left(identity, pid))
+
+    async def close(self, dial: Dial, limit: float) -> None:
+        """Closes them all, or gives them up; `limit` (seconds) bounds each attempt. Cancelled, it keeps what is left
+        for the next client."""
+        while self._left:
+            left = self._left[0]
+            if left.pid != os.getpid():
+                self._left.popleft()
+                continue
+            left.attempts += 1
+            is_ended = await self._say_farewell(left.identity, dial, limit)
+            if is_ended:
+                _log.info("closed %r, which was given up while no server answered", left.identity)
+            if is_ended or left.attempts >= _MOST_ATTEMPTS:
+                with contextlib.suppress(ValueError):  # too many were added meanwhile, and this one had to go
+                    self._left.remove(left)
+            else:
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _say_farewell(self, identity: ClientId, dial: Dial, limit: float) -> bool:
+        farewell: Farewell | None = None
+        try:
+            async with asyncio.timeout(limit):
+                farewell = await dial(lambda: Farewell(identity))
+                return await farewell.ended
+        except (Unreachable, TimeoutError):
+            return False
+        finally:
+            if farewell is not None:
+                farewell.abort()

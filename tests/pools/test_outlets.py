@@ -1,0 +1,205 @@
+"""Standard streams whose readers stand still."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from herdmaster.pools import outlets
+from herdmaster.pools.outlets import Outlet, OutletFile
+
+LINE = b"a line of text\n"
+
+
+class Pipe:
+    def __init__(self, most: int = 100_000) -> None:
+        self.reader, self.writer = os.pipe()
+        self.outlet = Outlet("stderr", self.writer, most)
+
+    def read(self) -> bytes:
+        """What has come since the last time; waits until all is written."""
+        os.set_blocking(self.reader, False)
+        data = b""
+        while True:
+            is_over = not self.outlet._size
+            read = b""
+            with contextlib.suppress(BlockingIOError):
+                read = os.read(self.reader, 65536)
+            data += read
+            if is_over and not read:
+                return data
+            if not read:
+                time.sleep(0.001)
+
+
+MakePipe = Callable[..., Pipe]
+
+
+@pytest.fixture
+def make_pipe() -> Iterator[MakePipe]:
+    made: list[Pipe] = []
+
+    def make(most: int = 100_000) -> Pipe:
+        made.append(Pipe(most))
+        return made[-1]
+
+    yield make
+    for pipe in made:
+        pipe.read()
+        os.close(pipe.reader)
+        os.close(pipe.writer)
+
+
+def until(condition: Callable[[], object]) -> None:
+    limit = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.001)
+
+
+def fill(pipe: Pipe) -> int:
+    """More than the pipe and its outlet hold, from the main thread. The number of lines."""
+    count = 65536 // len(LINE) + 2 * pipe.outlet._most // len(LINE)
+    for _ in range(count):
+        pipe.outlet.put(LINE)
+    return count
+
+
+def test_all_that_is_put_is_written_in_order(make_pipe: MakePipe) -> None:
+    pipe = make_pipe()
+    lines = [b"%d\n" % number for number in range(1000)] + [b"x" * 20_000 + b"\n"]
+    for line in lines:
+        pipe.outlet.put(line)
+    assert pipe.read() == b"".join(lines)
+
+
+def test_a_reader_that_stands_still_holds_up_nothing_and_what_is_dropped_is_counted(
+    make_pipe: MakePipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe = make_pipe()
+    began = time.monotonic()
+    count = fill(pipe)
+    assert time.monotonic() - began < 5
+    assert pipe.outlet._size <= 100_000
+
+    read = pipe.read()
+    assert read == LINE * (len(read) // len(LINE))
+    dropped = count - len(read) // len(LINE)
+    assert dropped > 0
+    told = re.compile(r"(\d+) lines to stderr were dropped: its reader did not keep up")
+    until(lambda: sum(int(found[1]) for found in map(told.fullmatch, caplog.messages) if found) == dropped)
+    pipe.outlet.put(b"afterwards\n")
+    assert pipe.read() == b"afterwards\n"
+
+
+def test_another_thread_waits_for_a_slow_reader_and_loses_nothing(make_pipe: MakePipe) -> None:
+    pipe = make_pipe(10_000)
+    lines = [b"%d\n" % number for number in range(50_000)]
+
+    def print_all() -> None:
+        for line in lines:
+            pipe.outlet.put(line)
+
+    thread = threading.Thread(target=print_all)
+    thread.start()
+    data = b""
+    while thread.is_alive():
+        data += os.read(pipe.reader, 4096)
+    thread.join()
+    assert data + pipe.read() == b"".join(lines)
+
+
+@pytest.mark.long
+def test_another_thread_does_not_wait_for_a_reader_that_stands_still(make_pipe: MakePipe) -> None:
+    pipe = make_pipe(10_000)
+    fill(pipe)
+    assert not pipe.outlet.has_room
+    thread = threading.Thread(target=fill, args=(pipe,))
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert pipe.outlet.is_stalled
+    assert pipe.outlet.has_room, "what could wait is to be dropped rather"
+
+
+def test_the_end_waits_for_what_is_written_but_not_for_ever(make_pipe: MakePipe) -> None:
+    pipe = make_pipe()
+    pipe.outlet.put(LINE)
+    pipe.outlet.flush(20)
+    assert os.read(pipe.reader, 100) == LINE
+    fill(pipe)
+    began = time.monotonic()
+    pipe.outlet.flush(0.05)
+    assert 0.05 <= time.monotonic() - began < 5
+
+
+def test_a_reader_that_is_gone_and_a_descriptor_that_does_not_block_are_borne(make_pipe: MakePipe) -> None:
+    gone, shared = make_pipe(), make_pipe()
+    os.close(gone.reader)
+    gone.outlet.put(LINE)
+    until(lambda: not gone.outlet._size)
+    gone.reader = os.open(os.devnull, os.O_RDONLY)
+
+    os.set_blocking(shared.writer, False)
+    for _ in range(10_000):
+        shared.outlet.put(b"1234567\n")
+    assert shared.read() == b"1234567\n" * 10_000
+
+
+def test_a_forked_child_writes_for_itself(make_pipe: MakePipe) -> None:
+    pipe = make_pipe()
+    with pipe.outlet._changed:  # as another thread may hold it at this moment
+        child = os.fork()
+        if not child:
+            pipe.outlet.put(b"from the child\n")
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.read(pipe.reader, 100) == b"from the child\n"
+
+
+def test_an_outlet_is_a_file_to_python(make_pipe: MakePipe) -> None:
+    pipe = make_pipe()
+    stream = io.TextIOWrapper(io.BufferedWriter(OutletFile(pipe.outlet, pipe.writer)), "utf-8", line_buffering=True)
+    print("käse", file=stream)
+    assert pipe.read() == "käse\n".encode()
+    assert (stream.fileno(), stream.isatty()) == (pipe.writer, False)
+    stream.close()
+    pipe.outlet.put(b"open all the same\n")
+    assert pipe.read() == b"open all the same\n"
+
+
+def test_what_goes_through_the_standard_streams_never_blocks_once_they_are_free(
+    make_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlets, "_outlets", {})
+    monkeypatch.setattr("atexit.register", lambda _function: None)
+    reader, writer = os.pipe()
+    # The test's own descriptor: the stream's is closed as code of a task may do it.
+    stream = io.TextIOWrapper(os.fdopen(os.dup(writer), "wb"), "utf-8", write_through=True)
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", stream)
+    outlets.free_standard_streams()
+    assert list(outlets._outlets) == ["stderr"]
+    own = outlets.own_stderr()
+    assert own is not None
+
+    logging.StreamHandler().handle(logging.LogRecord("shop", 20, __file__, 1, "to sys.stderr", (), None))
+    print("our own", file=own)
+    stream.close()
+    print("our own, later", file=own)
+    outlets.flush_standard_streams()
+    assert os.read(reader, 1000) == b"to sys.stderr\nour own\nour own, later\n"
+    for _ in range(20_000):
+        print("x" * 500, file=own)
+    assert not outlets.have_room()
+    os.close(reader)
+    until(lambda: not outlets._outlets["stderr"]._size)
+    os.close(writer)
