@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from herdmaster.errors import SoftTimeLimitExceeded
+from herdmaster.pools.messages import Reply, encode_frame
 
 SendNote = Callable[[bytes], None]
 
@@ -108,6 +109,23 @@ def stray_note(text: str, send_note: SendNote) -> str:
     return "replied"
 
 
+def forge(text: str, send_note: SendNote) -> str:
+    """Writes what is no reply of this request into its process's socket, as a copy of the process could: `later` when
+    this has replied."""
+    frames = {
+        "other": encode_frame(Reply(0, b"another's")),
+        "garbage": b"\x00\x00\x00\x02\xc1\xc1",
+        "huge": b"\xff" * 8,
+    }
+    when, _, what = text.partition(" ")
+    if when == "later":
+        threading.Timer(0.2, os.write, (int(sys.argv[1]), frames[what])).start()
+        return "forged"
+    os.write(int(sys.argv[1]), frames[what])
+    time.sleep(30)
+    return "not noticed"
+
+
 def race(text: str, send_note: SendNote) -> str:
     """About as long as the soft limit that the caller gives."""
     end = time.perf_counter() + float(text)
@@ -129,7 +147,7 @@ _CODE = {
     function.__name__: function
     for function in (
         echo, pid, sleep, spin, tidy_up, start_family, take_memory, exit_with, segfault, say, notes, stray_note, race,
-        notes_for_ever, refuse, last_words, print_for_ever, leave_thread, fork,
+        notes_for_ever, refuse, last_words, print_for_ever, leave_thread, fork, forge,
     )
 }  # fmt: skip
 

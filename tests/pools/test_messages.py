@@ -24,9 +24,9 @@ ANSWERS: list[FromChild] = [
     Ready(),
     CannotStart("no such module"),
     Note(7, b"half"),
-    Reply(b""),
-    SoftlyTimedOut(),
-    HandlerFailed("why"),
+    Reply(7, b""),
+    SoftlyTimedOut(8),
+    HandlerFailed(9, "why"),
 ]
 COMMANDS: list[ToChild] = [Start(["/a", ""], "m:f", "x"), Request(1, b"\x00" * 70_000, 0.5, None)]
 

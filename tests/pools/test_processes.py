@@ -307,3 +307,23 @@ async def test_the_death_of_a_process_is_noticed_although_a_copy_of_it_holds_its
 ) -> None:
     setting = make_setting()
     assert await setting.run("fork", "echo next") == [Died("its process exited with code 5"), b"next"]
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("other", "its process answered for another task, and was killed"),
+        ("garbage", "its process sent what is no answer, and was killed"),
+        ("huge", "its process sent what is no answer, and was killed"),
+    ],
+)
+async def test_a_reply_that_is_not_the_requests_is_refused_and_the_process_replaced(
+    make_setting: MakeSetting, what: str, words: str
+) -> None:
+    setting = make_setting()
+    assert await setting.run(f"forge now {what}", "echo next") == [Died(words), b"next"]
+
+    assert await setting.run(f"forge later {what}") == [b"forged"]
+    pid = await setting.run_text("pid")
+    await until(lambda: not is_alive(int(pid)))  # nothing was under way when it came
+    assert await setting.run("echo next") == [b"next"]

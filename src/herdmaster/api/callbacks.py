@@ -14,6 +14,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
 
+from herdmaster import forks
+
 STALL_SECONDS: Final = 0.05
 MOST_THREADS: Final = 64
 """So many callbacks that never return are borne; after that the others wait."""
@@ -92,7 +94,8 @@ class CallbackThreads:
 
     def _run(self, callback: Callback) -> None:
         try:
-            callback()
+            with forks.UserCode():
+                callback()
         except BaseException:  # noqa: BLE001 - also SystemExit: it would end this thread and help nobody
             _log.exception("a done-callback failed")
         self._ended += 1

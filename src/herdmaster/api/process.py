@@ -8,6 +8,8 @@ import sys
 import weakref
 from typing import Protocol
 
+from herdmaster import forks
+
 
 class App(Protocol):
     """What a Herd is here."""
@@ -91,5 +93,5 @@ def _handle_fork() -> None:
         session.leave_to_parent()
 
 
-os.register_at_fork(after_in_child=_handle_fork)
+forks.add_callback(_handle_fork)
 atexit.register(close_all)

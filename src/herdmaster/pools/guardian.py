@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Iterable
 from typing import Final
 
+from herdmaster import forks
+
 _SCRIPT: Final = (
     'groups=; while read -r line; do groups=$line; done; for group in $groups; do kill -s KILL -- "-$group"; done'
 )
@@ -26,7 +28,7 @@ class Guardian:
     def watch(self, groups: Iterable[int]) -> None:
         line = " ".join(map(str, groups)).encode() + b"\n"
         if self._process is not None and self._process.poll() is not None:
-            self.close()  # somebody has killed it
+            self.close()  # it was killed
         if self._process is None:
             # In a session of its own: what ends the worker by its group must not end this.
             self._process = subprocess.Popen(
@@ -36,15 +38,21 @@ class Guardian:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        assert self._process.stdin is not None
+            forks.add_fd(_input_of(self._process))  # a child that kept it would keep this from noticing the end
         with contextlib.suppress(BrokenPipeError):  # it died just now; the next call starts another
-            os.write(self._process.stdin.fileno(), line)
+            os.write(_input_of(self._process), line)
 
     def close(self) -> None:
         """Ends the shell; the groups that it knew last are killed, if they still exist."""
         process, self._process = self._process, None
         if process is not None:
+            forks.discard_fd(_input_of(process))
             with contextlib.suppress(BrokenPipeError):
                 assert process.stdin is not None
                 process.stdin.close()
             process.wait()
+
+
+def _input_of(process: subprocess.Popen[bytes]) -> int:
+    assert process.stdin is not None
+    return process.stdin.fileno()

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 _LENGTH_BYTES: Final = 4
+_MOST_BYTES: Final = 256 * 1024 * 1024
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
@@ -18,7 +19,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):
-    """To an idle process. `number` tells its notes from those of another. The limits are those of `limits.Limits`."""
+    """To an idle process. Notes and reply repeat `number`. The limits are those of `limits.Limits`."""
 
     number: int
     data: bytes
@@ -44,18 +45,22 @@ class Note(msgspec.Struct, frozen=True, tag="note"):
 
 
 class Reply(msgspec.Struct, frozen=True, tag="reply"):
-    """What the handler returned."""
+    """What the handler returned for the request of that number."""
 
+    number: int
     data: bytes
 
 
 class SoftlyTimedOut(msgspec.Struct, frozen=True, tag="soft"):
     """The handler let SoftTimeLimitExceeded through."""
 
+    number: int
+
 
 class HandlerFailed(msgspec.Struct, frozen=True, tag="failed"):
     """The handler let something else through; the process is not to be used again."""
 
+    number: int
     reason: str
 
 
@@ -73,7 +78,8 @@ def encode_frame(message: ToChild | FromChild) -> bytes:
 
 
 class FrameReader:
-    """Takes bytes as they come, gives the contents of the frames that are complete."""
+    """Takes bytes as they come, gives the contents of the frames that are complete. Raises ValueError for a length that
+    no frame has."""
 
     __slots__ = ("_buffer",)
 
@@ -87,7 +93,10 @@ class FrameReader:
         position = 0
         while len(buffer) - position >= _LENGTH_BYTES:
             begin = position + _LENGTH_BYTES
-            end = begin + int.from_bytes(buffer[position:begin], "big")
+            length = int.from_bytes(buffer[position:begin], "big")
+            if length > _MOST_BYTES:
+                raise ValueError(f"a frame of {length} bytes")
+            end = begin + length
             if len(buffer) < end:
                 break
             frames.append(bytes(buffer[begin:end]))

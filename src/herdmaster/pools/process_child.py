@@ -22,6 +22,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, cast
 
+from herdmaster import forks
 from herdmaster.errors import SoftTimeLimitExceeded
 from herdmaster.pools import messages
 
@@ -47,6 +48,7 @@ class Alarm:
         self._is_held = False
         self._is_late = False
         signal.signal(signal.SIGALRM, self._ring)
+        forks.add_handler(signal.SIGALRM)
 
     def set(self, seconds: float) -> None:
         self._seconds = seconds
@@ -95,7 +97,9 @@ class Memory:
 
 class Child:
     def __init__(self, channel: socket.socket) -> None:
+        self._pid = os.getpid()
         self._channel = channel
+        forks.add_fd(channel.fileno())
         self._reader = messages.FrameReader()
         self._frames: list[bytes] = []
         self._lock = threading.Lock()
@@ -110,7 +114,8 @@ class Child:
             return 0
         sys.path[:] = start.path
         try:
-            handler = load_handler(start.handler, start.argument)
+            with forks.UserCode():
+                handler = load_handler(start.handler, start.argument)
         except BaseException as error:  # noqa: BLE001 - a module may also exit while it is imported
             traceback.print_exc()
             self._flush()
@@ -124,27 +129,29 @@ class Child:
         return 0
 
     def _answer(self, handler: Handler, request: messages.Request) -> messages.FromChild:
+        number = request.number
         replies: list[bytes] = []
 
         def send_note(data: bytes) -> None:
-            self._send(messages.Note(request.number, data))
+            self._send(messages.Note(number, data))
 
         try:
             try:
                 self._memory.limit(request.memory)
                 if request.soft is not None:
                     self._alarm.set(request.soft)
-                replies.append(handler(request.data, send_note))
+                with forks.UserCode():
+                    replies.append(handler(request.data, send_note))
             finally:
                 self._alarm.clear()
         except SoftTimeLimitExceeded:
-            return messages.Reply(replies[0]) if replies else messages.SoftlyTimedOut()
+            return messages.Reply(number, replies[0]) if replies else messages.SoftlyTimedOut(number)
         except MemoryError:
             self._memory.limit(None)  # to say so takes some
-            return messages.HandlerFailed("it ran out of memory")
+            return messages.HandlerFailed(number, "it ran out of memory")
         except BaseException as error:  # noqa: BLE001 - the parent is told; the process is replaced
-            return messages.HandlerFailed(f"its handler raised {_describe(error)}")
-        return messages.Reply(replies[0])
+            return messages.HandlerFailed(number, f"its handler raised {_describe(error)}")
+        return messages.Reply(number, replies[0])
 
     def _flush(self) -> None:
         """So that what a task printed is in the pipe before its reply is in the socket."""
@@ -163,6 +170,8 @@ class Child:
         return messages.to_child_decoder.decode(self._frames.pop(0))
 
     def _send(self, message: messages.FromChild) -> None:
+        if os.getpid() != self._pid:
+            return  # a forked child has nothing to say here
         frame = messages.encode_frame(message)
         is_main = threading.current_thread() is threading.main_thread()
         with self._lock:  # any thread of a task may send notes

@@ -62,7 +62,7 @@ class _Run(Generic[T]):
         self.number = number
         self.limits = limits
         self.timer: asyncio.TimerHandle | None = None
-        self.ending: TimedOut | Stopped | None = None  # its process has been killed, and this will be delivered
+        self.ending: TimedOut | Stopped | Died | None = None  # its process has been killed, and this will be delivered
 
 
 class ProcessPool(Generic[T]):
@@ -187,7 +187,7 @@ class ProcessPool(Generic[T]):
 
     # --- what processes say --------------------------------------------------------------------------------------
 
-    def _heard(self, child: Spawned, message: FromChild) -> None:
+    def _heard(self, child: Spawned, message: FromChild | None) -> None:
         if self._closed:
             return
         match message:
@@ -202,20 +202,27 @@ class ProcessPool(Generic[T]):
                 self._dispatch()
             case CannotStart(reason):
                 self._starting[child] = reason
-            case _ if child in self._busy:
-                self._answered(child, self._busy.pop(child), message)
+            case Reply() | SoftlyTimedOut() | HandlerFailed():
+                run = self._busy.get(child)
+                if run is not None and run.number == message.number:
+                    del self._busy[child]
+                    self._answered(child, run, message)
+                else:
+                    self._distrust(child, "answered for another task")
+            case None:
+                self._distrust(child, "sent what is no answer")
 
-    def _answered(self, child: Spawned, run: _Run[T], message: FromChild) -> None:
+    def _answered(self, child: Spawned, run: _Run[T], message: Reply | SoftlyTimedOut | HandlerFailed) -> None:
         if run.timer is not None:
             run.timer.cancel()
         most = run.limits.max_tasks
         is_spent = most is not None and child.tasks >= most
         match message:
-            case Reply(data):
+            case Reply(_, data):
                 self._end(run.item, data)
             case SoftlyTimedOut():
                 self._end(run.item, TimedOut(run.limits.soft or 0.0))
-            case HandlerFailed(reason):
+            case HandlerFailed(_, reason):
                 self._end(run.item, Died(_sentence(reason, run.limits)))
                 is_spent = True
         if is_spent:
@@ -240,13 +247,30 @@ class ProcessPool(Generic[T]):
         child.catch_up()
         if self._busy.get(child) is not run:
             return False  # it had replied
+        self._end_process(child, run, ending)
+        return True
+
+    def _end_process(self, child: Spawned, run: _Run[T], ending: TimedOut | Stopped | Died) -> None:
         if run.timer is not None:
             run.timer.cancel()
         run.ending = ending
         self._leaving[child] = self._busy.pop(child)
         child.kill()
         self._start()
-        return True
+
+    def _distrust(self, child: Spawned, what: str) -> None:
+        """Ends a process whose socket holds what its code has not sent: nothing that it says can be relied on."""
+        run = self._busy.get(child)
+        if run is not None:
+            self._end_process(child, run, Died(_sentence(f"its process {what}, and was killed", run.limits)))
+        elif child in self._idle:
+            self._idle.remove(child)
+            self._leaving[child] = None
+            _log.warning("an idle process of the pool (%d) %s, and was killed", child.pid, what)
+            child.kill()
+        elif child in self._starting:
+            self._starting[child] = f"it {what}"
+            child.kill()
 
     def _gone(self, child: Spawned, code: int) -> None:
         if self._closed:

@@ -16,6 +16,9 @@ from contextvars import copy_context
 from functools import partial
 from typing import Final
 
+import msgspec
+
+from herdmaster import forks
 from herdmaster.pools.messages import FrameReader, FromChild, Note, ToChild, encode_frame, from_child_decoder
 from herdmaster.pools.output import Output, Turns
 
@@ -23,16 +26,16 @@ _RECEIVE_BYTES: Final = 256 * 1024
 
 
 class Spawned:
-    """`heard` gets its messages, `printed` the name of the stream and a line, `gone` the exit code as `Popen` has it,
-    once, when the process has ended, its group has been killed, and everything before has been handed on. A message
-    other than a note comes after what was printed before it.
+    """`heard` gets its messages, or None, last, for bytes that are no message, `printed` the name of the stream and a
+    line, `gone` the exit code as `Popen` has it, once, when the process has ended, its group has been killed, and
+    everything before has been handed on. A message other than a note comes after what was printed before it.
 
     `is_unread`: it ended with something in its socket that it had not taken out.
     """
 
     def __init__(
         self,
-        heard: Callable[[Spawned, FromChild], None],
+        heard: Callable[[Spawned, FromChild | None], None],
         printed: Callable[[Spawned, str, str], None],
         gone: Callable[[Spawned, int], None],
         turns: Turns,
@@ -44,7 +47,8 @@ class Spawned:
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()  # what it does in the loop is its maker's
         self._frames = FrameReader()
-        self._messages: deque[FromChild] = deque()  # those that wait for what was printed before them
+        self._messages: deque[FromChild | None] = deque()  # those that wait for what was printed before them
+        self._is_garbled = False
         self._is_measured = False  # what was printed before the first of them, or before its end
         self._has_exited = False
         self._unsent = bytearray()
@@ -61,6 +65,7 @@ class Spawned:
                 raise
         self.pid = self.process.pid
         self._channel.setblocking(False)
+        forks.add_fd(self._channel.fileno())
         self._outputs: list[Output] = []
         self._listen(turns)
 
@@ -127,7 +132,7 @@ class Spawned:
             self._loop.remove_writer(self._channel)
 
     def _read_messages(self) -> None:
-        while self._is_open:
+        while self._is_open and not self._is_garbled:
             try:
                 data = self._channel.recv(_RECEIVE_BYTES)
             except BlockingIOError:
@@ -138,7 +143,12 @@ class Spawned:
             if not data:
                 self._loop.remove_reader(self._channel)
                 return
-            self._messages.extend(map(from_child_decoder.decode, self._frames.feed(data)))
+            try:
+                self._messages.extend(map(from_child_decoder.decode, self._frames.feed(data)))
+            except (ValueError, msgspec.MsgspecError):
+                self._messages.append(None)
+                self._is_garbled = True
+                self._loop.remove_reader(self._channel)
             self._hand_on()
             if len(data) < _RECEIVE_BYTES:
                 return
@@ -194,6 +204,7 @@ class Spawned:
         self._is_open = False
         self._loop.remove_reader(self._channel)
         self._loop.remove_writer(self._channel)
+        forks.discard_fd(self._channel.fileno())
         self._channel.close()
         for output in self._outputs:
             output.close()

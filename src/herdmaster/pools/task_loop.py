@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import NamedTuple
 
+from herdmaster import forks
+
 _log = logging.getLogger("herdmaster.worker")
 
 
@@ -33,6 +35,7 @@ class TaskLoop:
     def __init__(
         self, name: str, *, escaped: Callable[[Escaped], None], broke: Callable[[TaskLoop, BaseException], None]
     ) -> None:
+        forks.add_task_host()
         self.loop = asyncio.new_event_loop()
         self._escaped = escaped
         self._broke = broke
@@ -63,6 +66,7 @@ class TaskLoop:
         self.loop.stop()
 
     def _work(self) -> None:
+        forks.add_loop(self.loop)
         try:
             asyncio.set_event_loop(self.loop)
             self._run()
@@ -71,13 +75,15 @@ class TaskLoop:
         except BaseException as error:  # noqa: BLE001 - it is told, and nothing is above
             self._broke(self, error)
         finally:
+            forks.discard_loop()
             with contextlib.suppress(Exception):  # it may be broken
                 self.loop.close()
 
     def _run(self) -> None:
         while not self._stopping:
             try:
-                self.loop.run_forever()
+                with forks.UserCode():
+                    self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
                 self._escaped(_trace(error))
             else:

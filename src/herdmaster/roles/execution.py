@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from herdmaster import forks
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.options import PoolKind
 from herdmaster.core.retry import Raised, raised
@@ -104,7 +105,8 @@ class Executor:
 
     def _handle(self, task: Delivered) -> Returned | Raised:
         try:
-            self._raw_handler(task.name, task.payload)
+            with forks.UserCode():
+                self._raw_handler(task.name, task.payload)
         except BaseException as error:  # noqa: BLE001 - also SystemExit: a task does not end its worker
             return describe(error)
         return _DONE

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from herdmaster import forks
 from herdmaster.roles.current import CurrentTask, Running
 
 BeforeTask = Callable[[CurrentTask], object]
@@ -39,7 +40,8 @@ class Hooks(msgspec.Struct, frozen=True):
 def call_before(hooks: Hooks, running: Running) -> None:
     if hooks.before_task is not None:
         try:
-            hooks.before_task(CurrentTask(running))
+            with forks.UserCode():
+                hooks.before_task(CurrentTask(running))
         except BaseException:  # noqa: BLE001 - whatever it is, the task has nothing to do with it
             _log.exception("%s: before_task failed", running.name)
 
@@ -47,7 +49,8 @@ def call_before(hooks: Hooks, running: Running) -> None:
 def call_after(hooks: Hooks, running: Running, result: object) -> None:
     if hooks.after_task is not None:
         try:
-            hooks.after_task(CurrentTask(running), result)
+            with forks.UserCode():
+                hooks.after_task(CurrentTask(running), result)
         except BaseException:  # noqa: BLE001 - as above
             _log.exception("%s: after_task failed", running.name)
 
@@ -55,6 +58,7 @@ def call_after(hooks: Hooks, running: Running, result: object) -> None:
 def call_on_error(hooks: Hooks, running: Running, error: BaseException) -> None:
     if hooks.on_error is not None:
         try:
-            hooks.on_error(CurrentTask(running), error)
+            with forks.UserCode():
+                hooks.on_error(CurrentTask(running), error)
         except BaseException:  # noqa: BLE001 - as above
             _log.exception("%s: on_error failed", running.name)

@@ -7,12 +7,14 @@ run without an event loop.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import NoReturn, cast
 
 import msgspec
 
+from herdmaster import forks
 from herdmaster.core.chunk import split_chunk
 from herdmaster.core.codec import read_arguments, write_result
 from herdmaster.core.failure import ErrorInfo, error_info
@@ -86,6 +88,7 @@ async def _run_watched(
 
 async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
     codecs = callee.program.codecs
+    pid = os.getpid()
     is_called = False
     try:
         function = callee.function
@@ -97,8 +100,9 @@ async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
         is_called = False
         if type(result) is CoroutineType:
             _refuse_coroutine(callee.call, result)
-        return Returned(write_result(result, call, codecs)), result
+        returned = Returned(write_result(result, call, codecs))
     except BaseException as error:  # also SystemExit: a task does not end its worker
+        forks.end_if_forked(pid, error)
         if _is_for_the_pool(error, running, callee):
             raise
         if not is_called and isinstance(error, UnknownCall):
@@ -106,6 +110,8 @@ async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
         if not is_called and isinstance(error, _REFUSED):
             return refused(error), error
         return describe(error, callee.known), error
+    forks.end_if_forked(pid)
+    return returned, result
 
 
 def _refuse_coroutine(call: str, result: CoroutineType[object, None, object]) -> NoReturn:

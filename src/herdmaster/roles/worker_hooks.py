@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Awaitable
 from typing import Final, cast
 
+from herdmaster import forks
 from herdmaster.errors import HookFailed
 from herdmaster.roles.hooks import OnWorker
 
@@ -113,7 +114,8 @@ async def _call_on_thread(hook: OnWorker, context: contextvars.Context) -> objec
     def work() -> None:
         found, raised = None, None
         try:
-            found = context.run(hook)
+            with forks.UserCode():
+                found = context.run(hook)
         except BaseException as error:  # noqa: BLE001 - it is the caller's
             raised = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits for it any more
@@ -125,8 +127,10 @@ async def _call_on_thread(hook: OnWorker, context: contextvars.Context) -> objec
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
+    forks.add_loop(loop)
     try:
-        loop.run_forever()
+        with forks.UserCode():
+            loop.run_forever()
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
@@ -134,6 +138,7 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
             loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_SECONDS))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
+        forks.discard_loop()
         loop.close()
 
 

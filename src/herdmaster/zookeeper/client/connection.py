@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+from herdmaster import forks
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.connect_string import Address
 from herdmaster.zookeeper.client.dialing import Unreachable, dial
@@ -47,10 +48,15 @@ class _Link(asyncio.Protocol, asyncio.BufferedProtocol):
         self._owner = owner
         self._buffer = memoryview(bytearray(_READ_SIZE))
         self.transport: asyncio.Transport | None = None
+        self._fd = -1
         self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass of it
+        channel = transport.get_extra_info("socket")
+        if channel is not None:  # a simulation has none
+            self._fd = channel.fileno()
+            forks.add_fd(self._fd)
         self._owner.handle_connected(self)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -73,6 +79,7 @@ class _Link(asyncio.Protocol, asyncio.BufferedProtocol):
         self._owner.handle_writable(self, writable=True)
 
     def connection_lost(self, error: Exception | None) -> None:
+        forks.discard_fd(self._fd)
         if not self.lost.done():
             self.lost.set_result(error)
 
