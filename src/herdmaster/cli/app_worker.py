@@ -11,6 +11,7 @@ from herdmaster.api import Herd, direction, process
 from herdmaster.api.checks import check_hosts
 from herdmaster.api.loading import import_from_here, load_app
 from herdmaster.cli.failures import Failed
+from herdmaster.cli.logs import restore_role_logs
 from herdmaster.roles.hooks import Hooks
 from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
 
@@ -58,6 +59,7 @@ def make_worker(
     hosts: str, spec: str | None, herd: Herd | None, settings: WorkerSettings, allow_import: tuple[str, ...] = ()
 ) -> Worker:
     """`herd` is what `spec` stands for. Raises what `Worker` raises."""
+    restore_role_logs()
     if allow_import:
         import_from_here()
     if herd is None or spec is None:

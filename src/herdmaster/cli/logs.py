@@ -57,18 +57,74 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logs(level: str, style: str) -> None:
     """What this process logs goes to stderr, the app's own lines included. An app may still configure it otherwise."""
+    handler = _make_handler(style)
+    if handler is not None:
+        logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def _make_handler(style: str) -> logging.Handler | None:
+    """None where stderr is closed: there is no one to tell."""
     stream = own_stderr()
     if stream is None:
-        return  # closed: there is no one to tell
+        return None
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter(colour=wants_colour(stream)))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    return handler
+
+
+class RoleLogs:
+    """The log lines of a process that keeps a session. A reader of its output that stands still does not hold it up;
+    what the app configures does not silence Herdmaster's lines, unless it is about `herdmaster`.
+
+    `logging.config.dictConfig` disables every logger that it does not name unless told otherwise, and may replace the
+    handlers and the level of the root.
+    """
+
+    def __init__(self, level: str, style: str) -> None:
+        self._level = logging.getLevelNamesMapping()[level.upper()]
+        self._style = style
+
+    def configure(self) -> None:
+        import logging.config
+
+        free_standard_streams()
+        configure_logs(logging.getLevelName(self._level), self._style)
+        restore = self.restore
+
+        class Configurator(logging.config.DictConfigurator):
+            def configure(self) -> None:
+                super().configure()
+                restore()
+
+        # The place that the library leaves for this; the app may configure logging at any time, in a task as well.
+        logging.config.dictConfigClass = Configurator
+
+    def restore(self) -> None:
+        for name, logger in list(logging.root.manager.loggerDict.items()):
+            if isinstance(logger, logging.Logger) and f"{name}.".startswith("herdmaster."):
+                logger.disabled = False
+        ours = logging.getLogger("herdmaster")
+        if ours.level == logging.NOTSET and ours.getEffectiveLevel() > self._level:
+            ours.setLevel(self._level)
+        if ours.propagate and not ours.hasHandlers():
+            handler = _make_handler(self._style)
+            if handler is not None:
+                ours.addHandler(handler)
+
+
+_role_logs: RoleLogs | None = None
 
 
 def configure_role_logs(level: str, style: str) -> None:
-    """The same for a process that keeps a session: a reader of its output that stands still does not hold it up."""
-    free_standard_streams()
-    configure_logs(level, style)
+    global _role_logs  # noqa: PLW0603 - as is what it configures
+    _role_logs = RoleLogs(level, style)
+    _role_logs.configure()
+
+
+def restore_role_logs() -> None:
+    """For after the import of the app, which may have configured logging in whatever way."""
+    if _role_logs is not None:
+        _role_logs.restore()
 
 
 def wants_colour(stream: IO[str]) -> bool:

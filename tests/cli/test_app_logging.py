@@ -1,0 +1,131 @@
+"""The app configures logging for itself, and Herdmaster's lines come all the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from herdmaster.api import Future, Herd
+from tests.cli.processes import HerdProcess
+
+pytestmark = pytest.mark.long
+
+SCRIPT = """
+import json, logging, logging.config, sys
+
+from herdmaster.cli.logs import configure_role_logs, restore_role_logs
+
+case = json.loads(sys.argv[1])
+worker = logging.getLogger("herdmaster.worker")
+others = logging.getLogger("others")
+configure_role_logs("info", "text")
+if case.pop("how", "") == "removes":
+    logging.root.handlers.clear()
+    logging.root.setLevel("ERROR")
+    worker.disabled = True
+    restore_role_logs()
+elif case:
+    logging.config.dictConfig({"version": 1, **case})
+worker.debug("debug line")
+worker.info("info line")
+worker.warning("warning line")
+others.warning("line of others")
+"""
+
+CONSOLE = {"console": {"class": "logging.StreamHandler", "formatter": "own"}}
+OWN = {"formatters": {"own": {"format": "OWN %(message)s"}}, "handlers": CONSOLE}
+
+
+@pytest.mark.parametrize(
+    ("case", "lines"),
+    [
+        ({}, ["INFO worker: info line", "WARNING worker: warning line", "WARNING others: line of others"]),
+        # As Django does with `LOGGING` without a root: the handlers of the root stay.
+        (
+            {**OWN, "loggers": {"django": {"handlers": ["console"]}}},
+            ["INFO worker: info line", "WARNING worker: warning line"],
+        ),
+        # With a root: lines look as the app wants them.
+        ({**OWN, "root": {"level": "INFO", "handlers": ["console"]}}, ["OWN info line", "OWN warning line"]),
+        ({**OWN, "root": {"level": "WARNING", "handlers": ["console"]}}, ["OWN info line", "OWN warning line"]),
+        ({"root": {"level": "WARNING", "handlers": []}}, ["INFO worker: info line", "WARNING worker: warning line"]),
+        ({"how": "removes"}, ["INFO worker: info line", "WARNING worker: warning line"]),
+        # What is about `herdmaster` holds.
+        ({**OWN, "loggers": {"herdmaster": {"level": "WARNING"}}}, ["WARNING worker: warning line"]),
+        (
+            {**OWN, "loggers": {"herdmaster": {"level": "DEBUG", "handlers": ["console"], "propagate": False}}},
+            ["OWN debug line", "OWN info line", "OWN warning line"],
+        ),
+        (
+            {
+                "handlers": {"none": {"class": "logging.NullHandler"}},
+                "loggers": {"herdmaster": {"handlers": ["none"], "propagate": False}},
+            },
+            [],
+        ),
+    ],
+)
+def test_what_the_app_configures_silences_our_lines_only_if_it_is_about_them(
+    case: dict[str, object], lines: list[str]
+) -> None:
+    command = [sys.executable, "-c", SCRIPT, json.dumps(case)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=True)
+    assert [re.sub(r"^[-0-9]+ [:.0-9]+ ", "", line) for line in done.stderr.splitlines()] == lines
+    assert done.stdout == ""
+
+
+APP = """
+import logging.config
+
+from herdmaster import Herd
+
+LOGGING = {
+    "version": 1,  # which disables the loggers that are there, unless it is told otherwise
+    "formatters": {"own": {"format": "OWN %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "own"}},
+    "root": {"level": "WARNING", "handlers": ["console"]},
+}
+logging.config.dictConfig(LOGGING)
+herd = Herd()
+
+
+@herd.task
+def configure() -> None:
+    from django_like import setup
+
+    setup(LOGGING)
+
+
+@herd.task
+def fail() -> None:
+    raise ValueError("so it is")
+"""
+
+LIBRARY = """
+from logging.config import dictConfig as setup
+"""
+
+
+def test_a_worker_logs_on_while_its_app_and_its_tasks_configure_logging(namespace: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "django_like.py").write_text(LIBRARY)
+    with (
+        HerdProcess("master", namespace),
+        HerdProcess("worker", namespace, "--app=app", folder=tmp_path) as worker,
+        Herd(namespace) as herd,
+    ):
+        worker.wait_for_log("is ready")
+        configured: Future[None] = herd.submit_call("app:configure")
+        assert configured.result(timeout=20) is None
+        failing: Future[None] = herd.submit_call("app:fail")
+        assert isinstance(failing.exception(timeout=20), ValueError)
+        worker.wait_for_log("ValueError: so it is")
+        worker.send(signal.SIGTERM)
+        worker.wait_for_log("has drained")
+        assert worker.wait() == 0
