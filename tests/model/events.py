@@ -97,7 +97,8 @@ class Reactions:
         places = znodes.places & event.places
         seen = mind.seen - event.places | places
         if event.kind is Kind.REFERENCE:
-            move = at_takeover(self._task, znodes, event.alive) if event.takeover else mind.move
+            recovers = event.takeover and not self._setup.c_master
+            move = at_takeover(self._task, znodes, event.alive) if recovers else mind.move
             return mind._replace(seen=seen & {TASKS}, move=move, looked=mind.looked and TASKS in places)
         deaf = mind.deaf
         if self._setup.keeps_picture and not event.takeover:

@@ -13,7 +13,6 @@ from tests.model.events import End, Ended
 from tests.model.mind import Mind, mind_counts
 from tests.model.reference_moves import assign, complete, recover
 from tests.model.rules import Setup
-from tests.model.seats import seat_free
 from tests.model.server import Applied, Server
 from tests.model.vocabulary import (
     ASSIGN,
@@ -57,10 +56,7 @@ class ReferencePrimary:
         if mind.move is not None:
             yield from self._served(seat, mind, mind.move, znodes, slots)
         elif seat.link is Link.UP:
-            yield from self._decide(mind, znodes, slots)
-        if seat.link is Link.UP and TASKS in znodes.places and _goes_round(mind):
-            story = f"Somebody stops the reference primary, which does no more about task {self._number}"
-            yield Step(story, seat_free(slots), event=End.PRIMARY_OVER)
+            yield from self._decide(seat, mind, znodes, slots)
         if seat.link is Link.UP and (TASKS in znodes.places) != (TASKS in mind.seen):
             is_there = TASKS in znodes.places
             after = mind._replace(seen=frozenset({TASKS} if is_there else ()), looked=mind.looked and is_there)
@@ -70,10 +66,11 @@ class ReferencePrimary:
     def _mind(self, story: str, before: Mind, after: Mind) -> Step:
         return Step(story, {f"mind {self._number}": after}, mind_counts(before, after))
 
-    def _decide(self, mind: Mind, znodes: Znodes, slots: Mapping[str, Slot]) -> Iterator[Step]:
+    def _decide(self, seat: Seat, mind: Mind, znodes: Znodes, slots: Mapping[str, Slot]) -> Iterator[Step]:
         name = f"task {self._number}"
         for letter, slot in slots.items():
-            if slot.seen_inbox and not slot.seen_alive and ASSIGN[letter] in znodes.places:
+            is_lost = slot.seen_inbox and not slot.seen_alive and not self._setup.c_master
+            if is_lost and ASSIGN[letter] in znodes.places:
                 move = recover(self._task, letter, znodes.payload(ASSIGN[letter]))
                 story = f"The reference primary decides to recover {name} from worker {letter}"
                 yield self._mind(story, mind, mind._replace(move=move))
@@ -84,7 +81,11 @@ class ReferencePrimary:
             move = assign(self._task, letter, znodes.payload(TASKS))
             story = f"The reference primary decides to assign {name} to worker {letter}"
             yield self._mind(story, mind, mind._replace(move=move, looked=True))
-        if not alive:
+        if not alive and self._setup.c_master:
+            changes = {f"slot {letter}": slot.unseen() for letter, slot in slots.items()}
+            story = f"The C master divides by its number of workers for {name}, and crashes"
+            yield Step(story, {"seat": seat._replace(link=Link.CRASHED), **changes}, event=End.PRIMARY_CUT)
+        elif not alive:
             yield self._mind(
                 f"The reference primary sees no worker and passes {name} over", mind, mind._replace(looked=True)
             )
@@ -241,11 +242,6 @@ class ReferenceClients:
         if client.link is Link.UP and sub is Sub.ACCEPTED and STATUS in znodes.places:
             gone = {field: Sub.ENDED, f"znodes {number}": znodes.without(STATUS)}
             yield Step(f"The reference client reads the outcome of task {number} and deletes it", gone)
-
-
-def _goes_round(mind: Mind) -> bool:
-    """It passed the task over, or tries for ever to create it where it stands."""
-    return mind.looked if mind.move is None else mind.move.transition is TransitionName.RECOVER
 
 
 def _status_only(move: Move) -> Move:

@@ -29,6 +29,7 @@ class Rule(enum.Enum):
     NEW_WORKER_ID = "a worker starts again under its old id"
     RETRY_TO_OURS = "a worker retries into /tasks while there is no primary, and the next one may be the reference's"
     STAND_IN_KEEPS = "a master that stands in drops from /delayed what stands in /tasks as well"
+    STAND_IN_WAITS = "a master that stands in moves what the primary is about to move"
     ATTEMPT_COUNTED = "a retry does not count the attempt"
     ASKED_COUNTED = "a worker that lacks the function does not say that it was asked"
     MARK_START = "a worker does not mark the start of a task that was lost before"
@@ -69,6 +70,8 @@ class Setup(NamedTuple):
     attempts: int = 1
     lacking: bool = False
     """One of the workers lacks the task's function."""
+    c_master: bool = False
+    """The masters of the reference are the C program: it recovers nothing, and dies of a task without a worker."""
     expiring: bool = False
     """The time in which a task has to begin may be over at any time."""
 

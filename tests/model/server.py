@@ -20,7 +20,20 @@ from herdmaster.core.transitions import (
 )
 from herdmaster.errors import BadPayload
 from tests.model.rules import Rule, Setup
-from tests.model.vocabulary import ASSIGN, CANCEL, DEAD, INBOX_OF, STATUS, UNENDED, WORKER_PATHS, Slot, Znodes, paths_of
+from tests.model.vocabulary import (
+    ASSIGN,
+    CANCEL,
+    DEAD,
+    INBOX_OF,
+    STATUS,
+    UNENDED,
+    WORKER_PATHS,
+    WORKERS,
+    Slot,
+    Znodes,
+    letters_of,
+    paths_of,
+)
 
 TWO_PLACES: Final = "an accepted task stands in exactly one place"
 LOST: Final = "an accepted task is never lost"
@@ -123,7 +136,7 @@ def _find_miscounted(move: Move, before: Znodes, now: Znodes, *, own: bool) -> s
     for taken, written in product(old, new):
         if deliveries(written) < deliveries(taken):
             return COUNT_BACK
-        if move.transition is TransitionName.RECOVER and _is_charged(taken) != (
+        if move.transition is TransitionName.RECOVER and _is_charged(taken, move) != (
             deliveries(written) > deliveries(taken)
         ):
             return MISCHARGED
@@ -132,12 +145,14 @@ def _find_miscounted(move: Move, before: Znodes, now: Znodes, *, own: bool) -> s
         if _asked(written) - _asked(taken) != (move.transition is TransitionName.FORWARD):
             return ASKED
     is_buried = move.transition is TransitionName.BURY and not own
-    return MISCHARGED if is_buried and not all(_is_charged(taken) for taken in old) else None
+    return MISCHARGED if is_buried and not all(_is_charged(taken, move) for taken in old) else None
 
 
-def _is_charged(payload: bytes) -> bool:
-    """Whether a lost worker costs the task a delivery. At the first loss nobody knows whether it was started."""
-    return is_call(payload) and (deliveries(payload) == 0 or decode_call(payload).started is not None)
+def _is_charged(payload: bytes, move: Move) -> bool:
+    """Whether the worker that was lost costs the task a delivery. At the first loss it is not known whether it was
+    started. The mark may be that of a worker before: a primary of the reference puts the task back with it."""
+    lost = [WORKERS[letter] for letter in letters_of(move)]
+    return is_call(payload) and (deliveries(payload) == 0 or decode_call(payload).started in lost)
 
 
 def _create(place: str, data: bytes, now: Znodes, slots: Mapping[str, Slot]) -> Znodes | Failure:

@@ -53,6 +53,7 @@ EXPECTED = {
     Rule.NEW_WORKER_ID: (ONE, FROM_THE_LIVING),
     Rule.RETRY_TO_OURS: (MIXED_MASTERS._replace(attempts=2), LOST),
     Rule.STAND_IN_KEEPS: (MIXED_MASTERS._replace(attempts=2), LOST),
+    Rule.STAND_IN_WAITS: (MIXED_MASTERS._replace(faults=1), LOST),
     Rule.ATTEMPT_COUNTED: (ONE._replace(attempts=2), ATTEMPTS),
     Rule.ASKED_COUNTED: (ONE._replace(lacking=True), ASKED),
     Rule.MARK_START: (ONE, UNMARKED),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from herdmaster.cli.options import (
+    Decorator,
+    Duration,
     check_seconds,
     choose_hosts,
     connect_timeout_option,
@@ -13,23 +17,64 @@ from herdmaster.cli.options import (
     session_timeout_option,
 )
 
+_MIN_OVERDUE: Final = 30.0
+
+
+def _check_overdue(_ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """A callback. What the primary is about to move could be lost if it were moved by another."""
+    if value < _MIN_OVERDUE:
+        raise click.BadParameter(
+            f"{value:g} seconds are too short: a primary of the reference needs up to {_MIN_OVERDUE:g} to take over "
+            "and to move a task.",
+            param=param,
+        )
+    return value
+
+
+def _overdue_option(name: str, what: str) -> Decorator:
+    return click.option(
+        name,
+        type=Duration(),
+        callback=_check_overdue,
+        default="2m",
+        show_default=True,
+        help=f"Under a primary of the reference: {what}.",
+    )
+
 
 @click.command
 @hosts_argument
 @session_timeout_option
 @connect_timeout_option(30)
+@_overdue_option("--assign-overdue", "a task that stands in /tasks for longer is assigned")
+@_overdue_option("--recover-overdue", "the inbox of a worker that has been gone for longer is recovered")
 @log_options("info")
-def master(hosts: str | None, session_timeout: float, connect_timeout: float, log_level: str, log_format: str) -> None:
+def master(
+    *,
+    hosts: str | None,
+    session_timeout: float,
+    connect_timeout: float,
+    assign_overdue: float,
+    recover_overdue: float,
+    log_level: str,
+    log_format: str,
+) -> None:
     """Run a master, primary or backup.
 
-    SIGTERM and Ctrl-C end its session, so that a backup takes over at once.
+    SIGTERM and Ctrl-C end its session, so that a backup takes over at once. While a program of the reference is
+    primary, the oldest master does what that one does not do: delays, cancelling, sweeping, and what it leaves lying.
     """
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_role
     from herdmaster.roles.master import Master, MasterSettings
+    from herdmaster.roles.overdue import Patience
 
     configure_role_logs(log_level, log_format)
-    settings = MasterSettings(session_timeout=session_timeout, connect_timeout=connect_timeout)
+    settings = MasterSettings(
+        session_timeout=session_timeout,
+        connect_timeout=connect_timeout,
+        patience=Patience(task=assign_overdue, inbox=recover_overdue),
+    )
     run_role(Master(choose_hosts(hosts), settings))
 
 

@@ -15,6 +15,7 @@ from herdmaster.roles.bootstrap import open_client
 from herdmaster.roles.caretaker import Ages, Caretaker
 from herdmaster.roles.duty import Duty
 from herdmaster.roles.lifecycle import Role, run_until_first
+from herdmaster.roles.overdue import Overdue, Patience
 from herdmaster.roles.primary import Primary, PrimarySettings
 from herdmaster.roles.recount import RECOUNT_SECONDS
 from herdmaster.roles.server_clock import ServerClock
@@ -35,6 +36,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
     orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS
     ages: Ages = Ages()
     recount_seconds: float = RECOUNT_SECONDS
+    patience: Patience = Patience()
 
 
 class Master(Role):
@@ -96,7 +98,8 @@ class Master(Role):
             await duty.wait_stand_in(wanted=True)
             _log.info("the primary is of the reference's: standing in for what it does not do")
             primary = Primary(client, server_clock, self._primary_settings(stands_in=True))
-            await run_until_first(primary.run(), duty.wait_stand_in(wanted=False))
+            overdue = Overdue(client, server_clock, self._settings.patience, self._settings.max_deliveries)
+            await run_until_first(primary.run(), overdue.run(), duty.wait_stand_in(wanted=False))
             _log.info("standing in no longer")
             await primary.stop()
 

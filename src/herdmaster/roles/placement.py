@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.conditions import expiry_of
@@ -17,13 +17,13 @@ from herdmaster.core.decisions import (
     Recover,
     RemoveInbox,
 )
+from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.endings import expired, too_large, unreadable
 from herdmaster.core.payload import asked_of
 from herdmaster.core.recovery import MAX_MOVABLE, Recovery, follow_up
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import Move
 from herdmaster.roles.committer import Committer, Fate, Gathering, Settlement
-from herdmaster.roles.observation import Observation
 from herdmaster.roles.payload_reader import PayloadReader
 from herdmaster.roles.primary_log import PrimaryLog
 from herdmaster.roles.server_clock import ServerClock
@@ -40,13 +40,22 @@ _TRY_LATER_SECONDS: Final = 1.0
 _SET_ASIDE_SECONDS: Final = 30.0
 
 
+class Observed(Protocol):
+    """What is known of tasks, inboxes and workers."""
+
+    dispatcher: Dispatcher
+
+    def list_again(self) -> None:
+        """What is known is wrong. Raises the session's final error."""
+
+
 class Placement:
     """`step` does what is to be done now; `wake` is called when it is worth another step."""
 
     def __init__(
         self,
         client: Client,
-        observation: Observation,
+        observation: Observed,
         server_clock: ServerClock,
         *,
         recovery: Recovery,
@@ -67,6 +76,11 @@ class Placement:
         self._may_list_again = 0.0
         self._in_flight = 0
         self.is_folder_missing = False  # `restore_folders` is wanted
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was decided has ended."""
+        return not self._in_flight
 
     def step(self) -> None:
         """Raises the session's final error."""
