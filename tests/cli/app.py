@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from herdmaster import Herd
+from herdmaster import Herd, current_task
 
 herd = Herd()
 
@@ -38,6 +38,13 @@ def wait_for(sign: str, answer: str) -> str:
     while not Path(answer).exists():
         time.sleep(0.02)
     return "went on"
+
+
+@herd.task(pool="process")
+def wait_in_process(sign: str, answer: str) -> int:
+    """As `wait_for`; the attempt."""
+    wait_for(sign, answer)
+    return current_task().attempt
 
 
 @herd.raw_handler

@@ -73,6 +73,12 @@ def say(text: str, send_note: SendNote) -> str:
     return "said"
 
 
+def children_obey(text: str, send_note: SendNote) -> str:
+    """What SIGTERM, SIGINT and SIGHUP do to programs that a task starts: all are to be ended."""
+    ended = [subprocess.run(["/bin/sh", "-c", f"kill -{name} $$"], check=False) for name in ("TERM", "INT", "HUP")]
+    return str([each.returncode for each in ended])
+
+
 def last_words(text: str, send_note: SendNote) -> str:
     print("farewell")  # noqa: T201
     os._exit(1)
@@ -147,7 +153,7 @@ _CODE = {
     function.__name__: function
     for function in (
         echo, pid, sleep, spin, tidy_up, start_family, take_memory, exit_with, segfault, say, notes, stray_note, race,
-        notes_for_ever, refuse, last_words, print_for_ever, leave_thread, fork, forge,
+        notes_for_ever, refuse, last_words, print_for_ever, leave_thread, fork, forge, children_obey,
     )
 }  # fmt: skip
 

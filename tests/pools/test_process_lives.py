@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -71,6 +72,27 @@ async def test_ctrl_c_reaches_the_worker_and_none_of_its_tasks(start_parent: Sta
     assert output.split() == ["interrupted", "b'done'"]
     assert parent.returncode == 0
     await until(lambda: not any(is_alive(pid) for pid in family))
+
+
+async def test_what_stops_a_worker_ends_neither_its_processes_nor_the_guardian() -> None:
+    """As a supervisor may send it to each process of a worker, also to one that is being started."""
+    setting = Setting(1)
+    setting.pool.submit(["sleep 0.5"])
+    (child,) = setting.pool._starting
+    guardian = setting.pool._guardian._process
+    assert guardian is not None
+    while "sleep 0.5" not in setting.deliveries.results:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(child.pid, number)
+            guardian.send_signal(number)
+        await asyncio.sleep(0.01)
+
+    assert setting.deliveries.all == [("sleep 0.5", b"slept")]
+    assert await setting.run_text("pid") == str(child.pid)
+    assert guardian.poll() is None
+    ended = [-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP]
+    assert await setting.run_text("children_obey") == str(ended)
+    setting.pool.close()
 
 
 async def test_closing_ends_what_is_idle_and_what_runs_and_leaves_nothing_behind() -> None:

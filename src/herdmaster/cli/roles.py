@@ -138,8 +138,8 @@ def worker(
 
     It runs the tasks of an app, and raw tasks, whose text it prints unless the app has a handler for them. Where HOSTS
     is given, the app's Herd goes there too, whatever its own hosts are: what tasks submit stays with this worker. The
-    first SIGTERM or Ctrl-C drains it: what runs may end, the rest is handed back. Under a primary of the
-    reference it runs what it has been given. A second one stops it at once.
+    first SIGTERM, SIGHUP or Ctrl-C drains it: what runs may end, the rest is handed back. Under a primary of the
+    reference it runs what it has been given. A second SIGTERM or Ctrl-C stops it at once.
     """
     from herdmaster.cli.app_worker import direct_all, load_directed_app, load_named_app, make_worker
     from herdmaster.cli.logs import configure_role_logs

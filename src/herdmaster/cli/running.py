@@ -17,6 +17,8 @@ from herdmaster.roles.lifecycle import Role
 _FAREWELL_SECONDS: Final = 1.0
 """How long a second signal waits for the session to be ended in good order."""
 
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 _log = logging.getLogger("herdmaster")
 
 
@@ -41,7 +43,8 @@ def run_role(role: Role) -> None:
 
 def run_until_stopped(role: Stoppable) -> None:
     """Returns once the role has ended because a signal asked it to. A second signal ends the process at once, with
-    128 and the signal's number as its code. Raises what `Role.run` raises."""
+    128 and the signal's number as its code; SIGHUP is never that second one, as it often comes with others: from a
+    terminal that is closed, or from systemd right after SIGTERM. Raises what `Role.run` raises."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(role))
 
@@ -53,8 +56,11 @@ async def _run(role: Stoppable) -> None:
 
     def handle(received: signal.Signals) -> None:
         if not role.is_stopping:
-            _log.info("%s: stopping; a second %s stops at once", role.kind, received.name)
+            second = "SIGTERM" if received is signal.SIGHUP else received.name
+            _log.info("%s: stopping; a second %s stops at once", role.kind, second)
             role.stop()
+        elif received is signal.SIGHUP:
+            return
         elif not forced:
             forced.append(received)
             _log.warning("%s: stopping at once", role.kind)
@@ -63,8 +69,9 @@ async def _run(role: Stoppable) -> None:
         else:
             _end_now(received)
 
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, handle, each)
+    for each in _STOPPING:
+        if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(each, handle, each)
     with contextlib.suppress(asyncio.CancelledError):
         await running
     if forced:

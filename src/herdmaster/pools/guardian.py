@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from herdmaster import forks
+from herdmaster.pools.signals import held_back
 
 _SCRIPT: Final = (
+    "trap '' TERM INT HUP; "
     'groups=; while read -r line; do groups=$line; done; for group in $groups; do kill -s KILL -- "-$group"; done'
 )
 
@@ -31,13 +33,14 @@ class Guardian:
             self.close()  # it was killed
         if self._process is None:
             # In a session of its own: what ends the worker by its group must not end this.
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _SCRIPT],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            with held_back():
+                self._process = subprocess.Popen(
+                    ["/bin/sh", "-c", _SCRIPT],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
             forks.add_fd(_input_of(self._process))  # a child that kept it would keep this from noticing the end
         with contextlib.suppress(BrokenPipeError):  # it died just now; the next call starts another
             os.write(_input_of(self._process), line)

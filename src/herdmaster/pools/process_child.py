@@ -2,7 +2,7 @@
 
 Started as `python -m herdmaster.pools.process_child FD PARENT`, with the number of its socket and its parent's process
 id. It leads a process group of its own, in which all that its tasks start can be killed. It ends when its socket does,
-and on Linux when its parent does, whatever it is at.
+and on Linux when its parent does, whatever it is at. SIGTERM, SIGINT and SIGHUP are for its parent: it goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Final, cast
 
 from herdmaster import forks
 from herdmaster.errors import SoftTimeLimitExceeded
-from herdmaster.pools import messages
+from herdmaster.pools import messages, signals
 
 Handler = Callable[[bytes, Callable[[bytes], None]], bytes]
 """(request, send_note) -> reply"""
@@ -207,6 +207,7 @@ def _describe(error: BaseException) -> str:
 
 
 def main() -> int:
+    signals.outlast()
     die_with(int(sys.argv[2]))
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)

@@ -21,6 +21,7 @@ import msgspec
 from herdmaster import forks
 from herdmaster.pools.messages import FrameReader, FromChild, Note, ToChild, encode_frame, from_child_decoder
 from herdmaster.pools.output import Output, Turns
+from herdmaster.pools.signals import held_back
 
 _RECEIVE_BYTES: Final = 256 * 1024
 
@@ -57,7 +58,7 @@ class Spawned:
         self.is_unread = False
         self.tasks = 0
         self._channel, theirs = socket.socketpair()
-        with theirs:
+        with theirs, held_back():
             try:
                 self.process = _spawn(theirs)
             except BaseException:
