@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from herdmaster.zookeeper.model import OPEN_ACL, READ_ONLY_ACL, EventType
+from herdmaster.zookeeper.model import OPEN_ACL, READ_ONLY_ACL, Acl, EventType, Id
 from herdmaster.zookeeper.server.effects import AclSet, DataSet, NodeCreated, NodeDeleted
+from herdmaster.zookeeper.server.snapshots import restore, snapshot_of
+from herdmaster.zookeeper.server.state import State
 from herdmaster.zookeeper.server.tree import Tree, Znode, wrap32
 
 
@@ -166,6 +168,58 @@ def test_the_data_size_returns_to_where_it_was() -> None:
     assert tree.data_size == before + 2
     tree.apply(NodeDeleted("/a"), 3, 0)
     assert tree.data_size == before
+
+
+def of(user: int) -> tuple[Acl, ...]:
+    return (Acl(31, Id("digest", f"user{user}:hash")),)
+
+
+def test_an_acl_is_kept_once_for_all_znodes_that_have_it_and_goes_with_the_last() -> None:
+    tree = Tree()
+    before = tree.acl_count
+    for path in ("/a", "/b"):
+        tree.apply(NodeCreated(path, b"", of(1)), 1, 0)
+    assert node(tree, "/a").acl is node(tree, "/b").acl
+    assert tree.acl_count == before + 1
+    tree.apply(NodeDeleted("/a"), 2, 0)
+    assert tree.acl_count == before + 1
+    tree.apply(AclSet("/b", of(2)), 3, 0)
+    assert tree.acl_count == before + 1
+    tree.apply(AclSet("/b", of(2)), 4, 0)
+    tree.apply(AclSet("/b", tuple(OPEN_ACL)), 5, 0)
+    assert node(tree, "/b").acl is OPEN_ACL
+    assert tree.acl_count == before
+    tree.apply(NodeDeleted("/b"), 6, 0)
+    assert tree.acl_count == before
+
+
+def test_acls_of_short_lived_znodes_are_not_kept() -> None:
+    tree = Tree()
+    before = tree.acl_count
+    for number in range(1000):
+        tree.apply(NodeCreated("/a", b"", of(number)), 2 * number, 0)
+        tree.apply(NodeDeleted("/a"), 2 * number + 1, 0)
+    assert tree.acl_count == before
+
+
+def test_acls_of_a_restored_tree_are_counted_as_before() -> None:
+    state = State(100, 1)
+    for path in ("/zookeeper/config", "/zookeeper/quota", "/"):
+        state.tree.apply(AclSet(path, of(1)), 1, 0)
+    for path in ("/a", "/b"):
+        state.tree.apply(NodeCreated(path, b"", of(2)), 1, 0)
+    snapshot = snapshot_of(state, b"secret")
+    state.tree.apply(NodeDeleted("/a"), 2, 0)
+    state.tree.apply(NodeDeleted("/b"), 3, 0)
+    restored = restore(snapshot, 100, 1).tree
+    assert restored.acl_count == 2
+    assert node(restored, "/a").acl == of(2)
+    for path in ("/a", "/b"):
+        restored.apply(NodeDeleted(path), 4, 0)
+    assert restored.acl_count == 1
+    for path in ("/zookeeper/config", "/zookeeper/quota", "/"):
+        restored.apply(AclSet(path, OPEN_ACL), 5, 0)
+    assert restored.acl_count == 0
 
 
 @pytest.mark.parametrize(

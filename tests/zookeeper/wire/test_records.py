@@ -99,9 +99,9 @@ def test_a_multi_reply_keeps_the_type_of_each_result(reply: MultiReply) -> None:
 def test_the_strategies_know_every_operation_of_the_protocol() -> None:
     known = {kind.opcode for kind in REQUESTS} | {OpCode.MULTI, OpCode.MULTI_READ}
     # What only a server says to itself, and what is out of scope (docs/decisions/0002-zookeeper-client-scope.md).
-    absent = {OpCode.CREATE_SESSION, OpCode.RECONFIG, OpCode.SASL}
+    absent = {OpCode.CREATE_SESSION, OpCode.RECONFIG}
     assert known == set(OpCode) - absent
-    assert len(REPLIES) == 10
+    assert len(REPLIES) == 11
 
 
 def test_null_and_empty_data_are_two_things() -> None:

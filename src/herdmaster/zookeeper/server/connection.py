@@ -39,6 +39,8 @@ class Connection:
         of them in one go."""
         self.is_broken = False
         """What came after the backlog is no protocol: the connection ends with it."""
+        self.shows_life = False
+        """A request was handled that keeps the session."""
         self.outgoing: list[bytes] = []
         self.outgoing_size = 0
         self.held: deque[tuple[int, bytes]] = deque()

@@ -11,8 +11,9 @@ from herdmaster.zookeeper.server.state import State
 from herdmaster.zookeeper.server.watches import Table, Watches
 from herdmaster.zookeeper.wire.opcodes import OpCode
 
-VERSION: Final = "3.9.0-herdmaster"
-"""The release whose behaviour the server follows, in the form that clients parse."""
+VERSION: Final = "3.9.2-herdmaster"
+"""The release whose behaviour the server follows, in the form that clients parse: the first 3.9 whose `exists` needs
+READ."""
 
 _BUILT: Final = f"{VERSION}, built on 2026-11-22 00:00 UTC"
 """There is no build. The day is that on which these lines were last compared with those of Apache's server."""
@@ -37,6 +38,8 @@ class Overview(Protocol):
     def about(self) -> Mapping[str, Told]: ...
     @property
     def environment(self) -> Mapping[str, str]: ...
+    @property
+    def measures(self) -> Mapping[str, Told]: ...
     @property
     def latency(self) -> Latency: ...
     @property
@@ -120,12 +123,13 @@ class _Answers:
             "approximate_data_size": tree.data_size,
             "global_sessions": len(self._server.state.sessions),
             "local_sessions": 0,
+            **{key: _tell(value) for key, value in self._server.measures.items()},
         }
         return "".join(f"zk_{key}\t{value}\n" for key, value in values.items())
 
     def conf(self) -> str:
         about = self._server.about.items()
-        return "".join(f"{key}={value if isinstance(value, str) else value()}\n" for key, value in about)
+        return "".join(f"{key}={_tell(value)}\n" for key, value in about)
 
     def envi(self) -> str:
         values = {"zookeeper.version": _BUILT, **self._server.environment}
@@ -169,6 +173,10 @@ class _Answers:
             for path, connections in table.by_path.items():
                 by_path.setdefault(path, {}).update((_hex(each.session_id), None) for each in connections)
         return _listing({path: list(sessions) for path, sessions in by_path.items()})
+
+
+def _tell(value: Told) -> str:
+    return value if isinstance(value, str) else value()
 
 
 def _version() -> str:

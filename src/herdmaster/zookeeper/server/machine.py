@@ -35,10 +35,13 @@ from herdmaster.zookeeper.wire.framing import (
     decode_request,
     decode_request_header,
 )
+from herdmaster.zookeeper.wire.opcodes import OpCode
 from herdmaster.zookeeper.wire.records import Record, Request
 
 _REQUESTS_PER_ROUND: Final = 400
 _OUTPUT_PER_ROUND: Final = 1 << 20
+_NO_SIGNS_OF_LIFE: Final = frozenset({OpCode.AUTH, OpCode.SASL})
+"""A session is kept by the requests that are handled, pings among them: not by these two, and not by other bytes."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -78,6 +81,8 @@ class Machine:
         """What the word `conf` tells of the driver: clientPort, dataDir and the like."""
         self.environment: dict[str, str] = {}
         """What the word `envi` tells besides the version."""
+        self.measures: dict[str, four_letter.Told] = {}
+        """What the word `mntr` tells of the driver."""
         self._secret = secret
         self._attached: dict[int, Connection] = {}
         self._outbox = Outbox()
@@ -103,9 +108,6 @@ class Machine:
         if connection.is_closed or not data:
             return
         self._take_frames(connection, data, now.monotonic)
-        session = self.state.sessions.find(connection.session_id)
-        if session is not None:
-            self.state.sessions.touch(session, now.monotonic)
         if handle or not connection.backlog:
             self.resume(connection, now)
 
@@ -123,6 +125,11 @@ class Machine:
             arrival, frame = backlog.popleft()
             connection.note_handled(arrival)
             self._handle(connection, frame, now)
+        if connection.shows_life:
+            connection.shows_life = False
+            session = self.state.sessions.find(connection.session_id)
+            if session is not None:
+                self.state.sessions.touch(session, now.monotonic)
         if connection.is_broken and not backlog:
             self._close(connection)
 
@@ -217,7 +224,7 @@ class Machine:
         if answer is None:
             connection.phase = Phase.HANDSHAKE
             return data
-        self._outbox.send(connection, answer)
+        connection.outgoing.append(answer)  # not counted: words are no packets
         self._close(connection)
         return b""
 
@@ -274,6 +281,8 @@ class Machine:
             self._close(connection)
             return
         connection.last_opcode, connection.last_xid = header.opcode, header.xid
+        if header.opcode not in _NO_SIGNS_OF_LIFE:
+            connection.shows_life = True
         request: Request[Record] | WireError | None
         try:
             request = decode_request(body)
@@ -297,7 +306,8 @@ class Machine:
         now: Instant,
     ) -> None:
         if isinstance(request, WireError):
-            self._requests.refuse_unreadable(connection, header.xid, header.opcode, now.unix)
+            if not self._requests.refuse_unreadable(connection, header.xid, header.opcode, now.unix):
+                self._close(connection)
         elif request is not None:
             self.apply(connection, header.xid, request, now)
         elif not self._requests.apply_other(connection, header.xid, header.opcode, now.unix):

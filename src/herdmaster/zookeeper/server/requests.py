@@ -22,7 +22,6 @@ from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.framing import encode_event, encode_reply
 from herdmaster.zookeeper.wire.multi import Multi
 from herdmaster.zookeeper.wire.opcodes import XID_PING, OpCode
-from herdmaster.zookeeper.wire.primitives import BUFFER
 from herdmaster.zookeeper.wire.records import Record, Request
 
 _DELETE_CONTAINER: Final = 20
@@ -43,11 +42,6 @@ _WRITE_OPCODES: Final = frozenset(
     {*(kind.opcode for kind in _WRITES), OpCode.MULTI, OpCode.RECONFIG, _DELETE_CONTAINER}
 )
 _EMPTY: Final = records.EmptyReply()
-
-
-class _SaslReply(Record, frozen=True, gc=False):
-    token: bytes | None
-    layout = (BUFFER,)
 
 
 class Requests:
@@ -78,6 +72,8 @@ class Requests:
                 reply = _EMPTY
             elif isinstance(request, records.Auth):
                 return self._authenticate(connection, xid, request)
+            elif isinstance(request, records.Sasl):
+                return self._answer_sasl(connection, xid, request)
             elif isinstance(request, records.CloseSession):
                 self._writes.close_session(connection.session_id, unix_ms)
                 self.reply(connection, xid, 0, _EMPTY)
@@ -95,18 +91,18 @@ class Requests:
         connection.last_zxid = zxid = self._state.zxid
         self._outbox.send(connection, encode_reply(xid, zxid, error, reply))
 
-    def refuse_unreadable(self, connection: Connection, xid: int, opcode: int, unix_ms: int) -> None:
-        """A known request whose body is none."""
+    def refuse_unreadable(self, connection: Connection, xid: int, opcode: int, unix_ms: int) -> bool:
+        """A known request whose body is none. False where the connection ends with it."""
+        if opcode == OpCode.SASL:
+            return False
         if opcode in _WRITE_OPCODES:
             self._writes.commit((), unix_ms)
         self.reply(connection, xid, MarshallingError.code)
+        return True
 
     def apply_other(self, connection: Connection, xid: int, opcode: int, unix_ms: int) -> bool:
         """A request that has no record. False where the connection ends with it, which an unknown one makes it do."""
-        if opcode == OpCode.SASL:
-            # What a server without SASL says: nothing more to prove.
-            self._outbox.send(connection, encode_reply(xid, 0, 0, _SaslReply(None)))
-        elif opcode == OpCode.RECONFIG:
+        if opcode == OpCode.RECONFIG:
             self._writes.commit((), unix_ms)
             self.reply(connection, xid, ReconfigDisabled.code)
         elif opcode == _DELETE_CONTAINER:
@@ -119,6 +115,14 @@ class Requests:
         else:
             self._outbox.send(connection, encode_reply(xid, _NO_ZXID, Unimplemented.code, None))
             return False
+        return True
+
+    def _answer_sasl(self, connection: Connection, xid: int, request: records.Sasl) -> bool:
+        """What Apache's server without SASL says: an empty answer to every token. A client that goes on for ever does
+        not keep its session by that (see `Machine`); a null token costs the connection."""
+        if request.token is None:
+            return False
+        self._outbox.send(connection, encode_reply(xid, 0, 0, records.SaslReply(None)))
         return True
 
     def _authenticate(self, connection: Connection, xid: int, request: records.Auth) -> bool:

@@ -18,6 +18,7 @@ from typing import Final, Self
 
 import msgspec
 
+from herdmaster.zookeeper.server import descriptors
 from herdmaster.zookeeper.server.clock import Clock, MovableClock, SystemClock, first_zxid
 from herdmaster.zookeeper.server.commits import Commits
 from herdmaster.zookeeper.server.effects import Transaction
@@ -255,6 +256,10 @@ class EmbeddedServer:
             maxSessionTimeout=str(self._settings.max_timeout),
             clientPortListenBacklog=str(_LISTEN_BACKLOG),
             serverId=str(_SERVER_ID),
+        )
+        machine.measures.update(
+            open_file_descriptor_count=lambda: str(descriptors.count_open()),
+            max_file_descriptor_count=lambda: str(descriptors.limit()),
         )
         machine.environment.update(
             {

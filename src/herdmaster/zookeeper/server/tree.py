@@ -71,6 +71,40 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     parent_acl: tuple[Acl, ...]
 
 
+class AclTable:
+    """Equal ACLs of many znodes are one object, kept for as long as a znode has it. The open one is always there."""
+
+    def __init__(self) -> None:
+        self._uses: dict[tuple[Acl, ...], _Uses] = {}
+
+    def __len__(self) -> int:
+        return len(self._uses)
+
+    def take(self, acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
+        """For one more znode."""
+        if acl is OPEN_ACL or acl == OPEN_ACL:
+            return OPEN_ACL
+        uses = self._uses.get(acl)
+        if uses is None:
+            uses = self._uses[acl] = _Uses(acl)
+        uses.count += 1
+        return uses.acl
+
+    def release(self, acl: tuple[Acl, ...]) -> None:
+        """One znode fewer has it."""
+        if acl is OPEN_ACL:
+            return
+        uses = self._uses[acl]
+        uses.count -= 1
+        if not uses.count:
+            del self._uses[acl]
+
+
+class _Uses(msgspec.Struct):
+    acl: tuple[Acl, ...]
+    count: int = 0
+
+
 def parent_key(path: str) -> str:
     """The parent's key in the tree; "" is the root's second key, as it is ZooKeeper's."""
     return path[: path.rindex("/")]
@@ -83,7 +117,7 @@ class Tree:
         self._nodes: dict[str, Znode] = {"": root, "/": root}
         self._ephemerals: dict[int, dict[str, None]] = {}
         self._sweepable: dict[str, None] = {}
-        self._acls: dict[tuple[Acl, ...], tuple[Acl, ...]] = {OPEN_ACL: OPEN_ACL}
+        self._acls = AclTable()
         self._data_size = 0
         self._plant("/zookeeper", Znode(b"", OPEN_ACL))
         self._plant("/zookeeper/config", Znode(b"", READ_ONLY_ACL, aversion=-1))
@@ -123,6 +157,11 @@ class Tree:
         return {session_id: tuple(paths) for session_id, paths in self._ephemerals.items()}
 
     @property
+    def acl_count(self) -> int:
+        """Different ACLs beside the open one."""
+        return len(self._acls)
+
+    @property
     def data_size(self) -> int:
         """Bytes of data and of paths, roughly what the tree holds."""
         return self._data_size
@@ -148,29 +187,29 @@ class Tree:
         if isinstance(effect, NodeDeleted):
             return self._delete(effect.path, zxid)
         node = self._nodes[effect.path]
-        node.acl = self._intern(effect.acl)
+        self._acls.release(node.acl)
+        node.acl = self._acls.take(effect.acl)
         node.aversion = wrap32(node.aversion + 1)
         return None
 
     def restore(self, path: str, node: Znode) -> None:
         """Puts back a znode of a snapshot as it was; parents come before their children."""
-        node.acl = self._intern(node.acl)
+        node.acl = self._acls.take(node.acl)
         if path in SPECIAL_PATHS:
             known = self._nodes[path]
+            self._acls.release(known.acl)
             for field in ("data", "acl", "mzxid", "pzxid", "mtime", "version", "aversion", "created"):
                 setattr(known, field, getattr(node, field))
         else:
             self._attach(path, node, self._nodes[parent_key(path)])
 
     def _plant(self, path: str, node: Znode) -> None:
+        node.acl = self._acls.take(node.acl)
         self._attach(path, node, self._nodes[parent_key(path)])
-
-    def _intern(self, acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
-        return self._acls.setdefault(acl, acl)
 
     def _create(self, effect: NodeCreated, zxid: int, time: int) -> Change:
         path = effect.path
-        acl = self._intern(effect.acl)
+        acl = self._acls.take(effect.acl)
         node = Znode(effect.data, acl, zxid, zxid, zxid, time, time)
         node.session_id = effect.session_id
         node.ttl = effect.ttl
@@ -216,4 +255,5 @@ class Tree:
         if node.container or node.ttl:
             del self._sweepable[path]
         self._data_size -= len(path) + len(node.data or b"")
+        self._acls.release(node.acl)
         return Change(EventType.DELETED, path, node.acl, parent.acl)

@@ -299,6 +299,18 @@ class Auth(Request[EmptyReply], frozen=True, gc=False):
     reply_type = EmptyReply
 
 
+class SaslReply(Record, frozen=True, gc=False):
+    token: bytes | None
+    layout = (BUFFER,)
+
+
+class Sasl(Request[SaslReply], frozen=True, gc=False):
+    token: bytes | None
+    layout = (BUFFER,)
+    opcode = OpCode.SASL
+    reply_type = SaslReply
+
+
 class SetWatches(Request[EmptyReply], frozen=True, gc=False):
     relative_zxid: int
     data: tuple[str, ...]

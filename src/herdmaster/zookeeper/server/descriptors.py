@@ -1,0 +1,40 @@
+"""File descriptors: how many this process may have, and how many it has."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Final
+
+RESERVE: Final = 16
+"""So many stay free for the journal and for what else the process opens: no connection gets one of the last."""
+
+_FOLDERS: Final = ("/proc/self/fd", "/dev/fd")
+
+
+def limit() -> int:
+    """How many this process may have, by its soft limit."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def count_open() -> int:
+    """How many are open; the limit where none is left to look with, 0 where the system does not tell."""
+    for folder in _FOLDERS:
+        if Path(folder).is_dir():
+            try:
+                return sum(1 for _ in Path(folder).iterdir()) - 1  # without the one of the listing
+            except OSError:
+                return limit()
+    return 0
+
+
+def raise_limit() -> None:
+    """Raises the soft limit to the hard one, where the system lets it. It is for processes that are the server's own:
+    a limit of 1,024 may be meant for code that uses `select`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # macOS reports no hard limit and allows fewer
+        return
