@@ -37,9 +37,11 @@ class HerdClient(TaskClient):
                 await self.run()
             except NoServerReachable as error:
                 if known is None:
+                    self.connection_log.note_loss(logging.WARNING)
                     _log.warning("%s; trying again", error)
             except ZooKeeperError as error:  # such as a namespace that this client may not use
                 if str(error) != str(known):
+                    self.connection_log.note_loss(logging.ERROR)
                     _log.error("%s; trying again", error)
             except Exception:  # noqa: BLE001 - a fault of ours costs a session, not the thread
                 _log.exception("the session ended in a way that was not foreseen; starting again")

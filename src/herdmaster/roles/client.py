@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 
 from herdmaster.core.outcome import KEPT_SECONDS
@@ -31,6 +33,8 @@ class ClientSettings(msgspec.Struct, frozen=True):
 class TaskClient(Role):
     """`run` keeps a session; the other methods may be called from the same loop at any time, also without one."""
 
+    loss_level = logging.INFO  # a library's; what is said of it at higher levels is followed by its end at the same
+
     def __init__(self, hosts: str, settings: ClientSettings | None = None, system: System | None = None) -> None:
         super().__init__("client", hosts, system)
         self._settings = settings or ClientSettings()
@@ -52,6 +56,13 @@ class TaskClient(Role):
             connect_timeout=settings.connect_timeout,
             predecessors=self.predecessors,
         )
+
+    def meanwhile(self) -> str:
+        return "what is submitted waits until it is back"
+
+    def found(self) -> str:
+        waiting, unresolved = self.outcomes.waiting, self.journal.unresolved
+        return f"outcomes awaited: {waiting}, submissions not yet accepted: {unresolved}"
 
     def stop(self) -> None:
         """As for every role. Who still waits to be accepted is told what is known, at the latest when `run` ends."""

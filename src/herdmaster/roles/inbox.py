@@ -117,6 +117,8 @@ class Inbox:
                 self._fault = error
                 self._lost.set()
             case Complete():
+                if self.is_known and not self.is_current:
+                    _log.info("%s found tasks in its inbox: %d", self._worker, len(self._names))
                 self.is_current = self.is_known = True
             case Interrupted():
                 self.is_current = False

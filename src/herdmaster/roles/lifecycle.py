@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Final
 
 from herdmaster.roles.callbacks import callbacks_of_role, watch_callbacks
+from herdmaster.roles.connection_log import ConnectionLog
 from herdmaster.roles.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Predecessors, parse_connect_string
@@ -43,6 +44,9 @@ async def _abandon(opening: asyncio.Future[Client]) -> None:
 class Role(abc.ABC):
     """A process's part. `run` returns after `stop`; it raises only what trying again would not mend."""
 
+    loss_level: int = logging.WARNING
+    """Of the log line about a lost connection."""
+
     def __init__(self, kind: str, hosts: str, system: System | None = None) -> None:
         """Raises InvalidConnectString."""
         self.kind = kind
@@ -52,6 +56,9 @@ class Role(abc.ABC):
         """Of the next session; `open` passes them on, so that nothing of theirs stands in its way."""
         self._stopping = asyncio.Event()
         self._short_sessions = 0  # in a row
+        self.connection_log = ConnectionLog(
+            kind, self.system.clock, self.loss_level, meanwhile=self.meanwhile, found=self.found
+        )
         self._callback_fault: asyncio.Future[None] | None = None  # of the present session
 
     @abc.abstractmethod
@@ -61,6 +68,14 @@ class Role(abc.ABC):
     @abc.abstractmethod
     async def serve(self, client: Client) -> None:
         """Does the work of one session. Raises SessionExpired when it is over; returns when it must start again."""
+
+    def meanwhile(self) -> str:
+        """What it does not do until a lost connection is back, for the log."""
+        return "waiting for it"
+
+    def found(self) -> str:
+        """What waits for the connection when it is back, for the log; empty if there is nothing to say at once."""
+        return ""
 
     def stop(self) -> None:
         """Asks `run` to end. Idempotent."""
@@ -82,14 +97,17 @@ class Role(abc.ABC):
             try:
                 client = await self._open_unless_stopped()
             except (errors.SessionExpired, errors.ConnectionLoss) as error:
+                self.connection_log.note_loss(logging.WARNING)
                 _log.warning("%s: no session yet: %s; trying again", self.kind, error)
             except errors.ZooKeeperError as error:
                 if not has_served or isinstance(error, errors.AuthenticationFailed):
                     raise
+                self.connection_log.note_loss(logging.WARNING)
                 _log.warning("%s: %s; trying again", self.kind, error)
             else:
                 has_served = True
                 if client is not None:
+                    self.connection_log.tell_opened()
                     await self._serve_session(client)
             if not self.is_stopping:
                 await self._pause()
@@ -97,6 +115,7 @@ class Role(abc.ABC):
     async def _serve_session(self, client: Client) -> None:
         began = self.system.clock()
         watch_callbacks()
+        client.add_listener(self.connection_log.listen)
         self._callback_fault = asyncio.get_running_loop().create_future()
         try:
             await run_until_first(
@@ -109,6 +128,7 @@ class Role(abc.ABC):
             _log.error("%s: ZooKeeper refused: %s; starting again", self.kind, error)
         except errors.ZooKeeperError as error:
             if not self.is_stopping:
+                self.connection_log.note_loss(logging.WARNING)
                 _log.warning("%s: %s; starting again with a new session", self.kind, error)
         except Exception:  # noqa: BLE001 - see below; it is logged with its traceback
             # Whatever it is: with a new session everything is read anew, and others' tasks must not wait for it.

@@ -47,6 +47,9 @@ class Master(Role):
         self._settings = settings or MasterSettings()
         self.is_primary = False
 
+    def meanwhile(self) -> str:
+        return "nothing is decided until it is back" if self.is_primary else "it cannot take over until it is back"
+
     async def open(self) -> Client:
         settings = self._settings
         return await open_client(

@@ -50,6 +50,7 @@ class Observation:
             ChildStream(client, layout.WORKERS, self._handle_workers),
             ChildStream(client, layout.QUEUES, self._handle_queues),
         )
+        self._is_found_told = False  # what there is at the start, and when the connection is back
         self.fault: errors.ZooKeeperError | None = None
         self.is_folder_missing = False  # `restore_folders` is wanted
 
@@ -72,8 +73,20 @@ class Observation:
 
     def _handle_state(self, state: SessionState) -> None:
         if state is SessionState.DISCONNECTED:
-            _log.warning("the connection to ZooKeeper was lost: nothing is decided until it is back")
+            self._is_found_told = False
         self._changed()
+
+    def _complete(self, picture: Picture) -> None:
+        dispatcher = self.dispatcher
+        dispatcher.complete(picture)
+        if dispatcher.is_current and not self._is_found_told:
+            self._is_found_told = True
+            workers = list(dispatcher.roster)
+            self._report.tell_found(
+                waiting=len(dispatcher.backlog),
+                assigned=sum(len(worker.inbox or ()) for worker in workers),
+                workers=sum(worker.alive for worker in workers),
+            )
 
     def _handle_tasks(self, change: ChildChange) -> None:
         match change:
@@ -188,7 +201,7 @@ class Observation:
 
     def _complete_queues(self) -> None:
         if self._unread_queues is not None and not self._unread_queues:
-            self.dispatcher.complete(Picture.QUEUES)
+            self._complete(Picture.QUEUES)
 
     def _has_drained(self, name: str) -> bool:
         """Whoever drains takes the inbox away first, in the same transaction; whoever is lost leaves it."""
@@ -201,7 +214,7 @@ class Observation:
                 if picture is Picture.WORKERS:
                     # Not watched, so read last: a task that moves on meanwhile is seen by its events.
                     self._read_statuses()
-                self.dispatcher.complete(picture)
+                self._complete(picture)
             case Interrupted():
                 self.dispatcher.interrupted()
             case Failed(layout.TASKS | layout.ASSIGN | layout.WORKERS, error):
@@ -237,7 +250,7 @@ class Observation:
                 return  # asked before an interruption: it may be older than the other listings
             if isinstance(reply, ChildrenReply):
                 self.dispatcher.statuses_listed(reply.children)
-                self.dispatcher.complete(Picture.STATUS)
+                self._complete(Picture.STATUS)
                 self._changed()
             elif isinstance(error, errors.ServerError):
                 self._fail(error)

@@ -34,6 +34,10 @@ class PrimaryLog:
         told.add(name)
         return True
 
+    def tell_found(self, *, waiting: int, assigned: int, workers: int) -> None:
+        """Once the pictures are whole."""
+        _log.info("found tasks waiting: %d, assigned: %d; workers: %d", waiting, assigned, workers)
+
     def tell_foreign_names(self, names: Iterable[str]) -> None:
         for name in sorted(names):
             if self._is_news("name", name):

@@ -153,6 +153,9 @@ class Worker(Role):
             await self._error_calls.finish()
             await hooks.stop()
 
+    def meanwhile(self) -> str:
+        return "nothing is started until it is back"
+
     async def open(self) -> Client:
         settings = self._settings
         return await open_client(
