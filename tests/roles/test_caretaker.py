@@ -16,7 +16,7 @@ from herdmaster.roles.key_sweep import KeySweep
 from herdmaster.roles.master import MasterSettings
 from herdmaster.roles.server_clock import ServerClock
 from herdmaster.roles.system import System
-from herdmaster.zookeeper.model import CreateMode
+from herdmaster.zookeeper.model import OPEN_ACL, Acl, CreateMode, Id, Permission
 from tests.proxy import Proxy, multi_with
 from tests.roles.stage import TIMEOUT, Stage, new_call_name, new_raw_name, until
 
@@ -44,6 +44,19 @@ async def test_statuses_past_their_time_to_live_expire_and_younger_ones_stay(sta
     await stage.put(layout.status_path(new_raw_name()), layout.dead_path(new_raw_name()))
     await stage.until_empty(layout.DEAD)
     assert len(await stage.names(layout.STATUS)) == 1
+
+
+async def test_a_status_below_which_others_have_put_something_expires_with_it(stage: Stage) -> None:
+    """A Java worker whose connection broke repeats its status at the wrong path."""
+    name, other = new_raw_name(), new_raw_name()
+    await stage.put(layout.status_path(name), layout.status_path(other), data=b"done")
+    await stage.put(f"{layout.status_path(name)}/status/status", f"{layout.STATUS}/null", data=b"done")
+    await stage.master(LONG)
+    await until(lambda: _is_left(stage, ["null"]), "the statuses to expire")
+
+
+async def _is_left(stage: Stage, names: list[str]) -> bool:
+    return await stage.names(layout.STATUS) == names
 
 
 async def test_an_age_is_that_of_the_znode_not_of_the_name(stage: Stage) -> None:
@@ -192,12 +205,14 @@ async def test_a_round_that_is_refused_something_is_told_and_followed_by_the_nex
 ) -> None:
     await stage.master(SHORT)
     name = new_raw_name()
-    await stage.put(layout.status_path(name) + "/child")  # so it cannot be deleted
+    no_delete = (Acl(int(Permission.ALL & ~Permission.DELETE), Id("world", "anyone")),)
+    await stage.zk.create(layout.status_path(name), b"done", acl=no_delete)
+    await stage.zk.create(layout.status_path(name) + "/child")  # which may not be deleted
     await stage.put(layout.dead_path(new_raw_name()))
     await stage.until_empty(layout.DEAD)
     await until(lambda: any(name in message for message in caplog.messages), "the word")
 
-    await stage.zk.delete(layout.status_path(name) + "/child")
+    await stage.zk.set_acl(layout.status_path(name), OPEN_ACL)
     await stage.until_empty(layout.STATUS)
 
 

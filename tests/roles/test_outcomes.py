@@ -52,6 +52,21 @@ async def test_an_outcome_that_comes_is_told_and_collected(stage: Stage) -> None
     await stage.until_empty()
 
 
+async def test_an_outcome_below_which_others_have_put_something_is_told_and_collected(stage: Stage) -> None:
+    """A Java worker whose connection broke repeats its status at the wrong path."""
+    client = await stage.client()
+    name = new_raw_name()
+    (submitted,) = await wait_for(client, name)
+    status = layout.status_path(name)
+    transaction = stage.zk.transaction()
+    for path in (status, f"{status}/status", f"{status}/status/status"):
+        transaction.create(path, b"done")
+    await transaction.commit()
+
+    assert (await submitted.outcome()).state is OutcomeState.DONE
+    await stage.until_gone(status)
+
+
 async def test_an_outcome_that_is_there_already_is_told_at_once(stage: Stage) -> None:
     client = await stage.client()
     name = new_raw_name()

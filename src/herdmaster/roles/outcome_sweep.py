@@ -15,6 +15,7 @@ from herdmaster.core.names import is_call, parse_task_name
 from herdmaster.core.outcome import decode_outcome
 from herdmaster.core.transitions import Move, Verdict
 from herdmaster.errors import BadOutcome
+from herdmaster.roles.below import delete_below
 from herdmaster.roles.committer import Committer, Settlement
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -102,12 +103,13 @@ class OutcomeSweep:
 
     async def _take_away(self, names: list[str]) -> None:
         held = await self._keys_held(names)
-        without_key = [
-            settlement.move.task
-            for settlement in await self._commit([transitions.expire(name, held.get(name)) for name in names])
-            if settlement.verdict is Verdict.WITHOUT_KEY
-        ]
-        await self._commit(map(transitions.expire, without_key))
+        settled = await self._commit([transitions.expire(name, held.get(name)) for name in names])
+        again: dict[str, str | None] = {each.move.task: None for each in settled if each.verdict is Verdict.WITHOUT_KEY}
+        for each in settled:
+            name = each.move.task
+            if each.verdict is Verdict.UNEXPECTED and await delete_below(self._client, layout.status_path(name)):
+                again[name] = held.get(name)
+        await self._commit(transitions.expire(name, key) for name, key in again.items())
 
     async def _keys_held(self, names: list[str]) -> dict[str, str]:
         """Of each task the key that is there and names it as its holder: only a holder takes its key along."""

@@ -15,7 +15,9 @@ from typing import Final
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.outcome import Outcome, decode_outcome
+from herdmaster.core.table import Verdict
 from herdmaster.errors import BadOutcome, HerdError, OutcomeGone
+from herdmaster.roles.below import delete_below
 from herdmaster.roles.committer import Committer, Fate, Settlement
 from herdmaster.roles.waiters import Waiters
 from herdmaster.roles.whereabouts import find_missing
@@ -53,6 +55,7 @@ class OutcomeWatch:
         self._to_read: dict[str, None] = {}
         self._to_locate: dict[str, None] = {}
         self._to_collect: dict[str, None] = {}
+        self._to_clear: dict[str, None] = {}  # could not be collected, perhaps because something stands below
         self._to_check: dict[str, None] = {}  # read; to be collected unless others wait for them
         self._shared: set[str] = set()  # waited for by name, so that others may collect them, too
         self._waiters = Waiters()
@@ -117,6 +120,7 @@ class OutcomeWatch:
                 self._locating.clear()
                 if client.state.is_final:
                     raise errors.SessionExpired("the client's session ended")
+                await self._clear(client)
                 await self._locate(client)
         finally:
             client.remove_listener(self._handle_state)
@@ -286,6 +290,23 @@ class OutcomeWatch:
         if settlement.fate in (Fate.UNKNOWN, Fate.SESSION_OVER):
             self._to_collect[settlement.move.task] = None  # once more: it is gone, or it goes then
             self._schedule_step()
+        elif settlement.verdict is Verdict.UNEXPECTED:
+            self._to_clear[settlement.move.task] = None
+            self._locating.set()
+
+    async def _clear(self, client: Client) -> None:
+        """A status that stays after all is swept when its time is over."""
+        while self._to_clear:
+            task = next(iter(self._to_clear))
+            try:
+                count = await delete_below(client, layout.status_path(task))
+            except errors.ConnectionLoss:
+                self._locating.set()
+                return
+            del self._to_clear[task]
+            if count:
+                self._to_collect[task] = None
+                self._schedule_step()
 
     # --- where is it? ----------------------------------------------------------------------------------------------
 
