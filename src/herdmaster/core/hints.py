@@ -1,6 +1,6 @@
 """What a type hint makes of a value on its way through JSON.
 
-A hint that msgspec cannot hold a value against (a class of its own that is neither a dataclass, attrs class nor
+A hint that nothing can hold a value against (a class that is neither a dataclass, attrs class, Pydantic model nor
 `msgspec.Struct`, a union of two such, a name that cannot be resolved) is no hint: the value stays as JSON gave it.
 """
 
@@ -15,6 +15,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect as types
 
+from herdmaster.core.fields import unknown_key
+from herdmaster.core.models import is_model, load_model
 from herdmaster.core.values import plain_form
 
 _NATIVE: Final = (
@@ -32,7 +34,8 @@ _NATIVE: Final = (
 _SCALARS: Final = (bool, int, float, str)
 _PLAIN: Final = (str, list, dict)
 """An abstract class that one of these is of, such as Iterable, is a hint that is not looked into."""
-_CODE: Final = (types.StructType, types.DataclassType, types.NamedTupleType, types.EnumType)
+_CODE: Final = (types.StructType, types.DataclassType, types.NamedTupleType, types.EnumType, types.CustomType)
+_WITH_FIELDS: Final = (types.StructType, types.DataclassType, types.TypedDictType)
 
 
 class Misfit(ValueError):
@@ -43,10 +46,11 @@ class Hint:
     """One hint that msgspec understands. `runs_code`: converting may run code of the user's own, such as a
     `__post_init__`."""
 
-    __slots__ = ("_exact", "_type", "runs_code")
+    __slots__ = ("_exact", "_has_fields", "_type", "runs_code")
 
-    def __init__(self, hint: object, runs_code: bool) -> None:
+    def __init__(self, hint: object, runs_code: bool, has_fields: bool) -> None:
         self._type: Any = hint
+        self._has_fields = has_fields
         self._exact = next((kind for kind in _SCALARS if hint is kind), None)
         self.runs_code = runs_code
 
@@ -57,9 +61,13 @@ class Hint:
             return
         try:
             found = msgspec.to_builtins(value, builtin_types=_NATIVE, enc_hook=plain_form)
-            msgspec.convert(found, self._type, builtin_types=_NATIVE, dec_hook=_convert_custom)
+            made = msgspec.convert(found, self._type, builtin_types=_NATIVE, dec_hook=_convert_custom)
         except Exception as error:  # noqa: BLE001 - it runs code of the user's classes
             raise Misfit(_text(error)) from None
+        if self._has_fields and not isinstance(value, _SCALARS):
+            unknown = unknown_key(value, made)
+            if unknown is not None:
+                raise Misfit(unknown)
 
     def convert(self, value: object) -> object:
         """The value that a plain one from JSON stands for. Raises Misfit."""
@@ -81,7 +89,11 @@ def usable_hint(hint: object) -> Hint | None:
         return None
     if kinds is None:
         return None
-    return Hint(hint, any(issubclass(kind, _CODE) for kind in kinds))
+    return Hint(
+        hint,
+        runs_code=any(issubclass(kind, _CODE) for kind in kinds),
+        has_fields=any(issubclass(kind, _WITH_FIELDS) for kind in kinds),
+    )
 
 
 def _kinds(hint: types.Type) -> set[type[types.Type]] | None:
@@ -104,7 +116,8 @@ def _kinds(hint: types.Type) -> set[type[types.Type]] | None:
 
 def _is_usable(found: types.Type) -> bool:
     if isinstance(found, types.CustomType):
-        return issubclass(found.cls, pathlib.PurePath) or any(issubclass(plain, found.cls) for plain in _PLAIN)
+        is_known = issubclass(found.cls, pathlib.PurePath) or is_model(found.cls)
+        return is_known or any(issubclass(plain, found.cls) for plain in _PLAIN)
     if isinstance(found, types.DictType):  # msgspec does not ask `_convert_custom` about keys
         return not isinstance(found.key_type, types.CustomType) or found.key_type.cls is object
     return not isinstance(found, (types.RawType, types.ExtType))
@@ -114,6 +127,8 @@ def _convert_custom(kind: object, value: object) -> object:
     # `typing.Iterable`, other than that of `collections.abc`, is no class.
     if isinstance(kind, type) and issubclass(kind, pathlib.PurePath) and isinstance(value, str):
         return kind(value)
+    if is_model(kind):
+        return load_model(kind, value)
     return value  # msgspec says if it is of that kind
 
 

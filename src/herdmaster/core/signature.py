@@ -17,6 +17,7 @@ from typing import Final, Union
 import msgspec
 
 from herdmaster.core.hints import Hint, Misfit, usable_hint
+from herdmaster.core.values import type_text
 from herdmaster.errors import WrongArguments
 
 Function = Callable[..., object]
@@ -29,7 +30,7 @@ class _Parameter(msgspec.Struct, frozen=True):
     name: str
     hint: Hint | None
     text: str
-    """As it is written: `width: int`."""
+    """`width: int`, `trip: trips.Trip`."""
 
 
 class _Shape(msgspec.Struct, frozen=True):
@@ -77,7 +78,7 @@ class Signature:
                 try:
                     parameter.hint.check(value)
                 except Misfit as error:
-                    raise self._misfit(parameter, error) from None
+                    raise self._misfit(parameter, error, type(value)) from None
 
     def convert_arguments(
         self, args: Sequence[object], kwargs: Mapping[str, object]
@@ -90,7 +91,7 @@ class Signature:
             try:
                 converted = parameter.hint.convert(value)
             except Misfit as error:
-                raise self._misfit(parameter, error) from None
+                raise self._misfit(parameter, error, type(value)) from None
             if isinstance(key, int):
                 positional[key] = converted
             else:
@@ -135,8 +136,9 @@ class Signature:
             assert parameter is not None
             yield parameter, name, value
 
-    def _misfit(self, parameter: _Parameter, error: Misfit) -> WrongArguments:
-        return WrongArguments(f"{self.call} takes `{parameter.text}`, and what it was given does not fit: {error}")
+    def _misfit(self, parameter: _Parameter, error: Misfit, given: type) -> WrongArguments:
+        reason = f"{error}" if given.__module__ == "builtins" else f"{error} (it is a {type_text(given)})"
+        return WrongArguments(f"{self.call} takes `{parameter.text}`, and what it was given does not fit: {reason}")
 
 
 def _wrong(shape: _Shape, count: int, kwargs: Mapping[str, object]) -> str:
@@ -175,7 +177,7 @@ def _read_shape(function: Function) -> _Shape:
     signature = inspect.signature(inner, follow_wrapped=False)
     hints = _hints(inner)
     parameters = {
-        name: _Parameter(name, _usable(parameter, hints.get(name, object)), _text(parameter))
+        name: _Parameter(name, _usable(parameter, hints.get(name, object)), _text(parameter, hints))
         for name, parameter in signature.parameters.items()
     }
 
@@ -207,10 +209,11 @@ def _usable(parameter: inspect.Parameter, hint: object) -> Hint | None:
     return usable_hint(hint)
 
 
-def _text(parameter: inspect.Parameter) -> str:
-    annotation = parameter.annotation
-    if annotation is parameter.empty:
+def _text(parameter: inspect.Parameter, hints: Mapping[str, object]) -> str:
+    """With the module of a class, where the hint could be resolved."""
+    if parameter.annotation is parameter.empty:
         return parameter.name
+    annotation = hints.get(parameter.name, parameter.annotation)
     return f"{parameter.name}: {annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)}"
 
 
