@@ -182,6 +182,43 @@ def test_a_worker_finds_its_app_in_the_working_directory_and_zookeeper_in_the_ap
     assert "connecting to 127.0.0.1:1/of-the-variable\n" in result.stderr
 
 
+def test_a_task_that_leaves_and_deletes_the_working_directory_harms_no_other(namespace: str, tmp_path: Path) -> None:
+    (tmp_path / "later.py").write_text("answer = 42\n")
+    (tmp_path / "shop.py").write_text(
+        """
+import os, sys, tempfile
+from herdmaster import Herd
+herd = Herd()
+os.makedirs("lib", exist_ok=True)
+with open("lib/from_lib.py", "w") as file:
+    file.write("answer = 43")
+sys.path.insert(0, "lib")
+
+@herd.task
+def unpack():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+
+@herd.task
+def import_later():
+    import from_lib, later
+    return [later.answer, from_lib.answer]
+
+@herd.task(pool="process")
+def import_in_process():
+    return [*import_later(), os.getcwd()]
+"""
+    )
+    with (
+        HerdProcess("master", namespace),
+        HerdProcess("worker", namespace, "--app=shop", folder=tmp_path),
+        Herd(namespace) as herd,
+    ):
+        assert herd.submit_call("shop:unpack", []).result(timeout=20) is None
+        assert herd.submit_call("shop:import_later", []).result(timeout=20) == [42, 43]
+        assert herd.submit_call("shop:import_in_process", []).result(timeout=20) == [42, 43, str(tmp_path)]
+
+
 def test_an_app_with_a_fault_keeps_its_traceback(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("import no_such_module_of_the_app\n")
     result = run_herd("worker", NOWHERE, "--app=shop", folder=tmp_path)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from herdmaster.errors import SoftTimeLimitExceeded
 from herdmaster.pools.messages import Reply, encode_frame
@@ -77,6 +78,15 @@ def children_obey(text: str, send_note: SendNote) -> str:
     """What SIGTERM, SIGINT and SIGHUP do to programs that a task starts: all are to be ended."""
     ended = [subprocess.run(["/bin/sh", "-c", f"kill -{name} $$"], check=False) for name in ("TERM", "INT", "HUP")]
     return str([each.returncode for each in ended])
+
+
+def where(text: str, send_note: SendNote) -> str:
+    return f"{Path.cwd()} {sys.path[0]}"
+
+
+def move(text: str, send_note: SendNote) -> str:
+    os.chdir(text)
+    return str(Path.cwd())
 
 
 def last_words(text: str, send_note: SendNote) -> str:
@@ -154,6 +164,7 @@ _CODE = {
     for function in (
         echo, pid, sleep, spin, tidy_up, start_family, take_memory, exit_with, segfault, say, notes, stray_note, race,
         notes_for_ever, refuse, last_words, print_for_ever, leave_thread, fork, forge, children_obey,
+        where, move,
     )
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from herdmaster.pools.folder import Folder
 from herdmaster.pools.limits import NO_LIMITS, Ended, Limits
 from herdmaster.pools.processes import ProcessPool
 from tests.pools.conditions import Deliveries, until
@@ -14,7 +15,12 @@ HANDLER = "tests.pools.process_code:make_handler"
 
 class Setting:
     def __init__(
-        self, slots: int = 1, limits: Limits = NO_LIMITS, handler: str = HANDLER, handler_argument: str = ""
+        self,
+        slots: int = 1,
+        limits: Limits = NO_LIMITS,
+        handler: str = HANDLER,
+        handler_argument: str = "",
+        folder: Folder | None = None,
     ) -> None:
         self.limits: dict[str, Limits] = {}
         self.unmade: set[str] = set()
@@ -31,6 +37,7 @@ class Setting:
             handler_argument=handler_argument,
             note=lambda item, data: self.notes.append((item, data)),
             on_output=lambda *line: self.output.append(line),
+            folder=folder,
         )
 
     def _make_request(self, item: str) -> tuple[bytes, Limits] | None:

@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from herdmaster.pools.folder import Folder
 from herdmaster.pools.limits import Died, Limits, TimedOut
 from tests.pools.conditions import until
 from tests.pools.process_setting import Setting, children, command, is_alive, open_fds
@@ -179,6 +181,32 @@ async def test_a_system_that_refuses_processes_is_asked_again_later(monkeypatch:
             Died("no process could be started for it: [Errno 2] No such file or directory: '/nonexistent/python'")
         ]
     assert await setting.run("echo two") == [b"two"]
+    setting.pool.close()
+
+
+async def test_processes_start_where_the_pool_was_made_whatever_became_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, elsewhere = tmp_path / "start", tmp_path / "elsewhere"
+    start.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(start)
+    setting = Setting(1, Limits(max_tasks=2), folder=Folder())
+    monkeypatch.setattr(sys, "path", ["modules", *sys.path])
+    monkeypatch.chdir(elsewhere)
+    elsewhere.rmdir()
+
+    assert await setting.run_text("where") == f"{start} {start}/modules"
+    assert await setting.run_text("move /") == "/"
+    assert await setting.run_text(f"move {tmp_path}") == str(tmp_path)
+    assert await setting.run_text("where 2") == f"{start} {start}/modules", "a task begins where one before it has gone"
+    start.rmdir()
+    assert await setting.run_text("where 3") == f"/ {start}/modules"
+    assert await setting.run_text("echo spent") == "spent"
+    assert await setting.run_text("where 4") == f"/ {start}/modules"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the directory that the worker was started in, {start}, is gone: its processes start in / from now on"
+    ]
     setting.pool.close()
 
 

@@ -22,8 +22,8 @@ MakeSetting = Callable[..., Setting]
 def make_setting() -> Iterator[MakeSetting]:
     made: list[Setting] = []
 
-    def make(slots: int = 1, limits: Limits = NO_LIMITS, **handler: str) -> Setting:
-        made.append(Setting(slots, limits, **handler))
+    def make(slots: int = 1, limits: Limits = NO_LIMITS) -> Setting:
+        made.append(Setting(slots, limits))
         return made[-1]
 
     yield make

@@ -7,6 +7,7 @@ import sys
 
 from herdmaster.api.app import Herd
 from herdmaster.errors import ConfigurationError
+from herdmaster.pools.folder import Folder
 
 
 def load_app(spec: str) -> Herd:
@@ -18,7 +19,8 @@ def load_app(spec: str) -> Herd:
     module_name, _, attribute = spec.partition(":")
     if not module_name or not all(part.isidentifier() for part in module_name.split(".")):
         raise ConfigurationError(f"{spec!r} is no app: write MODULE or MODULE:ATTRIBUTE, such as shop.tasks:herd")
-    import_from_here()
+    folder = Folder()
+    _make_importable(folder)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -27,6 +29,7 @@ def load_app(spec: str) -> Herd:
         raise ConfigurationError(
             f"no module {error.name!r} is importable from here: run this in the folder that holds it, or install it"
         ) from None
+    _make_importable(folder)  # the module may have added paths of its own
     if attribute:
         return _attribute(module_name, module, attribute)
     herds = {id(value): name for name, value in vars(module).items() if isinstance(value, Herd)}
@@ -43,9 +46,14 @@ def load_app(spec: str) -> Herd:
 
 
 def import_from_here() -> None:
-    """Makes the modules of the working directory importable, as `python -m` does."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+    """Makes the modules of the working directory importable, as `python -m` does, also once a task has changed it."""
+    _make_importable(Folder())
+
+
+def _make_importable(folder: Folder) -> None:
+    sys.path[:] = folder.resolve(sys.path)
+    if folder.path not in sys.path:
+        sys.path.insert(0, folder.path)
 
 
 def _attribute(module_name: str, module: object, attribute: str) -> Herd:

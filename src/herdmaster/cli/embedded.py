@@ -7,6 +7,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from herdmaster.errors import HerdError
 from herdmaster.roles.lifecycle import Role
@@ -44,7 +45,8 @@ class ServerProcess:
         self._server = EmbeddedServer(
             host=host,
             port=port,
-            data_dir=data_dir,
+            # A task of `herd dev` may change the working directory.
+            data_dir=None if data_dir is None else str(Path(data_dir).absolute()),
             tick_time=TICK_MS,
             min_session_timeout=MIN_SESSION_TIMEOUT_MS,
             max_session_timeout=MAX_SESSION_TIMEOUT_MS,

@@ -39,6 +39,7 @@ class Guardian:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
+                    cwd="/",  # it keeps no directory busy
                     start_new_session=True,
                 )
             forks.add_fd(_input_of(self._process))  # a child that kept it would keep this from noticing the end

@@ -25,6 +25,7 @@ from typing import Final, cast
 from herdmaster import forks
 from herdmaster.errors import SoftTimeLimitExceeded
 from herdmaster.pools import messages, signals
+from herdmaster.pools.folder import Folder
 
 Handler = Callable[[bytes, Callable[[bytes], None]], bytes]
 """(request, send_note) -> reply"""
@@ -121,10 +122,13 @@ class Child:
             self._flush()
             self._send(messages.CannotStart(f"{start.handler} cannot be made: {_describe(error)}"))
             return 1
+        folder = Folder()
         self._send(messages.Ready())
         while isinstance(request := self._receive(), messages.Request):
             answer = self._answer(handler, request)
             self._flush()
+            with contextlib.suppress(OSError):  # it is gone
+                os.chdir(folder.path)  # else the next task would begin where this one has gone
             self._send(answer)
         return 0
 

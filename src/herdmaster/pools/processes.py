@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, TypeVar
 
+from herdmaster.pools.folder import Folder
 from herdmaster.pools.guardian import Guardian
 from herdmaster.pools.job import Job
 from herdmaster.pools.limits import Died, Limits, NotStarted, Stopped, TimedOut
@@ -75,6 +76,8 @@ class ProcessPool(Generic[T]):
     MemoryError and SoftTimeLimitExceeded. What it gives to `send_note`, from any thread, reaches `note` in order and
     before the item is delivered. `on_output` gets each line that a process prints: the item that it runs or None,
     `stdout` or `stderr`, the line; while `has_room` says no, none is read, and processes that print wait.
+    Each process is started in `folder`, by default the present working directory, and each of its tasks begins there
+    unless the import of the handler has changed to another.
 
     A task over its memory limit gets MemoryError. If the handler lets that through, or the process dies, by a signal
     or by its own exit, the item is delivered as `Died`, and the process is replaced. When processes cannot be
@@ -93,6 +96,7 @@ class ProcessPool(Generic[T]):
         note: Callable[[T, bytes], None],
         on_output: Callable[[T | None, str, str], None],
         has_room: Callable[[], bool] = lambda: True,
+        folder: Folder | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._make_request = make_request
@@ -101,6 +105,7 @@ class ProcessPool(Generic[T]):
         self._handler_argument = handler_argument
         self._note = note
         self._on_output = on_output
+        self._folder = folder or Folder()
         self._turns = Turns(self._loop, has_room)
         self._queue: deque[Job[T]] = deque()
         self._ended: list[tuple[T, Result]] = []
@@ -305,13 +310,13 @@ class ProcessPool(Generic[T]):
         if self._closed or is_full or self._loop.time() < self._start_after or (self._pause and self._starting):
             return False  # while starts fail, one at a time
         try:
-            child = Spawned(self._heard, self._printed, self._gone, self._turns)
+            child = Spawned(self._heard, self._printed, self._gone, self._turns, self._folder.find())
         except OSError as error:
             self._could_not_start(str(error))
             return False
         self._starting[child] = ""
         self._watch_groups()
-        child.send(Start(sys.path, self._handler, self._handler_argument))
+        child.send(Start(self._folder.resolve(sys.path), self._handler, self._handler_argument))
         self._loop.call_later(_START_SECONDS, self._give_up_start, child)
         return True
 

@@ -40,8 +40,9 @@ class Spawned:
         printed: Callable[[Spawned, str, str], None],
         gone: Callable[[Spawned, int], None],
         turns: Turns,
+        folder: str,
     ) -> None:
-        """Starts it. Raises OSError if the system has no room for another."""
+        """Starts it in `folder`. Raises OSError if the system has no room for another."""
         self._heard = heard
         self._printed = printed
         self._gone = gone
@@ -60,7 +61,7 @@ class Spawned:
         self._channel, theirs = socket.socketpair()
         with theirs, held_back():
             try:
-                self.process = _spawn(theirs)
+                self.process = _spawn(theirs, folder)
             except BaseException:
                 self._channel.close()
                 raise
@@ -219,7 +220,7 @@ def kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _spawn(channel: socket.socket) -> subprocess.Popen[bytes]:
+def _spawn(channel: socket.socket, folder: str) -> subprocess.Popen[bytes]:
     # -P: what lies in the working directory must not stand in for modules of the standard library.
     # In the thread of the loop: Linux sends the parent-death signal when the thread ends that has started a process.
     return subprocess.Popen(
@@ -228,6 +229,7 @@ def _spawn(channel: socket.socket) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
+        cwd=folder,
         pass_fds=(channel.fileno(),),
         start_new_session=True,
     )

@@ -12,6 +12,7 @@ import msgspec
 from herdmaster.core.options import PoolKind
 from herdmaster.errors import ConfigurationError
 from herdmaster.pools.coroutines import AsyncPool
+from herdmaster.pools.folder import Folder
 from herdmaster.pools.limits import Limits
 from herdmaster.pools.outlets import have_room
 from herdmaster.pools.processes import ProcessPool
@@ -30,13 +31,22 @@ _log = logging.getLogger("herdmaster.task")
 
 class Equipment:
     """`setting` says what processes import; without an app or a prefix they have nothing to run. Each task runs in a
-    copy of `context`, in a process in a copy of the one that the import of the app has left."""
+    copy of `context`, in a process in a copy of the one that the import of the app has left. Processes are started in
+    `folder`."""
 
-    def __init__(self, executor: Executor, make_threads: PoolFactory, setting: child.Setting, context: Context) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        make_threads: PoolFactory,
+        setting: child.Setting,
+        context: Context,
+        folder: Folder,
+    ) -> None:
         self._executor = executor
         self._make_threads = make_threads
         self._setting = setting
         self._context = context
+        self._folder = folder
 
     def check(self, task: Delivered) -> None:
         """Raises ConfigurationError for a task that no pool of this worker can run."""
@@ -74,6 +84,7 @@ class Equipment:
             note=_note,
             on_output=_log_output,
             has_room=have_room,
+            folder=self._folder,
         )
 
 

@@ -23,6 +23,7 @@ from herdmaster.core.members import DRAINING, MAX_SLOTS, READY, WorkerRecord, en
 from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
 from herdmaster.core.options import PoolKind
 from herdmaster.errors import ConfigurationError
+from herdmaster.pools.folder import Folder
 from herdmaster.roles.board import Board
 from herdmaster.roles.bootstrap import open_client, restore_folders
 from herdmaster.roles.child import Setting
@@ -133,6 +134,7 @@ class Worker(Role):
         self._raw_handler = raw_handler
         self._error_calls = ErrorCalls(self._program.hooks)
         self._context = contextvars.Context()  # of which each task gets a copy
+        self._folder = Folder()
         self._shift: Shift | None = None
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
         self._since = 0
@@ -147,6 +149,7 @@ class Worker(Role):
         if not await hooks.start(self._stopping):
             return
         self._error_calls.context = self._context = contextvars.copy_context()
+        self._folder = Folder()  # which the hooks may have changed
         try:
             await super().run()
         finally:
@@ -190,7 +193,7 @@ class Worker(Role):
             program=self._program,
             executor=executor,
             judge=Judge(self.name, self._program.names, time.now_ms, system.rng.uniform, self._error_calls.call),
-            equipment=Equipment(executor, system.make_pool, self._child, self._context),
+            equipment=Equipment(executor, system.make_pool, self._child, self._context, self._folder),
             capacity=self._capacity,
             changed=self._changed.set,
             ask_primary=PrimaryKind(client).ask,
