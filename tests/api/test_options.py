@@ -227,7 +227,8 @@ def test_the_envelope_says_what_the_submitter_wants(quiet: App, payload: Payload
         "outcome": False,
         "max_deliveries": 2,
         "ttl": 3600.0,
-        "key": hash_key("k"),
+        "key": hash_key("k", "tests.api.tasks:add"),
+        "unique": {"key": "k"},
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from herdmaster.core import transitions
+from herdmaster.core.keys import HeldKey, NewKey, hash_key
 from herdmaster.core.transitions import (
     TABLE,
     CheckNode,
@@ -29,6 +30,8 @@ T = "task-01arz3ndektsv4rrffq69g5fav.mail"
 T2 = "task-01arz3ndektsv4rrffq69g5faw.mail"
 W = "worker-1"
 DUE = 1_700_000_000_000
+HASH = hash_key("k", "m:f")
+KEY = HeldKey(HASH)
 
 PATHS = {
     Place.TASKS: f"/tasks/{T}",
@@ -38,7 +41,9 @@ PATHS = {
     Place.STATUS: f"/status/{T}",
     Place.DEAD: f"/dead/{T}",
     Place.CANCEL: f"/cancel/{T}",
-    Place.KEYS: "/keys/00ff",
+    Place.KEYS: f"/keys/{HASH}",
+    Place.HOLDS: f"/keys/{HASH}-{T}",
+    Place.HOLDS_RENAMED: f"/keys/{HASH}-{T2}",
     Place.WORKERS: f"/workers/{W}",
 }
 
@@ -47,25 +52,26 @@ MOVES = [
     transitions.promote(DUE, T, b"1"),
     transitions.assign(T, W, b"1"),
     transitions.mark_start(W, T, b"1"),
-    transitions.complete(W, T, b"1"),
-    transitions.complete(W, T, None, "00ff"),
+    transitions.complete(W, T, b"1", KEY),
+    transitions.complete(W, T, None, KEY),
     transitions.retry_now(W, T, b"1"),
     transitions.retry_later(W, T, DUE, b"1"),
     transitions.retry_in_place(W, T, b"1"),
     transitions.forward(W, T, DUE, b"1"),
     transitions.hand_back(W, T, b"1"),
     transitions.recover(W, T, b"1"),
-    transitions.bury(W, T, b"1", b"2"),
-    transitions.refuse(T, b"1"),
-    transitions.refuse_assigned(W, T, b"1"),
-    transitions.refuse_delayed(DUE, T, b"1"),
-    transitions.cancel_waiting(T, b"1"),
-    transitions.cancel_delayed(DUE, T, b"1"),
-    transitions.cancel_assigned(W, T, b"1"),
+    transitions.bury(W, T, b"1", b"2", KEY),
+    transitions.refuse(T, b"1", KEY),
+    transitions.refuse_assigned(W, T, b"1", KEY),
+    transitions.refuse_delayed(DUE, T, b"1", KEY),
+    transitions.cancel_waiting(T, b"1", KEY),
+    transitions.cancel_delayed(DUE, T, b"1", KEY),
+    transitions.cancel_assigned(W, T, b"1", KEY),
     transitions.drop_cancel(T),
-    transitions.collect(T, "00ff"),
-    transitions.expire(T, "00ff"),
-    transitions.replay(T, T2, b"1"),
+    transitions.collect(T, KEY),
+    transitions.expire(T, KEY),
+    transitions.replay(T, T2, b"1", KEY, NewKey(HASH, b"r")),
+    transitions.release(T, HASH),
     transitions.drop_assignment_because_status(W, T),
     transitions.drop_assignment_because_task(W, T),
     transitions.drop_task_because_status(T),
@@ -96,7 +102,7 @@ def test_a_moves_operations_are_exactly_what_its_row_says(move: Move) -> None:
     assert paths(move, SetNode) == [PATHS[place] for place in row.sets]
     assert paths(move, DeleteNode) == [PATHS[place] for place in row.consumes]
     assert paths(move, CreateNode) == [PATHS[place] for place in row.produces]
-    assert len({operation.path for operation in move.operations}) == len(move.operations)
+    assert len({(type(operation), operation.path) for operation in move.operations}) == len(move.operations)
     assert move.task == T
 
 
@@ -119,7 +125,11 @@ def test_checks_stand_before_the_guard_and_the_guard_before_what_is_produced(mov
 
 @by_name
 def test_the_data_land_in_the_order_of_the_row(move: Move) -> None:
-    written = [operation.data for operation in move.operations if isinstance(operation, (SetNode, CreateNode))]
+    written = [
+        operation.data
+        for operation in move.operations
+        if isinstance(operation, (SetNode, CreateNode)) and not operation.path.startswith("/keys/")
+    ]
     assert written == [b"1", b"2"][: len(written)]
 
 
@@ -144,7 +154,7 @@ def test_every_row_takes_a_task_from_one_place_and_puts_it_in_at_most_one_where_
     for row in TABLE.values():
         assert len(holds_a_payload.intersection(row.consumes)) <= 1, row
         assert len(holds_a_payload.intersection(row.produces)) <= 1, row
-        if row.checks and not row.produces:
+        if row.checks and not row.produces:  # a release moves nothing
             assert row.name.startswith("drop"), row
 
 
@@ -214,15 +224,59 @@ def test_a_cancel_request_that_is_gone_is_decided_again() -> None:
     assert verdict(move, index(move, PATHS[Place.CANCEL]), Failure.NO_NODE) is Verdict.DECIDE_AGAIN
 
 
+KEYED = [move for move in MOVES if transitions.freed_by(move) is not None]
+
+
+@pytest.mark.parametrize("move", KEYED, ids=lambda move: move.transition.value)
+def test_what_frees_a_key_goes_on_without_it_where_the_task_holds_it_no_more(move: Move) -> None:
+    assert transitions.freed_by(move) == KEY
+    for path in (PATHS[Place.HOLDS], PATHS[Place.KEYS]):
+        place = index(move, path)
+        expected = Verdict.RACE_LOST if place == move.guard else Verdict.WITHOUT_KEY
+        assert verdict(move, place, Failure.NO_NODE) is expected
+    plain = transitions.without_key(move)
+    if move.transition is not N.RELEASE:
+        assert plain.operations[plain.guard] == move.operations[move.guard]
+    assert transitions.freed_by(plain) is None
+    kept = [each for each in move.operations if not isinstance(each, DeleteNode) or "/keys/" not in each.path]
+    assert list(plain.operations) == kept
+
+
+def test_every_end_of_a_task_can_free_its_key_and_nothing_else_does() -> None:
+    ends = {row.name for row in TABLE.values() if Place.STATUS in row.produces or Place.STATUS in row.consumes}
+    assert {move.transition for move in KEYED} == ends | {N.COMPLETE_SILENTLY, N.REPLAY, N.RELEASE}
+
+
 def test_a_key_goes_only_with_a_task_that_holds_one() -> None:
     assert transitions.collect(T).operations == (DeleteNode(PATHS[Place.STATUS]),)
-    assert transitions.expire(T).operations == (DeleteNode(PATHS[Place.STATUS]),)
-    move = transitions.collect(T, "00ff")
-    assert verdict(move, index(move, PATHS[Place.KEYS]), Failure.NO_NODE) is Verdict.WITHOUT_KEY
+    assert transitions.complete(W, T, b"").operations == (
+        DeleteNode(PATHS[Place.ASSIGN]),
+        CreateNode(PATHS[Place.STATUS], b""),
+    )
+
+
+def test_a_key_without_a_hold_goes_by_itself() -> None:
+    move = transitions.expire(T, HeldKey(HASH, has_hold=False))
+    assert move.operations == (DeleteNode(PATHS[Place.STATUS]), DeleteNode(PATHS[Place.KEYS]))
+    assert transitions.freed_by(move) == HeldKey(HASH, has_hold=False)
+
+
+def test_a_replay_gives_the_key_to_the_new_name() -> None:
+    move = transitions.replay(T, T2, b"1", None, NewKey(HASH, b"r"))
+    assert move.operations == (
+        DeleteNode(PATHS[Place.DEAD]),
+        CreateNode(PATHS[Place.RENAMED], b"1"),
+        CreateNode(PATHS[Place.KEYS], T2.encode()),
+        CreateNode(PATHS[Place.HOLDS_RENAMED], b"r"),
+    )
+    assert verdict(move, 2, Failure.NODE_EXISTS) is Verdict.KEY_TAKEN
 
 
 SUBMISSION = transitions.submit(
-    "client-1", 31, 7, [NewTask(T, b"a"), NewTask(T2, b"b", due_ms=DUE), NewTask("task-x", b"c", key_hash="00ff")]
+    "client-1",
+    31,
+    7,
+    [NewTask(T, b"a"), NewTask(T2, b"b", due_ms=DUE), NewTask("task-x", b"c", key_hash=HASH, key_record=b"r")],
 )
 
 
@@ -233,9 +287,10 @@ def test_a_submission_checks_its_session_then_the_journal_then_creates() -> None
         CreateNode(f"/tasks/{T}", b"a"),
         CreateNode(f"/delayed/{DUE}-{T2}", b"b"),
         CreateNode("/tasks/task-x", b"c"),
-        CreateNode("/keys/00ff", b"task-x"),
+        CreateNode(f"/keys/{HASH}", b"task-x"),
+        CreateNode(f"/keys/{HASH}-task-x", b"r"),
     )
-    assert SUBMISSION.owners == (-1, -1, 0, 1, 2, 2)
+    assert SUBMISSION.owners == (-1, -1, 0, 1, 2, 2, 2)
     assert SUBMISSION.tasks == (T, T2, "task-x")
 
 
@@ -264,7 +319,7 @@ def test_a_moves_size_bounds_its_operations_with_their_paths_and_data() -> None:
     bare = sum(len(operation.path) for operation in move.operations) + 1000
     assert bare < move.size() <= bare + 64 * 3
     assert move.size(namespace=10) == move.size() + 30
-    assert SUBMISSION.size(namespace=10) == SUBMISSION.size() + 60
+    assert SUBMISSION.size(namespace=10) == SUBMISSION.size() + 70
 
 
 def test_the_documented_table_is_the_table() -> None:

@@ -145,9 +145,9 @@ def commit_without_guard() -> Any:
     """The outcome is written first, and the assignment taken away afterwards."""
     complete = transitions.complete
 
-    def without_guard(worker_name: str, task: str, outcome: bytes | None, key_hash: str | None = None) -> Move:
+    def without_guard(worker_name: str, task: str, outcome: bytes | None, key: Any = None) -> Move:
         if outcome is None:
-            return complete(worker_name, task, outcome, key_hash)
+            return complete(worker_name, task, outcome, key)
         return Move(TransitionName.COMPLETE, task, (CreateNode(layout.status_path(task), outcome),), 0)
 
     committed = shift.Shift._committed
@@ -251,8 +251,8 @@ def cancelled_where_it_is() -> Any:
     """What is cancelled gets its outcome, and stays in the worker's inbox."""
     cancel = transitions.cancel_assigned
 
-    def without_delete(worker_name: str, task: str, outcome: bytes) -> Move:
-        move = cancel(worker_name, task, outcome)
+    def without_delete(worker_name: str, task: str, outcome: bytes, key: Any = None) -> Move:
+        move = cancel(worker_name, task, outcome, key)
         return Move(move.transition, task, move.operations[1:], 0)
 
     return _patched((transitions, "cancel_assigned", without_delete))

@@ -23,6 +23,7 @@ from herdmaster.api.checks import (
     read_exception_names,
 )
 from herdmaster.api.exceptions import check_exceptions
+from herdmaster.core.keys import KeyHolds, KeyScope
 from herdmaster.core.names import DEFAULT_PRIORITY, DEFAULT_QUEUE, check_priority, check_queue
 from herdmaster.core.options import Overrides, PoolKind, RunOptions, apply_overrides
 from herdmaster.errors import ConfigurationError, InvalidName
@@ -50,7 +51,9 @@ class Options(TypedDict, total=False):
     - `max_deliveries`: so many workers may be lost while they run it, before it is buried.
     - `key`: text, or a function of the task's arguments that gives it. While a task or its outcome holds the key, a
       submission with the same key makes no other task: `on_duplicate="return"` gives the future of the one that holds
-      it, `"error"` raises DuplicateTask. All tasks of a namespace share one set of keys.
+      it, `"error"` raises DuplicateTask. `key_scope`: each function has keys of its own ("call", the default), or
+      shares those of the namespace ("global"). `key_holds`: a task that is done holds its key until its outcome goes,
+      and one that fails, expires or is cancelled frees it ("done", the default), or holds it as long ("always").
     - `outcome_ttl`: so long its outcome is kept. `ignore_result`: no outcome is kept at all.
     - `max_backlog`: with so many tasks waiting in the namespace, submission raises BacklogFull (`on_full="error"`) or
       waits until there are fewer (`"wait"`).
@@ -74,6 +77,8 @@ class Options(TypedDict, total=False):
     pool: Literal["thread", "asyncio", "process"]
     max_deliveries: int | None
     key: Key | None
+    key_scope: Literal["call", "global"]
+    key_holds: Literal["done", "always"]
     on_duplicate: Literal["return", "error"]
     outcome_ttl: Duration | None
     ignore_result: bool
@@ -104,6 +109,8 @@ class TaskOptions(msgspec.Struct, frozen=True):
     expires_at: int | None = None
     max_deliveries: int | None = None
     key: Key | None = None
+    key_scope: KeyScope = KeyScope.CALL
+    key_holds: KeyHolds = KeyHolds.DONE
     on_duplicate: OnDuplicate = OnDuplicate.RETURN
     outcome_ttl: float | None = None
     ignore_result: bool = False
@@ -221,6 +228,8 @@ _PLAIN: Final[dict[str, Check]] = {
     "priority": _priority,
     "max_deliveries": _optional(check_count),
     "key": _key,
+    "key_scope": lambda name, value: check_choice(name, value, KeyScope),
+    "key_holds": lambda name, value: check_choice(name, value, KeyHolds),
     "on_duplicate": lambda name, value: check_choice(name, value, OnDuplicate),
     "outcome_ttl": _optional(_positive),
     "ignore_result": check_flag,

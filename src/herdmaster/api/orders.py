@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -12,7 +12,7 @@ from herdmaster.api.options import Key, OnDuplicate, OnFull, TaskOptions
 from herdmaster.api.reading import ChunkReader, Reader
 from herdmaster.core.chunk import join_items
 from herdmaster.core.codec import write_arguments
-from herdmaster.core.keys import hash_key
+from herdmaster.core.keys import KeyRecord, KeyScope, Unique, encode_record, hash_key, shown_key
 from herdmaster.core.names import call_name
 from herdmaster.core.options import Overrides
 from herdmaster.core.payload import BIG, Call, encode_call
@@ -47,8 +47,8 @@ def order_call(
     """Raises NotSerializable, WrongArguments, PayloadTooLarge; ConfigurationError for what `key=` made of the
     arguments."""
     written = write_arguments(args, kwargs, callee.signature, callee.codec)
-    key_hash = None if options.key is None else hash_key(_key(options.key, args, kwargs))
-    return _order(ulid, callee, written, options, key_hash)
+    key = None if options.key is None else _key(options.key, args, kwargs)
+    return _order(ulid, callee, written, options, key)
 
 
 def order_chunk(ulid: str, callee: Callee, items: Sequence[msgspec.Raw], options: TaskOptions) -> Order:
@@ -62,11 +62,12 @@ def _order(
     callee: Callee,
     written: tuple[msgspec.Raw, msgspec.Raw],
     options: TaskOptions,
-    key_hash: str | None = None,
+    key: str | None = None,
     *,
     chunk_reader: Reader | None = None,
 ) -> Order:
     expires = options.expires_at if options.expires is None else _WIDEST_MS
+    claim = None if key is None else _claim(key, callee.call, options)
     payload = encode_call(
         Call(
             1,
@@ -76,14 +77,17 @@ def _order(
             expires=expires,
             max_deliveries=options.max_deliveries,
             ttl=options.outcome_ttl,
-            key=key_hash,
+            key=None if claim is None else claim.hash,
+            unique=None if claim is None else claim.unique,
             options=None if options.overrides == _NOTHING else options.overrides,
             chunk=chunk_reader is not None,
             codec=None if callee.codec is None else callee.codec.name,
         )
     )
     name = call_name(ulid, options.queue, options.priority, big=len(payload) > BIG, conditional=expires is not None)
-    task = NewTask(name, payload, options.due_at, key_hash, options.delay, options.expires)
+    task = NewTask(name, payload, options.due_at, None, options.delay, options.expires)
+    if claim is not None:
+        task = msgspec.structs.replace(task, key_hash=claim.hash, key_record=claim.record, old_key_hash=claim.old_hash)
     return Order(
         task,
         chunk_reader or callee.reader,
@@ -92,6 +96,23 @@ def _order(
         max_backlog=options.max_backlog,
         on_full=options.on_full,
     )
+
+
+class _Claim(NamedTuple):
+    """What a task says of its key; `old_hash` is that of the same key in older versions, if it differs."""
+
+    hash: str
+    unique: Unique
+    record: bytes
+    old_hash: str | None
+
+
+def _claim(key: str, call: str, options: TaskOptions) -> _Claim:
+    everywhere = hash_key(key)
+    own = hash_key(key, call) if options.key_scope is KeyScope.CALL else everywhere
+    unique = Unique(shown_key(key), options.key_scope, options.key_holds)
+    record = encode_record(KeyRecord(unique.key, unique.scope, call))
+    return _Claim(own, unique, record, None if own == everywhere else everywhere)
 
 
 def _key(key: Key, args: Sequence[object], kwargs: Mapping[str, object]) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.delayed import Delayed
-from herdmaster.core.endings import cancelled
+from herdmaster.core.endings import cancelled, freed_key
 from herdmaster.core.names import parse_task_name
 from herdmaster.core.transitions import Move
 
@@ -42,14 +42,14 @@ def path_of(where: Whereabouts) -> str:
 
 def cancel(where: Whereabouts, payload: bytes) -> Move:
     """Ends the task as cancelled. A payload that is not known, or cannot be read, is as good as an empty one."""
-    outcome = cancelled(where.task, payload)
+    outcome, key = cancelled(where.task, payload), freed_key(where.task, payload)
     match where:
         case Waiting(task):
-            return transitions.cancel_waiting(task, outcome)
+            return transitions.cancel_waiting(task, outcome, key)
         case Delayed(due_ms, task):
-            return transitions.cancel_delayed(due_ms, task, outcome)
+            return transitions.cancel_delayed(due_ms, task, outcome, key)
         case Assigned(task, worker):
-            return transitions.cancel_assigned(worker, task, outcome)
+            return transitions.cancel_assigned(worker, task, outcome, key)
 
 
 def drop_because_status(where: Whereabouts) -> Move:

@@ -1,15 +1,16 @@
 """The outcomes of tasks that end without their code having ended: refused, buried, cancelled or expired.
 
 What the payload says of its outcome, its uniqueness key and its time to live, goes into the outcome, as far as it can
-be read.
+be read. The key itself is freed by what ends the task (`freed_key`), unless the task wants it otherwise.
 """
 
 from __future__ import annotations
 
 from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.keys import HeldKey, KeyHolds, is_key_hash
 from herdmaster.core.names import is_call
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
-from herdmaster.core.payload import MAX_PAYLOAD, decode_call
+from herdmaster.core.payload import MAX_PAYLOAD, Call, decode_call
 from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadPayload, PayloadTooLarge
 
@@ -41,6 +42,28 @@ def cancelled(task: str, payload: bytes) -> bytes:
 
 def expired(task: str, payload: bytes) -> bytes:
     return _ending(task, payload, OutcomeState.EXPIRED)
+
+
+def held_key(call: Call) -> HeldKey | None:
+    """The key that a call holds as long as it is somewhere."""
+    if call.key is None or not is_key_hash(call.key):
+        return None
+    return HeldKey(call.key, has_hold=call.unique is not None)
+
+
+def key_without_success(call: Call) -> HeldKey | None:
+    """The key that a call holds no longer than until it fails, expires or is cancelled."""
+    return held_key(call) if call.unique is not None and call.unique.holds == KeyHolds.DONE else None
+
+
+def freed_key(task: str, payload: bytes) -> HeldKey | None:
+    """As `key_without_success`, of a payload; None for what is no call that can be read."""
+    if not is_call(task) or b'"unique"' not in payload:
+        return None
+    try:
+        return key_without_success(decode_call(payload))
+    except (BadPayload, *UNREADABLE):
+        return None
 
 
 def _ending(task: str, payload: bytes, state: OutcomeState, error: ErrorInfo | None = None) -> bytes:

@@ -1,20 +1,119 @@
-"""Uniqueness keys: any text of the user's, as the name of a znode."""
+"""Uniqueness keys: what a user's text becomes, and what is known of the task that holds one.
+
+A key is held by two znodes that come and go together: `/keys/HASH`, whose data is the holder's name, and the hold
+`/keys/HASH-TASK`, whose data says in words which key it is. The first makes the key unique. The second is the guard of
+every transaction that frees it: a task that has lost its key has no hold, so it cannot free a key that another task
+got meanwhile.
+
+Programs before this rule made no hold, and every key was of the whole namespace. What they submitted keeps its key as
+they meant it: until the outcome goes.
+"""
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import re
 from typing import Final
 
+import msgspec
+
+from herdmaster.core.failure import cut_text
+from herdmaster.core.names import parse_task_name
+from herdmaster.core.values import UNREADABLE
+
 _DIGITS: Final = 32
+_MAX_SHOWN: Final = 500
+"""Bytes of a key that are kept in words."""
+_APART: Final = b"\xff"
+"""In no UTF-8: so no key of a call has the hash of a global one, or of another call's."""
+
 _hash = re.compile(rf"[0-9a-f]{{{_DIGITS}}}").fullmatch
 
 
-def hash_key(key: str) -> str:
-    """What stands under `/keys` and in payloads for a key: the first 32 hex digits of its SHA-256."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+class KeyScope(enum.StrEnum):
+    """Among which tasks a key is unique."""
+
+    CALL = "call"
+    GLOBAL = "global"
+
+
+class KeyHolds(enum.StrEnum):
+    """How long: `DONE` until the outcome of a task that is done goes, or until the task ends otherwise; `ALWAYS` until
+    the outcome goes, whatever it is."""
+
+    DONE = "done"
+    ALWAYS = "always"
+
+
+class Unique(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a payload says of the key, beside its hash. Values that this version does not know are kept."""
+
+    key: str
+    scope: str = KeyScope.CALL
+    holds: str = KeyHolds.DONE
+
+
+class KeyRecord(msgspec.Struct, frozen=True):
+    """What stands in a hold: the key (cut, where it is long), its scope, and the call that the task runs."""
+
+    key: str
+    scope: str
+    call: str
+
+
+class HeldKey(msgspec.Struct, frozen=True, gc=False):
+    """A key to free. Without a hold it was taken by a program that made none."""
+
+    hash: str
+    has_hold: bool = True
+
+
+class NewKey(msgspec.Struct, frozen=True, gc=False):
+    """A key to take: `record` is what its hold says; None makes no hold."""
+
+    hash: str
+    record: bytes | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_record_decoder = msgspec.json.Decoder(KeyRecord)
+
+
+def hash_key(key: str, call: str | None = None) -> str:
+    """What stands under `/keys` and in payloads for a key of a call, or of the whole namespace: the first 32 hex digits
+    of a SHA-256."""
+    data = key.encode("utf-8", "surrogatepass")
+    if call is not None:
+        data = _APART.join((b"", call.encode("utf-8", "surrogatepass"), data))
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]
 
 
 def is_key_hash(name: str) -> bool:
     """Whether this is what `hash_key` gives."""
     return _hash(name) is not None
+
+
+def parse_hold_name(name: str) -> tuple[str, str] | None:
+    """The hash and the task in `HASH-TASK`; None for any other name."""
+    found, apart, task = name[:_DIGITS], name[_DIGITS : _DIGITS + 1], name[_DIGITS + 1 :]
+    if apart != "-" or not is_key_hash(found) or parse_task_name(task) is None:
+        return None
+    return found, task
+
+
+def shown_key(key: str) -> str:
+    """A key as payloads and holds have it: for people, so it may be cut."""
+    return cut_text(key, _MAX_SHOWN)
+
+
+def encode_record(record: KeyRecord) -> bytes:
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes | None) -> KeyRecord | None:
+    """None for what is no record."""
+    try:
+        return _record_decoder.decode(data or b"")
+    except UNREADABLE:
+        return None

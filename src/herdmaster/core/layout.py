@@ -99,6 +99,10 @@ def key_path(key_hash: str) -> str:
     return f"/keys/{key_hash}"
 
 
+def hold_path(key_hash: str, task: str) -> str:
+    return f"/keys/{key_hash}-{task}"
+
+
 def queue_path(queue: str) -> str:
     return f"/queues/{queue}"
 

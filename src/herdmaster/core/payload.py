@@ -17,6 +17,7 @@ from typing import Annotated, Final, Literal, NoReturn
 import msgspec
 
 from herdmaster.core.failure import MAX_TYPE, ErrorInfo, cut_text
+from herdmaster.core.keys import Unique
 from herdmaster.core.names import is_call
 from herdmaster.core.options import Overrides
 from herdmaster.core.values import UNREADABLE, from_json, to_json
@@ -40,10 +41,11 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     name of the worker that last marked its start, and `outcome` says whether an outcome is wanted.
 
     `expires` (unix ms) is when a task that has not started ends as expired; `ttl` (seconds) how long its outcome is
-    kept; `key` the hash of the uniqueness key that it holds; `asked` the workers that had no such function; `options`
-    what the submitter wants otherwise than the function's registration says. With `chunk` the arguments are a list of
-    argument lists, one for each item, and the result is a list of `ItemResult`. `codec` names what turned arguments
-    into JSON, and is to turn the result, where that is not Herdmaster's own. `error` is what a dead task died of.
+    kept; `key` the hash of the uniqueness key that it holds, and `unique` what else there is to say of the key; `asked`
+    the workers that had no such function; `options` what the submitter wants otherwise than the function's registration
+    says. With `chunk` the arguments are a list of argument lists, one for each item, and the result is a list of
+    `ItemResult`. `codec` names what turned arguments into JSON, and is to turn the result, where that is not
+    Herdmaster's own. `error` is what a dead task died of.
     """
 
     herd: Literal[1]
@@ -59,6 +61,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     max_deliveries: Annotated[int, msgspec.Meta(ge=1)] | None = None
     ttl: Annotated[float, msgspec.Meta(gt=0)] | None = None
     key: str | None = None
+    unique: Unique | None = None
     asked: tuple[str, ...] = ()
     options: Overrides | None = None
     chunk: bool = False
@@ -178,14 +181,15 @@ def asked_of(data: bytes) -> tuple[str, ...]:
         return ()
 
 
-def for_replay(task: str, data: bytes) -> bytes:
-    """The payload of a dead task for its new name: a first attempt without deliveries, error, time limit or key, which
-    the failed one's outcome may still hold. A raw task's is what it was. Raises `BadPayload`.
+def for_replay(task: str, data: bytes, *, with_key: bool = False) -> bytes:
+    """The payload of a dead task for its new name: a first attempt without deliveries, error or time limit, and without
+    a key unless the new task takes it. A raw task's is what it was. Raises `BadPayload`.
     """
     if not is_call(task):
         return data
     decode_call(data)
-    return _rewrite(data, attempt=1, deliveries=0, started=None, asked=None, expires=None, key=None, error=None)
+    fresh = _rewrite(data, attempt=1, deliveries=0, started=None, asked=None, expires=None, error=None)
+    return fresh if with_key else _rewrite(fresh, key=None, unique=None)
 
 
 def after_loss(data: bytes, worker: str) -> bytes:

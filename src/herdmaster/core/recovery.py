@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from herdmaster.core import layout, transitions
-from herdmaster.core.endings import failed, too_large
+from herdmaster.core.endings import failed, freed_key, too_large
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.names import is_call
 from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_PAYLOAD, after_loss, decode_call, with_error
@@ -51,7 +51,9 @@ class Recovery:
         if deliveries > allowed:
             message = f"{deliveries} workers were lost while they held it; at most {allowed} are allowed"
             kept = with_error(payload, ErrorInfo(_WORKER_LOST, message)) if is_call(task) else payload
-            return transitions.bury(worker, task, kept, failed(task, payload, _WORKER_LOST, message))
+            return transitions.bury(
+                worker, task, kept, failed(task, payload, _WORKER_LOST, message), freed_key(task, payload)
+            )
         return transitions.recover(worker, task, payload)
 
     def forget(self, task: str) -> None:
@@ -80,7 +82,9 @@ def follow_up(move: Move, verdict: Verdict) -> Move | None:
         case Verdict.ALREADY_BURIED:
             failure = move.operations[-1]
             assert isinstance(failure, CreateNode)
-            return transitions.refuse_assigned(worker_of(move), task, failure.data)
+            return transitions.refuse_assigned(worker_of(move), task, failure.data, transitions.freed_by(move))
+        case Verdict.WITHOUT_KEY:
+            return transitions.without_key(move)
         case Verdict.DECIDE_AGAIN if move.transition is TransitionName.DROP_TASK_BECAUSE_ASSIGNED:
             # The worker has ended it meanwhile, most likely: then a status says so, and it must not run again.
             return transitions.drop_task_because_status(task)

@@ -33,6 +33,8 @@ class Place(enum.StrEnum):
     DEAD = "dead/T"
     CANCEL = "cancel/T"
     KEYS = "keys/K"
+    HOLDS = "keys/K-T"
+    HOLDS_RENAMED = "keys/K-T'"
     WORKERS = "workers/W"
     JOURNAL = "clients/C"
     ALIVE = "clients/C/alive-SESSION"
@@ -63,6 +65,7 @@ class TransitionName(enum.StrEnum):
     COLLECT = "collect"
     EXPIRE = "expire"
     REPLAY = "replay"
+    RELEASE = "release"
     DROP_ASSIGNMENT_BECAUSE_STATUS = "drop assignment because status"
     DROP_ASSIGNMENT_BECAUSE_TASK = "drop assignment because task"
     DROP_TASK_BECAUSE_STATUS = "drop task because status"
@@ -72,8 +75,8 @@ class TransitionName(enum.StrEnum):
 
 
 class Transition(msgspec.Struct, frozen=True):
-    """One row. The transaction checks, then sets, then consumes, then produces, each in the order of the row. Of `KEYS`
-    there is an operation only if the task holds a uniqueness key.
+    """One row. The transaction checks, then sets, then consumes, then produces, each in the order of the row. Of places
+    in `OF_KEYS` there is an operation only if the task holds a uniqueness key, and gives it up or takes it.
     """
 
     name: TransitionName
@@ -92,15 +95,17 @@ class Transition(msgspec.Struct, frozen=True):
 
 N = TransitionName
 P = Place
+OF_KEYS: Final = frozenset({P.KEYS, P.HOLDS, P.HOLDS_RENAMED})
+_KEY: Final = (P.HOLDS, P.KEYS)
 _CLIENT, _WORKER, _PRIMARY, _OPERATOR = ((role,) for role in Role)
 
 _ROWS: Final = (
     Transition(
-        N.SUBMIT, _CLIENT, checks=(P.ALIVE,), sets=(P.JOURNAL,), produces=(P.TASKS, P.KEYS),
+        N.SUBMIT, _CLIENT, checks=(P.ALIVE,), sets=(P.JOURNAL,), produces=(P.TASKS, P.KEYS, P.HOLDS),
         note="a batch: one check, the journal at its expected version, then what each task produces",
     ),
     Transition(
-        N.SUBMIT_LATER, _CLIENT, checks=(P.ALIVE,), sets=(P.JOURNAL,), produces=(P.DELAYED, P.KEYS),
+        N.SUBMIT_LATER, _CLIENT, checks=(P.ALIVE,), sets=(P.JOURNAL,), produces=(P.DELAYED, P.KEYS, P.HOLDS),
         note="in the same batch as the others",
     ),
     Transition(N.PROMOTE, _PRIMARY, consumes=(P.DELAYED,), produces=(P.TASKS,), note="it is due"),
@@ -108,8 +113,11 @@ _ROWS: Final = (
     Transition(
         N.MARK_START, _WORKER, sets=(P.ASSIGN,), note="before it runs a task that has a delivery behind it",
     ),
-    Transition(N.COMPLETE, _WORKER, consumes=(P.ASSIGN,), produces=(P.STATUS,)),
-    Transition(N.COMPLETE_SILENTLY, _WORKER, consumes=(P.ASSIGN, P.KEYS), note="no outcome is wanted"),
+    Transition(
+        N.COMPLETE, _WORKER, consumes=(P.ASSIGN, *_KEY), produces=(P.STATUS,),
+        note="a task that is done keeps its key, and one that is not frees it",
+    ),
+    Transition(N.COMPLETE_SILENTLY, _WORKER, consumes=(P.ASSIGN, *_KEY), note="no outcome is wanted"),
     Transition(N.RETRY_NOW, _WORKER, consumes=(P.ASSIGN,), produces=(P.TASKS,), note="attempt + 1"),
     Transition(N.RETRY_LATER, _WORKER, consumes=(P.ASSIGN,), produces=(P.DELAYED,), note="attempt + 1"),
     Transition(
@@ -125,37 +133,45 @@ _ROWS: Final = (
         note="W is gone, and its id never comes back; delivery + 1 if the task had started",
     ),
     Transition(
-        N.BURY, (Role.WORKER, Role.PRIMARY), consumes=(P.ASSIGN,), produces=(P.DEAD, P.STATUS),
+        N.BURY, (Role.WORKER, Role.PRIMARY), consumes=(P.ASSIGN, *_KEY), produces=(P.DEAD, P.STATUS),
         note="its deliveries are used up, or the last of several attempts failed; status failed",
     ),
     Transition(
-        N.REFUSE, _PRIMARY, consumes=(P.TASKS,), produces=(P.STATUS,),
+        N.REFUSE, _PRIMARY, consumes=(P.TASKS, *_KEY), produces=(P.STATUS,),
         note="it cannot be placed, or is too large to be moved: status failed; or its time is over: status expired",
     ),
     Transition(
-        N.REFUSE_ASSIGNED, _PRIMARY, consumes=(P.ASSIGN,), produces=(P.STATUS,),
+        N.REFUSE_ASSIGNED, _PRIMARY, consumes=(P.ASSIGN, *_KEY), produces=(P.STATUS,),
         note="W is gone, and the task is too large to be moved; status failed",
     ),
     Transition(
-        N.REFUSE_DELAYED, _PRIMARY, consumes=(P.DELAYED,), produces=(P.STATUS,),
+        N.REFUSE_DELAYED, _PRIMARY, consumes=(P.DELAYED, *_KEY), produces=(P.STATUS,),
         note="too large to be moved: status failed; or its time is over: status expired",
     ),
     Transition(
-        N.CANCEL_WAITING, _PRIMARY, consumes=(P.TASKS, P.CANCEL), produces=(P.STATUS,), note="status cancelled",
+        N.CANCEL_WAITING, _PRIMARY, consumes=(P.TASKS, P.CANCEL, *_KEY), produces=(P.STATUS,),
+        note="status cancelled",
     ),
     Transition(
-        N.CANCEL_DELAYED, _PRIMARY, consumes=(P.DELAYED, P.CANCEL), produces=(P.STATUS,), note="status cancelled",
+        N.CANCEL_DELAYED, _PRIMARY, consumes=(P.DELAYED, P.CANCEL, *_KEY), produces=(P.STATUS,),
+        note="status cancelled",
     ),
     Transition(
-        N.CANCEL_ASSIGNED, _PRIMARY, consumes=(P.ASSIGN, P.CANCEL), produces=(P.STATUS,),
+        N.CANCEL_ASSIGNED, _PRIMARY, consumes=(P.ASSIGN, P.CANCEL, *_KEY), produces=(P.STATUS,),
         note="status cancelled; the worker finds its assignment gone",
     ),
     Transition(
         N.DROP_CANCEL, _PRIMARY, consumes=(P.CANCEL,), note="a request for a task that has ended, or is nowhere",
     ),
-    Transition(N.COLLECT, _CLIENT, consumes=(P.STATUS, P.KEYS)),
-    Transition(N.EXPIRE, _PRIMARY, consumes=(P.STATUS, P.KEYS), note="past its time to live"),
-    Transition(N.REPLAY, _OPERATOR, consumes=(P.DEAD,), produces=(P.RENAMED,), note="under a new name"),
+    Transition(N.COLLECT, _CLIENT, consumes=(P.STATUS, *_KEY)),
+    Transition(N.EXPIRE, _PRIMARY, consumes=(P.STATUS, *_KEY), note="past its time to live"),
+    Transition(
+        N.REPLAY, _OPERATOR, consumes=(P.DEAD, *_KEY), produces=(P.RENAMED, P.KEYS, P.HOLDS_RENAMED),
+        note="under a new name; the key is its own again, or still",
+    ),
+    Transition(
+        N.RELEASE, _OPERATOR, consumes=_KEY, note="the task goes on without its key, or its outcome stays without it",
+    ),
     Transition(N.DROP_ASSIGNMENT_BECAUSE_STATUS, (Role.WORKER, Role.PRIMARY), checks=(P.STATUS,), consumes=(P.ASSIGN,)),
     Transition(
         N.DROP_ASSIGNMENT_BECAUSE_TASK, _PRIMARY, checks=(P.TASKS,), consumes=(P.ASSIGN,), note="W is gone",
@@ -216,7 +232,7 @@ class Verdict(enum.StrEnum):
     ALREADY_BURIED = "already buried"
     """`dead/T` exists: end the task by `complete` (a worker) or `refuse_assigned` (the primary) with the failure."""
     WITHOUT_KEY = "without key"
-    """The key is gone already: the same move without it."""
+    """The task does not hold the key any more: the same move without it."""
     KEY_TAKEN = "key taken"
     """Another task holds the uniqueness key."""
     READ_JOURNAL = "read journal"
@@ -234,6 +250,7 @@ class Verdict(enum.StrEnum):
 V = Verdict
 _SAME_FOR_EVERY_GUARD: Final = {
     (Verb.DELETE, P.CANCEL, Failure.NO_NODE): V.DECIDE_AGAIN,
+    (Verb.DELETE, P.HOLDS, Failure.NO_NODE): V.WITHOUT_KEY,
     (Verb.DELETE, P.KEYS, Failure.NO_NODE): V.WITHOUT_KEY,
     (Verb.CREATE, P.KEYS, Failure.NODE_EXISTS): V.KEY_TAKEN,
     (Verb.CREATE, P.DEAD, Failure.NODE_EXISTS): V.ALREADY_BURIED,
@@ -270,10 +287,11 @@ def as_markdown() -> str:
     lines = ["| transition | by | checks | sets | consumes | produces | note |", "|---|---|---|---|---|---|---|"]
     for row in TABLE.values():
         cells = [row.name.value, ", ".join(row.by)]
-        cells += [_places(places) for places in (row.checks, row.sets, row.consumes, row.produces)]
+        cells += [_places(row, places) for places in (row.checks, row.sets, row.consumes, row.produces)]
         lines.append(f"| {' | '.join([*cells, row.note])} |")
     return "\n".join(lines) + "\n"
 
 
-def _places(places: tuple[Place, ...]) -> str:
-    return ", ".join(f"(`{place}`)" if place is P.KEYS else f"`{place}`" for place in places)
+def _places(row: Transition, places: tuple[Place, ...]) -> str:
+    is_sure = row.guard in OF_KEYS
+    return ", ".join(f"`{place}`" if is_sure or place not in OF_KEYS else f"(`{place}`)" for place in places)

@@ -1,8 +1,7 @@
 """The transactions of the transition table, one function per row, and what it means when one is refused.
 
 A `Move` is one task's row as operations. Moves of several tasks are committed as one transaction by putting their
-operations one after the other; `verdict` takes the index within the task's own move. The operations are this layer's
-own records, so that decisions stay free of any client.
+operations one after the other; `verdict` takes the index within the task's own move.
 """
 
 from __future__ import annotations
@@ -13,7 +12,19 @@ from typing import Final
 import msgspec
 
 from herdmaster.core import layout
+from herdmaster.core.keys import HeldKey, NewKey, parse_hold_name
+from herdmaster.core.operations import (
+    CheckNode,
+    CreateNode,
+    DeleteNode,
+    Move,
+    NewTask,
+    Operation,
+    SetNode,
+    Submission,
+)
 from herdmaster.core.table import (
+    OF_KEYS,
     TABLE,
     Failure,
     Place,
@@ -31,89 +42,10 @@ __all__ = [
     "SetNode", "Submission", "Transition", "TransitionName", "Verb", "Verdict", "as_markdown", "assign", "bury",
     "cancel_assigned", "cancel_delayed", "cancel_waiting", "collect", "complete", "drop_assignment_because_status",
     "drop_assignment_because_task", "drop_cancel", "drop_delayed_because_status", "drop_delayed_because_task",
-    "drop_task_because_assigned", "drop_task_because_status", "expire", "forward", "hand_back", "mark_start", "promote",
-    "recover", "refuse", "refuse_assigned", "refuse_delayed", "replay", "retry_in_place", "retry_later", "retry_now",
-    "submit", "verdict",
+    "drop_task_because_assigned", "drop_task_because_status", "expire", "forward", "freed_by", "hand_back",
+    "mark_start", "promote", "recover", "refuse", "refuse_assigned", "refuse_delayed", "release", "replay",
+    "retry_in_place", "retry_later", "retry_now", "submit", "verdict", "without_key",
 ]  # fmt: skip
-
-
-class CheckNode(msgspec.Struct, frozen=True, gc=False):
-    """The node exists, at any version."""
-
-    path: str
-
-
-class SetNode(msgspec.Struct, frozen=True, gc=False):
-    """Replaces the data if the version is this one; -1 is any."""
-
-    path: str
-    data: bytes
-    version: int = -1
-
-
-class DeleteNode(msgspec.Struct, frozen=True, gc=False):
-    """Deletes at any version: a name is never used twice, so its existence says enough."""
-
-    path: str
-
-
-class CreateNode(msgspec.Struct, frozen=True, gc=False):
-    """Creates a persistent node."""
-
-    path: str
-    data: bytes
-
-
-Operation = CheckNode | SetNode | DeleteNode | CreateNode
-
-_OVERHEAD: Final = 64
-"""Bytes on the wire of one operation beside path and data, rounded up: with an open ACL a create has 48."""
-
-
-class Move(msgspec.Struct, frozen=True, gc=False):
-    """One transition of one task. `guard` is the index of the operation that says whether the task was still there."""
-
-    transition: TransitionName
-    task: str
-    operations: tuple[Operation, ...]
-    guard: int
-
-    def size(self, namespace: int = 0) -> int:
-        """At most so many bytes in a frame, with a chroot of `namespace` bytes. The frame adds 32 of its own."""
-        return sum(_size(operation, namespace) for operation in self.operations)
-
-
-class NewTask(msgspec.Struct, frozen=True, gc=False):
-    """A task to submit: due at once, or at `due_ms` (unix milliseconds), perhaps holding a uniqueness key.
-
-    `delay_ms` and `expires_ms` are durations from its submission. Whoever sends it turns them into times of the
-    servers' clock first: `due_ms`, and `expires` in the payload.
-    """
-
-    name: str
-    data: bytes
-    due_ms: int | None = None
-    key_hash: str | None = None
-    delay_ms: int | None = None
-    expires_ms: int | None = None
-
-
-class Submission(msgspec.Struct, frozen=True, gc=False):
-    """One accepted-or-not batch. `owners` says for each operation which task it belongs to, -1 for the batch itself."""
-
-    tasks: tuple[str, ...]
-    operations: tuple[Operation, ...]
-    owners: tuple[int, ...]
-
-    def size(self, namespace: int = 0) -> int:
-        """As `Move.size`."""
-        return sum(_size(operation, namespace) for operation in self.operations)
-
-
-def _size(operation: Operation, namespace: int) -> int:
-    data = len(operation.data) if isinstance(operation, (SetNode, CreateNode)) else 0
-    # Paths of the protocol are ASCII, so characters are bytes.
-    return _OVERHEAD + namespace + len(operation.path) + data
 
 
 class _Subject(msgspec.Struct, frozen=True, gc=False):
@@ -122,8 +54,9 @@ class _Subject(msgspec.Struct, frozen=True, gc=False):
     task: str
     worker: str = ""
     due_ms: int = 0
-    key_hash: str | None = None
+    held: HeldKey | None = None
     new_task: str = ""
+    new_key: NewKey | None = None
 
 
 _PATHS: Final[dict[Place, Callable[[_Subject], str]]] = {
@@ -134,9 +67,17 @@ _PATHS: Final[dict[Place, Callable[[_Subject], str]]] = {
     Place.STATUS: lambda subject: layout.status_path(subject.task),
     Place.DEAD: lambda subject: layout.dead_path(subject.task),
     Place.CANCEL: lambda subject: layout.cancel_path(subject.task),
-    Place.KEYS: lambda subject: layout.key_path(subject.key_hash or ""),
+    Place.KEYS: lambda subject: layout.key_path(_hash_of(subject)),
+    Place.HOLDS: lambda subject: layout.hold_path(_hash_of(subject), subject.task),
+    Place.HOLDS_RENAMED: lambda subject: layout.hold_path(_hash_of(subject), subject.new_task),
     Place.WORKERS: lambda subject: layout.worker_path(subject.worker),
 }
+
+
+def _hash_of(subject: _Subject) -> str:
+    key = subject.held or subject.new_key
+    assert key is not None
+    return key.hash
 
 
 def _steps(row: Transition) -> tuple[tuple[Verb, Place], ...]:
@@ -150,11 +91,16 @@ def _steps(row: Transition) -> tuple[tuple[Verb, Place], ...]:
 
 
 _STEPS: Final = {name: _steps(row) for name, row in TABLE.items()}
-_PLANS: Final[dict[TransitionName, tuple[tuple[Verb, Callable[[_Subject], str], bool], ...]]] = {
-    name: tuple((verb, _PATHS[place], place is Place.KEYS) for verb, place in steps)
+_Plan = tuple[tuple[Verb, Place, Callable[[_Subject], str]], ...]
+_PLANS: Final[dict[TransitionName, _Plan]] = {
+    name: tuple((verb, place, _PATHS[place]) for verb, place in steps)
     for name, steps in _STEPS.items()
     if name not in (TransitionName.SUBMIT, TransitionName.SUBMIT_LATER)
 }
+_PLAIN_PLANS: Final[dict[TransitionName, _Plan]] = {
+    name: tuple(step for step in plan if step[1] not in OF_KEYS) for name, plan in _PLANS.items()
+}
+"""Of tasks without a key."""
 _GUARDS: Final = {name: len(row.checks) + (len(row.sets) if row.consumes else 0) for name, row in TABLE.items()}
 
 
@@ -162,10 +108,11 @@ def _move(name: TransitionName, subject: _Subject, *contents: bytes) -> Move:
     """The row's operations; `contents` are the data of what it sets and produces, in its order."""
     operations: list[Operation] = []
     data = iter(contents)
-    for verb, path, is_key in _PLANS[name]:
-        if is_key and subject.key_hash is None:
-            continue
-        if verb is Verb.CREATE:
+    is_keyed = subject.held is not None or subject.new_key is not None
+    for verb, place, path in _PLANS[name] if is_keyed else _PLAIN_PLANS[name]:
+        if place in OF_KEYS:
+            operations += _of_key(verb, place, subject)
+        elif verb is Verb.CREATE:
             operations.append(CreateNode(path(subject), next(data)))
         elif verb is Verb.DELETE:
             operations.append(DeleteNode(path(subject)))
@@ -174,6 +121,18 @@ def _move(name: TransitionName, subject: _Subject, *contents: bytes) -> Move:
         else:
             operations.append(SetNode(path(subject), next(data)))
     return Move(name, subject.task, tuple(operations), _GUARDS[name])
+
+
+def _of_key(verb: Verb, place: Place, subject: _Subject) -> tuple[Operation, ...]:
+    """What a move does to a key, if it does anything."""
+    path, is_hold = _PATHS[place], place is not Place.KEYS
+    held, new = subject.held, subject.new_key
+    if verb is Verb.DELETE:
+        return () if held is None or (is_hold and not held.has_hold) else (DeleteNode(path(subject)),)
+    if new is None or (is_hold and new.record is None):
+        return ()
+    holder = (subject.new_task or subject.task).encode()
+    return (CreateNode(path(subject), new.record if is_hold and new.record is not None else holder),)
 
 
 def submit(client: str, session_id: int, version: int, tasks: Iterable[NewTask]) -> Submission:
@@ -185,13 +144,16 @@ def submit(client: str, session_id: int, version: int, tasks: Iterable[NewTask])
     ]
     owners = [-1, -1]
     for owner, task in enumerate(batch):
-        subject = _Subject(task.name, due_ms=task.due_ms or 0, key_hash=task.key_hash)
+        new_key = None if task.key_hash is None else NewKey(task.key_hash, task.key_record)
+        subject = _Subject(task.name, due_ms=task.due_ms or 0, new_key=new_key)
         for place in TABLE[TransitionName.SUBMIT if task.due_ms is None else TransitionName.SUBMIT_LATER].produces:
-            if place is Place.KEYS and task.key_hash is None:
-                continue
-            data = task.name.encode() if place is Place.KEYS else task.data
-            operations.append(CreateNode(_PATHS[place](subject), data))
-            owners.append(owner)
+            made = (
+                _of_key(Verb.CREATE, place, subject)
+                if place in OF_KEYS
+                else (CreateNode(_PATHS[place](subject), task.data),)
+            )
+            operations += made
+            owners += [owner] * len(made)
     return Submission(tuple(task.name for task in batch), tuple(operations), tuple(owners))
 
 
@@ -208,13 +170,14 @@ def mark_start(worker: str, task: str, data: bytes) -> Move:
     return _move(TransitionName.MARK_START, _Subject(task, worker), data)
 
 
-def complete(worker: str, task: str, outcome: bytes | None, key_hash: str | None = None) -> Move:
-    """With None no outcome is wanted, and nothing is left of the task: its key, if it holds one, goes with it. Where
-    there is an outcome the key stays as long as that does.
-    """
+# What ends a task frees its key, if one is given: the caller knows whether the outcome is to hold it.
+
+
+def complete(worker: str, task: str, outcome: bytes | None, key: HeldKey | None = None) -> Move:
+    """With None no outcome is wanted, and nothing is left of the task."""
     if outcome is None:
-        return _move(TransitionName.COMPLETE_SILENTLY, _Subject(task, worker, key_hash=key_hash))
-    return _move(TransitionName.COMPLETE, _Subject(task, worker), outcome)
+        return _move(TransitionName.COMPLETE_SILENTLY, _Subject(task, worker, held=key))
+    return _move(TransitionName.COMPLETE, _Subject(task, worker, held=key), outcome)
 
 
 def retry_now(worker: str, task: str, data: bytes) -> Move:
@@ -244,50 +207,56 @@ def recover(worker: str, task: str, data: bytes) -> Move:
     return _move(TransitionName.RECOVER, _Subject(task, worker), data)
 
 
-def bury(worker: str, task: str, payload: bytes, failure: bytes) -> Move:
-    return _move(TransitionName.BURY, _Subject(task, worker), payload, failure)
+def bury(worker: str, task: str, payload: bytes, failure: bytes, key: HeldKey | None = None) -> Move:
+    return _move(TransitionName.BURY, _Subject(task, worker, held=key), payload, failure)
 
 
-def refuse(task: str, failure: bytes) -> Move:
-    return _move(TransitionName.REFUSE, _Subject(task), failure)
+def refuse(task: str, failure: bytes, key: HeldKey | None = None) -> Move:
+    return _move(TransitionName.REFUSE, _Subject(task, held=key), failure)
 
 
-def refuse_assigned(worker: str, task: str, failure: bytes) -> Move:
-    return _move(TransitionName.REFUSE_ASSIGNED, _Subject(task, worker), failure)
+def refuse_assigned(worker: str, task: str, failure: bytes, key: HeldKey | None = None) -> Move:
+    return _move(TransitionName.REFUSE_ASSIGNED, _Subject(task, worker, held=key), failure)
 
 
-def refuse_delayed(due_ms: int, task: str, failure: bytes) -> Move:
-    return _move(TransitionName.REFUSE_DELAYED, _Subject(task, due_ms=due_ms), failure)
+def refuse_delayed(due_ms: int, task: str, failure: bytes, key: HeldKey | None = None) -> Move:
+    return _move(TransitionName.REFUSE_DELAYED, _Subject(task, due_ms=due_ms, held=key), failure)
 
 
-def cancel_waiting(task: str, outcome: bytes) -> Move:
-    return _move(TransitionName.CANCEL_WAITING, _Subject(task), outcome)
+def cancel_waiting(task: str, outcome: bytes, key: HeldKey | None = None) -> Move:
+    return _move(TransitionName.CANCEL_WAITING, _Subject(task, held=key), outcome)
 
 
-def cancel_delayed(due_ms: int, task: str, outcome: bytes) -> Move:
-    return _move(TransitionName.CANCEL_DELAYED, _Subject(task, due_ms=due_ms), outcome)
+def cancel_delayed(due_ms: int, task: str, outcome: bytes, key: HeldKey | None = None) -> Move:
+    return _move(TransitionName.CANCEL_DELAYED, _Subject(task, due_ms=due_ms, held=key), outcome)
 
 
-def cancel_assigned(worker: str, task: str, outcome: bytes) -> Move:
-    return _move(TransitionName.CANCEL_ASSIGNED, _Subject(task, worker), outcome)
+def cancel_assigned(worker: str, task: str, outcome: bytes, key: HeldKey | None = None) -> Move:
+    return _move(TransitionName.CANCEL_ASSIGNED, _Subject(task, worker, held=key), outcome)
 
 
 def drop_cancel(task: str) -> Move:
     return _move(TransitionName.DROP_CANCEL, _Subject(task))
 
 
-def collect(task: str, key_hash: str | None = None) -> Move:
-    """With the key that the task holds, if any: only its holder may delete it."""
-    return _move(TransitionName.COLLECT, _Subject(task, key_hash=key_hash))
+def collect(task: str, key: HeldKey | None = None) -> Move:
+    """With the key that the task holds, if any."""
+    return _move(TransitionName.COLLECT, _Subject(task, held=key))
 
 
-def expire(task: str, key_hash: str | None = None) -> Move:
-    """With the key that the task holds, if any: only its holder may delete it."""
-    return _move(TransitionName.EXPIRE, _Subject(task, key_hash=key_hash))
+def expire(task: str, key: HeldKey | None = None) -> Move:
+    """With the key that the task holds, if any."""
+    return _move(TransitionName.EXPIRE, _Subject(task, held=key))
 
 
-def replay(task: str, new_task: str, data: bytes) -> Move:
-    return _move(TransitionName.REPLAY, _Subject(task, new_task=new_task), data)
+def replay(task: str, new_task: str, data: bytes, held: HeldKey | None = None, new_key: NewKey | None = None) -> Move:
+    """The new task takes `new_key`; `held` is the same where the old one still holds it."""
+    return _move(TransitionName.REPLAY, _Subject(task, new_task=new_task, held=held, new_key=new_key), data)
+
+
+def release(task: str, key_hash: str) -> Move:
+    """Of a task with a hold. That the hold is gone means that it holds the key no more."""
+    return _move(TransitionName.RELEASE, _Subject(task, held=HeldKey(key_hash)))
 
 
 def drop_assignment_because_status(worker: str, task: str) -> Move:
@@ -312,6 +281,25 @@ def drop_delayed_because_status(due_ms: int, task: str) -> Move:
 
 def drop_delayed_because_task(due_ms: int, task: str) -> Move:
     return _move(TransitionName.DROP_DELAYED_BECAUSE_TASK, _Subject(task, due_ms=due_ms))
+
+
+def freed_by(move: Move) -> HeldKey | None:
+    """The key that a move frees."""
+    paths = [operation.path for operation in move.operations if isinstance(operation, DeleteNode)]
+    names = [layout.name_of(path) for path in paths if path.startswith(f"{layout.KEYS}/")]
+    if not names:
+        return None
+    return HeldKey(names[-1], has_hold=parse_hold_name(names[0]) is not None)
+
+
+def without_key(move: Move) -> Move:
+    """The same move, which leaves the key alone because the task does not hold it."""
+    kept = (
+        operation
+        for operation in move.operations
+        if not (isinstance(operation, DeleteNode) and operation.path.startswith(f"{layout.KEYS}/"))
+    )
+    return Move(move.transition, move.task, tuple(kept), move.guard)
 
 
 def verdict(move: Move | Submission, failed_index: int, error: Failure) -> Verdict:
@@ -354,4 +342,7 @@ def _place(row: Transition, operation: Operation) -> Place:
     if segments[1] == "clients":
         return Place.JOURNAL if len(segments) == 3 else Place.ALIVE
     place = _PLACE_OF_FOLDER[segments[1]]
+    if place is Place.KEYS and parse_hold_name(segments[2]) is not None:
+        is_new = isinstance(operation, CreateNode) and Place.HOLDS_RENAMED in row.produces
+        return Place.HOLDS_RENAMED if is_new else Place.HOLDS
     return Place.RENAMED if place is Place.TASKS and Place.RENAMED in row.produces else place

@@ -161,6 +161,8 @@ class Cancellation:
                 self._lost_race(move.task)
             case Verdict.DROP_TASK_ENDED | Verdict.DROP_ASSIGNMENT | Verdict.DROP_DELAYED_ENDED if where is not None:
                 self._gathering.add(drop_because_status(where))
+            case Verdict.WITHOUT_KEY:
+                self._gathering.add(transitions.without_key(move))
             case Verdict.DECIDE_AGAIN:  # the request was taken back, or the status collected
                 self._postpone(move.task, _TRY_LATER_SECONDS)
             case Verdict.FOLDER_MISSING:

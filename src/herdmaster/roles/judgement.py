@@ -15,7 +15,9 @@ import msgspec
 
 from herdmaster.core import transitions
 from herdmaster.core.chunk import join_results
+from herdmaster.core.endings import held_key, key_without_success
 from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.keys import HeldKey
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import with_asked, with_attempt, with_error
 from herdmaster.core.retry import Raised, refused, seconds_until_retry
@@ -86,7 +88,7 @@ class Judge:
         if isinstance(ending, Lacking):
             return self.pass_on(task, ending.reason)
         self._call_on_error(task, Outcome(OutcomeState.EXPIRED))
-        return self._end(task, self._outcome(task, OutcomeState.EXPIRED, None))
+        return self._end_otherwise(task, self._outcome(task, OutcomeState.EXPIRED, None))
 
     def refuse(self, task: Delivered, error: HerdError) -> Move:
         """The end of a task that is not run at all."""
@@ -166,8 +168,9 @@ class Judge:
     def _bury_or_end(self, task: Delivered, what: Raised, run: Run | None) -> Move:
         outcome = self._outcome(task, OutcomeState.FAILED, run, what)
         if task.call is not None and (task.attempt > 1 or task.options.max_attempts > 1):
-            return transitions.bury(self._worker, task.name, with_error(task.payload, what.error), outcome)
-        return self._end(task, outcome)
+            key = key_without_success(task.call)
+            return transitions.bury(self._worker, task.name, with_error(task.payload, what.error), outcome, key)
+        return self._end_otherwise(task, outcome)
 
     def _tell_failed(self, task: Delivered, error: ErrorInfo, move: Move, *, is_told: bool = False) -> Move:
         """Tells the hook, unless it is told, and the log: nothing else does where no client waits for the outcome."""
@@ -184,10 +187,14 @@ class Judge:
         message = f"no worker that was asked has it: {', '.join(dict.fromkeys(asked))}"
         return self._tell_failed(task, ErrorInfo(UnknownCall.__name__, message), move, is_told=True)
 
-    def _end(self, task: Delivered, outcome: bytes) -> Move:
+    def _end(self, task: Delivered, outcome: bytes, key: HeldKey | None = None) -> Move:
         if task.call is not None and not task.call.outcome:
-            return transitions.complete(self._worker, task.name, None, task.call.key)
-        return transitions.complete(self._worker, task.name, outcome)
+            return transitions.complete(self._worker, task.name, None, held_key(task.call))
+        return transitions.complete(self._worker, task.name, outcome, key)
+
+    def _end_otherwise(self, task: Delivered, outcome: bytes) -> Move:
+        """Not as done."""
+        return self._end(task, outcome, None if task.call is None else key_without_success(task.call))
 
     def _outcome(
         self,

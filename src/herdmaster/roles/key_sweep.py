@@ -1,14 +1,15 @@
-"""Takes away uniqueness keys whose tasks are nowhere, which nobody else would ever delete."""
+"""Takes away uniqueness keys whose tasks are nowhere, and holds without a key, which nothing else would ever delete."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from herdmaster.core import layout
-from herdmaster.core.keys import is_key_hash
+from herdmaster.core.keys import is_key_hash, parse_hold_name
 from herdmaster.core.names import parse_task_name
 from herdmaster.roles.whereabouts import find_missing
 from herdmaster.zookeeper import errors
@@ -24,33 +25,47 @@ class _Key(msgspec.Struct, frozen=True):
 
     @property
     def task(self) -> str:
-        """Who holds it; what is no task's name is nowhere."""
+        """What is no task's name is nowhere."""
         return self.data.decode("ascii", "replace")
 
 
 class KeySweep:
-    """A key whose task is nowhere is marked first, by writing to it what it holds. If its task is nowhere in the next
-    round, too, it is deleted at the version that it has from its mark. So a key that another task got meanwhile stays.
-    """
+    """A key whose task is nowhere in two rounds is deleted, with its hold in one transaction, which is refused if the
+    task holds the key no more. A key without a hold goes by itself: nothing but this sweep, or a release, would free
+    the key of a task that has been nowhere for so long."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._marked: dict[str, int] = {}  # in the round before: the versions since
+        self._suspected: set[tuple[str, str]] = set()  # in the round before: hash and data
 
     async def sweep(self) -> None:
         """One round. Raises what reading raises."""
-        marked, self._marked = self._marked, {}
-        for key in await self._find_stale():
-            with contextlib.suppress(errors.NoNode, errors.BadVersion):
-                path = layout.key_path(key.hash)
-                if marked.get(key.hash) == key.version:
-                    await self._client.delete(path, key.version)
-                else:
-                    self._marked[key.hash] = (await self._client.set(path, key.data, key.version)).version
+        names = await self._client.children(layout.KEYS)
+        holds = {hold for name in names if (hold := parse_hold_name(name)) is not None}
+        keys, unread = await self._read(sorted(name for name in names if is_key_hash(name)))
+        suspected, self._suspected = self._suspected, set()
+        for key in await self._find_stale(keys):
+            if (key.hash, key.task) in suspected:
+                await self._take_away(key, has_hold=(key.hash, key.task) in holds)
+            else:
+                self._suspected.add((key.hash, key.task))
+        # The keys were read after the names. A task takes a key once, and its hold goes with the key.
+        for found, task in sorted(holds - {(key.hash, key.task) for key in keys}):
+            if found not in unread:
+                with contextlib.suppress(errors.NoNode):
+                    await self._client.delete(layout.hold_path(found, task))
 
-    async def _find_stale(self) -> list[_Key]:
+    async def _take_away(self, key: _Key, *, has_hold: bool) -> None:
+        transaction = self._client.transaction()
+        if has_hold:
+            transaction.delete(layout.hold_path(key.hash, key.task))
+        with contextlib.suppress(errors.TransactionFailed):
+            await transaction.delete(layout.key_path(key.hash), key.version).commit()
+
+    async def _read(self, names: Sequence[str]) -> tuple[list[_Key], set[str]]:
+        """And those that ZooKeeper does not give out."""
         keys: list[_Key] = []
-        names = sorted(name for name in await self._client.children(layout.KEYS) if is_key_hash(name))
+        unread: set[str] = set()
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]
             replies = await self._client.multi_read(map(layout.key_path, batch))
@@ -58,6 +73,11 @@ class KeySweep:
                 if not isinstance(reply, errors.ServerError):
                     data, stat = reply
                     keys.append(_Key(name, data or b"", stat.version))
+                elif not isinstance(reply, errors.NoNode):
+                    unread.add(name)
+        return keys, unread
+
+    async def _find_stale(self, keys: list[_Key]) -> list[_Key]:
         tasks = [key.task for key in keys if parse_task_name(key.task) is not None]
         alive = set(tasks).difference(await find_missing(self._client, tasks))
         return [key for key in keys if key.task not in alive]

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from typing import Final
 
 from herdmaster.core import layout, transitions
-from herdmaster.core.names import check_queue
+from herdmaster.core.endings import held_key
+from herdmaster.core.keys import HeldKey, KeyRecord, NewKey, encode_record
+from herdmaster.core.names import check_queue, is_call
 from herdmaster.core.outcome import OutcomeState
-from herdmaster.core.payload import for_replay
+from herdmaster.core.payload import decode_call, for_replay
 from herdmaster.core.queues import UNLIMITED, QueueSettings, decode_queue, encode_queue
 from herdmaster.core.table import Failure, Verdict
+from herdmaster.core.transitions import Move
 from herdmaster.errors import BadPayload, HerdError
 from herdmaster.roles.bootstrap import make_folders
 from herdmaster.roles.cancel_requests import make_request, read_state, wait_decided
@@ -54,19 +57,26 @@ async def cancel(client: Client, task: str, patience: float) -> CancelVerdict:
     return CancelVerdict.ENDED if has_outcome else CancelVerdict.COLLECTED
 
 
-async def replay(client: Client, task: str, new_task: str) -> bool:
-    """Moves a dead task back to where it is assigned from, under a new name, its counts begun anew. False if it is not
-    (or no longer) dead. Raises HerdError for a payload that is no call, and what ZooKeeper refuses."""
+class KeyHeld(HerdError):
+    """The dead task's key belongs to another task by now, `holder`."""
+
+    def __init__(self, task: str, holder: str) -> None:
+        super().__init__(f"{task} is not replayed, because {holder} holds its key by now")
+        self.holder = holder
+
+
+async def replay(client: Client, task: str, new_task: str, *, with_key: bool = True) -> bool:
+    """Moves a dead task back to where it is assigned from, under a new name, its counts begun anew. Its uniqueness key
+    becomes that of the new task, in the same transaction; `with_key=False` leaves the key alone.
+
+    False if it is not (or no longer) dead. Raises KeyHeld, HerdError for a payload that is no call, and what ZooKeeper
+    refuses."""
     try:
         data, _ = await client.get(layout.dead_path(task))
     except errors.NoNode:
         return False
-    try:
-        fresh = for_replay(task, data or b"")
-    except BadPayload as error:
-        raise HerdError(f"{task} cannot be replayed: {error}. `herd dead purge` takes it away") from None
-    move = transitions.replay(task, new_task, fresh)
     for _ in range(_MAX_TRIES):
+        move = await _replay_move(client, task, new_task, data or b"", with_key=with_key)
         transaction = client.transaction()
         for operation in move.operations:
             add_operation(transaction, operation)
@@ -75,16 +85,44 @@ async def replay(client: Client, task: str, new_task: str) -> bool:
         except errors.TransactionFailed as failure:
             verdict = transitions.verdict(move, failure.index, Failure(type(failure.error).__name__))
             if verdict is Verdict.RACE_LOST:
-                # Somebody else's replay, or our own whose reply was lost: the new name is ours alone.
+                # Another replay, or our own whose reply was lost: the new name is ours alone.
                 return not await find_missing(client, [new_task])
-            if verdict is not Verdict.FOLDER_MISSING:
+            if verdict is Verdict.FOLDER_MISSING:
+                await make_folders(client)
+            elif verdict not in (Verdict.KEY_TAKEN, Verdict.WITHOUT_KEY):
                 raise failure.error from None
-            await make_folders(client)
             continue
         except errors.ConnectionLoss:
             continue
         return True
-    raise HerdError(f"{task}: the connection was lost {_MAX_TRIES} times in a row; see whether {new_task} is there")
+    raise HerdError(f"{task}: no certain answer in {_MAX_TRIES} tries in a row; see whether {new_task} is there")
+
+
+async def _replay_move(client: Client, task: str, new_task: str, data: bytes, *, with_key: bool) -> Move:
+    """By what holds the key now."""
+    try:
+        call = decode_call(data) if with_key and is_call(task) else None
+        key = None if call is None else held_key(call)
+        fresh = for_replay(task, data, with_key=key is not None)
+    except BadPayload as error:
+        raise HerdError(f"{task} cannot be replayed: {error}. `herd dead purge` takes it away") from None
+    if call is None or key is None:
+        return transitions.replay(task, new_task, fresh)
+    await client.sync()
+    hold, holder = await client.multi_read((layout.hold_path(key.hash, task), layout.key_path(key.hash)))
+    unique = call.unique
+    record = None if unique is None else encode_record(KeyRecord(unique.key, unique.scope, call.call))
+    new_key = NewKey(key.hash, record)
+    if isinstance(holder, errors.NoNode):
+        return transitions.replay(task, new_task, fresh, None, new_key)
+    if isinstance(holder, errors.ServerError):
+        raise holder
+    if holder[0] == task.encode():
+        held = HeldKey(key.hash, has_hold=not isinstance(hold, errors.ServerError))
+        return transitions.replay(task, new_task, fresh, held, new_key)
+    if holder[0] == new_task.encode():  # by our own request whose reply was lost
+        return transitions.replay(task, new_task, fresh)
+    raise KeyHeld(task, (holder[0] or b"").decode("utf-8", "replace"))
 
 
 async def purge(client: Client, task: str) -> bool:

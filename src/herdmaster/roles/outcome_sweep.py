@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core import layout, transitions
-from herdmaster.core.keys import is_key_hash
+from herdmaster.core.keys import HeldKey, is_key_hash
 from herdmaster.core.names import is_call, parse_task_name
 from herdmaster.core.outcome import decode_outcome
 from herdmaster.core.transitions import Move, Verdict
@@ -104,21 +104,25 @@ class OutcomeSweep:
     async def _take_away(self, names: list[str]) -> None:
         held = await self._keys_held(names)
         settled = await self._commit([transitions.expire(name, held.get(name)) for name in names])
-        again: dict[str, str | None] = {each.move.task: None for each in settled if each.verdict is Verdict.WITHOUT_KEY}
+        again: dict[str, HeldKey | None] = {}
         for each in settled:
             name = each.move.task
+            if each.verdict is Verdict.WITHOUT_KEY:
+                again[name] = None
             if each.verdict is Verdict.UNEXPECTED and await delete_below(self._client, layout.status_path(name)):
                 again[name] = held.get(name)
         await self._commit(transitions.expire(name, key) for name, key in again.items())
 
-    async def _keys_held(self, names: list[str]) -> dict[str, str]:
+    async def _keys_held(self, names: list[str]) -> dict[str, HeldKey]:
         """Of each task the key that is there and names it as its holder: only a holder takes its key along."""
         wanted = [(name, key) for name in names if (key := self._kept[name].key) is not None]
-        replies = await self._client.multi_read(layout.key_path(key) for _, key in wanted)
+        # The hold before its key: the two go together, so if the key is still there, so would be its hold.
+        paths = (path for name, key in wanted for path in (layout.hold_path(key, name), layout.key_path(key)))
+        replies = await self._client.multi_read(paths)
         return {
-            name: key
-            for (name, key), reply in zip(wanted, replies, strict=True)
-            if not isinstance(reply, errors.ServerError) and reply[0] == name.encode()
+            name: HeldKey(key, has_hold=not isinstance(hold, errors.ServerError))
+            for (name, key), hold, holder in zip(wanted, replies[::2], replies[1::2], strict=True)
+            if not isinstance(holder, errors.ServerError) and holder[0] == name.encode()
         }
 
     async def _commit(self, moves: Iterable[Move]) -> list[Settlement]:

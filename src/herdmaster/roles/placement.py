@@ -18,7 +18,7 @@ from herdmaster.core.decisions import (
     RemoveInbox,
 )
 from herdmaster.core.dispatcher import Dispatcher
-from herdmaster.core.endings import expired, too_large, unreadable
+from herdmaster.core.endings import expired, freed_key, too_large, unreadable
 from herdmaster.core.payload import asked_of
 from herdmaster.core.recovery import MAX_MOVABLE, Recovery, follow_up
 from herdmaster.core.table import TransitionName, Verdict
@@ -170,7 +170,7 @@ class Placement:
         # The header that was read before may be that of an earlier attempt.
         expires, now_ms = expiry_of(task, data), self._server_clock.now_ms(self._wake)
         if expires is not None and now_ms is not None and expires <= now_ms:
-            self._gathering.add(transitions.refuse(task, expired(task, data)))
+            self._gathering.add(transitions.refuse(task, expired(task, data), freed_key(task, data)))
         else:
             self._dispatcher.header_told(task, expires)
             self._finish(task)

@@ -13,9 +13,10 @@ from typing import Final
 from herdmaster.core import layout, transitions
 from herdmaster.core.conditions import expiry_of
 from herdmaster.core.delayed import Delayed, Schedule
-from herdmaster.core.endings import expired, too_large, unreadable
+from herdmaster.core.endings import expired, freed_key, too_large, unreadable
 from herdmaster.core.recovery import MAX_MOVABLE
 from herdmaster.core.table import Verdict
+from herdmaster.core.transitions import Move
 from herdmaster.roles.committer import Committer, Fate, Gathering, Settlement
 from herdmaster.roles.payload_reader import PayloadReader
 from herdmaster.roles.primary_log import PrimaryLog
@@ -132,7 +133,7 @@ class Promotion:
             expires = expiry_of(task, data)
             over = expires is not None and expires <= now_ms
             self._gathering.add(
-                transitions.refuse_delayed(due_ms, task, expired(task, data))
+                transitions.refuse_delayed(due_ms, task, expired(task, data), freed_key(task, data))
                 if over
                 else transitions.promote(due_ms, task, data)
             )
@@ -146,12 +147,14 @@ class Promotion:
         elif settlement.verdict is None:
             self._postpone(item, 0.0)  # nobody knows what came of it: the next listing tells
         else:
-            self._refused(item, settlement.verdict)
+            self._refused(move, item, settlement.verdict)
 
-    def _refused(self, item: Delayed, verdict: Verdict) -> None:
+    def _refused(self, move: Move, item: Delayed, verdict: Verdict) -> None:
         match verdict:
             case Verdict.RACE_LOST:
                 self._refuted(item)
+            case Verdict.WITHOUT_KEY:
+                self._gathering.add(transitions.without_key(move))
             case Verdict.DROP_DELAYED_ENDED:
                 self._gathering.add(transitions.drop_delayed_because_status(item.due_ms, item.task))
             case Verdict.DROP_DELAYED_WAITING if self._stands_in:

@@ -30,9 +30,9 @@ def remedy(worker: str, move: Move, verdict: Verdict | None) -> Move | Remedy:
             # The status that the move above relied on was collected meanwhile: the task has ended all the same.
             return transitions.complete(worker, name, None)
         case Verdict.WITHOUT_KEY:
-            return transitions.complete(worker, name, None)
+            return transitions.without_key(move)
         case Verdict.ALREADY_BURIED:
-            return transitions.complete(worker, name, _failure(move))
+            return transitions.complete(worker, name, _failure(move), transitions.freed_by(move))
     if move.transition is TransitionName.MARK_START:
         return Remedy.FAIL
     is_passing = verdict in (Verdict.KEEP_AND_TRY_LATER, Verdict.FOLDER_MISSING)

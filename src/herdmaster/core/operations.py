@@ -1,0 +1,95 @@
+"""What transactions are made of: operations, the moves of single tasks, and batches of submissions.
+
+They are this layer's own records, so that decisions stay free of any client.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from herdmaster.core.table import TransitionName
+
+
+class CheckNode(msgspec.Struct, frozen=True, gc=False):
+    """The node exists, at any version."""
+
+    path: str
+
+
+class SetNode(msgspec.Struct, frozen=True, gc=False):
+    """Replaces the data if the version is this one; -1 is any."""
+
+    path: str
+    data: bytes
+    version: int = -1
+
+
+class DeleteNode(msgspec.Struct, frozen=True, gc=False):
+    """Deletes at any version: a name is never used twice, so its existence says enough."""
+
+    path: str
+
+
+class CreateNode(msgspec.Struct, frozen=True, gc=False):
+    """Creates a persistent node."""
+
+    path: str
+    data: bytes
+
+
+Operation = CheckNode | SetNode | DeleteNode | CreateNode
+
+_OVERHEAD: Final = 64
+"""Bytes on the wire of one operation beside path and data, rounded up: with an open ACL a create has 48."""
+
+
+class Move(msgspec.Struct, frozen=True, gc=False):
+    """One transition of one task. `guard` is the index of the operation that says whether the task was still there."""
+
+    transition: TransitionName
+    task: str
+    operations: tuple[Operation, ...]
+    guard: int
+
+    def size(self, namespace: int = 0) -> int:
+        """At most so many bytes in a frame, with a chroot of `namespace` bytes. The frame adds 32 of its own."""
+        return sum(_size(operation, namespace) for operation in self.operations)
+
+
+class NewTask(msgspec.Struct, frozen=True, gc=False):
+    """A task to submit: due at once, or at `due_ms` (unix milliseconds), perhaps holding a uniqueness key, of which
+    `key_record` is what its hold says. `old_key_hash`: the key under which programs that knew only global ones may have
+    submitted the same.
+
+    `delay_ms` and `expires_ms` are durations from its submission. Whoever sends it turns them into times of the
+    servers' clock first: `due_ms`, and `expires` in the payload.
+    """
+
+    name: str
+    data: bytes
+    due_ms: int | None = None
+    key_hash: str | None = None
+    delay_ms: int | None = None
+    expires_ms: int | None = None
+    key_record: bytes | None = None
+    old_key_hash: str | None = None
+
+
+class Submission(msgspec.Struct, frozen=True, gc=False):
+    """One accepted-or-not batch. `owners` says for each operation which task it belongs to, -1 for the batch itself."""
+
+    tasks: tuple[str, ...]
+    operations: tuple[Operation, ...]
+    owners: tuple[int, ...]
+
+    def size(self, namespace: int = 0) -> int:
+        """As `Move.size`."""
+        return sum(_size(operation, namespace) for operation in self.operations)
+
+
+def _size(operation: Operation, namespace: int) -> int:
+    data = len(operation.data) if isinstance(operation, (SetNode, CreateNode)) else 0
+    # Paths of the protocol are ASCII, so characters are bytes.
+    return _OVERHEAD + namespace + len(operation.path) + data
