@@ -36,11 +36,16 @@ class ReferenceMaster:
         session_timeout: float = SESSION_TIMEOUT,
         rng: random.Random | None = None,
         takeover: Takeover = Takeover.AS_MEANT,
+        repeats_wrongly: bool = False,
+        master_id: str | None = None,
     ) -> None:
+        """`repeats_wrongly`: a delete of a task that a lost connection left undecided is asked for again, as the Java
+        program does, at `/tasks//tasks/TASK`, which no client library sends. `master_id`: two of them may have one."""
         self._session = Session(hosts, session_timeout)
         self._rng = rng or random.Random()
         self._takeover = takeover
-        self.master_id = f"{self._rng.getrandbits(32):x}"
+        self._repeats_wrongly = repeats_wrongly
+        self.master_id = master_id or f"{self._rng.getrandbits(32):x}"
         self.expired = self._session.expired
         self._changed = threading.Condition()
         self._state = MasterState.RUNNING
@@ -201,6 +206,6 @@ class ReferenceMaster:
     def _assigned(self, name: str, reply: Reply[str]) -> None:
         # Trait: the task is in both places now. It stays so when this create was a repeated one, answered NODE_EXISTS.
         if reply.code is Code.OK:
-            self._session.delete(f"/tasks/{name}", warn_unless_ok)
+            self._session.delete(f"/tasks/{name}", warn_unless_ok, repeat=not self._repeats_wrongly)
         else:
             warn_unless_ok(reply)

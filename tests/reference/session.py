@@ -212,9 +212,9 @@ class Session:
     def set(self, path: str, data: bytes, on_reply: OnReply[None]) -> None:
         self._ask(path, lambda: self._kazoo.set_async(path, data), _nothing, on_reply)
 
-    def get(self, path: str, on_reply: OnReply[bytes]) -> None:
+    def get(self, path: str, on_reply: OnReply[bytes], *, repeat: bool = True) -> None:
         """Reply: the data."""
-        self._ask(path, lambda: self._kazoo.get_async(path), _data, on_reply)
+        self._ask(path, lambda: self._kazoo.get_async(path), _data, on_reply, repeat)
 
     def children(self, path: str, on_reply: OnReply[list[str]], watch: Watch | None = None) -> None:
         """Reply: the children's names, unsorted."""

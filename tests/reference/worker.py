@@ -74,8 +74,12 @@ class ReferenceWorker:
         execute: Execute = print_payload,
         session_timeout: float = SESSION_TIMEOUT,
         rng: random.Random | None = None,
+        repeats_wrongly: bool = False,
     ) -> None:
+        """`repeats_wrongly`: after a lost connection it asks as the Java program does: a status is created again below
+        the path of the first, and an assignment that is read again has the name `null`."""
         self._session = Session(hosts, session_timeout)
+        self._repeats_wrongly = repeats_wrongly
         self.name = f"worker-{(rng or random.Random()).getrandbits(32):x}"
         self.expired = self._session.expired
         self.dropped = 0
@@ -139,10 +143,15 @@ class ReferenceWorker:
     def _read_all(self, names: list[str]) -> None:
         self._count_open(len(names))
         for name in names:
-            self._session.get(f"{self._inbox}/{name}", partial(self._payload_read, name))
+            self._get(f"{self._inbox}/{name}", name)
+
+    def _get(self, path: str, name: str) -> None:
+        self._session.get(path, partial(self._payload_read, name), repeat=not self._repeats_wrongly)
 
     def _payload_read(self, name: str, reply: Reply[bytes]) -> None:
-        if reply.code is not Code.OK:
+        if reply.code is Code.CONNECTION_LOSS:
+            self._get(reply.path, "null")
+        elif reply.code is not Code.OK:
             warn_unless_ok(reply)
             self._count_open(-1)
         elif not self._enqueue(name, partial(self._run, name, reply.value)):
@@ -152,10 +161,19 @@ class ReferenceWorker:
         try:
             self._execute(name, payload)
             # Trait: two requests, neither waits for the other's reply, and the outcome is `done` whatever came out.
-            self._session.create(f"/status/{name}", DONE, warn_unless_ok)
+            self._create_status(f"/status/{name}")
             self._session.delete(f"{self._inbox}/{name}", warn_unless_ok, repeat=False)
         finally:
             self._count_open(-1)
+
+    def _create_status(self, path: str) -> None:
+        self._session.create(path, DONE, self._status_created, repeat=not self._repeats_wrongly)
+
+    def _status_created(self, reply: Reply[str]) -> None:
+        if reply.code is Code.CONNECTION_LOSS:
+            self._create_status(f"{reply.path}/status")
+        else:
+            warn_unless_ok(reply)
 
     def _count_open(self, change: int) -> None:
         with self._open_lock:
