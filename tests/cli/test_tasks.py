@@ -12,7 +12,7 @@ from herdmaster.core import layout
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.names import call_name
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
-from herdmaster.core.payload import Call, encode_arguments, encode_call, with_error
+from herdmaster.core.payload import Call, encode_arguments, encode_call, with_asked, with_error
 from herdmaster.roles.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 from tests.cli.processes import HerdProcess, run_herd
@@ -32,7 +32,7 @@ FAILURE = Outcome(OutcomeState.FAILED, error=ERROR)
 async def filled(namespace: str) -> str:
     async with Client(namespace) as client:
         await make_folders(client)
-        await client.create(layout.task_path(PENDING), PAYLOAD)
+        await client.create(layout.task_path(PENDING), with_asked(PAYLOAD, "worker-a"))
         await client.create(layout.status_path(FAILED), encode_outcome(FAILED, FAILURE))
         await client.create(layout.dead_path(DEAD), with_error(PAYLOAD, ERROR))
     return namespace
@@ -70,6 +70,8 @@ def test_a_task_is_shown_with_its_call_and_its_error(filled: str) -> None:
     assert "call        tests.cli.app:add\n" in result.stdout
     assert "arguments   [1,2] {}\n" in result.stdout
     assert "attempt 3" in result.stdout
+    asked = "worker-a: without this function; `herd worker --import tests.cli.app` imports its module"
+    assert f"asked       {asked}\n" in result.stdout
     result = run_herd("tasks", "show", "--zookeeper", filled, FAILED, "--json")
     assert json.loads(result.stdout)["outcome"]["error"]["type"] == "LookupError"
 

@@ -11,6 +11,7 @@ from herdmaster.core.dispatcher import (
     Recover,
     RemoveInbox,
 )
+from herdmaster.core.roster import WorkerState
 from tests.core.takeover import STATE, A, B, C, W, X, decide, tell_listings, told
 
 # --- what has to be known --------------------------------------------------------------------------------------------
@@ -319,9 +320,18 @@ def test_names_that_are_not_ours_are_told_once_and_left_alone() -> None:
 
 def test_a_queue_that_nobody_serves_is_named_once_there_is_a_worker() -> None:
     dispatcher = told(tasks=("task-01arz3ndektsv4rrffq69g5fav.mail",))
-    assert dispatcher.unserved_queues() == set()
+    assert dispatcher.unserved_queues() == {}
     dispatcher.inbox_added(W, 0.0)
     dispatcher.worker_joined(W, 0.0)
     dispatcher.worker_told(W, STATE)
 
-    assert dispatcher.unserved_queues() == {"mail"}
+    assert dispatcher.unserved_queues() == {"mail": False}
+
+
+def test_a_queue_whose_workers_have_no_functions_is_told_from_one_without_workers() -> None:
+    dispatcher = told(tasks=("task-01arz3ndektsv4rrffq69g5fav.default",))
+    dispatcher.inbox_added(W, 0.0)
+    dispatcher.worker_joined(W, 0.0)
+    dispatcher.worker_told(W, WorkerState(1, frozenset({"default"}), calls=False))
+
+    assert dispatcher.unserved_queues() == {"default": True}

@@ -23,7 +23,9 @@ SECTIONS = [
 @pytest.mark.timeout(120)
 def test_the_commands_of_a_section_print_what_it_says(section: Section, namespace: str, tmp_path: Path) -> None:
     for name, content in section.files.items():
-        (tmp_path / name).write_text(content)
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
     with Shell(tmp_path, namespace) as shell:
         for step in section.steps:
             printed = shell.run(step.command, seconds=60)

@@ -243,6 +243,33 @@ def test_after_enough_workers_were_asked_a_call_fails_and_names_them() -> None:
     assert "worker-a, worker-w, worker-b, worker-c" in error.message
 
 
+@pytest.mark.parametrize(
+    ("known", "app", "says"),
+    [
+        ([], None, "it has no app, which `herd worker --app MODULE` would give it."),
+        (
+            [],
+            "shop.app:herd",
+            "its app shop.app:herd has no tasks: perhaps it does not import m, which `herd worker --import m`",
+        ),
+        (["m:g"], "shop:herd", "its app shop:herd has: m:g."),
+        (
+            ["n:g"],
+            "shop:herd",
+            "its app shop:herd has: n:g: perhaps it does not import m, which `herd worker --import m` does.",
+        ),
+    ],
+)
+def test_a_worker_without_an_app_an_app_without_tasks_and_one_without_this_task_are_told_apart(
+    known: list[str], app: str | None, says: str
+) -> None:
+    judge = Judge("worker-w", known, lambda: NOW, lambda _low, high: high, app=app)
+    error = outcome(judge.forward(task(asked=("worker-a", "worker-w", "worker-b", "worker-c")))).error
+
+    assert error is not None
+    assert f"m:f is not registered with worker-w; {says}" in error.message
+
+
 def test_as_long_as_there_is_a_worker_that_was_not_asked_a_call_goes_on_to_it_soon() -> None:
     asked = tuple(f"worker-{number}" for number in range(MAX_WORKERS_ASKED - 2))
 

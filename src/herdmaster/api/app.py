@@ -27,6 +27,7 @@ from herdmaster.api.orders import Order, order_call, order_chunk
 from herdmaster.api.reading import ChunkResults, Reader
 from herdmaster.api.task import AsyncTask, Task
 from herdmaster.core.codec import Codec, Codecs
+from herdmaster.core.modules import check_modules, import_modules
 from herdmaster.core.names import DEFAULT_QUEUE, parse_task_name, raw_name
 from herdmaster.core.payload import MAX_PAYLOAD
 from herdmaster.core.transitions import NewTask
@@ -65,11 +66,13 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
         submit_timeout: float = 30.0,
         connect_timeout: float = 10.0,
         codec: Codec | None = None,
+        imports: Iterable[str] = (),
     ) -> None:
         """`hosts` is `host:port[,host:port...][/namespace]`, else $HERD_ZOOKEEPER, else 127.0.0.1:2181. Times in
         seconds. `codec` writes arguments and results in place of JSON; the workers of this app read it, too.
+        `imports` names modules that register tasks: workers import them, and this does not.
 
-        Raises InvalidConnectString, ConfigurationError for a time or codec.
+        Raises InvalidConnectString, ConfigurationError for a time, codec or import.
         """
         HookRegistry.__init__(self)
         ExceptionRegistry.__init__(self)
@@ -78,6 +81,7 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
         )
         self.raw: RawHandler | None = None
         self.codec = check_codec(codec)
+        self.imports = check_modules("imports", imports)
         self._functions: dict[str, Registration] = {}
         self._definitions: dict[str, Definition] = {}
         self._callees: dict[str, Callee] = {}
@@ -127,6 +131,10 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
             return task
 
         return register if function is None else register(function)
+
+    def load_imports(self) -> None:
+        """Imports the modules that `imports` names. Raises ConfigurationError for one that cannot be imported."""
+        import_modules("imports", self.imports)
 
     @property
     def functions(self) -> Mapping[str, Registration]:

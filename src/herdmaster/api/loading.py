@@ -4,32 +4,61 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterable
 
 from herdmaster.api.app import Herd
+from herdmaster.core.modules import import_modules, is_absence_of, is_module_name
 from herdmaster.errors import ConfigurationError
 from herdmaster.pools.folder import Folder
 
 
-def load_app(spec: str) -> Herd:
-    """The Herd of `MODULE[:ATTR]`; without ATTR the module must hold exactly one. The working directory is importable.
+def load_app(spec: str, imports: Iterable[str] = ()) -> Herd:
+    """The Herd of `MODULE[:ATTR]`, with the tasks of the modules that it or `imports` names; without ATTR the module
+    must hold exactly one. The working directory is importable.
 
     Raises ConfigurationError, which says what to write instead. What the module itself raises goes through, except
     that it cannot be found.
     """
-    module_name, _, attribute = spec.partition(":")
-    if not module_name or not all(part.isidentifier() for part in module_name.split(".")):
-        raise ConfigurationError(f"{spec!r} is no app: write MODULE or MODULE:ATTRIBUTE, such as shop.tasks:herd")
+    _check_spec(spec)
     folder = Folder()
     _make_importable(folder)
     try:
+        herd = _find(spec)
+        herd.load_imports()
+        import_modules("--import", imports)
+    finally:
+        _make_importable(folder)  # a module may have added paths of its own
+    return herd
+
+
+def _check_spec(spec: str) -> None:
+    module, colon, attribute = spec.partition(":")
+    name = module.removesuffix(".py").removeprefix("./").strip("/").replace("/", ".")
+    shown = f"{name} or {name}:herd" if is_module_name(name) else "MODULE or MODULE:ATTRIBUTE, such as shop.tasks:herd"
+    if not spec.strip():
+        instead = "it is empty; write MODULE or MODULE:ATTRIBUTE"
+    elif not module:
+        instead = f"no module stands before the colon; write MODULE:{attribute or 'ATTRIBUTE'}"
+    elif not is_module_name(module) or module.endswith(".py"):
+        is_file = module.endswith(".py") or "/" in module
+        instead = f"{'that is a file; ' if is_file else ''}write {shown}"
+    elif colon and not is_module_name(attribute):
+        instead = f"{'no name' if not attribute else 'no such name'} stands behind the colon; write {shown}"
+    else:
+        return
+    raise ConfigurationError(f"{spec!r} is no app: {instead}")
+
+
+def _find(spec: str) -> Herd:
+    module_name, _, attribute = spec.partition(":")
+    try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+        if not is_absence_of(module_name, error):
             raise  # it was found, and misses a module of its own
         raise ConfigurationError(
             f"no module {error.name!r} is importable from here: run this in the folder that holds it, or install it"
         ) from None
-    _make_importable(folder)  # the module may have added paths of its own
     if attribute:
         return _attribute(module_name, module, attribute)
     herds = {id(value): name for name, value in vars(module).items() if isinstance(value, Herd)}

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
 from herdmaster.api import Herd, direction, process
 from herdmaster.api.checks import check_hosts
 from herdmaster.api.loading import import_from_here, load_app
-from herdmaster.cli.failures import Failed
+from herdmaster.cli.failures import Failed, Refused
 from herdmaster.cli.logs import restore_role_logs
+from herdmaster.core.modules import check_modules, is_raised_by_herdmaster, place_of
+from herdmaster.errors import HerdError
 from herdmaster.roles.hooks import Hooks
 from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
 
+_MAX_NAMED: Final = 10
 
-def load_named_app(spec: str) -> Herd:
-    """As `load_app`, but a file that is no Python is told in one line: where it is, and what is wrong with it. Raises
-    Failed, and what `load_app` raises."""
+_log = logging.getLogger("herdmaster")
+
+
+def load_named_app(spec: str, imports: tuple[str, ...] = ()) -> Herd:
+    """As `load_app`, but what is wrong with the app is told in one line, with its place: a file that is no Python, a
+    task or Herd that Herdmaster refuses, an end of the process. Raises Failed, Refused, and what `load_app` raises."""
+    command = click.get_current_context().command_path
     try:
-        return load_app(spec)
+        return load_app(spec, check_modules("--import", imports))
     except SyntaxError as error:
         file = error.filename
         if file is None or not Path(file).is_file():
@@ -28,10 +37,38 @@ def load_named_app(spec: str) -> Herd:
         place = f"{file}, line {error.lineno}" if error.lineno else file
         shown = f": {error.text.strip()}" if error.text and error.text.strip() else ""
         kind = type(error).__name__
-        raise Failed(f"{place}: {kind}: {error.msg}{shown}", click.get_current_context().command_path) from None
+        raise Failed(f"{place}: {kind}: {error.msg}{shown}", command) from None
+    except SystemExit as error:
+        raise Failed(
+            f"app {spec} calls sys.exit when it is imported{place_of(error)}: move that behind "
+            "`if __name__ == '__main__':`",
+            command,
+        ) from None
+    except (HerdError, TypeError) as error:
+        if not is_raised_by_herdmaster(error):
+            raise
+        place = place_of(error)
+        is_placed = not place or place.strip(" ()").partition(",")[0] in str(error)
+        raise Refused(f"{error}{'' if is_placed else place}", command) from None
 
 
-def load_directed_app(spec: str, hosts: str) -> Herd:
+def announce(spec: str, herd: Herd, *, may_import: bool) -> None:
+    """Logs what an app has registered. `may_import`: the worker also runs what it has not."""
+    calls, name = sorted(herd.functions), full_name(spec, herd)
+    if calls:
+        more = f" and {len(calls) - _MAX_NAMED} more" if len(calls) > _MAX_NAMED else ""
+        count = "1 task" if len(calls) == 1 else f"{len(calls)} tasks"
+        _log.info("worker: app %s has %s: %s%s", name, count, ", ".join(calls[:_MAX_NAMED]), more)
+    elif herd.raw is not None or may_import:
+        _log.info("worker: app %s has no tasks", name)
+    else:
+        _log.warning(
+            "worker: app %s has no tasks: where other modules register them, name these with `--import MODULE`, or in "
+            "Herd(imports=['MODULE'])", name,
+        )  # fmt: skip
+
+
+def load_directed_app(spec: str, hosts: str, imports: tuple[str, ...] = ()) -> Herd:
     """As `load_named_app`. From its import on, for the rest of this process, the app's Herd goes to `hosts`.
 
     For the time of the import every Herd does: which of them is the app's is not known before. Raises also
@@ -40,7 +77,7 @@ def load_directed_app(spec: str, hosts: str) -> Herd:
     check_hosts(hosts)
     everything = direction.begin(hosts)
     try:
-        herd = load_named_app(spec)
+        herd = load_named_app(spec, imports)
         herd.direct_to(hosts)
     finally:
         direction.end(everything)
@@ -56,14 +93,22 @@ def direct_all(hosts: str) -> None:
 
 
 def make_worker(
-    hosts: str, spec: str | None, herd: Herd | None, settings: WorkerSettings, allow_import: tuple[str, ...] = ()
+    hosts: str,
+    spec: str | None,
+    herd: Herd | None,
+    settings: WorkerSettings,
+    *,
+    imports: tuple[str, ...] = (),
+    allow_import: tuple[str, ...] = (),
 ) -> Worker:
-    """`herd` is what `spec` stands for. Raises what `Worker` raises."""
+    """`herd` is what `spec` stands for, with the tasks of the modules `imports`. Logs what it has. Raises
+    what `Worker` raises."""
     restore_role_logs()
     if allow_import:
         import_from_here()
     if herd is None or spec is None:
         return Worker(hosts, {}, settings, allow_import=allow_import)
+    announce(spec, herd, may_import=bool(allow_import))
     hooks: object = getattr(herd, "hooks", None)
     return Worker(
         hosts,
@@ -73,6 +118,7 @@ def make_worker(
         app=full_name(spec, herd),
         codecs=getattr(herd, "codecs", None),
         hooks=hooks if isinstance(hooks, Hooks) else None,
+        imports=(*herd.imports, *imports),
         allow_import=allow_import,
     )
 

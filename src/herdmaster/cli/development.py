@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from herdmaster.cli.options import log_options
+from herdmaster.cli.options import import_option, log_options
 
 
 def _check_filled(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -50,11 +50,21 @@ def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log
 
 @click.command
 @click.option("--app", required=True, metavar="MODULE[:ATTR]", help="The Herd whose tasks the worker runs.")
+@import_option
 @click.option("--slots", type=click.IntRange(1, 10_000), metavar="N", help="Tasks at a time.")
 @_port
 @_data_dir
 @log_options("info")
-def dev(*, app: str, slots: int | None, port: int, data_dir: str | None, log_level: str, log_format: str) -> None:
+def dev(
+    *,
+    app: str,
+    imports: tuple[str, ...],
+    slots: int | None,
+    port: int,
+    data_dir: str | None,
+    log_level: str,
+    log_format: str,
+) -> None:
     """Run all that it takes in this terminal.
 
     An embedded ZooKeeper, a master and a worker. Programs that use Herd() find it by itself, as it takes ZooKeeper's
@@ -71,11 +81,11 @@ def dev(*, app: str, slots: int | None, port: int, data_dir: str | None, log_lev
 
     configure_role_logs(log_level, log_format)
     # Nothing answers there yet: what an app submits when it is imported fails, and does not reach its own hosts.
-    loaded = load_directed_app(app, f"127.0.0.1:{port or 1}")
+    loaded = load_directed_app(app, f"127.0.0.1:{port or 1}", imports)
     settings = WorkerSettings(slots=slots, queues=loaded.queues)
 
     def make_roles(hosts: str) -> list[Role]:
         loaded.direct_to(hosts)
-        return [make_worker(hosts, app, loaded, settings), Master(hosts)]
+        return [make_worker(hosts, app, loaded, settings, imports=imports), Master(hosts)]
 
     run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles, process.close_all))

@@ -42,7 +42,16 @@ def _hindrances(overview: Overview, queue: str, settings: QueueSettings, *, is_c
     elif all(worker.state == DRAINING for worker in serving):
         yield f"all workers that serve queue {queue} are about to end"
     elif is_call and not any(worker.calls for worker in serving):
-        yield f"no worker that serves queue {queue} has an app: `herd worker --app MODULE` gives it one"
+        yield _why_no_calls(queue, sorted({worker.app for worker in serving if worker.app is not None}))
+
+
+def _why_no_calls(queue: str, apps: list[str]) -> str:
+    if not apps:
+        return f"no worker that serves queue {queue} has an app: `herd worker --app MODULE` gives it one"
+    return (
+        f"no worker that serves queue {queue} has a task: its app ({', '.join(apps)}) registers none; "
+        "`herd worker --import MODULE` imports a module that does"
+    )
 
 
 async def paused_queues(client: Client) -> list[str]:

@@ -66,6 +66,16 @@ def json_option(command: C) -> C:
     return click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")(command)
 
 
+def import_option(command: C) -> C:
+    return click.option(
+        "--import",
+        "imports",
+        multiple=True,
+        metavar="MODULE",
+        help="A module that registers tasks with the app; may be repeated.",
+    )(command)
+
+
 def zookeeper_option(command: C) -> C:
     return click.option("--zookeeper", "hosts", metavar="HOSTS", help="The connect string.")(command)
 

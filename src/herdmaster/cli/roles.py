@@ -13,6 +13,7 @@ from herdmaster.cli.options import (
     choose_hosts,
     connect_timeout_option,
     hosts_argument,
+    import_option,
     log_options,
     session_timeout_option,
 )
@@ -94,6 +95,7 @@ _count = click.IntRange(1, 10_000)
     "--threads", type=_count, metavar="N", help="Of these, on threads.  [default: all; beside coroutines CPUs + 4]"
 )
 @click.option("--processes", type=_count, metavar="N", help="Of these, in processes.  [default: CPUs]")
+@import_option
 @click.option(
     "--allow-import",
     multiple=True,
@@ -123,6 +125,7 @@ def worker(
     *,
     hosts: str | None,
     app: str | None,
+    imports: tuple[str, ...],
     slots: int | None,
     threads: int | None,
     processes: int | None,
@@ -149,11 +152,13 @@ def worker(
 
     configure_role_logs(log_level, log_format)
     if app is None:
+        if imports:
+            raise click.UsageError("--import names modules that register tasks with an app: give --app, too")
         loaded = None
         if hosts is not None:
             direct_all(hosts)
     else:
-        loaded = load_named_app(app) if hosts is None else load_directed_app(app, hosts)
+        loaded = load_named_app(app, imports) if hosts is None else load_directed_app(app, hosts, imports)
     settings = WorkerSettings(
         session_timeout=session_timeout,
         connect_timeout=connect_timeout,
@@ -164,4 +169,4 @@ def worker(
         queues=tuple(dict.fromkeys(queues)) or (loaded.queues if loaded is not None else (DEFAULT_QUEUE,)),
     )
     hosts = choose_hosts(hosts, loaded.hosts if loaded is not None else None)
-    run_role(make_worker(hosts, app, loaded, settings, allow_import))
+    run_role(make_worker(hosts, app, loaded, settings, imports=imports, allow_import=allow_import))

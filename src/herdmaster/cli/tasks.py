@@ -15,6 +15,7 @@ from herdmaster.cli.saying import say
 if TYPE_CHECKING:
     from herdmaster.core.failure import ErrorInfo
     from herdmaster.core.outcome import Outcome
+    from herdmaster.core.payload import Call
     from herdmaster.roles.inspector import TaskDetails, TaskSeen
     from herdmaster.zookeeper.client import Client
 
@@ -214,6 +215,8 @@ def _describe(details: TaskDetails, hindrance: str) -> Iterator[tuple[str, str]]
     if call is not None:
         yield "call", call.call
         yield "arguments", _cut(f"{bytes(call.args).decode()} {bytes(call.kwargs).decode()}")
+        if call.asked and outcome is None:
+            yield "asked", _asked(call)
         yield "counts", f"attempt {call.attempt}, {call.deliveries} workers lost"
         if call.expires is not None:
             yield "expires", f"in {age(now, call.expires)}" if call.expires > now else "now"
@@ -227,6 +230,11 @@ def _describe(details: TaskDetails, hindrance: str) -> Iterator[tuple[str, str]]
         yield "error", _failure(call.error)
     if details.fault is not None:
         yield "fault", details.fault
+
+
+def _asked(call: Call) -> str:
+    asked = ", ".join(dict.fromkeys(call.asked))
+    return f"{asked}: without this function; `herd worker --import {call.call.partition(':')[0]}` imports its module"
 
 
 def _cut(text: str) -> str:

@@ -53,8 +53,9 @@ def _print(worker: WorkerSeen, progress: WorkerProgress) -> None:
     slots = f"  {worker.slots} slots" if worker.slots else ""
     queues = f"  queues {', '.join(worker.queues)}" if worker.queues else ""
     name = click.style(worker.name, bold=True)
+    app = f"  app {worker.app}" if worker.app is not None else ""
     serves = queues if worker.calls or not worker.host else f"{queues}  raw tasks only"
-    say(f"{name}  {place}{slots}{serves}  {worker.state}  {worker.assigned} assigned  up {age(worker.since, now)}")
+    say(f"{name}  {place}{app}{slots}{serves}  {worker.state}  {worker.assigned} assigned  up {age(worker.since, now)}")
     for task in progress.tasks:
         how = how_far(task.done, task.total, task.note)
         attempt = f"  attempt {task.attempt}" if task.attempt > 1 else ""

@@ -85,11 +85,11 @@ class Dispatcher:
         found, self._foreign_names = self._foreign_names, set()
         return found
 
-    def unserved_queues(self) -> set[str]:
-        """Queues with waiting tasks that no live worker serves."""
+    def unserved_queues(self) -> dict[str, bool]:
+        """Queues with waiting tasks that no live worker takes; True where one would take raw tasks."""
         alive = [worker for worker in self.roster if worker.alive and worker.state is not None]
         return {
-            bucket.queue
+            bucket.queue: any(worker.serves(bucket.queue, calls=False) for worker in alive)
             for _, _, bucket in (self.backlog.offers() if alive and not self._missing else ())
             if not any(worker.serves(bucket.queue, calls=bucket.calls) for worker in alive)
         }

@@ -25,7 +25,8 @@ class MasterRecord(msgspec.Struct, frozen=True):
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):
-    """`/workers/worker-ID` of ours. `since` in unix milliseconds; `calls`: it has functions to run them with."""
+    """`/workers/worker-ID` of ours. `since` in unix milliseconds; `calls`: it has functions to run them with;
+    `app` is where they come from, as `module:attribute`."""
 
     slots: int
     queues: tuple[str, ...] = (DEFAULT_QUEUE,)
@@ -35,6 +36,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     since: int = 0
     version: str = ""
     calls: bool = True
+    app: str | None = None
 
 
 _encoder = msgspec.json.Encoder()

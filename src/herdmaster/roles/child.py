@@ -15,6 +15,7 @@ from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
+from herdmaster.core.modules import import_modules
 from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import decode_call
 from herdmaster.core.run import Lacking, Run, encode_run
@@ -42,10 +43,12 @@ class App(Protocol):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What a child is told when it starts. `app` is `module:attribute`."""
+    """What a child is told when it starts. `app` is `module:attribute`; `imports` are modules that register tasks with
+    it."""
 
     app: str | None
     prefixes: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
 
 
 class Handover(msgspec.Struct, frozen=True, array_like=True):
@@ -84,7 +87,7 @@ def make_handler(argument: str) -> Callable[[bytes, SendNote], bytes]:
 
 
 def load_program(setting: Setting) -> Program:
-    """Raises ConfigurationError if there is no such app, and what its module raises."""
+    """Raises ConfigurationError if there is no such app or one of `imports` fails, and what the app's module raises."""
     if setting.app is None:
         return Program({}, prefixes=setting.prefixes)
     module, _, attribute = setting.app.partition(":")
@@ -95,6 +98,7 @@ def load_program(setting: Setting) -> Program:
         raise ConfigurationError(
             f"{setting.app} is no app: give the worker app='module:attribute', where a Herd stands at the top level"
         )
+    import_modules(f"the worker of {setting.app}", setting.imports)
     hooks = getattr(app, "hooks", None)
     return Program(
         app.functions,

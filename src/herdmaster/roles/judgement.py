@@ -64,12 +64,15 @@ class Judge:
         now_ms: Callable[[], int],
         uniform: Callable[[float, float], float],
         call_on_error: Callable[[Delivered, Outcome], None] = lambda _task, _outcome: None,
+        *,
+        app: str | None = None,
     ) -> None:
         self._worker = worker
         self._known = sorted(known)
         self._now_ms = now_ms
         self._uniform = uniform
         self._call_on_error = call_on_error
+        self._app = app
 
     def judge(self, task: Delivered, run: Run) -> Move | Again:
         """The next move of a task that was run."""
@@ -119,16 +122,29 @@ class Judge:
     def _unknown(self, task: Delivered, reason: str) -> UnknownCall:
         assert task.call is not None
         asked = (*task.call.asked, self._worker)
-        shown = ", ".join(self._known[:_MAX_NAMED]) or "none"
+        if not reason:
+            reason = f"{task.call.call} is not registered with {self._worker}; {self._described_app(task.call.call)}"
+        return UnknownCall(
+            f"{reason}. Workers asked: {', '.join(dict.fromkeys(asked))}. Deploy the app that defines it to them, or "
+            "submit to another queue"
+        )
+
+    def _described_app(self, call: str) -> str:
+        """What this worker's app has in place of a call, and what may be missing."""
+        app = f"its app {self._app}" if self._app is not None else "its app"
+        module = call.partition(":")[0]
+        missing = f": perhaps it does not import {module}, which `herd worker --import {module}` does"
+        if not self._known:
+            if self._app is None:
+                return "it has no app, which `herd worker --app MODULE` would give it"
+            return f"{app} has no tasks{missing}"
+        shown = ", ".join(self._known[:_MAX_NAMED])
         if len(self._known) > _MAX_NAMED:
             shown += f" and {len(self._known) - _MAX_NAMED} more"
-        if "<locals>" in task.call.call:
-            shown += " (one that is defined inside another is registered once that one is called)"
-        return UnknownCall(
-            f"{reason or f'{task.call.call} is not registered with {self._worker}; its app has: {shown}'}. Workers "
-            f"asked: {', '.join(dict.fromkeys(asked))}. Deploy the app that defines it to them, or submit to "
-            "another queue"
-        )
+        if "<locals>" in call:
+            return f"{app} has: {shown} (one that is defined inside another is registered once that one is called)"
+        is_imported = any(known.partition(":")[0] == module for known in self._known)
+        return f"{app} has: {shown}{'' if is_imported else missing}"
 
     def put_back(self, task: Delivered, again: Again, *, primary_is_ours: bool) -> Move:
         """A primary of the reference's never looks at a name twice, so under it a task is retried where it is, and

@@ -41,7 +41,7 @@ class MasterSeen(msgspec.Struct, frozen=True):
 class WorkerSeen(msgspec.Struct, frozen=True):
     """A worker that is alive. `state` is `ready`, `draining`, what a worker of the reference's wrote (`Idle`,
     `Working`), or `unknown` for data that says nothing. `assigned` counts what is in its inbox. `calls`: it has
-    functions to run them with."""
+    functions to run them with; `app`: where they come from, as `module:attribute`."""
 
     name: str
     since: int
@@ -53,6 +53,7 @@ class WorkerSeen(msgspec.Struct, frozen=True):
     pid: int | None = None
     version: str | None = None
     calls: bool = False
+    app: str | None = None
 
 
 class TaskCounts(msgspec.Struct, frozen=True):
@@ -193,6 +194,7 @@ def _worker(name: str, data: bytes, stat: Stat, assigned: int) -> WorkerSeen:
             record.pid,
             record.version,
             record.calls,
+            None if record.app is None else _as_text(record.app.encode()),
         )
     state = worker_state(data)  # what is usable and has no record is a worker of the reference's
     if state is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
@@ -43,9 +43,15 @@ class PrimaryLog:
             if self._is_news("name", name):
                 _log.warning("%.200r is no name that Herdmaster uses: left alone", name)
 
-    def tell_unserved_queues(self, queues: Iterable[str]) -> None:
-        for queue in sorted(queues):
-            if self._is_news("queue", queue):
+    def tell_unserved_queues(self, queues: Mapping[str, bool]) -> None:
+        """True for a queue whose workers take raw tasks alone."""
+        for queue, takes_raw in sorted(queues.items()):
+            if takes_raw and self._is_news("calls", queue):
+                _log.warning(
+                    "no worker that serves queue %s has functions: its calls wait; `herd worker --app MODULE` gives a "
+                    "worker an app, `--import MODULE` the modules of its tasks", queue,
+                )  # fmt: skip
+            elif not takes_raw and self._is_news("queue", queue):
                 _log.warning("no worker serves queue %s: its tasks wait", queue)
 
     def tell_silent_worker(self, worker: str, data: bytes | None) -> None:

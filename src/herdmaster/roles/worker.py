@@ -119,16 +119,18 @@ class Worker(Role):
         app: str | None = None,
         codecs: Codecs | None = None,
         hooks: Hooks | None = None,
+        imports: Iterable[str] = (),
         allow_import: Iterable[str] = (),
     ) -> None:
-        """`app` is where the functions come from, as `module:attribute`: tasks in processes need it. `allow_import`
-        are prefixes of modules whose functions may be run without having been registered.
+        """`app` is where the functions come from, as `module:attribute`: tasks in processes need it, and these import
+        the modules `imports` after it. `allow_import` are prefixes of modules whose functions may be run without having
+        been registered.
 
         Raises InvalidConnectString, InvalidName for a queue, ConfigurationError.
         """
         super().__init__("worker", hosts, system)
         self._program = Program(functions, prefixes=allow_import, codecs=codecs, hooks=hooks)
-        self._child = Setting(app, self._program.prefixes)
+        self._child = Setting(app, self._program.prefixes, tuple(imports))
         self._settings = settings or WorkerSettings()
         self._capacity = capacity_of(self._settings, self._program.pools)
         self._raw_handler = raw_handler
@@ -192,7 +194,14 @@ class Worker(Role):
             self.name,
             program=self._program,
             executor=executor,
-            judge=Judge(self.name, self._program.names, time.now_ms, system.rng.uniform, self._error_calls.call),
+            judge=Judge(
+                self.name,
+                self._program.names,
+                time.now_ms,
+                system.rng.uniform,
+                self._error_calls.call,
+                app=self._child.app,
+            ),
             equipment=Equipment(executor, system.make_pool, self._child, self._context, self._folder),
             capacity=self._capacity,
             changed=self._changed.set,
@@ -231,6 +240,7 @@ class Worker(Role):
             since=self._since,
             version=__version__,
             calls=self._program.runs_calls,
+            app=self._child.app,
         )
         return encode_record(record)
 

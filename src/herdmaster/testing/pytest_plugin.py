@@ -58,15 +58,19 @@ def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
         check_count("masters", masters, 0)
         check_count("workers", workers, 0)
         hosts = f"{herd_zookeeper.hosts}/{uuid.uuid4().hex}"
-        of_worker = WorkerSettings(session_timeout, slots=slots, queues=herd.queues, drain_timeout=5.0)
-        make_worker = partial(Worker, app=spec_of(herd), codecs=herd.codecs, hooks=herd.hooks)
-        roles = [
-            *(make_worker(hosts, herd.functions, of_worker, herd.raw or print_raw) for _ in range(workers)),
-            *(Master(hosts, MasterSettings(session_timeout)) for _ in range(masters)),
-        ]
         try:
-            with herd.directed_to(hosts), RunningRoles(*roles):
-                yield hosts
+            with herd.directed_to(hosts):
+                herd.load_imports()
+                of_worker = WorkerSettings(session_timeout, slots=slots, queues=herd.queues, drain_timeout=5.0)
+                make_worker = partial(
+                    Worker, app=spec_of(herd), imports=herd.imports, codecs=herd.codecs, hooks=herd.hooks
+                )
+                roles = [
+                    *(make_worker(hosts, herd.functions, of_worker, herd.raw or print_raw) for _ in range(workers)),
+                    *(Master(hosts, MasterSettings(session_timeout)) for _ in range(masters)),
+                ]
+                with RunningRoles(*roles):
+                    yield hosts
         finally:
             herd_zookeeper.check_selects()
 
