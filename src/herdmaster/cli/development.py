@@ -43,8 +43,10 @@ def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log
     from herdmaster.cli.embedded import ServerProcess
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_until_stopped
+    from herdmaster.zookeeper.server import descriptors
 
     configure_role_logs(log_level, log_format)
+    descriptors.raise_limit()
     run_until_stopped(ServerProcess(host, port, data_dir))
 
 

@@ -45,8 +45,9 @@ class EmbeddedProcess(ChildServer):
 async def _serve(port: int, folder: str, tick_time: int) -> None:
     """Until SIGTERM. Raises OSError where the port is taken, JournalError where the disk fails."""
     # Here, because whoever starts a child needs no server of his own.
-    from herdmaster.zookeeper.server import EmbeddedServer, Limits  # noqa: PLC0415
+    from herdmaster.zookeeper.server import EmbeddedServer, Limits, descriptors  # noqa: PLC0415
 
+    descriptors.raise_limit()
     server = EmbeddedServer(
         port=port,
         data_dir=folder,

@@ -10,7 +10,8 @@ import pytest
 from herdmaster.zookeeper.model import OPEN_ACL
 from herdmaster.zookeeper.server.blocks import read_blocks
 from herdmaster.zookeeper.server.effects import NodeCreated, SessionOpened, Transaction
-from herdmaster.zookeeper.server.journal import DataDirectoryInUse, Journal, JournalCorrupt, JournalError
+from herdmaster.zookeeper.server.journal import Journal
+from herdmaster.zookeeper.server.journal_errors import DataDirectoryInUse, JournalCorrupt, JournalError
 from herdmaster.zookeeper.server.snapshots import Snapshot, read_snapshot, snapshot_of
 from herdmaster.zookeeper.server.state import State
 from tests.zookeeper.server.journals import (
@@ -102,11 +103,12 @@ def test_what_is_cut_off_is_told_with_file_offset_and_size(tmp_path: Path, caplo
     path = the_log(tmp_path)
     whole = path.read_bytes()
     _, offset = [offset for offset, _ in read_blocks(path)]
-    # A last block that was damaged where it lies cannot be told from one that was never written whole.
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert load(tmp_path).zxid == 101
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
+    lost, record = caplog.records
+    assert lost.levelno == record.levelno == logging.WARNING
+    assert "those from 0x66 to 0x66." in lost.getMessage()
+    assert f"{path}, ends before them" in lost.getMessage()
     assert f"{path} ends with {len(whole) - offset} bytes at offset {offset}" in record.getMessage()
     caplog.clear()
     load(tmp_path)

@@ -20,7 +20,7 @@ import pytest
 from herdmaster.zookeeper.model import OPEN_ACL
 from herdmaster.zookeeper.server import EmbeddedServer, Limits
 from herdmaster.zookeeper.server.faults import Arrival, Delay, Refuse
-from herdmaster.zookeeper.server.journal import DataDirectoryInUse
+from herdmaster.zookeeper.server.journal_errors import DataDirectoryInUse
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.framing import ConnectRequest, encode_request
 from tests.zookeeper.server.threaded import ServerThread, wait_until
@@ -218,7 +218,7 @@ def test_a_full_disk_stops_the_server_and_acknowledges_nothing_more(tmp_path: Pa
         """
         import asyncio, resource, signal, sys
         from herdmaster.zookeeper.server import EmbeddedServer
-        from herdmaster.zookeeper.server.journal import JournalError
+        from herdmaster.zookeeper.server.journal_errors import JournalError
 
         async def main():
             server = EmbeddedServer(data_dir=sys.argv[1])

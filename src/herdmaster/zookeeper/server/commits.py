@@ -54,7 +54,7 @@ class Commits:
         self._outputs: list[Output] = []
         self._transactions: list[Transaction] = []
         self._waiting = 0
-        self._commit: asyncio.Future[None] | None = None
+        self._commit: asyncio.Future[None] | asyncio.Future[bool] | None = None
         self._archiving: asyncio.Future[None] | None = None
         self._has_failed = False
 
@@ -90,10 +90,11 @@ class Commits:
         outputs, self._outputs = self._outputs, []
         transactions, self._transactions = self._transactions, []
         self._waiting = 0
-        self._commit = self._loop.run_in_executor(self._writer, self._journal.append, transactions)
-        self._commit.add_done_callback(lambda done: self._finish(done, outputs))
+        appending = self._loop.run_in_executor(self._writer, self._journal.append, transactions)
+        self._commit = appending
+        appending.add_done_callback(lambda done: self._finish(done, outputs))
 
-    def _finish(self, done: asyncio.Future[None], outputs: list[Output]) -> None:
+    def _finish(self, done: asyncio.Future[None] | asyncio.Future[bool], outputs: list[Output]) -> None:
         self._commit = None
         if not self._succeeded(done):
             return
@@ -114,14 +115,15 @@ class Commits:
         outputs, self._outputs = self._outputs, []
         transactions, self._transactions = self._transactions + unsubmitted, []
         self._waiting = 0
-        self._commit = self._loop.run_in_executor(
+        rotating = self._loop.run_in_executor(
             self._writer, self._journal.append_and_rotate, transactions, snapshot.zxid
         )
-        self._commit.add_done_callback(lambda done: self._finish(done, outputs))
-        self._commit.add_done_callback(lambda done: self._archive(done, snapshot))
+        self._commit = rotating
+        rotating.add_done_callback(lambda done: self._finish(done, outputs))
+        rotating.add_done_callback(lambda done: self._archive(done, snapshot))
 
-    def _archive(self, done: asyncio.Future[None], snapshot: Snapshot) -> None:
-        if done.exception() is not None or self._has_failed:
+    def _archive(self, done: asyncio.Future[bool], snapshot: Snapshot) -> None:
+        if done.exception() is not None or self._has_failed or not done.result():
             return
         self._archiving = self._loop.run_in_executor(self._archivist, self._journal.archive, snapshot)
         self._archiving.add_done_callback(self._archived)
@@ -130,7 +132,7 @@ class Commits:
         self._archiving = None
         self._succeeded(done)
 
-    def _succeeded(self, done: asyncio.Future[None]) -> bool:
+    def _succeeded(self, done: asyncio.Future[None] | asyncio.Future[bool]) -> bool:
         error = done.exception()
         if error is None:
             return not self._has_failed

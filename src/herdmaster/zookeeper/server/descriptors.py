@@ -13,8 +13,14 @@ _FOLDERS: Final = ("/proc/self/fd", "/dev/fd")
 
 
 def limit() -> int:
-    """How many this process may have, by its soft limit."""
+    """How many this process may have, by its soft limit; -1 where there is no limit."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def is_reserved(descriptor: int) -> bool:
+    """Whether a descriptor that was just opened is one of the last. The system gives the lowest that is free."""
+    most = limit()
+    return most != resource.RLIM_INFINITY and descriptor >= most - RESERVE
 
 
 def count_open() -> int:

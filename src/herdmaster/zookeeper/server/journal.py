@@ -1,9 +1,10 @@
 """What makes the server durable: a log of transactions, and snapshots that replace its older part.
 
-In the folder are `snapshot.ZXID` (the state after that transaction), `log.ZXID` (the transactions from that one on)
-and `lock`. A block of a log holds the transactions of one fsync. On start the newest valid snapshot is loaded and the
-logs are replayed; every transaction must follow the one before it. A snapshot gets its name only when the log that goes
-on behind it is on disk, the first one too: so where that log is missing, it was taken away.
+In the folder are `snapshot.ZXID` (the state after that transaction), `log.ZXID` (the transactions from that one on),
+`acknowledged` (see `acknowledged.py`) and `lock`. A block of a log holds the transactions of one fsync. On start the
+newest valid snapshot is loaded and the logs are replayed; every transaction must follow the one before it. A snapshot
+gets its name only when the log that goes on behind it is on disk, the first one too: so where that log is missing, it
+was taken away.
 
 A last block that is not whole was never acknowledged, so it is cut off, with a warning, for a damaged block at the end
 looks the same. Anything else that is damaged, the journal refuses to interpret: it names the file and the offset, and
@@ -16,15 +17,23 @@ import contextlib
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
-from herdmaster.zookeeper.errors import ZooKeeperError
+from herdmaster.zookeeper.server import log_files
+from herdmaster.zookeeper.server.acknowledged import Acknowledged, End
 from herdmaster.zookeeper.server.blocks import HEADER_LENGTH, SALT_LENGTH, Fault, block, header, read_blocks, seed_of
 from herdmaster.zookeeper.server.effects import Transaction
+from herdmaster.zookeeper.server.journal_errors import (
+    DataDirectoryInUse,
+    JournalCorrupt,
+    JournalError,
+    JournalWriteFailed,
+)
 from herdmaster.zookeeper.server.snapshots import (
     UNFINISHED,
     Snapshot,
@@ -38,32 +47,10 @@ from herdmaster.zookeeper.server.state import ReplayGap, State
 _LOG: Final = "log."
 _SNAPSHOT: Final = "snapshot."
 _HEX_DIGITS: Final = 16
+_RETRY_SECONDS: Final = 5.0
+"""Before another snapshot is taken where there was no descriptor for the last one: each costs a copy of the state."""
 
 _logger = logging.getLogger(__name__)
-
-
-class JournalError(ZooKeeperError):
-    """The data directory cannot be used."""
-
-
-class DataDirectoryInUse(JournalError):
-    """Another server has it."""
-
-
-class JournalCorrupt(JournalError):
-    """A file is damaged other than by a crash while it was written. `path` and `offset` say where."""
-
-    def __init__(self, path: Path, offset: int, reason: str) -> None:
-        super().__init__(
-            f"the journal is damaged: {path} at offset {offset}: {reason}. Nothing was changed. "
-            f"Restore the data directory from a backup, or start with an empty one."
-        )
-        self.path = path
-        self.offset = offset
-
-
-class JournalWriteFailed(JournalError):
-    """The disk did not take what had to be written; the server stops, and nothing unwritten was acknowledged."""
 
 
 class _Damaged(NamedTuple):
@@ -87,15 +74,18 @@ class Journal:
         self._lock = -1
         self._log = -1
         self._log_path = folder
+        self._first = 0  # the first transaction that the log may have
+        self._acknowledged = Acknowledged(folder)
         self._seed = 0
         self._size = 0
         self._zxid = 0
         self._torn: tuple[Path, int] | None = None
+        self._retry_at = 0.0
 
     @property
     def is_long(self) -> bool:
-        """Whether a snapshot is due."""
-        return self._size > self._limit
+        """Whether a snapshot is due. Any thread may ask."""
+        return self._size > self._limit and time.monotonic() >= self._retry_at
 
     @property
     def snapshots_size(self) -> int:
@@ -118,6 +108,7 @@ class Journal:
         except OSError as error:
             raise JournalError(f"cannot use the data directory {self._folder}: {error}") from error
         try:
+            self._acknowledged.open()
             return self._load(fresh, secret)
         except OSError as error:
             self.close()
@@ -132,32 +123,39 @@ class Journal:
             return
         data = block(self._encoder.encode(transactions), self._seed)
         try:
-            _write_all(self._log, data)
+            log_files.write_all(self._log, data)
             os.fsync(self._log)
         except OSError as error:
             self._give_up(error)
         self._size += len(data)
         self._zxid = transactions[-1].zxid
+        self._acknowledged.write(End(self._first, self._zxid))
 
-    def append_and_rotate(self, transactions: Sequence[Transaction], zxid: int) -> None:
+    def append_and_rotate(self, transactions: Sequence[Transaction], zxid: int) -> bool:
         """As `append`; what comes after `zxid`, the last of them, goes into a new file. The snapshot of that moment can
-        then `archive` the old ones."""
+        then `archive` the old ones. False where a new file cannot be opened: it goes on in the old one, and a snapshot
+        is due again after a while."""
         self.append(transactions)
         if self._zxid != zxid:
             raise JournalError(f"the snapshot shows 0x{zxid:x}, the files that it replaces end at 0x{self._zxid:x}")
         try:
             self._begin_log()
         except OSError as error:
-            self._give_up(error)
+            if not log_files.is_out_of_descriptors(error):
+                self._give_up(error)
+            self._put_off(error)
+            return False
+        return True
 
     def archive(self, snapshot: Snapshot) -> None:
-        """Writes the snapshot and removes the files that it replaces. Raises JournalWriteFailed."""
+        """Writes the snapshot and removes the files that it replaces. Where no file can be opened for it, the old ones
+        stay for the next snapshot to replace. Raises JournalWriteFailed."""
         if not self._path(_LOG, snapshot.zxid + 1).exists():
             raise JournalError(f"no log goes on behind the snapshot of 0x{snapshot.zxid:x}: it cannot replace any")
         try:
             path = self._path(_SNAPSHOT, snapshot.zxid)
             write_snapshot(snapshot, path, self._entropy(SALT_LENGTH)).replace(path)
-            _sync_folder(self._folder)
+            log_files.sync_folder(self._folder)
             for zxid, path in self._files(_SNAPSHOT):
                 if zxid < snapshot.zxid:
                     path.unlink()
@@ -165,6 +163,9 @@ class Journal:
                 if zxid <= snapshot.zxid:
                     path.unlink()
         except OSError as error:
+            if log_files.is_out_of_descriptors(error):
+                self._put_off(error)
+                return
             raise JournalWriteFailed(f"cannot write a snapshot into {self._folder}: {error}") from error
 
     def close(self) -> None:
@@ -173,6 +174,7 @@ class Journal:
             if descriptor >= 0:
                 os.close(descriptor)
         self._log = self._lock = -1
+        self._acknowledged.close()
 
     # --- start -------------------------------------------------------------------------------------------------------
 
@@ -189,6 +191,7 @@ class Journal:
     def _load(self, fresh: State, secret: bytes) -> tuple[State, bytes]:
         snapshot, damaged = self._newest_snapshot()
         if snapshot is None:
+            self._acknowledged.warn_of_loss(0, self._log_of)
             self._remove_leftovers()
             self._begin(snapshot_of(fresh, secret))
             return fresh, secret
@@ -196,8 +199,9 @@ class Journal:
         self._replay_logs(state)
         if damaged is not None and state.zxid < damaged.zxid:
             raise damaged.error
+        self._acknowledged.warn_of_loss(state.zxid, self._log_of)
         if self._torn is not None:
-            _cut(*self._torn)
+            log_files.cut(*self._torn)
         self._remove_leftovers()
         self._zxid = state.zxid
         replayed = self._size
@@ -209,11 +213,11 @@ class Journal:
         """The first start in this folder: a snapshot and the log behind it, or what `_has_begun` knows."""
         path = self._path(_SNAPSHOT, first.zxid)
         unfinished = write_snapshot(first, path, self._entropy(SALT_LENGTH))
-        _sync_folder(self._folder)
+        log_files.sync_folder(self._folder)
         self._zxid = first.zxid
         self._begin_log()
         unfinished.replace(path)
-        _sync_folder(self._folder)
+        log_files.sync_folder(self._folder)
 
     def _has_begun(self, logs: list[tuple[int, Path]]) -> bool:
         """False where these logs, without a snapshot, are what a crash during the first start leaves behind."""
@@ -230,7 +234,7 @@ class Journal:
         if leftovers and not self._files(_SNAPSHOT):
             for _, path in self._files(_LOG):
                 path.unlink()
-            _sync_folder(self._folder)
+            log_files.sync_folder(self._folder)
         for path in leftovers:
             path.unlink()
 
@@ -299,20 +303,26 @@ class Journal:
         self._size += path.stat().st_size
 
     def _begin_log(self) -> None:
-        """A new log for what follows the newest transaction. A log of the same name has no transaction in it."""
+        """A new log for what follows the newest transaction. A log of the same name has no transaction in it. Raises
+        OSError; the log is the one before then."""
+        path = self._path(_LOG, self._zxid + 1)
+        head = header(self._entropy(SALT_LENGTH))
+        log = log_files.begin(path, head)
         if self._log >= 0:
             os.close(self._log)
-            self._log = -1
-        self._log_path = self._path(_LOG, self._zxid + 1)
-        head = header(self._entropy(SALT_LENGTH))
-        self._log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        _write_all(self._log, head)
-        os.fsync(self._log)
-        _sync_folder(self._folder)
+        self._log, self._log_path, self._first = log, path, self._zxid + 1
         self._seed = seed_of(head)
         self._size = 0
 
     # --- files -------------------------------------------------------------------------------------------------------
+
+    def _put_off(self, error: OSError) -> None:
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
+        _logger.warning(
+            "the next snapshot waits, and %s grows meanwhile: %s. `ulimit -n` raises the limit",
+            self._log_path.name,
+            error,
+        )
 
     def _give_up(self, error: OSError) -> None:
         """After a failed write or fsync nobody knows what the disk holds, and trying again would not tell."""
@@ -332,6 +342,9 @@ class Journal:
     def _path(self, kind: str, zxid: int) -> Path:
         return self._folder / f"{kind}{zxid:0{_HEX_DIGITS}x}"
 
+    def _log_of(self, first: int) -> Path:
+        return self._path(_LOG, first)
+
     def _files(self, kind: str) -> list[tuple[int, Path]]:
         """Zxid and path of the files of a kind, oldest first."""
         found = []
@@ -345,41 +358,12 @@ class Journal:
         return sorted(found)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
 def _what_is_wrong(fault: Fault) -> str:
     if fault.is_header:
         return "the header of this file is damaged or not whole"
     if fault.is_tail:
         return "the last block of this file is not whole, and a newer log follows the file"
     return "this block is not whole, and it is not the last one"
-
-
-def _cut(path: Path, offset: int) -> None:
-    size = path.stat().st_size - offset
-    if size:
-        _logger.warning(
-            "%s ends with %d bytes at offset %d that are no whole block: they are cut off. After a crash that is what "
-            "was being written and was never acknowledged; after anything else, look for what damaged the file.",
-            path,
-            size,
-            offset,
-        )
-    with path.open("r+b") as file:
-        file.truncate(offset)
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 _TRANSACTIONS: Final = msgspec.msgpack.Decoder(list[Transaction])

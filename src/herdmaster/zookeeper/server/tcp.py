@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import platform
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
@@ -26,6 +25,7 @@ from herdmaster.zookeeper.server.faults import Faults
 from herdmaster.zookeeper.server.hub import Hub
 from herdmaster.zookeeper.server.journal import Journal
 from herdmaster.zookeeper.server.link import Link
+from herdmaster.zookeeper.server.listener import BACKLOG, Listener
 from herdmaster.zookeeper.server.machine import Machine, Settings
 from herdmaster.zookeeper.server.sessions import first_session_id
 from herdmaster.zookeeper.server.snapshots import Snapshot, snapshot_of
@@ -35,10 +35,6 @@ from herdmaster.zookeeper.wire.framing import MAX_FRAME
 _SERVER_ID: Final = 1
 _SECRET_LENGTH: Final = 32
 _FAREWELL: Final = 1.0
-_TURNS_OF_AN_ACCEPT: Final = 3
-"""Turns of the loop from a connection that the listener has taken to `connection_made`, and one to spare."""
-_LISTEN_BACKLOG: Final = 100
-"""Connections that wait in the kernel until the listener takes them."""
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +100,7 @@ class EmbeddedServer:
         self._clock = MovableClock(clock or SystemClock())
         self._entropy = entropy
         self._hub: Hub | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._journal: Journal | None = None
         self._closed: asyncio.Future[None] | None = None
         self._ending: asyncio.Future[None] | None = None
@@ -174,7 +170,7 @@ class EmbeddedServer:
             if journal is not None:
                 journal.close()
             raise
-        self._port = self._listener.sockets[0].getsockname()[1]
+        self._port = self._listener.port
         self._describe(machine, journal)
         self._hub, self._journal, self._closed = hub, journal, loop.create_future()
 
@@ -196,23 +192,16 @@ class EmbeddedServer:
             raise RuntimeError("the server was never started: await start() first")
         await asyncio.shield(self._closed)
 
-    async def _listen(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> asyncio.Server:
-        host = self.host
-        if not self._port:
-            # Several addresses of one name would get a port each.
-            infos = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            host = str(infos[0][4][0])
+    async def _listen(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> Listener:
         limits = self._limits
-
-        def make_link() -> Link:
-            return Link(hub, loop, limits.handshake, limits.unread)
-
-        return await loop.create_server(make_link, host, self._port, backlog=_LISTEN_BACKLOG)
+        listener = Listener(loop, lambda: Link(hub, loop, limits.handshake, limits.unread))
+        await listener.open(self.host, self._port)
+        return listener
 
     async def _end(self, hub: Hub) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
-            await _stop_listening(listener)
+            await listener.close()
         hub.stop()
         hub.run_turn()
         if hub.commits is not None:
@@ -225,8 +214,6 @@ class EmbeddedServer:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-        if listener is not None:
-            await listener.wait_closed()
 
     def _fail(self, error: BaseException) -> None:
         """The disk does not take any more: nobody gets an answer from here on."""
@@ -254,7 +241,7 @@ class EmbeddedServer:
             maxClientCnxns=str(self._limits.connections_per_host),
             minSessionTimeout=str(self._settings.min_timeout),
             maxSessionTimeout=str(self._settings.max_timeout),
-            clientPortListenBacklog=str(_LISTEN_BACKLOG),
+            clientPortListenBacklog=str(BACKLOG),
             serverId=str(_SERVER_ID),
         )
         machine.measures.update(
@@ -292,15 +279,3 @@ class EmbeddedServer:
         hub = self._running
         self._clock.advance(milliseconds)
         hub.tick()
-
-
-async def _stop_listening(listener: asyncio.Server) -> None:
-    """Takes no more connections. Those that are on their way to their protocol get there first: CPython's server loses
-    a socket, open, that is accepted in the same turn in which it is closed."""
-    loop = asyncio.get_running_loop()
-    if isinstance(loop, asyncio.SelectorEventLoop):
-        for each in listener.sockets:
-            loop.remove_reader(each.fileno())
-    for _ in range(_TURNS_OF_AN_ACCEPT):
-        await asyncio.sleep(0)
-    listener.close()

@@ -1,0 +1,149 @@
+"""Takes connections, and refuses them while the process has few file descriptors left.
+
+asyncio's own server takes connections until no descriptor is left, the journal's neither, and then reports each of a
+hundred attempts a turn, every one of which tries again by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from herdmaster.zookeeper.server import descriptors
+
+BACKLOG: Final = 100
+"""Connections that wait in the kernel until the listener takes them."""
+
+_PER_TURN: Final = 100
+_RETRY_SECONDS: Final = 0.5
+_QUIET_SECONDS: Final = 1.0
+"""Between two lines of the log."""
+
+_log = logging.getLogger(__name__)
+
+
+class Listener:
+    """Makes a protocol for each connection. All methods belong to the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, factory: Callable[[], asyncio.Protocol]) -> None:
+        self._loop = loop
+        self._factory = factory
+        self._sockets: list[socket.socket] = []
+        self._attaching: set[asyncio.Task[None]] = set()
+        self._retries: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._quiet: asyncio.TimerHandle | None = None
+        self._refused = 0
+
+    @property
+    def port(self) -> int:
+        return int(self._sockets[0].getsockname()[1])
+
+    async def open(self, host: str, port: int) -> None:
+        """Listens on every address of the host; on its first one alone where `port` is 0, for a free port, because
+        several would get a port each. Raises OSError."""
+        addresses = await self._resolve(host, port)
+        try:
+            for family, address in addresses if port else addresses[:1]:
+                self._bind(family, address)
+        except BaseException:
+            self._close_sockets()
+            raise
+        for each in self._sockets:
+            self._loop.add_reader(each, self._accept, each)
+
+    async def _resolve(self, host: str, port: int) -> list[tuple[int, tuple[str | bytes | int, ...]]]:
+        """Families and addresses. What is no name needs no look-up, which takes a thread."""
+        with contextlib.suppress(ValueError):
+            family = socket.AF_INET if ipaddress.ip_address(host).version == 4 else socket.AF_INET6
+            return [(family, (host, port))]
+        infos = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return list(dict.fromkeys((family, address) for family, _, _, _, address in infos))
+
+    def _bind(self, family: int, address: tuple[str | bytes | int, ...]) -> None:
+        each = socket.socket(family, socket.SOCK_STREAM)
+        self._sockets.append(each)
+        each.setblocking(False)
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            each.bind(address)
+            each.listen(BACKLOG)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot listen on {address[0]!s}:{address[1]!s}: {str(error.strerror).lower()}"
+            ) from None
+
+    async def close(self) -> None:
+        """Takes no more connections. Those that it has taken get to their protocol first."""
+        for each in self._sockets:
+            self._loop.remove_reader(each)
+        for timer in (*self._retries.values(), self._quiet):
+            if timer is not None:
+                timer.cancel()
+        await asyncio.gather(*self._attaching)
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        for each in self._sockets:
+            each.close()
+        self._sockets.clear()
+
+    # --- connections -------------------------------------------------------------------------------------------------
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_PER_TURN):
+            try:
+                accepted, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._complain(f"cannot take connections: {error}")
+                self._loop.remove_reader(listening)  # it stays ready, and would fail again at once
+                self._retries[listening] = self._loop.call_later(_RETRY_SECONDS, self._listen_again, listening)
+                return
+            if descriptors.is_reserved(accepted.fileno()):
+                accepted.close()
+                self._refuse()
+            else:
+                accepted.setblocking(False)
+                task = self._loop.create_task(self._attach(accepted))
+                self._attaching.add(task)
+                task.add_done_callback(self._attaching.discard)
+
+    def _listen_again(self, listening: socket.socket) -> None:
+        del self._retries[listening]
+        self._loop.add_reader(listening, self._accept, listening)
+
+    async def _attach(self, accepted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._factory, accepted)
+        except OSError as error:
+            accepted.close()
+            self._complain(f"cannot take a connection: {error}")
+
+    # --- complaints --------------------------------------------------------------------------------------------------
+
+    def _refuse(self) -> None:
+        self._refused += 1
+        if self._quiet is None:
+            self._tell_refused()
+
+    def _tell_refused(self) -> None:
+        self._quiet = None
+        refused, self._refused = self._refused, 0
+        if refused:
+            self._complain(
+                f"connections refused: {refused}. Of the {descriptors.limit()} file descriptors that this process may "
+                f"have, only the last {descriptors.RESERVE} are free; `ulimit -n` raises the limit"
+            )
+
+    def _complain(self, text: str) -> None:
+        if self._quiet is None:
+            _log.warning("%s", text)
+            self._quiet = self._loop.call_later(_QUIET_SECONDS, self._tell_refused)
