@@ -14,6 +14,8 @@ executions: Counter[str] = Counter()
 
 gates: dict[str, threading.Event] = {}
 reached: dict[str, threading.Event] = {}
+mended: set[str] = set()
+"""What `fail_until_mended` does not fail for any more."""
 
 
 class Broken(Exception):
@@ -79,6 +81,16 @@ def wait(gate: str) -> str:
     return gate
 
 
+def wait_and_fail(gate: str) -> str:
+    raise LookupError(wait(gate))
+
+
+def fail_until_mended(what: str) -> str:
+    if what not in mended:
+        raise LookupError(what)
+    return what
+
+
 def count(key: str) -> str:
     executions[key] += 1
     return key
@@ -91,6 +103,7 @@ def sleep(seconds: float) -> float:
 
 FUNCTIONS: tuple[Callable[..., object], ...] = (
     add, echo, echo_all, options_of_its_own, called_self, fail, fail_if_text, leave, give, wait, count, sleep,
+    wait_and_fail, fail_until_mended,
 )  # fmt: skip
 
 
@@ -118,6 +131,8 @@ class App:
         self.leave = herd.task(leave)
         self.give = herd.task(give)
         self.wait = herd.task(wait)
+        self.wait_and_fail = herd.task(wait_and_fail)
+        self.fail_until_mended = herd.task(fail_until_mended)
         self.count = herd.task(count)
         self.sleep = herd.task(sleep)
 

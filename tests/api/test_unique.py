@@ -106,11 +106,84 @@ def test_a_key_is_free_again_when_its_outcome_is_gone(
     first = task.submit(gate)
     assert first.result(30) == gate
     znodes(served).delete(f"status/{first.name}")
-    znodes(served).delete(f"keys/{hash_key(gate)}")
+    znodes(served).delete(f"keys/{hash_key(gate, task.call)}")
 
     second = task.submit(gate)
     assert second.name != first.name
     assert second.result(30) == gate
+
+
+def test_each_function_has_keys_of_its_own_unless_told_otherwise(app: App, gate: str) -> None:
+    one, other = app.count.options(key=gate), app.echo_all.options(key=gate)
+    assert one.submit(gate).name != other.submit(gate).name
+
+    one, other = one.options(key_scope="global"), other.options(key_scope="global")
+    first = one.submit(gate)
+    assert other.submit(gate).name == first.name
+
+
+def test_a_task_that_failed_does_not_keep_its_key_unless_it_is_to(app: App, gate: str) -> None:
+    mended = app.fail_until_mended.options(key=gate)
+    first = mended.submit(gate)
+    with pytest.raises(LookupError):
+        first.result(30)
+    tasks.mended.add(gate)
+    second = mended.submit(gate)
+    assert (second.name != first.name, second.result(30)) == (True, gate)
+
+    tasks.mended.discard(gate)
+    always = mended.options(key=f"{gate} always", key_holds="always")
+    failed = always.submit(gate)
+    with pytest.raises(LookupError):
+        failed.result(30)
+    tasks.mended.add(gate)
+    assert always.submit(gate).name == failed.name
+
+
+def test_those_that_got_the_future_of_a_task_by_its_key_get_its_failure_as_well(
+    app: App, served: str, make_herd: Callable[..., Herd], gate: str
+) -> None:
+    failing = app.wait_and_fail.options(key=gate)
+    first = failing.submit(gate)
+    second = App(make_herd(served)).wait_and_fail.options(key=gate).submit(gate)
+    assert second.name == first.name
+    tasks.gates[gate].set()
+
+    for future in (first, second):
+        with pytest.raises(LookupError):
+            future.result(30)
+
+
+def test_a_released_key_makes_the_next_submission_a_task(app: App, gate: str) -> None:
+    task = app.wait.options(key=gate)
+    first = task.submit(gate)
+    assert app.herd.release_key(gate) is None  # of the namespace
+    assert app.herd.release_key(gate, task) == first.name
+    assert app.herd.release_key(gate, task.call) is None
+    second = task.submit(gate)
+    assert second.name != first.name
+    tasks.gates[gate].set()
+
+    assert (first.result(30), second.result(30)) == (gate, gate)
+    assert task.submit(gate).name == second.name
+
+
+async def test_a_key_is_released_in_a_loop_as_well(app: App, gate: str) -> None:
+    task = app.count.options(key=gate, key_scope="global")
+    first = await task.submit_async(gate)
+    with pytest.raises(RuntimeError, match="await release_key_async"):
+        app.herd.release_key(gate)
+    assert await app.herd.release_key_async(gate) == first.name
+
+
+def test_what_is_no_key_or_call_is_not_released(quiet: App) -> None:
+    with pytest.raises(ConfigurationError, match="'' is no key"):
+        quiet.herd.release_key("")
+    with pytest.raises(ConfigurationError, match="no call"):
+        quiet.herd.release_key("k", "no call")
+    with pytest.raises(ConfigurationError, match="key_scope='queue'"):
+        quiet.echo.options(key="k", key_scope="queue")  # type: ignore[arg-type]  # the mistake that is shown
+    assert quiet.herd._runtime is None
 
 
 RACER = """\

@@ -10,6 +10,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.keys import hash_key
 from herdmaster.core.names import call_name
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import Call, encode_arguments, encode_call, with_asked, with_error
@@ -202,6 +203,52 @@ def test_queues_are_paused_limited_and_listed(filled: str) -> None:
     assert result.stdout == "mail: no limits\n"
     (seen,) = map(json.loads, run_herd("queues", "list", "--zookeeper", filled, "--json").stdout.splitlines())
     assert (seen["name"], seen["pending"]) == ("mail", 1)
+
+
+def test_keys_are_shown_and_released(filled: str) -> None:
+    at = ("--zookeeper", filled)
+    told = [
+        run_herd("submit", *at, "--key", "k", *scope, call, "1").stdout.strip()
+        for call, scope in (("a:f", ()), ("a:g", ()), ("a:h", ("--key-scope=global",)), ("a:f", ()))
+    ]
+    f, g, h, again = told
+    assert f == again
+    result = run_herd("keys", *at)
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert (result.returncode, result.stderr, lines[0]) == (0, "", ["AGE", "KEY", "CALL", "TASK"])
+    assert sorted(line[1:] for line in lines[1:]) == [["k", "a:f", f], ["k", "a:g", g], ["k", "a:h", "(global)", h]]
+    (seen,) = map(json.loads, run_herd("keys", "show", *at, "--json", "k", "--call=a:g").stdout.splitlines())
+    assert (seen["key"], seen["call"], seen["scope"], seen["task"]) == ("k", "a:g", "call", g)
+
+    result = run_herd("keys", "release", *at, "k")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "3 tasks hold a key 'k': say which with --call, of a:f, a:g, a:h (global)" in result.stderr
+    result = run_herd("keys", "release", *at, "k", "--call=a:f")
+    assert (result.returncode, result.stdout) == (0, f"released: {f}, which is pending, held it\n")
+    result = run_herd("keys", "release", *at, "k", "--call=a:f")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "no task holds the key 'k' of a:f: `herd keys show` lists those that are held" in result.stderr
+    assert run_herd("keys", "release", *at, seen["hash"]).stdout.startswith(f"released: {g}")
+    assert run_herd("keys", "release", *at, "k").stdout.startswith(f"released: {h}")
+    result = run_herd("keys", *at)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "no task holds a key\n")
+
+
+async def test_a_dead_task_whose_key_is_taken_stays_dead_until_it_is_told_to_go_without_it(filled: str) -> None:
+    key = hash_key("k", "tests.cli.app:add")
+    payload = json.dumps(json.loads(PAYLOAD) | {"key": key, "unique": {"key": "k"}}).encode()
+    async with Client(filled) as client:
+        await client.set(layout.dead_path(DEAD), payload)
+    at = ("--zookeeper", filled)
+    holder = run_herd("submit", *at, "--key", "k", "tests.cli.app:add", "1", "2").stdout.strip()
+    result = run_herd("dead", "replay", *at, "--all")
+    assert (result.returncode, result.stdout) == (1, f"{DEAD}: stays dead, because {holder} holds its key by now\n")
+    assert "--without-key" in result.stderr
+
+    run_herd("keys", "release", *at, "k", "--call=tests.cli.app:add")
+    new = run_herd("dead", "replay", *at, DEAD).stdout.strip().rpartition(" ")[2]
+    (seen,) = map(json.loads, run_herd("keys", *at, "--json").stdout.splitlines())
+    assert (seen["task"], seen["key"]) == (new, "k")
 
 
 @pytest.mark.parametrize(

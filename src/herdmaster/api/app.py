@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import ParamSpec, Protocol, TypeVar, Unpack, overload
 
 import msgspec
 
 from herdmaster.api.acceptance import submit_and_wait, submit_and_wait_async
+from herdmaster.api.asking import ask_and_wait, ask_and_wait_async
 from herdmaster.api.base import BaseHerd
 from herdmaster.api.callee import Callee, callee_of, check_codec, codecs_of
 from herdmaster.api.checks import check_call
 from herdmaster.api.definition import Definition, checked_function
 from herdmaster.api.exceptions import ExceptionRegistry
-from herdmaster.api.finding import find_and_wait, find_and_wait_async
 from herdmaster.api.future import Future
 from herdmaster.api.hooking import HookRegistry
 from herdmaster.api.in_loop import refuse_in_loop
@@ -31,9 +32,11 @@ from herdmaster.core.modules import check_modules, import_modules
 from herdmaster.core.names import DEFAULT_QUEUE, parse_task_name, raw_name
 from herdmaster.core.payload import MAX_PAYLOAD
 from herdmaster.core.transitions import NewTask
-from herdmaster.errors import InvalidName, PayloadTooLarge
-from herdmaster.roles.inspector import TaskSeen
+from herdmaster.errors import ConfigurationError, InvalidName, PayloadTooLarge
+from herdmaster.roles.held_keys import KeyRelease
+from herdmaster.roles.inspector import TaskSeen, find_task
 from herdmaster.roles.registration import Registration
+from herdmaster.zookeeper.client import Client
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -269,12 +272,35 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
         """
         refuse_in_loop("find", "await find_async(...)")
         _check_name(name)
-        return find_and_wait(self._started(), name, timeout)
+        return ask_and_wait(self._started(), partial(find_task, name), name, timeout)
 
     async def find_async(self, name: str, timeout: float = 10.0) -> TaskSeen | None:  # noqa: ASYNC109 - as `find`
         """As `find`, for event loops."""
         _check_name(name)
-        return await find_and_wait_async(self._started(), name, timeout)
+        return await ask_and_wait_async(self._started(), partial(find_task, name), name, timeout)
+
+    def release_key(self, key: str, task: Task[P, R] | str | None = None, timeout: float = 10.0) -> str | None:
+        """Takes a uniqueness key from the task that holds it, so that the next submission with the key makes a task:
+        the key of a task or call (`module:qualname`), without one a key with `key_scope="global"`. The holder goes on,
+        or keeps its outcome. Returns its name; None if no task holds the key.
+
+        Raises ConfigurationError for what is no key or call, TimeoutError when ZooKeeper could not be asked in
+        `timeout` seconds, RuntimeError inside a running event loop, HerdError for a holder that was submitted by an
+        older version and has not ended.
+        """
+        refuse_in_loop("release_key", "await release_key_async(...)")
+        question = _release(key, task)
+        return ask_and_wait(self._started(), question, f"the key {key!r}", timeout)
+
+    async def release_key_async(
+        self,
+        key: str,
+        task: Task[P, R] | str | None = None,
+        timeout: float = 10.0,  # noqa: ASYNC109 - as `release_key`
+    ) -> str | None:
+        """As `release_key`, for event loops."""
+        question = _release(key, task)
+        return await ask_and_wait_async(self._started(), question, f"the key {key!r}", timeout)
 
     def _raw_task(self, data: Bytes) -> Order:
         try:
@@ -295,6 +321,15 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
 
 def _import(module: str, attribute: str) -> object:
     return getattr(importlib.import_module(module), attribute)
+
+
+def _release(key: object, task: Task[P, R] | str | None) -> Callable[[Client], Awaitable[str | None]]:
+    if not isinstance(key, str) or not key:
+        raise ConfigurationError(f"{key!r} is no key: it is the text that key= gave")
+    call = task.call if isinstance(task, Task) else task
+    if call is not None:
+        check_call(call)
+    return KeyRelease(key, call).run
 
 
 def _check_name(name: object) -> None:

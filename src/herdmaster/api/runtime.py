@@ -40,7 +40,7 @@ from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
 from herdmaster.roles.admission import Asked
 from herdmaster.roles.cancel_requests import Told
 from herdmaster.roles.client import ClientSettings
-from herdmaster.roles.searches import Found
+from herdmaster.roles.searches import Failed, Question
 from herdmaster.zookeeper.errors import ClientClosed
 
 R = TypeVar("R")
@@ -140,9 +140,9 @@ class Runtime:
         there is one here, has been given its outcome. Raises RuntimeError when closed."""
         self._post(partial(self._cancel, name, told))
 
-    def find(self, name: str, found: Found, /) -> None:
-        """`found` is called once in the loop's thread. Raises RuntimeError when closed."""
-        self._post(partial(self._client.searches.find, name, found))
+    def ask(self, question: Question, failed: Failed, /) -> None:
+        """Both are called in the loop's thread. Raises RuntimeError when closed."""
+        self._post(partial(self._client.searches.ask, question, failed))
 
     def give_up(self, name: str) -> None:
         """Ends the wait for acceptance with what is known by now."""

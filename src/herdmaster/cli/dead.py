@@ -50,6 +50,7 @@ dead.add_command(show)
 @zookeeper_option
 @click.option("--all", "everything", is_flag=True, help="All of them, or all of --queue.")
 @click.option("--queue", metavar="NAME", help="With --all: only of this queue.")
+@click.option("--without-key", is_flag=True, help="Leave its uniqueness key alone, also where it is free.")
 @connect_timeout_option(10)
 @log_options("warning")
 def replay(
@@ -58,11 +59,16 @@ def replay(
     hosts: str | None,
     everything: bool,
     queue: str | None,
+    without_key: bool,
     connect_timeout: float,
     log_level: str,
     log_format: str,
 ) -> None:
-    """Run dead tasks again, under new names, which are printed. Their attempts are counted from 1 again."""
+    """Run dead tasks again, under new names, which are printed. Their attempts are counted from 1 again.
+
+    A task that had a uniqueness key takes it again. One whose key another task holds by now is left alone, and the exit
+    code is 1: release that key first, or say --without-key.
+    """
     from herdmaster.cli.logs import configure_logs
     from herdmaster.core.names import UlidFactory, renewed_name
     from herdmaster.roles import operator
@@ -72,11 +78,24 @@ def replay(
     chosen.check()
     ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
 
+    held = 0
+
     async def act(client: Client, name: str) -> str | None:
+        nonlocal held
         new = renewed_name(name, ulids.new())
-        return f"{name}: runs again as {new}" if await operator.replay(client, name, new) else None
+        try:
+            is_replayed = await operator.replay(client, name, new, with_key=not without_key)
+        except operator.KeyHeld as error:
+            held += 1
+            return f"{name}: stays dead, because {error.holder} holds its key by now"
+        return f"{name}: runs again as {new}" if is_replayed else None
 
     _for_each(chosen, hosts, connect_timeout, act)
+    if held:
+        raise Failed(
+            "replay with --without-key what is to run beside the task that holds its key, or see `herd keys release`",
+            "herd dead",
+        )
 
 
 @dead.command

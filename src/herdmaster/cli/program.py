@@ -23,6 +23,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType({
     "dead": "herdmaster.cli.dead",
     "workers": "herdmaster.cli.workers",
     "queues": "herdmaster.cli.queues",
+    "keys": "herdmaster.cli.keys",
     "zookeeper": "herdmaster.cli.development",
     "dev": "herdmaster.cli.development",
     "demo": "herdmaster.cli.demo.command",

@@ -95,6 +95,14 @@ class SubmitCommand(click.Command):
 @click.option("--timeout", type=Duration(), metavar="TIME", help="It is ended when it has run for so long.")
 @click.option("--max-attempts", type=click.IntRange(1), metavar="N", help="So often it is tried in all.")
 @click.option("--key", metavar="TEXT", help="Submit nothing while another task or its outcome holds this key.")
+@click.option(
+    "--key-scope", type=click.Choice(("call", "global")), help="Of this function (call, the default) or of all of them."
+)
+@click.option(
+    "--key-holds",
+    type=click.Choice(("done", "always")),
+    help="A task that fails, expires or is cancelled frees its key (done, the default) or holds it, too (always).",
+)
 @click.option("--wait", is_flag=True, help="Wait for the result and print it, as JSON, instead of the name.")
 @connect_timeout_option(10)
 @log_options("error")

@@ -73,31 +73,61 @@ async def release(client: Client, key_hash: str) -> Released | None:
     """Takes a key from its holder, which goes on, or keeps its outcome, without it. None if no task holds it. Raises
     HerdError where the holder was submitted by an older version and has not ended: it would free the key again when it
     ends, although another task may have it then."""
-    first: str | None = None
-    was_lost: Released | None = None
-    for _ in range(_MAX_TRIES):
-        await client.sync()
-        seen = await _see(client, [key_hash])
-        if not seen or seen[0].task != (first or seen[0].task):
-            return was_lost  # by the request whose reply was lost, then, or its holder has freed it
-        (held,) = seen
-        first = held.task
-        details = await Inspector(client).find(held.task) if parse_task_name(held.task) is not None else None
-        found = Released(key_hash, held.task, details.seen.state if details is not None else None)
-        try:
-            if held.key is not None:
-                await _release_hold(client, held)
+    return await _Releasing(key_hash).run(client)
+
+
+class KeyRelease:
+    """As `release`, of a key of the user's: what comes of it is the same however many sessions it takes."""
+
+    def __init__(self, key: str, call: str | None = None) -> None:
+        self._key = key
+        self._call = call
+        self._releasing: _Releasing | None = None
+
+    async def run(self, client: Client) -> str | None:
+        """The name of the task that held it."""
+        if self._releasing is None:
+            seen = await find_key(client, self._key, self._call)
+            if seen is None:
+                return None
+            self._releasing = _Releasing(seen.hash)
+        released = await self._releasing.run(client)
+        return None if released is None else released.task
+
+
+class _Releasing:
+    """Knows after a lost reply, also of a session before, from which task the key is to be taken, and from no other."""
+
+    def __init__(self, key_hash: str) -> None:
+        self._hash = key_hash
+        self._holder: str | None = None
+        self._lost: Released | None = None  # perhaps released, by the request whose reply was lost
+
+    async def run(self, client: Client) -> Released | None:
+        for _ in range(_MAX_TRIES):
+            await client.sync()
+            seen = await _see(client, [self._hash])
+            if not seen or self._holder not in (None, seen[0].task):
+                return self._lost
+            (held,) = seen
+            self._holder = held.task
+            details = await Inspector(client).find(held.task) if parse_task_name(held.task) is not None else None
+            found = Released(self._hash, held.task, details.seen.state if details is not None else None)
+            before, self._lost = self._lost, found
+            try:
+                if held.key is not None:
+                    await _release_hold(client, held)
+                else:
+                    await _release_old(client, held, found.state)
+            except errors.TransactionFailed as failure:
+                self._lost = before
+                if not isinstance(failure.error, errors.NoNode):
+                    raise failure.error from None
+            except errors.ConnectionLoss:
+                pass
             else:
-                await _release_old(client, held, found.state)
-        except errors.TransactionFailed as failure:
-            if not isinstance(failure.error, (errors.NoNode, errors.BadVersion)):
-                raise failure.error from None
-            continue  # it holds the key no more
-        except errors.ConnectionLoss:
-            was_lost = found
-            continue
-        return found
-    raise HerdError(f"no certain answer in {_MAX_TRIES} tries in a row: `herd keys show` tells who holds the key")
+                return found
+        raise HerdError(f"no certain answer in {_MAX_TRIES} tries in a row: `herd keys show` tells who holds the key")
 
 
 async def _release_hold(client: Client, held: KeySeen) -> None:

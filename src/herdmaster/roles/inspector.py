@@ -229,6 +229,12 @@ class Inspector:
             return TaskDetails(seen, outcome=outcome, raw=data, fault=str(error))
 
 
+async def find_task(name: str, client: Client) -> TaskSeen | None:
+    """None for a task that is nowhere. Raises as `Inspector.list_tasks`."""
+    details = await Inspector(client).find(name)
+    return None if details is None else details.seen
+
+
 def _queue(name: str) -> tuple[str, int]:
     parsed = parse_task_name(name)
     assert parsed is not None

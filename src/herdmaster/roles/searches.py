@@ -1,50 +1,54 @@
-"""Answers where tasks are, as soon as there is a session to look with."""
+"""Asks ZooKeeper what a program wants to know or do, as soon as there is a session for it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from herdmaster.errors import HerdError
-from herdmaster.roles.inspector import Inspector, TaskSeen
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
-Found = Callable[[TaskSeen | None, HerdError | None], None]
-"""Called once: the task, or None if it is nowhere; or why nobody can say."""
+Question = Callable[[Client], Awaitable[None]]
+"""Asked again over the next session where one ends in the middle. It passes its answer on by itself."""
+Failed = Callable[[HerdError], None]
+"""Called once if there is no answer: why not."""
 
 
 class Searches:
-    """Requests outlive sessions."""
+    """Questions outlive sessions. They are asked one after the other."""
 
     def __init__(self) -> None:
-        self._wanted: deque[tuple[str, Found]] = deque()
+        self._wanted: deque[tuple[Question, Failed]] = deque()
         self._wake = asyncio.Event()
 
-    def find(self, task: str, found: Found) -> None:
-        self._wanted.append((task, found))
+    def ask(self, question: Question, failed: Failed) -> None:
+        self._wanted.append((question, failed))
         self._wake.set()
 
     def end(self) -> None:
         """No session will follow."""
         while self._wanted:
-            self._wanted.popleft()[1](None, errors.ClientClosed("the client has ended"))
+            self._wanted.popleft()[1](errors.ClientClosed("the client has ended"))
 
     async def run(self, client: Client) -> None:
-        """Looks for what is wanted, until the session is over: raises SessionExpired then."""
-        inspector = Inspector(client)
+        """Asks until the session is over: raises SessionExpired then."""
         self._wake.set()
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._wanted:
-                task, found = self._wanted[0]
-                seen, fault = None, None
+                question, failed = self._wanted[0]
+                fault: HerdError | None = None
                 try:
-                    details = await inspector.find(task)
-                    seen = None if details is None else details.seen
+                    await question(client)
                 except errors.ServerError as error:
                     fault = error
+                except errors.ZooKeeperError:
+                    raise  # the next session asks again
+                except HerdError as error:
+                    fault = error
                 self._wanted.popleft()
-                found(seen, fault)
+                if fault is not None:
+                    failed(fault)

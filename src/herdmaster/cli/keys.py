@@ -1,0 +1,142 @@
+"""`herd keys`: which task holds which uniqueness key, and how a key is taken from its holder."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from herdmaster.cli.failures import Failed
+from herdmaster.cli.options import C, connect_timeout_option, json_option, log_options, zookeeper_option
+from herdmaster.cli.saying import say
+
+if TYPE_CHECKING:
+    from herdmaster.roles.held_keys import KeySeen, Released
+    from herdmaster.zookeeper.client import Client
+
+
+class ShowingGroup(click.Group):
+    """Without a command it shows, with the options of `show`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in self.get_help_option_names(ctx)):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=ShowingGroup)
+def keys() -> None:
+    """Show the keys of unique tasks, release them. Without a command: show.
+
+    KEY is the text that key= gave, or its hash as `herd keys show` has it.
+    """
+
+
+def _common(command: C) -> C:
+    return click.option(
+        "--call", metavar="MODULE:FUNCTION", help="The key of this function; else of any, or of the whole namespace."
+    )(zookeeper_option(connect_timeout_option(10)(log_options("warning")(command))))
+
+
+@keys.command
+@click.argument("key", required=False)
+@_common
+@json_option
+def show(
+    *,
+    key: str | None,
+    call: str | None,
+    hosts: str | None,
+    as_json: bool,
+    connect_timeout: float,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Show the keys that are held, or KEY, with the tasks that hold them. Exits with 1 if KEY is free.
+
+    A key of a task that an older version submitted is known by its hash alone.
+    """
+    import msgspec
+
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.session import in_session
+
+    configure_logs(log_level, log_format)
+
+    async def work(client: Client) -> list[KeySeen]:
+        return await _find(client, key, call)
+
+    found = in_session(hosts, connect_timeout, work)
+    now = time.time_ns() // 1_000_000
+    if found and not as_json:
+        say(click.style(f"{'AGE':>5}  {'KEY':<34}  {'CALL':<30}  TASK", bold=True))
+    for seen in found:
+        click.echo(msgspec.json.encode(seen)) if as_json else say(_row(seen, now))
+    if not found and key is not None:
+        raise Failed(f"no task holds {_described(key, call)}", "herd keys")
+    if not found and not as_json:
+        click.echo("no task holds a key", err=True)
+
+
+@keys.command
+@click.argument("key")
+@_common
+def release(
+    *, key: str, call: str | None, hosts: str | None, connect_timeout: float, log_level: str, log_format: str
+) -> None:
+    """Take KEY from the task that holds it, so that the next submission with it makes a new task.
+
+    The holder goes on, or keeps its outcome, without the key. Exits with 1 if no task holds it.
+    """
+    from herdmaster.cli.logs import configure_logs
+    from herdmaster.cli.session import in_session
+    from herdmaster.roles import held_keys
+
+    configure_logs(log_level, log_format)
+
+    async def work(client: Client) -> Released | None:
+        found = await _find(client, key, call)
+        if len(found) > 1:
+            calls = ", ".join(sorted(_scope(seen) for seen in found))
+            raise click.UsageError(f"{len(found)} tasks hold a key {key!r}: say which with --call, of {calls}")
+        return await held_keys.release(client, found[0].hash) if found else None
+
+    released = in_session(hosts, connect_timeout, work)
+    if released is None:
+        raise Failed(f"no task holds {_described(key, call)}: `herd keys show` lists those that are held", "herd keys")
+    state = "which is nowhere any more" if released.state is None else f"which is {released.state.value}"
+    say(f"released: {released.task}, {state}, held it")
+
+
+async def _find(client: Client, key: str | None, call: str | None) -> list[KeySeen]:
+    """Those that are held, oldest first."""
+    from herdmaster.cli.submit import check_call
+    from herdmaster.roles.held_keys import find_key, list_keys
+
+    if call is not None:
+        check_call(call)
+        if key is not None:
+            seen = await find_key(client, key, call)
+            if seen is not None:
+                return [seen]
+    every = [seen async for seen in list_keys(client)]
+    wanted = [seen for seen in every if (key is None or seen.is_named(key)) and (call is None or seen.call == call)]
+    return sorted(wanted, key=lambda seen: (seen.since, seen.hash))
+
+
+def _row(seen: KeySeen, now: int) -> str:
+    from herdmaster.cli.tasks import age
+
+    key = f"({seen.hash})" if seen.key is None else " ".join(seen.key.split())
+    return f"{age(seen.since, now):>5}  {key:<34}  {_scope(seen):<30}  {seen.task}"
+
+
+def _scope(seen: KeySeen) -> str:
+    if seen.call is None:
+        return "(of an older version)"
+    return seen.call if seen.scope == "call" else f"{seen.call} (global)"
+
+
+def _described(key: str, call: str | None) -> str:
+    return f"the key {key!r}" + (f" of {call}" if call is not None else "")
