@@ -60,6 +60,22 @@ def test_tasks_are_listed_for_people_and_for_programs(filled: str) -> None:
     assert (seen["name"], seen["state"], seen["queue"], seen["priority"]) == (DEAD, "dead", "mail", 5)
 
 
+@pytest.mark.parametrize("arguments", [(), ("list",)])
+def test_listings_take_hosts_as_an_argument(filled: str, arguments: tuple[str, ...]) -> None:
+    for verb, names in (("tasks", {PENDING, FAILED, DEAD}), ("dead", {DEAD}), ("queues", {"mail"})):
+        result = run_herd(verb, *arguments, filled)
+        assert result.returncode == 0, result.stderr
+        assert names <= set(result.stdout.split()), verb
+    if not arguments:
+        assert run_herd("workers", filled).stderr == "no worker is alive: `herd worker` starts one\n"
+
+
+def test_a_misspelt_command_is_not_taken_for_hosts() -> None:
+    result = run_herd("tasks", "lst")
+    assert result.returncode == 2
+    assert "No such command 'lst'" in result.stderr
+
+
 def test_a_listing_says_that_there_is_more(filled: str) -> None:
     result = run_herd("tasks", "list", "--zookeeper", filled, "--limit=1", "--older-than=1h")
     assert len(result.stdout.splitlines()) == 2

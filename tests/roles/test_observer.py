@@ -68,9 +68,48 @@ async def test_roles_of_the_reference_are_seen_as_what_they_wrote(namespace: str
         await client.create(layout.assignment_path("worker-1", "task-1"), b"data")
         await client.create(layout.worker_path("worker-1"), b"Idle", mode=EPHEMERAL)
         overview = await Observer(client).look()
-        assert overview.primary == MasterSeen("1f?[2J3", await since(client, layout.MASTER))
+        when = await since(client, layout.MASTER)
+        assert overview.primary == MasterSeen("0x31661b5b324a33", when, program="Java or C")
         when = await since(client, layout.worker_path("worker-1"))
         assert overview.workers == (WorkerSeen("worker-1", when, "Idle", 1, 1, ("default",)),)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"6b8b", "6b8b"),  # the C program: the first four digits of its id
+        (b"6b8\0", "6b8"),
+        (b"\x67\xc6\xff\x6b", "0x67c6ff6b"),
+        (b"host-1:2181", "host-1:2181"),
+        (b"\0\0\0\0", "(no id)"),
+        (None, "(no id)"),
+    ],
+)
+async def test_the_id_of_a_master_of_the_reference_is_made_readable(
+    data: bytes | None, name: str, namespace: str
+) -> None:
+    async with Client(namespace) as client:
+        await client.create(layout.MASTER, data, mode=EPHEMERAL)
+        primary = (await Observer(client).look()).primary
+        assert primary is not None
+        assert primary.name == name
+
+
+async def test_of_curator_masters_the_one_with_the_lowest_number_is_primary(namespace: str) -> None:
+    async with Client(namespace) as client:
+        await client.create(layout.MASTER)
+        second = await client.create(f"{layout.MASTER}/_c_a-latch-", b"", mode=CreateMode.EPHEMERAL_SEQUENTIAL)
+        await client.create(f"{layout.MASTER}/_c_c-latch-", b"host-2:99", mode=CreateMode.EPHEMERAL_SEQUENTIAL)
+        overview = await Observer(client).look()
+        assert overview.primary is not None
+        assert (overview.primary.name, overview.primary.program) == (layout.name_of(second), "Curator")
+        assert [(each.name, each.program) for each in overview.backups] == [("host-2:99", "Curator")]
+        assert not overview.master_is_left
+        for name in await client.children(layout.MASTER):
+            await client.delete(f"{layout.MASTER}/{name}")
+        overview = await Observer(client).look()
+
+    assert (overview.primary, overview.backups, overview.master_is_left) == (None, (), True)
 
 
 @pytest.mark.parametrize("data", [None, b"", b"\xff\0garbage", b"{", b'{"slots": -1}', b"[" * 10_000, b"x" * 100_000])

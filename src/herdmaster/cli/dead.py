@@ -10,16 +10,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from herdmaster.cli.failures import Failed
-from herdmaster.cli.options import Duration, connect_timeout_option, json_option, log_options, zookeeper_option
+from herdmaster.cli.listing import ListingGroup
+from herdmaster.cli.options import (
+    Duration,
+    connect_timeout_option,
+    hosts_argument,
+    json_option,
+    log_options,
+    zookeeper_option,
+)
 from herdmaster.cli.tasks import check_task, list_, show
 
 if TYPE_CHECKING:
     from herdmaster.zookeeper.client import Client
 
 
-@click.group
+@click.group(cls=ListingGroup)
 def dead() -> None:
-    """Look at dead tasks, run them again, or take them away.
+    """Look at dead tasks, run them again, or take them away. Without a command: list.
 
     A task is dead when the last of several attempts failed, or when too many workers were lost with it. Masters sweep
     it after 30 days.
@@ -27,7 +35,7 @@ def dead() -> None:
 
 
 @dead.command("list")
-@zookeeper_option
+@hosts_argument
 @click.option("--queue", metavar="NAME", help="Only of this queue.")
 @click.option("--older-than", type=Duration(), metavar="TIME", help="Only those submitted so long ago, such as 7d.")
 @click.option(

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from herdmaster.cli.options import C, connect_timeout_option, json_option, log_options, zookeeper_option
+from herdmaster.cli.listing import ListingGroup
+from herdmaster.cli.options import (
+    C,
+    connect_timeout_option,
+    hosts_argument,
+    json_option,
+    log_options,
+    zookeeper_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,22 +24,13 @@ if TYPE_CHECKING:
     from herdmaster.zookeeper.client import Client
 
 
-class ListingGroup(click.Group):
-    """Without a command it lists, with the options of `list`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in self.get_help_option_names(ctx)):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
 @click.group(cls=ListingGroup)
 def queues() -> None:
     """List queues, pause them, limit them. Without a command: list."""
 
 
 @queues.command("list")
-@zookeeper_option
+@hosts_argument
 @json_option
 @connect_timeout_option(10)
 @log_options("warning")

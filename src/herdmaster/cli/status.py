@@ -49,7 +49,7 @@ def status(*, hosts: str | None, as_json: bool, connect_timeout: float, log_leve
 
 def describe(overview: Overview, paused: Sequence[str] = ()) -> Iterator[str]:
     """Lines for people. `paused`: the queues that are."""
-    yield _line("primary", _master(overview.primary) if overview.primary else click.style("none", fg="yellow"))
+    yield _line("primary", _master(overview.primary) if overview.primary else _no_primary(overview))
     for backup in overview.backups:
         yield _line("backup", _master(backup))
     for worker in overview.workers:
@@ -73,9 +73,14 @@ def _line(what: str, text: str) -> str:
     return f"{what:<8}  {text}"
 
 
+def _no_primary(overview: Overview) -> str:
+    none = click.style("none", fg="yellow")
+    return f"{none}  (Curator masters have left /master: delete it)" if overview.master_is_left else none
+
+
 def _master(master: MasterSeen) -> str:
     if master.host is None:
-        return f"{master.name}  (of the reference's)  since {_time(master.since)}"
+        return f"{master.name}  (a {master.program} master of the reference)  since {_time(master.since)}"
     return f"{master.name}  {master.host} pid {master.pid}  since {_time(master.since)}"
 
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from herdmaster.cli.failures import Failed
-from herdmaster.cli.options import Duration, connect_timeout_option, json_option, log_options, zookeeper_option
+from herdmaster.cli.listing import ListingGroup
+from herdmaster.cli.options import (
+    Duration,
+    connect_timeout_option,
+    hosts_argument,
+    json_option,
+    log_options,
+    zookeeper_option,
+)
 from herdmaster.cli.saying import say
 
 if TYPE_CHECKING:
@@ -26,9 +34,9 @@ _COLOURS: Final = {"failed": "red", "dead": "red", "recovering": "yellow", "runn
 _MAX_SHOWN: Final = 2000
 
 
-@click.group
+@click.group(cls=ListingGroup)
 def tasks() -> None:
-    """Look at tasks, wait for them, cancel them.
+    """Look at tasks, wait for them, cancel them. Without a command: list.
 
     What is shown is left as it is: an outcome stays for whoever waits for it.
     """
@@ -38,7 +46,7 @@ def tasks() -> None:
 
 
 @tasks.command("list")
-@zookeeper_option
+@hosts_argument
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only these; may be given twice.")
 @click.option("--queue", metavar="NAME", help="Only of this queue.")
 @click.option("--older-than", type=Duration(), metavar="TIME", help="Only those submitted so long ago, such as 5m.")

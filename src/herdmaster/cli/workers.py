@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from herdmaster.cli.options import connect_timeout_option, json_option, log_options, zookeeper_option
+from herdmaster.cli.options import connect_timeout_option, hosts_argument, json_option, log_options
 from herdmaster.cli.saying import say
 from herdmaster.cli.tasks import age, how_far
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command
-@zookeeper_option
+@hosts_argument
 @json_option
 @connect_timeout_option(10)
 @log_options("warning")

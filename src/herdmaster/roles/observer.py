@@ -24,18 +24,21 @@ UNKNOWN: Final = "unknown"
 _READ_AT_ONCE: Final = 200
 _MAX_SHOWN: Final = 100
 """Characters of a znode's data that is not ours."""
+_SEQUENCE_DIGITS: Final = 10
 
 
 class MasterSeen(msgspec.Struct, frozen=True):
     """A master. `since` is when its znode was made, in unix milliseconds of ZooKeeper's clock.
 
-    `host` and `pid` are None for a master of the reference's, whose `name` is the id that it wrote.
+    `host` and `pid` are None for a master of the reference, whose `name` is the id that it wrote, in hex digits where
+    that is no text, and `program` is `Curator` or `Java or C`.
     """
 
     name: str
     since: int
     host: str | None = None
     pid: int | None = None
+    program: str | None = None
 
 
 class WorkerSeen(msgspec.Struct, frozen=True):
@@ -69,13 +72,15 @@ class TaskCounts(msgspec.Struct, frozen=True):
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """One look at a namespace. `clients` counts the journals of clients, those of clients that are gone included."""
+    """One look at a namespace. `clients` counts the journals of clients, those of clients that are gone included.
+    `master_is_left`: Curator masters that are gone have left `/master`, so that no other master can be primary."""
 
     primary: MasterSeen | None
     backups: tuple[MasterSeen, ...]
     workers: tuple[WorkerSeen, ...]
     tasks: TaskCounts
     clients: int
+    master_is_left: bool = False
 
 
 class Observer:
@@ -106,7 +111,8 @@ class Observer:
             ended=ended,
             dead=dead,
         )
-        return Overview(primary, backups, workers, counts, clients)
+        is_left = primary is None and await self._client.exists(layout.MASTER) is not None
+        return Overview(primary, backups, workers, counts, clients, is_left)
 
     async def progress_of(self, workers: Sequence[str]) -> list[WorkerProgress]:
         """What each of the workers says that it runs. Raises SessionExpired."""
@@ -122,7 +128,21 @@ class Observer:
         owner = stat.ephemeral_owner if stat is not None else None
         backups = [_master(*record) for record in records.values() if record[1].ephemeral_owner != owner]
         backups.sort(key=lambda master: (master.since, master.name))
-        return _master(data, stat) if stat is not None else None, tuple(backups)
+        primary = _master(data, stat) if stat is not None else None
+        if stat is not None and not owner and (stat.num_children or not data):
+            candidates = await self._curator_masters()
+            primary = candidates[0] if candidates else None
+            backups = [*candidates[1:], *backups]
+        return primary, tuple(backups)
+
+    async def _curator_masters(self) -> list[MasterSeen]:
+        """They stand in line below `/master`; the one with the lowest number is primary."""
+        names = sorted(await self._names(layout.MASTER), key=lambda name: name[-_SEQUENCE_DIGITS:])
+        found = await self._read([f"{layout.MASTER}/{name}" for name in names])
+        return [
+            MasterSeen(_as_id(data) or layout.name_of(path), stat.ctime, program="Curator")
+            for path, (data, stat) in sorted(found.items(), key=lambda item: item[0][-_SEQUENCE_DIGITS:])
+        ]
 
     async def _workers(self, inboxes: dict[str, int]) -> tuple[WorkerSeen, ...]:
         names = [name for name in await self._names(layout.WORKERS) if parse_worker_name(name) is not None]
@@ -176,7 +196,7 @@ async def look_once(hosts: str, *, session_timeout: float = 10.0, connect_timeou
 def _master(data: bytes, stat: Stat) -> MasterSeen:
     record = decode_master(data)
     if record is None:
-        return MasterSeen(_as_text(data), stat.ctime)
+        return MasterSeen(_as_id(data) or "(no id)", stat.ctime, program="Java or C")
     return MasterSeen(record.id, stat.ctime, record.host, record.pid)
 
 
@@ -200,6 +220,16 @@ def _worker(name: str, data: bytes, stat: Stat, assigned: int) -> WorkerSeen:
     if state is None:
         return WorkerSeen(name, stat.ctime, UNKNOWN, assigned)
     return WorkerSeen(name, stat.ctime, _as_text(data), assigned, state.slots, tuple(sorted(state.queues)))
+
+
+def _as_id(data: bytes) -> str:
+    """The id of a master of the reference: text, which the C program cuts or fills up with zeros, or else its bytes."""
+    data = data.rstrip(b"\0")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    return _as_text(data) if text.isprintable() and (text or not data) else f"0x{data[: _MAX_SHOWN // 2].hex()}"
 
 
 def _as_text(data: bytes) -> str:
