@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def wait_in_process(sign: str, answer: str) -> int:
     """As `wait_for`; the attempt."""
     wait_for(sign, answer)
     return current_task().attempt
+
+
+@herd.task(pool="process")
+def log_in_process(text: str) -> None:
+    log = logging.getLogger("shop")
+    log.debug("too fine")
+    try:
+        fail(text)
+    except LookupError:
+        log.exception("failed")
 
 
 @herd.raw_handler

@@ -170,6 +170,19 @@ def test_log_lines_as_json_can_all_be_read(namespace: str) -> None:
     assert any(line["logger"] == "herdmaster.master" and "elected" in line["message"] for line in lines)
 
 
+def test_what_a_process_logs_stands_in_the_workers_log_with_its_level_and_logger(namespace: str) -> None:
+    with (
+        HerdProcess("master", namespace),
+        HerdProcess("worker", namespace, APP, "--log-format=json") as worker,
+        Herd(namespace) as herd,
+    ):
+        herd.submit_call("tests.cli.app:log_in_process", ["no such item"]).result(timeout=20)
+        line = json.loads(worker.wait_for_log('"shop"'))
+        assert (line["level"], line["logger"], line["message"]) == ("error", "shop", "failed")
+        assert line["exception"].endswith("LookupError: no such item")
+        assert "too fine" not in worker.stderr
+
+
 def test_a_worker_finds_its_app_in_the_working_directory_and_zookeeper_in_the_app(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("from herdmaster import Herd\nherd = Herd('127.0.0.1:1/of-the-app')\n")
     options = ["--app=shop", "--connect-timeout=0.2"]

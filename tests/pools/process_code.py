@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import subprocess
 import sys
@@ -89,6 +90,32 @@ def move(text: str, send_note: SendNote) -> str:
     return str(Path.cwd())
 
 
+def log(text: str, send_note: SendNote) -> str:
+    """From the process, from one that it forks, and behind an unended line."""
+    logger = logging.getLogger("shop.cart")
+    logger.debug("too fine")
+    logger.info("%s items", text)
+    sys.stderr.write("unended ")
+    sys.stderr.flush()
+    try:
+        refuse("no such item", send_note)
+    except ValueError:
+        logger.exception("failed")
+    pid = os.fork()
+    if pid == 0:
+        logger.warning("of a child")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return "logged"
+
+
+def log_for_ever(text: str, send_note: SendNote) -> str:
+    for each in ("logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, each, False)  # to find their names, logging passes over any exception
+    while True:
+        logging.getLogger("shop.cart").warning("x" * 100)
+
+
 def last_words(text: str, send_note: SendNote) -> str:
     print("farewell")  # noqa: T201
     os._exit(1)
@@ -164,7 +191,7 @@ _CODE = {
     for function in (
         echo, pid, sleep, spin, tidy_up, start_family, take_memory, exit_with, segfault, say, notes, stray_note, race,
         notes_for_ever, refuse, last_words, print_for_ever, leave_thread, fork, forge, children_obey,
-        where, move,
+        where, move, log, log_for_ever,
     )
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -290,6 +291,37 @@ async def test_code_that_prints_without_end_holds_up_neither_the_loop_nor_other_
 
     assert setting.deliveries.results["print_for_ever"] == TimedOut(1.0)
     assert {name for name, _, _ in setting.output} == {"print_for_ever"}
+
+
+async def test_what_a_task_logs_is_logged_by_the_worker_with_its_level_and_logger(
+    make_setting: MakeSetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    setting = make_setting()
+    assert await setting.run_text("log 3") == "logged"
+
+    records = [record for record in caplog.records if record.name == "shop.cart"]
+    assert [(record.levelname, record.getMessage()) for record in records] == [
+        ("INFO", "3 items"),
+        ("ERROR", "failed"),
+        ("WARNING", "of a child"),
+    ]
+    assert records[1].exc_text is not None
+    assert records[1].exc_text.endswith("ValueError: no such item")
+    assert {record.process for record in records[:2]} == {int(await setting.run_text("pid"))}
+    assert setting.output == [("log 3", "stderr", "unended ")]
+
+
+async def test_a_task_that_logs_without_end_can_be_interrupted_and_holds_nothing_up(
+    make_setting: MakeSetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, "shop.cart")
+    setting = make_setting(2)
+    setting.limits = {"log_for_ever": Limits(soft=0.3)}
+    setting.pool.submit(["log_for_ever"])
+    assert await setting.run("echo meanwhile") == [b"meanwhile"]
+    await until(lambda: "log_for_ever" in setting.deliveries.results)
+    assert setting.deliveries.results["log_for_ever"] == TimedOut(0.3)
 
 
 async def test_a_process_that_will_not_leave_is_killed(

@@ -35,8 +35,9 @@ class TextFormatter(logging.Formatter):
         # What masters and workers share logs as `herdmaster`, and begins its lines with the role's kind.
         source = "" if record.name == "herdmaster" else f"{record.name.removeprefix('herdmaster.')}: "
         lines = [f"{when} {level} {source}{record.getMessage()}"]
-        if record.exc_info:
-            lines.append(self.formatException(record.exc_info))
+        exception = _exception_of(self, record)
+        if exception:
+            lines.append(exception)
         return "\n".join(lines)
 
 
@@ -50,9 +51,15 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        exception = _exception_of(self, record)
+        if exception:
+            line["exception"] = exception
         return json.dumps(line)
+
+
+def _exception_of(formatter: logging.Formatter, record: logging.LogRecord) -> str | None:
+    """A record from a task's process has the text alone."""
+    return formatter.formatException(record.exc_info) if record.exc_info else record.exc_text
 
 
 def configure_logs(level: str, style: str) -> None:

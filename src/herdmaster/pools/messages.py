@@ -11,11 +11,13 @@ _MOST_BYTES: Final = 256 * 1024 * 1024
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
-    """To a new process: where it imports from, and what makes its handler, as `module:attribute`, and of what."""
+    """To a new process: where it imports from, and what makes its handler, as `module:attribute`, and of what, and the
+    level of what its parent logs."""
 
     path: list[str]
     handler: str
     argument: str
+    log_level: int
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):

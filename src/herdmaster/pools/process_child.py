@@ -24,7 +24,7 @@ from typing import Final, cast
 
 from herdmaster import forks
 from herdmaster.errors import SoftTimeLimitExceeded
-from herdmaster.pools import messages, signals
+from herdmaster.pools import child_logs, messages, signals
 from herdmaster.pools.folder import Folder
 
 Handler = Callable[[bytes, Callable[[bytes], None]], bytes]
@@ -114,6 +114,7 @@ class Child:
         if not isinstance(start, messages.Start):
             return 0
         sys.path[:] = start.path
+        child_logs.install(start.log_level)
         try:
             with forks.UserCode():
                 handler = load_handler(start.handler, start.argument)
@@ -122,6 +123,7 @@ class Child:
             self._flush()
             self._send(messages.CannotStart(f"{start.handler} cannot be made: {_describe(error)}"))
             return 1
+        child_logs.restore(start.log_level)
         folder = Folder()
         self._send(messages.Ready())
         while isinstance(request := self._receive(), messages.Request):

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, TypeVar
 
+from herdmaster.pools import child_logs
 from herdmaster.pools.folder import Folder
 from herdmaster.pools.guardian import Guardian
 from herdmaster.pools.job import Job
@@ -75,7 +76,8 @@ class ProcessPool(Generic[T]):
     returns is called as `(request, send_note) -> reply` in the main thread of the process. It must not raise, except
     MemoryError and SoftTimeLimitExceeded. What it gives to `send_note`, from any thread, reaches `note` in order and
     before the item is delivered. `on_output` gets each line that a process prints: the item that it runs or None,
-    `stdout` or `stderr`, the line; while `has_room` says no, none is read, and processes that print wait.
+    `stdout` or `stderr`, the line; while `has_room` says no, none is read, and processes that print wait. What their
+    code logs is logged here.
     Each process is started in `folder`, by default the present working directory, and each of its tasks begins there
     unless the import of the handler has changed to another.
 
@@ -239,6 +241,10 @@ class ProcessPool(Generic[T]):
         self._dispatch()
 
     def _printed(self, child: Spawned, stream: str, line: str) -> None:
+        if stream == "stderr" and child_logs.MARK in line:
+            line = child_logs.relay(line)
+            if not line:
+                return
         run = self._busy.get(child) or self._leaving.get(child)
         self._on_output(None if run is None else run.item, stream, line)
 
@@ -316,7 +322,8 @@ class ProcessPool(Generic[T]):
             return False
         self._starting[child] = ""
         self._watch_groups()
-        child.send(Start(self._folder.resolve(sys.path), self._handler, self._handler_argument))
+        level = logging.getLogger().getEffectiveLevel()
+        child.send(Start(self._folder.resolve(sys.path), self._handler, self._handler_argument, level))
         self._loop.call_later(_START_SECONDS, self._give_up_start, child)
         return True
 

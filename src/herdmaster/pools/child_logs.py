@@ -1,0 +1,154 @@
+"""Log records of a process of a pool on their way to its parent, as lines of its standard error.
+
+What the parent reads there is bounded per turn of its loop and in order with what is printed, and processes that a task
+forks write there, too. The parent gives each record to its own logger of that name, so that it stands with its level
+among the lines of the worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from herdmaster.errors import SoftTimeLimitExceeded
+from herdmaster.pools.output import MAX_LINE
+
+MARK: Final = "\x1e"
+"""Begins a record, as RFC 7464 has it: perhaps behind a line that a task has not ended."""
+
+_STDERR: Final = 2
+_MOST_NAME: Final = 100
+_MOST_TEXT: Final = (MAX_LINE - 2048) // 12
+"""Characters of the message and of the exception if not both fit whole: as JSON a character has up to six bytes."""
+_CUT: Final = " ... (cut)"
+
+_formatter: Final = logging.Formatter()
+
+
+class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str
+    level: int
+    created: float
+    pid: int
+    thread: str
+    message: str
+    exception: str | None = None
+
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(_Record)
+
+
+class ChildHandler(logging.Handler):
+    """Writes each record to the descriptor of standard error, whatever code has put in the place of `sys.stderr`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = _encode(record)
+            while line:
+                line = line[os.write(_STDERR, line) :]
+        except SoftTimeLimitExceeded:
+            raise
+        except OSError:
+            pass  # the code has closed it
+        except Exception:  # noqa: BLE001 - as all handlers: a bad log call ends no task
+            self.handleError(record)
+
+
+def _encode(record: logging.LogRecord) -> bytes:
+    message = record.getMessage()
+    exception = record.exc_text
+    if exception is None and record.exc_info:
+        exception = _formatter.formatException(record.exc_info)
+    made = _Record(
+        record.name[:_MOST_NAME],
+        record.levelno,
+        record.created,
+        os.getpid(),
+        str(record.threadName)[:_MOST_NAME],
+        _clean(message),
+        None if exception is None else _clean(exception),
+    )
+    line = _line(made)
+    if len(line) > MAX_LINE:
+        short = None if exception is None else _shorten(exception)
+        line = _line(msgspec.structs.replace(made, message=_shorten(message), exception=short))
+    return line
+
+
+def _line(made: _Record) -> bytes:
+    return MARK.encode() + _encoder.encode(made) + b"\n"
+
+
+def _clean(text: str) -> str:
+    """JSON has no lone surrogates, which file names may have."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + _CUT
+
+
+_handler: Final = ChildHandler()
+
+
+def install(level: int) -> None:
+    """In the child, before it imports the app, which may configure logging otherwise. `level` is the parent's."""
+    root = logging.getLogger()
+    root.addHandler(_handler)
+    root.setLevel(level)
+
+
+def restore(level: int) -> None:
+    """In the child, after the import: `logging.config.dictConfig` disables all loggers that it does not name."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and f"{name}.".startswith("herdmaster."):
+            logger.disabled = False
+    ours = logging.getLogger("herdmaster")
+    if ours.level == logging.NOTSET and ours.getEffectiveLevel() > level:
+        ours.setLevel(level)
+    if ours.propagate and not ours.hasHandlers():
+        ours.addHandler(_handler)
+
+
+def relay(line: str) -> str:
+    """In the parent: logs the record that a line of standard error holds; what else the line holds."""
+    text, mark, data = line.partition(MARK)
+    if not mark:
+        return line
+    try:
+        made = _decoder.decode(data)
+    except msgspec.MsgspecError:
+        return line  # another process has written into it
+    logger = logging.getLogger(made.name)
+    if logger.isEnabledFor(made.level):
+        record = logger.makeRecord(made.name, made.level, "", 0, made.message, (), None)
+        record.created, record.msecs = made.created, made.created % 1 * 1000
+        record.process, record.threadName, record.exc_text = made.pid, made.thread, made.exception
+        _handle(logger, record)
+    return text
+
+
+def _handle(logger: logging.Logger, record: logging.LogRecord) -> None:
+    """With the handlers that write to a console. The app's others are in the child as well, and have had it there."""
+    consoles = [each for each in _handlers_of(logger) if _is_console(each)]
+    if not consoles:
+        logger.handle(record)
+    elif not logger.disabled and logger.filter(record):
+        for handler in consoles:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+
+
+def _handlers_of(logger: logging.Logger | None) -> Iterator[logging.Handler]:
+    while logger is not None:
+        yield from logger.handlers
+        logger = logger.parent if logger.propagate else None
+
+
+def _is_console(handler: logging.Handler) -> bool:
+    return isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
