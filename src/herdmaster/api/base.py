@@ -20,6 +20,7 @@ from herdmaster.api.closing import HerdClosed
 from herdmaster.api.runtime import CLOSED, Runtime
 from herdmaster.core.names import UlidFactory
 from herdmaster.errors import ConfigurationError
+from herdmaster.greenlets import refuse_patched
 from herdmaster.roles.client import ClientSettings
 from herdmaster.roles.current import running_now
 
@@ -85,6 +86,7 @@ class BaseHerd:
         with self._lock:
             if self._closed:
                 raise HerdClosed(CLOSED)
+            refuse_patched()
             own = self.own_hosts
             target = direction.target_of(self, own)
             self._check_direction(own, target)

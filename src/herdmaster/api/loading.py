@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from herdmaster.api.app import Herd
 from herdmaster.core.modules import import_modules, is_absence_of, is_module_name
 from herdmaster.errors import ConfigurationError
+from herdmaster.greenlets import refuse_patched
 from herdmaster.pools.folder import Folder
 
 
@@ -53,6 +54,9 @@ def _find(spec: str) -> Herd:
     module_name, _, attribute = spec.partition(":")
     try:
         module = importlib.import_module(module_name)
+    except RuntimeError:
+        refuse_patched()  # gevent takes away the lock under which it was imported
+        raise
     except ModuleNotFoundError as error:
         if not is_absence_of(module_name, error):
             raise  # it was found, and misses a module of its own

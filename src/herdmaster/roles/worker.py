@@ -23,6 +23,7 @@ from herdmaster.core.members import DRAINING, MAX_SLOTS, READY, WorkerRecord, en
 from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
 from herdmaster.core.options import PoolKind
 from herdmaster.errors import ConfigurationError
+from herdmaster.greenlets import refuse_patched
 from herdmaster.pools.folder import Folder
 from herdmaster.roles.board import Board
 from herdmaster.roles.bootstrap import open_client, restore_folders
@@ -146,7 +147,8 @@ class Worker(Role):
         _check_queues(self._settings.queues)
 
     async def run(self) -> None:
-        """As `Role.run`, between the two hooks. Raises HookFailed, too."""
+        """As `Role.run`, between the two hooks. Raises HookFailed, too, and ConfigurationError in a patched process."""
+        refuse_patched()
         hooks = WorkerHooks(self._program.hooks.on_worker_start, self._program.hooks.on_worker_stop)
         if not await hooks.start(self._stopping):
             return
