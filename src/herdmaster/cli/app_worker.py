@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -14,8 +16,10 @@ from herdmaster.api.checks import check_hosts
 from herdmaster.api.loading import import_from_here, load_app
 from herdmaster.cli.failures import Failed, Refused
 from herdmaster.cli.logs import restore_role_logs
+from herdmaster.cli.saying import plain
 from herdmaster.core.modules import check_modules, is_raised_by_herdmaster, place_of
-from herdmaster.errors import HerdError
+from herdmaster.errors import ConfigurationError, HerdError
+from herdmaster.greenlets import refuse_patched
 from herdmaster.roles.hooks import Hooks
 from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
 
@@ -29,7 +33,7 @@ def load_named_app(spec: str, imports: tuple[str, ...] = ()) -> Herd:
     task or Herd that Herdmaster refuses, an end of the process. Raises Failed, Refused, and what `load_app` raises."""
     command = click.get_current_context().command_path
     try:
-        return load_app(spec, check_modules("--import", imports))
+        return _load(spec, check_modules("--import", imports))
     except SyntaxError as error:
         file = error.filename
         if file is None or not Path(file).is_file():
@@ -50,6 +54,24 @@ def load_named_app(spec: str, imports: tuple[str, ...] = ()) -> Herd:
         place = place_of(error)
         is_placed = not place or place.strip(" ()").partition(",")[0] in str(error)
         raise Refused(f"{error}{'' if is_placed else place}", command) from None
+
+
+def _load(spec: str, imports: tuple[str, ...]) -> Herd:
+    try:
+        return load_app(spec, imports)
+    finally:
+        _end_if_patched()
+
+
+def _end_if_patched() -> None:
+    """Where the app has replaced threads the process cannot end in good order: it would wait for threads that are
+    greenlets now."""
+    try:
+        refuse_patched()
+    except ConfigurationError as error:
+        with contextlib.suppress(OSError):
+            os.write(2, plain(f"{click.get_current_context().command_path}: {error}\n").encode())
+        os._exit(Refused.exit_code)
 
 
 def announce(spec: str, herd: Herd, *, may_import: bool) -> None:
