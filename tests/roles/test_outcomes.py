@@ -591,3 +591,24 @@ async def test_a_folder_that_cannot_be_listed_is_told_and_its_tasks_are_not_call
             await find_missing(stage.zk, [new_raw_name() for _ in range(3000)])
     finally:
         await stage.zk.set_acl("/tasks", OPEN_ACL)
+
+
+async def test_a_timer_that_fires_a_little_early_does_not_make_the_client_spin(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop runs a timer whose time has come within the resolution of its clock."""
+    monkeypatch.setattr(outcomes, "LOOK_AT_ALL_SECONDS", 0.2)
+    monkeypatch.setattr(outcomes, "FIRST_LOOK_SECONDS", 0.2)
+    looks = 0
+
+    timeout_at = asyncio.timeout_at
+
+    def timeout_early(when: float | None) -> asyncio.Timeout:
+        nonlocal looks
+        looks += 1
+        return timeout_at(None if when is None else when - 0.02)
+
+    monkeypatch.setattr("herdmaster.roles.outcomes.asyncio.timeout_at", timeout_early)
+    await stage.client()
+    await asyncio.sleep(0.5)  # at least 0.16 s lie between two looks
+    assert 1 <= looks <= 6

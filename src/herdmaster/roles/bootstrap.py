@@ -30,7 +30,16 @@ async def make_namespace(
 
 async def make_folders(client: Client) -> list[str]:
     """Creates the folders that are absent, and returns them. Raises NoNode where the namespace itself is absent."""
-    return [folder for folder in FOLDERS if await _ensure(client, folder)]
+    present = await _present(client)
+    return [folder for folder in FOLDERS if folder not in present and await _ensure(client, folder)]
+
+
+async def _present(client: Client) -> set[str]:
+    """What is in the namespace as far as one request tells: the sweeping master asks in every round."""
+    try:
+        return {f"/{name}" for name in await client.children("/")}
+    except errors.NoAuth:
+        return set()
 
 
 async def restore_folders(client: Client) -> None:

@@ -134,11 +134,12 @@ class OutcomeWatch:
 
     async def _wait_to_locate(self) -> None:
         """Until there are tasks to look for: those that something was said about, or whose turn has come."""
+        due = min(self._look_again_at, self._look_at_all_at)
         try:
-            async with asyncio.timeout_at(min(self._look_again_at, self._look_at_all_at)):
+            async with asyncio.timeout_at(due):
                 await self._locating.wait()
         except TimeoutError:
-            now = asyncio.get_running_loop().time()
+            now = max(due, asyncio.get_running_loop().time())  # a timer may fire a little early
             if now >= self._look_at_all_at:
                 self._look_at_all_at = self._in(LOOK_AT_ALL_SECONDS)
                 self._to_locate.update(dict.fromkeys(self._waiting))
