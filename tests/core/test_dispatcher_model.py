@@ -221,8 +221,8 @@ class PrimaryAtWork(RuleBasedStateMachine):
         dispatcher = self.model.dispatcher
         assert self.model.decided == dispatcher._in_flight == {}
         assert dispatcher._duplicates == {}
-        assert dispatcher._waiting == dispatcher.backlog._held == set()
-        assert dispatcher._postponed == []
+        assert dispatcher.backlog._held == set()
+        assert not dispatcher._postponed
         assert dispatcher._gone == set()
         assert all(not worker.incoming for worker in dispatcher.roster)
 

@@ -5,7 +5,7 @@ import pytest
 from herdmaster.core import transitions
 from herdmaster.core.endings import failed, too_large
 from herdmaster.core.outcome import decode_outcome
-from herdmaster.core.payload import MAX_PAYLOAD, Call, decode_call, encode_arguments, encode_call
+from herdmaster.core.payload import MAX_PAYLOAD, Call, decode_call, encode_arguments, encode_call, with_start
 from herdmaster.core.recovery import MAX_MOVABLE, Recovery, follow_up, worker_of
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import CreateNode, DeleteNode
@@ -51,6 +51,24 @@ def test_only_started_tasks_lose_a_further_delivery() -> None:
     found = [decode_call(created(move, f"/tasks/{CALL}")) for move in (waiting, started_elsewhere, started)]
     assert [call.deliveries for call in found] == [2, 2, 3]
     assert found[2].started is None
+
+
+@pytest.mark.parametrize(("allowed", "losses"), [(5, 2), (2, 2), (1, 1)])
+def test_from_its_second_loss_on_a_task_runs_alone_and_always_before_it_is_buried(allowed: int, losses: int) -> None:
+    recovery = Recovery(allowed)
+    data = payload()
+    for count in range(1, losses + 1):
+        worker = f"worker-{count}"
+        for task in (CALL, RAW):
+            move = recovery.move(worker, task, with_start(data, worker) if task == CALL else b"", has_status=False)
+            found = created(move, f"/tasks/{task}")
+            assert recovery.runs_alone(task, found) is (count == losses)
+            data = found if task == CALL else data
+
+
+def test_arguments_that_speak_of_alone_isolate_nothing() -> None:
+    data = encode_call(Call(1, "m:f", *encode_arguments(({"alone": True},), {})))
+    assert not Recovery().runs_alone(CALL, data)
 
 
 def test_past_max_deliveries_it_is_buried() -> None:

@@ -38,3 +38,9 @@ def crunch(seconds: float, folder: Path) -> int:
     (folder / f"{os.getpid()}").write_text("")
     time.sleep(seconds)
     return os.getpid()
+
+
+@herd.task
+def end_worker(seconds: float) -> None:
+    time.sleep(seconds)
+    os._exit(1)

@@ -104,3 +104,49 @@ def test_a_marked_start_always_finds_an_idle_thread(kinds: list[str], idle_threa
     assert {id(each) for each in waiting if each.marked} <= set(map(id, to_submit))
     if any(each.suspect for each in waiting):
         assert len(to_submit) + len(to_mark) + len(being_marked) <= max(idle_threads, reserved)
+
+
+# --- suspects that run alone -----------------------------------------------------------------------------------------
+
+
+def alone(number: int, *, priority: int = 5, marked: bool = False) -> Held:
+    found = held(number, priority=priority, suspect=True, marked=marked)
+    found.alone = True
+    return found
+
+
+def empty(idle: int = 4) -> Room:
+    return Room(idle, dict.fromkeys(PoolKind, idle), is_empty=True)
+
+
+def test_a_suspect_runs_alone_once_nothing_else_runs_and_until_then_nothing_is_begun() -> None:
+    suspect, others = alone(1), [held(2, priority=9), held(3, suspect=True)]
+
+    assert choose_starts([suspect, *others], always, room(3)) == ([], [])
+    assert choose_starts([suspect, *others], always, empty()) == ([], [suspect])
+    suspect.marked = True
+    assert choose_starts([suspect, *others], always, empty()) == ([suspect], [])
+
+
+def test_nothing_is_begun_beside_a_suspect_that_runs_alone() -> None:
+    closed = Room(3, dict.fromkeys(PoolKind, 3), is_closed=True)
+
+    assert choose_starts([held(1), held(2, suspect=True), alone(3)], always, closed) == ([], [])
+
+
+def test_of_several_suspects_that_run_alone_one_is_marked_at_a_time() -> None:
+    first, second = alone(1), alone(2)
+
+    assert choose_starts([first, second], always, empty()) == ([], [first])
+    assert choose_starts([first, second], all_but(first), empty()) == ([], [])
+    first.marked = True
+    urgent = alone(3, priority=9)
+    assert choose_starts([urgent, first, second], always, empty()) == ([first], [])
+
+
+def test_a_start_that_is_marked_is_not_charged_for_a_suspect_that_runs_alone() -> None:
+    marked, suspect = held(1, suspect=True, marked=True), alone(2)
+    being_marked = held(3, suspect=True)
+
+    assert choose_starts([suspect, marked], always, empty()) == ([marked], [])
+    assert choose_starts([suspect, being_marked], all_but(being_marked), empty()) == ([], [])

@@ -6,7 +6,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.outcome import decode_outcome, decode_result
-from herdmaster.core.payload import decode_call
+from herdmaster.core.payload import decode_call, with_isolation
 from herdmaster.roles.master import MasterSettings
 from herdmaster.zookeeper.model import READ_ONLY_ACL
 from herdmaster.zookeeper.wire.opcodes import OpCode
@@ -74,6 +74,49 @@ async def test_only_started_tasks_lose_a_further_delivery(stage: Stage) -> None:
 
     found = [decode_call(await stage.data(layout.task_path(name))) for name in (started, waiting)]
     assert [call.deliveries for call in found] == [2, 1]
+
+
+def alone(function: str) -> bytes:
+    return with_isolation(call_payload(function, deliveries=2))
+
+
+@pytest.mark.long
+async def test_nothing_runs_beside_a_suspect_of_two_lost_workers_and_what_waits_goes_elsewhere(stage: Stage) -> None:
+    gate = stage.gate()
+    worker = await stage.worker({"m:f": lambda: gate("f", b""), "m:quick": lambda: 1})
+    suspect, second, other = new_call_name(), new_call_name(), new_call_name()
+    path = await assign(stage, worker, suspect, alone("m:f"))
+    await until(lambda: gate.entered == ["f"], "it to run")
+    second_path = await assign(stage, worker, second, alone("m:f"))
+    other_path = await assign(stage, worker, other, call_payload("m:quick"))
+    shift = worker._shift
+    assert shift is not None
+    await until(lambda: len(shift._held) == 3, "the others to be taken in")
+    assert [task.name for task in shift.running] == [suspect]
+    assert decode_call(await stage.data(path)).started == worker.name
+    assert decode_call(await stage.data(second_path)).started is None
+
+    await stage.play_primary()  # to which what waits for long is handed back
+    await stage.until_exists(layout.task_path(other))
+    await stage.until_exists(layout.task_path(second))
+    assert gate.entered == ["f"]
+    assert not await stage.exists(other_path)
+
+
+async def test_a_suspect_of_two_lost_workers_is_begun_when_nothing_else_runs(stage: Stage) -> None:
+    gate = stage.gate()
+    worker = await stage.worker({"m:f": lambda: gate("f", b""), "m:quick": lambda: 1})
+    await assign(stage, worker, new_call_name(), call_payload("m:f"))
+    await until(lambda: gate.entered == ["f"], "the other to run")
+    suspect = new_call_name()
+    path = await assign(stage, worker, suspect, alone("m:quick"))
+    shift = worker._shift
+    assert shift is not None
+    await until(lambda: len(shift._held) == 2, "it to be taken in")
+    assert decode_call(await stage.data(path)).started is None
+    gate.open()
+
+    await stage.until_exists(layout.status_path(suspect))
 
 
 async def test_past_max_deliveries_a_call_is_buried_and_its_client_is_told(stage: Stage) -> None:

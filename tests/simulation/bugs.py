@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from herdmaster.core import layout, names, retry, transitions
+from herdmaster.core import layout, names, recovery, retry, transitions
 from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.members import MasterRecord, encode_record
 from herdmaster.core.options import RunOptions
@@ -274,6 +274,11 @@ def limits_ignored() -> Any:
     return _patched((Throttle, "admits", lambda _self, _queue, _now: True))
 
 
+def suspects_beside_others() -> Any:
+    """What was with several lost workers runs beside other tasks all the same."""
+    return _patched((recovery, "with_isolation", lambda data: data))
+
+
 BUGS: dict[str, Callable[[], Any]] = {
     bug.__name__: bug
     for bug in (
@@ -293,5 +298,6 @@ BUGS: dict[str, Callable[[], Any]] = {
         cancelled_where_it_is,
         cancelled_for_all_one_knows,
         limits_ignored,
+        suspects_beside_others,
     )
 }

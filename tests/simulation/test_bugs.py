@@ -45,6 +45,7 @@ FOUND = {
     "dies_in_a_worker": Find(5, "died unheard"),
     "dies_in_a_master": Find(5, "died unheard"),
     "due_too_early": Find(10, " due at "),
+    "suspects_beside_others": Find(40, "which killed the worker, after"),
     "rate_ignored": Find(100, "of its queue within"),
 }
 

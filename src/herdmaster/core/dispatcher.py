@@ -24,7 +24,10 @@ from herdmaster.core.decisions import (
     Recover,
     RemoveInbox,
 )
-from herdmaster.core.names import parse_task_name, parse_worker_name
+from herdmaster.core.foreign_names import ForeignNames
+from herdmaster.core.isolation import Isolation, Suspect
+from herdmaster.core.names import is_call, queue_and_priority
+from herdmaster.core.postponed import Postponed
 from herdmaster.core.roster import Choice, Roster, Worker, WorkerState
 from herdmaster.core.throttle import Throttle
 
@@ -46,12 +49,12 @@ class Dispatcher:
         self.roster = Roster()
         self.throttle = Throttle()
         self._conditions = Conditions()
-        self._foreign_names: set[str] = set()  # names in the folders that are none of ours, for the log
+        self._isolation = Isolation(self.roster)
+        self._foreign = ForeignNames()
         self._orphan_inbox_seconds = orphan_inbox_seconds
         self._missing = set(Picture)
         self._in_flight: dict[str, Decision] = {}
-        self._postponed: list[tuple[float, str]] = []
-        self._waiting: set[str] = set()  # the tasks and inboxes in `_postponed`
+        self._postponed = Postponed()  # tasks and inboxes
         self._duplicates: dict[str, str | None] = {}  # in `/tasks` and elsewhere too: with whom (None: a status)
         self._gone: set[str] = set()  # workers that left an inbox
         self._left_inbox = ""  # the task that left an inbox last
@@ -71,8 +74,7 @@ class Dispatcher:
                     self._check_duplicate(worker, task)
 
     @property
-    def is_current(self) -> bool:
-        """Whether the pictures are those of ZooKeeper."""
+    def is_current(self) -> bool:  # whether the pictures are those of ZooKeeper
         return not self._missing
 
     @property
@@ -82,20 +84,15 @@ class Dispatcher:
 
     def take_foreign_names(self) -> set[str]:
         """The names of no use that were seen since the last call."""
-        found, self._foreign_names = self._foreign_names, set()
-        return found
+        return self._foreign.take()
 
     def unserved_queues(self) -> dict[str, bool]:
         """Queues with waiting tasks that no live worker takes; True where one would take raw tasks."""
-        alive = [worker for worker in self.roster if worker.alive and worker.state is not None]
-        return {
-            bucket.queue: any(worker.serves(bucket.queue, calls=False) for worker in alive)
-            for _, _, bucket in (self.backlog.offers() if alive and not self._missing else ())
-            if not any(worker.serves(bucket.queue, calls=bucket.calls) for worker in alive)
-        }
+        offers = () if self._missing else self.backlog.offers()
+        return self.roster.unserved((bucket.queue, bucket.calls) for _, _, bucket in offers)
 
     def tasks_listed(self, names: Iterable[str]) -> None:
-        self._foreign_names.update(self.backlog.replace(names))
+        self._foreign.add(*self.backlog.replace(names))
         for name in [name for name in self._duplicates if name not in self.backlog]:
             self._forget_duplicate(name)
         self._conditions.replace(())
@@ -105,7 +102,7 @@ class Dispatcher:
 
     def task_added(self, name: str) -> None:
         if not self.backlog.add(name):
-            self._foreign_names.add(name)
+            self._foreign.add(name)
             return
         if is_conditional(name):
             self._hold_for_header(name)
@@ -133,13 +130,13 @@ class Dispatcher:
                 self._mark_duplicate(name, None)
 
     def inboxes_listed(self, names: Iterable[str], now: float) -> None:
-        workers = self._worker_names(names)
+        workers = self._foreign.workers(names)
         self.roster.replace_inboxes(workers, now)
         self.throttle.lose_count()
         self._gone.intersection_update(workers)
 
     def inbox_added(self, name: str, now: float) -> None:
-        for worker in self._worker_names((name,)):
+        for worker in self._foreign.workers((name,)):
             found = self.roster.find(worker, now)
             found.inbox = found.inbox or set()
             self._consider(found)
@@ -150,16 +147,16 @@ class Dispatcher:
         self.throttle.lose_count()
 
     def assignments_listed(self, worker_name: str, names: Iterable[str], now: float) -> None:
-        for worker in self._worker_names((worker_name,)):
+        for worker in self._foreign.workers((worker_name,)):
             found = self.roster.find(worker, now)
-            found.inbox = {name for name in names if self._is_task(name)}
+            found.inbox = {name for name in names if self._foreign.is_task(name)}
             found.incoming &= {name for name, decision in self._in_flight.items() if isinstance(decision, Assign)}
             self.throttle.lose_count()
             self._consider(found)
 
     def assignment_added(self, worker_name: str, name: str) -> None:
         worker = self.roster.get(worker_name)
-        if worker is None or worker.inbox is None or not self._is_task(name):
+        if worker is None or worker.inbox is None or not self._foreign.is_task(name):
             return
         if name not in worker.inbox and name not in worker.incoming:
             self.throttle.entered(name)
@@ -179,13 +176,13 @@ class Dispatcher:
             self.throttle.left(name)
 
     def workers_listed(self, names: Iterable[str], now: float) -> None:
-        self.roster.replace_alive(self._worker_names(names), now)
+        self.roster.replace_alive(self._foreign.workers(names), now)
         self.throttle.lose_count()
         for worker in self.roster:
             self._consider(worker)
 
     def worker_joined(self, name: str, now: float) -> None:
-        for worker in self._worker_names((name,)):
+        for worker in self._foreign.workers((name,)):
             self.roster.joined(worker, now)
             self._gone.discard(worker)
 
@@ -209,7 +206,8 @@ class Dispatcher:
         servers' time in unix milliseconds; nothing expires while it is not known."""
         if self._missing or room <= 0:
             return []
-        self._release_postponed(now)
+        for key in self._postponed.take_due(now):
+            self._release(key)
         decisions: list[Decision] = []
         for name in list(self._duplicates):
             if len(decisions) < room and self._is_idle(name):
@@ -219,6 +217,8 @@ class Dispatcher:
                 self._clear_out(name, now, room, decisions)
         self._check_conditions(now_ms, room, decisions)
         self.throttle.begin_round(now)
+        for task in self._isolation.review(self.backlog, now):
+            self._release(task)
         if self.backlog and len(decisions) < room:
             self._assign(now, room, decisions)
         return decisions
@@ -227,9 +227,8 @@ class Dispatcher:
         """When `decide` may have something new to say although nothing happens meanwhile."""
         if self._missing:
             return None
-        times = [self._postponed[0][0]] if self._postponed else []
-        if self.throttle.next_token is not None:
-            times.append(self.throttle.next_token)
+        possible = (self._postponed.next, self.throttle.next_token, self._isolation.next_wakeup())
+        times = [time for time in possible if time is not None]
         for name in self._gone:
             worker = self.roster.get(name)
             if worker is not None and not worker.registered and not worker.inbox and self._is_idle(name):
@@ -268,9 +267,8 @@ class Dispatcher:
         decision = self._in_flight.get(key)
         if isinstance(decision, DropTask) and key in self.backlog:
             self._duplicates[key] = decision.worker
-        self._waiting.add(key)
+        self._postponed.add(key, until)
         self.backlog.hold(key)
-        heapq.heappush(self._postponed, (until, key))
         self.finished(key)
 
     def redirect(self, task: str, asked: Collection[str]) -> str | None:
@@ -283,22 +281,16 @@ class Dispatcher:
             self._in_flight[task] = Assign(task, name)
         return name
 
+    def isolate(self, task: str, asked: Collection[str]) -> bool:
+        """Whether the assignment under way gives the task a worker of its own. If not, it is to be decided anew."""
+        decision, place = self._in_flight[task], queue_and_priority(task)
+        assert isinstance(decision, Assign)
+        assert place is not None
+        self._isolation.add(task, Suspect(place[0], is_call(task), asked))
+        worker = self.roster.get(decision.worker)
+        return worker is not None and worker.reserved_for == task
+
     # --- inside --------------------------------------------------------------------------------------------------
-
-    def _is_task(self, name: str) -> bool:
-        if parse_task_name(name) is not None:
-            return True
-        self._foreign_names.add(name)
-        return False
-
-    def _worker_names(self, names: Iterable[str]) -> list[str]:
-        found = []
-        for name in names:
-            if parse_worker_name(name) is not None:
-                found.append(name)
-            else:
-                self._foreign_names.add(name)
-        return found
 
     def _consider(self, worker: Worker) -> None:
         if not worker.alive and worker.inbox is not None:
@@ -329,7 +321,8 @@ class Dispatcher:
                 self._conditions.want(key)
                 return
             self._conditions.watch(key)
-        self.backlog.release(key, last=last)
+        if key not in self._isolation or key not in self.backlog:
+            self.backlog.release(key, last=last)
 
     def _is_still_seen(self, decision: Decision) -> bool:
         if isinstance(decision, (Assign, DropTask, ReadHeader, Expire)):
@@ -340,7 +333,7 @@ class Dispatcher:
         return isinstance(decision, RemoveInbox) or decision.task in worker.inbox
 
     def _is_idle(self, key: str) -> bool:
-        return key not in self._in_flight and key not in self._waiting
+        return key not in self._in_flight and key not in self._postponed
 
     def _is_undecided(self, task: str) -> bool:
         return self._is_idle(task) and task not in self._duplicates
@@ -348,12 +341,6 @@ class Dispatcher:
     def _begin(self, key: str, decision: Decision) -> Decision:
         self._in_flight[key] = decision
         return decision
-
-    def _release_postponed(self, now: float) -> None:
-        while self._postponed and self._postponed[0][0] <= now:
-            _, key = heapq.heappop(self._postponed)
-            self._waiting.discard(key)
-            self._release(key)
 
     def _clear_out(self, name: str, now: float, room: int, decisions: list[Decision]) -> None:
         worker = self.roster.get(name)
@@ -380,6 +367,7 @@ class Dispatcher:
     def _assign(self, now: float, room: int, decisions: list[Decision]) -> None:
         if self.throttle.needs_count:
             self.throttle.count(task for worker in self.roster for task in worker.held)
+        self._assign_suspects(now, room, decisions)
         choice = Choice(self.roster, now)
         offers = [(priority, arrival, id(bucket), bucket) for priority, arrival, bucket in self.backlog.offers()]
         heapq.heapify(offers)
@@ -389,9 +377,21 @@ class Dispatcher:
             if worker is None or not self.throttle.admits(bucket.queue, now):
                 continue
             task = self.backlog.take(bucket)
-            worker.incoming.add(task)
-            self.throttle.take(task, bucket.queue)
-            decisions.append(self._begin(task, Assign(task, worker.name)))
+            decisions.append(self._give(task, bucket.queue, worker))
             arrival = self.backlog.oldest(bucket)
             if arrival is not None:
                 heapq.heappush(offers, (priority, arrival, tie, bucket))
+
+    def _assign_suspects(self, now: float, room: int, decisions: list[Decision]) -> None:
+        for task in self._isolation:
+            is_ready = self._is_undecided(task) and (not is_conditional(task) or self._conditions.knows(task))
+            if len(decisions) < room and task in self.backlog and is_ready:
+                queue = self._isolation.queue_of(task)
+                worker = self._isolation.choose(task, now)
+                if worker is not None and self.throttle.admits(queue, now):
+                    decisions.append(self._give(task, queue, worker))
+
+    def _give(self, task: str, queue: str, worker: Worker) -> Decision:
+        worker.incoming.add(task)
+        self.throttle.take(task, queue)
+        return self._begin(task, Assign(task, worker.name))

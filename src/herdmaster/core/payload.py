@@ -3,10 +3,11 @@
     {"herd":1,"call":"shop.tasks:resize","args":["a.png"],"kwargs":{"width":640},"attempt":1,"deliveries":0}
 
 `"started":"worker-..."` is added when a worker marks its start, `"asked":["worker-..."]` when a worker has no such
-function, `"error":{"type":...,"message":...,"traceback":...}` when the task is buried; other fields say what the
-submitter wants (see `Call`). Fields that this version does not know are kept: whoever changes a stored payload
-(`with_attempt`, `with_delivery`, `with_start`, `with_asked`, `with_error`, `after_loss`) edits the envelope's fields
-one by one as raw JSON and never rebuilds it from what it understood.
+function, `"alone":true` when it was with several lost workers, and `"error":{"type":...,"message":...,"traceback":...}`
+when the task is buried; other fields say what the submitter wants (see `Call`). Fields that this version does not know
+are kept: whatever changes a stored payload (`with_attempt`, `with_delivery`, `with_start`, `with_asked`, `with_error`,
+`with_isolation`, `after_loss`) edits the envelope's fields one by one as raw JSON and never rebuilds it from what it
+understood.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `expires` (unix ms) is when a task that has not started ends as expired; `ttl` (seconds) how long its outcome is
     kept; `key` the hash of the uniqueness key that it holds, and `unique` what else there is to say of the key; `asked`
-    the workers that had no such function; `options` what the submitter wants otherwise than the function's registration
-    says. With `chunk` the arguments are a list of argument lists, one for each item, and the result is a list of
-    `ItemResult`. `codec` names what turned arguments into JSON, and is to turn the result, where that is not
-    Herdmaster's own. `error` is what a dead task died of.
+    the workers that had no such function; `alone` that nothing else may run beside it, because workers were lost with
+    it; `options` what the submitter wants otherwise than the function's registration says. With `chunk` the arguments
+    are a list of argument lists, one for each item, and the result is a list of `ItemResult`. `codec` names what turned
+    arguments into JSON, and is to turn the result, where that is not Herdmaster's own. `error` is what a dead task died
+    of.
     """
 
     herd: Literal[1]
@@ -63,6 +65,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str | None = None
     unique: Unique | None = None
     asked: tuple[str, ...] = ()
+    alone: bool = False
     options: Overrides | None = None
     chunk: bool = False
     codec: str | None = None
@@ -181,6 +184,22 @@ def asked_of(data: bytes) -> tuple[str, ...]:
         return ()
 
 
+def with_isolation(data: bytes) -> bytes:
+    """The payload of a task that is to run alone on its worker from now on."""
+    decode_call(data)
+    return _rewrite(data, alone=True)
+
+
+def is_alone(data: bytes) -> bool:
+    """Whether nothing else may run beside it; False for what is no call."""
+    if b'"alone"' not in data:
+        return False
+    try:
+        return decode_call(data).alone
+    except BadPayload:
+        return False
+
+
 def for_replay(task: str, data: bytes, *, with_key: bool = False) -> bytes:
     """The payload of a dead task for its new name: a first attempt without deliveries, error or time limit, and without
     a key unless the new task takes it. A raw task's is what it was. Raises `BadPayload`.
@@ -188,7 +207,7 @@ def for_replay(task: str, data: bytes, *, with_key: bool = False) -> bytes:
     if not is_call(task):
         return data
     decode_call(data)
-    fresh = _rewrite(data, attempt=1, deliveries=0, started=None, asked=None, expires=None, error=None)
+    fresh = _rewrite(data, attempt=1, deliveries=0, started=None, asked=None, expires=None, error=None, alone=None)
     return fresh if with_key else _rewrite(fresh, key=None, unique=None)
 
 

@@ -8,7 +8,15 @@ from herdmaster.core import layout, transitions
 from herdmaster.core.endings import failed, freed_key, too_large
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.names import is_call
-from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_PAYLOAD, after_loss, decode_call, with_error
+from herdmaster.core.payload import (
+    ENVELOPE_GROWTH,
+    MAX_PAYLOAD,
+    after_loss,
+    decode_call,
+    is_alone,
+    with_error,
+    with_isolation,
+)
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import CreateNode, Move
 from herdmaster.core.values import UNREADABLE
@@ -18,6 +26,8 @@ MAX_DELIVERIES: Final = 5
 MAX_MOVABLE: Final = MAX_PAYLOAD + ENVELOPE_GROWTH
 """In bytes. More could be assigned, but not be buried together with its failure."""
 
+ALONE_AFTER: Final = 2
+"""With so many lost workers a task is one of the few that may have ended them."""
 _MAX_COUNTED: Final = 100_000
 _WORKER_LOST: Final = "WorkerLost"
 
@@ -46,6 +56,8 @@ class Recovery:
                 call = decode_call(payload)
                 deliveries = call.deliveries
                 allowed = call.max_deliveries or allowed
+                if _is_suspect(deliveries, allowed) and not call.alone:
+                    payload = with_isolation(payload)
         except (BadPayload, *UNREADABLE):  # also a count of thousands of digits, to which nothing can be added
             deliveries = self._count_raw(worker, task)
         if deliveries > allowed:
@@ -55,6 +67,12 @@ class Recovery:
                 worker, task, kept, failed(task, payload, _WORKER_LOST, message), freed_key(task, payload)
             )
         return transitions.recover(worker, task, payload)
+
+    def runs_alone(self, task: str, payload: bytes) -> bool:
+        """Whether the task is a suspect that nothing else may run beside."""
+        if is_call(task):
+            return is_alone(payload)
+        return _is_suspect(self._losses.get(task, (0, ""))[0], self._max_deliveries)
 
     def forget(self, task: str) -> None:
         """It was buried."""
@@ -67,6 +85,10 @@ class Recovery:
         if len(self._losses) > _MAX_COUNTED:  # the oldest was most likely run long ago
             del self._losses[next(iter(self._losses))]
         return count
+
+
+def _is_suspect(losses: int, allowed: int) -> bool:
+    return losses >= min(ALONE_AFTER, allowed)
 
 
 def follow_up(move: Move, verdict: Verdict) -> Move | None:

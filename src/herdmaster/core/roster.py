@@ -49,6 +49,7 @@ class Worker:
         self.rate = 0.0  # assignments ended per second
         self.measured_at = now
         self.turn = 0  # when it was chosen last
+        self.reserved_for: str | None = None  # the suspect that it has, or will have, to itself
 
     @property
     def load(self) -> int:
@@ -72,8 +73,12 @@ class Worker:
         self.measured_at = now
 
     @property
+    def takes_tasks(self) -> bool:
+        return self.alive and self.state is not None and not self.state.draining and self.inbox is not None
+
+    @property
     def window(self) -> int:
-        if not self.alive or self.state is None or self.state.draining or self.inbox is None:
+        if self.state is None or self.reserved_for is not None or not self.takes_tasks:
             return 0
         if self.state.reference:
             return REFERENCE_WINDOW
@@ -99,6 +104,16 @@ class Roster:
 
     def get(self, name: str) -> Worker | None:
         return self._workers.get(name)
+
+    def unserved(self, kinds: Iterable[tuple[str, bool]]) -> dict[str, bool]:
+        """The queues of these, each with whether it is of calls, that no live worker takes; True where one would take
+        raw tasks. None while no worker is there."""
+        alive = [worker for worker in self if worker.alive and worker.state is not None]
+        return {
+            queue: any(worker.serves(queue, calls=False) for worker in alive)
+            for queue, calls in (kinds if alive else ())
+            if not any(worker.serves(queue, calls=calls) for worker in alive)
+        }
 
     def find(self, name: str, now: float) -> Worker:
         worker = self._workers.get(name)

@@ -44,6 +44,9 @@ async def _present(client: Client) -> set[str]:
 
 async def restore_folders(client: Client) -> None:
     """Creates the folders that were deleted while roles work, and logs which. Raises as `make_folders`."""
+    there = {f"/{name}" for name in await client.children("/")}
+    if there.issuperset(FOLDERS):
+        return
     made = await make_folders(client)
     if made:
         _log.warning("%s had been deleted: created again", ", ".join(made))

@@ -141,12 +141,22 @@ class Placement:
         elif len(data) > MAX_MOVABLE:
             self._gathering.add(transitions.refuse(task, too_large(task, len(data))))
         else:
-            asked = asked_of(data)
-            worker = self._dispatcher.redirect(task, asked) if asked else decision.worker
-            if worker is None:
-                self._postpone(task, _TRY_LATER_SECONDS)
-            else:
-                self._gathering.add(transitions.assign(task, worker, data))
+            self._place(decision, data)
+
+    def _place(self, decision: Assign, data: bytes) -> None:
+        task, asked = decision.task, asked_of(data)
+        worker: str | None = decision.worker
+        if self._recovery.runs_alone(task, data):
+            self._report.tell_isolated(task)
+            if not self._dispatcher.isolate(task, asked):
+                self._finish(task)
+                return
+        elif asked:
+            worker = self._dispatcher.redirect(task, asked)
+        if worker is None:
+            self._postpone(task, _TRY_LATER_SECONDS)
+        else:
+            self._gathering.add(transitions.assign(task, worker, data))
 
     def _tell_header(
         self, decision: ReadHeader, data: bytes | None, _stat: Stat | None, error: Exception | None

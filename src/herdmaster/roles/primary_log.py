@@ -38,6 +38,10 @@ class PrimaryLog:
         """Once the pictures are whole."""
         _log.info("found tasks waiting: %d, assigned: %d; workers: %d", waiting, assigned, workers)
 
+    def tell_isolated(self, task: str) -> None:
+        if self._is_news("isolated", task):
+            _log.warning("%s was with several workers that were lost: nothing else runs beside it from now on", task)
+
     def tell_foreign_names(self, names: Iterable[str]) -> None:
         for name in sorted(names):
             if self._is_news("name", name):

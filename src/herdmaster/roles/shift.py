@@ -169,7 +169,8 @@ class Shift:
                 self._refuse(held, error)
                 return
             held.kind = task.way.options.pool
-            held.suspect = call.deliveries > 0
+            held.alone = call.alone
+            held.suspect = call.alone or call.deliveries > 0
         self._waiting[task.name] = held
 
     def _refuse(self, held: Held, error: HerdError) -> None:

@@ -34,6 +34,7 @@ class Slots:
         self._make_pool = make_pool
         self._pools: dict[PoolKind, Pool[Held]] = {}
         self._taken = dict.fromkeys(PoolKind, 0)
+        self._alone = 0  # of these, suspects that nothing may run beside
 
     @property
     def running(self) -> list[Held]:
@@ -44,7 +45,8 @@ class Slots:
         """What may be handed over of these. As long as all is for one pool, that pool itself keeps the order."""
         kinds = {kind for kind, taken in self._taken.items() if taken} | {held.kind for held in waiting}
         free = {kind: self._capacity.of(kind) - taken for kind, taken in self._taken.items()}
-        return Room(self._capacity.slots - sum(self._taken.values()), free, prefetches=len(kinds) <= 1)
+        taken = sum(self._taken.values())
+        return Room(self._capacity.slots - taken, free, len(kinds) <= 1, taken == 0, self._alone > 0)
 
     def start(self, chosen: list[Held]) -> None:
         """Hands them to their pools."""
@@ -58,6 +60,7 @@ class Slots:
             self._taken[kind] += len(items)
             for held, job in zip(items, pool.submit(items), strict=True):
                 held.job = job
+                self._alone += held.alone
 
     def take_back(self, held: Held) -> bool:
         """Withdraws a job that no slot has begun."""
@@ -83,6 +86,7 @@ class Slots:
         if held.job is not None:
             held.job = None
             self._taken[held.kind] -= 1
+            self._alone -= held.alone
 
     def close(self) -> None:
         for pool in self._pools.values():

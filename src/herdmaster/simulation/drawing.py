@@ -15,6 +15,7 @@ from herdmaster.simulation import faults
 from herdmaster.simulation.faults import AnyFault, Weights, When
 from herdmaster.simulation.network import Latency
 from herdmaster.simulation.plan import ALWAYS, DEFAULT, OTHER, Code, Job, Kind, Part, Plan
+from herdmaster.simulation.poison import with_poison
 from herdmaster.simulation.scenes import with_scene
 from herdmaster.simulation.server import Disk
 from herdmaster.simulation.steps import with_steps
@@ -49,7 +50,7 @@ def draw_plan(seed: int) -> Plan:
         faults=_Misfortune(rng, parts, jobs, horizon, timeout).draw(),
         sweeps=rng.random() < 0.06,
     )
-    return with_steps(with_wishes(with_scene(plan)))
+    return with_poison(with_steps(with_wishes(with_scene(plan))))
 
 
 def _draw_parts(rng: random.Random, *, reference: bool) -> tuple[Part, ...]:

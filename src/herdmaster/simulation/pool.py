@@ -10,6 +10,7 @@ from typing import Final, Generic, Protocol, TypeVar, cast
 from herdmaster.pools.job import Job
 from herdmaster.pools.limits import Ended, Limits, Stopped, TimedOut
 from herdmaster.pools.protocol import Pool
+from herdmaster.roles.deliveries import Held
 from herdmaster.simulation.process import Process
 
 T = TypeVar("T")
@@ -65,6 +66,12 @@ class SimulatedPool(Generic[T, R]):
     @property
     def running(self) -> list[T]:
         return list(self._running.values())
+
+    @property
+    def running_tasks(self) -> list[str]:
+        """The names of the tasks that one of our workers runs here in its present session."""
+        running = [] if self._closed else self._running.values()
+        return [item.task.name for item in running if isinstance(item, Held)]
 
     def stop(self, item: T, /) -> bool:
         for thread, running in self._running.items():

@@ -24,6 +24,9 @@ class Fillable(Protocol):
         """Whether something waits for a thread."""
         ...
 
+    @property
+    def running_tasks(self) -> list[str]: ...
+
 
 class Process(Owner):
     """`slot` is the part that it plays, `name` one life of it. `rng` is its own: what it draws depends on nobody

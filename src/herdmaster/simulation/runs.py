@@ -44,6 +44,8 @@ class Runs:
         self._jobs = jobs
         self._history = history
         self._blame = blame
+        self.only_tasks_kill = False
+        """Whether workers are lost through the code of tasks alone."""
 
     def note_given(self, deed: Deed) -> None:
         """Assignments that it creates, or that it sets back to be run once more."""
@@ -68,6 +70,8 @@ class Runs:
         if job is None or history.excused or actor.reference:
             return
         fault = _fault(job, history, outcome, actor)
+        if self.only_tasks_kill and job.code not in (Code.KILL, Code.HANG) and _error_of(outcome) == "WorkerLost":
+            fault = " for the loss of workers that other tasks killed"
         if fault is not None:
             self._blame(f"ended {history.name} as {outcome.state.value}{fault}")
 
@@ -84,8 +88,12 @@ def _fault(job: Job, history: TaskHistory, outcome: Outcome, actor: Actor) -> st
             return _fault_of_result(job, history, outcome, actor)
 
 
+def _error_of(outcome: Outcome) -> str:
+    return "" if outcome.error is None else outcome.error.type.removeprefix("herdmaster.errors.")
+
+
 def _fault_of_failure(job: Job, history: TaskHistory, outcome: Outcome) -> str | None:
-    kind = "" if outcome.error is None else outcome.error.type.removeprefix("herdmaster.errors.")
+    kind = _error_of(outcome)
     permits = _FAILURES.get(kind)
     if permits is None or not permits(job, history):
         return f" with {kind or 'no error'}, for which there was no reason"

@@ -26,7 +26,7 @@ class PlannedFailure(Exception):
 
 class TaskCode:
     """`inbox_holds` says whether an assignment exists on the server, `excused` whether the run may be without one;
-    `kill` ends a process at once."""
+    `kill` ends a process at once, for that task."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class TaskCode:
         inbox_holds: Callable[[str], bool],
         excused: Callable[[Process, str], bool],
         started: Callable[[Execution, str], None],
-        kill: Callable[[Process], None],
+        kill: Callable[[Process, str], None],
         hang: Callable[[Process], None],
         complain: Callable[[str], None],
     ) -> None:
@@ -72,7 +72,7 @@ class TaskCode:
         if job.code in (Code.HANG, Code.KILL) and self._misbehaved.get(index, 0) < job.times:
             self._misbehaved[index] = self._misbehaved.get(index, 0) + 1
             if job.code is Code.KILL:
-                self._kill(process)
+                self._kill(process, task)
             else:
                 self._duration = None
                 self._hang(process)

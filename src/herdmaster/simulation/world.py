@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core import layout
+from herdmaster.simulation.bystanders import Bystanders
 from herdmaster.simulation.casting import Casting
 from herdmaster.simulation.deeds import Actor
 from herdmaster.simulation.ending import Ending
@@ -62,6 +63,7 @@ class World:
         self.story = Story(lambda: self.loop.now, lambda: self.loop.current.name)
         self.jobs: dict[int, Job] = {job.index: job for job in plan.jobs}
         self.ledger = Ledger(plan.namespace, plan.session_timeout + 2.0, plan.slowness, self.fail, self._replayed)
+        self.ledger.runs.only_tasks_kill = not plan.faults and not plan.has_reference
         self.server = SimulatedServer(self.loop, plan.disk, random.Random(f"{plan.seed}/server"), self)
         self.network = Network(self.loop, self.server, plan.latency, plan.seed)
         self.loop.connector = self.network
@@ -81,6 +83,7 @@ class World:
         self.mishaps = Mishaps(self)
         self._processes: list[Process] = []
         self._cut_short: dict[str, None] = {}  # processes whose session was ended before its time
+        self._bystanders = Bystanders(plan.max_deliveries, self.ledger.history, self.fail)
         self._ending = Ending(self)
 
     # --- running -----------------------------------------------------------------------------------------------------
@@ -206,7 +209,8 @@ class World:
     def _is_reference(self, process: str) -> bool:
         return self.slots[process.partition("#")[0]].part.reference
 
-    def _kill_by_task(self, process: Process) -> None:
+    def _kill_by_task(self, process: Process, task: str) -> None:
+        self._bystanders.note(task, (name for pool in process.pools for name in pool.running_tasks))
         self.kill(self.slots[process.slot], power=False, restart_seconds=_RESTART_SECONDS)
 
     def _hang(self, process: Process) -> None:

@@ -1,0 +1,134 @@
+"""Suspects that run alone: each has a worker to itself, and no other task waits for one for ever."""
+
+from __future__ import annotations
+
+from herdmaster.core.dispatcher import Assign, Dispatcher
+from herdmaster.core.isolation import FIRST_PATIENCE
+from herdmaster.core.names import call_name
+from tests.core.takeover import W, X, decide, told
+
+SUSPECT, SECOND, OTHER, LONG = (call_name(f"0{number:025d}") for number in range(1, 5))
+Y, Z = "worker-y", "worker-z"
+
+
+def find_suspect(dispatcher: Dispatcher, *tasks: str) -> None:
+    """Each is about to be assigned when its payload says what it is."""
+    for task in tasks:
+        dispatcher.task_added(task)
+    for decision in decide(dispatcher):
+        assert isinstance(decision, Assign)
+        assert not dispatcher.isolate(decision.task, ())
+        dispatcher.finished(decision.task)
+
+
+def carry_out(dispatcher: Dispatcher, decision: object) -> None:
+    assert isinstance(decision, Assign)
+    dispatcher.task_removed(decision.task)
+    dispatcher.assignment_added(decision.worker, decision.task)
+    dispatcher.finished(decision.task)
+
+
+def test_a_suspect_gets_an_idle_worker_that_gets_nothing_else_until_the_suspect_has_left() -> None:
+    dispatcher = told(inboxes={W: (LONG,), X: ()}, alive=(W, X))
+    find_suspect(dispatcher, SUSPECT)
+    (decision,) = decide(dispatcher)
+    assert decision == Assign(SUSPECT, X)
+    assert dispatcher.isolate(SUSPECT, ())
+    carry_out(dispatcher, decision)
+
+    for task in (OTHER, SECOND):
+        dispatcher.task_added(task)
+    assert {decision.worker for decision in decide(dispatcher) if isinstance(decision, Assign)} == {W}
+    dispatcher.assignment_removed(X, SUSPECT)
+    dispatcher.task_added("task-later")
+    assert decide(dispatcher) == [Assign("task-later", X)]
+
+
+def test_several_suspects_take_at_most_half_of_the_workers_and_go_one_after_another() -> None:
+    dispatcher = told(inboxes={W: (), X: (), Y: (), Z: ()}, alive=(W, X, Y, Z))
+    find_suspect(dispatcher, SUSPECT, SECOND, OTHER)
+    decisions = decide(dispatcher)
+    assert [decision.task for decision in decisions if isinstance(decision, Assign)] == [SUSPECT, SECOND]
+    for decision in decisions:
+        carry_out(dispatcher, decision)
+    assert decide(dispatcher) == []
+    dispatcher.task_added("task-raw")
+    (free,) = decide(dispatcher)
+    assert isinstance(free, Assign)
+    first = decisions[0]
+    assert isinstance(first, Assign)
+    dispatcher.assignment_removed(first.worker, SUSPECT)
+
+    assert [decision.task for decision in decide(dispatcher) if isinstance(decision, Assign)] == [OTHER]
+
+
+def test_a_worker_is_let_run_empty_where_none_is_idle() -> None:
+    dispatcher = told(inboxes={W: (LONG,)}, alive=(W,))
+    find_suspect(dispatcher, SUSPECT)
+    dispatcher.task_added(OTHER)
+    assert decide(dispatcher) == []  # it gets nothing else meanwhile
+    dispatcher.assignment_removed(W, LONG)
+
+    assert decide(dispatcher) == [Assign(SUSPECT, W)]
+
+
+def test_a_worker_that_does_not_run_empty_gets_tasks_again_for_a_while() -> None:
+    dispatcher = told(inboxes={W: (LONG,)}, alive=(W,))
+    find_suspect(dispatcher, SUSPECT)
+    dispatcher.task_added(OTHER)
+    assert decide(dispatcher) == []
+    assert dispatcher.next_wakeup() == FIRST_PATIENCE
+    (decision,) = decide(dispatcher, FIRST_PATIENCE)
+    assert decision == Assign(OTHER, W)
+    carry_out(dispatcher, decision)
+    assert dispatcher.next_wakeup() == 2 * FIRST_PATIENCE
+
+    dispatcher.task_added("task-raw")
+    assert decide(dispatcher, 2 * FIRST_PATIENCE) == []  # it is let run empty once more, for twice the time
+    assert dispatcher.next_wakeup() == 4 * FIRST_PATIENCE
+
+
+def test_a_suspect_that_waits_for_a_worker_to_run_empty_takes_an_idle_one_that_joins() -> None:
+    dispatcher = told(inboxes={W: (LONG,)}, alive=(W,))
+    find_suspect(dispatcher, SUSPECT)
+    assert decide(dispatcher) == []
+    dispatcher.inbox_added(X, 0.0)
+    dispatcher.worker_joined(X, 0.0)
+    worker = dispatcher.roster.get(W)
+    assert worker is not None
+    dispatcher.worker_told(X, worker.state)
+    assert decide(dispatcher) == [Assign(SUSPECT, X)]
+
+    dispatcher.task_added(OTHER)
+    assert decide(dispatcher) == [Assign(OTHER, W)]
+
+
+def test_what_held_for_a_suspect_that_was_cancelled_or_lost_its_worker_ends() -> None:
+    dispatcher = told(inboxes={W: (LONG,)}, alive=(W,))
+    find_suspect(dispatcher, SUSPECT)
+    assert decide(dispatcher) == []
+    dispatcher.task_removed(SUSPECT)
+    dispatcher.task_added(OTHER)
+    assert decide(dispatcher) == [Assign(OTHER, W)]
+    assert dispatcher.next_wakeup() is None
+    assert SUSPECT not in dispatcher.backlog._held
+
+
+def test_a_suspect_whose_assignment_failed_is_decided_again() -> None:
+    dispatcher = told(inboxes={W: ()}, alive=(W,))
+    find_suspect(dispatcher, SUSPECT)
+    assert decide(dispatcher) == [Assign(SUSPECT, W)]
+    dispatcher.postponed(SUSPECT, 1.0)
+    assert decide(dispatcher) == []
+
+    assert decide(dispatcher, 1.0) == [Assign(SUSPECT, W)]
+
+
+def test_a_suspect_goes_to_a_worker_that_was_not_asked_for_its_function_before() -> None:
+    dispatcher = told(inboxes={W: (), X: ()}, alive=(W, X))
+    dispatcher.task_added(SUSPECT)
+    decide(dispatcher)
+    assert not dispatcher.isolate(SUSPECT, (W,))
+    dispatcher.finished(SUSPECT)
+
+    assert decide(dispatcher) == [Assign(SUSPECT, X)]
