@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from herdmaster.api import Herd
+from herdmaster.api.options import TaskOptions
 from herdmaster.cli.submission import make_task, submit_and_leave
 from herdmaster.core import layout
 from herdmaster.errors import NotSubmitted
@@ -70,7 +71,7 @@ def test_submit_prints_a_name_that_anybody_can_wait_for(cluster: str) -> None:
 
 
 async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_left(namespace: str) -> None:
-    task = make_task("shop:add", [2], {"y": 3}, {})
+    task = make_task("shop:add", [2], {"y": 3}, TaskOptions())
     async with Client(namespace) as client:
         await make_folders(client)
         await client.create(layout.status_path(task.name), b"the outcome")
@@ -80,7 +81,7 @@ async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_le
 
 
 async def test_submit_does_not_wait_for_ever_to_be_accepted(own_zookeeper: ChildServer) -> None:
-    task = make_task("shop:add", [], {}, {})
+    task = make_task("shop:add", [], {}, TaskOptions())
     own_zookeeper.pause()
     started = time.monotonic()
     with pytest.raises((NotSubmitted, NoServerReachable)):

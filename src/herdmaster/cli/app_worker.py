@@ -91,7 +91,7 @@ def announce(spec: str, herd: Herd, *, may_import: bool) -> None:
 
 
 def load_directed_app(spec: str, hosts: str, imports: tuple[str, ...] = ()) -> Herd:
-    """As `load_named_app`. From its import on, for the rest of this process, the app's Herd goes to `hosts`.
+    """As `load_named_app`. From its import on, until the command ends, the app's Herd goes to `hosts`.
 
     For the time of the import every Herd does: which of them is the app's is not known before. Raises also
     InvalidConnectString.
@@ -100,18 +100,29 @@ def load_directed_app(spec: str, hosts: str, imports: tuple[str, ...] = ()) -> H
     everything = direction.begin(hosts)
     try:
         herd = load_named_app(spec, imports)
-        herd.direct_to(hosts)
+        direct(herd, hosts)
     finally:
         direction.end(everything)
         process.follow_direction()
     return herd
 
 
+def direct(herd: Herd, hosts: str) -> None:
+    """Until the command ends. Raises InvalidConnectString."""
+    click.get_current_context().call_on_close(herd.direct_to(hosts))
+
+
 def direct_all(hosts: str) -> None:
-    """Directs every Herd, for the rest of this process: a worker without an app runs functions of any modules. Raises
+    """Directs every Herd until the command ends: a worker without an app runs functions of any modules. Raises
     InvalidConnectString."""
     check_hosts(hosts)
-    direction.begin(hosts)
+    began = direction.begin(hosts)
+
+    def end() -> None:
+        direction.end(began)
+        process.follow_direction()
+
+    click.get_current_context().call_on_close(end)
 
 
 def make_worker(

@@ -73,7 +73,7 @@ def dev(
     usual port. What tasks submit stays there, whatever hosts the app's Herd names. Ctrl-C ends all three.
     """
     from herdmaster.api import process
-    from herdmaster.cli.app_worker import load_directed_app, make_worker
+    from herdmaster.cli.app_worker import direct, load_directed_app, make_worker
     from herdmaster.cli.embedded import Development, ServerProcess
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_until_stopped
@@ -87,7 +87,7 @@ def dev(
     settings = WorkerSettings(slots=slots, queues=loaded.queues)
 
     def make_roles(hosts: str) -> list[Role]:
-        loaded.direct_to(hosts)
+        direct(loaded, hosts)
         return [make_worker(hosts, app, loaded, settings, imports=imports), Master(hosts)]
 
     run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles, process.close_all))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import IO, Any, Final
 import click
 
 from herdmaster.cli.saying import say
+from herdmaster.cli.streams import CANNOT_WRITE, discard_output
 from herdmaster.errors import HerdError
 
 INTERRUPTED: Final = 128 + signal.SIGINT
@@ -50,18 +50,18 @@ def errors_in_one_line(ctx: click.Context) -> Iterator[None]:
     except KeyboardInterrupt:
         ctx.exit(INTERRUPTED)
     except BrokenPipeError:
-        _discard_output()
+        discard_output()
         ctx.exit(_PIPE_CLOSED)
     except HerdError as error:
-        command = ctx.command_path if ctx.invoked_subcommand is None else f"{ctx.command_path} {ctx.invoked_subcommand}"
         # In the tree of errors a caller's mistake is a ValueError or TypeError as well.
         kind = Refused if isinstance(error, (ValueError, TypeError)) else Failed
-        raise kind(str(error), command) from None
+        raise kind(str(error), _command_of(ctx)) from None
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE or error.filename is not None:
+            raise
+        discard_output()
+        raise Failed(f"what it prints cannot be written: {error.strerror}", _command_of(ctx)) from None
 
 
-def _discard_output() -> None:
-    """Whoever read stdout is gone: what is still buffered must not raise again at the interpreter's end."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+def _command_of(ctx: click.Context) -> str:
+    return ctx.command_path if ctx.invoked_subcommand is None else f"{ctx.command_path} {ctx.invoked_subcommand}"

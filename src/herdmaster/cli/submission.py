@@ -20,13 +20,10 @@ from herdmaster.errors import DuplicateTask, HerdError
 from herdmaster.roles.client import ClientSettings, TaskClient
 
 
-def make_task(
-    call: str, args: Sequence[object], kwargs: Mapping[str, object], options: Mapping[str, object]
-) -> NewTask:
-    """`options` as `herd.submit_call` takes them. Raises InvalidName, ConfigurationError, NotSerializable,
-    PayloadTooLarge."""
+def make_task(call: str, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions) -> NewTask:
+    """Raises NotSerializable, PayloadTooLarge."""
     ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new()
-    return order_call(ulid, Callee(call), args, kwargs, TaskOptions().changed(options)).task
+    return order_call(ulid, Callee(call), args, kwargs, options).task
 
 
 async def submit_and_leave(hosts: str, task: NewTask, *, connect_timeout: float, submit_timeout: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -16,6 +16,7 @@ from herdmaster.cli.saying import say
 
 if TYPE_CHECKING:
     from herdmaster.api import Future, Herd
+    from herdmaster.api.options import TaskOptions
 
 SAMPLES: Final = ("Sample task", "Another sample task")
 """What the reference's client submits."""
@@ -81,14 +82,12 @@ class SubmitCommand(click.Command):
 @click.argument("call", metavar="MODULE:FUNCTION")
 @click.argument("arguments", nargs=-1, metavar="ARG...")
 @zookeeper_option
-@click.option("--queue", metavar="NAME", default="default", show_default=True, help="The queue it goes to.")
+@click.option("--queue", metavar="NAME", help="The queue it goes to.  [default: the registered one, or `default`]")
 @click.option(
     "--priority",
     type=click.IntRange(0, 9),
     metavar="N",
-    default=5,
-    show_default=True,
-    help="9 runs first; within its queue.",
+    help="9 runs first; within its queue.  [default: the registered one, or 5]",
 )
 @click.option("--delay", type=Duration(), metavar="TIME", help="It starts so long from now, such as 5m or 2h.")
 @click.option("--expires", type=Duration(), metavar="TIME", help="Ends as expired if it has not started by then.")
@@ -103,6 +102,7 @@ class SubmitCommand(click.Command):
     type=click.Choice(("done", "always")),
     help="A task that fails, expires or is cancelled frees its key (done, the default) or holds it, too (always).",
 )
+@click.option("--no-import", is_flag=True, help="Do not look here for what the function is registered with.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it, as JSON, instead of the name.")
 @connect_timeout_option(10)
 @log_options("error")
@@ -111,13 +111,17 @@ def submit(
     call: str,
     arguments: tuple[str, ...],
     hosts: str | None,
+    no_import: bool,
     wait: bool,
     connect_timeout: float,
     log_level: str,
     log_format: str,
     **given: Any,
 ) -> None:
-    """Submit one task and print its name. MODULE need not be here: only the worker imports it.
+    """Submit one task and print its name.
+
+    MODULE need not be here. Where it is, it is imported, and the task has the queue and the other options that its
+    function is registered with, unless they are given here.
 
     An ARG is JSON where it can be read as JSON, else text; NAME=VALUE is a keyword argument. To pass text that looks
     like either, write it as JSON: '"5"', '"a=b"'.
@@ -127,10 +131,12 @@ def submit(
     configure_logs(log_level, log_format)
     check_call(call)
     args, kwargs = read_arguments(arguments)
-    options = {name: value for name, value in given.items() if value is not None}
+    call, options = choose_options(call, given, may_import=not no_import)
     if wait:
+        from herdmaster.api.callee import Callee
+
         with _open(choose_hosts(hosts), connect_timeout) as herd:
-            _print_result(herd.submit_call(call, args, kwargs, **options))
+            _print_result(herd.submit_task(Callee(call), args, kwargs, options))
     else:
         import asyncio
 
@@ -145,6 +151,21 @@ def submit(
         if name != task.name:
             click.echo(f"nothing was submitted: {name} holds the key", err=True)
         click.echo(name)
+
+
+def choose_options(call: str, given: Mapping[str, Any], *, may_import: bool) -> tuple[str, TaskOptions]:
+    """The name under which the function is registered, and the options that hold, where it can be found here. Raises
+    what `Task.options` raises."""
+    from herdmaster.api.options import TaskOptions
+
+    options: Any = {name: value for name, value in given.items() if value is not None}
+    if may_import:
+        from herdmaster.cli.registered import find_registered
+
+        task = find_registered(call)
+        if task is not None:
+            return task.call, task.options(**options).checked
+    return call, TaskOptions().changed(options)
 
 
 def _print_result(future: Future[object]) -> None:
