@@ -72,6 +72,10 @@ def dev(
     An embedded ZooKeeper, a master and a worker. Programs that use Herd() find it by itself, as it takes ZooKeeper's
     usual port. What tasks submit stays there, whatever hosts the app's Herd names. Ctrl-C ends all three.
     """
+    from herdmaster.cli.first_process import leave_first_process
+
+    leave_first_process()  # before anything else is imported, which it would only carry along
+
     from herdmaster.api import process
     from herdmaster.cli.app_worker import direct, load_directed_app, make_worker
     from herdmaster.cli.embedded import Development, ServerProcess

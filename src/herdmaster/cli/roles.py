@@ -144,6 +144,10 @@ def worker(
     first SIGTERM, SIGHUP or Ctrl-C drains it: what runs may end, the rest is handed back. Under a primary of the
     reference it runs what it has been given. A second SIGTERM or Ctrl-C stops it at once.
     """
+    from herdmaster.cli.first_process import leave_first_process
+
+    leave_first_process()  # before anything else is imported, which it would only carry along
+
     from herdmaster.cli.app_worker import direct_all, load_directed_app, load_named_app, make_worker
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_role
