@@ -15,12 +15,15 @@ from herdmaster.core.run import Returned, Run
 from herdmaster.core.throttle import Throttle
 from herdmaster.core.transitions import NewTask
 from herdmaster.pools.limits import NotStarted
+from herdmaster.roles import lifecycle
 from herdmaster.roles.client import TaskClient
 from herdmaster.roles.execution import Executor
 from herdmaster.roles.invocation import describe
 from herdmaster.roles.judgement import Judge
 from herdmaster.roles.master import Master
 from herdmaster.roles.worker import Worker
+from herdmaster.zookeeper.client import Predecessors, predecessors
+from herdmaster.zookeeper.wire.records import Sync
 
 
 def _instead_of_running(what: Callable[[], Any]) -> Any:
@@ -119,6 +122,17 @@ def rate_ignored() -> Any:
     return patch.object(Throttle, "told", without_rate)
 
 
+def goes_on_in_what_it_gave_up() -> Any:
+    """A client attaches to a session that it gave up and asks for something there."""
+    return patch.object(predecessors, "CloseSession", lambda: Sync("/"))
+
+
+def closes_the_session_of_another() -> Any:
+    """Processes do not tell their old sessions apart."""
+    shared = Predecessors()
+    return patch.object(lifecycle, "Predecessors", lambda: shared)
+
+
 BUGS: dict[str, Callable[[], Any]] = {
     bug.__name__: bug
     for bug in (
@@ -131,5 +145,7 @@ BUGS: dict[str, Callable[[], Any]] = {
         dies_in_a_master,
         due_too_early,
         rate_ignored,
+        goes_on_in_what_it_gave_up,
+        closes_the_session_of_another,
     )
 }

@@ -47,6 +47,8 @@ FOUND = {
     "due_too_early": Find(10, " due at "),
     "suspects_beside_others": Find(40, "which killed the worker, after"),
     "rate_ignored": Find(100, "of its queue within"),
+    "goes_on_in_what_it_gave_up": Find(20, "asks for Sync"),
+    "closes_the_session_of_another": Find(20, "attached to session"),
 }
 
 

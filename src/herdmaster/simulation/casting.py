@@ -59,7 +59,7 @@ class Casting:
                 ),
                 system,
             )
-            slot.role = master
+            slot.role, slot.given_up = master, master.predecessors
             await master.run()
         elif part.kind is Kind.WORKER:
             code = self._world.code
@@ -71,13 +71,13 @@ class Casting:
                 code.handle_raw(process, lambda: worker.name),
                 system,
             )
-            slot.role = worker
+            slot.role, slot.given_up = worker, worker.predecessors
             await worker.run()
         else:
             settings = ClientSettings(session_timeout=plan.session_timeout, outcome_ttl=plan.outcome_ttl)
             jobs = [job for job in plan.jobs if job.client == slot.name]
             client = ClientProgram(slot, process, self._hosts, settings, system, jobs, self._world.registry)
-            slot.role = client
+            slot.role, slot.given_up = client, client.predecessors
             await client.run()
 
     def _reference_role(self, slot: Slot, process: Process, system: System) -> ReferenceRole:

@@ -63,6 +63,7 @@ class ClientProgram:
         self._jobs = jobs
         self._office = office
         self._role = TaskClient(hosts, settings, system)
+        self.predecessors = self._role.predecessors
         self._ulids = UlidFactory(process.unix_ms, process.rng.randbytes)
         self._stopping = False
         self._impatience: list[asyncio.TimerHandle] = []

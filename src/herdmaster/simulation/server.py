@@ -52,15 +52,20 @@ class Witness(Protocol):
     def attached(self, session_id: int, wire: Wire) -> None:
         """The session is carried by that connection now."""
 
+    def asked(self, session_id: int, wire: Wire, request: Request[Record]) -> None:
+        """That connection asks for this, in its session."""
+
 
 class _Machine(Machine):
     """Tells who asked for each transaction."""
 
     applied: Callable[[Connection, list[Transaction]], None]
+    heard: Callable[[Connection, Request[Record]], None]
     asked = 0
 
     def apply(self, connection: Connection, xid: int, request: Request[Record], now: Instant) -> None:
         self.asked += not isinstance(request, Ping)
+        self.heard(connection, request)
         super().apply(connection, xid, request, now)
         if self.recorded_count:
             self.applied(connection, self.take_recorded())
@@ -124,6 +129,7 @@ class SimulatedServer:
         """Sessions go on with their whole timeout."""
         machine = _Machine(self._state, self._settings, _SECRET, self._now(), recording=True)
         machine.applied = self._applied
+        machine.heard = self._heard
         self._machine = machine
         self._loop.run_as(self.process, self._schedule_tick)
 
@@ -184,6 +190,9 @@ class SimulatedServer:
             self._machine.disconnect(connection)
 
     # --- transactions ------------------------------------------------------------------------------------------------
+
+    def _heard(self, connection: Connection, request: Request[Record]) -> None:
+        self._witness.asked(connection.session_id, self._wires[connection], request)
 
     def _applied(self, connection: Connection, transactions: list[Transaction]) -> None:
         self._keep(connection.session_id, transactions)

@@ -9,6 +9,7 @@ import msgspec
 from herdmaster.simulation.operator import Errand
 from herdmaster.simulation.plan import Job, Part
 from herdmaster.simulation.process import Process
+from herdmaster.zookeeper.client import Predecessors
 
 
 class Actable(Protocol):
@@ -41,6 +42,8 @@ class Slot:
         self.life = 0
         self.process: Process | None = None
         self.role: Actable | None = None
+        self.given_up: Predecessors | None = None
+        """What the role knows of its sessions that no server has ended."""
         self.wanted = True
         self.restart_seconds: float | None = None
         """After leaving: when to start again; None, not at all."""

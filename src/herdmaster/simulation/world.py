@@ -31,6 +31,7 @@ from herdmaster.simulation.slots import Slot
 from herdmaster.simulation.story import Eavesdropper, Story
 from herdmaster.simulation.task_code import Execution, TaskCode
 from herdmaster.zookeeper.errors import NoServerReachable
+from herdmaster.zookeeper.wire.records import CloseSession, Record, Request
 
 START: Final = 0.0
 _RESTART_SECONDS: Final = 0.5
@@ -84,6 +85,7 @@ class World:
         self._processes: list[Process] = []
         self._cut_short: dict[str, None] = {}  # processes whose session was ended before its time
         self._bystanders = Bystanders(plan.max_deliveries, self.ledger.history, self.fail)
+        self._farewells: dict[Wire, None] = {}  # connections that attached to a session that was given up
         self._ending = Ending(self)
 
     # --- running -----------------------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ class World:
             return
         slot.life += 1
         slot.hung_since = None
-        slot.role = None
+        slot.role = slot.given_up = None
         process = Process(self.loop, slot.name, slot.life, self.plan.seed, skew_ms=slot.part.skew_ms)
         slot.process = process
         self._processes.append(process)
@@ -241,8 +243,19 @@ class World:
     def attached(self, session_id: int, wire: Wire) -> None:
         process = wire.process
         part = self.slots[process.slot].part
+        given_up = self.slots[process.slot].given_up
+        if given_up is not None and given_up.holds(session_id):
+            self._farewells[wire] = None
+            owner = self.ledger.actors[session_id]
+            if owner.name != process.name:
+                self.fail(f"{process.name} attached to session {session_id:x} of {owner.name}")
         self.ledger.actors[session_id] = Actor(process.name, process.slot, part.kind, part.reference)
         self.story.add(process.name, "has session %x", session_id)
+
+    def asked(self, session_id: int, wire: Wire, request: Request[Record]) -> None:
+        """A session that was given up is attached to for its end alone: what it had asked for has failed already."""
+        if wire in self._farewells and not isinstance(request, CloseSession):
+            self.fail(f"{wire.process.name} gave session {session_id:x} up, and asks for {request} in it")
 
     def applied(self, wire: Wire, count: int) -> None:
         self.mishaps.transaction_applied(wire.process, count)

@@ -119,6 +119,9 @@ class Predecessors:
         """`pid` is the process that opened the session: a forked child leaves its parent's sessions alone."""
         self._left.append(_Left(identity, pid))
 
+    def holds(self, session_id: int) -> bool:
+        return any(left.identity.session_id == session_id for left in self._left)
+
     async def close(self, dial: Dial, limit: float) -> None:
         """Closes them all, or gives them up; `limit` (seconds) bounds each attempt. Cancelled, it keeps what is left
         for the next client."""
