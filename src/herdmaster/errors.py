@@ -50,7 +50,12 @@ class NotSerializable(HerdError, TypeError):
 
 
 class WrongArguments(HerdError, TypeError):
-    """Arguments that the task's function does not take: too many, too few, or of another type than its hints say."""
+    """Arguments that the task's function does not take: too many, too few, or of another type than its hints say.
+
+    `lacks_parameter`: another version of the function may take them, as they are too many or too few.
+    """
+
+    lacks_parameter = False
 
 
 class PayloadTooLarge(HerdError, ValueError):

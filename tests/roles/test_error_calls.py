@@ -94,7 +94,7 @@ async def assign(
 ) -> str:
     name = new_call_name()
     wanted = Overrides(**options) if options else None  # type: ignore[arg-type]
-    asked = ALL_ASKED if function == "absent" else ()
+    asked = ALL_ASKED if function == "absent" or args == ("one too many",) else ()
     call = Call(1, f"m:{function}", *encode_arguments(args, {}), options=wanted, expires=expires, asked=asked)
     await stage.put(layout.assignment_path(worker.name, name), data=encode_call(call))
     return name
@@ -131,7 +131,7 @@ async def test_the_hook_is_told_once_what_the_submitter_is_told(
         await assign(stage, worker, "die", 7): "TaskDied",
         await assign(stage, worker, "fill", 900, memory_limit=300 * 1024 * 1024): "TaskDied",
         await assign(stage, worker, "cancel_itself"): "TaskDied",
-        await assign(stage, worker, "large", "an argument"): "WrongArguments",
+        await assign(stage, worker, "large", "one too many"): "WrongArguments",
         await assign(stage, worker, "large"): "ResultTooLarge",
         await assign(stage, worker, "absent"): "UnknownCall",
         await assign(stage, worker, "large", expires=1): "TaskExpired",

@@ -54,6 +54,31 @@ async def test_a_call_that_nobody_has_fails_and_says_who_was_asked(stage: Stage)
     await stage.until_empty()
 
 
+async def test_calls_find_the_worker_whose_function_takes_their_arguments(stage: Stage) -> None:
+    """As while a new version is deployed worker by worker."""
+    await stage.master()
+    await stage.worker({"m:notify": lambda user: f"old: {user}"})
+    await stage.worker({"m:notify": lambda user, channel="mail": f"new: {user} by {channel}"})
+    client = await stage.client()
+    submitted = [client.put_call("m:notify", number, "sms") for number in range(8)]
+
+    assert [await each.result() for each in submitted] == [f"new: {number} by sms" for number in range(8)]
+    await stage.until_empty()
+
+
+async def test_arguments_that_no_worker_takes_fail_once_all_were_asked(stage: Stage) -> None:
+    await stage.master()
+    workers = [await stage.worker({"m:f": lambda: 1}) for _ in range(2)]
+    client = await stage.client()
+    error = (await client.put_call("m:f", "one too many").outcome(50.0)).error
+
+    assert error is not None
+    assert error.type == "WrongArguments"
+    assert "m:f takes 0 positional arguments, and was given 1" in error.message
+    assert all(worker.name in error.message for worker in workers)
+    await stage.until_empty()
+
+
 @pytest.mark.parametrize("pool", PoolKind)
 async def test_a_running_task_that_is_cancelled_ends_as_that_and_the_next_has_its_slot(
     stage: Stage, pool: PoolKind, tmp_path: Path

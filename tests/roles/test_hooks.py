@@ -18,7 +18,7 @@ from herdmaster.core.progress import TaskProgress, decode_progress
 from herdmaster.errors import ConfigurationError, NoCurrentTask
 from herdmaster.roles.current import CurrentTask, current_task
 from herdmaster.roles.hooks import Hooks
-from herdmaster.roles.registration import Registration
+from herdmaster.roles.registration import Function, Registration
 from tests.roles import app
 from tests.roles.stage import Stage, StagedWorker, new_call_name, until
 
@@ -159,11 +159,15 @@ async def test_hooks_are_called_around_each_task(stage: Stage) -> None:
         await asyncio.sleep(0)
         return 2
 
-    worker = await stage.worker({"m:one": lambda: 1, "m:later": later, "m:fail": lambda: 1 / 0}, hooks=hooks)
+    def double(number: int) -> int:
+        return 2 * number
+
+    functions: dict[str, Function] = {"m:one": lambda: 1, "m:later": later, "m:fail": lambda: 1 / 0, "m:double": double}
+    worker = await stage.worker(functions, hooks=hooks)
     names = {function: await assign(stage, worker, function) for function in ("one", "later", "fail")}
     for name in names.values():
         await outcome(stage, name)
-    wrong = await assign(stage, worker, "one", "too many")
+    wrong = await assign(stage, worker, "double", "no number")
     await outcome(stage, wrong)
 
     told = {name: [(kind, what) for kind, of, what in seen if of == name] for name in (*names.values(), wrong)}

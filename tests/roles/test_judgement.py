@@ -295,6 +295,18 @@ def test_a_function_that_is_missing_after_all_is_looked_for_elsewhere() -> None:
     assert error.message.startswith("there is no module m. Workers asked: worker-w.")
 
 
+def test_a_parameter_that_is_missing_is_looked_for_elsewhere_as_a_function_is() -> None:
+    lacking = Lacking("m:f takes no argument `x`", is_function=False)
+    found = again(judge(task(RunOptions(max_attempts=3)), lacking))
+    assert (decode_call(found.payload).asked, decode_call(found.payload).attempt) == (("worker-w",), 1)
+
+    asked = ("worker-a", "worker-w", "worker-b", "worker-c")
+    error = outcome(judge(task(asked=asked), lacking)).error
+    assert error is not None
+    assert error.type == "WrongArguments"
+    assert error.message.startswith("m:f takes no argument `x`. Workers asked: worker-a, worker-w, worker-b, worker-c.")
+
+
 def test_a_chunk_is_tried_again_as_a_whole_while_an_item_may_be() -> None:
     final = Raised(ErrorInfo("BadPayload"), is_final=True, lineage=())
     ran = ChunkRan((ItemRun(msgspec.Raw(b"1")), ItemRun(raised=final), ItemRun(raised=FAILED)))

@@ -68,9 +68,12 @@ def read_arguments(call: Call, signature: Signature | None, codecs: Codecs) -> t
     if codec is None:
         raise BadPayload(f"the arguments are written with {_unknown(call.codec, codecs)}")
     try:
-        return _pair(_decode(codec, args[0]))
+        args, kwargs = _pair(_decode(codec, args[0]))
     except Exception as error:  # noqa: BLE001 - the codec is the user's
         raise BadPayload(f"the codec {codec.name} cannot read the arguments: {_reason(error)}") from None
+    if signature is not None:
+        signature.check_names(args, kwargs)
+    return args, kwargs
 
 
 def write_result(value: object, call: Call, codecs: Codecs) -> msgspec.Raw:

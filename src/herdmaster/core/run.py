@@ -36,9 +36,11 @@ class Expired(msgspec.Struct, frozen=True, gc=False, tag="expired"):
 
 
 class Lacking(msgspec.Struct, frozen=True, gc=False, tag="lacking"):
-    """There is no such function here after all; `reason` is a sentence that says why."""
+    """There is no such function here after all, or (not `is_function`) it has no such parameters, and another worker
+    may have it; `reason` is a sentence that says what is lacking."""
 
-    reason: str
+    reason: str = ""
+    is_function: bool = True
 
 
 Ending = Returned | Raised | ChunkRan | Expired | Lacking

@@ -125,7 +125,9 @@ class Signature:
         wrong = _wrong(shape, len(args), kwargs)
         if wrong:
             if shape.certain:
-                raise WrongArguments(f"{self.call} {wrong}")
+                error = WrongArguments(f"{self.call} {wrong}")
+                error.lacks_parameter = True
+                raise error
             return
         for position, value in enumerate(args):
             parameter = shape.positional[position] if position < len(shape.positional) else shape.rest

@@ -125,7 +125,7 @@ _ROWS: Final = (
     ),
     Transition(
         N.FORWARD, _WORKER, consumes=(P.ASSIGN,), produces=(P.DELAYED,),
-        note="the worker lacks its function; the payload names one more worker that was asked",
+        note="the worker lacks its function, or a parameter of it; the payload names one more worker that was asked",
     ),
     Transition(N.HAND_BACK, _WORKER, consumes=(P.ASSIGN,), produces=(P.TASKS,), note="the worker is draining"),
     Transition(

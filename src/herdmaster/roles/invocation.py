@@ -107,6 +107,8 @@ async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
             raise
         if not is_called and isinstance(error, UnknownCall):
             return Lacking(str(error)), error
+        if not is_called and isinstance(error, WrongArguments) and error.lacks_parameter:
+            return Lacking(str(error), is_function=False), error
         if not is_called and isinstance(error, _REFUSED):
             return refused(error), error
         return describe(error, callee.known), error
@@ -136,6 +138,8 @@ async def _run_items(running: Running, callee: Callee, call: Call) -> Outcome:
             items.append(ItemRun(ending.result))
         elif isinstance(ending, Raised) and not isinstance(value, SoftTimeLimitExceeded):
             items.append(ItemRun(raised=ending))
+        elif items and isinstance(value, WrongArguments):  # others were run: it is this one's own fault
+            items.append(ItemRun(raised=refused(value)))
         else:
             return ending, value  # which concerns them all
         values.append(value)

@@ -24,13 +24,14 @@ from herdmaster.core.retry import Raised, refused, seconds_until_retry
 from herdmaster.core.run import ChunkRan, Lacking, Returned, Run
 from herdmaster.core.table import TransitionName
 from herdmaster.core.transitions import Move
-from herdmaster.errors import HerdError, ResultTooLarge, UnknownCall
+from herdmaster.errors import HerdError, ResultTooLarge, UnknownCall, WrongArguments
 from herdmaster.roles.delivered import Delivered
 
 MAX_ASKED: Final = 5
 """So often at least is asked for a function before the task fails; workers that are deployed anew may have it next."""
 MAX_WORKERS_ASKED: Final = 20
 """So many workers at most, however many there are."""
+NO_FUNCTION: Final = Lacking()
 _FORWARD_SECONDS: Final = 0.1
 _FIRST_REPEAT_SECONDS: Final = 0.5
 _MAX_FORWARD_SECONDS: Final = 10.0
@@ -48,7 +49,7 @@ class Again(msgspec.Struct, frozen=True):
     payload: bytes
     seconds: float
     otherwise: Move | None = None
-    error: UnknownCall | None = None
+    error: UnknownCall | WrongArguments | None = None
 
 
 class Judge:
@@ -89,29 +90,27 @@ class Judge:
         if isinstance(ending, ChunkRan):
             return self._judge_items(task, ending, run)
         if isinstance(ending, Lacking):
-            return self.pass_on(task, ending.reason)
+            return self.pass_on(task, ending)
         self._call_on_error(task, Outcome(OutcomeState.EXPIRED))
         return self._end_otherwise(task, self._outcome(task, OutcomeState.EXPIRED, None))
 
     def refuse(self, task: Delivered, error: HerdError) -> Move:
         """The end of a task that is not run at all."""
         what = refused(error)
-        if isinstance(error, UnknownCall):  # told when it is certain: another worker may have the function
-            return self._bury_or_end(task, what, None)
         return self._tell_failed(task, what.error, self._bury_or_end(task, what, None))
 
-    def pass_on(self, task: Delivered, reason: str = "") -> Move | Again:
+    def pass_on(self, task: Delivered, lacking: Lacking = NO_FUNCTION) -> Move | Again:
         """`forward`, and the log says where that is the task's end."""
-        found = self.forward(task, reason)
-        return self._tell_unknown(task, found, self._unknown(task, reason)) if isinstance(found, Move) else found
+        found = self.forward(task, lacking)
+        return self._tell_lacking(task, found, self._lack(task, lacking)) if isinstance(found, Move) else found
 
-    def forward(self, task: Delivered, reason: str = "") -> Move | Again:
-        """What becomes of a call that this worker lacks the function of. An attempt it costs in no case."""
+    def forward(self, task: Delivered, lacking: Lacking = NO_FUNCTION) -> Move | Again:
+        """What becomes of a call whose function, or parameters of it, this worker lacks. It costs no attempt."""
         assert task.call is not None
         asked = (*task.call.asked, self._worker)
-        error = self._unknown(task, reason)
-        failed = self.refuse(task, error)
-        repeats = len(asked) - len(set(asked))  # the primary asks nobody twice as long as there is somebody else
+        error = self._lack(task, lacking)
+        failed = self._bury_or_end(task, refused(error), None)
+        repeats = len(asked) - len(set(asked))  # the primary asks no worker twice as long as there is another
         if len(asked) >= (MAX_ASKED if self._worker in task.call.asked else MAX_WORKERS_ASKED):
             return failed
         seconds = (
@@ -119,14 +118,19 @@ class Judge:
         )
         return Again(with_asked(task.payload, self._worker), seconds, otherwise=failed, error=error)
 
-    def _unknown(self, task: Delivered, reason: str) -> UnknownCall:
+    def _lack(self, task: Delivered, lacking: Lacking) -> UnknownCall | WrongArguments:
         assert task.call is not None
-        asked = (*task.call.asked, self._worker)
+        asked = ", ".join(dict.fromkeys((*task.call.asked, self._worker)))
+        reason, call = lacking.reason, task.call.call
+        if not lacking.is_function:
+            return WrongArguments(
+                f"{reason}. Workers asked: {asked}. Deploy the app whose {call} takes them to all workers, or submit "
+                "what it takes"
+            )
         if not reason:
-            reason = f"{task.call.call} is not registered with {self._worker}; {self._described_app(task.call.call)}"
+            reason = f"{call} is not registered with {self._worker}; {self._described_app(call)}"
         return UnknownCall(
-            f"{reason}. Workers asked: {', '.join(dict.fromkeys(asked))}. Deploy the app that defines it to them, or "
-            "submit to another queue"
+            f"{reason}. Workers asked: {asked}. Deploy the app that defines it to them, or submit to another queue"
         )
 
     def _described_app(self, call: str) -> str:
@@ -151,7 +155,7 @@ class Judge:
         cannot be forwarded at all."""
         if not primary_is_ours:
             if again.otherwise is not None:
-                return self._tell_unknown(task, again.otherwise, again.error)
+                return self._tell_lacking(task, again.otherwise, again.error)
             return transitions.retry_in_place(self._worker, task.name, again.payload)
         if again.otherwise is None and again.seconds == 0:
             return transitions.retry_now(self._worker, task.name, again.payload)
@@ -196,12 +200,15 @@ class Judge:
         _log.warning("%s%s", _described(task, error), dead)
         return move
 
-    def _tell_unknown(self, task: Delivered, move: Move, error: UnknownCall | None) -> Move:
+    def _tell_lacking(self, task: Delivered, move: Move, error: UnknownCall | WrongArguments | None) -> Move:
+        """Told when it is certain: another worker may have what this one lacks."""
         if error is not None:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=refused(error).error))
         asked = (*(task.call.asked if task.call is not None else ()), self._worker)
-        message = f"no worker that was asked has it: {', '.join(dict.fromkeys(asked))}"
-        return self._tell_failed(task, ErrorInfo(UnknownCall.__name__, message), move, is_told=True)
+        what = "takes its arguments" if isinstance(error, WrongArguments) else "has it"
+        kind = WrongArguments if isinstance(error, WrongArguments) else UnknownCall
+        message = f"no worker that was asked {what}: {', '.join(dict.fromkeys(asked))}"
+        return self._tell_failed(task, ErrorInfo(kind.__name__, message), move, is_told=True)
 
     def _end(self, task: Delivered, outcome: bytes, key: HeldKey | None = None) -> Move:
         if task.call is not None and not task.call.outcome:
