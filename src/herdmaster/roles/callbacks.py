@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, Final
 
 Failed = Callable[[Exception], bool]
@@ -56,7 +56,7 @@ def _tell(context: dict[str, Any]) -> bool:
     # A task whose exception was never retrieved is no callback, and perhaps code of the user's.
     if not isinstance(error, Exception) or "task" in context or "future" in context:
         return False
-    handle = context.get("handle")
-    # Without a handle it is told within the callback.
-    failed = _failed.get() if handle is None else handle._context.get(_failed)  # noqa: SLF001 - public since 3.12 alone
+    # asyncio tells it outside of the callback's context (before 3.12), uvloop within, and so does the connection.
+    inside: Context | None = getattr(context.get("handle"), "_context", None)
+    failed = _failed.get() if inside is None else inside.get(_failed)
     return failed is not None and failed(error)
