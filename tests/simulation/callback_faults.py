@@ -30,6 +30,12 @@ class Injected(Exception):
     """In place of whatever a callback may raise."""
 
 
+def _role(failed: callbacks.Failed) -> lifecycle.Role:
+    role = getattr(failed, "__self__", None)
+    assert isinstance(role, lifecycle.Role)
+    return role
+
+
 class Injector:
     """Has callbacks fail, before they do anything or after they have done it, as long as the world's other faults go
     on. A callback is that of a role whose session lives, as the scheduler, a listener or the reply to a request."""
@@ -51,12 +57,15 @@ class Injector:
         failed = self._failed.get(loop.current.name)
         if failed is None or not self._left or loop.now >= self._world.plan.horizon:
             return False
-        role = getattr(failed, "__self__", None)
-        assert isinstance(role, lifecycle.Role)
-        if role._callback_fault is None or role._callback_fault.done() or self._rng.random() >= RATE:
+        fault = _role(failed)._callback_fault
+        if fault is None or fault.done() or self._rng.random() >= RATE:
             return False
         self._left -= 1
         return True
+
+    def _has_failed(self, name: str) -> bool:
+        fault = _role(self._failed[name])._callback_fault
+        return fault is not None and fault.done() and not fault.cancelled()
 
     def _wrap(self, callback: Callback) -> Callback:
         def call(*args: object) -> None:
@@ -92,11 +101,13 @@ class Injector:
             return of_role(failed)
 
         def handle(loop: VirtualLoop, context: dict[str, object]) -> None:
-            """All processes share the loop, so the context does not tell whose callback it was."""
+            """All processes share the loop, so the context does not tell whose callback it was. Until its session has
+            ended, a role goes on with books that do not fit: what that leads to is no fault of its own."""
             error = context.get("exception")
+            name = loop.current.name
             if isinstance(error, Injected):
-                self._failed[loop.current.name](error)
-            else:
+                self._failed[name](error)
+            elif name not in self._failed or not self._has_failed(name):
                 handle_fault(loop, context)
 
         def hear(listener: Eavesdropper, record: logging.LogRecord) -> None:

@@ -134,10 +134,10 @@ class Role(abc.ABC):
             # Whatever it is: with a new session everything is read anew, and others' tasks must not wait for it.
             _log.exception("%s: a fault of Herdmaster's own; starting again with a new session", self.kind)
         finally:
-            self._callback_fault = None
             is_short = self.system.clock() - began < _SHORT_SESSION_SECONDS
             self._short_sessions = self._short_sessions + 1 if is_short else 0
             await client.close()
+            self._callback_fault = None
 
     async def _pause(self) -> None:
         # So that many roles that lost their sessions together do not come back in one instant, and that what fails
@@ -164,10 +164,12 @@ class Role(abc.ABC):
         await fault
 
     def _callback_failed(self, error: Exception) -> bool:
-        """Whether it ends a session."""
+        """Whether it ends a session. What else callbacks raise before that has ended follows from the first."""
         fault = self._callback_fault
-        if fault is None or fault.done():
+        if fault is None or fault.cancelled():
             return False
+        if fault.done():
+            return True
         fault.set_exception(error)
         fault.exception()  # it counts as heard, also where the session ends for another reason at the same moment
         return True
