@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from herdmaster.core.dispatcher import Assign, Dispatcher
 from herdmaster.core.isolation import FIRST_PATIENCE
 from herdmaster.core.names import call_name
@@ -42,6 +44,23 @@ def test_a_suspect_gets_an_idle_worker_that_gets_nothing_else_until_the_suspect_
     dispatcher.assignment_removed(X, SUSPECT)
     dispatcher.task_added("task-later")
     assert decide(dispatcher) == [Assign("task-later", X)]
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_a_suspect_that_comes_back_from_its_worker_is_given_to_one_worker(is_listed: bool) -> None:
+    dispatcher = told(inboxes={W: (), X: (), Y: ()}, alive=(W, X, Y))
+    find_suspect(dispatcher, SUSPECT)
+    (decision,) = decide(dispatcher)
+    assert isinstance(decision, Assign)
+    carry_out(dispatcher, decision)
+    dispatcher.assignment_removed(decision.worker, SUSPECT)
+    if is_listed:
+        dispatcher.tasks_listed((SUSPECT,))
+    else:
+        dispatcher.task_added(SUSPECT)
+
+    assert [each.task for each in decide(dispatcher) if isinstance(each, Assign)] == [SUSPECT]
+    assert decide(dispatcher) == []
 
 
 def test_several_suspects_take_at_most_half_of_the_workers_and_go_one_after_another() -> None:

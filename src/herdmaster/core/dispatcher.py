@@ -321,7 +321,7 @@ class Dispatcher:
                 self._conditions.want(key)
                 return
             self._conditions.watch(key)
-        if key not in self._isolation or key not in self.backlog:
+        if key not in self._isolation:  # also while its worker has it, so that it is not on offer when it comes back
             self.backlog.release(key, last=last)
 
     def _is_still_seen(self, decision: Decision) -> bool:
