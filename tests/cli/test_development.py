@@ -14,6 +14,7 @@ import pytest
 from herdmaster.api import Future, Herd
 from herdmaster.testing.ports import LOOPBACK
 from tests.cli.processes import HerdProcess, connect, run_herd, wait_until
+from tests.pools.process_setting import is_alive
 
 pytestmark = pytest.mark.long
 
@@ -90,6 +91,22 @@ def test_a_task_that_was_left_waiting_is_run_after_the_next_start_with_the_same_
         dev.wait_for_log(f", data in {tmp_path / 'data'};")
         # The worker ended its session, so nobody waits for its timeout of ten seconds.
         wait_until((tmp_path / "on").exists, "the task was not run again", timeout=8)
+
+
+def test_a_child_that_a_task_has_left_keeps_neither_the_port_nor_the_data_directory(tmp_path: Path) -> None:
+    app, data, stop = "--app=tests.cli.forking_app", f"--data-dir={tmp_path / 'data'}", tmp_path / "stop"
+    with HerdProcess("dev", app, "--port=0", data) as dev, Herd(hosts_of(dev)) as herd:
+        hosts = hosts_of(dev)
+        child: object = herd.submit_call("tests.cli.forking_app:leave_a_child", [str(stop)]).result(timeout=20)
+        assert isinstance(child, int)
+        dev.kill()
+    try:
+        with HerdProcess("dev", app, f"--port={hosts.rpartition(':')[2]}", data) as dev:
+            assert hosts_of(dev) == hosts
+        assert is_alive(child)
+    finally:
+        stop.touch()
+        wait_until(lambda: not is_alive(child), "the child has not ended")
 
 
 def test_a_port_in_use_is_told_in_one_line() -> None:

@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from herdmaster import forks
 from herdmaster.zookeeper.server import log_files
 from herdmaster.zookeeper.server.acknowledged import Acknowledged, End
 from herdmaster.zookeeper.server.blocks import HEADER_LENGTH, SALT_LENGTH, Fault, block, header, read_blocks, seed_of
@@ -180,6 +181,7 @@ class Journal:
 
     def _take_lock(self) -> None:
         self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        forks.add_fd(self._lock)  # a child would keep the lock
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

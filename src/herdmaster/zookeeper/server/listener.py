@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from herdmaster import forks
 from herdmaster.zookeeper.server import descriptors
 
 BACKLOG: Final = 100
@@ -74,6 +75,7 @@ class Listener:
         try:
             each.bind(address)
             each.listen(BACKLOG)
+            forks.add_fd(each.fileno())  # a child would keep the port
         except OSError as error:
             raise OSError(
                 error.errno, f"cannot listen on {address[0]!s}:{address[1]!s}: {str(error.strerror).lower()}"
@@ -112,6 +114,7 @@ class Listener:
                 self._refuse()
             else:
                 accepted.setblocking(False)
+                forks.add_fd(accepted.fileno())
                 task = self._loop.create_task(self._attach(accepted))
                 self._attaching.add(task)
                 task.add_done_callback(self._attaching.discard)
