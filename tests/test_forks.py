@@ -169,4 +169,3 @@ os._exit(99)
 def test_code_that_does_not_fork_is_not_ended() -> None:
     with pytest.raises(SystemExit), forks.UserCode():
         sys.exit(3)
-    forks.end_if_forked(os.getpid(), LookupError())

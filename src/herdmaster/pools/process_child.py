@@ -98,7 +98,7 @@ class Memory:
 
 class Child:
     def __init__(self, channel: socket.socket) -> None:
-        self._pid = os.getpid()
+        self._generation = forks.generation
         self._channel = channel
         forks.add_fd(channel.fileno())
         self._reader = messages.FrameReader()
@@ -176,7 +176,7 @@ class Child:
         return messages.to_child_decoder.decode(self._frames.pop(0))
 
     def _send(self, message: messages.FromChild) -> None:
-        if os.getpid() != self._pid:
+        if forks.generation != self._generation:
             return  # a forked child has nothing to say here
         frame = messages.encode_frame(message)
         is_main = threading.current_thread() is threading.main_thread()

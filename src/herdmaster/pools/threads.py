@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import threading
 import time
 from collections import deque
@@ -76,7 +75,7 @@ class ThreadPool(Generic[T, R]):
         name: str = "herdmaster-task",
     ) -> None:
         forks.add_task_host()
-        self._pid = os.getpid()
+        self._generation = forks.generation
         self._loop = asyncio.get_running_loop()
         self._loop_context = copy_context()  # what it does in the loop is its maker's
         self._run = run
@@ -154,9 +153,11 @@ class ThreadPool(Generic[T, R]):
                     self._run(job.item) if self._limits_of is None else self._run_limited(seat, job, self._limits_of)
                 )
             except BaseException as error:  # noqa: BLE001 - a thread that ended here would take its slot along
-                forks.end_if_forked(self._pid, error)
+                if forks.generation != self._generation:
+                    forks.end(error)
                 result = _as_result(Died(f"its thread raised {type(error).__name__}: {error}"))
-            forks.end_if_forked(self._pid)
+            if forks.generation != self._generation:
+                forks.end()
             if self._running.pop(job, None) is None:
                 return  # it was given up on: another thread has the slot
             self._ended.append((job.item, result))

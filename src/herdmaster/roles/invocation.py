@@ -7,7 +7,6 @@ run without an event loop.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import NoReturn, cast
@@ -88,7 +87,7 @@ async def _run_watched(
 
 async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
     codecs = callee.program.codecs
-    pid = os.getpid()
+    generation = forks.generation
     is_called = False
     try:
         function = callee.function
@@ -102,7 +101,8 @@ async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
             _refuse_coroutine(callee.call, result)
         returned = Returned(write_result(result, call, codecs))
     except BaseException as error:  # also SystemExit: a task does not end its worker
-        forks.end_if_forked(pid, error)
+        if forks.generation != generation:
+            forks.end(error)
         if _is_for_the_pool(error, running, callee):
             raise
         if not is_called and isinstance(error, UnknownCall):
@@ -112,7 +112,8 @@ async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
         if not is_called and isinstance(error, _REFUSED):
             return refused(error), error
         return describe(error, callee.known), error
-    forks.end_if_forked(pid)
+    if forks.generation != generation:
+        forks.end()
     return returned, result
 
 
