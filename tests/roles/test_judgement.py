@@ -57,11 +57,11 @@ def test_what_returned_is_completed_with_its_result_key_and_time_to_live() -> No
 
 
 def test_where_no_outcome_is_wanted_the_key_goes_at_once() -> None:
-    move = judge(task(outcome=False, key="ab"), Returned(msgspec.Raw(b"5")))
+    move = judge(task(outcome=False, key="ab" * 16), Returned(msgspec.Raw(b"5")))
 
     assert isinstance(move, Move)
     assert move.transition is TransitionName.COMPLETE_SILENTLY
-    assert [each.path for each in move.operations] == [f"/assign/worker-w/{NAME}", "/keys/ab"]
+    assert [each.path for each in move.operations] == [f"/assign/worker-w/{NAME}", f"/keys/{'ab' * 16}"]
 
 
 def test_a_result_that_is_too_large_fails_the_task_at_once() -> None:
