@@ -10,16 +10,17 @@ import msgspec
 from herdmaster.roles.caretaker import Ages
 from herdmaster.roles.client import ClientSettings
 from herdmaster.roles.master import Master, MasterSettings
+from herdmaster.roles.overdue import Patience
 from herdmaster.roles.system import System
 from herdmaster.roles.worker import Worker, WorkerSettings
 from herdmaster.simulation.client_program import CALL, RARE, ClientProgram
 from herdmaster.simulation.faults import Meddling
 from herdmaster.simulation.loop import Handle
 from herdmaster.simulation.operator import Errand, GovernQueue, Operator
-from herdmaster.simulation.plan import Kind, Part
+from herdmaster.simulation.plan import Flaw, Kind, Part
 from herdmaster.simulation.pool import PoolOfProcess, SimulatedPool
 from herdmaster.simulation.process import Process
-from herdmaster.simulation.reference import ReferenceClient, ReferenceMaster, ReferenceRole, ReferenceWorker
+from herdmaster.simulation.reference import CMaster, ReferenceClient, ReferenceMaster, ReferenceRole, ReferenceWorker
 from herdmaster.simulation.slots import Slot
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _ORPHAN_SECONDS = 15.0
 """Above the longest session timeout of a plan."""
+_TAKEOVER_SECONDS = 2.0
 _MANY = 100
 
 
@@ -55,6 +57,7 @@ class Casting:
                     session_timeout=plan.session_timeout,
                     max_deliveries=plan.max_deliveries,
                     orphan_inbox_seconds=_ORPHAN_SECONDS,
+                    patience=self._patience(),
                     ages=Ages(outcome=plan.outcome_ttl, dead=plan.outcome_ttl, journal=plan.outcome_ttl),
                 ),
                 system,
@@ -80,13 +83,27 @@ class Casting:
             slot.role, slot.given_up = client, client.predecessors
             await client.run()
 
+    def _patience(self) -> Patience:
+        """Above what a takeover takes, and what a request may be under way."""
+        seconds = 2 * self._world.plan.session_timeout + _TAKEOVER_SECONDS
+        return Patience(task=seconds, inbox=seconds)
+
     def _reference_role(self, slot: Slot, process: Process, system: System) -> ReferenceRole:
         plan = self._world.plan
+        repeats_wrongly = slot.part.flaw is Flaw.JAVA
         match slot.part.kind:
             case Kind.MASTER:
-                return ReferenceMaster(self._hosts, plan.session_timeout, system)
+                kind = CMaster if slot.part.flaw is Flaw.C else ReferenceMaster
+                return kind(self._hosts, plan.session_timeout, system, repeats_wrongly=repeats_wrongly)
             case Kind.WORKER:
-                return ReferenceWorker(self._hosts, plan.session_timeout, system, process, self._world.code)
+                return ReferenceWorker(
+                    self._hosts,
+                    plan.session_timeout,
+                    system,
+                    process,
+                    self._world.code,
+                    repeats_wrongly=repeats_wrongly,
+                )
             case _:
                 jobs = [job for job in plan.jobs if job.client == slot.name]
                 return ReferenceClient(self._hosts, plan.session_timeout, system, process, jobs, slot.submitted_jobs)

@@ -1,7 +1,7 @@
 """Draws the plan of a seed.
 
-What came later is drawn from sources of its own (`scenes`, `wishes`, `steps`), so that a seed goes on to mean much the
-same world in which it once found something.
+What came later is drawn from sources of its own (`scenes`, `wishes`, `steps`, `flaws`), so that a seed goes on to mean
+much the same world in which it once found something.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 
 from herdmaster.simulation import faults
 from herdmaster.simulation.faults import AnyFault, Weights, When
+from herdmaster.simulation.flaws import with_flaws
 from herdmaster.simulation.network import Latency
 from herdmaster.simulation.plan import ALWAYS, DEFAULT, OTHER, Code, Job, Kind, Part, Plan
 from herdmaster.simulation.poison import with_poison
@@ -50,7 +51,7 @@ def draw_plan(seed: int) -> Plan:
         faults=_Misfortune(rng, parts, jobs, horizon, timeout).draw(),
         sweeps=rng.random() < 0.06,
     )
-    return with_poison(with_steps(with_wishes(with_scene(plan))))
+    return with_flaws(with_poison(with_steps(with_wishes(with_scene(plan)))))
 
 
 def _draw_parts(rng: random.Random, *, reference: bool) -> tuple[Part, ...]:

@@ -35,6 +35,10 @@ class Ending:
             return
         world.story.add("world", "faults have stopped")
         world.network.heal()
+        world.at(world.loop.now + world.plan.lingers, self._dismiss_references)
+
+    def _dismiss_references(self) -> None:
+        world = self._world
         for slot in world.slots.values():
             if slot.part.reference:
                 world.leave(slot, None)

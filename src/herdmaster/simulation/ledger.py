@@ -21,6 +21,8 @@ from herdmaster.simulation.server import Entry
 from herdmaster.simulation.terms import Terms
 
 _PLACES: Final = ("tasks", "assign", "delayed", "status")
+_STANDING_IN: Final = ({"status", "dead"}, {"delayed"}, {"tasks", "assign"})
+"""The folders that a master that stands in takes tasks from."""
 _WAITING: Final = (f"{layout.TASKS}/", f"{layout.DELAYED}/")
 
 
@@ -200,9 +202,10 @@ class Ledger:
 
     @staticmethod
     def _stands_in(moved: list[str]) -> bool:
-        """Whether it is what one of ours does under a primary of the reference's: sweep, promote, cancel."""
+        """Whether it is what one of ours does under a primary of the reference: sweep, promote, cancel, and take care
+        of what that one has left lying."""
         folders = {path.split("/")[1] for path in moved}
-        return folders <= {"status", "dead"} or folders == {"delayed"} or "cancel" in folders
+        return any(folders <= each for each in _STANDING_IN) or "cancel" in folders
 
     def _have_ended(self, moved: list[str], put: list[str]) -> bool:
         """Whether it is only copies that go, which a role of the reference's left of tasks with a status; whoever looks

@@ -30,6 +30,17 @@ class Kind(enum.StrEnum):
     OPERATOR = "operator"
 
 
+class Flaw(enum.StrEnum):
+    """What a reference role does wrong beyond its two-step moves."""
+
+    NONE = "none"
+    JAVA = "java"
+    """After a broken connection a worker repeats its status at `/status/TASK/status`, and a master does not repeat the
+    delete of a task."""
+    C = "c"
+    """A master that recovers nothing, cuts the names of tasks, and dies of a task without a worker."""
+
+
 class Part(msgspec.Struct, frozen=True):
     """A process that takes part. `reference`: it behaves as the reference's programs do. Times in seconds."""
 
@@ -38,6 +49,7 @@ class Part(msgspec.Struct, frozen=True):
     starts: float
     skew_ms: int = 0
     reference: bool = False
+    flaw: Flaw = Flaw.NONE
     slots: int = 1
     queues: tuple[str, ...] = (DEFAULT,)
     lacks: bool = False
@@ -103,6 +115,8 @@ class Plan(msgspec.Struct, frozen=True):
     faults: tuple[AnyFault, ...]
     sweeps: bool
     """The run goes on until everything that has a time to live has been swept away."""
+    lingers: float = 0.0
+    """Reference roles leave so many seconds after the faults have stopped."""
 
     @property
     def slowness(self) -> float:

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 _FOLDERS: Final = (layout.WORKERS, layout.ASSIGN, layout.TASKS, layout.STATUS)
 _TASK_EXISTS_PAUSE: Final = 0.05
+_C_NAME: Final = 15
 
 
 async def _repeat(request: Callable[[], Awaitable[T]]) -> T:
@@ -89,10 +90,13 @@ class ReferenceRole:
 
 
 class ReferenceMaster(ReferenceRole):
-    """Assigns each new task to a worker picked at random: creates the assignment, then deletes the task."""
+    """Assigns each new task to a worker picked at random: creates the assignment, then deletes the task.
 
-    def __init__(self, hosts: str, session_timeout: float, system: System) -> None:
+    `repeats_wrongly`: it asks again for a delete at `/tasks//tasks/TASK`, which no client library sends."""
+
+    def __init__(self, hosts: str, session_timeout: float, system: System, *, repeats_wrongly: bool = False) -> None:
         super().__init__(hosts, session_timeout, system)
+        self._repeats_wrongly = repeats_wrongly
         self._id = f"{self.rng.getrandbits(32):x}".encode()
         self._workers: tuple[str, ...] | None = None
         self._seen: set[str] = set()
@@ -199,14 +203,48 @@ class ReferenceMaster(ReferenceRole):
             return  # passed over, for good
         worker = self.rng.choice(self._workers)
         await _repeat(lambda: self.client.create(layout.assignment_path(worker, name), data))
-        await _ignore(lambda: self.client.delete(layout.task_path(name)))
+        await _ignore(lambda: self.client.delete(layout.task_path(name)), repeat=not self._repeats_wrongly)
+
+
+class CMaster(ReferenceMaster):
+    """It assigns, and nothing else. It cuts names at 15 characters, and a task without a worker ends the process."""
+
+    async def _take_over(self) -> None:
+        await self._list_workers()
+
+    async def _list_workers(self) -> None:
+        names = await _repeat(
+            lambda: self.client.children(layout.WORKERS, lambda _event: self.spawn(self._list_workers))
+        )
+        self._workers = tuple(sorted(names))
+        await self._list_tasks()
+
+    async def _assign(self, name: str) -> None:
+        cut = name[:_C_NAME]
+        await _repeat(lambda: self.client.get(layout.task_path(cut)))
+        if not self._workers:
+            self.stop()
+            return
+        await super()._assign(cut)
 
 
 class ReferenceWorker(ReferenceRole):
-    """Runs one task after the other, and answers `done` to all: creates the status, then deletes the assignment."""
+    """Runs one task after the other, and answers `done` to all: creates the status, then deletes the assignment.
 
-    def __init__(self, hosts: str, session_timeout: float, system: System, process: Process, code: TaskCode) -> None:
+    `repeats_wrongly`: it creates a status that a lost connection left undecided once more below the first."""
+
+    def __init__(
+        self,
+        hosts: str,
+        session_timeout: float,
+        system: System,
+        process: Process,
+        code: TaskCode,
+        *,
+        repeats_wrongly: bool = False,
+    ) -> None:
         super().__init__(hosts, session_timeout, system)
+        self._repeats_wrongly = repeats_wrongly
         self.name = f"worker-{self.rng.getrandbits(32):x}"
         self._process = process
         self._code = code
@@ -243,9 +281,20 @@ class ReferenceWorker(ReferenceRole):
             return
         duration = self._code.take_duration()
         await (asyncio.sleep(duration) if duration is not None else asyncio.get_running_loop().create_future())
-        status = self.client.create(layout.status_path(name), b"done")
+        status = self._create_status(layout.status_path(name))
         delete = self.client.delete(layout.assignment_path(self.name, name))
         await asyncio.gather(status, delete, return_exceptions=True)  # neither waits for the other
+
+    async def _create_status(self, path: str) -> None:
+        while True:
+            try:
+                await self.client.create(path, b"done")
+            except errors.ConnectionLoss:
+                if not self._repeats_wrongly:
+                    raise
+                path = f"{path}/status"
+            else:
+                return
 
 
 class ReferenceClient(ReferenceRole):
