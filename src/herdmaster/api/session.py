@@ -21,6 +21,7 @@ class HerdClient(TaskClient):
     fault: ZooKeeperError | None = None
 
     async def open(self) -> Client:
+        self.says_late = self.fault is None  # it was told when it began
         try:
             client = await super().open()
         except ZooKeeperError as error:

@@ -8,8 +8,12 @@ import os
 from datetime import UTC, datetime
 from typing import IO, Final
 
+import click
+
+from herdmaster.cli.saying import say
 from herdmaster.pools.outlets import free_standard_streams, own_stderr
 
+_CONNECTING: Final = "herdmaster.connecting"
 _PLAIN: Final = "\x1b[0m"
 _COLOURS: Final = {
     logging.DEBUG: "\x1b[2m",
@@ -63,6 +67,39 @@ def _exception_of(formatter: logging.Formatter, record: logging.LogRecord) -> st
 
 
 def configure_logs(level: str, style: str) -> None:
+    """What a command logs goes to stderr. What keeps it from its servers is told there whatever the level is, without
+    the time of day, until the command ends."""
+    _configure(level, style)
+    logger = logging.getLogger(_CONNECTING)
+    context = click.get_current_context(silent=True)
+    handler = _TellingHandler(context.command_path if context is not None else "herd")
+    if style == "json":
+        handler.setFormatter(JsonFormatter())
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.addHandler(handler)
+
+    def end() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+
+    if context is not None:
+        context.call_on_close(end)
+
+
+class _TellingHandler(logging.Handler):
+    """Prints messages as the command's own words, or as its formatter says."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(logging.WARNING)
+        self._command = command
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{self._command}: {record.getMessage()}" if self.formatter is None else self.format(record), err=True)
+
+
+def _configure(level: str, style: str) -> None:
     """What this process logs goes to stderr, the app's own lines included. An app may still configure it otherwise."""
     handler = _make_handler(style)
     if handler is not None:
@@ -95,7 +132,7 @@ class RoleLogs:
         import logging.config
 
         free_standard_streams()
-        configure_logs(logging.getLevelName(self._level), self._style)
+        _configure(logging.getLevelName(self._level), self._style)
         restore = self.restore
 
         class Configurator(logging.config.DictConfigurator):

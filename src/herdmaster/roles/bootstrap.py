@@ -11,6 +11,7 @@ from herdmaster.zookeeper.client import Client, ConnectString, Predecessors
 from herdmaster.zookeeper.paths import Chroot
 
 _log = logging.getLogger("herdmaster")
+_connecting = logging.getLogger("herdmaster.connecting")  # the command line has a place of its own for its lines
 
 
 async def make_namespace(
@@ -70,6 +71,8 @@ def _client(
     session_timeout: float,
     connect_timeout: float | None,
     predecessors: Predecessors | None = None,
+    *,
+    says_late: bool = True,
 ) -> Client:
     return Client(
         hosts,
@@ -78,7 +81,12 @@ def _client(
         clock=system.clock,
         rng=system.rng,
         predecessors=predecessors,
+        says_late=says_late,
     )
+
+
+def _servers(hosts: ConnectString) -> str:
+    return ",".join(map(str, hosts.addresses))
 
 
 async def open_client(
@@ -88,15 +96,22 @@ async def open_client(
     session_timeout: float,
     connect_timeout: float | None,
     predecessors: Predecessors | None = None,
+    says_late: bool = True,
+    is_founder: bool = False,
 ) -> Client:
-    """A session in a namespace whose folders exist, which closes its predecessors. Raises NoServerReachable,
+    """A session in a namespace whose folders exist, which closes its predecessors. A namespace that is made for it is
+    logged, as a warning unless it `is_founder`: its name may be a mistake. Raises NoServerReachable,
     AuthenticationFailed."""
-    client = _client(hosts, system, session_timeout, connect_timeout, predecessors)
+    client = _client(hosts, system, session_timeout, connect_timeout, predecessors, says_late=says_late)
     await client.open()
     try:
         try:
             await make_folders(client)
         except errors.NoNode:
+            _connecting.log(
+                logging.INFO if is_founder else logging.WARNING,
+                "namespace %s does not exist yet: it is created on %s", hosts.chroot.prefix, _servers(hosts),
+            )  # fmt: skip
             await make_namespace(hosts, system, session_timeout=session_timeout, connect_timeout=connect_timeout)
             await make_folders(client)
     except BaseException:

@@ -38,6 +38,7 @@ class TaskClient(Role):
     def __init__(self, hosts: str, settings: ClientSettings | None = None, system: System | None = None) -> None:
         super().__init__("client", hosts, system)
         self._settings = settings or ClientSettings()
+        self.says_late = True  # when no server answers
         self._is_running = False
         timetable = Timetable(self.system.clock, self.system.unix_ms)
         self.journal = Journal(self.system.new_id, timetable)
@@ -55,6 +56,7 @@ class TaskClient(Role):
             session_timeout=settings.session_timeout,
             connect_timeout=settings.connect_timeout,
             predecessors=self.predecessors,
+            says_late=self.says_late,
         )
 
     def meanwhile(self) -> str:

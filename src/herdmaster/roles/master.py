@@ -58,6 +58,7 @@ class Master(Role):
             session_timeout=settings.session_timeout,
             connect_timeout=settings.connect_timeout,
             predecessors=self.predecessors,
+            is_founder=True,
         )
 
     async def serve(self, client: Client) -> None:

@@ -52,12 +52,13 @@ def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
         from herdmaster.roles.master import Master, MasterSettings
         from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
         from herdmaster.testing.checks import check_count
-        from herdmaster.testing.running import RunningRoles, check_herd
+        from herdmaster.testing.running import RunningRoles, check_herd, make_namespace_of
 
         check_herd(herd)
         check_count("masters", masters, 0)
         check_count("workers", workers, 0)
         hosts = f"{herd_zookeeper.hosts}/{uuid.uuid4().hex}"
+        make_namespace_of(hosts)
         try:
             with herd.directed_to(hosts):
                 herd.load_imports()

@@ -7,8 +7,11 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from herdmaster.api import Herd
+from herdmaster.roles.bootstrap import make_namespace
 from herdmaster.roles.lifecycle import Role
+from herdmaster.roles.system import System
 from herdmaster.testing.background import BackgroundLoop
+from herdmaster.zookeeper.client import parse_connect_string
 
 
 class RunningRoles:
@@ -43,6 +46,15 @@ class RunningRoles:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def make_namespace_of(hosts: str) -> None:
+    """Creates the namespace of a connect string, so that nothing that comes warns of a name that may be a mistake."""
+    background = BackgroundLoop("herdmaster-namespace")
+    try:
+        background.run(make_namespace(parse_connect_string(hosts), System(), session_timeout=4.0, connect_timeout=10.0))
+    finally:
+        background.close()
 
 
 async def _finished(running: asyncio.Future[None]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 from collections.abc import Iterable
@@ -27,6 +28,11 @@ from herdmaster.zookeeper.paths import is_valid, validate
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.multi import MultiRead
 from herdmaster.zookeeper.wire.records import Record, Request
+
+LATE_SECONDS: Final = 3.0
+"""Until whoever waits for a session is told that no server answers."""
+
+_connecting = logging.getLogger("herdmaster.connecting")  # the command line has a place of its own for its lines
 
 ReplyT = TypeVar("ReplyT", bound=Record)
 
@@ -72,11 +78,13 @@ class BaseClient:
         clock: Clock = boot_clock,
         rng: random.Random | None = None,
         predecessors: Predecessors | None = None,
+        says_late: bool = True,
     ) -> None:
         """Raises InvalidConnectString, or ValueError for a timeout that the protocol cannot carry.
 
         `connect_timeout` (seconds) bounds `async with`; None waits for ever. `predecessors`, given to one client after
         the other, makes each close the sessions that those before it had to give up without a server's word.
+        `says_late`: a warning is logged where no server has answered after three seconds.
         """
         if not 0 < session_timeout <= _MAX_TIMEOUT:
             raise ValueError(f"session_timeout is {session_timeout}: it takes seconds, at most {_MAX_TIMEOUT:.0f}")
@@ -96,6 +104,7 @@ class BaseClient:
         self._connection: Connection | None = None
         self._listeners: list[StateListener] = []
         self._predecessors = predecessors
+        self._says_late = says_late
         self._pid = 0
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -110,6 +119,7 @@ class BaseClient:
         self._connection.add_listener(self._handle_state)
         for listener in self._listeners:
             self._connection.add_listener(listener)
+        late = self._loop.call_later(LATE_SECONDS, self._say_late, self._connection)
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await self._wait_established(self._connection)
@@ -122,7 +132,13 @@ class BaseClient:
         except BaseException:
             await self.abandon()  # nobody has a client that was never opened, so nobody would close it
             raise
+        finally:
+            late.cancel()
         return self
+
+    def _say_late(self, connection: Connection) -> None:
+        if self._says_late:
+            _connecting.warning("still trying %s (%s): is ZooKeeper running?", self.hosts, connection.last_fault)
 
     def _handle_state(self, state: SessionState) -> None:
         if self._predecessors is None or self._connection is None:
