@@ -67,9 +67,13 @@ def until(condition: Callable[[], object]) -> None:
 
 def fill(pipe: Pipe) -> int:
     """More than the pipe and its outlet hold, from the main thread. The number of lines."""
-    count = 65536 // len(LINE) + 2 * pipe.outlet._most // len(LINE)
-    for _ in range(count):
-        pipe.outlet.put(LINE)
+    count, size = 0, -1
+    while pipe.outlet._size != size or size <= pipe.outlet._most // 2:
+        size = pipe.outlet._size
+        for _ in range(2 * pipe.outlet._most // len(LINE)):
+            pipe.outlet.put(LINE)
+            count += 1
+        time.sleep(0.02)
     return count
 
 
@@ -100,12 +104,16 @@ def test_a_reader_that_stands_still_holds_up_nothing_and_what_is_dropped_is_coun
     assert pipe.read() == b"afterwards\n"
 
 
-def test_another_thread_waits_for_a_slow_reader_and_loses_nothing(make_pipe: MakePipe) -> None:
+def test_who_waits_for_room_loses_nothing_to_a_slow_reader(
+    make_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pipe = make_pipe(10_000)
-    lines = [b"%d\n" % number for number in range(50_000)]
+    monkeypatch.setattr(outlets, "_outlets", {"stderr": pipe.outlet})
+    lines = [b"%d\n" % number for number in range(20_000)]
 
     def print_all() -> None:
         for line in lines:
+            outlets.wait_for_room()
             pipe.outlet.put(line)
 
     thread = threading.Thread(target=print_all)
@@ -118,16 +126,35 @@ def test_another_thread_waits_for_a_slow_reader_and_loses_nothing(make_pipe: Mak
 
 
 @pytest.mark.long
-def test_another_thread_does_not_wait_for_a_reader_that_stands_still(make_pipe: MakePipe) -> None:
+def test_no_thread_waits_for_a_reader_that_stands_still(make_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = make_pipe(10_000)
+    monkeypatch.setattr(outlets, "_outlets", {"stderr": pipe.outlet})
     fill(pipe)
-    assert not pipe.outlet.has_room
-    thread = threading.Thread(target=fill, args=(pipe,))
+    assert not outlets.have_room()
+    thread = threading.Thread(target=outlets.wait_for_room)
     thread.start()
     thread.join(20)
     assert not thread.is_alive()
     assert pipe.outlet.is_stalled
-    assert pipe.outlet.has_room, "what could wait is to be dropped rather"
+    assert outlets.have_room(), "what could wait is to be dropped rather"
+
+
+def test_a_log_line_of_one_thread_does_not_hold_up_those_of_another(make_pipe: MakePipe) -> None:
+    """Both hold the handler's lock while they write."""
+    pipe = make_pipe(10_000)
+    stream = io.TextIOWrapper(io.BufferedWriter(OutletFile(pipe.outlet, pipe.writer)), "utf-8", line_buffering=True)
+    handler = logging.StreamHandler(stream)
+    fill(pipe)
+    record = logging.LogRecord("shop", logging.INFO, __file__, 1, "x" * 5000, (), None)
+    threads = [threading.Thread(target=handler.handle, args=(record,)) for _ in range(5)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    handler.handle(record)
+    assert time.monotonic() - began < 0.9, "less than what a reader that stands still is waited for"
+    for thread in threads:
+        thread.join()
+    pipe.read()
 
 
 def test_the_end_waits_for_what_is_written_but_not_for_ever(make_pipe: MakePipe) -> None:

@@ -29,6 +29,7 @@ STALL_SECONDS: Final = 1.0
 FAREWELL_SECONDS: Final = 1.0
 """For which the end of the process waits for both readers."""
 
+_LOOK_SECONDS: Final = 0.01
 _WRITE_BYTES: Final = 4096
 """Of a pipe's: so much is written in one piece, whoever else writes to it."""
 
@@ -54,15 +55,12 @@ class Outlet:
         self._thread.start()
 
     def put(self, data: bytes) -> None:
-        """From any thread. The main thread, which keeps the session, never waits; others wait for room, unless the
-        reader stands still."""
+        """From any thread; never waits. Who writes to a stream or a log holds its lock meanwhile, for which the thread
+        that keeps the session would wait as well."""
         if self._is_direct:
             self._write(data)
             return
         with self._changed:
-            if threading.current_thread() not in (threading.main_thread(), self._thread):
-                while not self._fits(data) and not self.is_stalled:
-                    self._changed.wait(0.1)
             if self._fits(data):
                 self._chunks.append(data)
                 self._size += len(data)
@@ -188,6 +186,12 @@ def own_stderr() -> IO[str] | None:
 def have_room() -> bool:
     """Whether what task processes print should be read now."""
     return all(outlet.has_room for outlet in _outlets.values())
+
+
+def wait_for_room() -> None:
+    """For a thread that may wait, and holds no lock: until the readers keep up, unless one stands still."""
+    while not have_room():
+        time.sleep(_LOOK_SECONDS)
 
 
 def flush_standard_streams() -> None:

@@ -25,6 +25,7 @@ from herdmaster.core.options import PoolKind
 from herdmaster.errors import ConfigurationError
 from herdmaster.greenlets import refuse_patched
 from herdmaster.pools.folder import Folder
+from herdmaster.pools.outlets import wait_for_room
 from herdmaster.roles.board import Board
 from herdmaster.roles.bootstrap import open_client, restore_folders
 from herdmaster.roles.child import Setting
@@ -64,6 +65,7 @@ def default_slots() -> int:
 
 def print_raw(name: str, data: bytes) -> None:
     """The raw handler of a worker that was given none: what the reference's worker does."""
+    wait_for_room()
     # With its line end in one write: several threads print.
     print(f"{name}: {data.decode('utf-8', 'replace')}\n", end="", flush=True)  # noqa: T201 - its purpose
 
