@@ -1,1 +1,22 @@
-"""What tests of Herdmaster, and of programs that use it, run against. Import the modules by name; this one is empty."""
+"""What tests of Herdmaster, and of programs that use it, run against.
+
+`task_context` is here; servers and roles have modules of their own, to be imported by name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from herdmaster.testing.context import TaskContext, task_context
+
+__all__ = ["TaskContext", "task_context"]
+
+
+def __getattr__(name: str) -> object:
+    # Late: the pytest plugin is below this package, and imports nothing before a fixture is used.
+    if name in __all__:
+        from herdmaster.testing import context
+
+        return getattr(context, name)
+    raise AttributeError(f"module 'herdmaster.testing' has no attribute {name!r}")

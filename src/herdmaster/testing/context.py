@@ -1,0 +1,110 @@
+"""A current task for plain calls: tests of task code that asks for it need neither a worker nor a server."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from herdmaster.api import Task
+from herdmaster.api.checks import check_count, check_seconds
+from herdmaster.core.names import DEFAULT_QUEUE, UlidFactory, call_name, parse_task_name
+from herdmaster.core.options import RunOptions, apply_overrides
+from herdmaster.errors import ConfigurationError, InvalidName
+from herdmaster.roles.current import CurrentTask, Said, Telling, running_now
+
+
+class Progress(NamedTuple):
+    """What the code said with `current_task().progress(done, total, note)`."""
+
+    done: float
+    total: float | None = None
+    note: str = ""
+
+
+class TaskContext:
+    """The task that code inside of `task_context` finds, as the test sees it."""
+
+    def __init__(self, name: str, attempt: int, options: RunOptions) -> None:
+        self.name = name
+        self.attempt = attempt
+        self.options = options
+        self.started = _unix_ms()
+        self.telling: Telling | None = None
+        self._said: list[Progress] = []
+
+    @property
+    def progress(self) -> list[Progress]:
+        """All that the code has said of its progress so far, the latest last."""
+        return list(self._said)
+
+    @property
+    def current(self) -> CurrentTask:
+        """What `current_task()` gives inside, for tests that ask for more than the code under test does."""
+        return CurrentTask(self)
+
+    def say(self, said: Said) -> None:
+        """For `current_task().progress`, from any thread."""
+        self._said.append(Progress(said.done, said.total, said.note))
+
+
+@contextlib.contextmanager
+def task_context(
+    task: Task[..., Any] | None = None,  # a parameter and a result of any type
+    /,
+    *,
+    name: str | None = None,
+    queue: str | None = None,
+    attempt: int = 1,
+    max_attempts: int | None = None,
+    timeout: float | None = None,
+) -> Iterator[TaskContext]:
+    """`with task_context(tasks.add):` lets the code of plain calls find a current task, as if a worker ran it.
+
+    Queue, attempts and timeout are those of `task` unless given; `timeout` sets the deadline and ends nothing. Gives
+    what the code was told and has said. Hooks are not called. Threads that the code starts find no task, as on a
+    worker.
+
+    Raises InvalidName for a name or queue, ConfigurationError for values that no task can have, TypeError for what is
+    no task.
+    """
+    options = _options(task, attempt, max_attempts, timeout)
+    context = TaskContext(_name(task, name, queue), attempt, options)
+    token = running_now.set(context)
+    try:
+        yield context
+    finally:
+        running_now.reset(token)
+
+
+def _options(task: Task[..., Any] | None, attempt: int, max_attempts: int | None, timeout: float | None) -> RunOptions:
+    if task is not None and not isinstance(task, Task):
+        raise TypeError(f"task_context takes a task, such as tasks.add, not {task!r}: or leave it out")
+    check_count("attempt", attempt)
+    options = apply_overrides(task.registered, task.checked.overrides) if task is not None else RunOptions()
+    if max_attempts is not None and check_count("max_attempts", max_attempts) < attempt:
+        raise ConfigurationError(f"attempt={attempt}: a task has at most max_attempts={max_attempts}")
+    options = msgspec.structs.replace(options, max_attempts=max_attempts or max(options.max_attempts, attempt))
+    if timeout is not None:
+        options = msgspec.structs.replace(options, timeout=check_seconds("timeout", timeout, zero=False))
+    return options
+
+
+def _name(task: Task[..., Any] | None, name: object, queue: str | None) -> str:
+    if name is None:
+        ulid = UlidFactory(_unix_ms, secrets.token_bytes).new()
+        return call_name(ulid, queue or (task.queue if task is not None else DEFAULT_QUEUE))
+    parsed = parse_task_name(name) if isinstance(name, str) else None
+    if parsed is None:
+        raise InvalidName(f"{name!r} is no task's name, such as task-01h...default: or leave it out")
+    if queue is not None and parsed.queue != queue:
+        raise ConfigurationError(f"queue={queue!r}: the name {name} is of queue {parsed.queue}; give one of the two")
+    return parsed.name
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000
