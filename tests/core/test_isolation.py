@@ -143,6 +143,19 @@ def test_a_suspect_whose_assignment_failed_is_decided_again() -> None:
     assert decide(dispatcher, 1.0) == [Assign(SUSPECT, W)]
 
 
+def test_a_suspect_that_comes_back_is_assigned_once() -> None:
+    dispatcher = told(inboxes={W: (), X: ()}, alive=(W, X))
+    find_suspect(dispatcher, SUSPECT)
+    (decision,) = decide(dispatcher)
+    assert isinstance(decision, Assign)
+    assert dispatcher.isolate(SUSPECT, ())
+    carry_out(dispatcher, decision)
+    dispatcher.assignment_removed(decision.worker, SUSPECT)
+    dispatcher.task_added(SUSPECT)
+
+    assert decide(dispatcher) == [Assign(SUSPECT, decision.worker)]
+
+
 def test_a_suspect_goes_to_a_worker_that_was_not_asked_for_its_function_before() -> None:
     dispatcher = told(inboxes={W: (), X: ()}, alive=(W, X))
     dispatcher.task_added(SUSPECT)

@@ -13,6 +13,6 @@ What is promised (`server`, `client`, `worker`) is checked with every step. In t
 a way to one where every task has ended and nothing is left of it, without further faults and without anybody's whim.
 
 Not modelled: time (what waits for a while waits for any while, so a delayed task is due at any time), batches of more
-than one task except submissions, replays, uniqueness keys (but for a batch that is refused for one), limits of queues,
+than one task except submissions, replays, claims of keys (but for a batch that is refused for one), limits of queues,
 sweeps of journals. A read is of the moment of the decision that asks for it.
 """

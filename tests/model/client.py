@@ -27,7 +27,12 @@ from tests.model.vocabulary import (
     DELAYED,
     DUE,
     FIRST_PAYLOAD,
+    HOLD,
+    KEY,
+    KEY_HASH,
+    KEYED_PAYLOAD,
     NOWHERE,
+    OF_KEYS,
     RAW_PAYLOAD,
     STATUS,
     TASKS,
@@ -84,6 +89,8 @@ class Clients:
         self._servers = {number: Server(setup, task) for number, task in self._tasks.items()}
         self._place = DELAYED if setup.delaying else TASKS
         self._payload = FIRST_PAYLOAD if setup.workers is Kind.OURS else RAW_PAYLOAD
+        if setup.keyed:
+            self._payload = KEYED_PAYLOAD
 
     def processes(self) -> list[Process]:
         subs = tuple(f"sub {number}" for number in self._tasks)
@@ -218,9 +225,12 @@ class Clients:
             yield Step(f"The client's request is lost: {_name(batch)}", {"client": unheard})
 
     def _submission(self, batch: Batch) -> Submission:
-        keys = {1: "00ff"} if self._setup.key_taken else {}
+        keys = {1: KEY_HASH} if self._setup.key_taken or self._setup.keyed else {}
         due = DUE if self._setup.delaying else None
-        tasks = [NewTask(self._tasks[number], self._payload, due, keys.get(number)) for number in batch.tasks]
+        tasks = [
+            NewTask(self._tasks[number], self._payload, due, keys.get(number), key_record=b"{}")
+            for number in batch.tasks
+        ]
         return transitions.submit(_NAME, _SESSIONS[_OLD if batch.old else _NOW], batch.counted_on, tasks)
 
     def _find_failure(self, now: _Now, batch: Batch, submission: Submission) -> Refused | None:
@@ -239,9 +249,13 @@ class Clients:
                 is_expected = version == now.client.journal or self._is_off(Rule.JOURNAL_VERSION)
                 return None if is_expected else Failure.BAD_VERSION
             case CreateNode(path):
-                is_key = path.startswith(layout.KEYS)
-                return Failure.NODE_EXISTS if is_key or self._place in now.znodes[number].places else None
+                if path.startswith(layout.KEYS):
+                    return Failure.NODE_EXISTS if self._is_key_taken(now.znodes[number]) else None
+                return Failure.NODE_EXISTS if self._place in now.znodes[number].places else None
         raise AssertionError(f"a batch has no {operation}")
+
+    def _is_key_taken(self, znodes: Znodes) -> bool:
+        return self._setup.key_taken or not znodes.places.isdisjoint(OF_KEYS)
 
     def _accepted(self, now: _Now, batch: Batch, client: Client, *, heard: bool) -> Step:
         changes: dict[str, Hashable] = {}
@@ -250,7 +264,8 @@ class Clients:
             before = now.znodes[number]
             told_no = now.subs[number] is Sub.TOLD_NO
             broken = broken or (TWICE if before.accepted else NOT_TRUE if told_no else None)
-            changes[f"znodes {number}"] = before.written(self._place, self._payload)._replace(accepted=1)
+            after = before.written(self._place, self._payload)._replace(accepted=1)
+            changes[f"znodes {number}"] = after.written(KEY, b"").written(HOLD, b"") if self._setup.keyed else after
         client = client._replace(journal=client.journal + 1)
         if heard:
             client = client._replace(sent=_without(client.sent, batch))
@@ -286,7 +301,9 @@ class Clients:
         if self._setup.cancelling and CANCEL not in znodes.places:
             asked = znodes.written(CANCEL, b"")
             yield Step(f"The client asks to cancel task {number}", {f"znodes {number}": asked}, progress=False)
-        if STATUS in znodes.places:
+        if STATUS in znodes.places and self._setup.keyed:
+            yield Step(f"The client has the outcome, and leaves it, task {number}", {f"sub {number}": Sub.ENDED})
+        elif STATUS in znodes.places:
             result = self._servers[number].carry_out(transitions.collect(self._tasks[number]), znodes, {})
             assert isinstance(result, Applied)
             story = f"The client has the outcome, and ZooKeeper carries out: collect, task {number}"

@@ -6,7 +6,8 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Final
 
 from herdmaster.core import transitions
-from herdmaster.core.endings import too_large
+from herdmaster.core.endings import freed_key, too_large
+from herdmaster.core.keys import HeldKey
 from herdmaster.core.payload import with_start
 from herdmaster.core.recovery import MAX_MOVABLE, Recovery, follow_up
 from herdmaster.core.transitions import Move, TransitionName, Verdict, verdict
@@ -141,7 +142,7 @@ class Primary:
         payload = znodes.payload(DELAYED)
         yield f"promote {self._what}, which is due", transitions.promote(DUE, self._task, payload)
         if self._setup.expiring:
-            move = transitions.refuse_delayed(DUE, self._task, b"expired")
+            move = transitions.refuse_delayed(DUE, self._task, b"expired", freed_key(self._task, payload))
             yield f"end {self._what} in /delayed: its time is over", move
 
     def _recover(self, letter: str, znodes: Znodes) -> tuple[str, Move]:
@@ -158,7 +159,10 @@ class Primary:
             yield f"refuse {self._what}: it is too large", transitions.refuse(self._task, too_large(self._task, 1))
             return
         if self._setup.expiring:
-            yield f"end {self._what}: its time is over", transitions.refuse(self._task, b"expired")
+            yield (
+                f"end {self._what}: its time is over",
+                transitions.refuse(self._task, b"expired", freed_key(self._task, payload)),
+            )
         for letter, slot in slots.items():
             if self._sees_alive(slot) and self._sees_inbox(slot):
                 yield (
@@ -167,14 +171,19 @@ class Primary:
                 )
 
     def _cancel(self, seen: frozenset[str], znodes: Znodes) -> Iterator[tuple[str, Move]]:
+        payloads = dict(znodes.data)  # of what is gone by now the move is refused at its guard
+
+        def key(place: str) -> HeldKey | None:
+            return freed_key(self._task, payloads.get(place, b""))
+
         if TASKS in seen:
-            yield f"cancel {self._what}, which waits", transitions.cancel_waiting(self._task, b"cancelled")
+            yield f"cancel {self._what}, which waits", transitions.cancel_waiting(self._task, b"cancelled", key(TASKS))
         if DELAYED in seen:
-            move = transitions.cancel_delayed(DUE, self._task, b"cancelled")
+            move = transitions.cancel_delayed(DUE, self._task, b"cancelled", key(DELAYED))
             yield f"cancel {self._what}, which is delayed", move
         for letter in INBOXES:
             if ASSIGN[letter] in seen:
-                move = transitions.cancel_assigned(WORKERS[letter], self._task, b"cancelled")
+                move = transitions.cancel_assigned(WORKERS[letter], self._task, b"cancelled", key(ASSIGN[letter]))
                 yield f"cancel {self._what}, which worker {letter} holds", move
         if not znodes.places & UNENDED:
             yield f"drop the request to cancel {self._what}, which has ended", transitions.drop_cancel(self._task)

@@ -44,6 +44,7 @@ class Rule(enum.Enum):
     JOURNAL_READ = (
         "after a doubt the client does not read the journal: it sends again, and a task that exists was accepted"
     )
+    HOLD_GUARDS_KEY = "what ends a task frees its key without looking whether the task holds it"
     SYNC = "the client reads the journal without sync"
 
 
@@ -63,6 +64,8 @@ class Setup(NamedTuple):
     draining: bool = False
     cancelling: bool = False
     key_taken: bool = False
+    keyed: bool = False
+    """The task has a key, which an operator may release, and another task may get then."""
     too_large: bool = False
     max_deliveries: int = 1
     delaying: bool = False

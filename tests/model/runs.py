@@ -16,6 +16,9 @@ RUNS: Final = {
     "one task, two faults": Setup(faults=2),
     "two tasks, one fault": Setup(tasks=2, faults=1, wire_order=True),
     "a task is refused for its key": Setup(tasks=2, faults=1, prompt=True, key_taken=True),
+    "a key is released, and another task gets it": Setup(
+        faults=1, wire_order=True, keyed=True, attempts=2, cancelling=True, expiring=True
+    ),
     "workers drain": Setup(faults=1, wire_order=True, draining=True),
     "workers drain under any master": Setup(faults=0, masters=ANY_MASTERS, wire_order=True, draining=True),
     "tasks are cancelled": Setup(faults=1, cancelling=True),

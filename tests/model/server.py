@@ -24,7 +24,11 @@ from tests.model.vocabulary import (
     ASSIGN,
     CANCEL,
     DEAD,
+    HOLD,
     INBOX_OF,
+    KEY,
+    OF_KEYS,
+    RIVAL,
     STATUS,
     UNENDED,
     WORKER_PATHS,
@@ -45,10 +49,31 @@ COUNT_BACK: Final = "the count of a task's deliveries never goes back"
 MISCHARGED: Final = "a lost worker costs a task a delivery, from the second on only where its start was marked"
 ATTEMPTS: Final = "a retry counts as an attempt, and nothing else does"
 ASKED: Final = "a task that is passed on names who was asked"
+KEY_OF_ANOTHER: Final = "no task frees the key of another"
+KEY_PAIR: Final = "a key and its hold come and go together"
+KEY_KEPT: Final = "what ends otherwise than done frees its key, and what is not ended or is done holds it"
 STALE_DELIVERY: Final = "a worker moves only the delivery that it has read"
 
 
 RETRIES = (TransitionName.RETRY_NOW, TransitionName.RETRY_LATER, TransitionName.RETRY_IN_PLACE)
+_NEVER_HOLD = (
+    TransitionName.BURY,
+    TransitionName.REFUSE,
+    TransitionName.REFUSE_ASSIGNED,
+    TransitionName.REFUSE_DELAYED,
+    TransitionName.CANCEL_WAITING,
+    TransitionName.CANCEL_DELAYED,
+    TransitionName.CANCEL_ASSIGNED,
+    TransitionName.EXPIRE,
+)
+_ALWAYS_HOLD = (
+    *RETRIES,
+    TransitionName.PROMOTE,
+    TransitionName.ASSIGN,
+    TransitionName.FORWARD,
+    TransitionName.HAND_BACK,
+    TransitionName.RECOVER,
+)
 _FROM_THE_GONE = (TransitionName.RECOVER, TransitionName.BURY, TransitionName.REFUSE_ASSIGNED)
 
 
@@ -104,6 +129,10 @@ class Server:
                 return _create(place, operation.data, now, slots)
             case DeleteNode() if place in now.places:
                 return now.without(place)
+            case DeleteNode() if place == HOLD and not self._setup.keeps(Rule.HOLD_GUARDS_KEY):
+                return now
+            case DeleteNode() if place == KEY and RIVAL in now.places:
+                return now.without(RIVAL)
             case SetNode() if place in now.places:
                 return now.written(place, operation.data)
             case CheckNode() if place in now.places:
@@ -111,6 +140,14 @@ class Server:
         return Failure.NO_NODE
 
     def _find_broken(self, move: Move, before: Znodes, now: Znodes, slots: Mapping[str, Slot]) -> str | None:
+        if RIVAL in before.places - now.places:
+            return KEY_OF_ANOTHER
+        if (KEY in now.places) != (HOLD in now.places):
+            return KEY_PAIR
+        if (KEY in before.places and move.transition in _ALWAYS_HOLD and KEY not in now.places) or (
+            KEY in now.places and move.transition in _NEVER_HOLD
+        ):
+            return KEY_KEPT
         if len(_copies(now)) > 1 and not now.excused:
             return TWO_PLACES
         if before.accepted and not _copies(now) and not now.outcomes:
@@ -165,7 +202,7 @@ def _create(place: str, data: bytes, now: Znodes, slots: Mapping[str, Slot]) -> 
 
 
 def _copies(znodes: Znodes) -> frozenset[str]:
-    return znodes.places - {DEAD, CANCEL}
+    return znodes.places - OF_KEYS - {DEAD, CANCEL}
 
 
 def _count(before: Znodes, now: Znodes) -> dict[str, int]:

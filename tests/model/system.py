@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Final
 
 from herdmaster.core import transitions
+from herdmaster.core.keys import HeldKey
 from tests.model.client import Clients
 from tests.model.engine import Model, Process, Reaction, Step
 from tests.model.events import Reactions
@@ -20,7 +21,10 @@ from tests.model.stand_in import StandIn
 from tests.model.vocabulary import (
     DEAD,
     EMPTY_HAND,
+    HOLD,
     INBOXES,
+    KEY_HASH,
+    RIVAL,
     STATUS,
     Client,
     Kind,
@@ -63,6 +67,8 @@ def _processes_of(setup: Setup, number: int, name: str) -> list[Process]:
     if {Kind.OURS, Kind.REFERENCE} <= set(setup.masters):
         stand_in = StandIn(setup, number, name)
         found.append(Process(stand_in.reads, stand_in.steps))
+    if setup.keyed:
+        found.append(_rivalry(setup, number, name))
     return [*found, _sweeping(setup, number, name)]
 
 
@@ -72,7 +78,8 @@ def _sweeping(setup: Setup, number: int, name: str) -> Process:
 
     def steps(seat: Seat, sub: Sub, znodes: Znodes) -> Iterator[Step]:
         if STATUS in znodes.places and seat.link is Link.UP and sub not in (Sub.SENT, Sub.ACCEPTED):
-            result = server.carry_out(transitions.expire(name), znodes, {})
+            key = HeldKey(KEY_HASH) if HOLD in znodes.places else None
+            result = server.carry_out(transitions.expire(name, key), znodes, {})
             assert isinstance(result, Applied)
             yield Step(
                 f"The status is past its time, and ZooKeeper carries out: expire, task {number}",
@@ -80,6 +87,26 @@ def _sweeping(setup: Setup, number: int, name: str) -> Process:
             )
 
     return Process(("seat", f"sub {number}", f"znodes {number}"), steps)
+
+
+def _rivalry(setup: Setup, number: int, name: str) -> Process:
+    """An operator takes the key from the task, and another task gets it when it is free, and has it for any time."""
+    server = Server(setup, name)
+
+    def steps(znodes: Znodes) -> Iterator[Step]:
+        if HOLD in znodes.places:
+            result = server.carry_out(transitions.release(name, KEY_HASH), znodes, {})
+            assert isinstance(result, Applied)
+            story = f"An operator asks, and ZooKeeper carries out: release, task {number}"
+            yield Step(story, {f"znodes {number}": result.znodes}, broken=result.broken, progress=False)
+        elif RIVAL in znodes.places:
+            gone = znodes.without(RIVAL)
+            yield Step("The other task frees the key", {f"znodes {number}": gone}, progress=False)
+        elif znodes.accepted:
+            taken = znodes.written(RIVAL, b"")
+            yield Step("Another task gets the key", {f"znodes {number}": taken}, progress=False)
+
+    return Process((f"znodes {number}",), steps)
 
 
 def _settled(setup: Setup) -> dict[str, Callable[..., bool]]:
@@ -91,7 +118,7 @@ def _settled(setup: Setup) -> dict[str, Callable[..., bool]]:
         "slot B": _slot_settled,
     }
     for number in range(1, setup.tasks + 1):
-        checks[f"znodes {number}"] = lambda znodes: znodes.places <= {DEAD}
+        checks[f"znodes {number}"] = lambda znodes: znodes.places <= {DEAD, RIVAL}
         checks[f"sub {number}"] = lambda sub: sub not in (Sub.QUEUED, Sub.SENT, Sub.ACCEPTED)
     return checks
 

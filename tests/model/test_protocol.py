@@ -24,6 +24,7 @@ SMALL = (
     RUNS["attempts fail under any master"],
     RUNS["a worker lacks the function"],
     Setup(faults=1, wire_order=True, cancelling=True),
+    Setup(faults=0, wire_order=True, keyed=True),
     RUNS["reference client, too large a task"],
     Setup(faults=1, workers=Kind.REFERENCE, wire_order=True, max_deliveries=UNCOUNTED),
 )

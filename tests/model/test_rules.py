@@ -17,6 +17,7 @@ from tests.model.server import (
     COUNT_BACK,
     ENDED,
     FROM_THE_LIVING,
+    KEY_OF_ANOTHER,
     LOST,
     MISCHARGED,
     STALE_DELIVERY,
@@ -66,6 +67,7 @@ EXPECTED = {
     Rule.JOURNAL_VERSION: (TWO_TASKS, LOST),
     Rule.BAD_VERSION: (KEY_TAKEN, LOST),
     Rule.JOURNAL_READ: (ONE, TWICE),
+    Rule.HOLD_GUARDS_KEY: (ONE._replace(faults=0, keyed=True, cancelling=True), KEY_OF_ANOTHER),
     Rule.SYNC: (ONE, NOT_TRUE),
 }
 

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from herdmaster.core import layout
+from herdmaster.core.keys import Unique, hash_key
 from herdmaster.core.payload import Call, encode_arguments, encode_call
 from herdmaster.core.recovery import MAX_MOVABLE
 from herdmaster.core.transitions import CheckNode, DeleteNode, Move
@@ -34,7 +35,15 @@ LACKING: Final = "A"
 """The worker that lacks the function, if one does."""
 
 NOWHERE: Final[frozenset[str]] = frozenset()
+KEY: Final = "key"
+HOLD: Final = "hold"
+RIVAL: Final = "key of another"
+OF_KEYS: Final = frozenset({KEY, HOLD, RIVAL})
+"""Further places: of a task's key and its hold, and of the key when it is another task's."""
+KEY_HASH: Final = hash_key("k", "shop:resize")
+
 FIRST_PAYLOAD: Final = encode_call(Call(1, "shop:resize", *encode_arguments((), {})))
+KEYED_PAYLOAD: Final = encode_call(Call(1, "shop:resize", *encode_arguments((), {}), key=KEY_HASH, unique=Unique("k")))
 RAW_PAYLOAD: Final = b"raw"
 LARGE_PAYLOAD: Final = bytes(MAX_MOVABLE + 1)
 
@@ -200,6 +209,8 @@ def paths_of(task: str) -> dict[str, str]:
         layout.status_path(task): STATUS,
         layout.dead_path(task): DEAD,
         layout.cancel_path(task): CANCEL,
+        layout.key_path(KEY_HASH): KEY,
+        layout.hold_path(KEY_HASH, task): HOLD,
     }
 
 

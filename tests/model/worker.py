@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from herdmaster.core import transitions
+from herdmaster.core.endings import freed_key
 from herdmaster.core.payload import decode_call, with_asked, with_attempt, with_start
 from herdmaster.core.transitions import Move, TransitionName, Verdict, verdict
 from tests.model.engine import Step
@@ -101,7 +102,7 @@ class Worker:
             return
         moves: list[Move] = []
         if attempt(hand.payload) >= self._setup.attempts:
-            moves.append(transitions.bury(worker, task, hand.payload, b"failed"))
+            moves.append(transitions.bury(worker, task, hand.payload, b"failed", freed_key(task, hand.payload)))
         elif seat.link is not Link.NONE or self._is_off(Rule.RETRY_TO_OURS):
             again = with_attempt(hand.payload) if self._setup.keeps(Rule.ATTEMPT_COUNTED) else hand.payload
             if seat.kind is Kind.OURS:
@@ -114,7 +115,7 @@ class Worker:
     def _forward(self, seat: Seat, hand: Hand) -> Move:
         worker, task = WORKERS[self._letter], self._task
         if len(decode_call(hand.payload).asked) + 1 >= _MAX_ASKED or seat.kind is not Kind.OURS:
-            return transitions.complete(worker, task, b"unknown call")
+            return transitions.complete(worker, task, b"unknown call", freed_key(task, hand.payload))
         keeps = self._setup.keeps(Rule.ASKED_COUNTED)
         payload = with_asked(hand.payload, worker) if keeps else hand.payload
         return transitions.forward(worker, task, DUE, payload)
@@ -174,6 +175,8 @@ class Worker:
         if found is Verdict.KEEP_AND_TRY_LATER and self._is_off(Rule.KEEP_AND_TRY_LATER):
             drop = transitions.drop_assignment_because_task(WORKERS[self._letter], self._task)
             return hand._replace(move=drop)
+        if found is Verdict.WITHOUT_KEY:
+            return hand._replace(move=transitions.without_key(move))
         if found is Verdict.RACE_LOST or self._is_off(Rule.RACE_LOST_ONLY_AT_GUARD):
             return Hand(Doing.LEFT)
         if found is Verdict.DECIDE_AGAIN and move.transition is TransitionName.DROP_ASSIGNMENT_BECAUSE_STATUS:

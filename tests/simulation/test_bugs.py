@@ -8,9 +8,9 @@ from typing import NamedTuple
 import pytest
 
 from herdmaster.simulation.runner import run_seed
-from tests.simulation import bugs, bugs_of_answers
+from tests.simulation import bugs, bugs_of_answers, bugs_of_keys
 
-BUGS = {**bugs.BUGS, **bugs_of_answers.BUGS}
+BUGS = {**bugs.BUGS, **bugs_of_answers.BUGS, **bugs_of_keys.BUGS}
 
 
 class Find(NamedTuple):
@@ -44,6 +44,12 @@ FOUND = {
     "nobody_is_told": Find(10, "was not told what became of it"),
     "dies_in_a_worker": Find(5, "died unheard"),
     "dies_in_a_master": Find(5, "died unheard"),
+    "key_kept_by_failures": Find(20, "and left it its key"),
+    "key_kept_by_the_primary": Find(20, "and left it its key"),
+    "key_freed_by_success": Find(5, "which is done, and freed its key"),
+    "key_of_another_freed": Find(20, "holds, and that has not ended"),
+    "key_released_without_its_hold": Find(20, "holds, and that has not ended"),
+    "any_holder_is_told": Find(10, "and it never had"),
     "due_too_early": Find(10, " due at "),
     "suspects_beside_others": Find(40, "which killed the worker, after"),
     "rate_ignored": Find(100, "of its queue within"),

@@ -384,6 +384,7 @@ class Dispatcher:
 
     def _assign_suspects(self, now: float, room: int, decisions: list[Decision]) -> None:
         for task in self._isolation:
+            self.backlog.hold(task)  # one that has come back stands among the others
             is_ready = self._is_undecided(task) and (not is_conditional(task) or self._conditions.knows(task))
             if len(decisions) < room and task in self.backlog and is_ready:
                 queue = self._isolation.queue_of(task)

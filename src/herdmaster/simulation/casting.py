@@ -13,11 +13,11 @@ from herdmaster.roles.master import Master, MasterSettings
 from herdmaster.roles.overdue import Patience
 from herdmaster.roles.system import System
 from herdmaster.roles.worker import Worker, WorkerSettings
-from herdmaster.simulation.client_program import CALL, RARE, ClientProgram
+from herdmaster.simulation.client_program import ClientProgram
 from herdmaster.simulation.faults import Meddling
 from herdmaster.simulation.loop import Handle
 from herdmaster.simulation.operator import Errand, GovernQueue, Operator
-from herdmaster.simulation.plan import Flaw, Kind, Part
+from herdmaster.simulation.plan import CALL, RARE, Flaw, Kind, Part
 from herdmaster.simulation.pool import PoolOfProcess, SimulatedPool
 from herdmaster.simulation.process import Process
 from herdmaster.simulation.reference import CMaster, ReferenceClient, ReferenceMaster, ReferenceRole, ReferenceWorker

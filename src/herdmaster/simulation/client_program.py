@@ -8,7 +8,6 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET
 
-from herdmaster.core.keys import hash_key
 from herdmaster.core.names import UlidFactory, call_name, raw_name
 from herdmaster.core.options import Overrides
 from herdmaster.core.outcome import Outcome
@@ -17,14 +16,13 @@ from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
 from herdmaster.roles.client import ClientSettings, TaskClient
 from herdmaster.roles.system import System
-from herdmaster.simulation.plan import Job
+from herdmaster.simulation.key_terms import Claim, claim_of
+from herdmaster.simulation.plan import CALL, RARE, Job
 from herdmaster.simulation.process import Process
 from herdmaster.simulation.slots import Slot, Submission
 from herdmaster.zookeeper.errors import ZooKeeperError
 
 _PAUSE_SECONDS = 0.2
-CALL = "simulated:code"
-RARE = "simulated:rare"
 
 
 class Office(Protocol):
@@ -147,16 +145,16 @@ class ClientProgram:
 
     def _task(self, job: Job) -> NewTask:
         filling = "x" * job.size
-        key = None if job.key is None else hash_key(job.key)
+        claim = claim_of(job)
         delay = None if job.delay is None else round(job.delay * 1000)
         expires = None if job.expires is None else round(job.expires * 1000)
         if job.raw:
             data = f"t{job.index}:{filling}".encode()
-            return NewTask(raw_name(self._ulids.new()), data, key_hash=key, delay_ms=delay)
-        data = b'{"herd":1,"call":' + filling.encode() if job.garbage else _payload(job, filling, key)
+            return _with_key(NewTask(raw_name(self._ulids.new()), data, delay_ms=delay), claim)
+        data = b'{"herd":1,"call":' + filling.encode() if job.garbage else _payload(job, filling, claim)
         conditional = expires is not None
         name = call_name(self._ulids.new(), job.queue, job.priority, big=len(data) > BIG, conditional=conditional)
-        return NewTask(name, data, key_hash=key, delay_ms=delay, expires_ms=expires)
+        return _with_key(NewTask(name, data, delay_ms=delay, expires_ms=expires), claim)
 
     # --- what it is told ---------------------------------------------------------------------------------------------
 
@@ -189,9 +187,18 @@ class ClientProgram:
         return not isinstance(error, OutcomeGone)
 
 
-def _payload(job: Job, filling: str, key: str | None) -> bytes:
+def _with_key(task: NewTask, claim: Claim | None) -> NewTask:
+    if claim is None:
+        return task
+    return msgspec.structs.replace(task, key_hash=claim.hash, key_record=claim.record, old_key_hash=claim.old_hash)
+
+
+def _payload(job: Job, filling: str, claim: Claim | None) -> bytes:
     """Not by `encode_call`, which refuses large ones: somebody else's client may not."""
     wanted = Overrides(max_attempts=job.attempts, backoff=job.backoff, timeout=job.timeout or UNSET)
     args = msgspec.Raw(msgspec.json.encode([job.index, filling]))
     name = RARE if job.rare else CALL
-    return msgspec.json.encode(Call(1, name, args, msgspec.Raw(b"{}"), outcome=not job.silent, key=key, options=wanted))
+    call = Call(1, name, args, msgspec.Raw(b"{}"), outcome=not job.silent, options=wanted)
+    if claim is not None:
+        call = msgspec.structs.replace(call, key=claim.hash, unique=claim.unique)
+    return msgspec.json.encode(call)

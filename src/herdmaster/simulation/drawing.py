@@ -17,6 +17,7 @@ from herdmaster.simulation.flaws import with_flaws
 from herdmaster.simulation.network import Latency
 from herdmaster.simulation.plan import ALWAYS, DEFAULT, OTHER, Code, Job, Kind, Part, Plan
 from herdmaster.simulation.poison import with_poison
+from herdmaster.simulation.rivals import with_rivals
 from herdmaster.simulation.scenes import with_scene
 from herdmaster.simulation.server import Disk
 from herdmaster.simulation.steps import with_steps
@@ -51,7 +52,7 @@ def draw_plan(seed: int) -> Plan:
         faults=_Misfortune(rng, parts, jobs, horizon, timeout).draw(),
         sweeps=rng.random() < 0.06,
     )
-    return with_flaws(with_poison(with_steps(with_wishes(with_scene(plan)))))
+    return with_rivals(with_flaws(with_poison(with_steps(with_wishes(with_scene(plan))))))
 
 
 def _draw_parts(rng: random.Random, *, reference: bool) -> tuple[Part, ...]:

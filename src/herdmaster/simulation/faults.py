@@ -178,6 +178,12 @@ class Cancel(Fault, frozen=True, kw_only=True):
     job: int
 
 
+class Release(Fault, frozen=True, kw_only=True):
+    """An operator releases the key of this job."""
+
+    job: int
+
+
 class Replay(Fault, frozen=True, kw_only=True):
     """An operator replays all that is dead."""
 
@@ -203,6 +209,7 @@ AnyFault = (
     | Govern
     | Cancel
     | Replay
+    | Release
 )
 
 DELAYING: Final = (Stall, Pause, PauseFull, Sleep, PauseServer)

@@ -27,7 +27,8 @@ _WAITING: Final = (f"{layout.TASKS}/", f"{layout.DELAYED}/")
 
 
 class Ledger:
-    """`fail` is called with what was violated; `replayed` with the old and the new name of a task. `grace` and
+    """`fail` is called with what was violated; `replayed` with the old and the new name of a task,
+    and whether the new one has the key. `grace` and
     `slowness`: see `Terms`."""
 
     def __init__(
@@ -36,7 +37,7 @@ class Ledger:
         grace: float,
         slowness: float,
         fail: Callable[[str], None],
-        replayed: Callable[[str, str], None],
+        replayed: Callable[[str, str, bool], None],
     ) -> None:
         self.nodes: dict[str, Node] = {}
         self.tasks: dict[str, TaskHistory] = {}
@@ -73,11 +74,11 @@ class Ledger:
         ):
             self._blame(f"committed although its session {deed.session_id:x} had ended")
         self._judge_before(deed, is_primary=is_primary)
-        holders = {path: self.nodes[path].data for path in deed.deleted if path.startswith(f"{layout.KEYS}/")}
+        keys = {path: self.nodes[path].data for path in deed.deleted if path.startswith(f"{layout.KEYS}/")}
         self._apply(deed)
         self.runs.note_given(deed)
         self._judge_places(deed)
-        self.terms.judge(deed, self._actor, holders)
+        self.terms.judge(deed, self._actor, keys)
         return deed
 
     def _blame(self, text: str) -> None:
@@ -167,7 +168,8 @@ class Ledger:
         before = [path.removeprefix(f"{layout.DEAD}/") for path in deed.deleted if path.startswith(f"{layout.DEAD}/")]
         after = [path.removeprefix(f"{layout.TASKS}/") for path, _, _ in deed.created if path.startswith(layout.TASKS)]
         if before and after:
-            self._replayed(before[0], after[0])
+            has_key = any(data.decode() == after[0] for path, data, _ in deed.created if path.startswith(layout.KEYS))
+            self._replayed(before[0], after[0], has_key)
 
     def _judge_registration(self, path: str, session_id: int, deed: Deed) -> None:
         folder, _, name = path.rpartition("/")

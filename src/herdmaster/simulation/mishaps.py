@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from herdmaster.simulation import faults
 from herdmaster.simulation.faults import Fault
+from herdmaster.simulation.key_terms import claim_of
 from herdmaster.simulation.loop import Owner
 from herdmaster.simulation.network import Wire
-from herdmaster.simulation.operator import CancelTask, GovernQueue, ReplayDead
+from herdmaster.simulation.operator import CancelTask, GovernQueue, ReleaseKey, ReplayDead
 from herdmaster.simulation.plan import Kind
 from herdmaster.simulation.process import Process
 from herdmaster.simulation.slots import Slot
@@ -77,19 +78,28 @@ class Mishaps:
             self._restart_server(fault.seconds)
         elif isinstance(fault, faults.PauseServer):
             self._pause(world.server.process, fault.seconds, io_first=True, sleeps=False)
-        elif isinstance(fault, faults.Meddle):
+        else:
+            self._send_operator(fault)
+        kind = type(fault).__name__
+        self.befallen[kind] = self.befallen.get(kind, 0) + 1
+
+    def _send_operator(self, fault: Fault) -> None:
+        world = self._world
+        if isinstance(fault, faults.Meddle):
             world.casting.call_operator(fault.what)
         elif isinstance(fault, faults.Cancel):
             names = world.code.names.get(fault.job)
             if names:
                 world.casting.call_operator(CancelTask(names[0]))
+        elif isinstance(fault, faults.Release):
+            claim = next((claim_of(job) for job in world.plan.jobs if job.index == fault.job), None)
+            if claim is not None:
+                world.casting.call_operator(ReleaseKey(claim.hash))
         elif isinstance(fault, faults.Replay):
             world.casting.call_operator(ReplayDead())
         elif isinstance(fault, faults.Govern):
             self._calm(fault.seconds)
             world.casting.call_operator(GovernQueue(fault.queue, fault.limit, fault.seconds))
-        kind = type(fault).__name__
-        self.befallen[kind] = self.befallen.get(kind, 0) + 1
 
     def _befall_part(self, fault: faults.OfPart, slot: Slot, process: Process) -> None:
         world = self._world

@@ -12,7 +12,7 @@ from herdmaster.core import layout
 from herdmaster.core.names import UlidFactory, renewed_name
 from herdmaster.core.queues import UNLIMITED, QueueSettings
 from herdmaster.errors import HerdError
-from herdmaster.roles import operator
+from herdmaster.roles import held_keys, operator
 from herdmaster.roles.operator import CancelVerdict
 from herdmaster.roles.system import System
 from herdmaster.simulation.faults import Limit, Meddling
@@ -38,6 +38,7 @@ LITTER: Final = b"what is this?"
 _TIMEOUT: Final = 4.0
 _PATIENCE: Final = 20.0
 _PAUSE_SECONDS: Final = 1.0
+_WITHOUT_KEY: Final = 0.5
 _SETTINGS: Final = {
     Limit.PAUSED: QueueSettings(paused=True),
     Limit.ONE: QueueSettings(max_running=1),
@@ -61,7 +62,11 @@ class ReplayDead(msgspec.Struct, frozen=True):
     """Everything in `/dead`, under new names."""
 
 
-Errand = Meddling | CancelTask | GovernQueue | ReplayDead
+class ReleaseKey(msgspec.Struct, frozen=True):
+    hash: str
+
+
+Errand = Meddling | CancelTask | GovernQueue | ReplayDead | ReleaseKey
 
 
 class Register(Protocol):
@@ -88,6 +93,8 @@ class Operator:
                 if isinstance(errand, CancelTask):
                     verdict = await operator.cancel(client, errand.task, _PATIENCE)
                     self._register.was_told_of_cancelling(errand.task, verdict)
+                elif isinstance(errand, ReleaseKey):
+                    await held_keys.release(client, errand.hash)
                 elif isinstance(errand, ReplayDead):
                     await self._replay(client)
                 else:
@@ -114,7 +121,12 @@ class Operator:
     async def _replay(self, client: Client) -> None:
         ulids = UlidFactory(self._process.unix_ms, self._process.rng.randbytes)
         for task in sorted(await client.children(layout.DEAD)):
-            await operator.replay(client, task, renewed_name(task, ulids.new()))
+            new = renewed_name(task, ulids.new())
+            try:
+                await operator.replay(client, task, new)
+            except operator.KeyHeld:
+                if self._process.rng.random() < _WITHOUT_KEY:
+                    await operator.replay(client, task, new, with_key=False)
 
     # --- by hand -----------------------------------------------------------------------------------------------------
 

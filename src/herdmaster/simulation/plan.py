@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core.keys import KeyHolds, KeyScope
 from herdmaster.simulation.faults import DELAYING, AnyFault
 from herdmaster.simulation.network import Latency
 from herdmaster.simulation.server import Disk
@@ -67,6 +68,10 @@ class Code(enum.StrEnum):
     KILL = "kill"
 
 
+CALL: Final = "simulated:code"
+RARE: Final = "simulated:rare"
+
+
 class Job(msgspec.Struct, frozen=True):
     """A submission. `seconds` is how long its code runs; `times`, for HANG and KILL, how often it does so before it
     behaves; `garbage`: its payload is no call; `key`: a uniqueness key, which only one task holds at a time."""
@@ -84,6 +89,10 @@ class Job(msgspec.Struct, frozen=True):
     silent: bool = False
     garbage: bool = False
     key: str | None = None
+    key_scope: KeyScope = KeyScope.CALL
+    key_holds: KeyHolds = KeyHolds.DONE
+    old_key: bool = False
+    """Its client is of a version that knew neither."""
     patience: float | None = None
     """After so many seconds its client gives up waiting for the acceptance."""
     attempts: int = 1

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from herdmaster.core.outcome import Outcome
 from herdmaster.errors import HerdError, OutcomeGone
 from herdmaster.roles.operator import CancelVerdict
+from herdmaster.simulation.key_terms import may_be_told_of
 from herdmaster.simulation.ledger import Ledger
 from herdmaster.simulation.loop import VirtualLoop
 from herdmaster.simulation.plan import Job
@@ -61,7 +62,7 @@ class Registry:
         job = self._ledger.terms.jobs.get(holder)
         if self._ledger.history(submission.name).accepted:
             self.complain(f"was told that {holder} has the key of {submission.name}, which was accepted")
-        elif not self._ledger.history(holder).accepted or job is None or job.key != submission.job.key:
+        elif not self._ledger.history(holder).accepted or job is None or not may_be_told_of(submission.job, job):
             self.complain(f"was told that {holder} has the key of {submission.name}, and it never had")
 
     def was_lost_sight_of(self, submission: Submission) -> None:

@@ -12,11 +12,11 @@ from typing import Final
 import msgspec
 
 from herdmaster.core import layout
-from herdmaster.core.keys import hash_key
 from herdmaster.core.names import DEFAULT_QUEUE, parse_task_name
 from herdmaster.core.queues import QueueSettings, decode_queue
 from herdmaster.simulation.deeds import Actor, Deed, task_of
 from herdmaster.simulation.history import Node, TaskHistory
+from herdmaster.simulation.key_terms import KeyTerms
 from herdmaster.simulation.plan import Job, Kind
 
 _MOST_SLOWNESS_MS: Final = 60_000
@@ -54,6 +54,7 @@ class Terms:
         self.jobs: dict[str, Job] = {}
         self.asked_ms: dict[str, int] = {}
         self._nodes = nodes
+        self.keys = KeyTerms(self.jobs, nodes, history, blame)
         self._history = history
         self._blame = blame
         self._grace_ms = int(grace * 1000)
@@ -63,8 +64,8 @@ class Terms:
         self._limited: dict[str, tuple[int, QueueSettings]] = {}  # queue: since when
         self._rates: dict[str, deque[tuple[int, int]]] = {}  # when what was assigned of late, and by which session
 
-    def judge(self, deed: Deed, actor: Actor, holders: Mapping[str, bytes]) -> None:
-        """`holders` are the keys that it deletes, with who held each."""
+    def judge(self, deed: Deed, actor: Actor, keys: Mapping[str, bytes]) -> None:
+        """`keys` are the data of what it deletes in `/keys`."""
         for path, data in deed.written.items():
             self._judge_counts(path, data, actor)
             self._note_limit(path, data, deed)
@@ -77,36 +78,14 @@ class Terms:
                 self._judge_limit(path, deed)
             elif path.startswith(f"{layout.TASKS}/") and not actor.reference and actor.kind is Kind.CLIENT:
                 self._judge_no_delay(path, deed)
-            elif path.startswith(f"{layout.KEYS}/") and task_of(f"{layout.TASKS}/{data.decode()}") not in deed.places:
-                self._blame(f"created {path} without the task that is to hold it")
         for path in deed.deleted:
             if path.startswith(f"{layout.DELAYED}/"):
                 self._judge_promotion(path, deed)
-        if actor.kind is Kind.CLIENT and not actor.reference:
-            self._judge_keys_taken(deed)
-        for path, holder in holders.items():
-            self._judge_key_freed(path, holder.decode())
+        self.keys.judge(deed, actor, keys)
 
     def _job(self, task: str | None) -> Job | None:
         job = self.jobs.get(task or "")
         return None if job is None or self._history(task or "").excused else job
-
-    # --- keys --------------------------------------------------------------------------------------------------------
-
-    def _judge_keys_taken(self, deed: Deed) -> None:
-        created = {path: data for path, data, _ in deed.created}
-        for path in created:
-            task = task_of(path) if path.startswith((f"{layout.TASKS}/", f"{layout.DELAYED}/")) else None
-            job = self.jobs.get(task or "")
-            if job is None or job.key is None or task is None:
-                continue
-            if created.get(layout.key_path(hash_key(job.key))) != task.encode():
-                self._blame(f"submitted {task} without taking its key")
-
-    def _judge_key_freed(self, path: str, holder: str) -> None:
-        job = self._job(holder)
-        if job is not None and not self._history(holder).ended:
-            self._blame(f"freed {path}, which {holder} holds, and that has not ended")
 
     # --- attempts and deliveries -------------------------------------------------------------------------------------
 

@@ -265,10 +265,10 @@ class World:
         actor = self.ledger.actors.get(entry.session_id)
         self.story.add_deed("server" if actor is None else actor.name, deed)
 
-    def _replayed(self, task: str, new_task: str) -> None:
+    def _replayed(self, task: str, new_task: str, has_key: bool) -> None:
         job = self.ledger.terms.jobs.get(task)
         if job is not None:
-            fresh = msgspec.structs.replace(job, key=None, expires=None)
+            fresh = msgspec.structs.replace(job, key=job.key if has_key else None, expires=None)
             self.ledger.terms.jobs[new_task] = fresh
             self.code.names[job.index].append(new_task)
 

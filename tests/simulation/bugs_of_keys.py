@@ -1,0 +1,92 @@
+"""Deliberate bugs about uniqueness keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+from herdmaster.core import cancelling, endings, layout, recovery, transitions
+from herdmaster.core.keys import parse_hold_name
+from herdmaster.core.transitions import DeleteNode, Move
+from herdmaster.roles import judgement, placement, promotion
+from herdmaster.roles.uniqueness import KeyedSubmissions
+from herdmaster.zookeeper.client import Client
+
+
+def key_kept_by_failures() -> Any:
+    """What fails keeps its key, as what is done does."""
+    return patch.object(judgement, "key_without_success", lambda _call: None)
+
+
+def key_kept_by_the_primary() -> Any:
+    """What the primary ends keeps its key."""
+    stack = ExitStack()
+    for module in (cancelling, recovery, placement, promotion):
+        stack.enter_context(patch.object(module, "freed_key", lambda _task, _payload: None))
+    return stack
+
+
+def key_freed_by_success() -> Any:
+    """What is done frees its key as well."""
+    end = judgement.Judge._end
+
+    def free(self: Any, task: Any, outcome: bytes, key: Any = None) -> Move:
+        return end(self, task, outcome, key or (task.call and endings.key_without_success(task.call)))
+
+    return patch.object(judgement.Judge, "_end", free)
+
+
+def key_of_another_freed() -> Any:
+    """A task that lost its key frees it all the same, without looking whose it is."""
+    without_key = transitions.without_key
+
+    def without_hold(move: Move) -> Move:
+        kept = tuple(
+            each
+            for each in move.operations
+            if not isinstance(each, DeleteNode) or parse_hold_name(layout.name_of(each.path)) is None
+        )
+        found = Move(move.transition, move.task, kept, move.guard)
+        return without_key(move) if found == move else found
+
+    return patch.object(transitions, "without_key", without_hold)
+
+
+def key_released_without_its_hold() -> Any:
+    """The operator deletes the key, and what says whose it was stays."""
+    release = transitions.release
+
+    def half(task: str, key_hash: str) -> Move:
+        move = release(task, key_hash)
+        return Move(move.transition, task, move.operations[1:], 0)
+
+    return patch.object(transitions, "release", half)
+
+
+def any_holder_is_told() -> Any:
+    """A submitter is told of the holder of a key that only reads the same."""
+
+    async def find(self: Any, client: Client, claims: Any) -> dict[str, str]:
+        replies = await client.multi_read([layout.key_path(claim.old_key) for claim in claims])
+        return {
+            claim.task.name: (reply[0] or b"").decode()
+            for claim, reply in zip(claims, replies, strict=True)
+            if isinstance(reply, tuple)
+        }
+
+    return patch.object(KeyedSubmissions, "_find_old_holders", find)
+
+
+BUGS: dict[str, Callable[[], Any]] = {
+    bug.__name__: bug
+    for bug in (
+        key_kept_by_failures,
+        key_kept_by_the_primary,
+        key_freed_by_success,
+        key_of_another_freed,
+        key_released_without_its_hold,
+        any_holder_is_told,
+    )
+}
