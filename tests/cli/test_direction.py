@@ -99,6 +99,30 @@ def test_a_worker_without_an_app_directs_the_herds_of_what_it_imports(namespace:
         assert herd.submit_call(f"{APP}:use_all").result(40) == USED_ALL
 
 
+def test_a_worker_that_is_given_the_hosts_of_its_app_directs_nothing(namespace: str, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(f"""
+import os
+from herdmaster import Herd
+herd = Herd("{namespace}")
+@herd.task
+def directions() -> str | None:
+    return os.environ.get("HERD_DIRECTIONS")
+@herd.raw_handler
+def take(name, data): ...
+at_import = herd.submit_raw(b"x")
+@herd.task
+def was_done() -> bool:
+    return at_import.result(20) is None
+""")
+    with (
+        RunningRoles(Master(namespace)),
+        HerdProcess("worker", namespace, "--app=shop", folder=tmp_path),
+        Herd(namespace) as herd,
+    ):
+        assert herd.submit_call("shop:directions").result(20) is None
+        assert herd.submit_call("shop:was_done").result(20) is True
+
+
 def test_a_second_deployment_keeps_its_servers_and_is_warned_of(namespace: str, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("""
 from herdmaster import Herd

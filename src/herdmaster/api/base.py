@@ -148,8 +148,9 @@ class BaseHerd:
     def leave_target(self) -> Runtime | None:
         """The runtime, if this Herd is directed elsewhere since it was made; the next use makes another."""
         with self._lock:
-            target = direction.target_of(self, self.own_hosts)
-            if target == self._target:
+            own = self.own_hosts
+            target = direction.target_of(self, own)
+            if (target or own) == (self._target or own):
                 return None
             if target is None:
                 self._undirected_at = time.time_ns() // 1_000_000

@@ -48,7 +48,7 @@ class Direction:
 
     def includes(self, own_hosts: str) -> bool:
         source = self.record.source
-        return source is None or _deployment(source) == _deployment(own_hosts)
+        return source is None or is_same_deployment(source, own_hosts)
 
 
 _lock = threading.RLock()
@@ -91,6 +91,11 @@ def targets() -> list[str]:
         return [direction.record.target for direction in _directions]
 
 
+def is_same_deployment(one: str, other: str) -> bool:
+    """Whether two connect strings name the same servers, in any order, and the same namespace."""
+    return _deployment(one) == _deployment(other)
+
+
 def shares_servers(one: str, other: str) -> bool:
     """Whether two connect strings name the same servers, whatever their namespaces are."""
     mine, others = _parsed(one), _parsed(other)
@@ -109,7 +114,6 @@ def _held_at(spec: str) -> object:
 
 
 def _deployment(hosts: str) -> object:
-    """Equal for connect strings of the same servers, in any order, and namespace."""
     parsed = _parsed(hosts)
     return hosts if parsed is None else (frozenset(parsed.addresses), parsed.chroot.prefix)
 

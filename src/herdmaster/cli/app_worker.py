@@ -93,14 +93,16 @@ def announce(spec: str, herd: Herd, *, may_import: bool) -> None:
 def load_directed_app(spec: str, hosts: str, imports: tuple[str, ...] = ()) -> Herd:
     """As `load_named_app`. From its import on, until the command ends, the app's Herd goes to `hosts`.
 
-    For the time of the import every Herd does: which of them is the app's is not known before. Raises also
-    InvalidConnectString.
+    For the time of the import every Herd does: which of them is the app's is not known before. A Herd that names these
+    hosts itself needs no direction. Raises also InvalidConnectString.
     """
     check_hosts(hosts)
     everything = direction.begin(hosts)
     try:
         herd = load_named_app(spec, imports)
-        direct(herd, hosts)
+        is_directed = len(direction.targets()) > 1  # by the process that started this one
+        if is_directed or not direction.is_same_deployment(herd.own_hosts, hosts):
+            direct(herd, hosts)  # before the other ends: what the app has begun when it was imported goes on
     finally:
         direction.end(everything)
         process.follow_direction()
