@@ -233,9 +233,10 @@ async def test_a_reference_backup_follows_our_primary(stage: Stage, reference: R
 
 
 async def test_our_worker_that_drains_under_a_reference_primary_runs_its_inbox_empty(
-    stage: Stage, reference: References
+    stage: Stage, reference: References, caplog: pytest.LogCaptureFixture
 ) -> None:
     primary = await reference.master()
+    await stage.master(SETTINGS, is_primary=False)  # it stands in, and tells of the worker
     gate, ran = stage.gate(), Ran()
     worker = await stage.worker(raw=gate, slots=1)
     await until(lambda: len(primary.workers) == 1, "the worker to be noticed")
@@ -252,6 +253,9 @@ async def test_our_worker_that_drains_under_a_reference_primary_runs_its_inbox_e
         await each.outcome()
 
     assert (sorted(gate.entered), ran.names) == (sorted(each.name for each in submitted), [])
+    told = [f"{worker.name} has drained", f"{worker.name} was lost"]
+    await until(lambda: sum(caplog.messages.count(line) for line in told) == 2, "both to say so")
+    assert told[1] not in caplog.messages
 
 
 async def test_a_worker_of_ours_that_is_lost_under_a_reference_primary_loses_no_task(

@@ -50,6 +50,7 @@ class Observation:
             ChildStream(client, layout.WORKERS, self._handle_workers),
             ChildStream(client, layout.QUEUES, self._handle_queues),
         )
+        self._drained: set[str] = set()
         self._is_found_told = False  # what there is at the start, and when the connection is back
         self.fault: errors.ZooKeeperError | None = None
         self.is_folder_missing = False  # `restore_folders` is wanted
@@ -110,6 +111,7 @@ class Observation:
             case Added(folder, name):
                 self.dispatcher.assignment_added(layout.name_of(folder), name)
             case Removed(layout.ASSIGN, name):
+                self._note_drained(name)
                 self.dispatcher.inbox_removed(name)
                 self._report.tell_cleared(name)
             case Removed(folder, name):
@@ -135,7 +137,8 @@ class Observation:
             case Changed(_, name):
                 self._read_worker(name)
             case Removed(_, name):
-                self._report.tell_left(name, drained=self._has_drained(name))
+                self._report.tell_left(name, drained=name in self._drained)
+                self._drained.discard(name)
                 self.dispatcher.worker_left(name, self._clock())
             case Listed(_, None):
                 self._fail(errors.NoNode(layout.WORKERS))
@@ -203,10 +206,12 @@ class Observation:
         if self._unread_queues is not None and not self._unread_queues:
             self._complete(Picture.QUEUES)
 
-    def _has_drained(self, name: str) -> bool:
-        """Whoever drains takes the inbox away first, in the same transaction; whoever is lost leaves it."""
+    def _note_drained(self, name: str) -> None:
+        """A worker that drains takes its inbox away first, in the transaction in which it leaves; under a primary of
+        the reference it makes it anew there. One that is lost leaves it."""
         worker = self.dispatcher.roster.get(name)
-        return worker is not None and worker.inbox is None
+        if worker is not None and worker.alive:
+            self._drained.add(name)
 
     def _handle_picture(self, change: ChildChange, picture: Picture) -> None:
         match change:

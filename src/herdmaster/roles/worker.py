@@ -319,14 +319,11 @@ class Worker(Role):
         count = len(_names(shift))
         _log.info("%s drains: %s running", self.name, "1 task is" if count == 1 else f"{count} tasks are")
         limit = client.clock() + self._settings.drain_timeout
-        has_announced = False
+        await self._announce_draining(client)
         while True:
             program = await primary_program(client)
             is_ours = program is PrimaryProgram.OURS
             shift.set_starting(may_start=not is_ours)
-            if is_ours and not has_announced:
-                has_announced = True
-                await self._announce_draining(client)
             if await self._is_done(client, shift, hands_back=is_ours):
                 break
             remaining = limit - client.clock()
