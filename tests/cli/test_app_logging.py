@@ -7,12 +7,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from herdmaster.api import Future, Herd
-from tests.cli.processes import HerdProcess
+from tests.cli.processes import HerdProcess, wait_until
+from tests.cli.test_roles import look
 
 pytestmark = pytest.mark.long
 
@@ -76,7 +78,8 @@ def test_what_the_app_configures_silences_our_lines_only_if_it_is_about_them(
 ) -> None:
     command = [sys.executable, "-c", SCRIPT, json.dumps(case)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=True)
-    assert [re.sub(r"^[-0-9]+ [:.0-9]+ ", "", line) for line in done.stderr.splitlines()] == lines
+    found = [re.sub(r"^[-0-9]+ [:.0-9]+ ", "", line) for line in done.stderr.splitlines()]
+    assert sorted(found) == sorted(lines)
     assert done.stdout == ""
 
 
@@ -128,4 +131,57 @@ def test_a_worker_logs_on_while_its_app_and_its_tasks_configure_logging(namespac
         worker.wait_for_log("ValueError: so it is")
         worker.send(signal.SIGTERM)
         worker.wait_for_log("has drained")
+        assert worker.wait() == 0
+
+
+STUCK_APP = """
+import logging, logging.config, pathlib, time
+
+from herdmaster import Herd
+
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        while pathlib.Path("stuck").exists():
+            time.sleep(0.05)
+
+
+logging.config.dictConfig({
+    "version": 1,
+    "handlers": {"stuck": {"()": Handler}},
+    "root": {"level": "INFO", "handlers": ["stuck"]},
+})
+herd = Herd()
+
+
+@herd.task
+def fail():
+    raise ValueError
+
+
+@herd.task(pool="process")
+def speak():
+    print("said")
+    return "spoke"
+"""
+
+
+def test_a_handler_of_the_app_that_blocks_holds_up_neither_session_nor_tasks_nor_the_end(
+    namespace: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(STUCK_APP)
+    (tmp_path / "stuck").touch()
+    with (
+        HerdProcess("master", namespace),
+        HerdProcess("worker", namespace, "--app=app", "--session-timeout=1", folder=tmp_path) as worker,
+        Herd(namespace) as herd,
+    ):
+        (registered,) = wait_until(lambda: look(namespace).workers or None, "no worker")
+        failing: list[Future[None]] = [herd.submit_call("app:fail") for _ in range(5)]
+        assert {type(future.exception(timeout=20)) for future in failing} == {ValueError}
+        speaking: Future[str] = herd.submit_call("app:speak")
+        assert speaking.result(timeout=20) == "spoke"
+        time.sleep(2.0)  # two sessions
+        assert [each.name for each in look(namespace).workers] == [registered.name]
+        worker.send(signal.SIGTERM)
         assert worker.wait() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -10,10 +11,24 @@ from typing import IO, Final
 
 import click
 
+from herdmaster.cli.deferral import Deferral
 from herdmaster.cli.saying import say
-from herdmaster.pools.outlets import free_standard_streams, own_stderr
+from herdmaster.pools.outlets import (
+    FAREWELL_SECONDS,
+    add_room,
+    flush_standard_streams,
+    free_standard_streams,
+    own_stderr,
+)
 
 _CONNECTING: Final = "herdmaster.connecting"
+_LOGGERS: Final = (
+    "asyncio",
+    "herdmaster",
+    *(f"herdmaster.{name}" for name in ("client", "master", "task", "worker", "zookeeper")),
+)
+"""That a process which keeps a session logs to in its main thread."""
+
 _PLAIN: Final = "\x1b[0m"
 _COLOURS: Final = {
     logging.DEBUG: "\x1b[2m",
@@ -127,11 +142,19 @@ class RoleLogs:
     def __init__(self, level: str, style: str) -> None:
         self._level = logging.getLevelNamesMapping()[level.upper()]
         self._style = style
+        self._deferral: Deferral | None = None
 
     def configure(self) -> None:
         import logging.config
 
         free_standard_streams()
+        deferral = self._deferral = Deferral()
+        add_room(deferral.has_room)
+        # In its place the same with a limit: a handler that blocks holds its lock.
+        atexit.unregister(logging.shutdown)
+        atexit.register(finish_role_logs)
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(deferral)
         _configure(logging.getLevelName(self._level), self._style)
         restore = self.restore
 
@@ -142,6 +165,10 @@ class RoleLogs:
 
         # The place that the library leaves for this; the app may configure logging at any time, in a task as well.
         logging.config.dictConfigClass = Configurator
+
+    def finish(self) -> None:
+        if self._deferral is not None:
+            self._deferral.finish(FAREWELL_SECONDS)
 
     def restore(self) -> None:
         for name, logger in list(logging.root.manager.loggerDict.items()):
@@ -163,6 +190,15 @@ def configure_role_logs(level: str, style: str) -> None:
     global _role_logs  # noqa: PLW0603 - as is what it configures
     _role_logs = RoleLogs(level, style)
     _role_logs.configure()
+
+
+def finish_role_logs() -> None:
+    """For the end of the process: waits a little for handlers and readers."""
+    if _role_logs is not None:
+        _role_logs.finish()
+    else:
+        logging.shutdown()
+    flush_standard_streams()
 
 
 def restore_role_logs() -> None:

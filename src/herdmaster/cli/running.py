@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
 
-from herdmaster.pools.outlets import flush_standard_streams
+from herdmaster.cli.logs import finish_role_logs
 from herdmaster.roles.lifecycle import Role
 
 _FAREWELL_SECONDS: Final = 1.0
@@ -80,8 +80,7 @@ async def _run(role: Stoppable) -> None:
 
 def _end_now(received: signal.Signals) -> NoReturn:
     """Without waiting for threads, which may be running a task's code."""
-    logging.shutdown()
-    flush_standard_streams()
+    finish_role_logs()
     os._exit(128 + received)
 
 

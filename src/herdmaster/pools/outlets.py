@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ class OutletFile(io.RawIOBase):
 
 
 _outlets: Final[dict[str, Outlet]] = {}
+_rooms: Final[list[Callable[[], bool]]] = []
 
 
 def free_standard_streams() -> None:
@@ -183,9 +185,14 @@ def own_stderr() -> IO[str] | None:
     return stream
 
 
+def add_room(has_room: Callable[[], bool]) -> None:
+    """Something else on the way of what is printed, that may be full."""
+    _rooms.append(has_room)
+
+
 def have_room() -> bool:
     """Whether what task processes print should be read now."""
-    return all(outlet.has_room for outlet in _outlets.values())
+    return all(outlet.has_room for outlet in _outlets.values()) and all(has_room() for has_room in _rooms)
 
 
 def wait_for_room() -> None:

@@ -1,0 +1,84 @@
+"""Log records of the main thread, which keeps the session, handled by a thread of its own.
+
+An app may set handlers that block: over a network, or on a disk that is slow. In the main thread they would stop the
+heartbeat.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from typing import Final
+
+from herdmaster.pools.outlets import STALL_SECONDS
+
+MOST_RECORDS: Final = 10_000
+"""That wait for the handlers; what comes on top of them is dropped and counted."""
+
+_log = logging.getLogger("herdmaster")
+
+
+class Deferral(logging.Filter):
+    """For the loggers that the main thread uses. Other threads handle what they log themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition()
+        self._records: deque[logging.LogRecord | None] = deque()  # None: no more will come
+        self._dropped = 0
+        self._busy_since: float | None = None
+        self._is_direct = False
+        os.register_at_fork(after_in_child=self._after_fork)
+        threading.Thread(target=self._work, name="herdmaster-log", daemon=True).start()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self._is_direct or threading.current_thread() is not threading.main_thread():
+            return True
+        record.msg, record.args = record.getMessage(), None  # now: what it shows may change
+        with self._changed:
+            if len(self._records) < MOST_RECORDS:
+                self._records.append(record)
+                self._changed.notify_all()
+            else:
+                self._dropped += 1
+        return False
+
+    def has_room(self) -> bool:
+        """As an outlet's."""
+        since = self._busy_since
+        is_stalled = since is not None and time.monotonic() - since > STALL_SECONDS
+        return len(self._records) <= MOST_RECORDS // 2 or is_stalled
+
+    def finish(self, seconds: float) -> None:
+        """For the end of the process: waits until all is handled, and the handlers are closed, at most so long."""
+        limit = time.monotonic() + seconds
+        with self._changed:
+            self._records.append(None)
+            self._changed.notify_all()
+            while (self._records or self._busy_since is not None) and (left := limit - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._records:
+                    self._changed.wait()
+                record = self._records.popleft()
+                self._busy_since = time.monotonic()
+                dropped, self._dropped = self._dropped, 0
+            if record is None:
+                logging.shutdown()
+            else:
+                logging.getLogger(record.name).handle(record)
+            if dropped:
+                _log.warning("%d log lines were dropped: the handlers did not keep up", dropped)
+            with self._changed:
+                self._busy_since = None
+                self._changed.notify_all()
+
+    def _after_fork(self) -> None:
+        """In a child there is no such thread, and perhaps a lock that is never released."""
+        self._is_direct = True
