@@ -24,8 +24,9 @@ from herdmaster.testing.apache import ServerStartFailed
 
 SETTLE_SECONDS: Final = 90.0
 DIVERGED_SECONDS: Final = 10.0
-RESUME_SECONDS: Final = 2.0
-"""Beside one session timeout, where sessions outlive a fault on the servers and not with their owners."""
+RESUME_SECONDS: Final = 1.0
+"""Beside half a session timeout, for tasks to end again where sessions outlive a fault on the servers alone. A session
+that no client closes lasts for a whole timeout."""
 
 _WARM_UP_TASKS: Final = 10
 _POLL: Final = 0.05
@@ -98,7 +99,7 @@ class Director:
         return self._cast
 
     def _play(self, scenario: Scenario, cast: Cast) -> Row:
-        bar = cast.session_timeout + RESUME_SECONDS if scenario.resumes_soon else None
+        bar = cast.session_timeout / 2 + RESUME_SECONDS if scenario.resumes_soon else None
         row, mended = Row(scenario.name, scenario.summary, bar=bar), 0.0
         self._say(f"{scenario.name}: {scenario.summary}")
         self._historian.tell(cast.logs.read(self._historian.last_zxid))

@@ -20,7 +20,7 @@ class Scenario(msgspec.Struct, frozen=True):
     summary: str
     play: Play
     is_long: bool = False  # left out of the short form
-    resumes_soon: bool = False  # tasks end again within RESUME_SECONDS and one session timeout
+    resumes_soon: bool = False  # tasks end again within half a session timeout and RESUME_SECONDS
 
 
 SCENARIOS: Final[list[Scenario]] = []

@@ -123,7 +123,8 @@ class Stage:
         self.mend(*actors)
 
     def cut_off_server(self, server: ApacheZooKeeper) -> None:
-        """From the other servers, silently; clients still reach it, and it can take part in elections."""
+        """From the other servers, silently; clients still reach it, and it can take part in elections. Returns when all
+        servers serve again, for which they may have to elect a leader."""
         routes = self.cast.routes_of(server)
         for route in routes:
             route.cut(LinkState.SILENT)
@@ -132,6 +133,9 @@ class Stage:
         for route in routes:
             route.mend()
         self.say("mended")
+        for each in self.servers:
+            each.wait_until_serving()
+        self.say("all servers serve")
 
     def mend(self, *actors: Actor) -> None:
         for actor in actors:
