@@ -87,7 +87,8 @@ def test_a_task_is_shown_with_its_call_and_its_error(filled: str) -> None:
     assert "call        tests.cli.app:add\n" in result.stdout
     assert "arguments   [1,2] {}\n" in result.stdout
     assert "attempt 3" in result.stdout
-    asked = "worker-a: without this function; `herd worker --import tests.cli.app` imports its module"
+    hint = "`herd worker --import tests.cli.app` imports its module"
+    asked = f"worker-a: without this function, or these parameters; {hint}"
     assert f"asked       {asked}\n" in result.stdout
     result = run_herd("tasks", "show", "--zookeeper", filled, FAILED, "--json")
     assert json.loads(result.stdout)["outcome"]["error"]["type"] == "LookupError"

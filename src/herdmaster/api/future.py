@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from herdmaster.api.in_loop import call_of_asyncio, is_in_loop, refuse_in_loop
+from herdmaster.api.waits import begin_wait, noted
 from herdmaster.errors import TaskCancelled
 
 R = TypeVar("R")
@@ -62,6 +63,7 @@ class Future(concurrent.futures.Future[R]):
         self.owner = owner
         self.has_outcome = has_outcome
         self._keeper = keeper
+        self._blocked: list[Any]  # set as `_waiters` by the base class
         self._waiting: tuple[asyncio.Future[None], ...] = ()
         self._is_kept = False
         self._done_callbacks: list[Callable[[concurrent.futures.Future[R]], object]]
@@ -146,8 +148,8 @@ class Future(concurrent.futures.Future[R]):
         try:
             if not self.done() and timeout != 0:
                 refuse_in_loop("result", "await future")
-            if timeout is not None and not self._is_done_within(timeout):
-                raise self.still_pending(timeout)
+            if not self._block(timeout):
+                raise self.still_pending(timeout or 0.0)
             try:
                 return super().result()
             except concurrent.futures.CancelledError:
@@ -160,8 +162,8 @@ class Future(concurrent.futures.Future[R]):
         is TaskCancelled, as the standard library does."""
         if not self.done() and timeout != 0:
             refuse_in_loop("exception", "await future")
-        if timeout is not None and not self._is_done_within(timeout):
-            raise self.still_pending(timeout)
+        if not self._block(timeout):
+            raise self.still_pending(timeout or 0.0)
         try:
             return super().exception()
         except concurrent.futures.CancelledError:
@@ -208,6 +210,7 @@ class Future(concurrent.futures.Future[R]):
         # The standard library's `wait` and `as_completed` take this before they block.
         if not self.done():
             refuse_in_loop("a wait of concurrent.futures", "await asyncio.wait([future])")
+            self._blocked = noted(self.name, self._blocked)
         return self._blocked
 
     @_waiters.setter
@@ -236,9 +239,12 @@ class Future(concurrent.futures.Future[R]):
             self._waiting += (waiter,)
         # Nothing but the future knows of the coroutine that waits for it: without this both could be collected.
         self._keeper.pin(self)
+        running = begin_wait(self.name)
         try:
             yield from waiter.__await__()
         finally:
+            if running is not None:
+                running.end_wait(self.name)
             with self._condition:
                 self._waiting = tuple(other for other in self._waiting if other is not waiter)
                 if not self._waiting and not self._is_kept:
@@ -281,7 +287,18 @@ class Future(concurrent.futures.Future[R]):
 
         other.add_done_callback(copy)
 
-    def _is_done_within(self, timeout: float) -> bool:
+    def _block(self, timeout: float | None) -> bool:
+        """False if it is not done within the timeout. A task whose code waits here is known to wait; without a timeout
+        other code waits in the base class."""
+        running = None if self.done() else begin_wait(self.name)
+        if running is None:
+            return timeout is None or self._is_done_within(timeout)
+        try:
+            return self._is_done_within(timeout)
+        finally:
+            running.end_wait(self.name)
+
+    def _is_done_within(self, timeout: float | None) -> bool:
         with self._condition:
             return self._condition.wait_for(self.done, timeout)
 

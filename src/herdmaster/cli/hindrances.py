@@ -24,9 +24,18 @@ async def why_waiting(client: Client, task: str) -> str:
     name = parse_task_name(task)
     if name is None:
         return ""
-    overview = await Observer(client).look()
+    observer = Observer(client)
+    overview = await observer.look()
     settings = await _settings_of(client, name.queue)
-    return "; ".join(_hindrances(overview, name.queue, settings, is_call=name.kind is TaskKind.CALL))
+    found = list(_hindrances(overview, name.queue, settings, is_call=name.kind is TaskKind.CALL))
+    return "; ".join(found or await _stalled(observer, overview, name.queue))
+
+
+async def _stalled(observer: Observer, overview: Overview, queue: str) -> list[str]:
+    serving = [worker.name for worker in overview.workers if queue in worker.queues]
+    if serving and all(progress.stalled for progress in await observer.progress_of(serving)):
+        return [f"every slot for queue {queue} waits for tasks itself: `herd workers` tells which for which"]
+    return []
 
 
 def _hindrances(overview: Overview, queue: str, settings: QueueSettings, *, is_call: bool) -> Iterator[str]:

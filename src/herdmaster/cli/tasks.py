@@ -21,6 +21,8 @@ from herdmaster.cli.options import (
 from herdmaster.cli.saying import say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from herdmaster.core.failure import ErrorInfo
     from herdmaster.core.outcome import Outcome
     from herdmaster.core.payload import Call
@@ -103,14 +105,15 @@ def _where(seen: TaskSeen, now: int) -> str:
     progress = seen.progress
     if progress is None:
         return seen.worker or ""
-    return f"{seen.worker}  {how_far(progress.done, progress.total, progress.note)}".rstrip()
+    return f"{seen.worker}  {how_far(progress.done, progress.total, progress.note, progress.waits_for)}".rstrip()
 
 
-def how_far(done: float | None, total: float | None, note: str) -> str:
-    """What a task says of its progress, as `37/100 resizing`."""
+def how_far(done: float | None, total: float | None, note: str, waits_for: Sequence[str] = ()) -> str:
+    """What a task says of its progress, as `37/100 resizing`, and which tasks it waits for."""
     count = "" if done is None else f"{done:g}" if total is None else f"{done:g}/{total:g}"
     printable = "".join(character if character.isprintable() else "?" for character in note)
-    return f"{count} {printable}".strip()
+    waits = f"waits for {', '.join(waits_for)}" if waits_for else ""
+    return " ".join(filter(None, (count, printable, waits)))
 
 
 def age(since_ms: int | None, now_ms: int) -> str:
@@ -225,7 +228,8 @@ def _describe(details: TaskDetails, hindrance: str) -> Iterator[tuple[str, str]]
         yield "arguments", _cut(f"{bytes(call.args).decode()} {bytes(call.kwargs).decode()}")
         if call.asked and outcome is None:
             yield "asked", _asked(call)
-        yield "counts", f"attempt {call.attempt}, {call.deliveries} workers lost"
+        alone = ", runs alone" if call.alone else ""
+        yield "counts", f"attempt {call.attempt}, {call.deliveries} workers lost{alone}"
         if call.expires is not None:
             yield "expires", f"in {age(now, call.expires)}" if call.expires > now else "now"
     if details.raw is not None:
@@ -242,7 +246,8 @@ def _describe(details: TaskDetails, hindrance: str) -> Iterator[tuple[str, str]]
 
 def _asked(call: Call) -> str:
     asked = ", ".join(dict.fromkeys(call.asked))
-    return f"{asked}: without this function; `herd worker --import {call.call.partition(':')[0]}` imports its module"
+    module = call.call.partition(":")[0]
+    return f"{asked}: without this function, or these parameters; `herd worker --import {module}` imports its module"
 
 
 def _cut(text: str) -> str:

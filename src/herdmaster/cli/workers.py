@@ -57,8 +57,10 @@ def _print(worker: WorkerSeen, progress: WorkerProgress) -> None:
     serves = queues if worker.calls or not worker.host else f"{queues}  raw tasks only"
     say(f"{name}  {place}{app}{slots}{serves}  {worker.state}  {worker.assigned} assigned  up {age(worker.since, now)}")
     for task in progress.tasks:
-        how = how_far(task.done, task.total, task.note)
+        how = how_far(task.done, task.total, task.note, task.waits_for)
         attempt = f"  attempt {task.attempt}" if task.attempt > 1 else ""
         say(f"  {task.task}  {task.call or 'raw'}  for {age(task.since, now)}{attempt}  {how}".rstrip())
+    if progress.stalled:
+        say("  " + click.style("nothing goes on: every slot waits for tasks that no slot is left for", fg="red"))
     if progress.running > len(progress.tasks):
         click.echo(f"  and {progress.running - len(progress.tasks)} more")

@@ -11,10 +11,13 @@ MAX_SHOWN: Final = 200
 """Tasks of one worker that are told of; a worker of coroutines may run thousands."""
 MAX_NOTE: Final = 200
 """Characters."""
+MAX_AWAITED: Final = 5
+"""Tasks that one waits for, as far as they are told of."""
 
 
 class TaskProgress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A task that runs. `since` in unix milliseconds; `done` of `total` in whatever the task counts."""
+    """A task that runs. `since` in unix milliseconds; `done` of `total` in whatever the task counts;
+    `waits_for` are tasks that its code waits for since a while."""
 
     task: str
     since: int
@@ -23,23 +26,26 @@ class TaskProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     done: float | None = None
     total: float | None = None
     note: str = ""
+    waits_for: tuple[str, ...] = ()
 
 
 class WorkerProgress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`running` counts all, also those beyond what `tasks` shows."""
+    """`running` counts all, also those beyond what `tasks` shows. `stalled`: every slot waits for tasks that no slot is
+    left for."""
 
     running: int
     tasks: tuple[TaskProgress, ...] = ()
+    stalled: bool = False
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(WorkerProgress)
 
 
-def encode_progress(tasks: Sequence[TaskProgress]) -> bytes:
+def encode_progress(tasks: Sequence[TaskProgress], *, stalled: bool = False) -> bytes:
     """Those that run longest come first, and are the ones that are kept."""
     shown = sorted(tasks, key=lambda each: (each.since, each.task))[:MAX_SHOWN]
-    return _encoder.encode(WorkerProgress(len(tasks), tuple(shown)))
+    return _encoder.encode(WorkerProgress(len(tasks), tuple(shown), stalled))
 
 
 def decode_progress(data: bytes | None) -> WorkerProgress:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from typing import Final
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from herdmaster.core import layout
-from herdmaster.core.progress import TaskProgress, encode_progress
+from herdmaster.core.progress import MAX_AWAITED, TaskProgress, encode_progress
 from herdmaster.roles.bootstrap import restore_folders
 from herdmaster.roles.delivered import Delivered
+from herdmaster.roles.stalls import Stalls
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import CreateMode
@@ -28,15 +30,23 @@ _SHOWN_AFTER_MS: Final = 2000
 _log = logging.getLogger("herdmaster.worker")
 
 
-class Board:
-    """`running` gives the tasks whose code runs; `unix_ms` is the clock that their `started` is of."""
+class Slots(Protocol):
+    """`running`: the tasks whose code runs. `all_waiting`: see `Stalls`."""
 
-    def __init__(
-        self, client: Client, worker: str, running: Callable[[], list[Delivered]], unix_ms: Callable[[], int]
-    ) -> None:
+    @property
+    def running(self) -> list[Delivered]: ...
+
+    def all_waiting(self) -> Sequence[Delivered]: ...
+
+
+class Board:
+    """`unix_ms` is the clock that the `started` of tasks is of."""
+
+    def __init__(self, client: Client, worker: str, slots: Slots, unix_ms: Callable[[], int]) -> None:
         self._client = client
         self._path = layout.progress_path(worker)
-        self._running = running
+        self._slots = slots
+        self._stalls = Stalls(client, worker, slots.all_waiting)
         self._unix_ms = unix_ms
         self._shown = encode_progress(())
 
@@ -45,6 +55,8 @@ class Board:
         written_at = self._client.clock() - _WRITE_SECONDS
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(errors.ConnectionLoss):  # at the next look again
+                await self._stalls.look()
             picture = self._picture()
             # A little early rather than a look too late.
             if picture == self._shown or self._client.clock() - written_at < _WRITE_SECONDS - _LOOK_SECONDS / 100:
@@ -60,9 +72,8 @@ class Board:
 
     def _picture(self) -> bytes:
         before = self._unix_ms() - _SHOWN_AFTER_MS
-        return encode_progress([
-            _progress(task) for task in self._running() if task.said is not None or 0 < task.started <= before
-        ])  # fmt: skip
+        shown = [_progress(task) for task in self._slots.running if task.said is not None or 0 < task.started <= before]
+        return encode_progress(shown, stalled=self._stalls.is_stalled)
 
     async def _write(self, picture: bytes) -> None:
         try:
@@ -89,4 +100,11 @@ def _progress(task: Delivered) -> TaskProgress:
         said.done if said is not None else None,
         said.total if said is not None else None,
         said.note if said is not None else "",
+        _awaited(task),
     )
+
+
+def _awaited(task: Delivered) -> tuple[str, ...]:
+    """Those that it waits for since a while."""
+    before = time.monotonic() - _SHOWN_AFTER_MS / 1000
+    return tuple(name for name, since in (task.waits or {}).items() if since <= before)[:MAX_AWAITED]

@@ -20,7 +20,7 @@ from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import decode_call
 from herdmaster.core.run import Lacking, Run, encode_run
 from herdmaster.errors import ConfigurationError
-from herdmaster.roles.current import Said
+from herdmaster.roles.current import Awaited, Said
 from herdmaster.roles.delivered import Delivered
 from herdmaster.roles.hooks import Hooks
 from herdmaster.roles.invocation import invoke
@@ -62,16 +62,20 @@ class Handover(msgspec.Struct, frozen=True, array_like=True):
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _handover_decoder: Final = msgspec.msgpack.Decoder(Handover)
-_said_decoder: Final = msgspec.msgpack.Decoder(Said)
+_note_decoder: Final[msgspec.msgpack.Decoder[Said | Awaited]] = msgspec.msgpack.Decoder(Said | Awaited)
 
 
 def encode_handover(task: Delivered) -> bytes:
     return _encoder.encode(Handover(task.name, task.payload, task.options, task.started))
 
 
-def decode_note(data: bytes) -> Said:
-    """What a child's code said of its progress."""
-    return _said_decoder.decode(data)
+def hear(task: Delivered, data: bytes) -> None:
+    """Takes a note of a child's code: of its progress, or of what it waits for."""
+    note = _note_decoder.decode(data)
+    if isinstance(note, Said):
+        task.say(note)
+    else:
+        task.hear_awaited(note)
 
 
 def make_handler(argument: str) -> Callable[[bytes, SendNote], bytes]:
@@ -126,18 +130,18 @@ def run_handover(program: Program, handover: Handover, speaker: Speaker) -> Run:
 
 
 class Speaker:
-    """Passes on what code says of its progress, the last word for certain, but not each."""
+    """Passes on what code says of its progress, and what it waits for: the last word for certain, but not each."""
 
     def __init__(self, send_note: SendNote) -> None:
         self._send_note = send_note
         self._lock = threading.Lock()
-        self._said: Said | None = None
+        self._unsent: dict[type, Said | Awaited] = {}
         self._may_send_at = 0.0
         self._timer: threading.Timer | None = None
 
-    def say(self, said: Said) -> None:
+    def say(self, note: Said | Awaited) -> None:
         with self._lock:
-            self._said = said
+            self._unsent[type(note)] = note
             wait = self._may_send_at - time.monotonic()
             if wait <= 0:
                 self._send()
@@ -153,7 +157,7 @@ class Speaker:
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
-            self._said = None
+            self._unsent.clear()
 
     def _is_time(self) -> None:
         with self._lock:
@@ -161,10 +165,10 @@ class Speaker:
             self._send()
 
     def _send(self) -> None:
-        if self._said is not None:
+        for note in self._unsent.values():
             self._may_send_at = time.monotonic() + _SAY_SECONDS
-            self._send_note(_encoder.encode(self._said))
-            self._said = None
+            self._send_note(_encoder.encode(note))
+        self._unsent.clear()
 
 
 class HandedOver(Delivered, kw_only=True):
@@ -174,6 +178,14 @@ class HandedOver(Delivered, kw_only=True):
 
     def say(self, said: Said) -> None:
         self.speaker.say(said)
+
+    def begin_wait(self, task: str) -> None:
+        super().begin_wait(task)
+        self.speaker.say(Awaited(self.waits_for))
+
+    def end_wait(self, task: str) -> None:
+        super().end_wait(task)
+        self.speaker.say(Awaited(self.waits_for))
 
 
 def _unix_ms() -> int:

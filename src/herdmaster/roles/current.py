@@ -15,12 +15,18 @@ from herdmaster.core.progress import MAX_NOTE
 from herdmaster.errors import ConfigurationError, NoCurrentTask
 
 
-class Said(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class Said(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="said"):
     """The progress that a task last spoke of."""
 
     done: float
     total: float | None = None
     note: str = ""
+
+
+class Awaited(msgspec.Struct, frozen=True, array_like=True, tag="awaited"):
+    """The tasks that a task waits for now."""
+
+    names: tuple[str, ...]
 
 
 class Telling:
@@ -45,8 +51,9 @@ class Telling:
 
 
 class Running(Protocol):
-    """One run of a task's code. `started` in unix milliseconds. `say` is called by any thread. `telling` is None where
-    the code is not given up while it runs on."""
+    """One run of a task's code. `started` in unix milliseconds. `say`, `begin_wait` and `end_wait` are called by any
+    thread; the last two with the name of the task that the code waits for. `telling` is None where the code is not
+    given up while it runs on."""
 
     @property
     def name(self) -> str: ...
@@ -64,6 +71,10 @@ class Running(Protocol):
     def telling(self) -> Telling | None: ...
 
     def say(self, said: Said, /) -> None: ...
+
+    def begin_wait(self, task: str, /) -> None: ...
+
+    def end_wait(self, task: str, /) -> None: ...
 
 
 class CurrentTask:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 
 from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import Call
-from herdmaster.roles.current import Said, Telling
+from herdmaster.roles.current import Awaited, Said, Telling
 from herdmaster.roles.program import PLAIN, Callee, Way
 
 
@@ -25,6 +27,12 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     said: Said | None = None
     telling: Telling | None = None
     is_told: bool = False
+    waits: dict[str, float] | None = None
+    """The tasks that its code waits for, each with since when (`time.monotonic`)."""
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        return tuple(self.waits or ())
 
     @property
     def attempt(self) -> int:
@@ -46,3 +54,14 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
 
     def say(self, said: Said) -> None:
         self.said = said
+
+    def begin_wait(self, task: str) -> None:
+        self.waits = {**(self.waits or {}), task: time.monotonic()}  # anew: others may be reading it
+
+    def end_wait(self, task: str) -> None:
+        self.waits = {name: since for name, since in (self.waits or {}).items() if name != task}
+
+    def hear_awaited(self, awaited: Awaited) -> None:
+        """What a process says of the code that runs there."""
+        before, now = self.waits or {}, time.monotonic()
+        self.waits = {name: before.get(name, now) for name in awaited.names}

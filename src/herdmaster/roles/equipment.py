@@ -93,7 +93,7 @@ def _give_up(held: Held) -> None:
 
 
 def _note(held: Held, data: bytes) -> None:
-    held.task.say(child.decode_note(data))
+    child.hear(held.task, data)
 
 
 def _log_output(held: Held | None, _stream: str, line: str) -> None:

@@ -99,7 +99,7 @@ class Executor:
         return None
 
     def _begin(self, task: Delivered) -> int:
-        task.said = None
+        task.said = task.waits = None
         task.started = started = self._unix_ms()
         return started
 

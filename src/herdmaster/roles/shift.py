@@ -7,7 +7,7 @@ Nothing is started that is not in the inbox, and nothing at all while the connec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from herdmaster.core import transitions
@@ -102,6 +102,9 @@ class Shift:
     def running(self) -> list[Delivered]:
         """The tasks whose code runs now."""
         return [held.task for held in self._slots.running]
+
+    def all_waiting(self) -> list[Delivered]:  # see `Slots.all_waiting`
+        return [held.task for held in self._slots.all_waiting()]
 
     @property
     def is_empty(self) -> bool:
@@ -334,10 +337,6 @@ class Shift:
 
     def _commit(self) -> None:
         moves = [held.outcome for name, held in self._ready.items() if held.outcome is not None and self._is_idle(name)]
-        self._send(moves)
-
-    def _send(self, moves: Iterable[Move]) -> None:
-        moves = list(moves)
         self._under_way.update(move.task for move in moves)
         self._committer.commit(moves, self._settled)
 

@@ -41,6 +41,16 @@ class Slots:
         """Those whose code runs now; a snapshot."""
         return [held for pool in self._pools.values() for held in pool.running]
 
+    def all_waiting(self) -> list[Held]:
+        """What runs in pools that are full and all of whose tasks wait for others; empty if there is a slot left, or
+        one that goes on."""
+        running = {kind: pool.running for kind, pool in self._pools.items()}
+        everything = [held for some in running.values() for held in some]
+        if len(everything) >= self._capacity.slots:
+            return everything if all(held.task.waits for held in everything) else []
+        full = [some for kind, some in running.items() if len(some) >= self._capacity.of(kind)]
+        return [held for some in full if all(held.task.waits for held in some) for held in some]
+
     def room(self, waiting: Iterable[Held]) -> Room:
         """What may be handed over of these. As long as all is for one pool, that pool itself keeps the order."""
         kinds = {kind for kind, taken in self._taken.items() if taken} | {held.kind for held in waiting}

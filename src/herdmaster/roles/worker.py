@@ -219,7 +219,7 @@ class Worker(Role):
                 wait_member_lost(client, layout.worker_path(self.name)),
                 shift.wait_lost(),
                 self._look_after(client, shift),
-                Board(client, self.name, lambda: shift.running, system.unix_ms).run(),
+                Board(client, self.name, shift, system.unix_ms).run(),
             )
             if self._is_leaving:
                 await asyncio.Event().wait()  # by its own doing: the drain ends this when it is over itself

@@ -51,6 +51,12 @@ class TaskContext:
         """For `current_task().progress`, from any thread."""
         self._said.append(Progress(said.done, said.total, said.note))
 
+    def begin_wait(self, task: str) -> None:
+        """No worker's slot is held up."""
+
+    def end_wait(self, task: str) -> None:
+        """As above."""
+
 
 @contextlib.contextmanager
 def task_context(

@@ -1,0 +1,38 @@
+"""What the code of a task waits for, told to its worker, which notices when all its slots do nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from herdmaster.roles.current import Running, running_now
+
+
+def begin_wait(task: str) -> Running | None:
+    """The task whose code is about to wait for another one, to be told of the end of that; None outside of a task."""
+    running = running_now.get(None)
+    if running is not None:
+        running.begin_wait(task)
+    return running
+
+
+class _Noted(list[Any]):
+    """The list in which `concurrent.futures` enters those that wait for a future, and takes them out again."""
+
+    def __init__(self, task: str, running: Running, waiters: list[Any]) -> None:
+        super().__init__(waiters)
+        self._task = task
+        self._running = running
+
+    def append(self, waiter: Any) -> None:
+        super().append(waiter)
+        self._running.begin_wait(self._task)
+
+    def remove(self, waiter: Any) -> None:
+        super().remove(waiter)
+        self._running.end_wait(self._task)
+
+
+def noted(task: str, waiters: list[Any]) -> list[Any]:
+    """The list, such that a task whose code enters a waiter there is known to wait."""
+    running = running_now.get(None)
+    return waiters if running is None or isinstance(waiters, _Noted) else _Noted(task, running, waiters)
