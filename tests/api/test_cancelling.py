@@ -116,7 +116,8 @@ def test_who_asks_when_the_outcome_has_just_been_collected_is_told_of_it(
 ) -> None:
     future = app.wait.submit(gate)
     assert future.cancel(PATIENCE) is True
-    monkeypatch.setattr(future, "done", lambda: False)  # as it was a moment ago
+    answers = iter([False])  # as it was a moment ago
+    monkeypatch.setattr(future, "done", lambda: next(answers, True))
 
     assert future.cancel(PATIENCE) is True
 
