@@ -122,7 +122,8 @@ def test_an_ensemble_that_nobody_answers_from_is_given_up_after_one_connect_time
     started = time.monotonic()
     result = run_herd("demo", f"--zookeeper=127.0.0.1:{port}", f"--folder={texts}")
     assert (result.returncode, result.stdout) == (1, "")
-    (line,) = result.stderr.splitlines()
+    trying, line = result.stderr.splitlines()
+    assert trying.startswith(f"herd demo: still trying 127.0.0.1:{port} (")
     assert line.startswith(f"herd demo: no session with 127.0.0.1:{port} within 10 s")
     assert time.monotonic() - started < 2 * CONNECT_TIMEOUT
 
