@@ -15,7 +15,7 @@ _INNOCENT: Final = 10
 
 def with_poison(plan: Plan) -> Plan:
     """The plan, perhaps with such tasks added."""
-    rng = random.Random(f"herdmaster/{plan.seed}/poison")
+    rng = random.Random(f"herdmaster/{plan.seed}/fatal")
     clients = [part for part in plan.parts if part.kind is Kind.CLIENT and not part.reference]
     if rng.random() >= _CHANCE or not clients:
         return plan
