@@ -204,7 +204,7 @@ def test_a_burial_that_was_done_before_ends_with_the_failure_alone() -> None:
 
 
 def test_a_key_that_is_gone_is_not_deleted_again() -> None:
-    move = judge(task(outcome=False, key="ab"), Returned())
+    move = judge(task(outcome=False, key="ab" * 16), Returned())
     assert isinstance(move, Move)
     instead = remedy("worker-w", move, Verdict.WITHOUT_KEY)
 
