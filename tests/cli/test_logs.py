@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 from datetime import datetime
 
 import pytest
@@ -89,3 +91,34 @@ def test_colour_only_on_terminals_and_not_against_no_color(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert wants_colour(stream) is wanted
+
+
+AFTER_THE_COMMAND = """
+import logging, logging.config, threading
+
+import click
+
+from herdmaster.cli.logs import configure_role_logs
+
+present = logging.config.dictConfigClass
+threads = []
+
+
+class Noting(logging.Handler):
+    def emit(self, record):
+        threads.append(threading.current_thread().name)
+
+
+logging.getLogger("herdmaster.worker").addHandler(Noting())
+with click.Context(click.Command("worker")):
+    configure_role_logs("info", "text")
+    logging.getLogger("herdmaster.worker").warning("in the command")
+logging.getLogger("herdmaster.worker").warning("after it")
+print(threads, logging.config.dictConfigClass is present)
+"""
+
+
+def test_after_a_command_its_process_logs_as_before() -> None:
+    """As a test does that invokes a command in its own process."""
+    done = subprocess.run([sys.executable, "-c", AFTER_THE_COMMAND], capture_output=True, text=True, check=True)
+    assert done.stdout == "['herdmaster-log', 'MainThread'] True\n"

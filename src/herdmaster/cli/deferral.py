@@ -52,14 +52,20 @@ class Deferral(logging.Filter):
         is_stalled = since is not None and time.monotonic() - since > STALL_SECONDS
         return len(self._records) <= MOST_RECORDS // 2 or is_stalled
 
-    def finish(self, seconds: float) -> None:
-        """For the end of the process: waits until all is handled, and the handlers are closed, at most so long."""
+    def drain(self, seconds: float) -> None:
+        """Waits until all is handled, at most so long. What comes from here on is handled where it is logged."""
+        self._is_direct = True
         limit = time.monotonic() + seconds
+        with self._changed:
+            while (self._records or self._busy_since is not None) and (left := limit - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    def finish(self, seconds: float) -> None:
+        """For the end of the process: as `drain`, and closes the handlers."""
         with self._changed:
             self._records.append(None)
             self._changed.notify_all()
-            while (self._records or self._busy_since is not None) and (left := limit - time.monotonic()) > 0:
-                self._changed.wait(left)
+        self.drain(seconds)
 
     def _work(self) -> None:
         while True:

@@ -170,6 +170,16 @@ class RoleLogs:
         if self._deferral is not None:
             self._deferral.finish(FAREWELL_SECONDS)
 
+    def end(self) -> None:
+        """For the end of the command: the process may go on, as in a test."""
+        import logging.config
+
+        if self._deferral is not None:
+            self._deferral.drain(FAREWELL_SECONDS)
+            for name in _LOGGERS:
+                logging.getLogger(name).removeFilter(self._deferral)
+        logging.config.dictConfigClass = logging.config.DictConfigurator
+
     def restore(self) -> None:
         for name, logger in list(logging.root.manager.loggerDict.items()):
             if isinstance(logger, logging.Logger) and f"{name}.".startswith("herdmaster."):
@@ -190,6 +200,9 @@ def configure_role_logs(level: str, style: str) -> None:
     global _role_logs  # noqa: PLW0603 - as is what it configures
     _role_logs = RoleLogs(level, style)
     _role_logs.configure()
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.call_on_close(_role_logs.end)
 
 
 def finish_role_logs() -> None:
