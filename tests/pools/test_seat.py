@@ -23,7 +23,10 @@ class Racer:
 
     def _work(self, seat: Seat) -> None:
         seat.enter()
-        for _ in range(self._rounds):
+        rounds = 0
+        # On a busy machine the other thread may have no turn in all of the rounds.
+        while rounds < self._rounds or not ((self.hit and self.missed) or rounds == 100 * self._rounds):
+            rounds += 1
             self._round(seat, object())
             try:
                 for _ in range(20):
@@ -59,7 +62,7 @@ def test_an_interruption_is_raised_in_the_code_that_it_is_for_or_nowhere(hasty_s
     assert racer.leaked == 0
     assert racer.hit > 0
     assert racer.missed > 0, "a race that one side always wins is none"
-    assert racer.hit + racer.missed == 30_000
+    assert racer.hit + racer.missed >= 30_000
 
 
 def start(work: Callable[[Seat], None]) -> Seat:

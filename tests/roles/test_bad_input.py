@@ -225,10 +225,13 @@ async def test_an_inbox_that_takes_no_tasks_keeps_none_from_other_workers(stage:
     await stage.master()
     ran = Ran()
     await stage.worker(raw=ran, slots=8)
-    names = [new_raw_name() for _ in range(8)]
-    await stage.put(*map(layout.task_path, names))
-    # Those that it was chosen for are set aside for a while.
-    await until(lambda: len(ran.names) >= 4, "others to run")
+
+    async def others_run() -> bool:
+        await stage.put(layout.task_path(new_raw_name()))
+        return len(ran.names) >= 4
+
+    # The tasks that it was chosen for are set aside for a while.
+    await until(others_run, "others to run")
 
 
 # --- connecting ------------------------------------------------------------------------------------------------------

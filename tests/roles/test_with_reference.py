@@ -202,13 +202,13 @@ async def test_our_master_takes_over_what_a_reference_primary_left_in_two_places
 
 
 async def test_our_backup_follows_a_reference_primary_and_gives_out_what_that_one_passed_over(
-    stage: Stage, reference: References
+    stage: Stage, reference: References, caplog: pytest.LogCaptureFixture
 ) -> None:
     primary = await reference.master()
     backup = await stage.master(SETTINGS, is_primary=False)
     client = await stage.client()
-    passed_over = client.put_raw()  # no worker is there, so the reference's master never looks at it again
-    await passed_over.accepted
+    passed_over = client.put_raw()  # no worker is there, so the reference master never looks at it again
+    await until(lambda: f"no worker for {passed_over.name}: passed over" in caplog.messages, "it to be passed over")
     await stage.worker()
     await until(lambda: len(primary.workers) == 1, "the worker to be noticed")
     await client.put_raw().outcome()
