@@ -14,7 +14,7 @@ import pytest
 
 from herdmaster import ConfigurationError, Herd
 from herdmaster.greenlets import refuse_patched
-from herdmaster.roles.worker import Worker
+from herdmaster.roles.worker.worker import Worker
 
 APP = """\
 from gevent import monkey

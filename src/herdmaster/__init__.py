@@ -32,7 +32,7 @@ from herdmaster.errors import (
 
 if TYPE_CHECKING:
     from herdmaster.api import AsyncTask, Future, Herd, HerdClosed, HerdExecutor, Options, Task
-    from herdmaster.roles.current import current_task
+    from herdmaster.running.current import current_task
 
 __version__ = "0.1.0"
 
@@ -79,7 +79,7 @@ def __getattr__(name: str) -> object:
 
         return getattr(api, name)
     if name == "current_task":
-        from herdmaster.roles.current import current_task
+        from herdmaster.running.current import current_task
 
         return current_task
     raise AttributeError(f"module 'herdmaster' has no attribute {name!r}")

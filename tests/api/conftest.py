@@ -10,9 +10,9 @@ import pytest
 from kazoo.client import KazooClient
 
 from herdmaster import Future, Herd
-from herdmaster.roles.master import Master, MasterSettings
-from herdmaster.roles.registration import Function, Registration
-from herdmaster.roles.worker import Worker, WorkerSettings
+from herdmaster.roles.primary.master import Master, MasterSettings
+from herdmaster.roles.worker.worker import Worker, WorkerSettings
+from herdmaster.running.registration import Function, Registration
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.testing.ports import free_ports
 from herdmaster.testing.running import RunningRoles

@@ -20,7 +20,7 @@ import pytest
 from herdmaster import Future, Herd, TaskCancelled
 from herdmaster.api.task import AsyncTask
 from herdmaster.core.layout import parse_delayed_name
-from herdmaster.roles.master import Master, MasterSettings
+from herdmaster.roles.primary.master import Master, MasterSettings
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.testing.running import RunningRoles
 from tests.api import tasks

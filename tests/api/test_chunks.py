@@ -19,7 +19,7 @@ from herdmaster import (
     WrongArguments,
 )
 from herdmaster.core.payload import MAX_PAYLOAD
-from herdmaster.roles.master import Master, MasterSettings
+from herdmaster.roles.primary.master import Master, MasterSettings
 from herdmaster.testing.running import RunningRoles
 from tests.api import tasks
 from tests.api.conftest import SESSION_TIMEOUT

@@ -298,7 +298,7 @@ def test_a_file_that_has_two_functions_under_one_name_does_not_load(tmp_path: Pa
 
 
 def test_a_process_of_a_pool_refuses_such_an_app_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from herdmaster.roles.child import Setting, load_program
+    from herdmaster.running.child import Setting, load_program
 
     (tmp_path / "double_in_child.py").write_text(CORE + "@herd.task\ndef f(): ...\n@herd.task\ndef f(): ...\n")
     monkeypatch.syspath_prepend(tmp_path)

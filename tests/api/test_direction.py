@@ -20,7 +20,7 @@ from typing import cast
 import pytest
 
 from herdmaster import ConfigurationError, Herd, HerdClosed
-from herdmaster.roles.current import Running, running_now
+from herdmaster.running.current import Running, running_now
 from tests.api.tasks import App
 
 ELSEWHERE = "localhost:9/elsewhere"

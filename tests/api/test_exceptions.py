@@ -8,8 +8,8 @@ import pytest
 
 from herdmaster import ConfigurationError, Herd, TaskFailed
 from herdmaster.api.executor import HerdExecutor
-from herdmaster.roles.master import Master, MasterSettings
-from herdmaster.roles.worker import Worker, WorkerSettings
+from herdmaster.roles.primary.master import Master, MasterSettings
+from herdmaster.roles.worker.worker import Worker, WorkerSettings
 from herdmaster.testing.running import RunningRoles
 from tests.api import tasks
 from tests.api.conftest import SESSION_TIMEOUT

@@ -31,8 +31,8 @@ from herdmaster import (
     UnknownCall,
     WrongArguments,
 )
-from herdmaster.roles.master import Master, MasterSettings
-from herdmaster.roles.worker import Worker, WorkerSettings
+from herdmaster.roles.primary.master import Master, MasterSettings
+from herdmaster.roles.worker.worker import Worker, WorkerSettings
 from herdmaster.testing.apache import ApacheZooKeeper
 from herdmaster.testing.running import RunningRoles
 from tests.api import importable, tasks

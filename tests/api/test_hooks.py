@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from herdmaster import ConfigurationError, Future, Herd
-from herdmaster.roles.current import CurrentTask
-from herdmaster.roles.master import Master, MasterSettings
-from herdmaster.roles.worker import Worker, WorkerSettings
+from herdmaster.roles.primary.master import Master, MasterSettings
+from herdmaster.roles.worker.worker import Worker, WorkerSettings
+from herdmaster.running.current import CurrentTask
 from herdmaster.testing.running import RunningRoles
 from tests.api import tasks
 from tests.api.conftest import SESSION_TIMEOUT

@@ -20,7 +20,7 @@ from herdmaster.api.task import AsyncTask
 from herdmaster.core.keys import hash_key
 from herdmaster.core.layout import parse_delayed_name
 from herdmaster.core.options import Overrides, PoolKind, RunOptions
-from herdmaster.roles.timetable import Timetable
+from herdmaster.roles.client.due_times import Timetable
 from herdmaster.zookeeper.client.connection import boot_clock
 from herdmaster.zookeeper.errors import InvalidConnectString
 from tests.api import tasks

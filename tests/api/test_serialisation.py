@@ -19,8 +19,8 @@ import pytest
 from herdmaster import ConfigurationError, Future, Herd, NotSerializable, WrongArguments
 from herdmaster.codecs import CloudpickleCodec
 from herdmaster.errors import BadOutcome, BadPayload
-from herdmaster.roles.master import Master, MasterSettings
-from herdmaster.roles.worker import Worker, WorkerSettings
+from herdmaster.roles.primary.master import Master, MasterSettings
+from herdmaster.roles.worker.worker import Worker, WorkerSettings
 from herdmaster.testing.apache import ApacheZooKeeper
 from herdmaster.testing.running import RunningRoles
 from tests.api import typed_tasks

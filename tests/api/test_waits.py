@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from herdmaster.api.future import Future, Keeper
-from herdmaster.roles.current import running_now
-from herdmaster.roles.delivered import Delivered
+from herdmaster.running.current import running_now
+from herdmaster.running.delivery import Delivered
 
 
 class NoKeeper:

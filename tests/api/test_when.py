@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from herdmaster import ConfigurationError, Herd, Retry, TaskExpired, TaskFailed
-from herdmaster.roles.master import Master, MasterSettings
+from herdmaster.roles.primary.master import Master, MasterSettings
 from herdmaster.testing.running import RunningRoles
 from tests.api import tasks
 from tests.api.conftest import SESSION_TIMEOUT, run_roles

@@ -11,7 +11,7 @@ import pytest
 
 from herdmaster.cli.app_worker import announce, load_named_app
 from herdmaster.cli.failures import Failed, Refused
-from herdmaster.roles.master import Master
+from herdmaster.roles.primary.master import Master
 from herdmaster.testing.running import RunningRoles
 from tests.cli.processes import HerdProcess, run_herd
 

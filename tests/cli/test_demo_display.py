@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from herdmaster.cli.demo.display import Display, describe_progress
-from herdmaster.roles.observer import MasterSeen, Overview, TaskCounts, WorkerSeen
+from herdmaster.inspection.overview import MasterSeen, Overview, TaskCounts, WorkerSeen
 from tests.cli.processes import HERD, REPOSITORY
 
 CLEAR = "\r\x1b[K"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from herdmaster import Future, Herd
-from herdmaster.roles.master import Master
+from herdmaster.roles.primary.master import Master
 from herdmaster.testing.running import RunningRoles
 from tests.cli.directed_app import USED_ALL
 from tests.cli.processes import HerdProcess, wait_until

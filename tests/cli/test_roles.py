@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from herdmaster.api import Future, Herd
-from herdmaster.roles.observer import Overview, look_once
+from herdmaster.inspection.overview import Overview, look_once
 from tests.cli.processes import HerdProcess, connect, run_herd, wait_until
 
 pytestmark = pytest.mark.long

@@ -18,7 +18,7 @@ from herdmaster.api.options import TaskOptions
 from herdmaster.cli.submission import make_task, submit_and_leave
 from herdmaster.core import layout
 from herdmaster.errors import NotSubmitted
-from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.errors import NoServerReachable

@@ -14,7 +14,7 @@ from herdmaster.core.keys import hash_key
 from herdmaster.core.names import call_name
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import Call, encode_arguments, encode_call, with_asked, with_error
-from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 from tests.cli.processes import HerdProcess, run_herd
 

@@ -124,7 +124,7 @@ def test_what_a_model_does_not_take_is_refused_in_one_line(value: object, says: 
 
 def test_no_library_is_loaded_that_the_program_has_not_loaded() -> None:
     program = (
-        "import sys, herdmaster, herdmaster.api, herdmaster.roles.worker\n"
+        "import sys, herdmaster, herdmaster.api, herdmaster.roles.worker.worker\n"
         "herdmaster.Herd('localhost:1').task(lambda: 0) if 0 else None\n"
         "print([name for name in ('pydantic', 'numpy', 'gevent', 'cloudpickle') if name in sys.modules])"
     )

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from herdmaster import Herd, current_task
-from herdmaster.roles.current import CurrentTask
+from herdmaster.running.current import CurrentTask
 from tests.kills.diary import BEGAN, CANCELLED, ENDED, write
 
 herd = Herd()

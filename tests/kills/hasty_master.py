@@ -6,8 +6,8 @@ import sys
 
 from herdmaster.cli.logs import configure_logs
 from herdmaster.cli.running import run_role
-from herdmaster.roles.caretaker import Ages
-from herdmaster.roles.master import Master, MasterSettings
+from herdmaster.roles.primary.master import Master, MasterSettings
+from herdmaster.roles.primary.sweeper import Ages
 
 if __name__ == "__main__":
     configure_logs("info", "text")

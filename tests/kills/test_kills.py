@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from herdmaster.api import Future, Herd
-from herdmaster.roles.observer import Overview
+from herdmaster.inspection.overview import Overview
 from tests.cli.processes import HerdProcess, connect, wait_until
 from tests.cli.test_roles import wait_for_overview
 from tests.kills.ledger import Ledger

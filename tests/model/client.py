@@ -1,4 +1,4 @@
-"""Our client: its journal and its submissions, as in `roles/journal.py`."""
+"""Our client: its journal and its submissions, as in `roles/client/submission_journal.py`."""
 
 from __future__ import annotations
 

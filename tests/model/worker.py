@@ -1,4 +1,4 @@
-"""Our worker and one task in its inbox, as in `roles/shift.py`."""
+"""Our worker and one task in its inbox, as in `roles/worker/worker_session.py`."""
 
 from __future__ import annotations
 

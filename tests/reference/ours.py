@@ -15,10 +15,10 @@ from herdmaster.core.names import UlidFactory, raw_name
 from herdmaster.core.outcome import Outcome, encode_outcome
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError
-from herdmaster.roles.client import ClientSettings, TaskClient
-from herdmaster.roles.lifecycle import Role
-from herdmaster.roles.master import Master, MasterSettings
-from herdmaster.roles.worker import Worker, WorkerSettings
+from herdmaster.roles.client.client import ClientSettings, TaskClient
+from herdmaster.roles.primary.master import Master, MasterSettings
+from herdmaster.roles.shared.role import Role
+from herdmaster.roles.worker.worker import Worker, WorkerSettings
 from tests.reference.mixes import FutureClient, Kit
 
 TIMEOUT = 4.0

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from herdmaster.core.options import PoolKind, RunOptions
 from herdmaster.errors import SoftTimeLimitExceeded
-from herdmaster.roles.current import current_task
-from herdmaster.roles.registration import Function, Registration
+from herdmaster.running.current import current_task
+from herdmaster.running.registration import Function, Registration
 
 APP = "tests.roles.app:application"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 from herdmaster.core.options import PoolKind, RunOptions
-from herdmaster.roles.hooks import Hooks
-from herdmaster.roles.registration import Function, Registration
+from herdmaster.running.hooks import Hooks
+from herdmaster.running.registration import Function, Registration
 
 APP = "tests.roles.contexts:application"
 

@@ -16,14 +16,14 @@ from herdmaster.core.outcome import Outcome, decode_result
 from herdmaster.core.payload import BIG, Call, encode_arguments, encode_call
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError
-from herdmaster.roles.bootstrap import make_folders
-from herdmaster.roles.client import ClientSettings, TaskClient
-from herdmaster.roles.execution import RawHandler
-from herdmaster.roles.hooks import Hooks
-from herdmaster.roles.lifecycle import Role
-from herdmaster.roles.master import Master, MasterSettings
-from herdmaster.roles.registration import Function, Registration
-from herdmaster.roles.worker import Worker, WorkerSettings
+from herdmaster.roles.client.client import ClientSettings, TaskClient
+from herdmaster.roles.primary.master import Master, MasterSettings
+from herdmaster.roles.shared.bootstrap import make_folders
+from herdmaster.roles.shared.role import Role
+from herdmaster.roles.worker.worker import Worker, WorkerSettings
+from herdmaster.running.execution import RawHandler
+from herdmaster.running.hooks import Hooks
+from herdmaster.running.registration import Function, Registration
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import SessionState

@@ -11,7 +11,7 @@ from herdmaster.core.outcome import decode_outcome
 from herdmaster.core.payload import MAX_PAYLOAD
 from herdmaster.core.recovery import MAX_MOVABLE
 from herdmaster.core.transitions import NewTask
-from herdmaster.roles.master import MasterSettings
+from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.model import READ_ONLY_ACL, Acl, CreateMode, Id, Permission
 from tests.roles.stage import (

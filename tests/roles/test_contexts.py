@@ -7,7 +7,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.options import PoolKind
 from herdmaster.core.outcome import decode_outcome, decode_result
-from herdmaster.roles.hooks import Hooks
+from herdmaster.running.hooks import Hooks
 from tests.roles import contexts
 from tests.roles.stage import Stage, call_payload, new_call_name
 

@@ -9,7 +9,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.members import DRAINING, decode_worker
-from herdmaster.roles.worker import _LONG_WAIT_SECONDS
+from herdmaster.roles.worker.worker import _LONG_WAIT_SECONDS
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, multi_with, request_of
 from tests.roles.stage import (

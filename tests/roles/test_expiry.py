@@ -11,10 +11,10 @@ from herdmaster.core.names import call_name
 from herdmaster.core.outcome import OutcomeState, decode_outcome
 from herdmaster.core.payload import Call, encode_arguments, encode_call, with_attempt
 from herdmaster.core.transitions import NewTask
-from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.model import Acl, Id, Permission
+from tests.roles.primary.test_promotion import JumpingMaster, expiring_call, now_ms
 from tests.roles.stage import Stage, until
-from tests.roles.test_promotion import JumpingMaster, expiring_call, now_ms
 
 pytestmark = pytest.mark.long
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from herdmaster.core import layout
-from herdmaster.roles.master import MasterSettings
+from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import SessionState

@@ -9,7 +9,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.members import MasterRecord, encode_record
-from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.model import SessionState
 from tests.proxy import Proxy
 from tests.roles.stage import TIMEOUT, Stage, new_raw_name, until

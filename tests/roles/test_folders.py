@@ -15,10 +15,10 @@ from herdmaster.core.options import RunOptions
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.core.payload import Call, encode_arguments, encode_call
 from herdmaster.core.transitions import NewTask
-from herdmaster.roles import operator
-from herdmaster.roles.caretaker import Ages
-from herdmaster.roles.master import MasterSettings
-from herdmaster.roles.registration import Registration
+from herdmaster.operations import actions as operator
+from herdmaster.roles.primary.master import MasterSettings
+from herdmaster.roles.primary.sweeper import Ages
+from herdmaster.running.registration import Registration
 from tests.roles.stage import (
     TIMEOUT,
     Stage,

@@ -15,13 +15,14 @@ from herdmaster.core.outcome import OutcomeState
 from herdmaster.core.payload import Call, encode_arguments, encode_call, with_expiry
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask
-from herdmaster.roles import held_keys, operator
-from herdmaster.roles.inspector import TaskState
-from herdmaster.roles.key_sweep import KeySweep
-from herdmaster.roles.master import MasterSettings
+from herdmaster.inspection.tasks import TaskState
+from herdmaster.operations import actions as operator
+from herdmaster.operations import keys as held_keys
+from herdmaster.roles.primary.key_sweep import KeySweep
+from herdmaster.roles.primary.master import MasterSettings
 from tests.proxy import Proxy, multi_with
+from tests.roles.primary.test_promotion import now_ms
 from tests.roles.stage import Stage, StagedClient, new_call_name, until
-from tests.roles.test_promotion import now_ms
 
 pytestmark = pytest.mark.long
 

@@ -7,7 +7,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.outcome import decode_outcome, decode_result
 from herdmaster.core.payload import decode_call, with_isolation
-from herdmaster.roles.master import MasterSettings
+from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.zookeeper.model import READ_ONLY_ACL
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy

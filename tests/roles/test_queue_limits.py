@@ -11,7 +11,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.names import call_name
 from herdmaster.core.queues import QueueSettings, encode_queue
-from herdmaster.roles.bootstrap import make_folders
+from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.model import Acl, Id, Permission
 from herdmaster.zookeeper.recipes.children import Added, ChildChange, ChildStream, Removed
 from tests.proxy import Proxy

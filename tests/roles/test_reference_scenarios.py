@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from herdmaster.core import layout
-from herdmaster.roles.master import MasterSettings
+from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.client import Client
 from tests.roles.stage import TIMEOUT, Ran, Stage, until

@@ -14,7 +14,7 @@ from herdmaster.core.options import Overrides, RunOptions
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome, decode_result
 from herdmaster.core.payload import Call, decode_call, encode_call
 from herdmaster.errors import Retry
-from herdmaster.roles.registration import Registration
+from herdmaster.running.registration import Registration
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, multi_with, request_of
 from tests.roles.stage import REFERENCE, Stage, StagedWorker, new_call_name, new_raw_name, until

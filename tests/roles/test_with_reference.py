@@ -15,7 +15,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.core.transitions import NewTask
-from herdmaster.roles.master import MasterSettings
+from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy
 from tests.reference.client import ReferenceClient

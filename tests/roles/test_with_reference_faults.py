@@ -11,8 +11,8 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.outcome import OutcomeState
-from herdmaster.roles.master import MasterSettings
-from herdmaster.roles.overdue import Patience
+from herdmaster.roles.primary.master import MasterSettings
+from herdmaster.roles.primary.overdue import Patience
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, request_of
 from tests.reference.master import MasterState, ReferenceMaster

@@ -6,7 +6,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.options import RunOptions
-from herdmaster.roles.registration import Registration
+from herdmaster.running.registration import Registration
 from tests.roles.stage import Stage, call_payload, new_call_name, new_raw_name, until
 
 pytestmark = pytest.mark.long

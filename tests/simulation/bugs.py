@@ -16,10 +16,16 @@ from herdmaster.core.options import RunOptions
 from herdmaster.core.table import Failure, TransitionName, Verdict
 from herdmaster.core.throttle import Throttle
 from herdmaster.core.transitions import CreateNode, DeleteNode, Move, NewTask
-from herdmaster.roles import inbox, journal, judgement, master, operator, placement, shift, worker
-from herdmaster.roles.committer import Committer, Fate, add_operation
-from herdmaster.roles.execution import Executor
-from herdmaster.roles.operator import CancelVerdict
+from herdmaster.operations import actions as operator
+from herdmaster.operations.actions import CancelVerdict
+from herdmaster.roles.client import submission_journal as journal
+from herdmaster.roles.primary import dispatch as placement
+from herdmaster.roles.primary import master
+from herdmaster.roles.shared.committer import Committer, Fate, add_operation
+from herdmaster.roles.worker import inbox, worker
+from herdmaster.roles.worker import next_move as judgement
+from herdmaster.roles.worker import worker_session as shift
+from herdmaster.running.execution import Executor
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import CreateMode, SessionState

@@ -15,13 +15,13 @@ from herdmaster.core.run import Returned, Run
 from herdmaster.core.throttle import Throttle
 from herdmaster.core.transitions import NewTask
 from herdmaster.pools.limits import NotStarted
-from herdmaster.roles import lifecycle
-from herdmaster.roles.client import TaskClient
-from herdmaster.roles.execution import Executor
-from herdmaster.roles.invocation import describe
-from herdmaster.roles.judgement import Judge
-from herdmaster.roles.master import Master
-from herdmaster.roles.worker import Worker
+from herdmaster.roles.client.client import TaskClient
+from herdmaster.roles.primary.master import Master
+from herdmaster.roles.shared import role as lifecycle
+from herdmaster.roles.worker.next_move import Judge
+from herdmaster.roles.worker.worker import Worker
+from herdmaster.running.execution import Executor
+from herdmaster.running.invocation import describe
 from herdmaster.zookeeper.client import Predecessors, predecessors
 from herdmaster.zookeeper.wire.records import Sync
 

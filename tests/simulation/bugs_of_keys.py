@@ -10,8 +10,10 @@ from unittest.mock import patch
 from herdmaster.core import cancelling, endings, layout, recovery, transitions
 from herdmaster.core.keys import parse_hold_name
 from herdmaster.core.transitions import DeleteNode, Move
-from herdmaster.roles import judgement, placement, promotion
-from herdmaster.roles.uniqueness import KeyedSubmissions
+from herdmaster.roles.client.key_claims import KeyedSubmissions
+from herdmaster.roles.primary import dispatch as placement
+from herdmaster.roles.primary import promotion
+from herdmaster.roles.worker import next_move as judgement
 from herdmaster.zookeeper.client import Client
 
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from herdmaster.roles import callbacks, lifecycle
+from herdmaster.roles.shared import callbacks
+from herdmaster.roles.shared import role as lifecycle
 from herdmaster.simulation.drawing import draw_plan
 from herdmaster.simulation.loop import Handle, VirtualLoop
 from herdmaster.simulation.story import Eavesdropper

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from herdmaster.roles.lifecycle import Role
+from herdmaster.roles.shared.role import Role
 from tests.simulation.callback_faults import Injector
 
 pytestmark = pytest.mark.long

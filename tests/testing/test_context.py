@@ -12,7 +12,7 @@ import pytest
 
 from herdmaster import ConfigurationError, Herd, InvalidName, NoCurrentTask, current_task
 from herdmaster.core.names import parse_task_name
-from herdmaster.roles.current import CurrentTask
+from herdmaster.running.current import CurrentTask
 from herdmaster.testing import task_context
 
 herd = Herd("127.0.0.1:1")

@@ -33,9 +33,9 @@ from herdmaster.core.names import DEFAULT_QUEUE, parse_task_name, raw_name
 from herdmaster.core.payload import MAX_PAYLOAD
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import ConfigurationError, InvalidName, PayloadTooLarge
-from herdmaster.roles.held_keys import KeyRelease
-from herdmaster.roles.inspector import TaskSeen, find_task
-from herdmaster.roles.registration import Registration
+from herdmaster.inspection.tasks import TaskSeen, find_task
+from herdmaster.operations.keys import KeyRelease
+from herdmaster.running.registration import Registration
 from herdmaster.zookeeper.client import Client
 
 P = ParamSpec("P")

@@ -21,8 +21,8 @@ from herdmaster.api.runtime import CLOSED, Runtime
 from herdmaster.core.names import UlidFactory
 from herdmaster.errors import ConfigurationError
 from herdmaster.greenlets import refuse_patched
-from herdmaster.roles.client import ClientSettings
-from herdmaster.roles.current import running_now
+from herdmaster.roles.client.client import ClientSettings
+from herdmaster.running.current import running_now
 
 DEFAULT_HOSTS = "127.0.0.1:2181"
 HOSTS_VARIABLE = "HERD_ZOOKEEPER"

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from herdmaster.errors import ConfigurationError
-from herdmaster.roles.hooks import AfterTask, BeforeTask, Hooks, OnError, OnWorker
+from herdmaster.running.hooks import AfterTask, BeforeTask, Hooks, OnError, OnWorker
 
 B = TypeVar("B", bound=BeforeTask)
 A = TypeVar("A", bound=AfterTask)

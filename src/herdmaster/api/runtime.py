@@ -37,10 +37,10 @@ from herdmaster.api.unsettled import Settled, Submitting, Unsettled, explain
 from herdmaster.api.waking import Wakeups
 from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
-from herdmaster.roles.admission import Asked
-from herdmaster.roles.cancel_requests import Told
-from herdmaster.roles.client import ClientSettings
-from herdmaster.roles.searches import Failed, Question
+from herdmaster.roles.client.backlog_limit import Asked
+from herdmaster.roles.client.client import ClientSettings
+from herdmaster.roles.client.searches import Failed, Question
+from herdmaster.roles.shared.cancel_requests import Told
 from herdmaster.zookeeper.errors import ClientClosed
 
 R = TypeVar("R")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Final
 
-from herdmaster.roles.client import TaskClient
+from herdmaster.roles.client.client import TaskClient
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.errors import NoServerReachable, ZooKeeperError
 

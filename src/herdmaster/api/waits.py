@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from herdmaster.roles.current import Running, running_now
+from herdmaster.running.current import Running, running_now
 
 
 def begin_wait(task: str) -> Running | None:

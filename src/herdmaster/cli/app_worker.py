@@ -20,8 +20,8 @@ from herdmaster.cli.saying import plain
 from herdmaster.core.modules import check_modules, is_raised_by_herdmaster, place_of
 from herdmaster.errors import ConfigurationError, HerdError
 from herdmaster.greenlets import refuse_patched
-from herdmaster.roles.hooks import Hooks
-from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
+from herdmaster.roles.worker.worker import Worker, WorkerSettings, print_raw
+from herdmaster.running.hooks import Hooks
 
 _MAX_NAMED: Final = 10
 

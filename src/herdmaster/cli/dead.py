@@ -79,7 +79,7 @@ def replay(
     """
     from herdmaster.cli.logs import configure_logs
     from herdmaster.core.names import UlidFactory, renewed_name
-    from herdmaster.roles import operator
+    from herdmaster.operations import actions as operator
 
     configure_logs(log_level, log_format)
     chosen = _Chosen(task, everything, queue)
@@ -129,7 +129,7 @@ def purge(
 ) -> None:
     """Take dead tasks away for good."""
     from herdmaster.cli.logs import configure_logs
-    from herdmaster.roles import operator
+    from herdmaster.operations import actions as operator
 
     configure_logs(log_level, log_format)
     chosen = _Chosen(task, everything, queue, older_than)
@@ -161,7 +161,7 @@ class _Chosen(NamedTuple):
             check_task(name)
 
     async def names(self, client: Client) -> list[str]:
-        from herdmaster.roles.inspector import Inspector, TaskState
+        from herdmaster.inspection.tasks import Inspector, TaskState
 
         if not self.everything:
             return list(self.tasks)

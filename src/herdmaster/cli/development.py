@@ -81,9 +81,9 @@ def dev(
     from herdmaster.cli.embedded import Development, ServerProcess
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_until_stopped
-    from herdmaster.roles.lifecycle import Role
-    from herdmaster.roles.master import Master
-    from herdmaster.roles.worker import WorkerSettings
+    from herdmaster.roles.primary.master import Master
+    from herdmaster.roles.shared.role import Role
+    from herdmaster.roles.worker.worker import WorkerSettings
 
     configure_role_logs(log_level, log_format)
     # Nothing answers there yet: what an app submits when it is imported fails, and does not reach its own hosts.

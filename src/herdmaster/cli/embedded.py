@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from herdmaster.errors import HerdError
-from herdmaster.roles.lifecycle import Role
+from herdmaster.roles.shared.role import Role
 from herdmaster.zookeeper.server import EmbeddedServer
 
 _log = logging.getLogger("herdmaster.zookeeper")

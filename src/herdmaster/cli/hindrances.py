@@ -10,11 +10,11 @@ from herdmaster.core.members import DRAINING
 from herdmaster.core.names import TaskKind, check_queue, parse_task_name
 from herdmaster.core.queues import UNLIMITED, QueueSettings, decode_queue
 from herdmaster.errors import InvalidName
-from herdmaster.roles.observer import Observer
+from herdmaster.inspection.overview import Observer
 from herdmaster.zookeeper import errors
 
 if TYPE_CHECKING:
-    from herdmaster.roles.observer import Overview
+    from herdmaster.inspection.overview import Overview
     from herdmaster.zookeeper.client import Client
 
 

@@ -12,7 +12,7 @@ from herdmaster.cli.options import C, connect_timeout_option, json_option, log_o
 from herdmaster.cli.saying import say
 
 if TYPE_CHECKING:
-    from herdmaster.roles.held_keys import KeySeen, Released
+    from herdmaster.operations.keys import KeySeen, Released
     from herdmaster.zookeeper.client import Client
 
 
@@ -91,7 +91,7 @@ def release(
     """
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
-    from herdmaster.roles import held_keys
+    from herdmaster.operations import keys as held_keys
 
     configure_logs(log_level, log_format)
 
@@ -112,7 +112,7 @@ def release(
 async def _find(client: Client, key: str | None, call: str | None) -> list[KeySeen]:
     """Those that are held, oldest first."""
     from herdmaster.cli.submit import check_call
-    from herdmaster.roles.held_keys import find_key, list_keys
+    from herdmaster.operations.keys import find_key, list_keys
 
     if call is not None:
         check_call(call)

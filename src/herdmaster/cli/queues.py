@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from herdmaster.core.queues import QueueSettings
-    from herdmaster.roles.queue_view import QueueSeen
+    from herdmaster.inspection.queues import QueueSeen
     from herdmaster.zookeeper.client import Client
 
 
@@ -40,7 +40,7 @@ def list_(*, hosts: str | None, as_json: bool, connect_timeout: float, log_level
 
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
-    from herdmaster.roles.queue_view import look_at_queues
+    from herdmaster.inspection.queues import look_at_queues
 
     configure_logs(log_level, log_format)
     found = in_session(hosts, connect_timeout, look_at_queues)
@@ -79,7 +79,7 @@ def _change(
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
     from herdmaster.core.names import check_queue
-    from herdmaster.roles.operator import change_queue
+    from herdmaster.operations.actions import change_queue
 
     configure_logs(*logs)
     check_queue(queue)

@@ -67,8 +67,8 @@ def master(
     """
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_role
-    from herdmaster.roles.master import Master, MasterSettings
-    from herdmaster.roles.overdue import Patience
+    from herdmaster.roles.primary.master import Master, MasterSettings
+    from herdmaster.roles.primary.overdue import Patience
 
     configure_role_logs(log_level, log_format)
     settings = MasterSettings(
@@ -152,7 +152,7 @@ def worker(
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_role
     from herdmaster.core.names import DEFAULT_QUEUE
-    from herdmaster.roles.worker import WorkerSettings
+    from herdmaster.roles.worker.worker import WorkerSettings
 
     configure_role_logs(log_level, log_format)
     if app is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
 
 from herdmaster.cli.logs import finish_role_logs
-from herdmaster.roles.lifecycle import Role
+from herdmaster.roles.shared.role import Role
 
 _FAREWELL_SECONDS: Final = 1.0
 """How long a second signal waits for the session to be ended in good order."""

@@ -11,7 +11,7 @@ import click
 from herdmaster.cli.options import choose_hosts, connect_timeout_option, hosts_argument, log_options
 
 if TYPE_CHECKING:
-    from herdmaster.roles.observer import MasterSeen, Overview, WorkerSeen
+    from herdmaster.inspection.overview import MasterSeen, Overview, WorkerSeen
     from herdmaster.zookeeper.client import Client
 
 
@@ -30,7 +30,7 @@ def status(*, hosts: str | None, as_json: bool, connect_timeout: float, log_leve
     from herdmaster.cli.hindrances import paused_queues
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
-    from herdmaster.roles.observer import Observer
+    from herdmaster.inspection.overview import Observer
 
     configure_logs(log_level, log_format)
     chosen = choose_hosts(hosts)

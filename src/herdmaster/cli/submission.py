@@ -17,7 +17,7 @@ from herdmaster.api.orders import order_call
 from herdmaster.core.names import UlidFactory
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError
-from herdmaster.roles.client import ClientSettings, TaskClient
+from herdmaster.roles.client.client import ClientSettings, TaskClient
 
 
 def make_task(call: str, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions) -> NewTask:

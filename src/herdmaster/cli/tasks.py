@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from herdmaster.core.failure import ErrorInfo
     from herdmaster.core.outcome import Outcome
     from herdmaster.core.payload import Call
-    from herdmaster.roles.inspector import TaskDetails, TaskSeen
+    from herdmaster.inspection.tasks import TaskDetails, TaskSeen
     from herdmaster.zookeeper.client import Client
 
 STATES: Final = (
@@ -73,7 +73,7 @@ def list_(
     """List tasks, oldest first."""
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
-    from herdmaster.roles.inspector import Inspector, TaskState
+    from herdmaster.inspection.tasks import Inspector, TaskState
 
     configure_logs(log_level, log_format)
     now = _now_ms()
@@ -169,7 +169,7 @@ def _find(
     from herdmaster.cli.hindrances import why_waiting
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
-    from herdmaster.roles.inspector import Inspector, TaskState
+    from herdmaster.inspection.tasks import Inspector, TaskState
 
     configure_logs(log_level, log_format)
     check_task(task)
@@ -333,7 +333,7 @@ def cancel(
 
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
-    from herdmaster.roles import operator
+    from herdmaster.operations import actions as operator
 
     configure_logs(log_level, log_format)
     for name in task:

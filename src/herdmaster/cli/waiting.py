@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.errors import HerdError
-from herdmaster.roles.client import ClientSettings, TaskClient
+from herdmaster.roles.client.client import ClientSettings, TaskClient
 
 Tell = Callable[[str, str, bool], None]
 """Called with a task, how it ended in words, and whether it is done."""

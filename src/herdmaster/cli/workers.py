@@ -13,7 +13,7 @@ from herdmaster.cli.tasks import age, how_far
 
 if TYPE_CHECKING:
     from herdmaster.core.progress import WorkerProgress
-    from herdmaster.roles.observer import WorkerSeen
+    from herdmaster.inspection.overview import WorkerSeen
     from herdmaster.zookeeper.client import Client
 
 
@@ -28,7 +28,7 @@ def workers(*, hosts: str | None, as_json: bool, connect_timeout: float, log_lev
 
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
-    from herdmaster.roles.observer import Observer
+    from herdmaster.inspection.overview import Observer
 
     configure_logs(log_level, log_format)
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from herdmaster.roles.caretaker import Ages
-from herdmaster.roles.client import ClientSettings
-from herdmaster.roles.master import Master, MasterSettings
-from herdmaster.roles.overdue import Patience
-from herdmaster.roles.system import System
-from herdmaster.roles.worker import Worker, WorkerSettings
+from herdmaster.roles.client.client import ClientSettings
+from herdmaster.roles.primary.master import Master, MasterSettings
+from herdmaster.roles.primary.overdue import Patience
+from herdmaster.roles.primary.sweeper import Ages
+from herdmaster.roles.shared.system import System
+from herdmaster.roles.worker.worker import Worker, WorkerSettings
 from herdmaster.simulation.client_program import ClientProgram
 from herdmaster.simulation.faults import Meddling
 from herdmaster.simulation.loop import Handle

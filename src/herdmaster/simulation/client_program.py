@@ -14,8 +14,8 @@ from herdmaster.core.outcome import Outcome
 from herdmaster.core.payload import BIG, Call
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
-from herdmaster.roles.client import ClientSettings, TaskClient
-from herdmaster.roles.system import System
+from herdmaster.roles.client.client import ClientSettings, TaskClient
+from herdmaster.roles.shared.system import System
 from herdmaster.simulation.key_terms import Claim, claim_of
 from herdmaster.simulation.plan import CALL, RARE, Job
 from herdmaster.simulation.process import Process

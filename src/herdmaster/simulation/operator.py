@@ -12,9 +12,10 @@ from herdmaster.core import layout
 from herdmaster.core.names import UlidFactory, renewed_name
 from herdmaster.core.queues import UNLIMITED, QueueSettings
 from herdmaster.errors import HerdError
-from herdmaster.roles import held_keys, operator
-from herdmaster.roles.operator import CancelVerdict
-from herdmaster.roles.system import System
+from herdmaster.operations import actions as operator
+from herdmaster.operations import keys as held_keys
+from herdmaster.operations.actions import CancelVerdict
+from herdmaster.roles.shared.system import System
 from herdmaster.simulation.faults import Limit, Meddling
 from herdmaster.simulation.process import Process
 from herdmaster.zookeeper import errors

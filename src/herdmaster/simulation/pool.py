@@ -10,7 +10,7 @@ from typing import Final, Generic, Protocol, TypeVar, cast
 from herdmaster.pools.job import Job
 from herdmaster.pools.limits import Ended, Limits, Stopped, TimedOut
 from herdmaster.pools.protocol import Pool
-from herdmaster.roles.deliveries import Held
+from herdmaster.roles.worker.held import Held
 from herdmaster.simulation.process import Process
 
 T = TypeVar("T")

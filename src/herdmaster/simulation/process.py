@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Final, Protocol
 
-from herdmaster.roles.system import System
+from herdmaster.roles.shared.system import System
 from herdmaster.simulation.loop import Owner, VirtualLoop
 
 if TYPE_CHECKING:

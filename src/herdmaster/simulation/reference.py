@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Final, TypeVar
 
 from herdmaster.core import layout
-from herdmaster.roles.system import System
+from herdmaster.roles.shared.system import System
 from herdmaster.simulation.plan import Job
 from herdmaster.simulation.process import Process
 from herdmaster.simulation.task_code import TaskCode

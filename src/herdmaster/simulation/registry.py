@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from herdmaster.core.outcome import Outcome
 from herdmaster.errors import HerdError, OutcomeGone
-from herdmaster.roles.operator import CancelVerdict
+from herdmaster.operations.actions import CancelVerdict
 from herdmaster.simulation.key_terms import may_be_told_of
 from herdmaster.simulation.ledger import Ledger
 from herdmaster.simulation.loop import VirtualLoop

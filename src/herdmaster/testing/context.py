@@ -15,7 +15,7 @@ from herdmaster.api.checks import check_count, check_seconds
 from herdmaster.core.names import DEFAULT_QUEUE, UlidFactory, call_name, parse_task_name
 from herdmaster.core.options import RunOptions, apply_overrides
 from herdmaster.errors import ConfigurationError, InvalidName
-from herdmaster.roles.current import CurrentTask, Said, Telling, running_now
+from herdmaster.running.current import CurrentTask, Said, Telling, running_now
 
 
 class Progress(NamedTuple):

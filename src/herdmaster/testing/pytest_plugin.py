@@ -49,8 +49,8 @@ def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
         herd: Herd, *, slots: int = 4, masters: int = 1, workers: int = 1, session_timeout: float = 4.0
     ) -> Iterator[str]:
         from herdmaster.api.direction import spec_of
-        from herdmaster.roles.master import Master, MasterSettings
-        from herdmaster.roles.worker import Worker, WorkerSettings, print_raw
+        from herdmaster.roles.primary.master import Master, MasterSettings
+        from herdmaster.roles.worker.worker import Worker, WorkerSettings, print_raw
         from herdmaster.testing.checks import check_count
         from herdmaster.testing.running import RunningRoles, check_herd, make_namespace_of
 

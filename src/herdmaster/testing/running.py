@@ -7,9 +7,9 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from herdmaster.api import Herd
-from herdmaster.roles.bootstrap import make_namespace
-from herdmaster.roles.lifecycle import Role
-from herdmaster.roles.system import System
+from herdmaster.roles.shared.bootstrap import make_namespace
+from herdmaster.roles.shared.role import Role
+from herdmaster.roles.shared.system import System
 from herdmaster.testing.background import BackgroundLoop
 from herdmaster.zookeeper.client import parse_connect_string
 

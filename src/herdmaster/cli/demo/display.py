@@ -11,7 +11,7 @@ from typing import IO, Final
 
 import click
 
-from herdmaster.roles.observer import Overview
+from herdmaster.inspection.overview import Overview
 
 _CLEAR: Final = "\r\x1b[K"
 _WIDEST_BAR: Final = 20

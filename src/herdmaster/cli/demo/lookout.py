@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from herdmaster.errors import ConfigurationError
-from herdmaster.roles.observer import Observer, Overview
+from herdmaster.inspection.overview import Observer, Overview
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.errors import ZooKeeperError
 

@@ -19,7 +19,7 @@ from herdmaster.cli.demo.plain_loop import PlainLoop
 from herdmaster.cli.demo.stage import CONNECT_TIMEOUT, Actor, Stage
 from herdmaster.cli.failures import Failed
 from herdmaster.errors import HerdError
-from herdmaster.roles.observer import Overview
+from herdmaster.inspection.overview import Overview
 
 SESSION_TIMEOUT: Final = 1.0
 """Seconds; short, so that a kill is noticed soon. A server with long ticks grants more."""

@@ -1,0 +1,161 @@
+"""What people do to tasks and queues: cancel, replay, purge, pause. Each is a transaction of the table, or a request
+that the primary carries out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+from typing import Final
+
+from herdmaster.core import layout, transitions
+from herdmaster.core.endings import held_key
+from herdmaster.core.keys import HeldKey, KeyRecord, NewKey, encode_record
+from herdmaster.core.names import check_queue, is_call
+from herdmaster.core.outcome import OutcomeState
+from herdmaster.core.payload import decode_call, for_replay
+from herdmaster.core.queues import UNLIMITED, QueueSettings, decode_queue, encode_queue
+from herdmaster.core.table import Failure, Verdict
+from herdmaster.core.transitions import Move
+from herdmaster.errors import BadPayload, HerdError
+from herdmaster.inspection.missing import find_missing
+from herdmaster.roles.shared.bootstrap import make_folders
+from herdmaster.roles.shared.cancel_requests import make_request, read_state, wait_decided
+from herdmaster.roles.shared.committer import add_operation
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+
+_MAX_TRIES: Final = 20
+
+
+class CancelVerdict(enum.Enum):
+    """What became of a request to cancel."""
+
+    CANCELLED = "cancelled"
+    ENDED = "it had ended"
+    COLLECTED = "it has ended, and its outcome was collected already"
+    NOWHERE = "it neither waits nor runs, and has no outcome"
+    PENDING = "no primary has answered yet; the request stands"
+
+
+async def cancel(client: Client, task: str, patience: float) -> CancelVerdict:
+    """Asks for it and waits for the primary's answer, at most `patience` seconds. Raises SessionExpired."""
+    await client.sync()
+    await make_folders(client)  # where only the reference's roles have been, there are few
+    if await find_missing(client, [task]):
+        return CancelVerdict.NOWHERE
+    await make_request(client, task)
+    try:
+        async with asyncio.timeout(patience):
+            await wait_decided(client, task)
+    except TimeoutError:
+        return CancelVerdict.PENDING
+    if await read_state(client, task) is OutcomeState.CANCELLED:
+        return CancelVerdict.CANCELLED
+    has_outcome = await client.exists(layout.status_path(task)) is not None
+    return CancelVerdict.ENDED if has_outcome else CancelVerdict.COLLECTED
+
+
+class KeyHeld(HerdError):
+    """The dead task's key belongs to another task by now, `holder`."""
+
+    def __init__(self, task: str, holder: str) -> None:
+        super().__init__(f"{task} is not replayed, because {holder} holds its key by now")
+        self.holder = holder
+
+
+async def replay(client: Client, task: str, new_task: str, *, with_key: bool = True) -> bool:
+    """Moves a dead task back to where it is assigned from, under a new name, its counts begun anew. Its uniqueness key
+    becomes that of the new task, in the same transaction; `with_key=False` leaves the key alone.
+
+    False if it is not (or no longer) dead. Raises KeyHeld, HerdError for a payload that is no call, and what ZooKeeper
+    refuses."""
+    try:
+        data, _ = await client.get(layout.dead_path(task))
+    except errors.NoNode:
+        return False
+    for _ in range(_MAX_TRIES):
+        move = await _replay_move(client, task, new_task, data or b"", with_key=with_key)
+        transaction = client.transaction()
+        for operation in move.operations:
+            add_operation(transaction, operation)
+        try:
+            await transaction.commit()
+        except errors.TransactionFailed as failure:
+            verdict = transitions.verdict(move, failure.index, Failure(type(failure.error).__name__))
+            if verdict is Verdict.RACE_LOST:
+                # Another replay, or our own whose reply was lost: the new name is ours alone.
+                return not await find_missing(client, [new_task])
+            if verdict is Verdict.FOLDER_MISSING:
+                await make_folders(client)
+            elif verdict not in (Verdict.KEY_TAKEN, Verdict.WITHOUT_KEY):
+                raise failure.error from None
+            continue
+        except errors.ConnectionLoss:
+            continue
+        return True
+    raise HerdError(f"{task}: no certain answer in {_MAX_TRIES} tries in a row; see whether {new_task} is there")
+
+
+async def _replay_move(client: Client, task: str, new_task: str, data: bytes, *, with_key: bool) -> Move:
+    """By what holds the key now."""
+    try:
+        call = decode_call(data) if with_key and is_call(task) else None
+        key = None if call is None else held_key(call)
+        fresh = for_replay(task, data, with_key=key is not None)
+    except BadPayload as error:
+        raise HerdError(f"{task} cannot be replayed: {error}. `herd dead purge` takes it away") from None
+    if call is None or key is None:
+        return transitions.replay(task, new_task, fresh)
+    await client.sync()
+    hold, holder = await client.multi_read((layout.hold_path(key.hash, task), layout.key_path(key.hash)))
+    unique = call.unique
+    record = None if unique is None else encode_record(KeyRecord(unique.key, unique.scope, call.call))
+    new_key = NewKey(key.hash, record)
+    if isinstance(holder, errors.NoNode):
+        return transitions.replay(task, new_task, fresh, None, new_key)
+    if isinstance(holder, errors.ServerError):
+        raise holder
+    if holder[0] == task.encode():
+        held = HeldKey(key.hash, has_hold=not isinstance(hold, errors.ServerError))
+        return transitions.replay(task, new_task, fresh, held, new_key)
+    if holder[0] == new_task.encode():  # by our own request whose reply was lost
+        return transitions.replay(task, new_task, fresh)
+    raise KeyHeld(task, (holder[0] or b"").decode("utf-8", "replace"))
+
+
+async def purge(client: Client, task: str) -> bool:
+    """Takes a dead task away for good. False if it is not (or no longer) dead."""
+    was_lost = False
+    while True:
+        try:
+            await client.delete(layout.dead_path(task))
+        except errors.NoNode:
+            return was_lost  # by the request whose reply was lost, then
+        except errors.ConnectionLoss:
+            was_lost = True
+            continue
+        return True
+
+
+async def change_queue(client: Client, queue: str, change: Callable[[QueueSettings], QueueSettings]) -> QueueSettings:
+    """Changes what stands in `/queues/QUEUE`, however many do so at once. Raises InvalidName, ConfigurationError."""
+    path = layout.queue_path(check_queue(queue))
+    while True:
+        try:
+            data, stat = await client.get(path)
+        except errors.NoNode:
+            await make_folders(client)
+            settings = change(UNLIMITED)
+            try:
+                await client.create(path, encode_queue(settings))
+            except (errors.NodeExists, errors.NoNode, errors.ConnectionLoss):
+                continue
+            return settings
+        settings = change(decode_queue(data) or UNLIMITED)
+        try:
+            await client.set(path, encode_queue(settings), stat.version)
+        except (errors.BadVersion, errors.NoNode, errors.ConnectionLoss):
+            continue
+        return settings

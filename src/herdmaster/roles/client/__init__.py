@@ -1,0 +1,1 @@
+"""A client: submits tasks and waits for their outcomes."""

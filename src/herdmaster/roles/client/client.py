@@ -1,0 +1,125 @@
+"""A client: submits tasks and waits for their outcomes, over as many sessions as it takes."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from herdmaster.core.outcome import KEPT_SECONDS
+from herdmaster.core.transitions import NewTask
+from herdmaster.errors import HerdError
+from herdmaster.roles.client.backlog_limit import Admission
+from herdmaster.roles.client.due_times import Timetable
+from herdmaster.roles.client.key_claims import KeyedSubmissions
+from herdmaster.roles.client.outcomes import Ended, OutcomeWatch
+from herdmaster.roles.client.searches import Searches
+from herdmaster.roles.client.submission_journal import Accepted, Journal
+from herdmaster.roles.shared.bootstrap import open_client
+from herdmaster.roles.shared.cancel_requests import CancelRequests
+from herdmaster.roles.shared.role import Role, run_until_first
+from herdmaster.roles.shared.system import System
+from herdmaster.zookeeper.client import Client
+
+
+class ClientSettings(msgspec.Struct, frozen=True):
+    """Times in seconds."""
+
+    session_timeout: float = 10.0
+    connect_timeout: float | None = 10.0
+    outcome_ttl: float = KEPT_SECONDS
+
+
+class TaskClient(Role):
+    """`run` keeps a session; the other methods may be called from the same loop at any time, also without one."""
+
+    loss_level = logging.INFO  # a library's; what is said of it at higher levels is followed by its end at the same
+
+    def __init__(self, hosts: str, settings: ClientSettings | None = None, system: System | None = None) -> None:
+        super().__init__("client", hosts, system)
+        self._settings = settings or ClientSettings()
+        self.says_late = True  # when no server answers
+        self._is_running = False
+        timetable = Timetable(self.system.clock, self.system.unix_ms)
+        self.journal = Journal(self.system.new_id, timetable)
+        self._keyed = KeyedSubmissions(self.journal.submit, timetable.asked_at)
+        self.admission = Admission()
+        self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl, rng=self.system.rng)
+        self.cancels = CancelRequests(self.outcomes.waits_for)
+        self.searches = Searches()
+
+    async def open(self) -> Client:
+        settings = self._settings
+        return await open_client(
+            self.hosts,
+            self.system,
+            session_timeout=settings.session_timeout,
+            connect_timeout=settings.connect_timeout,
+            predecessors=self.predecessors,
+            says_late=self.says_late,
+        )
+
+    def meanwhile(self) -> str:
+        return "what is submitted waits until it is back"
+
+    def found(self) -> str:
+        waiting, unresolved = self.outcomes.waiting, self.journal.unresolved
+        return f"outcomes awaited: {waiting}, submissions not yet accepted: {unresolved}"
+
+    def stop(self) -> None:
+        """As for every role. Who still waits to be accepted is told what is known, at the latest when `run` ends."""
+        super().stop()
+        if not self._is_running:
+            self._end()
+
+    async def run(self) -> None:
+        self._is_running = True
+        try:
+            await super().run()
+        finally:
+            self._is_running = False
+            if self.is_stopping:
+                self._end()
+
+    def _end(self) -> None:
+        self.journal.end()
+        self._keyed.end()
+        self.cancels.end()
+        self.searches.end()
+
+    async def serve(self, client: Client) -> None:
+        await run_until_first(
+            self.journal.run(client),
+            self.outcomes.run(client),
+            self._keyed.run(client),
+            self.admission.run(client),
+            self.cancels.run(client),
+            self.searches.run(client),
+        )
+
+    async def drain(self, client: Client) -> None:
+        await self.journal.close(client)
+
+    def submit(self, task: NewTask, accepted: Accepted, ended: Ended | None) -> None:
+        """`accepted` is called once: with None, or with what is known: NotSubmitted, SubmissionUnknown, DuplicateTask.
+        `ended` is called once when the task has ended, if it was accepted; None for a task without an outcome."""
+
+        def handle(done: NewTask, error: HerdError | None) -> None:
+            if error is None and ended is not None:
+                self.outcomes.wait_for(done.name, ended)
+            accepted(done, error)
+
+        if task.key_hash is None:
+            self.journal.submit(task, handle)
+        else:
+            self._keyed.submit(task, handle)
+
+    def give_up(self, name: str) -> None:
+        """Whoever waits for its acceptance is told at once what is known; nothing, if it was not admitted yet."""
+        self.admission.forget(name)
+        if not self._keyed.give_up(name):
+            self.journal.give_up(name)
+
+    def attach(self, task: str, ended: Ended) -> None:
+        """Waits for a task that another process, or an earlier run of this one, submitted."""
+        self.outcomes.wait_for(task, ended, locate=True)

@@ -1,0 +1,326 @@
+"""Waits for the outcomes of many tasks: one-shot watches on their statuses, armed and read in bulk.
+
+What is waited for outlives a session: the next one arms everything again, and a status that is there already fires at
+once. A task can vanish without an outcome (an in-memory server that was restarted, an operator's `deleteall`): so all
+are looked for in every new session, after a long absence, and every few minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from herdmaster.core import layout, transitions
+from herdmaster.core.outcome import Outcome, decode_outcome
+from herdmaster.core.table import Verdict
+from herdmaster.errors import BadOutcome, HerdError, OutcomeGone
+from herdmaster.inspection.missing import find_missing
+from herdmaster.roles.client.waiters import Waiters
+from herdmaster.roles.shared.below import delete_below
+from herdmaster.roles.shared.committer import Committer, Fate, Settlement
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import EventType, SessionState, WatchEvent
+from herdmaster.zookeeper.wire.multi import ErrorResult, MultiRead, MultiReply
+from herdmaster.zookeeper.wire.records import DataReply, GetData, Record
+
+READ_BYTES: Final = 4 * 1024 * 1024
+"""Aimed at per reply: names tell nothing of a result's size, so the recent ones are taken as the measure."""
+MAX_READ: Final = 200
+LOOK_AGAIN_SECONDS: Final = 60.0
+"""Between two looks for tasks that are waited for by name: other clients may take their outcomes."""
+LOOK_AT_ALL_SECONDS: Final = 300.0
+FIRST_LOOK_SECONDS: Final = 2.0
+"""After a new session; many clients may have lost theirs at once, so all three are jittered."""
+
+_log = logging.getLogger("herdmaster.client")
+
+Ended = Callable[[str, Outcome | None, HerdError | None], bool]
+"""Called once with the outcome, or with BadOutcome or OutcomeGone. True: it was delivered, so its status may be
+collected."""
+
+
+class OutcomeWatch:
+    """`outcome_ttl` (seconds) is how long statuses are kept: after a longer absence a task may have ended unseen. `rng`
+    spreads the searches of many clients."""
+
+    def __init__(self, *, outcome_ttl: float, rng: random.Random) -> None:
+        self._outcome_ttl = outcome_ttl
+        self._rng = rng
+        self._waiting: dict[str, Ended] = {}
+        self._to_arm: dict[str, None] = {}
+        self._to_read: dict[str, None] = {}
+        self._to_locate: dict[str, None] = {}
+        self._to_collect: dict[str, None] = {}
+        self._to_clear: dict[str, None] = {}  # could not be collected, perhaps because something stands below
+        self._to_check: dict[str, None] = {}  # read; to be collected unless others wait for them
+        self._shared: set[str] = set()  # waited for by name, so that others may collect them, too
+        self._waiters = Waiters()
+        self._size = 512.0  # bytes of a recent status, smoothed
+        self._reading = 0
+        self._step_scheduled = False
+        self._client: Client | None = None
+        self._committer: Committer | None = None
+        self._locating = asyncio.Event()
+        self._look_again_at = self._look_at_all_at = 0.0  # of the loop's time
+        self._away_since: float | None = None
+
+    # --- the caller's side ---------------------------------------------------------------------------------------
+
+    def wait_for(self, task: str, ended: Ended, *, locate: bool = False) -> None:
+        """With `locate` the task may be long gone, or be collected by another client: it is looked for at once, and
+        other clients are told that this one waits. A task that is found nowhere ends with OutcomeGone."""
+        self._waiting[task] = ended
+        self._to_arm[task] = None
+        if locate:
+            self._shared.add(task)
+            self._waiters.register(task)
+            self._locate_later((task,))
+        self._schedule_step()
+
+    def forget(self, task: str) -> None:
+        """Nobody waits for it any more."""
+        if self._waiting.pop(task, None) is not None:
+            for names in (self._to_arm, self._to_read, self._to_locate):
+                names.pop(task, None)
+            self._stop_sharing(task)
+            if self._client is not None:
+                self._client.forget_created(layout.status_path(task), self._handle_created)
+
+    def waits_for(self, task: str) -> bool:
+        return task in self._waiting
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    # --- one session -----------------------------------------------------------------------------------------------
+
+    async def run(self, client: Client) -> None:
+        """Until the session is over: raises SessionExpired then."""
+        self._client = client
+        self._committer = Committer(client)
+        self._reading = 0
+        self._step_scheduled = False  # a step that failed at once has left it
+        self._to_read.clear()
+        self._to_arm = dict.fromkeys(self._waiting)
+        self._waiters.begin_session(client)
+        for task in sorted(self._shared):
+            self._waiters.register(task)
+        self._look_again_at = self._in(LOOK_AGAIN_SECONDS)
+        self._look_at_all_at = self._in(FIRST_LOOK_SECONDS)
+        client.add_listener(self._handle_state)
+        self._handle_state(client.state)
+        try:
+            while True:
+                await self._wait_to_locate()
+                self._locating.clear()
+                if client.state.is_final:
+                    raise errors.SessionExpired("the client's session ended")
+                await self._clear(client)
+                await self._locate(client)
+        finally:
+            client.remove_listener(self._handle_state)
+            self._waiters.end_session()
+            self._client = self._committer = None
+            self._away_since = self._away_since or client.clock()
+
+    def _in(self, seconds: float) -> float:
+        """About so many seconds from now, in the loop's time."""
+        return asyncio.get_running_loop().time() + seconds * self._rng.uniform(0.8, 1.2)
+
+    async def _wait_to_locate(self) -> None:
+        """Until there are tasks to look for: those that something was said about, or whose turn has come."""
+        due = min(self._look_again_at, self._look_at_all_at)
+        try:
+            async with asyncio.timeout_at(due):
+                await self._locating.wait()
+        except TimeoutError:
+            now = max(due, asyncio.get_running_loop().time())  # a timer may fire a little early
+            if now >= self._look_at_all_at:
+                self._look_at_all_at = self._in(LOOK_AT_ALL_SECONDS)
+                self._to_locate.update(dict.fromkeys(self._waiting))
+            if now >= self._look_again_at:
+                self._look_again_at = self._in(LOOK_AGAIN_SECONDS)
+                self._to_locate.update(dict.fromkeys(self._shared))
+                self._schedule_step()  # registrations that failed are tried again
+
+    def _handle_state(self, state: SessionState) -> None:
+        client = self._client
+        if client is None:
+            return
+        if state is SessionState.CONNECTED:
+            away = self._away_since is not None and client.clock() - self._away_since > self._outcome_ttl
+            self._locate_later(self._waiting if away else self._shared)
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = client.clock()
+        self._locating.set()
+        self._schedule_step()
+
+    def _locate_later(self, tasks: Iterable[str]) -> None:
+        self._to_locate.update(dict.fromkeys(tasks))
+        self._locating.set()
+
+    def _schedule_step(self) -> None:
+        if not self._step_scheduled and self._client is not None:
+            self._step_scheduled = True
+            asyncio.get_running_loop().call_soon(self._step)
+
+    def _step(self) -> None:
+        self._step_scheduled = False
+        client = self._client
+        if client is None or client.state is not SessionState.CONNECTED:
+            return
+        self._waiters.send()  # ahead of the watches: a registration that comes after the outcome may be too late
+        if self._to_arm:
+            paths = [layout.status_path(task) for task in self._to_arm if task in self._waiting]
+            self._to_arm.clear()
+            client.watch_created_nowait(paths, self._handle_created)
+        if self._to_collect and self._committer is not None:
+            moves = [transitions.collect(task) for task in self._to_collect]
+            self._to_collect.clear()
+            self._committer.commit(moves, self._collected)
+        if self._to_check:
+            tasks, self._to_check = list(self._to_check), {}
+            self._waiters.find_awaited(tasks, self._share)
+        while self._to_read and self._reading < MAX_READ:
+            count = max(1, min(MAX_READ, int(READ_BYTES / self._size)))
+            tasks = list(self._to_read)[:count]
+            for task in tasks:
+                del self._to_read[task]
+            self._read(client, [task for task in tasks if task in self._waiting])
+
+    def _handle_created(self, event: WatchEvent) -> None:
+        task = layout.name_of(event.path)
+        if task not in self._waiting:
+            return
+        if event.type is EventType.CREATED:
+            self._to_read[task] = None
+        else:
+            self._to_arm[task] = None  # the watch is used up by whatever fired it
+        self._schedule_step()
+
+    def _read(self, client: Client, tasks: list[str]) -> None:
+        if not tasks:
+            return
+        self._reading += len(tasks)
+
+        def done(reply: Record | None, error: Exception | None) -> None:
+            self._schedule_step()
+            if client is not self._client:
+                return  # the next session arms and reads anew
+            self._reading -= len(tasks)
+            if isinstance(reply, MultiReply):
+                *results, folder = reply.results
+                others_wait = isinstance(folder, DataReply) and folder.stat.num_children > 0
+                for task, result in zip(tasks, results, strict=True):
+                    self._handle_result(task, result, others_wait=others_wait)
+            elif not isinstance(error, errors.SessionExpired):
+                self._to_arm.update(dict.fromkeys(tasks))  # their watches are used up
+
+        # The stat of /waiters in the same reply tells whether any task has waiters: mostly none has.
+        paths = [client.outward(layout.status_path(task)) for task in tasks]
+        paths.append(client.outward(layout.WAITERS))
+        client.call_nowait(MultiRead(tuple(GetData(path, False) for path in paths)), done)
+
+    def _handle_result(self, task: str, result: Record, *, others_wait: bool) -> None:
+        if isinstance(result, DataReply):
+            self._was_read(task, result.data or b"", others_wait=others_wait)
+        elif isinstance(result, ErrorResult) and result.code == errors.NoNode.code:
+            # Created and deleted again, by a client that had not seen this one's registration.
+            self._to_arm[task] = None
+            self._locate_later((task,))
+        else:
+            code = result.code if isinstance(result, ErrorResult) else errors.MarshallingError.code
+            self._deliver(task, None, BadOutcome(f"the status of {task} cannot be read: {errors.from_code(code)}"))
+
+    def _was_read(self, task: str, data: bytes, *, others_wait: bool) -> None:
+        self._size = max(len(data), self._size * 0.9, 64.0)
+        try:
+            outcome = decode_outcome(task, data)
+        except BadOutcome as error:
+            # Another program wrote it, so it is not ours to delete: it is swept when its time is over.
+            self._deliver(task, None, error)
+            return
+        # Other clients leave it to this one, once they know that it waits; then this one leaves it to them as well.
+        is_shared = self._waiters.is_registered(task)
+        # The outcome of a task with a key is for all who submit with the same key, until its time to live is over.
+        if not self._deliver(task, outcome, None) or outcome.key is not None:
+            return
+        if is_shared:
+            self._waiters.mark(task)
+        elif others_wait:
+            self._to_check[task] = None
+        else:
+            self._to_collect[task] = None
+
+    def _share(self, tasks: Sequence[str], awaited: set[str] | None) -> None:
+        """Collects the outcomes that no other client waits for, and leaves it the others."""
+        for task in tasks:
+            if awaited is None:
+                self._to_check[task] = None
+            elif task in awaited:
+                self._waiters.mark(task)
+            else:
+                self._to_collect[task] = None
+        self._schedule_step()
+
+    def _deliver(self, task: str, outcome: Outcome | None, error: HerdError | None) -> bool:
+        ended = self._waiting.pop(task, None)
+        self._to_locate.pop(task, None)
+        self._stop_sharing(task)
+        if ended is None:
+            return False
+        try:
+            return ended(task, outcome, error)
+        except Exception:  # noqa: BLE001 - the caller's fault; others wait for their outcomes, too
+            _log.exception("a callback failed for %s", task)
+            return False
+
+    def _stop_sharing(self, task: str) -> None:
+        if task in self._shared:
+            self._shared.discard(task)
+            self._waiters.leave(task)
+            self._schedule_step()
+
+    def _collected(self, settlement: Settlement) -> None:
+        if settlement.fate in (Fate.UNKNOWN, Fate.SESSION_OVER):
+            self._to_collect[settlement.move.task] = None  # once more: it is gone, or it goes then
+            self._schedule_step()
+        elif settlement.verdict is Verdict.UNEXPECTED:
+            self._to_clear[settlement.move.task] = None
+            self._locating.set()
+
+    async def _clear(self, client: Client) -> None:
+        """A status that stays after all is swept when its time is over."""
+        while self._to_clear:
+            task = next(iter(self._to_clear))
+            try:
+                count = await delete_below(client, layout.status_path(task))
+            except errors.ConnectionLoss:
+                self._locating.set()
+                return
+            del self._to_clear[task]
+            if count:
+                self._to_collect[task] = None
+                self._schedule_step()
+
+    # --- where is it? ----------------------------------------------------------------------------------------------
+
+    async def _locate(self, client: Client) -> None:
+        while self._to_locate:
+            # Before the search: what asks for one of them from now on has seen more than this search may.
+            tasks = list(self._to_locate)
+            self._to_locate.clear()
+            try:
+                missing = await find_missing(client, tasks)
+            except BaseException:
+                self._to_locate.update(dict.fromkeys(task for task in tasks if task in self._waiting))
+                raise
+            for task in missing:
+                text = f"{task}: it is neither waiting, nor running, nor has it an outcome to collect"
+                self._deliver(task, None, OutcomeGone(text))

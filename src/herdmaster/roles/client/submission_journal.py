@@ -1,0 +1,374 @@
+"""Submission: batches that are accepted exactly once, however often the connection or the session is lost.
+
+The data version of `/clients/CLIENT` counts the accepted batches. Every batch checks that this session's `alive` node
+exists, sets the journal expecting the version that it counted on, and creates the tasks. So after any doubt one read
+of the version says which batches were accepted: those that counted on less. `BadVersion` by itself says nothing; it
+only leads to that read. A new session first deletes the older `alive` nodes: whatever is still on its way from an old
+session is refused from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Final
+
+from herdmaster.core import layout, transitions
+from herdmaster.core.names import client_name
+from herdmaster.core.table import Failure, Verdict
+from herdmaster.core.transitions import CreateNode, NewTask, Submission
+from herdmaster.errors import BadPayload, HerdError, NotSubmitted, SubmissionUnknown
+from herdmaster.roles.client.due_times import Timetable, is_timed
+from herdmaster.roles.shared.committer import MAX_BATCH_BYTES, add_operation
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client.transaction import Results
+from herdmaster.zookeeper.model import CreateMode, SessionState
+from herdmaster.zookeeper.wire.records import StatReply
+
+MAX_BATCH_TASKS: Final = 100
+MAX_BATCHES_IN_FLIGHT: Final = 4
+
+_log = logging.getLogger("herdmaster.client")
+
+Accepted = Callable[[NewTask, HerdError | None], None]
+
+
+class _Item:
+    __slots__ = ("abandoned", "accepted", "asked_at", "cost", "task")
+
+    def __init__(self, task: NewTask, accepted: Accepted, asked_at: float | None) -> None:
+        self.task = task
+        self.accepted = accepted
+        self.asked_at = asked_at  # of a task that is due or expires at a time
+        self.abandoned = False  # its caller has been told that nobody knows
+        self.cost = len(task.data) + len(task.name) + 200
+
+
+class _Batch:
+    __slots__ = ("counted_on", "items", "refused", "replied", "submission")
+
+    def __init__(self, items: list[_Item], counted_on: int, submission: Submission) -> None:
+        self.items = items
+        self.counted_on = counted_on  # the journal's version before it
+        self.submission = submission
+        self.replied = False
+        self.refused = False  # certainly not accepted, whatever the journal's version is
+
+
+class KeyTaken(NotSubmitted):
+    """The task was certainly not accepted, because another one holds its uniqueness key."""
+
+
+class Journal:
+    """One client object's submissions. `new_id` gives a random id; it is asked again when a journal was swept."""
+
+    def __init__(self, new_id: Callable[[], str], timetable: Timetable) -> None:
+        self._new_id = new_id
+        self._timetable = timetable
+        self._name = client_name(new_id())
+        self._exists = False  # the journal has been created
+        self._items: dict[str, _Item] = {}
+        self._queue: deque[_Item] = deque()
+        self._abandoned = 0  # items of the queue that nobody waits for
+        self._sent: deque[_Batch] = deque()
+        self._version = 0  # that the next batch counts on
+        self._in_doubt = True  # the version has to be read before anything is sent
+        self._prepared = False  # this session's alive node exists
+        self._time_is_wanted = False  # by a task of the queue
+        self._fault: errors.ServerError | None = None
+        self._ended = False
+        self._wake = asyncio.Event()
+
+    # --- the caller's side ---------------------------------------------------------------------------------------
+
+    def submit(self, task: NewTask, accepted: Accepted, asked_at: float | None = None) -> None:
+        """`accepted` is called once: with None when the task is in ZooKeeper, else with NotSubmitted (KeyTaken, if that
+        is why) or SubmissionUnknown. `asked_at` is when it was asked for, if not now: see `Timetable.asked_at`."""
+        if asked_at is None and is_timed(task):
+            asked_at = self._timetable.asked_at()
+        item = _Item(task, accepted, asked_at if is_timed(task) else None)
+        self._items[task.name] = item
+        if self._ended:
+            self._resolve(item, NotSubmitted(f"{task.name} was not submitted: the client is closed"))
+            return
+        self._queue.append(item)
+        self._wake.set()
+
+    def give_up(self, name: str) -> None:
+        """The caller waits no longer; it is told at once what is known."""
+        item = self._items.get(name)
+        if item is None:
+            return
+        if any(item in batch.items for batch in self._sent if not batch.refused):
+            self._abandon(item, SubmissionUnknown([name]))
+            return
+        self._abandon(item, NotSubmitted(f"{name} was not accepted in time: no connection to ZooKeeper"))
+        self._abandoned += 1
+        if self._abandoned > MAX_BATCH_TASKS and self._abandoned > len(self._queue) // 2:
+            self._queue = deque(item for item in self._queue if not item.abandoned)
+            self._abandoned = 0
+
+    def end(self) -> None:
+        """No session will follow: whoever still waits is told what is known."""
+        self._ended = True
+        self._queue.clear()
+        for batch in self._sent:
+            for item in batch.items if not batch.refused else ():
+                self._abandon(item, SubmissionUnknown([item.task.name]))
+        for item in list(self._items.values()):
+            self._abandon(item, NotSubmitted(f"{item.task.name} was not accepted before the client was closed"))
+
+    def _abandon(self, item: _Item, error: HerdError) -> None:
+        item.abandoned = True
+        self._resolve(item, error)
+
+    @property
+    def unresolved(self) -> int:
+        return len(self._items)
+
+    def _resolve(self, item: _Item, error: HerdError | None) -> None:
+        if self._items.pop(item.task.name, None) is None:
+            return
+        try:
+            item.accepted(item.task, error)
+        except Exception:  # noqa: BLE001 - the caller's fault; the others of the batch wait for their answer, too
+            _log.exception("a callback failed for %s", item.task.name)
+
+    # --- one session -----------------------------------------------------------------------------------------------
+
+    async def run(self, client: Client) -> None:
+        """Sends batches until the session is over: raises SessionExpired then."""
+        self._prepared = False
+        self._in_doubt = True
+        self._fault = None
+        for batch in self._sent:
+            batch.replied = True  # of the old session nothing more will come
+        self._wake.set()
+        client.add_listener(self._handle_state)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                if client.state.is_final:
+                    raise errors.SessionExpired("the client's session ended")
+                if self._fault is not None:
+                    raise self._fault
+                if not self._items and not self._sent:
+                    continue
+                if not self._prepared:
+                    await self._prepare(client)
+                if self._in_doubt and all(batch.replied for batch in self._sent):
+                    await self._settle_doubt(client)
+                if self._time_is_wanted and self._prepared:
+                    await self._read_time(client)
+                if not self._in_doubt and client.state is SessionState.CONNECTED:
+                    self._send_batches(client)
+        finally:
+            client.remove_listener(self._handle_state)
+
+    def _handle_state(self, _state: SessionState) -> None:
+        self._wake.set()
+
+    async def _prepare(self, client: Client) -> None:
+        """Makes the journal, forbids the older sessions, announces this one."""
+        path = layout.client_path(self._name)
+        if not self._exists:
+            with contextlib.suppress(errors.NodeExists):  # random, so it is ours: an earlier try was applied
+                await _until_certain(partial(client.create, path))
+            self._exists = True
+        try:
+            for alive in await client.children(path):
+                if alive != layout.alive_name(client.session_id):
+                    with contextlib.suppress(errors.NoNode):
+                        await _until_certain(partial(client.delete, f"{path}/{alive}"))
+            mine = layout.alive_path(self._name, client.session_id)
+            with contextlib.suppress(errors.NodeExists):
+                await _until_certain(partial(client.create, mine, mode=CreateMode.EPHEMERAL))
+        except errors.NoNode:
+            self._journal_gone()
+            await self._prepare(client)
+            return
+        self._prepared = True
+        self._in_doubt = True
+
+    def _journal_gone(self) -> None:
+        """Swept, because this client was away for long. What was under way can never be known."""
+        _log.warning("the journal of %s was swept: going on under another id", self._name)
+        self._name = client_name(self._new_id())
+        self._exists = self._prepared = False
+        self._in_doubt = True
+        sent, self._sent = self._sent, deque()
+        for batch in sent:
+            if batch.refused:
+                continue
+            for item in batch.items:
+                self._resolve(item, SubmissionUnknown([item.task.name]))
+        self._send_again([batch for batch in sent if batch.refused])
+
+    async def _settle_doubt(self, client: Client) -> None:
+        """Reads how many batches were accepted; the others are sent again."""
+        path = layout.client_path(self._name)
+        await client.sync(path)
+        stat = await client.exists(path)
+        if stat is None:
+            self._journal_gone()
+            self._wake.set()
+            return
+        sent, self._sent = self._sent, deque()
+        self._version = stat.version
+        self._in_doubt = False
+        missing: list[_Batch] = []
+        for batch in sent:
+            if batch.refused or batch.counted_on >= stat.version:
+                missing.append(batch)
+                continue
+            for item in batch.items:
+                self._resolve(item, None)
+        self._send_again(missing)
+
+    async def _read_time(self, client: Client) -> None:
+        """By a write to this session's alive node, whose version counts nothing."""
+        try:
+            stat = await client.set(layout.alive_path(self._name, client.session_id), b"")
+        except errors.NoNode:
+            self._prepared = False
+        except errors.ConnectionLoss:
+            pass
+        else:
+            self._timetable.tell(stat.mtime)
+            self._time_is_wanted = False
+        self._wake.set()
+
+    def _send_again(self, batches: Sequence[_Batch]) -> None:
+        items = [item for batch in batches for item in batch.items if not item.abandoned]
+        self._queue.extendleft(reversed(items))
+
+    # --- batches -------------------------------------------------------------------------------------------------
+
+    def _send_batches(self, client: Client) -> None:
+        while self._queue and len(self._sent) < MAX_BATCHES_IN_FLIGHT and not self._in_doubt:
+            items = self._next_items()
+            if items:
+                self._send(client, items)
+            elif self._time_is_wanted:
+                return
+
+    def _next_items(self) -> list[_Item]:
+        items: list[_Item] = []
+        size = 0
+        while self._queue and len(items) < MAX_BATCH_TASKS:
+            item = self._queue[0]
+            if items and size + item.cost > MAX_BATCH_BYTES:
+                break
+            if item.asked_at is not None and not item.abandoned and not self._timetable.is_fresh:
+                self._time_is_wanted = True
+                self._wake.set()
+                break
+            self._queue.popleft()
+            if not item.abandoned:
+                items.append(item)
+                size += item.cost
+        return items
+
+    def _send(self, client: Client, items: list[_Item]) -> None:
+        fixed = [(item, task) for item in items if (task := self._fix_times(item)) is not None]
+        if not fixed:
+            return
+        items = [item for item, _ in fixed]
+        tasks = (task for _, task in fixed)
+        submission = transitions.submit(self._name, client.session_id, self._version, tasks)
+        batch = _Batch(items, self._version, submission)
+        self._sent.append(batch)
+        self._version += 1
+        transaction = client.transaction()
+        for operation in submission.operations:
+            add_operation(transaction, operation)
+
+        def done(results: Results | None, error: Exception | None) -> None:
+            if results is not None and isinstance(journal := results[1], StatReply):
+                self._timetable.tell(journal.stat.mtime)
+            self._done(batch, error)
+
+        try:
+            transaction.commit_nowait(done)
+        except errors.ZooKeeperError as error:
+            self._done(batch, error)
+
+    def _fix_times(self, item: _Item) -> NewTask | None:
+        """None for one that is refused, because its payload can take no time limit."""
+        if item.asked_at is None:
+            return item.task
+        try:
+            return self._timetable.fix(item.task, item.asked_at)
+        except BadPayload as error:
+            self._refuse([item], error)
+            return None
+
+    def _done(self, batch: _Batch, error: Exception | None) -> None:
+        batch.replied = True
+        self._wake.set()
+        if batch not in self._sent:
+            return  # its doubt was settled meanwhile, by the next session
+        if error is None:
+            self._sent.remove(batch)
+            for item in batch.items:
+                self._resolve(item, None)
+            return
+        self._in_doubt = True
+        if isinstance(error, errors.TransactionFailed):
+            batch.refused = True
+            self._refused(batch, error)
+        elif isinstance(error, errors.RequestTooLarge):
+            batch.refused = True
+            self._refuse(batch.items, error)
+
+    def _refused(self, batch: _Batch, error: errors.TransactionFailed) -> None:
+        failure = Failure(type(error.error).__name__)
+        match transitions.verdict(batch.submission, error.index, failure):
+            case Verdict.READ_JOURNAL | Verdict.JOURNAL_GONE:
+                return  # reading the journal tells which of the two
+            case Verdict.SESSION_REPLACED:
+                self._prepared = False  # somebody deleted the alive node of a living session: announce it anew
+            case found:
+                owner = batch.submission.owners[error.index]
+                operation = batch.submission.operations[error.index]
+                if found is Verdict.FOLDER_MISSING or (found is Verdict.UNEXPECTED and owner < 0):
+                    # Not this task's fault: the next start makes the folder again.
+                    self._fault = error.error
+                    _log.warning("submissions wait: ZooKeeper refused %s: %s", operation.path, error.error)
+                elif found is Verdict.KEY_TAKEN:
+                    item = batch.items[owner]
+                    self._abandon(item, KeyTaken(f"{item.task.name} was refused: another task holds its key"))
+                else:
+                    assert isinstance(operation, CreateNode)
+                    self._refuse([batch.items[owner]], error.error)
+
+    def _refuse(self, items: Iterable[_Item], error: Exception) -> None:
+        """Certainly not accepted, and by their own fault: the others of the batch go again without them."""
+        for item in items:
+            self._abandon(item, NotSubmitted(f"{item.task.name} was refused: {error}"))
+
+    async def close(self, client: Client) -> None:
+        """Takes the journal away when nothing is in doubt; otherwise the sweep does, later."""
+        if not self._prepared or self._sent or client.state is not SessionState.CONNECTED:
+            return
+        transaction = client.transaction().delete(layout.alive_path(self._name, client.session_id))
+        transaction.delete(layout.client_path(self._name))
+        with contextlib.suppress(errors.ZooKeeperError):
+            await transaction.commit()
+        self._exists = self._prepared = False
+
+
+async def _until_certain(request: Callable[[], Awaitable[object]]) -> None:
+    """Repeats a request whose repetition does no harm until its reply has come."""
+    while True:
+        try:
+            await request()
+        except errors.ConnectionLoss:
+            continue
+        return

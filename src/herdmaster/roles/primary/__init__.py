@@ -1,0 +1,1 @@
+"""A master: elected, it decides where tasks go, and sweeps."""

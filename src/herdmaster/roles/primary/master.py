@@ -1,0 +1,114 @@
+"""A master: stands by or is primary, one session after the other until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from herdmaster.core import layout
+from herdmaster.core.dispatcher import ORPHAN_INBOX_SECONDS
+from herdmaster.core.members import MasterRecord, encode_record
+from herdmaster.core.names import master_name
+from herdmaster.core.recovery import MAX_DELIVERIES
+from herdmaster.roles.primary.overdue import Overdue, Patience
+from herdmaster.roles.primary.primary import Primary, PrimarySettings
+from herdmaster.roles.primary.recount import RECOUNT_SECONDS
+from herdmaster.roles.primary.stand_in import Duty
+from herdmaster.roles.primary.sweeper import Ages, Caretaker
+from herdmaster.roles.shared.bootstrap import open_client
+from herdmaster.roles.shared.role import Role, run_until_first
+from herdmaster.roles.shared.server_clock import ServerClock
+from herdmaster.roles.shared.system import System
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.recipes.election import Election
+from herdmaster.zookeeper.recipes.membership import join_group, wait_member_lost
+
+_log = logging.getLogger("herdmaster.master")
+
+
+class MasterSettings(msgspec.Struct, frozen=True):
+    """`session_timeout` and the rest in seconds."""
+
+    session_timeout: float = 10.0
+    connect_timeout: float | None = 30.0
+    max_deliveries: int = MAX_DELIVERIES
+    orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS
+    ages: Ages = Ages()
+    recount_seconds: float = RECOUNT_SECONDS
+    patience: Patience = Patience()
+
+
+class Master(Role):
+    """`run` serves until `stop`. Stopping ends the session, so that a backup takes over at once."""
+
+    def __init__(self, hosts: str, settings: MasterSettings | None = None, system: System | None = None) -> None:
+        super().__init__("master", hosts, system)
+        self._settings = settings or MasterSettings()
+        self.is_primary = False
+
+    def meanwhile(self) -> str:
+        return "nothing is decided until it is back" if self.is_primary else "it cannot take over until it is back"
+
+    async def open(self) -> Client:
+        settings = self._settings
+        return await open_client(
+            self.hosts,
+            self.system,
+            session_timeout=settings.session_timeout,
+            connect_timeout=settings.connect_timeout,
+            predecessors=self.predecessors,
+            is_founder=True,
+        )
+
+    async def serve(self, client: Client) -> None:
+        """One session: announces itself, competes for `/master`, and is primary once it has it."""
+        system = self.system
+        name = master_name(system.new_id())
+        data = encode_record(MasterRecord(name, system.host, system.pid, system.unix_ms()))
+        record = layout.master_record_path(name)
+        await join_group(client, record, data)
+        election = Election(client, layout.MASTER, data)
+        duty = Duty(client, record)
+        server_clock = ServerClock(client, record, data, system.unix_ms)
+        try:
+            await run_until_first(
+                self._compete(client, election, name, server_clock),
+                self._stand_in(client, duty, server_clock),
+                Caretaker(client, duty, server_clock, self._settings.ages).run(),
+                wait_member_lost(client, record),
+            )
+        finally:
+            self.is_primary = False
+
+    async def _compete(self, client: Client, election: Election, name: str, server_clock: ServerClock) -> None:
+        standing_by = False
+
+        def on_standby() -> None:
+            nonlocal standing_by
+            if not standing_by:
+                standing_by = True
+                _log.info("standing by: another master is primary")
+
+        await election.wait_elected(on_standby)
+        self.is_primary = True
+        _log.info("elected: %s is primary", name)
+        primary = Primary(client, server_clock, self._primary_settings(stands_in=False))
+        await run_until_first(primary.run(), election.wait_lost())
+        _log.warning("/master was taken away although the session lives: starting again")
+
+    async def _stand_in(self, client: Client, duty: Duty, server_clock: ServerClock) -> None:
+        while True:
+            await duty.wait_stand_in(wanted=True)
+            _log.info("the primary is of the reference's: standing in for what it does not do")
+            primary = Primary(client, server_clock, self._primary_settings(stands_in=True))
+            overdue = Overdue(client, server_clock, self._settings.patience, self._settings.max_deliveries)
+            await run_until_first(primary.run(), overdue.run(), duty.wait_stand_in(wanted=False))
+            _log.info("standing in no longer")
+            await primary.stop()
+
+    def _primary_settings(self, *, stands_in: bool) -> PrimarySettings:
+        settings = self._settings
+        return PrimarySettings(
+            settings.max_deliveries, settings.orphan_inbox_seconds, stands_in, settings.recount_seconds
+        )

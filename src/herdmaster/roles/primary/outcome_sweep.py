@@ -1,0 +1,149 @@
+"""Takes away outcomes whose time to live is over, and with each the uniqueness key that its task holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from herdmaster.core import layout, transitions
+from herdmaster.core.keys import HeldKey, is_key_hash
+from herdmaster.core.names import is_call, parse_task_name
+from herdmaster.core.outcome import decode_outcome
+from herdmaster.core.transitions import Move, Verdict
+from herdmaster.errors import BadOutcome
+from herdmaster.roles.shared.below import delete_below
+from herdmaster.roles.shared.committer import Committer, Settlement
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import Stat
+
+_AT_ONCE: Final = 200
+_READ_BYTES: Final = 1024 * 1024
+
+_log = logging.getLogger("herdmaster.master")
+
+
+class _Kept(msgspec.Struct, frozen=True, gc=False):
+    """What is remembered of an outcome: `until` in unix milliseconds."""
+
+    until: float
+    key: str | None = None
+
+
+class OutcomeSweep:
+    """`ttl` (seconds) is for outcomes that say nothing else. An outcome is read once, when it is first seen, and again
+    before it goes: it may be another of the same name."""
+
+    def __init__(self, client: Client, ttl: float) -> None:
+        self._client = client
+        self._ttl = ttl
+        self._committer = Committer(client)
+        self._kept: dict[str, _Kept] = {}
+        self.next_end: float | None = None  # when the first of those that stay is over, in unix milliseconds
+
+    async def sweep(self, now_ms: int) -> None:
+        """Raises what reading raises."""
+        names = set(await self._client.children(layout.STATUS))
+        for name in self._kept.keys() - names:
+            del self._kept[name]
+        await self._learn(sorted(name for name in names - self._kept.keys() if parse_task_name(name) is not None))
+        over = [name for name, kept in self._kept.items() if kept.until <= now_ms]
+        for start in range(0, len(over), _AT_ONCE):
+            batch = over[start : start + _AT_ONCE]
+            await self._learn(batch)
+            await self._take_away([name for name in batch if self._is_over(name, now_ms)])
+        # What is over and cannot be taken away waits for the next round.
+        self.next_end = min((kept.until for kept in self._kept.values() if kept.until > now_ms), default=None)
+
+    async def take_away(self, names: list[str]) -> None:
+        """Ends outcomes before their time; those that are gone already are passed over. Raises what reading raises."""
+        await self._learn(names)
+        await self._take_away([name for name in names if name in self._kept])
+
+    def _is_over(self, name: str, now_ms: int) -> bool:
+        kept = self._kept.get(name)
+        return kept is not None and kept.until <= now_ms
+
+    async def _learn(self, names: list[str]) -> None:
+        for start in range(0, len(names), _AT_ONCE):
+            batch = names[start : start + _AT_ONCE]
+            stats = await asyncio.gather(*(self._client.exists(layout.status_path(name)) for name in batch))
+            found = {name: stat for name, stat in zip(batch, stats, strict=True) if stat is not None}
+            for name in batch:
+                self._kept.pop(name, None)
+            for name, stat in found.items():
+                if not is_call(name):
+                    self._kept[name] = _Kept(stat.ctime + self._ttl * 1000)
+            for group in _groups((name, stat) for name, stat in found.items() if is_call(name)):
+                await self._read(group)
+
+    async def _read(self, names: list[str]) -> None:
+        replies = await self._client.multi_read(map(layout.status_path, names))
+        for name, reply in zip(names, replies, strict=True):
+            if isinstance(reply, errors.NoNode):
+                continue
+            if isinstance(reply, errors.ServerError):
+                stat = await self._client.exists(layout.status_path(name))  # says nothing of itself, but has its age
+                if stat is not None:
+                    self._kept[name] = _Kept(stat.ctime + self._ttl * 1000)
+                continue
+            data, stat = reply
+            try:
+                outcome = decode_outcome(name, data or b"")
+            except BadOutcome:
+                self._kept[name] = _Kept(stat.ctime + self._ttl * 1000)
+            else:
+                ttl = self._ttl if outcome.ttl is None else outcome.ttl
+                key = outcome.key if outcome.key is not None and is_key_hash(outcome.key) else None
+                self._kept[name] = _Kept(stat.ctime + ttl * 1000, key)
+
+    async def _take_away(self, names: list[str]) -> None:
+        held = await self._keys_held(names)
+        settled = await self._commit([transitions.expire(name, held.get(name)) for name in names])
+        again: dict[str, HeldKey | None] = {}
+        for each in settled:
+            name = each.move.task
+            if each.verdict is Verdict.WITHOUT_KEY:
+                again[name] = None
+            if each.verdict is Verdict.UNEXPECTED and await delete_below(self._client, layout.status_path(name)):
+                again[name] = held.get(name)
+        await self._commit(transitions.expire(name, key) for name, key in again.items())
+
+    async def _keys_held(self, names: list[str]) -> dict[str, HeldKey]:
+        """Of each task the key that is there and names it as its holder: only a holder takes its key along."""
+        wanted = [(name, key) for name in names if (key := self._kept[name].key) is not None]
+        # The hold before its key: the two go together, so if the key is still there, so would be its hold.
+        paths = (path for name, key in wanted for path in (layout.hold_path(key, name), layout.key_path(key)))
+        replies = await self._client.multi_read(paths)
+        return {
+            name: HeldKey(key, has_hold=not isinstance(hold, errors.ServerError))
+            for (name, key), hold, holder in zip(wanted, replies[::2], replies[1::2], strict=True)
+            if not isinstance(holder, errors.ServerError) and holder[0] == name.encode()
+        }
+
+    async def _commit(self, moves: Iterable[Move]) -> list[Settlement]:
+        moves = list(moves)
+        settled: asyncio.Queue[Settlement] = asyncio.Queue()
+        self._committer.commit(moves, settled.put_nowait)
+        settlements = [await settled.get() for _ in moves]
+        for settlement in settlements:
+            _log.debug("expired %s: %s", settlement.move.task, settlement.fate.value)
+        return settlements
+
+
+def _groups(found: Iterable[tuple[str, Stat]]) -> Iterator[list[str]]:
+    """Names whose data together is small enough for one reply."""
+    group: list[str] = []
+    size = 0
+    for name, stat in found:
+        if group and size + stat.data_length > _READ_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(name)
+        size += stat.data_length
+    if group:
+        yield group

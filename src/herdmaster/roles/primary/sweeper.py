@@ -1,0 +1,148 @@
+"""Takes away what has outlived its time: outcomes, dead tasks, keys of lost tasks, and the journals of lost clients.
+
+The primary does it; under a primary of the reference's, the oldest of our masters does. Ages compare a znode's time
+with the time of a znode just written, so that it is the servers' clock on both sides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import msgspec
+
+from herdmaster.core import layout
+from herdmaster.core.names import parse_client_name, parse_task_name
+from herdmaster.core.outcome import KEPT_SECONDS
+from herdmaster.roles.primary.key_sweep import KeySweep
+from herdmaster.roles.primary.outcome_sweep import OutcomeSweep
+from herdmaster.roles.primary.stand_in import Duty, Standing
+from herdmaster.roles.primary.waiter_sweep import WaiterSweep
+from herdmaster.roles.shared.bootstrap import restore_folders
+from herdmaster.roles.shared.server_clock import ServerClock
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import Stat
+
+_DAY: Final = 24 * 3600.0
+_AT_ONCE: Final = 200
+_LINGER: Final = 60.0
+"""Seconds, at most, that an outcome stays which was read and left to others."""
+_MIN_INTERVAL: Final = 0.2
+_MAX_INTERVAL: Final = 600.0
+"""Seconds between two looks for stale keys, at most; a tenth of it between two rounds."""
+
+_log = logging.getLogger("herdmaster.master")
+
+
+class Ages(msgspec.Struct, frozen=True):
+    """How long things are kept, in seconds."""
+
+    outcome: float = KEPT_SECONDS
+    dead: float = 30 * _DAY
+    journal: float = _DAY
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two rounds: a thing stays at most about a tenth longer than its time, and one that wants a
+        time of its own at most a minute."""
+        return min(max(min(self.outcome, self.dead, self.journal) / 10, _MIN_INTERVAL), _MAX_INTERVAL / 10)
+
+
+class Caretaker:
+    """One session's."""
+
+    def __init__(self, client: Client, duty: Duty, server_clock: ServerClock, ages: Ages) -> None:
+        self._client = client
+        self._duty = duty
+        self._server_clock = server_clock
+        self._ages = ages
+        self._outcomes = OutcomeSweep(client, ages.outcome)
+        self._waiters = WaiterSweep(client, self._outcomes.take_away, min(_LINGER, ages.outcome))
+        self._died: dict[str, int] = {}
+        self._keys = KeySweep(client)
+        self._next_keys = 0
+        self._orphaned: dict[str, tuple[int, int]] = {}  # client: (its mark, first seen so)
+
+    async def run(self) -> None:
+        """Until the session is over: raises SessionExpired then."""
+        while True:
+            await self._sleep()
+            try:
+                if await self._duty.look() is not Standing.BACKUP:
+                    await restore_folders(self._client)
+                    await self._round()
+            except errors.NoNode:
+                continue  # this master's own znode went, say, which ends its session
+            except errors.ServerError as error:
+                _log.warning("a round of clearing away was cut short: %s", error)
+            except errors.ConnectionLoss:
+                continue  # what was done was done; the next round sees
+
+    async def _round(self) -> None:
+        now = await self._server_clock.read()
+        await self._outcomes.sweep(now)
+        await self._waiters.sweep(now)
+        await self._sweep_dead(now - self._ages.dead * 1000)
+        await self._sweep_journals(now)
+        if now >= self._next_keys:
+            self._next_keys = now + int(min(10 * self._ages.interval, _MAX_INTERVAL) * 1000)
+            await self._keys.sweep()
+
+    async def _sleep(self) -> None:
+        """Until the next round, which an outcome that wants to be kept for a shorter time can bring forward: once, as
+        a master that is a backup by then, or is refused, would hurry for nothing ever after."""
+        seconds = self._ages.interval
+        end, self._outcomes.next_end = self._outcomes.next_end, None
+        if end is not None:
+            seconds = min(seconds, max((end - self._server_clock.estimate_ms()) / 1000, _MIN_INTERVAL))
+        await asyncio.sleep(seconds)
+
+    async def _sweep_dead(self, limit: float) -> None:
+        """Each one's time is read once and remembered, and read again before it goes: it may be another of the same
+        name."""
+        names = set(await self._client.children(layout.DEAD))
+        for name in self._died.keys() - names:
+            del self._died[name]
+        unknown = sorted(name for name in names - self._died.keys() if parse_task_name(name) is not None)
+        await self._read_times(unknown)
+        outdated = [name for name, created in self._died.items() if created < limit]
+        await self._read_times(outdated)
+        for name in outdated:
+            if self._died.get(name, limit) < limit:
+                await self._delete(layout.dead_path(name))
+
+    async def _read_times(self, names: list[str]) -> None:
+        for start in range(0, len(names), _AT_ONCE):
+            batch = names[start : start + _AT_ONCE]
+            stats = await asyncio.gather(*(self._client.exists(layout.dead_path(name)) for name in batch))
+            self._died.update((name, stat.ctime) for name, stat in zip(batch, stats, strict=True) if stat)
+
+    async def _sweep_journals(self, now: int) -> None:
+        """Deletes a journal by its version: a client that came back meanwhile has written to it."""
+        seen: dict[str, tuple[int, int]] = {}
+        names = [name for name in await self._client.children(layout.CLIENTS) if parse_client_name(name) is not None]
+        for start in range(0, len(names), _AT_ONCE):
+            batch = names[start : start + _AT_ONCE]
+            stats = await asyncio.gather(*(self._client.exists(layout.client_path(name)) for name in batch))
+            for name, stat in zip(batch, stats, strict=True):
+                if stat is None or stat.num_children > 0:
+                    continue
+                seen[name] = self._first_seen(name, stat, now)
+                if now - seen[name][1] >= self._ages.journal * 1000:
+                    await self._delete(layout.client_path(name), stat.version)
+        self._orphaned = seen
+
+    def _first_seen(self, name: str, stat: Stat, now: int) -> tuple[int, int]:
+        # Any sign of life since, a new session or a batch, changes one of the two.
+        mark = stat.version + stat.cversion
+        known = self._orphaned.get(name)
+        return known if known is not None and known[0] == mark else (mark, now)
+
+    async def _delete(self, path: str, version: int = -1) -> None:
+        try:
+            await self._client.delete(path, version)
+        except (errors.NoNode, errors.BadVersion, errors.NotEmpty):
+            return
+        _log.debug("deleted %s", path)

@@ -1,0 +1,1 @@
+"""What the roles have in common."""

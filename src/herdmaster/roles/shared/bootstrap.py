@@ -1,0 +1,120 @@
+"""What every role needs before it starts: the namespace and its folders."""
+
+from __future__ import annotations
+
+import logging
+
+from herdmaster.core.layout import FOLDERS
+from herdmaster.roles.shared.system import System
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client, ConnectString, Predecessors
+from herdmaster.zookeeper.paths import Chroot
+
+_log = logging.getLogger("herdmaster")
+_connecting = logging.getLogger("herdmaster.connecting")  # the command line has a place of its own for its lines
+
+
+async def make_namespace(
+    hosts: ConnectString, system: System, *, session_timeout: float, connect_timeout: float | None
+) -> None:
+    """Creates the chroot of a connect string, level by level. It takes a session of its own without the chroot.
+
+    Raises NoServerReachable.
+    """
+    outside = ConnectString(hosts.addresses, Chroot())
+    async with _client(outside, system, session_timeout, connect_timeout) as client:
+        path = ""
+        for segment in hosts.chroot.prefix.split("/")[1:]:
+            path = f"{path}/{segment}"
+            await _ensure(client, path)
+
+
+async def make_folders(client: Client) -> list[str]:
+    """Creates the folders that are absent, and returns them. Raises NoNode where the namespace itself is absent."""
+    present = await _present(client)
+    return [folder for folder in FOLDERS if folder not in present and await _ensure(client, folder)]
+
+
+async def _present(client: Client) -> set[str]:
+    """What is in the namespace as far as one request tells: the sweeping master asks in every round."""
+    try:
+        return {f"/{name}" for name in await client.children("/")}
+    except errors.NoAuth:
+        return set()
+
+
+async def restore_folders(client: Client) -> None:
+    """Creates the folders that were deleted while roles work, and logs which. Raises as `make_folders`."""
+    there = {f"/{name}" for name in await client.children("/")}
+    if there.issuperset(FOLDERS):
+        return
+    made = await make_folders(client)
+    if made:
+        _log.warning("%s had been deleted: created again", ", ".join(made))
+
+
+async def _ensure(client: Client, path: str) -> bool:
+    """True if this call created it."""
+    while True:
+        if await client.exists(path) is not None:
+            return False
+        try:
+            await client.create(path)
+        except (errors.NodeExists, errors.ConnectionLoss):
+            continue
+        return True
+
+
+def _client(
+    hosts: ConnectString,
+    system: System,
+    session_timeout: float,
+    connect_timeout: float | None,
+    predecessors: Predecessors | None = None,
+    *,
+    says_late: bool = True,
+) -> Client:
+    return Client(
+        hosts,
+        session_timeout=session_timeout,
+        connect_timeout=connect_timeout,
+        clock=system.clock,
+        rng=system.rng,
+        predecessors=predecessors,
+        says_late=says_late,
+    )
+
+
+def _servers(hosts: ConnectString) -> str:
+    return ",".join(map(str, hosts.addresses))
+
+
+async def open_client(
+    hosts: ConnectString,
+    system: System,
+    *,
+    session_timeout: float,
+    connect_timeout: float | None,
+    predecessors: Predecessors | None = None,
+    says_late: bool = True,
+    is_founder: bool = False,
+) -> Client:
+    """A session in a namespace whose folders exist, which closes its predecessors. A namespace that is made for it is
+    logged, as a warning unless it `is_founder`: its name may be a mistake. Raises NoServerReachable,
+    AuthenticationFailed."""
+    client = _client(hosts, system, session_timeout, connect_timeout, predecessors, says_late=says_late)
+    await client.open()
+    try:
+        try:
+            await make_folders(client)
+        except errors.NoNode:
+            _connecting.log(
+                logging.INFO if is_founder else logging.WARNING,
+                "namespace %s does not exist yet: it is created on %s", hosts.chroot.prefix, _servers(hosts),
+            )  # fmt: skip
+            await make_namespace(hosts, system, session_timeout=session_timeout, connect_timeout=connect_timeout)
+            await make_folders(client)
+    except BaseException:
+        await client.close()
+        raise
+    return client

@@ -1,0 +1,182 @@
+"""What masters and workers have in common: one session after the other, until told to stop."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Final
+
+from herdmaster.roles.shared.callbacks import callbacks_of_role, watch_callbacks
+from herdmaster.roles.shared.connection_log import ConnectionLog
+from herdmaster.roles.shared.system import System
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client, Predecessors, parse_connect_string
+
+_SHORT_SESSION_SECONDS: Final = 1.0
+_MAX_DOUBLINGS: Final = 3
+
+_log = logging.getLogger("herdmaster")
+
+
+async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:
+    """Runs all until one returns or raises; the others are cancelled. Raises what that one raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:  # in their order: of two that ended in one turn the first decides
+        if task in done:
+            task.result()
+
+
+async def _abandon(opening: asyncio.Future[Client]) -> None:
+    opening.cancel()
+    (result,) = await asyncio.gather(opening, return_exceptions=True)
+    if isinstance(result, Client):  # it was open already
+        await result.close()
+
+
+class Role(abc.ABC):
+    """A process's part. `run` returns after `stop`; it raises only what trying again would not mend."""
+
+    loss_level: int = logging.WARNING
+    """Of the log line about a lost connection."""
+
+    def __init__(self, kind: str, hosts: str, system: System | None = None) -> None:
+        """Raises InvalidConnectString."""
+        self.kind = kind
+        self.system = system or System()
+        self.hosts = parse_connect_string(hosts)
+        self.predecessors = Predecessors()
+        """Of the next session; `open` passes them on, so that nothing of theirs stands in its way."""
+        self._stopping = asyncio.Event()
+        self._short_sessions = 0  # in a row
+        self.connection_log = ConnectionLog(
+            kind, self.system.clock, self.loss_level, meanwhile=self.meanwhile, found=self.found
+        )
+        self._callback_fault: asyncio.Future[None] | None = None  # of the present session
+
+    @abc.abstractmethod
+    async def open(self) -> Client:
+        """A new session. Raises NoServerReachable when none is to be had."""
+
+    @abc.abstractmethod
+    async def serve(self, client: Client) -> None:
+        """Does the work of one session. Raises SessionExpired when it is over; returns when it must start again."""
+
+    def meanwhile(self) -> str:
+        """What it does not do until a lost connection is back, for the log."""
+        return "waiting for it"
+
+    def found(self) -> str:
+        """What waits for the connection when it is back, for the log; empty if there is nothing to say at once."""
+        return ""
+
+    def stop(self) -> None:
+        """Asks `run` to end. Idempotent."""
+        self._stopping.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    async def run(self) -> None:
+        """Raises, before it has had a session, what `open` raises; later AuthenticationFailed alone. After a lost
+        session, and after any fault, it starts again with a new one."""
+        with callbacks_of_role(self._callback_failed):
+            await self._run_sessions()
+
+    async def _run_sessions(self) -> None:
+        has_served = False
+        while not self.is_stopping:
+            try:
+                client = await self._open_unless_stopped()
+            except (errors.SessionExpired, errors.ConnectionLoss) as error:
+                self.connection_log.note_loss(logging.WARNING)
+                _log.warning("%s: no session yet: %s; trying again", self.kind, error)
+            except errors.ZooKeeperError as error:
+                if not has_served or isinstance(error, errors.AuthenticationFailed):
+                    raise
+                self.connection_log.note_loss(logging.WARNING)
+                _log.warning("%s: %s; trying again", self.kind, error)
+            else:
+                has_served = True
+                if client is not None:
+                    self.connection_log.tell_opened()
+                    await self._serve_session(client)
+            if not self.is_stopping:
+                await self._pause()
+
+    async def _serve_session(self, client: Client) -> None:
+        began = self.system.clock()
+        watch_callbacks()
+        client.add_listener(self.connection_log.listen)
+        self._callback_fault = asyncio.get_running_loop().create_future()
+        try:
+            await run_until_first(
+                self.serve(client), self._wait_stopped(client), self._wait_fault(self._callback_fault)
+            )
+        except errors.AuthenticationFailed:
+            raise
+        except errors.ServerError as error:
+            # Somebody took away a folder or the permission to use it. The next start makes the folders again.
+            _log.error("%s: ZooKeeper refused: %s; starting again", self.kind, error)
+        except errors.ZooKeeperError as error:
+            if not self.is_stopping:
+                self.connection_log.note_loss(logging.WARNING)
+                _log.warning("%s: %s; starting again with a new session", self.kind, error)
+        except Exception:  # noqa: BLE001 - see below; it is logged with its traceback
+            # Whatever it is: with a new session everything is read anew, and others' tasks must not wait for it.
+            _log.exception("%s: a fault of Herdmaster's own; starting again with a new session", self.kind)
+        finally:
+            is_short = self.system.clock() - began < _SHORT_SESSION_SECONDS
+            self._short_sessions = self._short_sessions + 1 if is_short else 0
+            await client.close()
+            self._callback_fault = None
+
+    async def _pause(self) -> None:
+        # So that many roles that lost their sessions together do not come back in one instant, and that what fails
+        # each time fails seldom.
+        await asyncio.sleep(self.system.rng.uniform(0.05, 0.2) * 2.0 ** min(self._short_sessions, _MAX_DOUBLINGS))
+
+    async def _open_unless_stopped(self) -> Client | None:
+        opening = asyncio.ensure_future(self.open())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            await _abandon(opening)
+            raise
+        finally:
+            stopping.cancel()
+        if opening.done():
+            return opening.result()
+        await _abandon(opening)
+        return None
+
+    async def _wait_fault(self, fault: asyncio.Future[None]) -> None:
+        """Raises what a callback raised."""
+        await fault
+
+    def _callback_failed(self, error: Exception) -> bool:
+        """Whether it ends a session. What else callbacks raise before that has ended follows from the first."""
+        fault = self._callback_fault
+        if fault is None or fault.cancelled():
+            return False
+        if fault.done():
+            return True
+        fault.set_exception(error)
+        fault.exception()  # it counts as heard, also where the session ends for another reason at the same moment
+        return True
+
+    async def _wait_stopped(self, client: Client) -> None:
+        await self._stopping.wait()
+        await self.drain(client)
+
+    async def drain(self, client: Client) -> None:  # noqa: B027 - most roles have nothing to do
+        """What a role still does in a session before it ends it."""

@@ -1,0 +1,1 @@
+"""A worker: takes assignments, runs them and commits what came of them."""

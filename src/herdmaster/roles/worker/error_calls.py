@@ -1,0 +1,93 @@
+"""Calls the `on_error` hook for attempts that ended in another way than by their code: past a time limit, with their
+process, before their code began.
+
+The hook is the user's and may block, so it is called on threads, never in the loop of the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from herdmaster.core.outcome import Outcome, exception_of
+from herdmaster.running.current import running_now
+from herdmaster.running.delivery import Delivered
+from herdmaster.running.hooks import Hooks, call_on_error
+
+MOST_THREADS: Final = 4
+MOST_WAITING: Final = 1000
+"""Calls that wait for a thread; what comes on top of them is dropped and logged."""
+END_SECONDS: Final = 5.0
+
+_log = logging.getLogger("herdmaster.worker")
+
+
+class ErrorCalls:
+    """`call` and `finish` belong to one loop."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+        self._waiting: deque[tuple[Delivered, Exception]] = deque()
+        self._lock = threading.Lock()
+        self._threads = 0  # that are calling
+        self._dropped = 0
+        self._ended: Callable[[], object] | None = None
+        self.context = Context()  # each call gets a copy
+
+    def call(self, task: Delivered, outcome: Outcome) -> None:
+        """With the error that the submitter is given."""
+        error = exception_of(outcome) if self._hooks.on_error is not None else None
+        if error is None:
+            return
+        with self._lock:
+            if len(self._waiting) >= MOST_WAITING:
+                self._dropped += 1
+                return
+            self._waiting.append((msgspec.structs.replace(task), error))  # a later attempt changes the task
+            if self._threads >= MOST_THREADS:
+                return
+            self._threads += 1
+        threading.Thread(target=self._work, name="herdmaster-on-error", daemon=True).start()
+
+    async def finish(self) -> None:
+        """Waits a while for the calls that are under way."""
+        ended = asyncio.Event()
+        with self._lock:
+            if self._threads:
+                self._ended = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
+            else:
+                ended.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await ended.wait()
+        left = len(self._waiting) + self._threads
+        if left or self._dropped:
+            _log.warning("on_error takes too long: %d calls have not ended, %d were dropped", left, self._dropped)
+
+    def _work(self) -> None:
+        while (call := self._next()) is not None:
+            self.context.copy().run(self._call_hook, *call)
+
+    def _call_hook(self, task: Delivered, error: Exception) -> None:
+        running_now.set(task)
+        call_on_error(self._hooks, task, error)
+
+    def _next(self) -> tuple[Delivered, Exception] | None:
+        """None: this thread is not needed any more."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._threads -= 1
+            if not self._threads and self._ended is not None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    self._ended()
+            return None

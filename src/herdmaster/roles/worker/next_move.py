@@ -1,0 +1,254 @@
+"""What follows from a run of a task's code: the one place where the worker decides which transition a task takes next.
+
+Everything that a decision needs is a parameter, chance and the servers' time included. A task that goes back is decided
+in two steps, because where it goes depends on whose primary there is, and only such tasks need to know that.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from herdmaster.core import transitions
+from herdmaster.core.chunk import join_results
+from herdmaster.core.endings import held_key, key_without_success
+from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.keys import HeldKey
+from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
+from herdmaster.core.payload import with_asked, with_attempt, with_error
+from herdmaster.core.retry import Raised, refused, seconds_until_retry
+from herdmaster.core.run import ChunkRan, Lacking, Returned, Run
+from herdmaster.core.table import TransitionName
+from herdmaster.core.transitions import Move
+from herdmaster.errors import HerdError, ResultTooLarge, UnknownCall, WrongArguments
+from herdmaster.running.delivery import Delivered
+
+MAX_ASKED: Final = 5
+"""So often at least is asked for a function before the task fails; workers that are deployed anew may have it next."""
+MAX_WORKERS_ASKED: Final = 20
+"""So many workers at most, however many there are."""
+NO_FUNCTION: Final = Lacking()
+_FORWARD_SECONDS: Final = 0.1
+_FIRST_REPEAT_SECONDS: Final = 0.5
+_MAX_FORWARD_SECONDS: Final = 10.0
+_MAX_NAMED: Final = 10
+_MAX_SHOWN: Final = 300
+"""So many characters of a call's name and of an error are logged."""
+
+_log = logging.getLogger("herdmaster.worker")
+
+
+class Again(msgspec.Struct, frozen=True):
+    """The task goes back with this payload, due after so many seconds. `otherwise`: how it ends where it cannot, which
+    is with `error`."""
+
+    payload: bytes
+    seconds: float
+    otherwise: Move | None = None
+    error: UnknownCall | WrongArguments | None = None
+
+
+class Judge:
+    """`known` are the names of the calls that the worker runs. `now_ms` gives the servers' time, `uniform(low, high)`
+    draws. `call_on_error` is called for each attempt that failed, also where it is tried again, and that was not told
+    to the hook where its code ran.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        known: Iterable[str],
+        now_ms: Callable[[], int],
+        uniform: Callable[[float, float], float],
+        call_on_error: Callable[[Delivered, Outcome], None] = lambda _task, _outcome: None,
+        *,
+        app: str | None = None,
+    ) -> None:
+        self._worker = worker
+        self._known = sorted(known)
+        self._now_ms = now_ms
+        self._uniform = uniform
+        self._call_on_error = call_on_error
+        self._app = app
+
+    def judge(self, task: Delivered, run: Run) -> Move | Again:
+        """The next move of a task that was run."""
+        ending = run.ending
+        if isinstance(ending, Returned):
+            try:
+                return self._end(task, self._outcome(task, OutcomeState.DONE, run, result=ending.result))
+            except ResultTooLarge as error:
+                what = refused(error)
+                info = msgspec.structs.replace(what.error, message=f"{task.name}: {what.error.message}")
+                return self._fail(task, msgspec.structs.replace(what, error=info), run)
+        if isinstance(ending, Raised):
+            return self._fail(task, ending, run)
+        if isinstance(ending, ChunkRan):
+            return self._judge_items(task, ending, run)
+        if isinstance(ending, Lacking):
+            return self.pass_on(task, ending)
+        self._call_on_error(task, Outcome(OutcomeState.EXPIRED))
+        return self._end_otherwise(task, self._outcome(task, OutcomeState.EXPIRED, None))
+
+    def refuse(self, task: Delivered, error: HerdError) -> Move:
+        """The end of a task that is not run at all."""
+        what = refused(error)
+        return self._tell_failed(task, what.error, self._bury_or_end(task, what, None))
+
+    def pass_on(self, task: Delivered, lacking: Lacking = NO_FUNCTION) -> Move | Again:
+        """`forward`, and the log says where that is the task's end."""
+        found = self.forward(task, lacking)
+        return self._tell_lacking(task, found, self._lack(task, lacking)) if isinstance(found, Move) else found
+
+    def forward(self, task: Delivered, lacking: Lacking = NO_FUNCTION) -> Move | Again:
+        """What becomes of a call whose function, or parameters of it, this worker lacks. It costs no attempt."""
+        assert task.call is not None
+        asked = (*task.call.asked, self._worker)
+        error = self._lack(task, lacking)
+        failed = self._bury_or_end(task, refused(error), None)
+        repeats = len(asked) - len(set(asked))  # the primary asks no worker twice as long as there is another
+        if len(asked) >= (MAX_ASKED if self._worker in task.call.asked else MAX_WORKERS_ASKED):
+            return failed
+        seconds = (
+            min(_MAX_FORWARD_SECONDS, _FIRST_REPEAT_SECONDS * 2.0 ** (repeats - 1)) if repeats else _FORWARD_SECONDS
+        )
+        return Again(with_asked(task.payload, self._worker), seconds, otherwise=failed, error=error)
+
+    def _lack(self, task: Delivered, lacking: Lacking) -> UnknownCall | WrongArguments:
+        assert task.call is not None
+        asked = ", ".join(dict.fromkeys((*task.call.asked, self._worker)))
+        reason, call = lacking.reason, task.call.call
+        if not lacking.is_function:
+            return WrongArguments(
+                f"{reason}. Workers asked: {asked}. Deploy the app whose {call} takes them to all workers, or submit "
+                "what it takes"
+            )
+        if not reason:
+            reason = f"{call} is not registered with {self._worker}; {self._described_app(call)}"
+        return UnknownCall(
+            f"{reason}. Workers asked: {asked}. Deploy the app that defines it to them, or submit to another queue"
+        )
+
+    def _described_app(self, call: str) -> str:
+        """What this worker's app has in place of a call, and what may be missing."""
+        app = f"its app {self._app}" if self._app is not None else "its app"
+        module = call.partition(":")[0]
+        missing = f": perhaps it does not import {module}, which `herd worker --import {module}` does"
+        if not self._known:
+            if self._app is None:
+                return "it has no app, which `herd worker --app MODULE` would give it"
+            return f"{app} has no tasks{missing}"
+        shown = ", ".join(self._known[:_MAX_NAMED])
+        if len(self._known) > _MAX_NAMED:
+            shown += f" and {len(self._known) - _MAX_NAMED} more"
+        if "<locals>" in call:
+            return f"{app} has: {shown} (one that is defined inside another is registered once that one is called)"
+        is_imported = any(known.partition(":")[0] == module for known in self._known)
+        return f"{app} has: {shown}{'' if is_imported else missing}"
+
+    def put_back(self, task: Delivered, again: Again, *, primary_is_ours: bool) -> Move:
+        """A primary of the reference's never looks at a name twice, so under it a task is retried where it is, and
+        cannot be forwarded at all."""
+        if not primary_is_ours:
+            if again.otherwise is not None:
+                return self._tell_lacking(task, again.otherwise, again.error)
+            return transitions.retry_in_place(self._worker, task.name, again.payload)
+        if again.otherwise is None and again.seconds == 0:
+            return transitions.retry_now(self._worker, task.name, again.payload)
+        due = self._now_ms() + math.ceil(again.seconds * 1000)
+        row = transitions.retry_later if again.otherwise is None else transitions.forward
+        return row(self._worker, task.name, due, again.payload)
+
+    def _judge_items(self, task: Delivered, ran: ChunkRan, run: Run) -> Move | Again:
+        """One that fails, fails alone, when none of them is to be tried again."""
+        for item in ran.items:
+            if item.raised is not None:
+                seconds = seconds_until_retry(task.options, task.attempt, item.raised, self._uniform)
+                if seconds is not None:
+                    return self._try_again(task, item.raised, seconds, is_told=True)  # to `after_task`
+        result = join_results([item.result if item.raised is None else item.raised.error for item in ran.items])
+        return self.judge(task, Run(Returned(result), run.started, run.ended))
+
+    def _fail(self, task: Delivered, what: Raised, run: Run) -> Move | Again:
+        seconds = seconds_until_retry(task.options, task.attempt, what, self._uniform)
+        if seconds is None or task.call is None:
+            return self._tell_failed(task, what.error, self._bury_or_end(task, what, run), is_told=what.is_told)
+        return self._try_again(task, what, seconds, is_told=what.is_told)
+
+    def _try_again(self, task: Delivered, what: Raised, seconds: float, *, is_told: bool) -> Again:
+        if not is_told:
+            self._call_on_error(task, Outcome(OutcomeState.FAILED, error=what.error))
+        _log.info("%s; it comes again in %.1f s", _described(task, what.error), seconds)
+        return Again(with_attempt(task.payload), seconds)
+
+    def _bury_or_end(self, task: Delivered, what: Raised, run: Run | None) -> Move:
+        outcome = self._outcome(task, OutcomeState.FAILED, run, what)
+        if task.call is not None and (task.attempt > 1 or task.options.max_attempts > 1):
+            key = key_without_success(task.call)
+            return transitions.bury(self._worker, task.name, with_error(task.payload, what.error), outcome, key)
+        return self._end_otherwise(task, outcome)
+
+    def _tell_failed(self, task: Delivered, error: ErrorInfo, move: Move, *, is_told: bool = False) -> Move:
+        """Tells the hook, unless it is told, and the log: nothing else does where no client waits for the outcome."""
+        if not is_told:
+            self._call_on_error(task, Outcome(OutcomeState.FAILED, error=error))
+        dead = f"; dead: `herd dead show {task.name}`" if move.transition is TransitionName.BURY else ""
+        _log.warning("%s%s", _described(task, error), dead)
+        return move
+
+    def _tell_lacking(self, task: Delivered, move: Move, error: UnknownCall | WrongArguments | None) -> Move:
+        """Told when it is certain: another worker may have what this one lacks."""
+        if error is not None:
+            self._call_on_error(task, Outcome(OutcomeState.FAILED, error=refused(error).error))
+        asked = (*(task.call.asked if task.call is not None else ()), self._worker)
+        what = "takes its arguments" if isinstance(error, WrongArguments) else "has it"
+        kind = WrongArguments if isinstance(error, WrongArguments) else UnknownCall
+        message = f"no worker that was asked {what}: {', '.join(dict.fromkeys(asked))}"
+        return self._tell_failed(task, ErrorInfo(kind.__name__, message), move, is_told=True)
+
+    def _end(self, task: Delivered, outcome: bytes, key: HeldKey | None = None) -> Move:
+        if task.call is not None and not task.call.outcome:
+            return transitions.complete(self._worker, task.name, None, held_key(task.call))
+        return transitions.complete(self._worker, task.name, outcome, key)
+
+    def _end_otherwise(self, task: Delivered, outcome: bytes) -> Move:
+        """Not as done."""
+        return self._end(task, outcome, None if task.call is None else key_without_success(task.call))
+
+    def _outcome(
+        self,
+        task: Delivered,
+        state: OutcomeState,
+        run: Run | None,
+        what: Raised | None = None,
+        result: msgspec.Raw | None = None,
+    ) -> bytes:
+        call = task.call
+        outcome = Outcome(
+            state,
+            result,
+            what.error if what is not None else None,
+            self._worker,
+            run.started if run is not None else None,
+            run.ended if run is not None else None,
+            task.attempt,
+            call.key if call is not None else None,
+            call.ttl if call is not None else None,
+            call.codec if call is not None else None,
+        )
+        return encode_outcome(task.name, outcome)
+
+
+def _described(task: Delivered, error: ErrorInfo) -> str:
+    call = f" ({_printable(task.call.call)})" if task.call is not None else ""
+    attempts = f"attempt {task.attempt} of {max(task.attempt, task.options.max_attempts)}"
+    return f"{task.name}{call} failed, {attempts}: {_printable(f'{error.type}: {error.message}')}"
+
+
+def _printable(text: str) -> str:
+    """Somebody else's text, for a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text[:_MAX_SHOWN])

@@ -1,0 +1,400 @@
+"""A worker: registers, runs what comes into its inbox, and drains when told to stop.
+
+One session is one worker: after an expiry it starts again under a new id, because the primary has given the old one's
+tasks to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import os
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from herdmaster import __version__
+from herdmaster.core import layout
+from herdmaster.core.codec import Codecs
+from herdmaster.core.members import DRAINING, MAX_SLOTS, READY, WorkerRecord, encode_record
+from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
+from herdmaster.core.options import PoolKind
+from herdmaster.errors import ConfigurationError
+from herdmaster.greenlets import refuse_patched
+from herdmaster.pools.folder import Folder
+from herdmaster.pools.outlets import wait_for_room
+from herdmaster.roles.shared.bootstrap import open_client, restore_folders
+from herdmaster.roles.shared.primary_kind import PrimaryKind, PrimaryProgram, primary_is_ours, primary_program
+from herdmaster.roles.shared.role import Role, run_until_first
+from herdmaster.roles.shared.system import System
+from herdmaster.roles.worker.equipment import Equipment
+from herdmaster.roles.worker.error_calls import ErrorCalls
+from herdmaster.roles.worker.next_move import Judge
+from herdmaster.roles.worker.pools import Capacity
+from herdmaster.roles.worker.progress_writer import Board
+from herdmaster.roles.worker.worker_hooks import WorkerHooks
+from herdmaster.roles.worker.worker_session import Shift
+from herdmaster.running.child import Setting
+from herdmaster.running.execution import Executor, RawHandler
+from herdmaster.running.hooks import Hooks
+from herdmaster.running.program import Program
+from herdmaster.running.registration import Function, Registration
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import CreateMode, SessionState
+from herdmaster.zookeeper.recipes.membership import wait_member_lost
+from herdmaster.zookeeper.recipes.server_time import ServerTime
+
+_LONG_WAIT_SECONDS: Final = 2.0
+"""A prefetched task that waits longer than this for a slot goes back, so that an idle worker can have it."""
+
+_TIME_SECONDS: Final = 60.0
+"""Between two looks at the servers' time."""
+
+_COROUTINES: Final = 1000
+
+_log = logging.getLogger("herdmaster.worker")
+
+
+def default_slots() -> int:
+    return min(32, (os.cpu_count() or 1) + 4)
+
+
+def print_raw(name: str, data: bytes) -> None:
+    """The raw handler of a worker that was given none: what the reference's worker does."""
+    wait_for_room()
+    # With its line end in one write: several threads print.
+    print(f"{name}: {data.decode('utf-8', 'replace')}\n", end="", flush=True)  # noqa: T201 - its purpose
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """Times in seconds. `slots`: tasks that run at a time, in all; by default a little more than there are processors,
+    and 1,000 where all tasks are coroutines. Of these, so many at most run on `threads` (all; beside coroutines a
+    little more than there are processors), and so many in `processes` (as many as there are processors).
+    """
+
+    session_timeout: float = 10.0
+    connect_timeout: float | None = 30.0
+    drain_timeout: float = 25.0
+    queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+    slots: int | None = None
+    threads: int | None = None
+    processes: int | None = None
+
+
+def capacity_of(settings: WorkerSettings, pools: Collection[PoolKind]) -> Capacity:
+    """The settings with their defaults for tasks in these pools. Raises ConfigurationError."""
+    only_coroutines = set(pools) == {PoolKind.ASYNCIO}
+    most_threads = default_slots() if PoolKind.ASYNCIO in pools else MAX_SLOTS  # slots for coroutines cost nothing
+    slots = settings.slots if settings.slots is not None else _COROUTINES if only_coroutines else default_slots()
+    threads = settings.threads if settings.threads is not None else min(slots, most_threads)
+    processes = settings.processes if settings.processes is not None else min(slots, os.cpu_count() or 1)
+    for name, value in (("slots", slots), ("threads", threads), ("processes", processes)):
+        if not 1 <= value <= MAX_SLOTS:
+            raise ConfigurationError(f"a worker has from 1 to {MAX_SLOTS} {name}, not {value}")
+    return Capacity(slots, min(threads, slots), min(processes, slots))
+
+
+def _check_queues(queues: tuple[str, ...]) -> None:
+    if not queues:
+        raise ConfigurationError("a worker serves at least one queue: name it, or leave `queues` out")
+    for queue in queues:
+        check_queue(queue)
+
+
+class Worker(Role):
+    """`functions` by the name that a call gives; nothing else is ever run, and nothing imported because a payload says
+    so, except what `allow_import` names. `stop` drains: what runs may end within `drain_timeout`, the rest is handed
+    back.
+    """
+
+    def __init__(
+        self,
+        hosts: str,
+        functions: Mapping[str, Function | Registration],
+        settings: WorkerSettings | None = None,
+        raw_handler: RawHandler = print_raw,
+        system: System | None = None,
+        *,
+        app: str | None = None,
+        codecs: Codecs | None = None,
+        hooks: Hooks | None = None,
+        imports: Iterable[str] = (),
+        allow_import: Iterable[str] = (),
+    ) -> None:
+        """`app` is where the functions come from, as `module:attribute`: tasks in processes need it, and these import
+        the modules `imports` after it. `allow_import` are prefixes of modules whose functions may be run without having
+        been registered.
+
+        Raises InvalidConnectString, InvalidName for a queue, ConfigurationError.
+        """
+        super().__init__("worker", hosts, system)
+        self._program = Program(functions, prefixes=allow_import, codecs=codecs, hooks=hooks)
+        self._child = Setting(app, self._program.prefixes, tuple(imports))
+        self._settings = settings or WorkerSettings()
+        self._capacity = capacity_of(self._settings, self._program.pools)
+        self._raw_handler = raw_handler
+        self._error_calls = ErrorCalls(self._program.hooks)
+        self._context = contextvars.Context()  # of which each task gets a copy
+        self._folder = Folder()
+        self._shift: Shift | None = None
+        self._time = ServerTime(self.system.clock, self.system.unix_ms)
+        self._since = 0
+        self._is_leaving = False
+        self._changed = asyncio.Event()
+        self.name = ""
+        _check_queues(self._settings.queues)
+
+    async def run(self) -> None:
+        """As `Role.run`, between the two hooks. Raises HookFailed, too, and ConfigurationError in a patched process."""
+        refuse_patched()
+        hooks = WorkerHooks(self._program.hooks.on_worker_start, self._program.hooks.on_worker_stop)
+        if not await hooks.start(self._stopping):
+            return
+        self._error_calls.context = self._context = contextvars.copy_context()
+        self._folder = Folder()  # which the hooks may have changed
+        try:
+            await super().run()
+        finally:
+            await self._error_calls.finish()
+            await hooks.stop()
+
+    def meanwhile(self) -> str:
+        return "nothing is started until it is back"
+
+    async def open(self) -> Client:
+        settings = self._settings
+        return await open_client(
+            self.hosts,
+            self.system,
+            session_timeout=settings.session_timeout,
+            connect_timeout=settings.connect_timeout,
+            predecessors=self.predecessors,
+        )
+
+    @property
+    def running(self) -> list[str]:
+        """The names of the tasks whose code runs now."""
+        return _names(self._shift) if self._shift is not None else []
+
+    async def serve(self, client: Client) -> None:
+        """One session under one id."""
+        self.name = worker_name(self.system.new_id())
+        self._is_leaving = False
+
+        def may_start() -> bool:
+            # The client's own fence: past its deadline another worker may already have been given the task.
+            return client.state is SessionState.CONNECTED and client.clock() < client.deadline
+
+        system = self.system
+        self._since = system.unix_ms()
+        time = self._time = ServerTime(client.clock, system.unix_ms)
+        executor = Executor(self._raw_handler, may_start, time.now_ms, system.unix_ms)
+        shift = self._shift = Shift(
+            client,
+            self.name,
+            program=self._program,
+            executor=executor,
+            judge=Judge(
+                self.name,
+                self._program.names,
+                time.now_ms,
+                system.rng.uniform,
+                self._error_calls.call,
+                app=self._child.app,
+            ),
+            equipment=Equipment(executor, system.make_pool, self._child, self._context, self._folder),
+            capacity=self._capacity,
+            changed=self._changed.set,
+            ask_primary=PrimaryKind(client).ask,
+        )
+        try:
+            await self._register(client)  # who is told to stop from here on finds the shift, and takes the inbox away
+            shift.start()
+            _log.info("%s is ready: %d slots, queues %s", self.name, self._capacity.slots, ", ".join(self._queues))
+            await run_until_first(
+                wait_member_lost(client, layout.worker_path(self.name)),
+                shift.wait_lost(),
+                self._look_after(client, shift),
+                Board(client, self.name, shift, system.unix_ms).run(),
+            )
+            if self._is_leaving:
+                await asyncio.Event().wait()  # by its own doing: the drain ends this when it is over itself
+            if not self.is_stopping:
+                _log.warning("%s or its inbox was taken away although its session lives: starting again", self.name)
+        finally:
+            shift.close()
+            self._shift = None
+
+    @property
+    def _queues(self) -> tuple[str, ...]:
+        return self._settings.queues
+
+    def _record(self, state: str) -> bytes:
+        system = self.system
+        record = WorkerRecord(
+            slots=self._capacity.slots,
+            queues=self._queues,
+            state=state,
+            host=system.host,
+            pid=system.pid,
+            since=self._since,
+            version=__version__,
+            calls=self._program.runs_calls,
+            app=self._child.app,
+        )
+        return encode_record(record)
+
+    async def _register(self, client: Client) -> None:
+        """Inbox and membership in one transaction: nobody ever sees one without the other."""
+        path = layout.worker_path(self.name)
+        while True:
+            transaction = client.transaction().create(layout.inbox_path(self.name))
+            transaction.create(path, self._record(READY), mode=CreateMode.EPHEMERAL)
+            try:
+                await transaction.commit()
+            except (errors.ConnectionLoss, errors.TransactionFailed) as error:
+                if await self._is_registered(client):
+                    return  # it was applied, and only the reply was lost
+                if isinstance(error, errors.TransactionFailed):
+                    raise error.error from None
+            else:
+                await self._is_registered(client)
+                return
+
+    async def _is_registered(self, client: Client) -> bool:
+        """Its znode was written just now, so it also tells the servers' time."""
+        stat = await client.exists(layout.worker_path(self.name))
+        if stat is None or stat.ephemeral_owner != client.session_id:
+            return False
+        self._time.tell(stat.mtime)
+        return True
+
+    async def _look_after(self, client: Client, shift: Shift) -> None:
+        """Says so when something holds up the event loop, hands back what waits too long for a slot, and makes folders
+        again that were deleted.
+
+        Pool threads share the interpreter with the heartbeat of the session.
+        """
+        interval = client.timeout / 12
+        told_at = client.clock()
+        while True:
+            running = _names(shift)
+            before = client.clock()
+            await asyncio.sleep(interval)
+            stalled = client.clock() - before - interval
+            if stalled > client.timeout / 3:
+                _log.warning(
+                    "the event loop stood still for %.1f s (the session times out after %.1f s); tasks running: %s",
+                    stalled, client.timeout, ", ".join(running) or "none",
+                )  # fmt: skip
+            if shift.is_folder_missing:
+                shift.is_folder_missing = False
+                await restore_folders(client)
+            shift.look_again()
+            waiting_since = asyncio.get_running_loop().time() - _LONG_WAIT_SECONDS
+            if shift.has_waiting(waiting_since) and await primary_is_ours(client):
+                shift.hand_back(waiting_since=waiting_since)
+            if self._time.is_used and not self.is_stopping and client.clock() - told_at > _TIME_SECONDS:
+                told_at = client.clock()
+                await self._ask_time(client)
+
+    async def _ask_time(self, client: Client) -> None:
+        """Writes its own znode anew, whose mtime tells the servers' time."""
+        with contextlib.suppress(errors.ConnectionLoss, errors.NoNode):  # another time; its loss others notice
+            self._time.tell((await client.set(layout.worker_path(self.name), self._record(READY))).mtime)
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    async def drain(self, client: Client) -> None:
+        """Under a primary of ours: finishes what runs, hands back the rest, takes the inbox away. Under any other, and
+        while there is none: runs the inbox empty, with what comes into it meanwhile. It stays registered for that: a
+        primary of the reference's takes the tasks of a worker that is gone for lost."""
+        shift = self._shift
+        if shift is None:
+            return
+        count = len(_names(shift))
+        _log.info("%s drains: %s running", self.name, "1 task is" if count == 1 else f"{count} tasks are")
+        limit = client.clock() + self._settings.drain_timeout
+        await self._announce_draining(client)
+        while True:
+            program = await primary_program(client)
+            is_ours = program is PrimaryProgram.OURS
+            shift.set_starting(may_start=not is_ours)
+            if await self._is_done(client, shift, hands_back=is_ours):
+                break
+            remaining = limit - client.clock()
+            if remaining <= 0:
+                await self._give_up(client, shift, program)
+                return
+            shift.look_again()
+            await self._wait_changed(min(remaining, 1.0))
+        _log.info("%s has drained", self.name)
+
+    async def _announce_draining(self, client: Client) -> None:
+        while True:
+            try:
+                await client.set(layout.worker_path(self.name), self._record(DRAINING))
+            except errors.ConnectionLoss:
+                continue
+            except errors.NoNode:  # it was taken away: nothing is assigned to it any more
+                return
+            return
+
+    async def _is_done(self, client: Client, shift: Shift, *, hands_back: bool) -> bool:
+        self._changed.clear()
+        if hands_back:
+            shift.hand_back()
+        return shift.is_empty and await self._deregister(client, shift, keeps_inbox=not hands_back)
+
+    async def _give_up(self, client: Client, shift: Shift, program: PrimaryProgram) -> None:
+        _log.warning("%s gives up waiting for: %s", self.name, ", ".join(_names(shift)) or "its transactions")
+        shift.set_starting(may_start=False)
+        limit = client.clock() + client.timeout
+        # A Curator master loses what a worker leaves in its inbox. So they are put back under it too, although it would
+        # delete what came back in the middle of its takeover.
+        while program in (PrimaryProgram.OURS, PrimaryProgram.CURATOR) and client.clock() < limit:
+            self._changed.clear()
+            shift.hand_back(running=True)
+            keeps_inbox = program is not PrimaryProgram.OURS
+            if shift.is_empty and await self._deregister(client, shift, keeps_inbox=keeps_inbox):
+                return
+            await self._wait_changed(0.1)
+        if shift.left:
+            left = "1 task" if shift.left == 1 else f"{shift.left} tasks"
+            _log.warning("%s leaves %s in its inbox; %s", self.name, left, program.value)
+
+    async def _deregister(self, client: Client, shift: Shift, *, keeps_inbox: bool) -> bool:
+        """False when the primary was quicker to assign another task."""
+        # The inbox first: its event comes first, by which the primary tells a drained worker from a lost one.
+        transaction = client.transaction().delete(layout.inbox_path(self.name))
+        if keeps_inbox:
+            # What a primary of the reference's assigns before it hears that the worker is gone goes into the inbox,
+            # where it finds it when it does. Without the inbox it would never look at the task again.
+            transaction.create(layout.inbox_path(self.name))
+        transaction.delete(layout.worker_path(self.name))
+        self._is_leaving = True
+        try:
+            await transaction.commit()
+        except errors.TransactionFailed as failure:
+            if isinstance(failure.error, errors.NotEmpty) and shift.is_empty:
+                _log.warning("the inbox of %s is left behind: what it holds are no tasks", self.name)
+                return True
+            return isinstance(failure.error, errors.NoNode)
+        except errors.ConnectionLoss:
+            return False
+        return True
+
+    async def _wait_changed(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+
+def _names(shift: Shift) -> list[str]:
+    return [task.name for task in shift.running]

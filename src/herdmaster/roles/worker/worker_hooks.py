@@ -1,0 +1,164 @@
+"""The hooks around a worker's life, off the loop of its session: they may block, and they may submit tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import logging
+import threading
+import traceback
+from collections.abc import Awaitable
+from typing import Final, cast
+
+from herdmaster import forks
+from herdmaster.errors import HookFailed
+from herdmaster.running.hooks import OnWorker
+
+STOP_SECONDS: Final = 10.0
+_CANCEL_SECONDS: Final = 1.0
+
+_log = logging.getLogger("herdmaster.worker")
+
+
+class WorkerHooks:
+    """A plain hook runs on a thread of its own. All that are `async def` share one loop on another thread, which runs
+    from the first of them until `stop` has ended: what one opens at the start another can close at the end."""
+
+    def __init__(self, starts: tuple[OnWorker, ...], stops: tuple[OnWorker, ...]) -> None:
+        self._starts = starts
+        self._stops = stops
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self, stopping: asyncio.Event) -> bool:
+        """Calls those of the start in order; False once `stopping` is set, then the rest is not called. What they set
+        in context variables holds for the caller. Raises HookFailed."""
+        for hook in self._starts:
+            calling = asyncio.ensure_future(self._call(hook))
+            told = asyncio.ensure_future(stopping.wait())
+            try:
+                await asyncio.wait((calling, told), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                told.cancel()
+                if not calling.done():
+                    calling.cancel()  # an `async def` may clear up, a thread is left alone
+                    await asyncio.wait((calling,), timeout=_CANCEL_SECONDS)
+            if stopping.is_set():
+                _log.warning("told to stop before on_worker_start had ended: not started")
+                self._end_loop()
+                return False
+            try:
+                _adopt(calling.result())
+            except (Exception, asyncio.CancelledError) as error:
+                self._end_loop()
+                raise HookFailed(f"the worker does not start: on_worker_start {_described(hook, error)}") from error
+        return True
+
+    async def stop(self) -> None:
+        """Calls all of the end, whatever the others raise; what has not ended after 10 s in all is left alone."""
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                for hook in self._stops:
+                    await self._call_logged(hook)
+        except TimeoutError:
+            _log.warning("on_worker_stop has not ended within %g s and is left alone", STOP_SECONDS)
+        finally:
+            self._end_loop()
+
+    async def _call_logged(self, hook: OnWorker) -> None:
+        try:
+            await self._call(hook)
+        except Exception as error:  # noqa: BLE001 - the worker has ended, and the other hooks are called all the same
+            _log.exception("on_worker_stop %s", _described(hook, error))
+
+    async def _call(self, hook: OnWorker) -> contextvars.Context:
+        """The context in which it ended."""
+        if inspect.iscoroutinefunction(hook):
+            return await self._await(hook)
+        context = contextvars.copy_context()
+        found = await _call_on_thread(hook, context)
+        return await self._await(lambda: found) if inspect.isawaitable(found) else context
+
+    async def _await(self, hook: OnWorker) -> contextvars.Context:
+        async def run() -> contextvars.Context:
+            try:
+                await cast("Awaitable[object]", hook())
+            except (SystemExit, KeyboardInterrupt) as error:
+                raise _as_exception(error) from error  # which would end the loop
+            return contextvars.copy_context()
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=_run_loop, args=(self._loop,), name="herdmaster-hook-loop", daemon=True).start()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), self._loop))
+
+    def _end_loop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
+
+async def _call_on_thread(hook: OnWorker, context: contextvars.Context) -> object:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[object] = loop.create_future()
+
+    def settle(found: object, error: BaseException | None) -> None:
+        if answer.done():
+            return  # cancelled
+        if error is None:
+            answer.set_result(found)
+        else:
+            answer.set_exception(_as_exception(error))
+
+    def work() -> None:
+        found, raised = None, None
+        try:
+            with forks.UserCode():
+                found = context.run(hook)
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            raised = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits for it any more
+            loop.call_soon_threadsafe(settle, found, raised)
+
+    threading.Thread(target=work, name="herdmaster-hook", daemon=True).start()
+    return await answer
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    forks.add_loop(loop)
+    try:
+        with forks.UserCode():
+            loop.run_forever()
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_SECONDS))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        forks.discard_loop()
+        loop.close()
+
+
+def _adopt(context: contextvars.Context) -> None:
+    for variable, value in context.items():
+        variable.set(value)
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """One that a future may hold, and that ends no loop."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    failed = HookFailed(f"it raised {type(error).__name__}")
+    failed.__cause__ = error
+    return failed
+
+
+def _described(hook: OnWorker, error: BaseException) -> str:
+    """Which hook, and where it was raised, as nothing else may show that."""
+    raised = error.__cause__ if isinstance(error, HookFailed) and error.__cause__ is not None else error
+    frames = traceback.extract_tb(raised.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"hook {getattr(hook, '__qualname__', hook)} failed: {type(raised).__name__}: {raised}{place}"

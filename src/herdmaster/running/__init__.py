@@ -1,0 +1,1 @@
+"""The code around a task's function: finding it, calling it, and telling what came of it."""

@@ -1,0 +1,129 @@
+"""Runs delivered tasks in the pools of a worker, and takes back what the pools make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from herdmaster import forks
+from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.options import PoolKind
+from herdmaster.core.retry import Raised, raised
+from herdmaster.core.run import Expired, Returned, Run, decode_run
+from herdmaster.errors import HerdError, SoftTimeLimitExceeded, TaskDied, TimeLimitExceeded
+from herdmaster.pools.limits import Died, Limits, NotStarted, Stopped, TimedOut
+from herdmaster.running.child import encode_handover
+from herdmaster.running.delivery import Delivered
+from herdmaster.running.invocation import describe, invoke, invoke_async
+
+RawHandler = Callable[[str, bytes], None]
+"""Called with the task's name and bytes; what it raises makes the task fail."""
+
+PoolResult = Run | bytes | TimedOut | Died | Stopped | NotStarted
+
+_NOT_STARTED: Final = NotStarted()
+_DONE: Final = Returned()
+_EXPIRED: Final = Expired()
+
+
+class Executor:
+    """`may_start` is asked last, where the code runs: after a stall of the process the session may be over, and then
+    nothing is started any more. `now_ms` gives the servers' time, by which a task expires, `unix_ms` this machine's,
+    which outcomes show.
+    """
+
+    def __init__(
+        self,
+        raw_handler: RawHandler,
+        may_start: Callable[[], bool],
+        now_ms: Callable[[], int],
+        unix_ms: Callable[[], int],
+    ) -> None:
+        self._raw_handler = raw_handler
+        self._may_start = may_start
+        self._now_ms = now_ms
+        self._unix_ms = unix_ms
+
+    def run(self, task: Delivered) -> Run | NotStarted:
+        """On a thread. Never raises, whatever the task's code does."""
+        if not self._may_start():
+            return _NOT_STARTED
+        started = self._begin(task)
+        call, callee = task.call, task.callee
+        if call is None or callee is None:
+            return Run(self._handle(task), started, self._unix_ms())
+        if call.expires is not None and self._now_ms() >= call.expires:
+            return Run(_EXPIRED, started, started)
+        return Run(invoke(task, callee, call), started, self._unix_ms())
+
+    async def run_async(self, task: Delivered) -> Run | NotStarted:
+        """In the loop of the coroutines. Lets CancelledError through, and nothing else."""
+        assert task.call is not None
+        assert task.callee is not None
+        if not self._may_start():
+            return _NOT_STARTED
+        if self.is_expired(task):
+            return self.expire()
+        started = self._begin(task)
+        return Run(await invoke_async(task, task.callee, task.call), started, self._unix_ms())
+
+    def make_request(self, task: Delivered) -> tuple[bytes, Limits] | None:
+        """For a process; None if it must not be started now."""
+        if not self._may_start() or self.is_expired(task):
+            return None
+        self._begin(task)
+        return encode_handover(task), task.way.limits
+
+    def is_expired(self, task: Delivered) -> bool:
+        """Whether its time is over before its code has begun."""
+        return task.call is not None and task.call.expires is not None and self._now_ms() >= task.call.expires
+
+    def expire(self) -> Run:
+        """The run of a task that came too late to be run."""
+        now = self._unix_ms()
+        return Run(_EXPIRED, now, now)
+
+    def read_result(self, task: Delivered, result: PoolResult) -> Run | None:
+        """What a pool delivered as a run; None for a task that was not started, or was stopped: it may be again."""
+        match result:
+            case Run():
+                return result
+            case bytes():
+                return decode_run(result)
+            case TimedOut(seconds):
+                return Run(_ended_by(task, _time_limit(task, seconds)), task.started, self._unix_ms())
+            case Died(reason):
+                return Run(_ended_by(task, TaskDied(reason)), task.started, self._unix_ms())
+        return None
+
+    def _begin(self, task: Delivered) -> int:
+        task.said = task.waits = None
+        task.started = started = self._unix_ms()
+        return started
+
+    def _handle(self, task: Delivered) -> Returned | Raised:
+        try:
+            with forks.UserCode():
+                self._raw_handler(task.name, task.payload)
+        except BaseException as error:  # noqa: BLE001 - also SystemExit: a task does not end its worker
+            return describe(error)
+        return _DONE
+
+
+def _time_limit(task: Delivered, seconds: float) -> HerdError:
+    options = task.options
+    if seconds == options.soft_timeout and seconds != options.timeout:
+        return SoftTimeLimitExceeded(f"the task ran past its soft time limit of {seconds:g} s")
+    how = {
+        PoolKind.THREAD: "its thread cannot be ended and was given up on",
+        PoolKind.ASYNCIO: "its coroutine was cancelled",
+        PoolKind.PROCESS: "its process was killed",
+    }
+    return TimeLimitExceeded(f"the task ran past its time limit of {seconds:g} s: {how[options.pool]}")
+
+
+def _ended_by(task: Delivered, error: HerdError) -> Raised:
+    what = raised(error, ErrorInfo(type(error).__name__, str(error)))
+    return msgspec.structs.replace(what, is_told=task.is_told)

@@ -1,0 +1,162 @@
+"""Calls a function with the arguments of a call, and says what came of it.
+
+There is one coroutine for plain functions and for `async def` ones; with a plain function it never waits, so it can be
+run without an event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
+from typing import NoReturn, cast
+
+import msgspec
+
+from herdmaster import forks
+from herdmaster.core.chunk import split_chunk
+from herdmaster.core.codec import read_arguments, write_result
+from herdmaster.core.failure import ErrorInfo, error_info
+from herdmaster.core.kept import NONE_KNOWN, Known
+from herdmaster.core.options import PoolKind
+from herdmaster.core.payload import Call
+from herdmaster.core.retry import Raised, raised, refused
+from herdmaster.core.run import ChunkRan, Ending, ItemRun, Lacking, Returned
+from herdmaster.errors import (
+    BadPayload,
+    ConfigurationError,
+    HerdError,
+    NotSerializable,
+    SoftTimeLimitExceeded,
+    UnknownCall,
+    WrongArguments,
+)
+from herdmaster.running.current import Running, Said, running_now
+from herdmaster.running.hooks import call_after, call_before, call_on_error
+from herdmaster.running.program import Callee
+
+_REFUSED = (BadPayload, WrongArguments, ConfigurationError, NotSerializable)
+"""Errors about the call that Herdmaster itself raises before and after the code, and would raise in every attempt."""
+
+Outcome = tuple[Ending, object]
+"""What came of it, and the result or exception for those who watch."""
+
+
+def invoke(running: Running, callee: Callee, call: Call) -> Ending:
+    """Runs a plain function here and now. Raises only MemoryError of a task with a memory limit, whose process is not
+    to be used again."""
+    token = running_now.set(running)
+    try:
+        _run(running, callee, call).send(None)
+    except StopIteration as end:
+        return cast("Outcome", end.value)[0]
+    finally:
+        running_now.reset(token)
+    raise AssertionError("a plain function waited for an event loop")
+
+
+async def invoke_async(running: Running, callee: Callee, call: Call) -> Ending:
+    """As `invoke`; lets the cancellation through that ends an `async def`."""
+    token = running_now.set(running)
+    try:
+        return (await _run(running, callee, call))[0]
+    finally:
+        running_now.reset(token)
+
+
+def _run(running: Running, callee: Callee, call: Call) -> Coroutine[object, None, Outcome]:
+    run = _run_items if call.chunk else _run_one
+    return _run_watched(run, running, callee, call) if callee.program.is_watched else run(running, callee, call)
+
+
+async def _run_watched(
+    run: Callable[[Running, Callee, Call], Awaitable[Outcome]], running: Running, callee: Callee, call: Call
+) -> Outcome:
+    hooks = callee.program.hooks
+    telling = running.telling  # of this run: a later one of the same task has another
+    call_before(hooks, running)
+    ending, value = await run(running, callee, call)
+    if isinstance(ending, (Returned, ChunkRan)):
+        if telling is None or not telling.is_over:
+            call_after(hooks, running, value)
+    elif isinstance(ending, Raised) and isinstance(value, BaseException) and (telling is None or telling.end()):
+        call_on_error(hooks, running, value)
+        ending = msgspec.structs.replace(ending, is_told=True)
+    return ending, value
+
+
+async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
+    codecs = callee.program.codecs
+    generation = forks.generation
+    is_called = False
+    try:
+        function = callee.function
+        args, kwargs = read_arguments(call, callee.signature, codecs)
+        is_called = True
+        result = function(*args, **kwargs)
+        if callee.is_async:
+            result = await cast("Awaitable[object]", result)
+        is_called = False
+        if type(result) is CoroutineType:
+            _refuse_coroutine(callee.call, result)
+        returned = Returned(write_result(result, call, codecs))
+    except BaseException as error:  # also SystemExit: a task does not end its worker
+        if forks.generation != generation:
+            forks.end(error)
+        if _is_for_the_pool(error, running, callee):
+            raise
+        if not is_called and isinstance(error, UnknownCall):
+            return Lacking(str(error)), error
+        if not is_called and isinstance(error, WrongArguments) and error.lacks_parameter:
+            return Lacking(str(error), is_function=False), error
+        if not is_called and isinstance(error, _REFUSED):
+            return refused(error), error
+        return describe(error, callee.known), error
+    if forks.generation != generation:
+        forks.end()
+    return returned, result
+
+
+def _refuse_coroutine(call: str, result: CoroutineType[object, None, object]) -> NoReturn:
+    result.close()  # else Python warns that it was never awaited
+    raise NotSerializable(
+        f"{call} returned the coroutine {result.__qualname__}, which nothing awaits, so its code has not run: await it "
+        "in an `async def`, or make the decorator that returns it an `async def`"
+    )
+
+
+async def _run_items(running: Running, callee: Callee, call: Call) -> Outcome:
+    try:
+        calls = split_chunk(call)
+    except BadPayload as error:
+        return refused(error), error
+    items: list[ItemRun] = []
+    values: list[object] = []
+    for each in calls:
+        running.say(Said(len(items), len(calls)))
+        ending, value = await _run_one(running, callee, each)
+        if isinstance(ending, Returned):
+            items.append(ItemRun(ending.result))
+        elif isinstance(ending, Raised) and not isinstance(value, SoftTimeLimitExceeded):
+            items.append(ItemRun(raised=ending))
+        elif items and isinstance(value, WrongArguments):  # others were run: it is this one's own fault
+            items.append(ItemRun(raised=refused(value)))
+        else:
+            return ending, value  # which concerns them all
+        values.append(value)
+    return ChunkRan(tuple(items)), values
+
+
+def _is_for_the_pool(error: BaseException, running: Running, callee: Callee) -> bool:
+    if isinstance(error, MemoryError):
+        return running.options.pool is PoolKind.PROCESS and running.options.memory_limit is not None
+    is_cancelled = isinstance(error, asyncio.CancelledError) and not isinstance(error, SoftTimeLimitExceeded)
+    return is_cancelled and callee.is_async
+
+
+def describe(error: BaseException, known: Known = NONE_KNOWN) -> Raised:
+    """What a task's code raised, where the app knows these classes."""
+    info = error_info(error, known)
+    if isinstance(error, HerdError) and type(error).__module__.startswith("herdmaster."):  # known by their bare names
+        info = ErrorInfo(type(error).__name__, info.message, info.traceback)
+    return raised(error, info)
