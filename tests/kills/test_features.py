@@ -53,11 +53,12 @@ def test_delayed_and_expiring_tasks_keep_to_their_times(start: Start, diary: Pat
     work = cluster.herd.task(features_app.work.function)
     primary = cluster.primary()
     delays = (1.0, 2.0, 3.0, 4.0, 5.0)
-    later = {
-        future.name: number
+    futures = {
+        future.name: future
         for number, delay in enumerate(delays)
         for future in work.options(delay=delay, expires=600).submit_many([(diary, number, 0.3)] * 4)
     }
+    later = {name: count // 4 for count, name in enumerate(futures)}
     waiting = work.options(queue=NOBODY, expires=2).submit_many([(diary, 90, 0.0)] * 3)
     never = work.options(queue=NOBODY, delay=1, expires=2).submit_many([(diary, 91, 0.0)] * 3)
     with connect(cluster.hosts) as client:
@@ -69,7 +70,7 @@ def test_delayed_and_expiring_tasks_keep_to_their_times(start: Start, diary: Pat
     for future in (*waiting, *never):
         with pytest.raises(TaskExpired):
             future.result(PATIENCE)
-    assert [cluster.herd.future(name).result(PATIENCE) for name in later] == list(later.values())
+    assert [future.result(PATIENCE) for future in futures.values()] == list(later.values())
     began = [line for line in read(diary, BEGAN) if line.number in due]
     assert all(line.time >= due[line.number] - 0.01 for line in began)
     assert {line.number for line in read(diary)} == set(range(len(delays)))
