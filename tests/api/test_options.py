@@ -20,7 +20,7 @@ from herdmaster.api.task import AsyncTask
 from herdmaster.core.keys import hash_key
 from herdmaster.core.layout import parse_delayed_name
 from herdmaster.core.options import Overrides, PoolKind, RunOptions
-from herdmaster.roles.client.due_times import Timetable
+from herdmaster.roles.client.due_times import DueTimes
 from herdmaster.zookeeper.client.connection import boot_clock
 from herdmaster.zookeeper.errors import InvalidConnectString
 from tests.api import tasks
@@ -245,7 +245,7 @@ def test_a_delayed_task_waits_in_zookeeper_under_its_time_by_the_servers_clock(
 ) -> None:
     quiet.herd.submit_raw(b"which makes the folders")
     journal = quiet.herd._started()._client.journal
-    monkeypatch.setattr(journal, "_timetable", Timetable(boot_clock, lambda: 0))  # this machine's clock is wrong
+    monkeypatch.setattr(journal, "_due_times", DueTimes(boot_clock, lambda: 0))  # this machine's clock is wrong
     before = _server_ms(znodes(namespace))
     future = quiet.add.options(delay=timedelta(minutes=1)).submit(2, 3)
     after = _server_ms(znodes(namespace))
@@ -262,9 +262,9 @@ def test_a_delay_counts_from_the_submission_not_from_the_first_connection(
     quiet: App, namespace: str, znodes: Callable[[str], Znodes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = quiet.herd._started()
-    timetable = runtime._client.journal._timetable
-    clock = timetable._clock
-    monkeypatch.setattr(timetable, "asked_at", lambda: clock() - 30.0)  # half a minute without a server
+    due_times = runtime._client.journal._due_times
+    clock = due_times._clock
+    monkeypatch.setattr(due_times, "asked_at", lambda: clock() - 30.0)  # half a minute without a server
     quiet.add.options(delay=60).submit(2, 3)
     now = _server_ms(znodes(namespace))
 

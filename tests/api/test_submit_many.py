@@ -216,7 +216,7 @@ def test_a_submission_that_waits_for_room_ends_with_the_herd(quiet: App) -> None
     thread = threading.Thread(target=submit)
     thread.start()
     runtime = quiet.herd._started()
-    wait_until(lambda: len(runtime._client.admission._asked) == 1, "it waits")
+    wait_until(lambda: len(runtime._client.backlog_limit._asked) == 1, "it waits")
     quiet.herd.close()
     thread.join(20)
 

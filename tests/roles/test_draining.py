@@ -34,15 +34,17 @@ async def assign(stage: Stage, worker: StagedWorker, *names: str, data: bytes = 
 
 
 async def held(worker: StagedWorker, count: int) -> None:
-    await until(lambda: worker._shift is not None and len(worker._shift._held) == count, f"{count} tasks to be held")
+    await until(
+        lambda: worker._session is not None and len(worker._session._held) == count, f"{count} tasks to be held"
+    )
 
 
 async def begin_to_stop(stage: Stage, worker: StagedWorker) -> asyncio.Future[None]:
     """From here on it starts nothing."""
-    shift = worker._shift
-    assert shift is not None
+    session = worker._session
+    assert session is not None
     end = asyncio.ensure_future(stage.stop(worker))
-    await until(lambda: not shift.may_start, "it to drain")
+    await until(lambda: not session.may_start, "it to drain")
     return end
 
 
@@ -292,10 +294,10 @@ async def test_under_a_reference_primary_nothing_is_handed_back_for_waiting(stag
     await until(lambda: gate.entered == [running], "the slot to be taken")
     await assign(stage, worker, waiting := new_raw_name())
     await held(worker, 2)
-    shift = worker._shift
-    assert shift is not None
+    session = worker._session
+    assert session is not None
     since = asyncio.get_running_loop().time
-    await until(lambda: shift.has_waiting(since() - _LONG_WAIT_SECONDS), "it to have waited long")
+    await until(lambda: session.has_waiting(since() - _LONG_WAIT_SECONDS), "it to have waited long")
     await asyncio.sleep(2 * TIMEOUT / 12)  # it has looked after itself since
 
     assert await stage.names(layout.inbox_path(worker.name)) == sorted([running, waiting])

@@ -79,13 +79,13 @@ async def test_a_worker_starts_nothing_while_it_is_disconnected(namespace: str, 
         await stage.put(layout.assignment_path(worker.name, first))
         await until(lambda: gate.entered == [first], "it to run")
         await stage.put(layout.assignment_path(worker.name, second))
-        shift = worker._shift
-        assert shift is not None
-        await until(lambda: len(shift._held) == 2, "the second to be prefetched")
+        session = worker._session
+        assert session is not None
+        await until(lambda: len(session._held) == 2, "the second to be prefetched")
         proxy.refuse()
         await until(lambda: worker.session.state is SessionState.DISCONNECTED, "the loss of the connection")
         gate.open()
-        await until(lambda: not shift.running, "the first to end")
+        await until(lambda: not session.running, "the first to end")
         await asyncio.sleep(0.1)
         assert gate.entered == [first]
         proxy.refuse(refusing=False)

@@ -47,9 +47,9 @@ async def test_a_task_with_a_delivery_behind_it_is_not_prefetched(stage: Stage) 
     await assign(stage, worker, first, b"")
     await until(lambda: gate.entered == [first], "the slot to be taken")
     path = await assign(stage, worker, new_call_name(), call_payload("m:f", deliveries=1))
-    shift = worker._shift
-    assert shift is not None
-    await until(lambda: len(shift._held) == 2, "it to be taken in")
+    session = worker._session
+    assert session is not None
+    await until(lambda: len(session._held) == 2, "it to be taken in")
 
     assert decode_call(await stage.data(path)).started is None
     gate.open()
@@ -64,9 +64,9 @@ async def test_only_started_tasks_lose_a_further_delivery(stage: Stage) -> None:
     await assign(stage, worker, started, call_payload("m:f", deliveries=1))
     await until(lambda: gate.entered == ["f"], "it to run")
     await assign(stage, worker, waiting, call_payload("m:f", deliveries=1))
-    shift = worker._shift
-    assert shift is not None
-    await until(lambda: len(shift._held) == 2, "the other to be taken in")
+    session = worker._session
+    assert session is not None
+    await until(lambda: len(session._held) == 2, "the other to be taken in")
     await stage.abandon(worker)
     await stage.master()
     await stage.until_exists(layout.task_path(started))
@@ -89,10 +89,10 @@ async def test_nothing_runs_beside_a_suspect_of_two_lost_workers_and_what_waits_
     await until(lambda: gate.entered == ["f"], "it to run")
     second_path = await assign(stage, worker, second, alone("m:f"))
     other_path = await assign(stage, worker, other, call_payload("m:quick"))
-    shift = worker._shift
-    assert shift is not None
-    await until(lambda: len(shift._held) == 3, "the others to be taken in")
-    assert [task.name for task in shift.running] == [suspect]
+    session = worker._session
+    assert session is not None
+    await until(lambda: len(session._held) == 3, "the others to be taken in")
+    assert [task.name for task in session.running] == [suspect]
     assert decode_call(await stage.data(path)).started == worker.name
     assert decode_call(await stage.data(second_path)).started is None
 
@@ -110,9 +110,9 @@ async def test_a_suspect_of_two_lost_workers_is_begun_when_nothing_else_runs(sta
     await until(lambda: gate.entered == ["f"], "the other to run")
     suspect = new_call_name()
     path = await assign(stage, worker, suspect, alone("m:quick"))
-    shift = worker._shift
-    assert shift is not None
-    await until(lambda: len(shift._held) == 2, "it to be taken in")
+    session = worker._session
+    assert session is not None
+    await until(lambda: len(session._held) == 2, "it to be taken in")
     assert decode_call(await stage.data(path)).started is None
     gate.open()
 

@@ -181,7 +181,7 @@ async def test_it_drains_while_tasks_go_back(stage: Stage) -> None:
     name = await assign(stage, worker)
     await until(lambda: gate.entered == ["f"], "it to run")
     end = asyncio.ensure_future(stage.stop(worker))
-    await until(lambda: worker._shift is not None and not worker._shift.may_start, "it to drain")
+    await until(lambda: worker._session is not None and not worker._session.may_start, "it to drain")
     gate.open()
     await end
 

@@ -255,8 +255,8 @@ async def test_what_can_be_stopped_is_stopped_before_another_worker_may_have_it(
         await begun(in_process)
         await begun(coroutine)
         pid = in_process.read_text()
-        shift = worker._shift
-        assert shift is not None
+        session = worker._session
+        assert session is not None
         proxy.refuse()
         await until(lambda: worker.session.clock() >= worker.session.deadline, "the deadline", 40.0)
         began = time.monotonic()

@@ -17,9 +17,9 @@ async def test_a_worker_that_leaves_keeps_what_waits_in_its_inbox(stage: Stage) 
     worker = await stage.worker(raw=gate, slots=1)
     running, waiting = new_raw_name(), new_raw_name()
     await stage.put(layout.assignment_path(worker.name, running), layout.assignment_path(worker.name, waiting))
-    shift = worker._shift
-    assert shift is not None
-    await until(lambda: len(shift.running) == 1, "one task to run")
+    session = worker._session
+    assert session is not None
+    await until(lambda: len(session.running) == 1, "one task to run")
     gate.open()
     await stage.stop(worker)
 
@@ -42,9 +42,9 @@ async def test_a_task_that_failed_is_tried_again_when_there_is_a_primary(stage: 
     name = new_call_name()
     await stage.put(layout.assignment_path(worker.name, name), data=call_payload("m:f"))
     await until(lambda: len(runs) == 1, "the first attempt")
-    shift = worker._shift
-    assert shift is not None
-    await until(lambda: name in shift._going_back, "it to wait for a primary")
+    session = worker._session
+    assert session is not None
+    await until(lambda: name in session._going_back, "it to wait for a primary")
     assert await stage.names(layout.TASKS) == []
 
     await stage.master()

@@ -19,12 +19,9 @@ from herdmaster.core.transitions import CreateNode, DeleteNode, Move, NewTask
 from herdmaster.operations import actions as operator
 from herdmaster.operations.actions import CancelVerdict
 from herdmaster.roles.client import submission_journal as journal
-from herdmaster.roles.primary import dispatch as placement
-from herdmaster.roles.primary import master
+from herdmaster.roles.primary import dispatch, master
 from herdmaster.roles.shared.committer import Committer, Fate, add_operation
-from herdmaster.roles.worker import inbox, worker
-from herdmaster.roles.worker import next_move as judgement
-from herdmaster.roles.worker import worker_session as shift
+from herdmaster.roles.worker import inbox, next_move, worker, worker_session
 from herdmaster.running.execution import Executor
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -156,7 +153,7 @@ def commit_without_guard() -> Any:
             return complete(worker_name, task, outcome, key)
         return Move(TransitionName.COMPLETE, task, (CreateNode(layout.status_path(task), outcome),), 0)
 
-    committed = shift.Shift._committed
+    committed = worker_session.WorkerSession._committed
 
     def then_delete(self: Any, move: Move, held: Any) -> None:
         committed(self, move, held)
@@ -165,7 +162,7 @@ def commit_without_guard() -> Any:
                 lambda _results, _error: None
             )
 
-    return _patched((transitions, "complete", without_guard), (shift.Shift, "_committed", then_delete))
+    return _patched((transitions, "complete", without_guard), (worker_session.WorkerSession, "_committed", then_delete))
 
 
 def old_worker_id() -> Any:
@@ -203,7 +200,7 @@ def acting_while_disconnected() -> Any:
 
 def assigned_by_the_reply() -> Any:
     """The reply of an assignment marks the name as dealt with."""
-    settled = placement.Placement._settled
+    settled = dispatch.Dispatch._settled
     added = Dispatcher.task_added
     listed = Dispatcher.tasks_listed
 
@@ -220,7 +217,7 @@ def assigned_by_the_reply() -> Any:
         listed(self, [name for name in names if name not in self.__dict__.get("assigned", ())])
 
     return _patched(
-        (placement.Placement, "_settled", settle),
+        (dispatch.Dispatch, "_settled", settle),
         (Dispatcher, "task_added", task_added),
         (Dispatcher, "tasks_listed", tasks_listed),
     )
@@ -234,7 +231,7 @@ def one_attempt_too_many() -> Any:
         more = options.max_attempts + (options.max_attempts > 1)
         return decide(msgspec.structs.replace(options, max_attempts=more), *rest)
 
-    return _patched((judgement, "seconds_until_retry", too_often))
+    return _patched((next_move, "seconds_until_retry", too_often))
 
 
 def due_by_the_machines_clock() -> Any:

@@ -17,8 +17,8 @@ from herdmaster.core.transitions import NewTask
 from herdmaster.pools.limits import NotStarted
 from herdmaster.roles.client.client import TaskClient
 from herdmaster.roles.primary.master import Master
-from herdmaster.roles.shared import role as lifecycle
-from herdmaster.roles.worker.next_move import Judge
+from herdmaster.roles.shared import role
+from herdmaster.roles.worker.next_move import NextMoves
 from herdmaster.roles.worker.worker import Worker
 from herdmaster.running.execution import Executor
 from herdmaster.running.invocation import describe
@@ -59,14 +59,14 @@ def code_runs_twice() -> Any:
 
 def another_result() -> Any:
     """What a call returned is not what stands in its outcome."""
-    make = Judge._outcome
+    make = NextMoves._outcome
 
     def outcome(  # noqa: PLR0917 - it stands for one that has as many
         self: Any, task: Any, state: OutcomeState, run: Any, what: Any = None, result: Any = None
     ) -> Any:
         return make(self, task, state, run, what, None if result is None else msgspec.Raw(b'"another"'))
 
-    return patch.object(Judge, "_outcome", outcome)
+    return patch.object(NextMoves, "_outcome", outcome)
 
 
 def nobody_is_told() -> Any:
@@ -130,7 +130,7 @@ def goes_on_in_what_it_gave_up() -> Any:
 def closes_the_session_of_another() -> Any:
     """Processes do not tell their old sessions apart."""
     shared = Predecessors()
-    return patch.object(lifecycle, "Predecessors", lambda: shared)
+    return patch.object(role, "Predecessors", lambda: shared)
 
 
 BUGS: dict[str, Callable[[], Any]] = {

@@ -11,33 +11,32 @@ from herdmaster.core import cancelling, endings, layout, recovery, transitions
 from herdmaster.core.keys import parse_hold_name
 from herdmaster.core.transitions import DeleteNode, Move
 from herdmaster.roles.client.key_claims import KeyedSubmissions
-from herdmaster.roles.primary import dispatch as placement
-from herdmaster.roles.primary import promotion
-from herdmaster.roles.worker import next_move as judgement
+from herdmaster.roles.primary import dispatch, promotion
+from herdmaster.roles.worker import next_move
 from herdmaster.zookeeper.client import Client
 
 
 def key_kept_by_failures() -> Any:
     """What fails keeps its key, as what is done does."""
-    return patch.object(judgement, "key_without_success", lambda _call: None)
+    return patch.object(next_move, "key_without_success", lambda _call: None)
 
 
 def key_kept_by_the_primary() -> Any:
     """What the primary ends keeps its key."""
     stack = ExitStack()
-    for module in (cancelling, recovery, placement, promotion):
+    for module in (cancelling, recovery, dispatch, promotion):
         stack.enter_context(patch.object(module, "freed_key", lambda _task, _payload: None))
     return stack
 
 
 def key_freed_by_success() -> Any:
     """What is done frees its key as well."""
-    end = judgement.Judge._end
+    end = next_move.NextMoves._end
 
     def free(self: Any, task: Any, outcome: bytes, key: Any = None) -> Move:
         return end(self, task, outcome, key or (task.call and endings.key_without_success(task.call)))
 
-    return patch.object(judgement.Judge, "_end", free)
+    return patch.object(next_move.NextMoves, "_end", free)
 
 
 def key_of_another_freed() -> Any:

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from herdmaster.roles.shared import callbacks
-from herdmaster.roles.shared import role as lifecycle
+from herdmaster.roles.shared import callbacks, role
 from herdmaster.simulation.drawing import draw_plan
 from herdmaster.simulation.loop import Handle, VirtualLoop
 from herdmaster.simulation.story import Eavesdropper
@@ -31,10 +30,10 @@ class Injected(Exception):
     """In place of whatever a callback may raise."""
 
 
-def _role(failed: callbacks.Failed) -> lifecycle.Role:
-    role = getattr(failed, "__self__", None)
-    assert isinstance(role, lifecycle.Role)
-    return role
+def _role(failed: callbacks.Failed) -> role.Role:
+    found = getattr(failed, "__self__", None)
+    assert isinstance(found, role.Role)
+    return found
 
 
 class Injector:
@@ -118,6 +117,6 @@ class Injector:
         monkeypatch.setattr(Handle, "run", run_handle)
         monkeypatch.setattr(Connection, "_tell", tell_listeners)
         monkeypatch.setattr(BaseClient, "call_nowait", call)
-        monkeypatch.setattr(lifecycle, "callbacks_of_role", remember)
+        monkeypatch.setattr(role, "callbacks_of_role", remember)
         monkeypatch.setattr(VirtualLoop, "call_exception_handler", handle)
         monkeypatch.setattr(Eavesdropper, "emit", hear)

@@ -300,7 +300,7 @@ class Runtime:
             self._send(order)
             return
         admit, refuse = partial(self._send, order), partial(self._settle, name)
-        self._client.admission.ask(Asked(name, order.max_backlog, order.waits, admit, refuse))
+        self._client.backlog_limit.ask(Asked(name, order.max_backlog, order.waits, admit, refuse))
 
     def _send(self, order: Order) -> None:
         name = order.task.name
@@ -327,7 +327,7 @@ class Runtime:
         if submitting is None:
             return
         order, settled = submitting.order, submitting.settled
-        self._client.admission.forget(name)
+        self._client.backlog_limit.forget(name)
         if error is not None:
             is_over = self._stop.is_set() or self._loop.is_closed()
             error = explain(name, error, self._client.fault, is_over=is_over)

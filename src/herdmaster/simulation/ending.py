@@ -101,7 +101,7 @@ class Ending:
         world = self._world
         asked = world.server.asked - asked_before
         masters = sum(1 for slot in world.slots.values() if slot.part.kind is Kind.MASTER and slot.is_running)
-        limit = 10 + 3 * masters + 3 * kept  # a round of the caretaker
+        limit = 10 + 3 * masters + 3 * kept  # a round of the sweeper
         if asked <= limit:
             self._dismiss(Kind.CLIENT)
         elif windows:

@@ -9,7 +9,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.errors import BacklogFull, HerdError
-from herdmaster.roles.client.backlog_limit import Admission, Asked
+from herdmaster.roles.client.backlog_limit import Asked, BacklogLimit
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
 from tests.roles.stage import Stage, until
@@ -27,18 +27,18 @@ class _CountingClient(Client):
 
 
 class _Gate:
-    """Admission over a session of its own, and what it has decided."""
+    """BacklogLimit over a session of its own, and what it has decided."""
 
-    def __init__(self, client: _CountingClient, admission: Admission) -> None:
+    def __init__(self, client: _CountingClient, backlog_limit: BacklogLimit) -> None:
         self.client = client
-        self.admission = admission
+        self.backlog_limit = backlog_limit
         self.decisions: dict[str, HerdError | None] = {}
 
     def ask(self, name: str, limit: int, *, waits: bool = False) -> None:
         def decide(error: HerdError | None = None) -> None:
             self.decisions[name] = error
 
-        self.admission.ask(Asked(name, limit, waits, decide, decide))
+        self.backlog_limit.ask(Asked(name, limit, waits, decide, decide))
 
     async def ask_and_wait(self, name: str, limit: int) -> HerdError | None:
         self.ask(name, limit)
@@ -50,9 +50,9 @@ class _Gate:
 async def gate(namespace: str, stage: Stage) -> AsyncIterator[_Gate]:
     await stage.zk.create(layout.TASKS)
     async with _CountingClient(namespace, session_timeout=4.0) as client:
-        admission = Admission()
-        running = asyncio.ensure_future(admission.run(client))
-        yield _Gate(client, admission)
+        backlog_limit = BacklogLimit()
+        running = asyncio.ensure_future(backlog_limit.run(client))
+        yield _Gate(client, backlog_limit)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -86,7 +86,7 @@ async def test_while_it_is_in_doubt_whether_there_is_room_nothing_is_decided(gat
     await until(lambda: gate.client.questions >= 3, "a few questions")
     assert "task-1" not in gate.decisions
     await stage.zk.create("/tasks/task-0")
-    gate.admission.forget("task-0")  # it was accepted
+    gate.backlog_limit.forget("task-0")  # it was accepted
 
     await until(lambda: "task-1" in gate.decisions, "a decision")
     assert isinstance(gate.decisions["task-1"], BacklogFull)
@@ -95,14 +95,14 @@ async def test_while_it_is_in_doubt_whether_there_is_room_nothing_is_decided(gat
 async def test_what_has_run_by_the_time_of_the_question_takes_no_room(gate: _Gate) -> None:
     for number in range(20):  # each of them has gone again at once
         assert await gate.ask_and_wait(f"task-{number}", 1) is None
-        gate.admission.forget(f"task-{number}")
+        gate.backlog_limit.forget(f"task-{number}")
 
 
 async def test_who_is_forgotten_is_not_asked_for(gate: _Gate, stage: Stage) -> None:
     await stage.zk.create("/tasks/task-there")
     gate.ask("task-impatient", 1, waits=True)
     await until(lambda: gate.client.questions > 0, "a question")
-    gate.admission.forget("task-impatient")
+    gate.backlog_limit.forget("task-impatient")
     await stage.zk.delete("/tasks/task-there")
     assert await gate.ask_and_wait("task-next", 1) is None
 

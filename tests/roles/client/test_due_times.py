@@ -7,7 +7,7 @@ import pytest
 from herdmaster.core.payload import decode_call
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import BadPayload
-from herdmaster.roles.client.due_times import FRESH_SECONDS, Timetable, is_timed
+from herdmaster.roles.client.due_times import FRESH_SECONDS, DueTimes, is_timed
 from tests.roles.stage import call_payload, new_call_name
 
 SERVER_MS = 1_800_000_000_000
@@ -20,8 +20,8 @@ class _Clock:
         return self.now
 
 
-def _timetable(clock: _Clock) -> Timetable:
-    found = Timetable(clock, lambda: 12_345)  # this machine's own clock is far off
+def _due_times(clock: _Clock) -> DueTimes:
+    found = DueTimes(clock, lambda: 12_345)  # this machine's own clock is far off
     found.tell(SERVER_MS)
     return found
 
@@ -32,25 +32,25 @@ def _task(*, due_ms: int | None = None, delay_ms: int | None = None, expires_ms:
 
 def test_a_delay_counts_from_when_it_was_asked_for() -> None:
     clock = _Clock()
-    timetable = _timetable(clock)
-    asked_at = timetable.asked_at()
+    due_times = _due_times(clock)
+    asked_at = due_times.asked_at()
     clock.now += 7.5
 
-    assert timetable.fix(_task(delay_ms=60_000), asked_at).due_ms == SERVER_MS + 60_000
-    assert timetable.fix(_task(delay_ms=7_500), asked_at).due_ms is None  # it is over by now
-    assert timetable.fix(_task(delay_ms=7_501), asked_at).due_ms == SERVER_MS + 7_501
+    assert due_times.fix(_task(delay_ms=60_000), asked_at).due_ms == SERVER_MS + 60_000
+    assert due_times.fix(_task(delay_ms=7_500), asked_at).due_ms is None  # it is over by now
+    assert due_times.fix(_task(delay_ms=7_501), asked_at).due_ms == SERVER_MS + 7_501
 
 
 def test_a_time_stays_what_it_is_unless_it_is_in_the_past() -> None:
-    timetable = _timetable(_Clock())
+    due_times = _due_times(_Clock())
 
-    assert timetable.fix(_task(due_ms=SERVER_MS + 1), 100.0).due_ms == SERVER_MS + 1
-    assert timetable.fix(_task(due_ms=SERVER_MS), 100.0).due_ms is None
+    assert due_times.fix(_task(due_ms=SERVER_MS + 1), 100.0).due_ms == SERVER_MS + 1
+    assert due_times.fix(_task(due_ms=SERVER_MS), 100.0).due_ms is None
 
 
 def test_an_expiry_is_written_into_the_payload_and_nothing_else_changes() -> None:
     task = _task(expires_ms=1_000)
-    fixed = _timetable(_Clock()).fix(task, 100.0)
+    fixed = _due_times(_Clock()).fix(task, 100.0)
 
     assert decode_call(fixed.data).expires == SERVER_MS + 1_000
     assert (fixed.name, fixed.due_ms, fixed.delay_ms, fixed.expires_ms) == (task.name, None, None, None)
@@ -59,18 +59,18 @@ def test_an_expiry_is_written_into_the_payload_and_nothing_else_changes() -> Non
 
 def test_what_is_no_call_can_take_no_time_limit() -> None:
     with pytest.raises(BadPayload):
-        _timetable(_Clock()).fix(NewTask(new_call_name(), b"garbage", expires_ms=1_000), 100.0)
+        _due_times(_Clock()).fix(NewTask(new_call_name(), b"garbage", expires_ms=1_000), 100.0)
 
 
 def test_a_reading_is_used_for_a_minute() -> None:
     clock = _Clock()
-    timetable = Timetable(clock, lambda: 0)
-    seen = [timetable.is_fresh]
-    timetable.tell(SERVER_MS)
-    seen.append(timetable.is_fresh)
+    due_times = DueTimes(clock, lambda: 0)
+    seen = [due_times.is_fresh]
+    due_times.tell(SERVER_MS)
+    seen.append(due_times.is_fresh)
     clock.now += FRESH_SECONDS - 1
-    seen.append(timetable.is_fresh)
+    seen.append(due_times.is_fresh)
     clock.now += 1
-    seen.append(timetable.is_fresh)
+    seen.append(due_times.is_fresh)
 
     assert seen == [False, True, True, False]

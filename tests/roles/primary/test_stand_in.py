@@ -9,7 +9,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.members import MasterRecord, encode_record
-from herdmaster.roles.primary.stand_in import Duty, Standing
+from herdmaster.roles.primary.stand_in import StandIn, Standing
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -19,9 +19,9 @@ from tests.roles.stage import Stage, end_session
 OURS = encode_record(MasterRecord("master-x", "host", 1, 0))
 
 
-async def announce(client: Client, name: str) -> Duty:
+async def announce(client: Client, name: str) -> StandIn:
     await client.create(layout.master_record_path(name), mode=CreateMode.EPHEMERAL)
-    return Duty(client, layout.master_record_path(name))
+    return StandIn(client, layout.master_record_path(name))
 
 
 @pytest.fixture
@@ -48,27 +48,27 @@ async def test_under_a_reference_primary_it_is_the_oldest_that_lives(stage: Stag
     assert await younger.look() is Standing.BACKUP
     await other.close()
 
-    await younger.wait_stand_in(wanted=True)
+    await younger.wait(wanted=True)
     assert await younger.look() is Standing.STAND_IN
 
 
 async def test_standing_in_ends_when_the_primary_goes(stage: Stage, other: Client) -> None:
-    duty = await announce(other, "master-a")
+    stand_in = await announce(other, "master-a")
     await stage.zk.create(layout.MASTER, b"1a2b3c4d")
-    await duty.wait_stand_in(wanted=True)
-    ending = asyncio.ensure_future(duty.wait_stand_in(wanted=False))
+    await stand_in.wait(wanted=True)
+    ending = asyncio.ensure_future(stand_in.wait(wanted=False))
     await asyncio.sleep(0.1)
     assert not ending.done()
     await stage.zk.delete(layout.MASTER)
     await ending
 
     await stage.zk.create(layout.MASTER, b"5e6f")
-    await duty.wait_stand_in(wanted=True)
+    await stand_in.wait(wanted=True)
 
 
 async def test_waiting_ends_with_the_session(stage: Stage, other: Client) -> None:
-    duty = await announce(other, "master-a")
-    waiting = asyncio.ensure_future(duty.wait_stand_in(wanted=True))
+    stand_in = await announce(other, "master-a")
+    waiting = asyncio.ensure_future(stand_in.wait(wanted=True))
     await asyncio.sleep(0.1)
     await end_session(other, stage.hosts)
 

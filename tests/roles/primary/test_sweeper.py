@@ -11,8 +11,8 @@ from herdmaster.core.keys import hash_key
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome, encode_result
 from herdmaster.roles.primary.key_sweep import KeySweep
 from herdmaster.roles.primary.master import MasterSettings
-from herdmaster.roles.primary.stand_in import Duty, Standing
-from herdmaster.roles.primary.sweeper import Ages, Caretaker
+from herdmaster.roles.primary.stand_in import StandIn, Standing
+from herdmaster.roles.primary.sweeper import Ages, Sweeper
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.roles.shared.system import System
@@ -172,7 +172,7 @@ async def test_a_backup_of_a_primary_of_ours_does_not_sweep(stage: Stage) -> Non
 
 
 async def test_who_sweeps_no_longer_does_not_look_again_and_again_for_what_was_about_to_go(stage: Stage) -> None:
-    class Looking(Duty):
+    class Looking(StandIn):
         looks = 0
 
         async def look(self) -> Standing:
@@ -185,19 +185,19 @@ async def test_who_sweeps_no_longer_does_not_look_again_and_again_for_what_was_a
     name = new_call_name()
     outcome = Outcome(OutcomeState.DONE, encode_result(1), ttl=3.0)
     await stage.zk.create(layout.status_path(name), encode_outcome(name, outcome))
-    duty = Looking(stage.zk, record)
+    stand_in = Looking(stage.zk, record)
     clock = ServerClock(stage.zk, record, b"", System().unix_ms)
     ages = Ages(outcome=20.0, dead=20.0, journal=20.0)
-    caretaker = asyncio.ensure_future(Caretaker(stage.zk, duty, clock, ages).run())
+    sweeper = asyncio.ensure_future(Sweeper(stage.zk, stand_in, clock, ages).run())
     try:
         async with asyncio.timeout(30):
-            while duty.looks < 2:
+            while stand_in.looks < 2:
                 await asyncio.sleep(0.02)
-        before, began = duty.looks, stage.zk.clock()
+        before, began = stand_in.looks, stage.zk.clock()
         await asyncio.sleep(1.5)
-        assert duty.looks - before <= 1 + (stage.zk.clock() - began) / ages.interval
+        assert stand_in.looks - before <= 1 + (stage.zk.clock() - began) / ages.interval
     finally:
-        caretaker.cancel()
+        sweeper.cancel()
 
 
 async def test_a_round_that_is_refused_something_is_told_and_followed_by_the_next(

@@ -13,7 +13,7 @@ from herdmaster.roles.client.outcomes import OutcomeWatch
 from herdmaster.roles.primary.observation import Observation
 from herdmaster.roles.shared import cancel_requests
 from herdmaster.roles.shared.callbacks import callbacks_of_role, watch_callbacks
-from herdmaster.roles.worker.worker_session import Shift
+from herdmaster.roles.worker.worker_session import WorkerSession
 from herdmaster.zookeeper.client import Client
 from tests.roles.stage import TIMEOUT, Stage, until
 
@@ -60,9 +60,9 @@ def faults(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize(
     ("place", "role"),
     [
-        ((Shift, "_step"), "worker"),  # a callback of the next turn
-        ((Shift, "_ended"), "worker"),  # what a pool delivers, from a thread
-        ((Shift, "_arrived"), "worker"),  # what a reply of ZooKeeper's leads to
+        ((WorkerSession, "_step"), "worker"),  # a callback of the next turn
+        ((WorkerSession, "_ended"), "worker"),  # what a pool delivers, from a thread
+        ((WorkerSession, "_arrived"), "worker"),  # what a reply of ZooKeeper's leads to
         ((Observation, "_handle_tasks"), "master"),  # an event of ZooKeeper's
         ((OutcomeWatch, "_handle_created"), "client"),
         ((OutcomeWatch, "_step"), "client"),

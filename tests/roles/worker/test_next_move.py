@@ -16,7 +16,7 @@ from herdmaster.core.run import ChunkRan, Ending, Expired, ItemRun, Lacking, Ret
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import CreateNode, Move, SetNode
 from herdmaster.errors import BadPayload
-from herdmaster.roles.worker.next_move import MAX_ASKED, MAX_WORKERS_ASKED, Again, Judge
+from herdmaster.roles.worker.next_move import MAX_ASKED, MAX_WORKERS_ASKED, Again, NextMoves
 from herdmaster.roles.worker.refusals import Remedy, remedy
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.program import way
@@ -24,7 +24,7 @@ from herdmaster.running.program import way
 NAME = call_name(UlidFactory(lambda: 1, lambda count: b"\0" * count).new())
 NOW = 1_700_000_000_000
 FAILED = Raised(ErrorInfo("ValueError", "no", "Traceback"), ("ValueError", "Exception"))
-JUDGE = Judge("worker-w", ["m:g"], lambda: NOW, lambda _low, high: high)
+MOVES = NextMoves("worker-w", ["m:g"], lambda: NOW, lambda _low, high: high)
 
 
 def task(options: RunOptions | None = None, **fields: object) -> Delivered:
@@ -32,8 +32,8 @@ def task(options: RunOptions | None = None, **fields: object) -> Delivered:
     return Delivered(NAME, encode_call(call), 1, call, way=way(options or RunOptions()))
 
 
-def judge(what: Delivered, ending: Ending) -> Move | Again:
-    return JUDGE.judge(what, Run(ending, 10, 20))
+def after_run(what: Delivered, ending: Ending) -> Move | Again:
+    return MOVES.after_run(what, Run(ending, 10, 20))
 
 
 def outcome(move: Move | Again) -> Outcome:
@@ -48,7 +48,7 @@ def again(found: Move | Again) -> Again:
 
 
 def test_what_returned_is_completed_with_its_result_key_and_time_to_live() -> None:
-    move = judge(task(key="ab", ttl=60.0), Returned(msgspec.Raw(b"5")))
+    move = after_run(task(key="ab", ttl=60.0), Returned(msgspec.Raw(b"5")))
 
     assert isinstance(move, Move)
     assert move.transition is TransitionName.COMPLETE
@@ -57,7 +57,7 @@ def test_what_returned_is_completed_with_its_result_key_and_time_to_live() -> No
 
 
 def test_where_no_outcome_is_wanted_the_key_goes_at_once() -> None:
-    move = judge(task(outcome=False, key="ab" * 16), Returned(msgspec.Raw(b"5")))
+    move = after_run(task(outcome=False, key="ab" * 16), Returned(msgspec.Raw(b"5")))
 
     assert isinstance(move, Move)
     assert move.transition is TransitionName.COMPLETE_SILENTLY
@@ -65,7 +65,7 @@ def test_where_no_outcome_is_wanted_the_key_goes_at_once() -> None:
 
 
 def test_a_result_that_is_too_large_fails_the_task_at_once() -> None:
-    move = judge(task(RunOptions(max_attempts=5)), Returned(msgspec.Raw(b'"' + b"x" * MAX_OUTCOME + b'"')))
+    move = after_run(task(RunOptions(max_attempts=5)), Returned(msgspec.Raw(b'"' + b"x" * MAX_OUTCOME + b'"')))
 
     assert isinstance(move, Move)
     assert move.transition is TransitionName.BURY
@@ -76,13 +76,13 @@ def test_a_result_that_is_too_large_fails_the_task_at_once() -> None:
 
 
 def test_an_expired_task_ends_as_that() -> None:
-    found = outcome(judge(task(RunOptions(max_attempts=3), key="ab"), Expired()))
+    found = outcome(after_run(task(RunOptions(max_attempts=3), key="ab"), Expired()))
 
     assert (found.state, found.started, found.key) == (OutcomeState.EXPIRED, None, "ab")
 
 
 def test_a_failure_of_the_only_attempt_is_completed() -> None:
-    move = judge(task(), FAILED)
+    move = after_run(task(), FAILED)
 
     assert isinstance(move, Move)
     assert move.transition is TransitionName.COMPLETE
@@ -94,7 +94,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 
 def test_a_failure_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    move = judge(task(outcome=False), FAILED)
+    move = after_run(task(outcome=False), FAILED)
 
     assert isinstance(move, Move)
     assert move.transition is TransitionName.COMPLETE_SILENTLY
@@ -103,34 +103,34 @@ def test_a_failure_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixt
 
 def test_a_failure_with_attempts_left_is_tried_again_after_its_backoff() -> None:
     what = task(RunOptions(max_attempts=3, backoff=2.0), attempt=2)
-    found = again(judge(what, FAILED))
+    found = again(after_run(what, FAILED))
 
     assert decode_call(found.payload).attempt == 3
     assert found.seconds == 4.0
-    move = JUDGE.put_back(what, found, primary_is_ours=True)
+    move = MOVES.put_back(what, found, primary_is_ours=True)
     assert move.transition is TransitionName.RETRY_LATER
     assert move.operations[1] == CreateNode(f"/delayed/{NOW + 4000}-{NAME}", found.payload)
 
 
 def test_a_retry_without_a_wait_goes_back_to_the_tasks() -> None:
     what = task(RunOptions(max_attempts=3, backoff=0.0))
-    move = JUDGE.put_back(what, again(judge(what, FAILED)), primary_is_ours=True)
+    move = MOVES.put_back(what, again(after_run(what, FAILED)), primary_is_ours=True)
 
     assert move.transition is TransitionName.RETRY_NOW
 
 
 def test_under_a_primary_of_the_references_a_retry_stays_in_the_inbox() -> None:
     what = task(RunOptions(max_attempts=3))
-    found = again(judge(what, FAILED))
+    found = again(after_run(what, FAILED))
 
-    assert JUDGE.put_back(what, found, primary_is_ours=False) == Move(
+    assert MOVES.put_back(what, found, primary_is_ours=False) == Move(
         TransitionName.RETRY_IN_PLACE, NAME, (SetNode(f"/assign/worker-w/{NAME}", found.payload),), 0
     )
 
 
 def test_the_last_of_several_attempts_is_buried_with_its_payload() -> None:
     what = task(RunOptions(max_attempts=3), attempt=3, outcome=False)
-    move = judge(what, FAILED)
+    move = after_run(what, FAILED)
 
     assert isinstance(move, Move)
     assert move.transition is TransitionName.BURY
@@ -142,8 +142,8 @@ def test_the_last_of_several_attempts_is_buried_with_its_payload() -> None:
 def test_a_retry_is_logged_and_then_the_burial(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "herdmaster.worker")
     options = RunOptions(max_attempts=2, backoff=3.0)
-    judge(task(options), FAILED)
-    judge(task(options, attempt=2), FAILED)
+    after_run(task(options), FAILED)
+    after_run(task(options, attempt=2), FAILED)
 
     assert logged(caplog) == [
         ("INFO", f"{NAME} (m:f) failed, attempt 1 of 2: ValueError: no; it comes again in 3.0 s"),
@@ -152,7 +152,7 @@ def test_a_retry_is_logged_and_then_the_burial(caplog: pytest.LogCaptureFixture)
 
 
 def test_the_log_gets_nothing_that_a_terminal_obeys_and_no_more_than_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    judge(task(), Raised(ErrorInfo("E", "\x1b[2J\n\u202e" + "x" * 1000), ()))
+    after_run(task(), Raised(ErrorInfo("E", "\x1b[2J\n\u202e" + "x" * 1000), ()))
 
     ((_, line),) = logged(caplog)
     assert line == f"{NAME} (m:f) failed, attempt 1 of 1: " + ("E: ?[2J??" + "x" * 1000)[:300]
@@ -161,9 +161,9 @@ def test_the_log_gets_nothing_that_a_terminal_obeys_and_no_more_than_a_line(capl
 def test_what_is_done_or_expired_is_no_failure_for_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "herdmaster.worker")
     final = Raised(ErrorInfo("BadPayload"), is_final=True, lineage=())
-    judge(task(), Returned(msgspec.Raw(b"5")))
-    judge(task(), Expired())
-    judge(task(chunk=True), ChunkRan((ItemRun(raised=final),)))
+    after_run(task(), Returned(msgspec.Raw(b"5")))
+    after_run(task(), Expired())
+    after_run(task(chunk=True), ChunkRan((ItemRun(raised=final),)))
 
     assert logged(caplog) == []
 
@@ -172,8 +172,8 @@ def test_a_chunk_that_comes_again_and_a_result_that_is_too_large_are_logged_once
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "herdmaster.worker")
-    judge(task(RunOptions(max_attempts=2), chunk=True), ChunkRan((ItemRun(raised=FAILED), ItemRun(raised=FAILED))))
-    judge(task(), Returned(msgspec.Raw(b'"' + b"x" * MAX_OUTCOME + b'"')))
+    after_run(task(RunOptions(max_attempts=2), chunk=True), ChunkRan((ItemRun(raised=FAILED), ItemRun(raised=FAILED))))
+    after_run(task(), Returned(msgspec.Raw(b'"' + b"x" * MAX_OUTCOME + b'"')))
 
     assert [level for level, _ in logged(caplog)] == ["INFO", "WARNING"]
     assert "ResultTooLarge" in caplog.text
@@ -181,20 +181,20 @@ def test_a_chunk_that_comes_again_and_a_result_that_is_too_large_are_logged_once
 
 def test_a_call_that_goes_on_to_others_is_logged_only_where_that_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
     what = task()
-    found = again(JUDGE.pass_on(what))
-    JUDGE.put_back(what, found, primary_is_ours=True)
+    found = again(MOVES.pass_on(what))
+    MOVES.put_back(what, found, primary_is_ours=True)
     assert logged(caplog) == []
-    JUDGE.put_back(what, found, primary_is_ours=False)
+    MOVES.put_back(what, found, primary_is_ours=False)
     expected = f"{NAME} (m:f) failed, attempt 1 of 1: UnknownCall: no worker that was asked has it: worker-w"
     assert logged(caplog) == [("WARNING", expected)]
     caplog.clear()
     asked = tuple(f"worker-{number}" for number in range(50))
-    JUDGE.pass_on(task(asked=asked, outcome=False))
+    MOVES.pass_on(task(asked=asked, outcome=False))
     assert len(logged(caplog)) == 1
 
 
 def test_a_burial_that_was_done_before_ends_with_the_failure_alone() -> None:
-    move = judge(task(RunOptions(max_attempts=3), attempt=3), FAILED)
+    move = after_run(task(RunOptions(max_attempts=3), attempt=3), FAILED)
     assert isinstance(move, Move)
     instead = remedy("worker-w", move, Verdict.ALREADY_BURIED)
 
@@ -204,7 +204,7 @@ def test_a_burial_that_was_done_before_ends_with_the_failure_alone() -> None:
 
 
 def test_a_key_that_is_gone_is_not_deleted_again() -> None:
-    move = judge(task(outcome=False, key="ab" * 16), Returned())
+    move = after_run(task(outcome=False, key="ab" * 16), Returned())
     assert isinstance(move, Move)
     instead = remedy("worker-w", move, Verdict.WITHOUT_KEY)
 
@@ -213,7 +213,7 @@ def test_a_key_that_is_gone_is_not_deleted_again() -> None:
 
 
 def test_a_task_that_is_somebody_elses_is_let_go() -> None:
-    move = judge(task(), FAILED)
+    move = after_run(task(), FAILED)
     assert isinstance(move, Move)
 
     assert remedy("worker-w", move, Verdict.RACE_LOST) is Remedy.LET_GO
@@ -223,19 +223,19 @@ def test_a_call_without_a_function_goes_on_to_others_and_costs_no_attempt() -> N
     waits = []
     what = task()
     for count in range(1, MAX_ASKED):
-        found = again(JUDGE.forward(what))
+        found = again(MOVES.forward(what))
         call = decode_call(found.payload)
         assert (len(call.asked), call.attempt, call.deliveries) == (count, 1, 0)
         waits.append(found.seconds)
         what = Delivered(NAME, found.payload, 1, call)
 
     assert waits == [0.1, 0.5, 1.0, 2.0]  # the same worker again and again: there is no other
-    move = JUDGE.put_back(what, again(JUDGE.forward(task())), primary_is_ours=True)
+    move = MOVES.put_back(what, again(MOVES.forward(task())), primary_is_ours=True)
     assert move.transition is TransitionName.FORWARD
 
 
 def test_after_enough_workers_were_asked_a_call_fails_and_names_them() -> None:
-    error = outcome(JUDGE.forward(task(asked=("worker-a", "worker-w", "worker-b", "worker-c")))).error
+    error = outcome(MOVES.forward(task(asked=("worker-a", "worker-w", "worker-b", "worker-c")))).error
 
     assert error is not None
     assert error.type == "UnknownCall"
@@ -263,8 +263,8 @@ def test_after_enough_workers_were_asked_a_call_fails_and_names_them() -> None:
 def test_a_worker_without_an_app_an_app_without_tasks_and_one_without_this_task_are_told_apart(
     known: list[str], app: str | None, says: str
 ) -> None:
-    judge = Judge("worker-w", known, lambda: NOW, lambda _low, high: high, app=app)
-    error = outcome(judge.forward(task(asked=("worker-a", "worker-w", "worker-b", "worker-c")))).error
+    moves = NextMoves("worker-w", known, lambda: NOW, lambda _low, high: high, app=app)
+    error = outcome(moves.forward(task(asked=("worker-a", "worker-w", "worker-b", "worker-c")))).error
 
     assert error is not None
     assert f"m:f is not registered with worker-w; {says}" in error.message
@@ -273,20 +273,20 @@ def test_a_worker_without_an_app_an_app_without_tasks_and_one_without_this_task_
 def test_as_long_as_there_is_a_worker_that_was_not_asked_a_call_goes_on_to_it_soon() -> None:
     asked = tuple(f"worker-{number}" for number in range(MAX_WORKERS_ASKED - 2))
 
-    assert again(JUDGE.forward(task(asked=asked))).seconds == 0.1
-    assert outcome(JUDGE.forward(task(asked=(*asked, "worker-z")))).state is OutcomeState.FAILED
+    assert again(MOVES.forward(task(asked=asked))).seconds == 0.1
+    assert outcome(MOVES.forward(task(asked=(*asked, "worker-z")))).state is OutcomeState.FAILED
 
 
 def test_under_a_primary_of_the_references_a_call_without_a_function_fails_at_once() -> None:
     what = task()
-    move = JUDGE.put_back(what, again(JUDGE.forward(what)), primary_is_ours=False)
+    move = MOVES.put_back(what, again(MOVES.forward(what)), primary_is_ours=False)
 
     assert move.transition is TransitionName.COMPLETE
     assert outcome(move).state is OutcomeState.FAILED
 
 
 def test_a_function_that_is_missing_after_all_is_looked_for_elsewhere() -> None:
-    found = again(judge(task(RunOptions(max_attempts=3)), Lacking("there is no module m")))
+    found = again(after_run(task(RunOptions(max_attempts=3)), Lacking("there is no module m")))
 
     assert (decode_call(found.payload).asked, decode_call(found.payload).attempt) == (("worker-w",), 1)
     assert found.otherwise is not None
@@ -297,11 +297,11 @@ def test_a_function_that_is_missing_after_all_is_looked_for_elsewhere() -> None:
 
 def test_a_parameter_that_is_missing_is_looked_for_elsewhere_as_a_function_is() -> None:
     lacking = Lacking("m:f takes no argument `x`", is_function=False)
-    found = again(judge(task(RunOptions(max_attempts=3)), lacking))
+    found = again(after_run(task(RunOptions(max_attempts=3)), lacking))
     assert (decode_call(found.payload).asked, decode_call(found.payload).attempt) == (("worker-w",), 1)
 
     asked = ("worker-a", "worker-w", "worker-b", "worker-c")
-    error = outcome(judge(task(asked=asked), lacking)).error
+    error = outcome(after_run(task(asked=asked), lacking)).error
     assert error is not None
     assert error.type == "WrongArguments"
     assert error.message.startswith("m:f takes no argument `x`. Workers asked: worker-a, worker-w, worker-b, worker-c.")
@@ -311,8 +311,8 @@ def test_a_chunk_is_tried_again_as_a_whole_while_an_item_may_be() -> None:
     final = Raised(ErrorInfo("BadPayload"), is_final=True, lineage=())
     ran = ChunkRan((ItemRun(msgspec.Raw(b"1")), ItemRun(raised=final), ItemRun(raised=FAILED)))
 
-    assert again(judge(task(RunOptions(max_attempts=2, backoff=3.0), chunk=True), ran)).seconds == 3.0
-    found = outcome(judge(task(RunOptions(max_attempts=2), chunk=True, attempt=2), ran))
+    assert again(after_run(task(RunOptions(max_attempts=2, backoff=3.0), chunk=True), ran)).seconds == 3.0
+    found = outcome(after_run(task(RunOptions(max_attempts=2), chunk=True, attempt=2), ran))
     assert found.state is OutcomeState.DONE
     assert found.result is not None
     items = split_results(found.result, 3)
@@ -325,14 +325,14 @@ def test_a_chunk_is_tried_again_as_a_whole_while_an_item_may_be() -> None:
 
 def test_a_chunk_whose_failures_would_all_come_again_is_done_at_once() -> None:
     final = Raised(ErrorInfo("BadPayload"), is_final=True, lineage=())
-    move = judge(task(RunOptions(max_attempts=5), chunk=True), ChunkRan((ItemRun(raised=final),)))
+    move = after_run(task(RunOptions(max_attempts=5), chunk=True), ChunkRan((ItemRun(raised=final),)))
 
     assert isinstance(move, Move)
     assert move.transition is TransitionName.COMPLETE
 
 
 def test_what_cannot_be_read_fails(caplog: pytest.LogCaptureFixture) -> None:
-    move = JUDGE.refuse(Delivered(NAME, b"garbage", 1), BadPayload("it is garbage"))
+    move = MOVES.refuse(Delivered(NAME, b"garbage", 1), BadPayload("it is garbage"))
 
     assert move.transition is TransitionName.COMPLETE
     error = outcome(move).error
@@ -343,7 +343,7 @@ def test_what_cannot_be_read_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_raw_task_is_answered_raw(caplog: pytest.LogCaptureFixture) -> None:
     raw = Delivered("task-0000000001", b"payload", 1)
-    done, failed = judge(raw, Returned()), judge(raw, FAILED)
+    done, failed = after_run(raw, Returned()), after_run(raw, FAILED)
 
     assert isinstance(done, Move)
     assert isinstance(failed, Move)

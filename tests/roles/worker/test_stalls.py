@@ -9,8 +9,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.progress import decode_progress
-from herdmaster.roles.worker import progress_writer as board
-from herdmaster.roles.worker import stalls
+from herdmaster.roles.worker import progress_writer, stalls
 from herdmaster.roles.worker.stalls import Stalls
 from herdmaster.running import child
 from herdmaster.running.current import running_now
@@ -109,7 +108,7 @@ async def test_a_worker_shows_which_tasks_wait_and_that_nothing_goes_on(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("_LOOK_SECONDS", 0.05), ("_WRITE_SECONDS", 0.1), ("_SHOWN_AFTER_MS", 50)):
-        monkeypatch.setattr(board, name, value)
+        monkeypatch.setattr(progress_writer, name, value)
     gate = stage.gate()
 
     def wait() -> None:
@@ -124,9 +123,9 @@ async def test_a_worker_shows_which_tasks_wait_and_that_nothing_goes_on(
     await until(_shows(stage, worker, {FIRST: (AWAITED,), SECOND: ()}, stalled=False), "who waits for whom")
     assert not await _shows(stage, worker, {}, stalled=True)()
 
-    shift = worker._shift
-    assert shift is not None
-    next(task for task in shift.running if task.name == SECOND).begin_wait(AWAITED)
+    session = worker._session
+    assert session is not None
+    next(task for task in session.running if task.name == SECOND).begin_wait(AWAITED)
     await until(_shows(stage, worker, {FIRST: (AWAITED,), SECOND: (AWAITED,)}, stalled=True), "that nothing goes on")
     gate.open()
     await stage.until_exists(layout.status_path(FIRST))

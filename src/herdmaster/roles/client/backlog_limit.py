@@ -34,7 +34,7 @@ class Asked(msgspec.Struct, frozen=True):
     refuse: Callable[[HerdError], None]
 
 
-class Admission:
+class BacklogLimit:
     """`run` belongs to a session, the rest may be called at any time from the same loop."""
 
     def __init__(self) -> None:

@@ -9,8 +9,8 @@ import msgspec
 from herdmaster.core.outcome import KEPT_SECONDS
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError
-from herdmaster.roles.client.backlog_limit import Admission
-from herdmaster.roles.client.due_times import Timetable
+from herdmaster.roles.client.backlog_limit import BacklogLimit
+from herdmaster.roles.client.due_times import DueTimes
 from herdmaster.roles.client.key_claims import KeyedSubmissions
 from herdmaster.roles.client.outcomes import Ended, OutcomeWatch
 from herdmaster.roles.client.searches import Searches
@@ -40,10 +40,10 @@ class TaskClient(Role):
         self._settings = settings or ClientSettings()
         self.says_late = True  # when no server answers
         self._is_running = False
-        timetable = Timetable(self.system.clock, self.system.unix_ms)
-        self.journal = Journal(self.system.new_id, timetable)
-        self._keyed = KeyedSubmissions(self.journal.submit, timetable.asked_at)
-        self.admission = Admission()
+        due_times = DueTimes(self.system.clock, self.system.unix_ms)
+        self.journal = Journal(self.system.new_id, due_times)
+        self._keyed = KeyedSubmissions(self.journal.submit, due_times.asked_at)
+        self.backlog_limit = BacklogLimit()
         self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl, rng=self.system.rng)
         self.cancels = CancelRequests(self.outcomes.waits_for)
         self.searches = Searches()
@@ -92,7 +92,7 @@ class TaskClient(Role):
             self.journal.run(client),
             self.outcomes.run(client),
             self._keyed.run(client),
-            self.admission.run(client),
+            self.backlog_limit.run(client),
             self.cancels.run(client),
             self.searches.run(client),
         )
@@ -116,7 +116,7 @@ class TaskClient(Role):
 
     def give_up(self, name: str) -> None:
         """Whoever waits for its acceptance is told at once what is known; nothing, if it was not admitted yet."""
-        self.admission.forget(name)
+        self.backlog_limit.forget(name)
         if not self._keyed.give_up(name):
             self.journal.give_up(name)
 

@@ -19,7 +19,7 @@ def is_timed(task: NewTask) -> bool:
     return task.due_ms is not None or task.delay_ms is not None or task.expires_ms is not None
 
 
-class Timetable:
+class DueTimes:
     """`clock` gives seconds, monotonic; `unix_ms` this machine's time, which is never used: there is a reading of the
     servers' clock before a task is given its times."""
 

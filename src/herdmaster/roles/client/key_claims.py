@@ -46,7 +46,7 @@ class _Claim(msgspec.Struct, frozen=True):
 
 
 class KeyedSubmissions:
-    """`submit` is the journal's, `asked_at` its timetable's: however long a claim takes, delays count from when it was
+    """`submit` is the journal's, `asked_at` its due times': however long a claim takes, delays count from when it was
     made. What is claimed outlives sessions."""
 
     def __init__(self, submit: Callable[[NewTask, Accepted, float], None], asked_at: Callable[[], float]) -> None:

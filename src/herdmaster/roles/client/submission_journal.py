@@ -22,7 +22,7 @@ from herdmaster.core.names import client_name
 from herdmaster.core.table import Failure, Verdict
 from herdmaster.core.transitions import CreateNode, NewTask, Submission
 from herdmaster.errors import BadPayload, HerdError, NotSubmitted, SubmissionUnknown
-from herdmaster.roles.client.due_times import Timetable, is_timed
+from herdmaster.roles.client.due_times import DueTimes, is_timed
 from herdmaster.roles.shared.committer import MAX_BATCH_BYTES, add_operation
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -67,9 +67,9 @@ class KeyTaken(NotSubmitted):
 class Journal:
     """One client object's submissions. `new_id` gives a random id; it is asked again when a journal was swept."""
 
-    def __init__(self, new_id: Callable[[], str], timetable: Timetable) -> None:
+    def __init__(self, new_id: Callable[[], str], due_times: DueTimes) -> None:
         self._new_id = new_id
-        self._timetable = timetable
+        self._due_times = due_times
         self._name = client_name(new_id())
         self._exists = False  # the journal has been created
         self._items: dict[str, _Item] = {}
@@ -88,9 +88,9 @@ class Journal:
 
     def submit(self, task: NewTask, accepted: Accepted, asked_at: float | None = None) -> None:
         """`accepted` is called once: with None when the task is in ZooKeeper, else with NotSubmitted (KeyTaken, if that
-        is why) or SubmissionUnknown. `asked_at` is when it was asked for, if not now: see `Timetable.asked_at`."""
+        is why) or SubmissionUnknown. `asked_at` is when it was asked for, if not now: see `DueTimes.asked_at`."""
         if asked_at is None and is_timed(task):
-            asked_at = self._timetable.asked_at()
+            asked_at = self._due_times.asked_at()
         item = _Item(task, accepted, asked_at if is_timed(task) else None)
         self._items[task.name] = item
         if self._ended:
@@ -240,7 +240,7 @@ class Journal:
         except errors.ConnectionLoss:
             pass
         else:
-            self._timetable.tell(stat.mtime)
+            self._due_times.tell(stat.mtime)
             self._time_is_wanted = False
         self._wake.set()
 
@@ -265,7 +265,7 @@ class Journal:
             item = self._queue[0]
             if items and size + item.cost > MAX_BATCH_BYTES:
                 break
-            if item.asked_at is not None and not item.abandoned and not self._timetable.is_fresh:
+            if item.asked_at is not None and not item.abandoned and not self._due_times.is_fresh:
                 self._time_is_wanted = True
                 self._wake.set()
                 break
@@ -291,7 +291,7 @@ class Journal:
 
         def done(results: Results | None, error: Exception | None) -> None:
             if results is not None and isinstance(journal := results[1], StatReply):
-                self._timetable.tell(journal.stat.mtime)
+                self._due_times.tell(journal.stat.mtime)
             self._done(batch, error)
 
         try:
@@ -304,7 +304,7 @@ class Journal:
         if item.asked_at is None:
             return item.task
         try:
-            return self._timetable.fix(item.task, item.asked_at)
+            return self._due_times.fix(item.task, item.asked_at)
         except BadPayload as error:
             self._refuse([item], error)
             return None

@@ -49,7 +49,7 @@ class Observed(Protocol):
         """What is known is wrong. Raises the session's final error."""
 
 
-class Placement:
+class Dispatch:
     """`step` does what is to be done now; `wake` is called when it is worth another step."""
 
     def __init__(

@@ -14,8 +14,8 @@ from herdmaster.core.recovery import MAX_DELIVERIES
 from herdmaster.roles.primary.overdue import Overdue, Patience
 from herdmaster.roles.primary.primary import Primary, PrimarySettings
 from herdmaster.roles.primary.recount import RECOUNT_SECONDS
-from herdmaster.roles.primary.stand_in import Duty
-from herdmaster.roles.primary.sweeper import Ages, Caretaker
+from herdmaster.roles.primary.stand_in import StandIn
+from herdmaster.roles.primary.sweeper import Ages, Sweeper
 from herdmaster.roles.shared.bootstrap import open_client
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.server_clock import ServerClock
@@ -69,13 +69,13 @@ class Master(Role):
         record = layout.master_record_path(name)
         await join_group(client, record, data)
         election = Election(client, layout.MASTER, data)
-        duty = Duty(client, record)
+        stand_in = StandIn(client, record)
         server_clock = ServerClock(client, record, data, system.unix_ms)
         try:
             await run_until_first(
                 self._compete(client, election, name, server_clock),
-                self._stand_in(client, duty, server_clock),
-                Caretaker(client, duty, server_clock, self._settings.ages).run(),
+                self._stand_in(client, stand_in, server_clock),
+                Sweeper(client, stand_in, server_clock, self._settings.ages).run(),
                 wait_member_lost(client, record),
             )
         finally:
@@ -97,13 +97,13 @@ class Master(Role):
         await run_until_first(primary.run(), election.wait_lost())
         _log.warning("/master was taken away although the session lives: starting again")
 
-    async def _stand_in(self, client: Client, duty: Duty, server_clock: ServerClock) -> None:
+    async def _stand_in(self, client: Client, stand_in: StandIn, server_clock: ServerClock) -> None:
         while True:
-            await duty.wait_stand_in(wanted=True)
+            await stand_in.wait(wanted=True)
             _log.info("the primary is of the reference's: standing in for what it does not do")
             primary = Primary(client, server_clock, self._primary_settings(stands_in=True))
             overdue = Overdue(client, server_clock, self._settings.patience, self._settings.max_deliveries)
-            await run_until_first(primary.run(), overdue.run(), duty.wait_stand_in(wanted=False))
+            await run_until_first(primary.run(), overdue.run(), stand_in.wait(wanted=False))
             _log.info("standing in no longer")
             await primary.stop()
 

@@ -27,7 +27,7 @@ from herdmaster.core.members import worker_state
 from herdmaster.core.names import parse_task_name, parse_worker_name
 from herdmaster.core.queues import decode_queue, parse_queue_name
 from herdmaster.core.recovery import MAX_DELIVERIES, Recovery
-from herdmaster.roles.primary.dispatch import Placement
+from herdmaster.roles.primary.dispatch import Dispatch
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.zookeeper import errors
@@ -111,7 +111,7 @@ class Overdue:
         )  # fmt: skip
         seen = _Seen()
         changed = asyncio.Event()
-        placement = Placement(
+        dispatch = Dispatch(
             self._client,
             seen,
             self._server_clock,
@@ -121,21 +121,21 @@ class Overdue:
         )
         # Headers first, while no worker is known: they are one decision, and what follows from them another.
         seen.dispatcher.tasks_listed(filter(is_conditional, tasks))
-        await self._decide(seen, placement, changed)
+        await self._decide(seen, dispatch, changed)
         for name in tasks:
             seen.dispatcher.task_added(name)
         await self._tell_workers(seen.dispatcher, alive, left)
         await self._tell_queues(seen.dispatcher)
         await self._tell_statuses(seen.dispatcher, tasks)
-        await self._decide(seen, placement, changed)
+        await self._decide(seen, dispatch, changed)
         return True
 
-    async def _decide(self, seen: _Seen, placement: Placement, changed: asyncio.Event) -> None:
+    async def _decide(self, seen: _Seen, dispatch: Dispatch, changed: asyncio.Event) -> None:
         """One set of decisions, to the end. Its picture does not change meanwhile, so nothing is decided twice."""
         for picture in Picture:
             seen.dispatcher.complete(picture)
-        placement.step()
-        while not placement.is_idle:
+        dispatch.step()
+        while not dispatch.is_idle:
             await wait_unless_over(self._client, changed)
             changed.clear()
 

@@ -13,7 +13,7 @@ import msgspec
 from herdmaster.core.dispatcher import ORPHAN_INBOX_SECONDS, Dispatcher
 from herdmaster.core.recovery import MAX_DELIVERIES, Recovery
 from herdmaster.roles.primary.cancellation import Cancellation, Pictures
-from herdmaster.roles.primary.dispatch import Placement
+from herdmaster.roles.primary.dispatch import Dispatch
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.primary.observation import Observation
 from herdmaster.roles.primary.promotion import Promotion
@@ -47,12 +47,12 @@ class Primary:
         self._observation = Observation(client, dispatcher, report, wake)
         self._promotion = Promotion(client, server_clock, report, wake, stands_in=settings.stands_in)
         self._cancellation = Cancellation(client, Pictures(dispatcher, self._promotion.schedule), report, wake)
-        self._parts: list[Placement | Promotion | Cancellation | Recount] = [self._promotion, self._cancellation]
+        self._parts: list[Dispatch | Promotion | Cancellation | Recount] = [self._promotion, self._cancellation]
         if not settings.stands_in:
             recovery = Recovery(settings.max_deliveries)
             self._parts.append(Recount(client, self._observation, wake, settings.recount_seconds))
             self._parts.append(
-                Placement(client, self._observation, server_clock, recovery=recovery, report=report, wake=wake)
+                Dispatch(client, self._observation, server_clock, recovery=recovery, report=report, wake=wake)
             )
 
     async def run(self) -> None:

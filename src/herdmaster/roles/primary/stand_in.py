@@ -22,7 +22,7 @@ class Standing(enum.Enum):
     BACKUP = "backup"
 
 
-class Duty:
+class StandIn:
     """`record` is this master's own znode under `/masters`. All of it raises what reading raises."""
 
     def __init__(self, client: Client, record: str) -> None:
@@ -47,7 +47,7 @@ class Duty:
         is_oldest = mine is not None and all(mine.czxid <= stat.czxid for stat in alive)
         return Standing.STAND_IN if is_oldest else Standing.BACKUP
 
-    async def wait_stand_in(self, *, wanted: bool) -> None:
+    async def wait(self, *, wanted: bool) -> None:
         """Returns when this master stands in, or (`wanted` false) does so no longer. One waits at a time."""
         while True:
             self._changed.clear()

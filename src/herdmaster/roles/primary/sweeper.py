@@ -17,7 +17,7 @@ from herdmaster.core.names import parse_client_name, parse_task_name
 from herdmaster.core.outcome import KEPT_SECONDS
 from herdmaster.roles.primary.key_sweep import KeySweep
 from herdmaster.roles.primary.outcome_sweep import OutcomeSweep
-from herdmaster.roles.primary.stand_in import Duty, Standing
+from herdmaster.roles.primary.stand_in import StandIn, Standing
 from herdmaster.roles.primary.waiter_sweep import WaiterSweep
 from herdmaster.roles.shared.bootstrap import restore_folders
 from herdmaster.roles.shared.server_clock import ServerClock
@@ -50,12 +50,12 @@ class Ages(msgspec.Struct, frozen=True):
         return min(max(min(self.outcome, self.dead, self.journal) / 10, _MIN_INTERVAL), _MAX_INTERVAL / 10)
 
 
-class Caretaker:
+class Sweeper:
     """One session's."""
 
-    def __init__(self, client: Client, duty: Duty, server_clock: ServerClock, ages: Ages) -> None:
+    def __init__(self, client: Client, stand_in: StandIn, server_clock: ServerClock, ages: Ages) -> None:
         self._client = client
-        self._duty = duty
+        self._stand_in = stand_in
         self._server_clock = server_clock
         self._ages = ages
         self._outcomes = OutcomeSweep(client, ages.outcome)
@@ -70,7 +70,7 @@ class Caretaker:
         while True:
             await self._sleep()
             try:
-                if await self._duty.look() is not Standing.BACKUP:
+                if await self._stand_in.look() is not Standing.BACKUP:
                     await restore_folders(self._client)
                     await self._round()
             except errors.NoNode:

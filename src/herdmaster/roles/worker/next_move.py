@@ -52,7 +52,7 @@ class Again(msgspec.Struct, frozen=True):
     error: UnknownCall | WrongArguments | None = None
 
 
-class Judge:
+class NextMoves:
     """`known` are the names of the calls that the worker runs. `now_ms` gives the servers' time, `uniform(low, high)`
     draws. `call_on_error` is called for each attempt that failed, also where it is tried again, and that was not told
     to the hook where its code ran.
@@ -75,7 +75,7 @@ class Judge:
         self._call_on_error = call_on_error
         self._app = app
 
-    def judge(self, task: Delivered, run: Run) -> Move | Again:
+    def after_run(self, task: Delivered, run: Run) -> Move | Again:
         """The next move of a task that was run."""
         ending = run.ending
         if isinstance(ending, Returned):
@@ -88,7 +88,7 @@ class Judge:
         if isinstance(ending, Raised):
             return self._fail(task, ending, run)
         if isinstance(ending, ChunkRan):
-            return self._judge_items(task, ending, run)
+            return self._after_items(task, ending, run)
         if isinstance(ending, Lacking):
             return self.pass_on(task, ending)
         self._call_on_error(task, Outcome(OutcomeState.EXPIRED))
@@ -163,7 +163,7 @@ class Judge:
         row = transitions.retry_later if again.otherwise is None else transitions.forward
         return row(self._worker, task.name, due, again.payload)
 
-    def _judge_items(self, task: Delivered, ran: ChunkRan, run: Run) -> Move | Again:
+    def _after_items(self, task: Delivered, ran: ChunkRan, run: Run) -> Move | Again:
         """One that fails, fails alone, when none of them is to be tried again."""
         for item in ran.items:
             if item.raised is not None:
@@ -171,7 +171,7 @@ class Judge:
                 if seconds is not None:
                     return self._try_again(task, item.raised, seconds, is_told=True)  # to `after_task`
         result = join_results([item.result if item.raised is None else item.raised.error for item in ran.items])
-        return self.judge(task, Run(Returned(result), run.started, run.ended))
+        return self.after_run(task, Run(Returned(result), run.started, run.ended))
 
     def _fail(self, task: Delivered, what: Raised, run: Run) -> Move | Again:
         seconds = seconds_until_retry(task.options, task.attempt, what, self._uniform)

@@ -39,7 +39,7 @@ class Slots(Protocol):
     def all_waiting(self) -> Sequence[Delivered]: ...
 
 
-class Board:
+class ProgressWriter:
     """`unix_ms` is the clock that the `started` of tasks is of."""
 
     def __init__(self, client: Client, worker: str, slots: Slots, unix_ms: Callable[[], int]) -> None:

@@ -32,11 +32,11 @@ from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.system import System
 from herdmaster.roles.worker.equipment import Equipment
 from herdmaster.roles.worker.error_calls import ErrorCalls
-from herdmaster.roles.worker.next_move import Judge
+from herdmaster.roles.worker.next_move import NextMoves
 from herdmaster.roles.worker.pools import Capacity
-from herdmaster.roles.worker.progress_writer import Board
+from herdmaster.roles.worker.progress_writer import ProgressWriter
 from herdmaster.roles.worker.worker_hooks import WorkerHooks
-from herdmaster.roles.worker.worker_session import Shift
+from herdmaster.roles.worker.worker_session import WorkerSession
 from herdmaster.running.child import Setting
 from herdmaster.running.execution import Executor, RawHandler
 from herdmaster.running.hooks import Hooks
@@ -140,7 +140,7 @@ class Worker(Role):
         self._error_calls = ErrorCalls(self._program.hooks)
         self._context = contextvars.Context()  # of which each task gets a copy
         self._folder = Folder()
-        self._shift: Shift | None = None
+        self._session: WorkerSession | None = None
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
         self._since = 0
         self._is_leaving = False
@@ -178,7 +178,7 @@ class Worker(Role):
     @property
     def running(self) -> list[str]:
         """The names of the tasks whose code runs now."""
-        return _names(self._shift) if self._shift is not None else []
+        return _names(self._session) if self._session is not None else []
 
     async def serve(self, client: Client) -> None:
         """One session under one id."""
@@ -193,12 +193,12 @@ class Worker(Role):
         self._since = system.unix_ms()
         time = self._time = ServerTime(client.clock, system.unix_ms)
         executor = Executor(self._raw_handler, may_start, time.now_ms, system.unix_ms)
-        shift = self._shift = Shift(
+        session = self._session = WorkerSession(
             client,
             self.name,
             program=self._program,
             executor=executor,
-            judge=Judge(
+            moves=NextMoves(
                 self.name,
                 self._program.names,
                 time.now_ms,
@@ -212,22 +212,22 @@ class Worker(Role):
             ask_primary=PrimaryKind(client).ask,
         )
         try:
-            await self._register(client)  # who is told to stop from here on finds the shift, and takes the inbox away
-            shift.start()
+            await self._register(client)  # who is told to stop from here on finds the session, and takes the inbox away
+            session.start()
             _log.info("%s is ready: %d slots, queues %s", self.name, self._capacity.slots, ", ".join(self._queues))
             await run_until_first(
                 wait_member_lost(client, layout.worker_path(self.name)),
-                shift.wait_lost(),
-                self._look_after(client, shift),
-                Board(client, self.name, shift, system.unix_ms).run(),
+                session.wait_lost(),
+                self._look_after(client, session),
+                ProgressWriter(client, self.name, session, system.unix_ms).run(),
             )
             if self._is_leaving:
                 await asyncio.Event().wait()  # by its own doing: the drain ends this when it is over itself
             if not self.is_stopping:
                 _log.warning("%s or its inbox was taken away although its session lives: starting again", self.name)
         finally:
-            shift.close()
-            self._shift = None
+            session.close()
+            self._session = None
 
     @property
     def _queues(self) -> tuple[str, ...]:
@@ -273,7 +273,7 @@ class Worker(Role):
         self._time.tell(stat.mtime)
         return True
 
-    async def _look_after(self, client: Client, shift: Shift) -> None:
+    async def _look_after(self, client: Client, session: WorkerSession) -> None:
         """Says so when something holds up the event loop, hands back what waits too long for a slot, and makes folders
         again that were deleted.
 
@@ -282,7 +282,7 @@ class Worker(Role):
         interval = client.timeout / 12
         told_at = client.clock()
         while True:
-            running = _names(shift)
+            running = _names(session)
             before = client.clock()
             await asyncio.sleep(interval)
             stalled = client.clock() - before - interval
@@ -291,13 +291,13 @@ class Worker(Role):
                     "the event loop stood still for %.1f s (the session times out after %.1f s); tasks running: %s",
                     stalled, client.timeout, ", ".join(running) or "none",
                 )  # fmt: skip
-            if shift.is_folder_missing:
-                shift.is_folder_missing = False
+            if session.is_folder_missing:
+                session.is_folder_missing = False
                 await restore_folders(client)
-            shift.look_again()
+            session.look_again()
             waiting_since = asyncio.get_running_loop().time() - _LONG_WAIT_SECONDS
-            if shift.has_waiting(waiting_since) and await primary_is_ours(client):
-                shift.hand_back(waiting_since=waiting_since)
+            if session.has_waiting(waiting_since) and await primary_is_ours(client):
+                session.hand_back(waiting_since=waiting_since)
             if self._time.is_used and not self.is_stopping and client.clock() - told_at > _TIME_SECONDS:
                 told_at = client.clock()
                 await self._ask_time(client)
@@ -313,24 +313,24 @@ class Worker(Role):
         """Under a primary of ours: finishes what runs, hands back the rest, takes the inbox away. Under any other, and
         while there is none: runs the inbox empty, with what comes into it meanwhile. It stays registered for that: a
         primary of the reference's takes the tasks of a worker that is gone for lost."""
-        shift = self._shift
-        if shift is None:
+        session = self._session
+        if session is None:
             return
-        count = len(_names(shift))
+        count = len(_names(session))
         _log.info("%s drains: %s running", self.name, "1 task is" if count == 1 else f"{count} tasks are")
         limit = client.clock() + self._settings.drain_timeout
         await self._announce_draining(client)
         while True:
             program = await primary_program(client)
             is_ours = program is PrimaryProgram.OURS
-            shift.set_starting(may_start=not is_ours)
-            if await self._is_done(client, shift, hands_back=is_ours):
+            session.set_starting(may_start=not is_ours)
+            if await self._is_done(client, session, hands_back=is_ours):
                 break
             remaining = limit - client.clock()
             if remaining <= 0:
-                await self._give_up(client, shift, program)
+                await self._give_up(client, session, program)
                 return
-            shift.look_again()
+            session.look_again()
             await self._wait_changed(min(remaining, 1.0))
         _log.info("%s has drained", self.name)
 
@@ -344,30 +344,30 @@ class Worker(Role):
                 return
             return
 
-    async def _is_done(self, client: Client, shift: Shift, *, hands_back: bool) -> bool:
+    async def _is_done(self, client: Client, session: WorkerSession, *, hands_back: bool) -> bool:
         self._changed.clear()
         if hands_back:
-            shift.hand_back()
-        return shift.is_empty and await self._deregister(client, shift, keeps_inbox=not hands_back)
+            session.hand_back()
+        return session.is_empty and await self._deregister(client, session, keeps_inbox=not hands_back)
 
-    async def _give_up(self, client: Client, shift: Shift, program: PrimaryProgram) -> None:
-        _log.warning("%s gives up waiting for: %s", self.name, ", ".join(_names(shift)) or "its transactions")
-        shift.set_starting(may_start=False)
+    async def _give_up(self, client: Client, session: WorkerSession, program: PrimaryProgram) -> None:
+        _log.warning("%s gives up waiting for: %s", self.name, ", ".join(_names(session)) or "its transactions")
+        session.set_starting(may_start=False)
         limit = client.clock() + client.timeout
         # A Curator master loses what a worker leaves in its inbox. So they are put back under it too, although it would
         # delete what came back in the middle of its takeover.
         while program in (PrimaryProgram.OURS, PrimaryProgram.CURATOR) and client.clock() < limit:
             self._changed.clear()
-            shift.hand_back(running=True)
+            session.hand_back(running=True)
             keeps_inbox = program is not PrimaryProgram.OURS
-            if shift.is_empty and await self._deregister(client, shift, keeps_inbox=keeps_inbox):
+            if session.is_empty and await self._deregister(client, session, keeps_inbox=keeps_inbox):
                 return
             await self._wait_changed(0.1)
-        if shift.left:
-            left = "1 task" if shift.left == 1 else f"{shift.left} tasks"
+        if session.left:
+            left = "1 task" if session.left == 1 else f"{session.left} tasks"
             _log.warning("%s leaves %s in its inbox; %s", self.name, left, program.value)
 
-    async def _deregister(self, client: Client, shift: Shift, *, keeps_inbox: bool) -> bool:
+    async def _deregister(self, client: Client, session: WorkerSession, *, keeps_inbox: bool) -> bool:
         """False when the primary was quicker to assign another task."""
         # The inbox first: its event comes first, by which the primary tells a drained worker from a lost one.
         transaction = client.transaction().delete(layout.inbox_path(self.name))
@@ -380,7 +380,7 @@ class Worker(Role):
         try:
             await transaction.commit()
         except errors.TransactionFailed as failure:
-            if isinstance(failure.error, errors.NotEmpty) and shift.is_empty:
+            if isinstance(failure.error, errors.NotEmpty) and session.is_empty:
                 _log.warning("the inbox of %s is left behind: what it holds are no tasks", self.name)
                 return True
             return isinstance(failure.error, errors.NoNode)
@@ -396,5 +396,5 @@ class Worker(Role):
             return
 
 
-def _names(shift: Shift) -> list[str]:
-    return [task.name for task in shift.running]
+def _names(session: WorkerSession) -> list[str]:
+    return [task.name for task in session.running]

@@ -1,7 +1,7 @@
-"""One session of a worker: what stands in its inbox is run, judged and committed.
+"""One session of a worker: what stands in its inbox is run and committed.
 
 Nothing is started that is not in the inbox, and nothing at all while the connection is away. The data goes one way:
-`Inbox` tells what is here, the pool runs it, `Judge` says what follows, the committer does that.
+`Inbox` tells what is here, the pool runs it, `NextMoves` decides what follows, the committer does that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from herdmaster.roles.shared.committer import Committer, Fate, Settlement
 from herdmaster.roles.worker.equipment import Equipment
 from herdmaster.roles.worker.held import Held, choose_starts
 from herdmaster.roles.worker.inbox import Inbox
-from herdmaster.roles.worker.next_move import Again, Judge
+from herdmaster.roles.worker.next_move import Again, NextMoves
 from herdmaster.roles.worker.pools import Capacity, Slots
 from herdmaster.roles.worker.refusals import Remedy, remedy
 from herdmaster.running.delivery import Delivered
@@ -36,7 +36,7 @@ _SET_ASIDE_SECONDS: Final = 5.0
 _UNANSWERED_SECONDS: Final = 0.05
 
 
-class Shift:
+class WorkerSession:
     """`changed` is called whenever something ended, so that a drain can look again; `ask_primary` answers, perhaps
     never, whether the primary is one of ours."""
 
@@ -47,7 +47,7 @@ class Shift:
         *,
         program: Program,
         executor: Executor,
-        judge: Judge,
+        moves: NextMoves,
         equipment: Equipment,
         capacity: Capacity,
         changed: Callable[[], None],
@@ -58,7 +58,7 @@ class Shift:
         self._program = program
         self._equipment = equipment
         self._executor = executor
-        self._judge = judge
+        self._moves = moves
         self._committer = Committer(client)
         self._slots = Slots(capacity, lambda kind, slots: equipment.make(kind, slots, self._ended))
         self._loop = asyncio.get_running_loop()
@@ -163,7 +163,7 @@ class Shift:
                 return
             task.callee = self._program.find(call.call)
             if task.callee is None:
-                self._follow(held, self._judge.pass_on(task))
+                self._follow(held, self._moves.pass_on(task))
                 return
             try:
                 task.way = task.callee.way(call.options)
@@ -178,7 +178,7 @@ class Shift:
 
     def _refuse(self, held: Held, error: HerdError) -> None:
         """It ends without having been run: an assignment that may not be touched would hold up others."""
-        self._finish(held, self._judge.refuse(held.task, error))
+        self._finish(held, self._moves.refuse(held.task, error))
 
     def _suspend(self) -> None:
         for held in self._held.values():
@@ -274,7 +274,7 @@ class Shift:
         """Asked here for processes alone: a thread or a coroutine asks at the last moment."""
         if held.kind is not PoolKind.PROCESS or not self._executor.is_expired(held.task):
             return False
-        self._follow(held, self._judge.judge(held.task, self._executor.expire()))
+        self._follow(held, self._moves.after_run(held.task, self._executor.expire()))
         return True
 
     def _mark(self, held: Held) -> None:
@@ -294,7 +294,7 @@ class Shift:
             if run is None:
                 self._waiting[held.task.name] = held  # because the session may be over
             else:
-                self._follow(held, self._judge.judge(held.task, run))
+                self._follow(held, self._moves.after_run(held.task, run))
         self._changed()
         # At once rather than in a turn of its own: the threads wait for what comes next.
         if not self._is_suspended:
@@ -317,7 +317,7 @@ class Shift:
     def _put_back(self, primary_is_ours: bool) -> None:
         for held in list(self._going_back.values()):
             assert held.again is not None
-            self._finish(held, self._judge.put_back(held.task, held.again, primary_is_ours=primary_is_ours))
+            self._finish(held, self._moves.put_back(held.task, held.again, primary_is_ours=primary_is_ours))
         self._schedule_step()
 
     def _attempt_here(self, held: Held, again: Again) -> None:
