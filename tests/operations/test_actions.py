@@ -15,7 +15,7 @@ from herdmaster.core.queues import QueueSettings, decode_queue
 from herdmaster.errors import HerdError, InvalidName
 from herdmaster.inspection.queues import look_at_queues
 from herdmaster.inspection.tasks import Inspector, TaskState
-from herdmaster.operations import actions as operator
+from herdmaster.operations import actions
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 
@@ -122,7 +122,7 @@ async def test_hostile_payloads_and_statuses_are_shown_with_what_is_wrong(namesp
 async def test_a_replayed_task_starts_anew_under_a_new_name(namespace: str) -> None:
     async with Client(namespace) as client:
         await fill(client)
-        assert await operator.replay(client, DEAD, NEW)
+        assert await actions.replay(client, DEAD, NEW)
         data, _ = await client.get(layout.task_path(NEW))
         call = decode_call(data or b"")
         assert call == msgspec.structs.replace(CALL, attempt=1, deliveries=0, key=None, expires=None)
@@ -132,11 +132,9 @@ async def test_a_replayed_task_starts_anew_under_a_new_name(namespace: str) -> N
 async def test_of_two_replays_one_wins(namespace: str) -> None:
     async with Client(namespace) as first, Client(namespace) as second:
         await fill(first)
-        won = await asyncio.gather(
-            operator.replay(first, DEAD, NEW), operator.replay(second, DEAD, call_name(ULIDS[7]))
-        )
+        won = await asyncio.gather(actions.replay(first, DEAD, NEW), actions.replay(second, DEAD, call_name(ULIDS[7])))
         assert sorted(won) == [False, True]
-        assert not await operator.replay(first, DEAD, NEW)
+        assert not await actions.replay(first, DEAD, NEW)
         assert len(await first.children(layout.TASKS)) == 4  # the two that waited, the litter, and one more
 
 
@@ -145,30 +143,30 @@ async def test_a_dead_task_that_is_no_call_is_not_replayed(namespace: str) -> No
         await make_folders(client)
         await client.create(layout.dead_path(DEAD), b"nonsense")
         with pytest.raises(HerdError, match="herd dead purge"):
-            await operator.replay(client, DEAD, NEW)
-        assert await operator.purge(client, DEAD)
-        assert not await operator.purge(client, DEAD)
+            await actions.replay(client, DEAD, NEW)
+        assert await actions.purge(client, DEAD)
+        assert not await actions.purge(client, DEAD)
 
 
 async def test_changes_of_a_queue_by_many_at_once_are_all_kept(namespace: str) -> None:
     async with Client(namespace) as first, Client(namespace) as second:
         await make_folders(first)
         await asyncio.gather(
-            operator.change_queue(first, "mail", lambda old: msgspec.structs.replace(old, paused=True)),
-            operator.change_queue(second, "mail", lambda old: msgspec.structs.replace(old, max_running=3)),
-            operator.change_queue(first, "mail", lambda old: msgspec.structs.replace(old, rate=2.5)),
+            actions.change_queue(first, "mail", lambda old: msgspec.structs.replace(old, paused=True)),
+            actions.change_queue(second, "mail", lambda old: msgspec.structs.replace(old, max_running=3)),
+            actions.change_queue(first, "mail", lambda old: msgspec.structs.replace(old, rate=2.5)),
         )
         data, _ = await first.get(layout.queue_path("mail"))
         assert decode_queue(data) == QueueSettings(paused=True, max_running=3, rate=2.5)
         with pytest.raises(InvalidName):
-            await operator.change_queue(first, "Mail", lambda old: old)
+            await actions.change_queue(first, "Mail", lambda old: old)
 
 
 async def test_queues_are_counted_with_their_workers_and_limits(namespace: str) -> None:
     async with Client(namespace) as client:
         await fill(client)
         await client.create(layout.worker_path(WORKER), b'{"slots":2,"queues":["mail","default"]}')
-        await operator.change_queue(client, "empty", lambda old: msgspec.structs.replace(old, paused=True))
+        await actions.change_queue(client, "empty", lambda old: msgspec.structs.replace(old, paused=True))
         found = {seen.name: seen for seen in await look_at_queues(client)}
     assert list(found) == ["default", "empty", "mail"]
     assert (found["mail"].pending, found["mail"].workers) == (1, 1)
@@ -179,14 +177,14 @@ async def test_queues_are_counted_with_their_workers_and_limits(namespace: str) 
 async def test_a_request_to_cancel_what_is_nowhere_is_answered_at_once(namespace: str) -> None:
     async with Client(namespace) as client:
         await make_folders(client)
-        assert await operator.cancel(client, NEW, 5.0) is operator.CancelVerdict.NOWHERE
+        assert await actions.cancel(client, NEW, 5.0) is actions.CancelVerdict.NOWHERE
         assert await client.children(layout.CANCEL) == ()
 
 
 async def test_a_request_to_cancel_stands_when_no_primary_answers(namespace: str) -> None:
     async with Client(namespace) as client:
         await fill(client)
-        assert await operator.cancel(client, MAIL, 0.2) is operator.CancelVerdict.PENDING
+        assert await actions.cancel(client, MAIL, 0.2) is actions.CancelVerdict.PENDING
         assert await client.children(layout.CANCEL) == (MAIL,)
 
 
@@ -197,6 +195,6 @@ async def test_where_only_the_references_roles_have_been_operators_make_the_fold
         for folder in ("/tasks", "/assign", "/status", "/workers"):
             await client.create(folder)
         await client.create(layout.task_path(RAW), b"raw")
-        assert await operator.cancel(client, RAW, 0.2) is operator.CancelVerdict.PENDING
-        settings = await operator.change_queue(client, "mail", lambda old: msgspec.structs.replace(old, paused=True))
+        assert await actions.cancel(client, RAW, 0.2) is actions.CancelVerdict.PENDING
+        settings = await actions.change_queue(client, "mail", lambda old: msgspec.structs.replace(old, paused=True))
         assert settings.paused

@@ -15,7 +15,7 @@ from herdmaster.core.options import RunOptions
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.core.payload import Call, encode_arguments, encode_call
 from herdmaster.core.transitions import NewTask
-from herdmaster.operations import actions as operator
+from herdmaster.operations import actions
 from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.roles.primary.sweeper import Ages
 from herdmaster.running.registration import Registration
@@ -183,7 +183,7 @@ async def test_a_dead_task_is_replayed_although_the_backlog_was_deleted(stage: S
     name, new = new_call_name(), new_call_name()
     await stage.put(layout.dead_path(name), data=call_payload("m:f"))
 
-    assert await operator.replay(stage.zk, name, new)
+    assert await actions.replay(stage.zk, name, new)
     assert await stage.names(layout.TASKS) == [new]
 
 

@@ -16,7 +16,7 @@ from herdmaster.core.payload import Call, encode_arguments, encode_call, with_ex
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask
 from herdmaster.inspection.tasks import TaskState
-from herdmaster.operations import actions as operator
+from herdmaster.operations import actions
 from herdmaster.operations import keys as held_keys
 from herdmaster.roles.primary.key_sweep import KeySweep
 from herdmaster.roles.primary.master import MasterSettings
@@ -231,7 +231,7 @@ async def test_a_replay_takes_the_key_along(stage: Stage, holds: KeyHolds) -> No
     await stage.stop(worker)
     new = new_call_name()
 
-    assert await operator.replay(stage.zk, task.name, new)
+    assert await actions.replay(stage.zk, task.name, new)
     assert await is_held_by(stage, new)
     with pytest.raises(DuplicateTask, match=new):
         await client.put(keyed()).accepted
@@ -249,10 +249,10 @@ async def test_a_replay_whose_key_is_taken_says_so_and_may_go_without_it(stage: 
     await stage.stop(worker)
     await client.put(second).accepted
 
-    with pytest.raises(operator.KeyHeld, match=f"{task.name} is not replayed, because {second.name} holds its key"):
-        await operator.replay(stage.zk, task.name, new)
+    with pytest.raises(actions.KeyHeld, match=f"{task.name} is not replayed, because {second.name} holds its key"):
+        await actions.replay(stage.zk, task.name, new)
     assert await stage.names(layout.DEAD) == [task.name]
-    assert await operator.replay(stage.zk, task.name, new, with_key=False)
+    assert await actions.replay(stage.zk, task.name, new, with_key=False)
     assert await is_held_by(stage, second.name)
 
 
@@ -265,7 +265,7 @@ async def test_a_replay_whose_answer_is_lost_happens_once(namespace: str, stage:
         match = multi_with(layout.key_path(KEY))
         lost = proxy.lose_request(match) if lose == "request" else proxy.lose_reply(match)
         client = await stage.client(proxy.hosts)
-        assert await operator.replay(client.session, task.name, new)
+        assert await actions.replay(client.session, task.name, new)
         assert lost.happened.is_set()
         await stage.stop(client)
 

@@ -16,7 +16,7 @@ from herdmaster.core.options import RunOptions
 from herdmaster.core.table import Failure, TransitionName, Verdict
 from herdmaster.core.throttle import Throttle
 from herdmaster.core.transitions import CreateNode, DeleteNode, Move, NewTask
-from herdmaster.operations import actions as operator
+from herdmaster.operations import actions
 from herdmaster.operations.actions import CancelVerdict
 from herdmaster.roles.client import submission_journal as journal
 from herdmaster.roles.primary import dispatch, master
@@ -268,8 +268,8 @@ def cancelled_for_all_one_knows() -> Any:
         found = await operator_cancel(client, task, patience)
         return found if found is CancelVerdict.PENDING else CancelVerdict.CANCELLED
 
-    operator_cancel = operator.cancel
-    return _patched((operator, "cancel", cancel))
+    operator_cancel = actions.cancel
+    return _patched((actions, "cancel", cancel))
 
 
 def limits_ignored() -> Any:

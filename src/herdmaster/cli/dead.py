@@ -79,7 +79,7 @@ def replay(
     """
     from herdmaster.cli.logs import configure_logs
     from herdmaster.core.names import UlidFactory, renewed_name
-    from herdmaster.operations import actions as operator
+    from herdmaster.operations import actions
 
     configure_logs(log_level, log_format)
     chosen = _Chosen(task, everything, queue)
@@ -92,8 +92,8 @@ def replay(
         nonlocal held
         new = renewed_name(name, ulids.new())
         try:
-            is_replayed = await operator.replay(client, name, new, with_key=not without_key)
-        except operator.KeyHeld as error:
+            is_replayed = await actions.replay(client, name, new, with_key=not without_key)
+        except actions.KeyHeld as error:
             held += 1
             return f"{name}: stays dead, because {error.holder} holds its key by now"
         return f"{name}: runs again as {new}" if is_replayed else None
@@ -129,7 +129,7 @@ def purge(
 ) -> None:
     """Take dead tasks away for good."""
     from herdmaster.cli.logs import configure_logs
-    from herdmaster.operations import actions as operator
+    from herdmaster.operations import actions
 
     configure_logs(log_level, log_format)
     chosen = _Chosen(task, everything, queue, older_than)
@@ -138,7 +138,7 @@ def purge(
         click.confirm("Take them all away? They cannot be replayed then", abort=True)
 
     async def act(client: Client, name: str) -> str | None:
-        return f"{name}: purged" if await operator.purge(client, name) else None
+        return f"{name}: purged" if await actions.purge(client, name) else None
 
     _for_each(chosen, hosts, connect_timeout, act)
 

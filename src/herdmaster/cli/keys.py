@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from herdmaster.cli.failures import Failed
+from herdmaster.cli.listing import ShowingGroup
 from herdmaster.cli.options import C, connect_timeout_option, json_option, log_options, zookeeper_option
 from herdmaster.cli.saying import say
 
 if TYPE_CHECKING:
     from herdmaster.operations.keys import KeySeen, Released
     from herdmaster.zookeeper.client import Client
-
-
-class ShowingGroup(click.Group):
-    """Without a command it shows, with the options of `show`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in self.get_help_option_names(ctx)):
-            args = ["show", *args]
-        return super().parse_args(ctx, args)
 
 
 @click.group(cls=ShowingGroup)

@@ -7,12 +7,14 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
+from functools import partial
 from typing import IO, Final
 
 import click
 
 from herdmaster.cli.deferral import Deferral
 from herdmaster.cli.saying import say
+from herdmaster.pools import own_loggers
 from herdmaster.pools.outlets import (
     FAREWELL_SECONDS,
     add_room,
@@ -181,16 +183,7 @@ class RoleLogs:
         logging.config.dictConfigClass = logging.config.DictConfigurator
 
     def restore(self) -> None:
-        for name, logger in list(logging.root.manager.loggerDict.items()):
-            if isinstance(logger, logging.Logger) and f"{name}.".startswith("herdmaster."):
-                logger.disabled = False
-        ours = logging.getLogger("herdmaster")
-        if ours.level == logging.NOTSET and ours.getEffectiveLevel() > self._level:
-            ours.setLevel(self._level)
-        if ours.propagate and not ours.hasHandlers():
-            handler = _make_handler(self._style)
-            if handler is not None:
-                ours.addHandler(handler)
+        own_loggers.restore(self._level, partial(_make_handler, self._style))
 
 
 _role_logs: RoleLogs | None = None

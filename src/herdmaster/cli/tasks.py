@@ -333,17 +333,17 @@ def cancel(
 
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
-    from herdmaster.operations import actions as operator
+    from herdmaster.operations import actions
 
     configure_logs(log_level, log_format)
     for name in task:
         check_task(name)
 
-    async def work(client: Client) -> list[operator.CancelVerdict]:
-        return list(await asyncio.gather(*(operator.cancel(client, name, timeout) for name in task)))
+    async def work(client: Client) -> list[actions.CancelVerdict]:
+        return list(await asyncio.gather(*(actions.cancel(client, name, timeout) for name in task)))
 
     verdicts = in_session(hosts, connect_timeout, work)
     for name, verdict in zip(task, verdicts, strict=True):
         click.echo(f"{name}: {verdict.value}")
-    if any(verdict is not operator.CancelVerdict.CANCELLED for verdict in verdicts):
+    if any(verdict is not actions.CancelVerdict.CANCELLED for verdict in verdicts):
         click.get_current_context().exit(1)

@@ -19,12 +19,12 @@ from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
+from herdmaster.zookeeper.paths import sequence_of
 
 UNKNOWN: Final = "unknown"
 _READ_AT_ONCE: Final = 200
 _MAX_SHOWN: Final = 100
 """Characters of a znode's data that is not ours."""
-_SEQUENCE_DIGITS: Final = 10
 
 
 class MasterSeen(msgspec.Struct, frozen=True):
@@ -137,11 +137,11 @@ class Observer:
 
     async def _curator_masters(self) -> list[MasterSeen]:
         """They stand in line below `/master`; the one with the lowest number is primary."""
-        names = sorted(await self._names(layout.MASTER), key=lambda name: name[-_SEQUENCE_DIGITS:])
+        names = sorted(await self._names(layout.MASTER), key=sequence_of)
         found = await self._read([f"{layout.MASTER}/{name}" for name in names])
         return [
             MasterSeen(_as_id(data) or layout.name_of(path), stat.ctime, program="Curator")
-            for path, (data, stat) in sorted(found.items(), key=lambda item: item[0][-_SEQUENCE_DIGITS:])
+            for path, (data, stat) in sorted(found.items(), key=lambda item: sequence_of(item[0]))
         ]
 
     async def _workers(self, inboxes: dict[str, int]) -> tuple[WorkerSeen, ...]:

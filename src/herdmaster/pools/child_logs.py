@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.errors import SoftTimeLimitExceeded
+from herdmaster.pools import own_loggers
 from herdmaster.pools.output import MAX_LINE
 
 MARK: Final = "\x1e"
@@ -104,15 +105,8 @@ def install(level: int) -> None:
 
 
 def restore(level: int) -> None:
-    """In the child, after the import: `logging.config.dictConfig` disables all loggers that it does not name."""
-    for name, logger in list(logging.root.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and f"{name}.".startswith("herdmaster."):
-            logger.disabled = False
-    ours = logging.getLogger("herdmaster")
-    if ours.level == logging.NOTSET and ours.getEffectiveLevel() > level:
-        ours.setLevel(level)
-    if ours.propagate and not ours.hasHandlers():
-        ours.addHandler(_handler)
+    """In the child, after the import of the app. `level` is the parent's."""
+    own_loggers.restore(level, lambda: _handler)
 
 
 def relay(line: str) -> str:

@@ -1,4 +1,4 @@
-"""Somebody with a shell: does what an operator is to do, and what he better had left alone."""
+"""An operator with a shell: does what an operator is to do, and what should have been left alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from herdmaster.core import layout
 from herdmaster.core.names import UlidFactory, renewed_name
 from herdmaster.core.queues import UNLIMITED, QueueSettings
 from herdmaster.errors import HerdError
-from herdmaster.operations import actions as operator
+from herdmaster.operations import actions
 from herdmaster.operations import keys as held_keys
 from herdmaster.operations.actions import CancelVerdict
 from herdmaster.roles.shared.system import System
@@ -92,7 +92,7 @@ class Operator:
         with contextlib.suppress(errors.ZooKeeperError, HerdError):  # he tries once
             async with self._client() as client:
                 if isinstance(errand, CancelTask):
-                    verdict = await operator.cancel(client, errand.task, _PATIENCE)
+                    verdict = await actions.cancel(client, errand.task, _PATIENCE)
                     self._register.was_told_of_cancelling(errand.task, verdict)
                 elif isinstance(errand, ReleaseKey):
                     await held_keys.release(client, errand.hash)
@@ -114,7 +114,7 @@ class Operator:
         while True:
             try:
                 async with self._client() as client:
-                    await operator.change_queue(client, queue, lambda _before: settings)
+                    await actions.change_queue(client, queue, lambda _before: settings)
                     return
             except errors.ZooKeeperError:
                 await asyncio.sleep(_PAUSE_SECONDS)
@@ -124,10 +124,10 @@ class Operator:
         for task in sorted(await client.children(layout.DEAD)):
             new = renewed_name(task, ulids.new())
             try:
-                await operator.replay(client, task, new)
-            except operator.KeyHeld:
+                await actions.replay(client, task, new)
+            except actions.KeyHeld:
                 if self._process.rng.random() < _WITHOUT_KEY:
-                    await operator.replay(client, task, new, with_key=False)
+                    await actions.replay(client, task, new, with_key=False)
 
     # --- by hand -----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,8 @@ _FORBIDDEN = r"\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff\U00010000-\U0010ffff
 _SEGMENT = rf"(?!\.{{1,2}}(?:/|\Z))[^/{_FORBIDDEN}]+"
 _VALID = re.compile(rf"/|(?:/{_SEGMENT})+")
 _FORBIDDEN_CHARACTER = re.compile(f"[{_FORBIDDEN}]")
+
+_SEQUENCE_DIGITS: Final = 10
 
 
 def is_valid(path: str) -> bool:
@@ -54,6 +57,11 @@ def parent_of(path: str) -> str:
 
 def name_of(path: str) -> str:
     return path[path.rindex("/") + 1 :]
+
+
+def sequence_of(name: str) -> str:
+    """The number with which ZooKeeper ends the name or path of a sequential znode."""
+    return name[-_SEQUENCE_DIGITS:]
 
 
 class Chroot(msgspec.Struct, frozen=True):

@@ -15,7 +15,6 @@ from herdmaster.roles.client.key_claims import KeyedSubmissions
 from herdmaster.roles.client.outcomes import Ended, OutcomeWatch
 from herdmaster.roles.client.searches import Searches
 from herdmaster.roles.client.submission_journal import Accepted, Journal
-from herdmaster.roles.shared.bootstrap import open_client
 from herdmaster.roles.shared.cancel_requests import CancelRequests
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.system import System
@@ -50,14 +49,7 @@ class TaskClient(Role):
 
     async def open(self) -> Client:
         settings = self._settings
-        return await open_client(
-            self.hosts,
-            self.system,
-            session_timeout=settings.session_timeout,
-            connect_timeout=settings.connect_timeout,
-            predecessors=self.predecessors,
-            says_late=self.says_late,
-        )
+        return await self.open_session(settings.session_timeout, settings.connect_timeout, says_late=self.says_late)
 
     def meanwhile(self) -> str:
         return "what is submitted waits until it is back"

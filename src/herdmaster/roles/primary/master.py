@@ -16,7 +16,6 @@ from herdmaster.roles.primary.primary import Primary, PrimarySettings
 from herdmaster.roles.primary.recount import RECOUNT_SECONDS
 from herdmaster.roles.primary.stand_in import StandIn
 from herdmaster.roles.primary.sweeper import Ages, Sweeper
-from herdmaster.roles.shared.bootstrap import open_client
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.roles.shared.system import System
@@ -52,14 +51,7 @@ class Master(Role):
 
     async def open(self) -> Client:
         settings = self._settings
-        return await open_client(
-            self.hosts,
-            self.system,
-            session_timeout=settings.session_timeout,
-            connect_timeout=settings.connect_timeout,
-            predecessors=self.predecessors,
-            is_founder=True,
-        )
+        return await self.open_session(settings.session_timeout, settings.connect_timeout, is_founder=True)
 
     async def serve(self, client: Client) -> None:
         """One session: announces itself, competes for `/master`, and is primary once it has it."""

@@ -32,6 +32,7 @@ from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.paths import sequence_of
 from herdmaster.zookeeper.recipes.ownership import wait_unless_over
 
 OVERDUE_SECONDS: Final = 120.0
@@ -39,7 +40,6 @@ _MAX_INTERVAL: Final = 15.0
 _SHORT_INTERVAL: Final = 1.0
 _MAX_AT_ONCE: Final = 1000
 _READ_AT_ONCE: Final = 200
-_SEQUENCE_DIGITS: Final = 10
 
 _log = logging.getLogger("herdmaster.master")
 
@@ -147,7 +147,7 @@ class Overdue:
         stat = await self._client.exists(layout.MASTER)
         if stat is not None:
             candidates = await self._names(layout.MASTER) if stat.num_children else ()
-            found = stat.czxid, min(candidates, key=lambda name: name[-_SEQUENCE_DIGITS:], default="")
+            found = stat.czxid, min(candidates, key=sequence_of, default="")
         if found is None or found != self._primary:
             self._primary, self._primary_seen = found, now
         return self._primary_seen

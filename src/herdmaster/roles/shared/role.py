@@ -1,4 +1,4 @@
-"""What masters and workers have in common: one session after the other, until told to stop."""
+"""What masters, workers and clients have in common: one session after the other, until told to stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Final
 
+from herdmaster.roles.shared.bootstrap import open_client
 from herdmaster.roles.shared.callbacks import callbacks_of_role, watch_callbacks
 from herdmaster.roles.shared.connection_log import ConnectionLog
 from herdmaster.roles.shared.system import System
@@ -53,7 +54,7 @@ class Role(abc.ABC):
         self.system = system or System()
         self.hosts = parse_connect_string(hosts)
         self.predecessors = Predecessors()
-        """Of the next session; `open` passes them on, so that nothing of theirs stands in its way."""
+        """The sessions that the next one is to close, so that none of their ephemerals stands in its way."""
         self._stopping = asyncio.Event()
         self._short_sessions = 0  # in a row
         self.connection_log = ConnectionLog(
@@ -64,6 +65,25 @@ class Role(abc.ABC):
     @abc.abstractmethod
     async def open(self) -> Client:
         """A new session. Raises NoServerReachable when none is to be had."""
+
+    async def open_session(
+        self,
+        session_timeout: float,
+        connect_timeout: float | None,
+        *,
+        says_late: bool = True,
+        is_founder: bool = False,
+    ) -> Client:
+        """For `open`: as `open_client`, with what the role knows of its earlier sessions."""
+        return await open_client(
+            self.hosts,
+            self.system,
+            session_timeout=session_timeout,
+            connect_timeout=connect_timeout,
+            predecessors=self.predecessors,
+            says_late=says_late,
+            is_founder=is_founder,
+        )
 
     @abc.abstractmethod
     async def serve(self, client: Client) -> None:

@@ -26,7 +26,7 @@ from herdmaster.errors import ConfigurationError
 from herdmaster.greenlets import refuse_patched
 from herdmaster.pools.folder import Folder
 from herdmaster.pools.outlets import wait_for_room
-from herdmaster.roles.shared.bootstrap import open_client, restore_folders
+from herdmaster.roles.shared.bootstrap import restore_folders
 from herdmaster.roles.shared.primary_kind import PrimaryKind, PrimaryProgram, primary_is_ours, primary_program
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.system import System
@@ -167,13 +167,7 @@ class Worker(Role):
 
     async def open(self) -> Client:
         settings = self._settings
-        return await open_client(
-            self.hosts,
-            self.system,
-            session_timeout=settings.session_timeout,
-            connect_timeout=settings.connect_timeout,
-            predecessors=self.predecessors,
-        )
+        return await self.open_session(settings.session_timeout, settings.connect_timeout)
 
     @property
     def running(self) -> list[str]:
@@ -184,35 +178,12 @@ class Worker(Role):
         """One session under one id."""
         self.name = worker_name(self.system.new_id())
         self._is_leaving = False
-
-        def may_start() -> bool:
-            # The client's own fence: past its deadline another worker may already have been given the task.
-            return client.state is SessionState.CONNECTED and client.clock() < client.deadline
-
         system = self.system
         self._since = system.unix_ms()
-        time = self._time = ServerTime(client.clock, system.unix_ms)
-        executor = Executor(self._raw_handler, may_start, time.now_ms, system.unix_ms)
-        session = self._session = WorkerSession(
-            client,
-            self.name,
-            program=self._program,
-            executor=executor,
-            moves=NextMoves(
-                self.name,
-                self._program.names,
-                time.now_ms,
-                system.rng.uniform,
-                self._error_calls.call,
-                app=self._child.app,
-            ),
-            equipment=Equipment(executor, system.make_pool, self._child, self._context, self._folder),
-            capacity=self._capacity,
-            changed=self._changed.set,
-            ask_primary=PrimaryKind(client).ask,
-        )
+        self._time = ServerTime(client.clock, system.unix_ms)
+        session = self._session = self._make_session(client)
         try:
-            await self._register(client)  # who is told to stop from here on finds the session, and takes the inbox away
+            await self._register(client)  # a drain that begins from here on finds the session, and deletes the inbox
             session.start()
             _log.info("%s is ready: %d slots, queues %s", self.name, self._capacity.slots, ", ".join(self._queues))
             await run_until_first(
@@ -228,6 +199,32 @@ class Worker(Role):
         finally:
             session.close()
             self._session = None
+
+    def _make_session(self, client: Client) -> WorkerSession:
+        def may_start() -> bool:
+            # The client's own fence: past its deadline another worker may already have been given the task.
+            return client.state is SessionState.CONNECTED and client.clock() < client.deadline
+
+        system = self.system
+        executor = Executor(self._raw_handler, may_start, self._time.now_ms, system.unix_ms)
+        return WorkerSession(
+            client,
+            self.name,
+            program=self._program,
+            executor=executor,
+            moves=NextMoves(
+                self.name,
+                self._program.names,
+                self._time.now_ms,
+                system.rng.uniform,
+                self._error_calls.call,
+                app=self._child.app,
+            ),
+            equipment=Equipment(executor, system.make_pool, self._child, self._context, self._folder),
+            capacity=self._capacity,
+            changed=self._changed.set,
+            ask_primary=PrimaryKind(client).ask,
+        )
 
     @property
     def _queues(self) -> tuple[str, ...]:
