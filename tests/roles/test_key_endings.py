@@ -2,80 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
 
 from herdmaster.core import layout
-from herdmaster.core.keys import KeyHolds, KeyRecord, KeyScope, Unique, encode_record, hash_key
-from herdmaster.core.options import Overrides
+from herdmaster.core.keys import KeyHolds
 from herdmaster.core.outcome import OutcomeState
-from herdmaster.core.payload import Call, encode_arguments, encode_call, with_expiry
-from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask
-from herdmaster.inspection.tasks import TaskState
 from herdmaster.operations import actions
 from herdmaster.operations import keys as held_keys
-from herdmaster.roles.primary.key_sweep import KeySweep
 from herdmaster.roles.primary.master import MasterSettings
 from tests.proxy import Proxy, multi_with
+from tests.roles.keyed import CALL, KEY, LATER, accepted, fail, is_held_by, keyed, keys
 from tests.roles.primary.test_promotion import now_ms
 from tests.roles.stage import Stage, StagedClient, new_call_name, until
 
 pytestmark = pytest.mark.long
-
-CALL = "m:f"
-KEY = hash_key("the key", CALL)
-LATER = 600_000
-
-
-def keyed(
-    *,
-    holds: KeyHolds = KeyHolds.DONE,
-    attempts: int = 1,
-    silent: bool = False,
-    due_ms: int | None = None,
-    expires_ms: int | None = None,
-    max_deliveries: int | None = None,
-) -> NewTask:
-    unique = Unique("the key", KeyScope.CALL, holds)
-    payload = encode_call(
-        Call(
-            1,
-            CALL,
-            *encode_arguments((), {}),
-            outcome=not silent,
-            key=KEY,
-            unique=unique,
-            options=Overrides(max_attempts=attempts, backoff=0.0),
-            max_deliveries=max_deliveries,
-        )
-    )
-    name = new_call_name()
-    if expires_ms is not None:
-        payload, name = with_expiry(payload, expires_ms), f"{name}.c"
-    record = encode_record(KeyRecord("the key", KeyScope.CALL, CALL))
-    return NewTask(name, payload, due_ms, KEY, key_record=record, old_key_hash=hash_key("the key"))
-
-
-def old(*, silent: bool = False) -> NewTask:
-    """As an older version submits it."""
-    payload = encode_call(Call(1, CALL, *encode_arguments((), {}), outcome=not silent, key=hash_key("the key")))
-    return NewTask(new_call_name(), payload, None, hash_key("the key"))
-
-
-def fail() -> None:
-    raise ValueError("it fails")
-
-
-async def keys(stage: Stage) -> list[str]:
-    return await stage.names(layout.KEYS)
-
-
-async def is_held_by(stage: Stage, task: str, key: str = KEY) -> bool:
-    return await keys(stage) == [key, f"{key}-{task}"] and await stage.data(layout.key_path(key)) == task.encode()
 
 
 async def end_by_failure(stage: Stage, client: StagedClient) -> str:
@@ -118,11 +62,6 @@ async def bury_for_a_lost_worker(stage: Stage, client: StagedClient) -> str:
     await stage.put(layout.key_path(KEY), data=task.name.encode())
     await stage.put(layout.hold_path(KEY, task.name), data=task.key_record)
     await stage.put(layout.assignment_path("worker-gone", task.name), data=payload)
-    return task.name
-
-
-async def accepted(client: StagedClient, task: NewTask) -> str:
-    await client.put(task).accepted
     return task.name
 
 
@@ -271,141 +210,3 @@ async def test_a_replay_whose_answer_is_lost_happens_once(namespace: str, stage:
 
     assert await stage.leftovers() == [layout.task_path(new)]
     assert await is_held_by(stage, new)
-
-
-# --- release ---------------------------------------------------------------------------------------------------------
-
-
-async def test_a_released_key_is_free_at_once_and_its_holder_goes_on(stage: Stage) -> None:
-    await stage.master()
-    gate = stage.gate()
-    await stage.worker({CALL: lambda: gate(CALL, b"")})
-    client = await stage.client()
-    first = client.put(keyed(silent=True))
-    await until(lambda: gate.entered == [CALL], "it to run")
-    found = await held_keys.release(stage.zk, KEY)
-    assert found is not None
-    assert (found.task, found.state in (TaskState.ASSIGNED, TaskState.RUNNING)) == (first.name, True)
-    second = keyed(due_ms=now_ms() + LATER)
-    await client.put(second).accepted
-    gate.open()
-    await until(lambda: stage_has_no_assignment(stage), "the end of the first")
-
-    assert await is_held_by(stage, second.name)
-
-
-async def stage_has_no_assignment(stage: Stage) -> bool:
-    return not any([await stage.names(layout.inbox_path(worker)) for worker in await stage.names(layout.ASSIGN)])
-
-
-async def test_a_key_that_no_task_holds_is_not_released(stage: Stage) -> None:
-    assert await held_keys.release(stage.zk, KEY) is None
-    await stage.put(layout.KEYS)
-    assert await held_keys.release(stage.zk, KEY) is None
-
-
-@pytest.mark.parametrize("lose", ["request", "reply"])
-async def test_a_release_whose_answer_is_lost_releases_no_later_holder(namespace: str, stage: Stage, lose: str) -> None:
-    client = await stage.client()
-    first, second = keyed(), keyed()
-    await client.put(first).accepted
-    async with Proxy(namespace) as proxy:
-        match = multi_with(layout.key_path(KEY))
-        lost = proxy.lose_request(match) if lose == "request" else proxy.lose_reply(match)
-        other = await stage.client(proxy.hosts)
-        releasing = asyncio.ensure_future(held_keys.release(other.session, KEY))
-        await lost.happened.wait()
-        if lose == "reply":
-            await client.put(second).accepted
-        found = await releasing
-        assert found is not None
-        assert found.task == first.name
-        await stage.stop(other)
-
-    assert await keys(stage) == ([] if lose == "request" else [KEY, f"{KEY}-{second.name}"])
-
-
-async def test_listed_keys_are_told_in_words(stage: Stage) -> None:
-    client = await stage.client()
-    task, older = keyed(), old()
-    await client.put(task).accepted
-    await client.put(older).accepted
-    await stage.put("/keys/no-hash")
-    seen = {each.task: each async for each in held_keys.list_keys(stage.zk)}
-
-    assert {name: (each.key, each.call, each.scope) for name, each in seen.items()} == {
-        task.name: ("the key", CALL, "call"),
-        older.name: (None, None, "global"),
-    }
-    assert all(each.is_named("the key") for each in seen.values())
-    assert await held_keys.find_key(stage.zk, "the key", CALL) == seen[task.name]
-    assert await held_keys.find_key(stage.zk, "the key") == seen[older.name]
-    assert await held_keys.find_key(stage.zk, "another key", CALL) is None
-
-
-# --- what older versions submit --------------------------------------------------------------------------------------
-
-
-async def test_a_key_of_an_older_version_holds_for_every_call_until_its_outcome_goes(stage: Stage) -> None:
-    await stage.master()
-    await stage.worker({CALL: fail})
-    client = await stage.client()
-    older = old()
-    await client.put(older).outcome()
-
-    assert await keys(stage) == [hash_key("the key")]
-    with pytest.raises(DuplicateTask, match=older.name):
-        await client.put(keyed()).accepted
-    found = await held_keys.find_key(stage.zk, "the key", CALL)
-    assert found is not None
-    assert found.task == older.name
-    released = await held_keys.release(stage.zk, found.hash)
-    assert released is not None
-    assert released.state is TaskState.FAILED
-    await client.put(keyed()).accepted
-
-
-async def test_an_older_task_that_has_not_ended_is_not_parted_from_its_key(stage: Stage) -> None:
-    client = await stage.client()
-    older = old()
-    await client.put(older).accepted
-
-    with pytest.raises(Exception, match="submitted by an older version of Herdmaster"):
-        await held_keys.release(stage.zk, hash_key("the key"))
-    assert await keys(stage) == [hash_key("the key")]
-
-
-async def test_a_global_key_of_another_call_is_another_key(stage: Stage) -> None:
-    client = await stage.client()
-    other, same = hash_key("the key"), hash_key("the key")
-    record = encode_record(KeyRecord("the key", KeyScope.GLOBAL, "m:other"))
-    await client.put(msgspec.structs.replace(keyed(), key_hash=other, key_record=record, old_key_hash=None)).accepted
-    first = keyed()
-    await client.put(first).accepted
-    assert await stage.data(layout.key_path(KEY)) == first.name.encode()
-
-    await held_keys.release(stage.zk, KEY)
-    await held_keys.release(stage.zk, other)
-    record = encode_record(KeyRecord("the key", KeyScope.GLOBAL, CALL))
-    again = msgspec.structs.replace(keyed(), key_hash=same, key_record=record, old_key_hash=None)
-    await client.put(again).accepted
-    with pytest.raises(DuplicateTask, match=again.name):
-        await client.put(keyed()).accepted
-
-
-# --- what is left ----------------------------------------------------------------------------------------------------
-
-
-async def test_holds_without_a_key_and_keys_of_lost_tasks_are_swept(stage: Stage) -> None:
-    client = await stage.client()
-    task = keyed()
-    await client.put(task).accepted
-    stale, gone = hash_key("stale"), new_call_name()
-    await stage.put(layout.key_path(stale), data=gone.encode())
-    await stage.put(layout.hold_path(stale, gone), layout.hold_path(KEY, gone), layout.hold_path(hash_key("x"), gone))
-    sweep = KeySweep(stage.zk)
-    await sweep.sweep()
-    assert await keys(stage) == sorted([KEY, f"{KEY}-{task.name}", stale, f"{stale}-{gone}"])
-
-    await sweep.sweep()
-    assert await is_held_by(stage, task.name)

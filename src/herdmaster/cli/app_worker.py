@@ -109,6 +109,18 @@ def load_directed_app(spec: str, hosts: str, imports: tuple[str, ...] = ()) -> H
     return herd
 
 
+def load_for_worker(spec: str | None, hosts: str | None, imports: tuple[str, ...]) -> Herd | None:
+    """The app, if there is one; where hosts are given, what the worker runs goes there. Raises click.UsageError, and as
+    `load_named_app`, also InvalidConnectString."""
+    if spec is not None:
+        return load_named_app(spec, imports) if hosts is None else load_directed_app(spec, hosts, imports)
+    if imports:
+        raise click.UsageError("--import names modules that register tasks with an app: give --app, too")
+    if hosts is not None:
+        direct_all(hosts)
+    return None
+
+
 def direct(herd: Herd, hosts: str) -> None:
     """Until the command ends. Raises InvalidConnectString."""
     click.get_current_context().call_on_close(herd.direct_to(hosts))

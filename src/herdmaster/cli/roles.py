@@ -148,21 +148,14 @@ def worker(
 
     leave_first_process()  # before anything else is imported, which it would only carry along
 
-    from herdmaster.cli.app_worker import direct_all, load_directed_app, load_named_app, make_worker
+    from herdmaster.cli.app_worker import load_for_worker, make_worker
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_role
     from herdmaster.core.names import DEFAULT_QUEUE
     from herdmaster.roles.worker.worker import WorkerSettings
 
     configure_role_logs(log_level, log_format)
-    if app is None:
-        if imports:
-            raise click.UsageError("--import names modules that register tasks with an app: give --app, too")
-        loaded = None
-        if hosts is not None:
-            direct_all(hosts)
-    else:
-        loaded = load_named_app(app, imports) if hosts is None else load_directed_app(app, hosts, imports)
+    loaded = load_for_worker(app, hosts, imports)
     settings = WorkerSettings(
         session_timeout=session_timeout,
         connect_timeout=connect_timeout,

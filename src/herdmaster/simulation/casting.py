@@ -41,47 +41,54 @@ class Casting:
     async def play(self, slot: Slot, process: Process) -> None:
         """The main program of a process."""
         system = process.system(PoolOfProcess(process, self._world.code))
-        plan = self._world.plan
-        part = slot.part
-        if part.kind is Kind.OPERATOR and slot.errand is not None:
+        if slot.part.kind is Kind.OPERATOR and slot.errand is not None:
             await Operator(self._hosts, system, process, self._world.registry).do(slot.errand)
             slot.wanted = False
-        elif part.reference:
+        elif slot.part.reference:
             reference = self._reference_role(slot, process, system)
             slot.role = reference
             await reference.run()
-        elif part.kind is Kind.MASTER:
-            master = Master(
-                self._hosts,
-                MasterSettings(
-                    session_timeout=plan.session_timeout,
-                    max_deliveries=plan.max_deliveries,
-                    orphan_inbox_seconds=_ORPHAN_SECONDS,
-                    patience=self._patience(),
-                    ages=Ages(outcome=plan.outcome_ttl, dead=plan.outcome_ttl, journal=plan.outcome_ttl),
-                ),
-                system,
-            )
-            slot.role, slot.given_up = master, master.predecessors
-            await master.run()
-        elif part.kind is Kind.WORKER:
-            code = self._world.code
-            worker: Worker
-            worker = Worker(
-                self._hosts,
-                dict.fromkeys((CALL,) if part.lacks else (CALL, RARE), code.call(process, lambda: worker.name)),
-                WorkerSettings(session_timeout=plan.session_timeout, slots=part.slots, queues=part.queues),
-                code.handle_raw(process, lambda: worker.name),
-                system,
-            )
-            slot.role, slot.given_up = worker, worker.predecessors
-            await worker.run()
         else:
-            settings = ClientSettings(session_timeout=plan.session_timeout, outcome_ttl=plan.outcome_ttl)
-            jobs = [job for job in plan.jobs if job.client == slot.name]
-            client = ClientProgram(slot, process, self._hosts, settings, system, jobs, self._world.registry)
-            slot.role, slot.given_up = client, client.predecessors
-            await client.run()
+            role = self._role(slot, process, system)
+            slot.role, slot.given_up = role, role.predecessors
+            await role.run()
+
+    def _role(self, slot: Slot, process: Process, system: System) -> Master | Worker | ClientProgram:
+        match slot.part.kind:
+            case Kind.MASTER:
+                return self._master(system)
+            case Kind.WORKER:
+                return self._worker(slot.part, process, system)
+        plan = self._world.plan
+        settings = ClientSettings(session_timeout=plan.session_timeout, outcome_ttl=plan.outcome_ttl)
+        jobs = [job for job in plan.jobs if job.client == slot.name]
+        return ClientProgram(slot, process, self._hosts, settings, system, jobs, self._world.registry)
+
+    def _master(self, system: System) -> Master:
+        plan = self._world.plan
+        return Master(
+            self._hosts,
+            MasterSettings(
+                session_timeout=plan.session_timeout,
+                max_deliveries=plan.max_deliveries,
+                orphan_inbox_seconds=_ORPHAN_SECONDS,
+                patience=self._patience(),
+                ages=Ages(outcome=plan.outcome_ttl, dead=plan.outcome_ttl, journal=plan.outcome_ttl),
+            ),
+            system,
+        )
+
+    def _worker(self, part: Part, process: Process, system: System) -> Worker:
+        code, plan = self._world.code, self._world.plan
+        worker: Worker
+        worker = Worker(
+            self._hosts,
+            dict.fromkeys((CALL,) if part.lacks else (CALL, RARE), code.call(process, lambda: worker.name)),
+            WorkerSettings(session_timeout=plan.session_timeout, slots=part.slots, queues=part.queues),
+            code.handle_raw(process, lambda: worker.name),
+            system,
+        )
+        return worker
 
     def _patience(self) -> Patience:
         """Above what a takeover takes, and what a request may be under way."""

@@ -90,6 +90,19 @@ def test_starts_and_stops_are_no_alarm(tmp_path: Path, caplog: pytest.LogCapture
     assert warnings(caplog) == []
 
 
+def write_over_a_snapshot(folder: Path) -> None:
+    state = fresh()
+    journal = Journal(folder, entropy(), 1)
+    journal.open(state, SECRET)
+    for zxid in (101, 102):
+        journal.append([transaction(zxid)])
+        state.replay(transaction(zxid))
+    assert journal.append_and_rotate([], 102)
+    journal.archive(snapshot_of(state, SECRET))
+    journal.append([transaction(103)])
+    journal.close()
+
+
 def test_a_kill_at_any_moment_is_no_alarm(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,17 +127,8 @@ def test_a_kill_at_any_moment_is_no_alarm(
             monkeypatch.setattr(os, name, seen(getattr(os, name)))
 
     copies.mkdir()
-    state = fresh()
     watch()
-    journal = Journal(folder, entropy(), 1)
-    journal.open(state, SECRET)
-    for zxid in (101, 102):
-        journal.append([transaction(zxid)])
-        state.replay(transaction(zxid))
-    assert journal.append_and_rotate([], 102)
-    journal.archive(snapshot_of(state, SECRET))
-    journal.append([transaction(103)])
-    journal.close()
+    write_over_a_snapshot(folder)
     monkeypatch.undo()
     warnings(caplog)
     kept = sorted(copies.iterdir(), key=lambda path: int(path.name))
