@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -123,6 +125,32 @@ async def test_an_exit_in_a_callback_ends_the_coroutine_that_began_it(setting: S
         return "not reached"
 
     assert await setting.run(*innocents(), call_soon) == [*INNOCENT, Died("a callback of its own raised SystemExit: 4")]
+    assert await setting.run(after) == ["next"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("end", [lambda: None, lambda: sys.exit(7), lambda: os.execv("/", ["/"])])
+async def test_a_child_forked_in_a_thread_of_a_coroutine_ends_where_it_comes_back(
+    setting: Setting, end: Callable[[], None]
+) -> None:
+    def fork() -> int:
+        pid = os.fork()
+        if pid == 0:
+            end()
+        return pid
+
+    async def fork_in_thread() -> str:
+        return str(await asyncio.to_thread(fork))
+
+    (pid,) = await setting.run(fork_in_thread)
+    assert isinstance(pid, str)
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    try:
+        await until(lambda: os.waitid(os.P_PID, int(pid), options) is not None)
+    finally:
+        os.kill(int(pid), signal.SIGKILL)
+        status = os.waitpid(int(pid), 0)[1]
+    assert os.WIFEXITED(status)
     assert await setting.run(after) == ["next"]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from herdmaster import forks
 from herdmaster.api.future import Future
 from herdmaster.core.chunk import split_results
 from herdmaster.core.codec import Codecs, read_item, read_result
-from herdmaster.core.failure import rebuild_exception
+from herdmaster.core.failure import error_info, rebuild_exception
 from herdmaster.core.hints import Misfit
 from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.outcome import ItemResult, Outcome, OutcomeState, decode_result, exception_of
@@ -116,5 +117,15 @@ def not_kept(name: str) -> OutcomeGone:
 
 
 def resolve_with_outcome(future: Future[object], outcome: Outcome, reader: Reader) -> None:
-    """As `read_outcome` says, on a thread where code of the user's may run."""
-    future.resolve(*read_outcome(outcome, reader))
+    """As `read_outcome` says, on a thread where code of the user's may run. The future is resolved whatever that code
+    raises: what waits for it would wait for ever."""
+    result: object = None
+    error: Exception | None
+    try:
+        with forks.UserCode():
+            result, error = read_outcome(outcome, reader)
+    except BaseException as raised:  # noqa: BLE001 - also SystemExit: a model's validator may call `sys.exit`
+        info = error_info(raised)
+        error = BadOutcome(f"the code that reads this result raised {info.type}: {info.message}")
+        error.__cause__ = raised
+    future.resolve(result, error)

@@ -11,10 +11,14 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from herdmaster import forks
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _log = logging.getLogger("herdmaster.worker")
 
@@ -37,6 +41,7 @@ class TaskLoop:
     ) -> None:
         forks.add_task_host()
         self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(_Executor(thread_name_prefix=f"{name}-thread"))
         self._escaped = escaped
         self._broke = broke
         self._stopping = False
@@ -91,6 +96,19 @@ class TaskLoop:
                     _log.warning("the code of a task has stopped the event loop of all coroutines: it is started again")
             if self._fault is not None:
                 raise self._fault
+
+
+class _Executor(ThreadPoolExecutor):
+    """For `asyncio.to_thread`. A child that is forked there would come back to a queue that nothing fills any more, and
+    wait at it for ever."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        return super().submit(_run_guarded, fn, *args, **kwargs)
+
+
+def _run_guarded(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    with forks.UserCode():
+        return fn(*args, **kwargs)
 
 
 def _trace(error: SystemExit | KeyboardInterrupt) -> Escaped:
