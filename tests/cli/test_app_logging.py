@@ -185,3 +185,54 @@ def test_a_handler_of_the_app_that_blocks_holds_up_neither_session_nor_tasks_nor
         assert [each.name for each in look(namespace).workers] == [registered.name]
         worker.send(signal.SIGTERM)
         assert worker.wait() == 0
+
+
+RAISING_APP = """
+import logging, sys
+
+from herdmaster import Herd
+
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        if "is ready" in record.getMessage():
+            raise RuntimeError("no route to the log server")
+        if "ValueError" in record.getMessage():
+            sys.exit(3)
+
+
+logging.getLogger("herdmaster").addHandler(Handler())
+herd = Herd()
+
+
+@herd.task
+def fail():
+    raise ValueError
+
+
+@herd.task
+def close():
+    sys.stdout.close()
+    sys.stderr = None
+"""
+
+
+def test_a_handler_of_the_app_that_raises_ends_no_logging_and_closed_streams_change_no_exit_code(
+    namespace: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(RAISING_APP)
+    with (
+        HerdProcess("master", namespace),
+        HerdProcess("worker", namespace, "--app=app", folder=tmp_path) as worker,
+        Herd(namespace) as herd,
+    ):
+        worker.wait_for_log("is ready: ")
+        worker.wait_for_log("(a log handler raised RuntimeError('no route to the log server'))")
+        failing: Future[None] = herd.submit_call("app:fail")
+        assert isinstance(failing.exception(timeout=20), ValueError)
+        worker.wait_for_log("(a log handler raised SystemExit(3))")
+        closing: Future[None] = herd.submit_call("app:close")
+        assert closing.result(timeout=20) is None
+        worker.send(signal.SIGTERM)
+        worker.wait_for_log("has drained")
+        assert worker.wait() == 0

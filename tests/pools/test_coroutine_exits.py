@@ -128,6 +128,12 @@ async def test_an_exit_in_a_callback_ends_the_coroutine_that_began_it(setting: S
     assert await setting.run(after) == ["next"]
 
 
+def kill(pid: int) -> int:
+    """The status with which the child has ended, perhaps before."""
+    os.kill(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1]
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("end", [lambda: None, lambda: sys.exit(7), lambda: os.execv("/", ["/"])])
 async def test_a_child_forked_in_a_thread_of_a_coroutine_ends_where_it_comes_back(
@@ -148,8 +154,7 @@ async def test_a_child_forked_in_a_thread_of_a_coroutine_ends_where_it_comes_bac
     try:
         await until(lambda: os.waitid(os.P_PID, int(pid), options) is not None)
     finally:
-        os.kill(int(pid), signal.SIGKILL)
-        status = os.waitpid(int(pid), 0)[1]
+        status = kill(int(pid))
     assert os.WIFEXITED(status)
     assert await setting.run(after) == ["next"]
 

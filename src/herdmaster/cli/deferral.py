@@ -6,6 +6,7 @@ heartbeat.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -13,7 +14,7 @@ import time
 from collections import deque
 from typing import Final
 
-from herdmaster.pools.outlets import STALL_SECONDS
+from herdmaster.pools.outlets import STALL_SECONDS, own_stderr
 
 MOST_RECORDS: Final = 10_000
 """That wait for the handlers; what comes on top of them is dropped and counted."""
@@ -31,6 +32,7 @@ class Deferral(logging.Filter):
         self._dropped = 0
         self._busy_since: float | None = None
         self._is_direct = False
+        self._stderr = own_stderr()
         os.register_at_fork(after_in_child=self._after_fork)
         threading.Thread(target=self._work, name="herdmaster-log", daemon=True).start()
 
@@ -75,15 +77,24 @@ class Deferral(logging.Filter):
                 record = self._records.popleft()
                 self._busy_since = time.monotonic()
                 dropped, self._dropped = self._dropped, 0
+            self._handle(record)
+            if dropped:
+                text = f"{dropped} log lines were dropped: the handlers did not keep up"
+                self._handle(_log.makeRecord(_log.name, logging.WARNING, __file__, 0, text, (), None))
+            with self._changed:
+                self._busy_since = None
+                self._changed.notify_all()
+
+    def _handle(self, record: logging.LogRecord | None) -> None:
+        try:
             if record is None:
                 logging.shutdown()
             else:
                 logging.getLogger(record.name).handle(record)
-            if dropped:
-                _log.warning("%d log lines were dropped: the handlers did not keep up", dropped)
-            with self._changed:
-                self._busy_since = None
-                self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 - of the app's handlers; without this thread nothing is logged
+            if record is not None and self._stderr is not None:
+                with contextlib.suppress(Exception):  # its own text may fail
+                    self._stderr.write(f"{record.levelname} {record.msg} (a log handler raised {error!r})\n")
 
     def _after_fork(self) -> None:
         """In a child there is no such thread, and perhaps a lock that is never released."""

@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 import click
 
 from herdmaster.cli.saying import say
-from herdmaster.cli.streams import CANNOT_WRITE, discard_output
+from herdmaster.cli.streams import CANNOT_WRITE, discard_output, flush_output
 from herdmaster.errors import HerdError
 
 INTERRUPTED: Final = 128 + signal.SIGINT
@@ -41,7 +41,7 @@ def errors_in_one_line(ctx: click.Context) -> Iterator[None]:
     traceback."""
     try:
         yield
-        sys.stdout.flush()
+        flush_output()
     except click.UsageError as error:
         command = (error.ctx or ctx).command_path
         message = error.format_message()

@@ -28,6 +28,12 @@ def open_closed_streams() -> None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
+def flush_output() -> None:
+    """Raises OSError where what was printed cannot be written. A task may have closed or replaced the stream."""
+    with contextlib.suppress(ValueError, AttributeError):
+        sys.stdout.flush()
+
+
 def discard_output() -> None:
     """What is still buffered must not raise again at the end of the interpreter."""
     for stream in (sys.stdout, sys.stderr):
