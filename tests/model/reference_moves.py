@@ -1,4 +1,4 @@
-"""The moves of the reference's roles: each operation is a request of its own, and none is a check."""
+"""The moves of the reference roles: each operation is a request of its own, and none is a check."""
 
 from __future__ import annotations
 

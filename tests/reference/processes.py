@@ -90,7 +90,7 @@ class ProcessRole:
 
 
 def reference_process(role: str, session_timeout: float = 2.0) -> Callable[[str], ProcessRole]:
-    """A maker of the reference's `master` or `worker` as a process."""
+    """A maker of the reference `master` or `worker` as a process."""
 
     def make(hosts: str) -> ProcessRole:
         return ProcessRole(

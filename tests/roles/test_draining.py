@@ -183,7 +183,7 @@ async def test_a_server_that_is_away_does_not_keep_it_for_longer_than_its_sessio
     assert time.monotonic() - began < 5.0
 
 
-# --- under a primary of the reference's ------------------------------------------------------------------------------
+# --- under a primary of the reference ------------------------------------------------------------------------------
 
 
 async def told_to_stop(stage: Stage, worker: StagedWorker) -> asyncio.Future[None]:
@@ -231,7 +231,9 @@ async def test_under_a_reference_primary_it_says_what_it_leaves_when_its_time_is
     assert await stage.names(layout.inbox_path(worker.name)) == sorted(names)
     assert await stage.names(layout.TASKS) == []
     (told,) = (message for message in caplog.messages if "leaves" in message)
-    assert told.startswith(f"{worker.name} leaves 3 tasks in its inbox; the primary is of the reference's: a Java")
+    assert told.startswith(
+        f"{worker.name} leaves 3 tasks in its inbox; the primary is a program of the reference: a Java"
+    )
     assert not any("has drained" in message for message in caplog.messages)
 
 

@@ -189,7 +189,7 @@ async def test_it_drains_while_tasks_go_back(stage: Stage) -> None:
     assert await stage.names(layout.ASSIGN) == []
 
 
-# --- under a primary of the reference's ------------------------------------------------------------------------------
+# --- under a primary of the reference ------------------------------------------------------------------------------
 
 
 async def test_under_a_reference_primary_the_worker_itself_waits_and_tries_again(stage: Stage) -> None:

@@ -62,7 +62,7 @@ async def reference(stage: Stage) -> AsyncIterator[References]:
         await asyncio.to_thread(stack.close)
 
 
-# --- workers of the reference's under our primary --------------------------------------------------------------------
+# --- workers of the reference under our primary --------------------------------------------------------------------
 
 
 async def test_a_reference_worker_that_dies_between_status_and_delete_makes_nothing_run_twice(stage: Stage) -> None:
@@ -177,7 +177,7 @@ async def test_the_tasks_of_a_lost_reference_worker_run_on_ours(stage: Stage, re
     await stage.until_gone(layout.inbox_path(worker.name))
 
 
-# --- our roles under a primary of the reference's --------------------------------------------------------------------
+# --- our roles under a primary of the reference --------------------------------------------------------------------
 
 
 async def test_our_master_takes_over_what_a_reference_primary_left_in_two_places(

@@ -17,7 +17,7 @@ from typing import Final
 from herdmaster.pools.outlets import STALL_SECONDS, own_stderr
 
 MOST_RECORDS: Final = 10_000
-"""That wait for the handlers; what comes on top of them is dropped and counted."""
+"""Records that may wait for the handlers; further ones are dropped and counted."""
 
 _log = logging.getLogger("herdmaster")
 

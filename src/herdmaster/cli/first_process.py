@@ -22,7 +22,7 @@ _FAULTS: Final = {
     signal.SIGSYS,
     signal.SIGTRAP,
 }
-"""Raised by this process's own code, and by no one else."""
+"""Raised by this process's own code, never sent from outside."""
 
 _OF_TERMINALS: Final = {signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP}
 _FROM_KERNEL: Final = 128

@@ -84,8 +84,8 @@ def _exception_of(formatter: logging.Formatter, record: logging.LogRecord) -> st
 
 
 def configure_logs(level: str, style: str) -> None:
-    """What a command logs goes to stderr. What keeps it from its servers is told there whatever the level is, without
-    the time of day, until the command ends."""
+    """Logs of a command go to stderr. Problems of connecting are printed there at every level, without the time of day,
+    until the command ends."""
     _configure(level, style)
     logger = logging.getLogger(_CONNECTING)
     context = click.get_current_context(silent=True)
@@ -124,7 +124,7 @@ def _configure(level: str, style: str) -> None:
 
 
 def _make_handler(style: str) -> logging.Handler | None:
-    """None where stderr is closed: there is no one to tell."""
+    """None where stderr is closed."""
     stream = own_stderr()
     if stream is None:
         return None
@@ -208,7 +208,7 @@ def finish_role_logs() -> None:
 
 
 def restore_role_logs() -> None:
-    """For after the import of the app, which may have configured logging in whatever way."""
+    """Call it after the import of the app, which may have configured logging."""
     if _role_logs is not None:
         _role_logs.restore()
 

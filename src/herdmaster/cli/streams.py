@@ -1,4 +1,4 @@
-"""Standard streams that are closed, or that somebody has stopped reading."""
+"""Standard streams that are closed, or whose reader has gone."""
 
 from __future__ import annotations
 

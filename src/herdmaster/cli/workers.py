@@ -49,7 +49,7 @@ def workers(*, hosts: str | None, as_json: bool, connect_timeout: float, log_lev
 
 def _print(worker: WorkerSeen, progress: WorkerProgress) -> None:
     now = time.time_ns() // 1_000_000
-    place = f"{worker.host} pid {worker.pid}" if worker.host else "(of the reference's)"
+    place = f"{worker.host} pid {worker.pid}" if worker.host else "(of the reference)"
     slots = f"  {worker.slots} slots" if worker.slots else ""
     queues = f"  queues {', '.join(worker.queues)}" if worker.queues else ""
     name = click.style(worker.name, bold=True)

@@ -1,7 +1,7 @@
 """An exception of a class that the app has registered: what is kept of it in JSON, and the exception made of that.
 
 The class is looked up by its name among those that are registered here: nothing is imported because data says so. Its
-`__init__` is not called, because it need not take what `args` holds, as unpickling shows often enough.
+`__init__` is not called, because it need not take what `args` holds: a common failure of unpickling.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def keep(error: BaseException) -> Kept | None:
                 attributes[name] = msgspec.Raw(data)
                 room -= size
         return Kept(args, attributes)
-    except BaseException:  # noqa: BLE001 - whatever the user's class does, it must not end the thread that reports
+    except BaseException:  # noqa: BLE001 - the user's class may raise anything, which must not end the thread that reports
         return None
 
 
 def rebuild(kind: type[Exception], message: str, kept: Kept) -> Exception:
-    """Raises whatever the class itself raises."""
+    """Raises what the class itself raises."""
     args = [message] if kept.args is None else kept.args
     error = kind.__new__(kind, *args)
     built_in = next(base for base in kind.__mro__ if base.__module__ == "builtins")

@@ -49,7 +49,7 @@ def encode_record(record: MasterRecord | WorkerRecord) -> bytes:
 
 
 def decode_master(data: bytes | None) -> MasterRecord | None:
-    """None for a master of the reference's, whose data is an id as text."""
+    """None for a master of the reference, whose data is an id as text."""
     try:
         return _master_decoder.decode(data or b"")
     except (msgspec.DecodeError, RecursionError):
@@ -57,7 +57,7 @@ def decode_master(data: bytes | None) -> MasterRecord | None:
 
 
 def decode_worker(data: bytes | None) -> WorkerRecord | None:
-    """None for a worker of the reference's, and for data that is neither."""
+    """None for a worker of the reference, and for data that is neither."""
     try:
         record = _worker_decoder.decode(data or b"")
     except (msgspec.DecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Modules of the user's that are imported because somebody named them, and what to say where that fails."""
+"""Imports of modules that an option or a Herd names, and the error message where one fails."""
 
 from __future__ import annotations
 

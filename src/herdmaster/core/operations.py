@@ -63,7 +63,7 @@ class NewTask(msgspec.Struct, frozen=True, gc=False):
     `key_record` is what its hold says. `old_key_hash`: the key under which programs that knew only global ones may have
     submitted the same.
 
-    `delay_ms` and `expires_ms` are durations from its submission. Whoever sends it turns them into times of the
+    `delay_ms` and `expires_ms` are durations from its submission. The sender turns them into times of the
     servers' clock first: `due_ms`, and `expires` in the payload.
     """
 

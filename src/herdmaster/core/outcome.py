@@ -7,7 +7,7 @@ Of a raw task: exactly `done`, or `failed: TYPE`, or `failed: BadPayload: MESSAG
 The reference's client takes any data that contains `done` as success, so a failure never contains it: MESSAGE is left
 out where it does, and TYPE too. For calls that rule cannot be kept and need not
 be: the JSON of a failed call may contain `done` in a message, but only our clients submit calls, and they read the
-state. A client of the reference's that looked at another's call would take it for a success.
+state. A client of the reference that looked at another's call would take it for a success.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 `"started":"worker-..."` is added when a worker marks its start, `"asked":["worker-..."]` when a worker has no such
 function, `"alone":true` when it was with several lost workers, and `"error":{"type":...,"message":...,"traceback":...}`
 when the task is buried; other fields say what the submitter wants (see `Call`). Fields that this version does not know
-are kept: whatever changes a stored payload (`with_attempt`, `with_delivery`, `with_start`, `with_asked`, `with_error`,
-`with_isolation`, `after_loss`) edits the envelope's fields one by one as raw JSON and never rebuilds it from what it
-understood.
+are kept: the functions that change a stored payload (`with_attempt`, `with_delivery`, `with_start`, `with_asked`,
+`with_error`, `with_isolation`, `after_loss`) edit the envelope's fields one by one as raw JSON and never rebuild it
+from what they understood.
 """
 
 from __future__ import annotations

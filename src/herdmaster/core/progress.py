@@ -12,12 +12,12 @@ MAX_SHOWN: Final = 200
 MAX_NOTE: Final = 200
 """Characters."""
 MAX_AWAITED: Final = 5
-"""Tasks that one waits for, as far as they are told of."""
+"""How many of the tasks that one waits for are shown."""
 
 
 class TaskProgress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A task that runs. `since` in unix milliseconds; `done` of `total` in whatever the task counts;
-    `waits_for` are tasks that its code waits for since a while."""
+    """A task that runs. `since` in unix milliseconds; `done` of `total` in the unit that the task counts;
+    `waits_for` are tasks that its code has waited for for a while."""
 
     task: str
     since: int

@@ -27,7 +27,7 @@ MAX_MOVABLE: Final = MAX_PAYLOAD + ENVELOPE_GROWTH
 """In bytes. More could be assigned, but not be buried together with its failure."""
 
 ALONE_AFTER: Final = 2
-"""With so many lost workers a task is one of the few that may have ended them."""
+"""From this many lost workers on, a task is one of the few that may have ended them."""
 _MAX_COUNTED: Final = 100_000
 _WORKER_LOST: Final = "WorkerLost"
 

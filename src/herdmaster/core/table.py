@@ -121,7 +121,7 @@ _ROWS: Final = (
     Transition(N.RETRY_NOW, _WORKER, consumes=(P.ASSIGN,), produces=(P.TASKS,), note="attempt + 1"),
     Transition(N.RETRY_LATER, _WORKER, consumes=(P.ASSIGN,), produces=(P.DELAYED,), note="attempt + 1"),
     Transition(
-        N.RETRY_IN_PLACE, _WORKER, sets=(P.ASSIGN,), note="attempt + 1; under a primary of the reference's",
+        N.RETRY_IN_PLACE, _WORKER, sets=(P.ASSIGN,), note="attempt + 1; under a primary of the reference",
     ),
     Transition(
         N.FORWARD, _WORKER, consumes=(P.ASSIGN,), produces=(P.DELAYED,),
@@ -226,7 +226,7 @@ class Verdict(enum.StrEnum):
     DROP_DELAYED_WAITING = "drop delayed, it waits"
     """`drop_delayed_because_task`."""
     KEEP_AND_TRY_LATER = "keep and try later"
-    """A second copy stands where this one would go; a primary of the reference's may be about to delete it."""
+    """A second copy stands where this one would go; a primary of the reference may be about to delete it."""
     DECIDE_AGAIN = "decide again"
     """Something that the decision relied on is gone; do not repeat it, decide from the newest picture."""
     ALREADY_BURIED = "already buried"

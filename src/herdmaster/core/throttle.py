@@ -17,7 +17,7 @@ _ROUNDING: Final = 1e-9
 _INTERVAL: Final = 1.0
 """Seconds: what a rate is counted over."""
 _SAVED_SECONDS: Final = 0.1
-"""So much of a rate may be made up for, because a primary cannot decide at every instant."""
+"""Up to this many seconds of a rate may be made up for, because a primary cannot decide at every instant."""
 
 
 class _Pace:
@@ -157,7 +157,7 @@ class Throttle:
         self.entered(task)
 
     def settled(self, task: str) -> None:
-        """The transaction that was to assign it is over, whatever came of it."""
+        """The transaction that was to assign it is over, committed or not."""
         if self._paces:
             place = queue_and_priority(task)
             pace = self._paces.get(place[0]) if place is not None else None

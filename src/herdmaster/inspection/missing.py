@@ -11,7 +11,7 @@ from herdmaster.zookeeper.client import Client
 
 _FEW: Final = 20
 _MAX_PATHS: Final = 4000
-"""Up to so many places are asked for one by one; more tasks are looked for in listings of the folders."""
+"""Up to this many paths are read one by one; for more, the folders are listed."""
 _MAX_LISTINGS: Final = 10
 
 

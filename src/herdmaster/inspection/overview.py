@@ -42,7 +42,7 @@ class MasterSeen(msgspec.Struct, frozen=True):
 
 
 class WorkerSeen(msgspec.Struct, frozen=True):
-    """A worker that is alive. `state` is `ready`, `draining`, what a worker of the reference's wrote (`Idle`,
+    """A worker that is alive. `state` is `ready`, `draining`, what a worker of the reference wrote (`Idle`,
     `Working`), or `unknown` for data that says nothing. `assigned` counts what is in its inbox. `calls`: it has
     functions to run them with; `app`: where they come from, as `module:attribute`."""
 
@@ -216,7 +216,7 @@ def _worker(name: str, data: bytes, stat: Stat, assigned: int) -> WorkerSeen:
             record.calls,
             None if record.app is None else _as_text(record.app.encode()),
         )
-    state = worker_state(data)  # what is usable and has no record is a worker of the reference's
+    state = worker_state(data)  # what is usable and has no record is a worker of the reference
     if state is None:
         return WorkerSeen(name, stat.ctime, UNKNOWN, assigned)
     return WorkerSeen(name, stat.ctime, _as_text(data), assigned, state.slots, tuple(sorted(state.queues)))

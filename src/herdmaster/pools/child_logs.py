@@ -45,7 +45,7 @@ _decoder: Final = msgspec.json.Decoder(_Record)
 
 
 class ChildHandler(logging.Handler):
-    """Writes each record to the descriptor of standard error, whatever code has put in the place of `sys.stderr`."""
+    """Writes each record to the descriptor of standard error, even if code has replaced `sys.stderr`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Where the processes of a pool are started, whatever a task has made of the worker's own working directory."""
+"""The directory in which the processes of a pool are started, which no task of the worker can change."""
 
 from __future__ import annotations
 

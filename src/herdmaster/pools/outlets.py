@@ -1,7 +1,7 @@
 """Standard output and standard error of a process that stays, each written by a thread of its own.
 
-A reader that stands still (a pager, a log driver, a full disk behind a pipe) blocks whoever writes. In a worker that
-would be the thread that keeps its session, or a task. Here both only put into a bounded queue: what does not fit is
+A reader that stands still (a pager, a log driver, a full disk behind a pipe) blocks every writer. In a worker that
+would be a task, or the thread that keeps the session. Here both only put into a bounded queue: what does not fit is
 dropped, and the log says how much.
 """
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 MOST_BYTES: Final = 4 * 1024 * 1024
-"""That wait for a reader."""
+"""The size of the queue."""
 STALL_SECONDS: Final = 1.0
-"""After which a reader that takes nothing is not waited for."""
+"""A reader that takes nothing for longer than this is not waited for."""
 FAREWELL_SECONDS: Final = 1.0
-"""For which the end of the process waits for both readers."""
+"""How long the end of the process waits for both readers."""
 
 _LOOK_SECONDS: Final = 0.01
 _WRITE_BYTES: Final = 4096
-"""Of a pipe's: so much is written in one piece, whoever else writes to it."""
+"""PIPE_BUF: a write of up to this size to a pipe is not mixed with those of other processes."""
 
 _log = logging.getLogger("herdmaster")
 
@@ -56,8 +56,8 @@ class Outlet:
         self._thread.start()
 
     def put(self, data: bytes) -> None:
-        """From any thread; never waits. Who writes to a stream or a log holds its lock meanwhile, for which the thread
-        that keeps the session would wait as well."""
+        """From any thread; never waits, because the caller may hold the lock of a stream or log handler that the thread
+        of the session needs as well."""
         if self._is_direct:
             self._write(data)
             return
@@ -78,7 +78,7 @@ class Outlet:
 
     @property
     def has_room(self) -> bool:
-        """Whether more should be put, by those who can wait. What is said of a reader that stands still is dropped."""
+        """Whether callers that can wait should put more. True for a reader that stands still: its lines are dropped."""
         return self._size <= self._most // 2 or self.is_stalled
 
     def flush(self, seconds: float) -> None:
@@ -128,7 +128,7 @@ class Outlet:
                 writable.register(self._descriptor, select.POLLOUT)
                 writable.poll()
             except OSError:
-                return  # the reader has gone: there is no one to tell
+                return  # the reader has gone
 
     def _after_fork(self) -> None:
         """In a child that a task has forked there is no thread, and perhaps a lock that is never released."""

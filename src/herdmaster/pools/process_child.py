@@ -2,7 +2,8 @@
 
 Started as `python -m herdmaster.pools.process_child FD PARENT`, with the number of its socket and its parent's process
 id. It leads a process group of its own, in which all that its tasks start can be killed. It ends when its socket does,
-and on Linux when its parent does, whatever it is at. SIGTERM, SIGINT and SIGHUP are for its parent: it goes on.
+and on Linux when its parent does, even in the middle of a task. It ignores SIGTERM, SIGINT and SIGHUP, which are for
+its parent.
 """
 
 from __future__ import annotations

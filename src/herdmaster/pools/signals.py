@@ -28,8 +28,8 @@ def held_back() -> Iterator[None]:
 
 
 def outlast() -> None:
-    """Lets this process go on whatever comes, and not what it starts: unlike SIG_IGN a handler does not outlive exec.
-    In the main thread."""
+    """Lets this process survive these signals, but not what it starts: unlike SIG_IGN a handler does not outlive exec.
+    Call it in the main thread."""
     for number in STOPPING:
         signal.signal(number, _go_on)
         signal.siginterrupt(number, False)  # code in C may not expect its calls to be interrupted

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own that goes on whatever the code in it does.
+"""An event loop in a thread of its own that no code in it can end.
 
 asyncio lets the SystemExit or KeyboardInterrupt of a task or a callback out of `run_forever`, and any code may call
 `loop.stop()`. Neither takes anything from the loop: it can be run again, and what was to be done next is done.

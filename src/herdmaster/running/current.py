@@ -42,7 +42,7 @@ class Telling:
         return not self._token
 
     def end(self) -> bool:
-        """True for the first caller only, from whatever thread."""
+        """True for the first caller only. Any thread may call it."""
         try:
             self._token.pop()
         except IndexError:

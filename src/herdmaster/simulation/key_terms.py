@@ -1,4 +1,4 @@
-"""What was agreed about uniqueness keys: who takes which, how long it is held, and that nobody frees another's."""
+"""The terms of uniqueness keys: who takes which, how long it is held, and that no task frees another's."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class KeyTerms:
                 self._judge_silent_end(task, job, created)
 
     def _claim(self, task: str) -> Claim | None:
-        """Of one that no role of the reference's has touched."""
+        """Of one that no role of the reference has touched."""
         job = self._jobs.get(task)
         return None if job is None or self._history(task).excused else claim_of(job)
 

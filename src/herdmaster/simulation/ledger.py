@@ -210,7 +210,7 @@ class Ledger:
         return any(folders <= each for each in _STANDING_IN) or "cancel" in folders
 
     def _have_ended(self, moved: list[str], put: list[str]) -> bool:
-        """Whether it is only copies that go, which a role of the reference's left of tasks with a status; whoever looks
+        """Whether it is only copies that go, which a role of the reference left of tasks with a status; whoever looks
         for a task that is to be cancelled finds them."""
         return not put and all(layout.status_path(task_of(path) or "") in self.nodes for path in moved)
 
@@ -222,7 +222,7 @@ class Ledger:
         return None if actor is None else actor.slot
 
     def _led_by_reference(self, deed: Deed) -> bool:
-        """Whether a master of the reference's is the primary, or was it until just now, as others know it."""
+        """Whether a master of the reference is the primary, or was it until just now, as others know it."""
         return self._reference_led is not None and deed.time - self._reference_led < self._grace_ms
 
     def _judge_worker(self, deed: Deed) -> None:

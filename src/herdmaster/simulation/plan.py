@@ -125,7 +125,7 @@ class Plan(msgspec.Struct, frozen=True):
     sweeps: bool
     """The run goes on until everything that has a time to live has been swept away."""
     lingers: float = 0.0
-    """Reference roles leave so many seconds after the faults have stopped."""
+    """How many seconds reference roles stay after the faults have stopped."""
 
     @property
     def slowness(self) -> float:

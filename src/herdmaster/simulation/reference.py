@@ -46,7 +46,7 @@ async def _ignore(request: Callable[[], Awaitable[object]], *, repeat: bool = Tr
 
 
 class ReferenceRole:
-    """A program of the reference's: one session, and the process ends with it."""
+    """A program of the reference: one session, and the process ends with it."""
 
     def __init__(self, hosts: str, session_timeout: float, system: System) -> None:
         self.client = Client(

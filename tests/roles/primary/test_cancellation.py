@@ -113,7 +113,7 @@ async def test_what_cannot_be_deleted_is_set_aside_and_holds_nothing_up(stage: S
 
 
 async def test_a_task_that_has_a_status_already_keeps_it(stage: Stage) -> None:
-    """Only a worker of the reference's leaves such: it writes the status before it deletes the assignment."""
+    """Only a worker of the reference leaves such: it writes the status before it deletes the assignment."""
     await stage.master()
     worker = await stage.worker(raw=stage.gate(), slots=1)
     name = new_raw_name()

@@ -264,7 +264,7 @@ async def test_a_delayed_task_whose_time_is_over_when_it_is_due_ends_as_expired(
     assert called == ["f"]
 
 
-# --- under a primary of the reference's ------------------------------------------------------------------------------
+# --- under a primary of the reference ------------------------------------------------------------------------------
 
 
 async def test_under_a_reference_primary_the_oldest_of_our_masters_promotes(stage: Stage) -> None:
@@ -314,7 +314,7 @@ async def test_a_backup_of_a_primary_of_ours_promotes_nothing(namespace: str, st
 async def test_who_stands_in_drops_nothing_that_waits_as_well_and_promotes_it_when_the_other_copy_has_gone(
     stage: Stage,
 ) -> None:
-    """The primary of the reference's may be about to delete the other copy, which it saw assigned when it took over."""
+    """The primary of the reference may be about to delete the other copy, which it saw assigned when it took over."""
     await make_folders(stage.zk)
     await stage.zk.create(layout.MASTER, b"1a2b3c4d", mode=CreateMode.EPHEMERAL)
     name, other = new_raw_name(), new_raw_name()

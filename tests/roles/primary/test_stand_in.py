@@ -1,4 +1,4 @@
-"""Who does what a primary of the reference's leaves undone."""
+"""Who does what a primary of the reference leaves undone."""
 
 from __future__ import annotations
 

@@ -46,8 +46,8 @@ class _Claim(msgspec.Struct, frozen=True):
 
 
 class KeyedSubmissions:
-    """`submit` is the journal's, `asked_at` its due times': however long a claim takes, delays count from when it was
-    made. What is claimed outlives sessions."""
+    """`submit` is the journal's, `asked_at` that of its `DueTimes`: delays count from when a claim was made, however
+    long it takes. What is claimed outlives sessions."""
 
     def __init__(self, submit: Callable[[NewTask, Accepted, float], None], asked_at: Callable[[], float]) -> None:
         self._submit = submit

@@ -129,7 +129,7 @@ class OutcomeWatch:
             self._away_since = self._away_since or client.clock()
 
     def _in(self, seconds: float) -> float:
-        """About so many seconds from now, in the loop's time."""
+        """About this many seconds from now, in the loop's time."""
         return asyncio.get_running_loop().time() + seconds * self._rng.uniform(0.8, 1.2)
 
     async def _wait_to_locate(self) -> None:

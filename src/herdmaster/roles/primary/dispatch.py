@@ -186,7 +186,7 @@ class Dispatch:
             self._finish(task)
 
     def _recover(self, recovers: list[Recover]) -> None:
-        """Looks for a status of each, which a worker of the reference's may have left, then reads the payloads."""
+        """Looks for a status of each, which a worker of the reference may have left, then reads the payloads."""
         found: dict[str, Exception | None] = {}
 
         def read(decision: Recover, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:

@@ -92,7 +92,7 @@ class Master(Role):
     async def _stand_in(self, client: Client, stand_in: StandIn, server_clock: ServerClock) -> None:
         while True:
             await stand_in.wait(wanted=True)
-            _log.info("the primary is of the reference's: standing in for what it does not do")
+            _log.info("the primary is a program of the reference: standing in for what it does not do")
             primary = Primary(client, server_clock, self._primary_settings(stands_in=True))
             overdue = Overdue(client, server_clock, self._settings.patience, self._settings.max_deliveries)
             await run_until_first(primary.run(), overdue.run(), stand_in.wait(wanted=False))

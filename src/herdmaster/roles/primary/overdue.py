@@ -106,7 +106,7 @@ class Overdue:
         if not tasks and not left:
             return False
         _log.info(
-            "the primary is of the reference; overdue tasks in /tasks: %d, in inboxes of lost workers: %d",
+            "the primary is a program of the reference; overdue tasks in /tasks: %d, in inboxes of lost workers: %d",
             len(tasks), sum(map(len, left.values())),
         )  # fmt: skip
         seen = _Seen()

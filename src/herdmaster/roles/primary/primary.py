@@ -25,8 +25,8 @@ from herdmaster.zookeeper.client import Client
 
 
 class PrimarySettings(msgspec.Struct, frozen=True):
-    """`stands_in`: the primary is of the reference's, so that this one places no tasks and recovers none; it does what
-    the other does not do."""
+    """`stands_in`: the primary is a program of the reference, so that this master assigns and recovers no tasks; it
+    does what that program does not do."""
 
     max_deliveries: int = MAX_DELIVERIES
     orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS
@@ -35,7 +35,7 @@ class PrimarySettings(msgspec.Struct, frozen=True):
 
 
 class Primary:
-    """One term of a primary, or of a master that stands in for what a primary of the reference's leaves undone."""
+    """One term of a primary, or of a master that stands in for what a primary of the reference leaves undone."""
 
     def __init__(self, client: Client, server_clock: ServerClock, settings: PrimarySettings) -> None:
         self._client = client

@@ -1,6 +1,6 @@
 """Moves delayed tasks to `/tasks` when they are due, by the servers' clock.
 
-A primary of ours does it; under a primary of the reference's, the oldest of our masters does. Should two do it for a
+A primary of ours does it; under a primary of the reference, the oldest of our masters does. Should two do it for a
 moment, the guard of each transaction lets one of them.
 """
 
@@ -42,7 +42,7 @@ _TRY_LATER_SECONDS: Final = 1.0
 
 class Promotion:
     """`step` does what is to be done now; `wake` is called when it is worth another step. `stands_in`: the primary is
-    of the reference's."""
+    of the reference."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Who does what a primary of ours does beside placing tasks: promoting, cancelling, sweeping.
 
-A primary of the reference's knows nothing of that. While one is in office the oldest of our masters does it.
+A primary of the reference knows nothing of that. While one is in office the oldest of our masters does it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from herdmaster.zookeeper.recipes.ownership import wait_unless_over
 
 class Standing(enum.Enum):
     PRIMARY = "primary"
-    STAND_IN = "stand-in"  # the oldest of our masters, under a primary of the reference's
+    STAND_IN = "stand-in"  # the oldest of our masters, under a primary of the reference
     BACKUP = "backup"
 
 

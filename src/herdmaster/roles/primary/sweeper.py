@@ -1,6 +1,6 @@
 """Takes away what has outlived its time: outcomes, dead tasks, keys of lost tasks, and the journals of lost clients.
 
-The primary does it; under a primary of the reference's, the oldest of our masters does. Ages compare a znode's time
+The primary does it; under a primary of the reference, the oldest of our masters does. Ages compare a znode's time
 with the time of a znode just written, so that it is the servers' clock on both sides.
 """
 

@@ -1,7 +1,7 @@
-"""Which program is primary: one of ours, or one of the reference's.
+"""Which program is primary: one of ours, or one of the reference.
 
-Under one of the reference's, which never looks at a task's name twice, nothing can be put back into `/tasks`. Nor while
-there is no primary: the next may be one of the reference's, which at its takeover deletes from `/tasks` what it saw
+Under one of the reference, which never looks at a task's name twice, nothing can be put back into `/tasks`. Nor while
+there is no primary: the next may be one of the reference, which at its takeover deletes from `/tasks` what it saw
 assigned, and would delete what was put back meanwhile.
 """
 
@@ -22,8 +22,8 @@ class PrimaryProgram(enum.Enum):
 
     OURS = "the primary gives them to other workers"
     REFERENCE = (
-        "the primary is of the reference's: a Java master gives them to other workers when it hears that this worker "
-        "is gone, a C master never does, and then they wait for a herd master"
+        "the primary is a program of the reference: a Java master gives them to other workers when it hears that this "
+        "worker is gone, a C master never does, and then they wait for a herd master"
     )
     CURATOR = "the primary is a Curator master, which deletes what stands in the inbox of a worker that is gone"
     NONE = "the next primary gives them to other workers"

@@ -25,7 +25,7 @@ from herdmaster.running.hooks import Hooks, call_on_error
 
 MOST_THREADS: Final = 4
 MOST_WAITING: Final = 1000
-"""Calls that wait for a thread; what comes on top of them is dropped and logged."""
+"""Calls that may wait for a thread; further ones are dropped and logged."""
 END_SECONDS: Final = 5.0
 
 _log = logging.getLogger("herdmaster.worker")

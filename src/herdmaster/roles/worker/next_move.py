@@ -28,22 +28,22 @@ from herdmaster.errors import HerdError, ResultTooLarge, UnknownCall, WrongArgum
 from herdmaster.running.delivery import Delivered
 
 MAX_ASKED: Final = 5
-"""So often at least is asked for a function before the task fails; workers that are deployed anew may have it next."""
+"""A function is asked for at least this often before the task fails: workers that are deployed anew may have it."""
 MAX_WORKERS_ASKED: Final = 20
-"""So many workers at most, however many there are."""
+"""At most this many workers are asked, however many there are."""
 NO_FUNCTION: Final = Lacking()
 _FORWARD_SECONDS: Final = 0.1
 _FIRST_REPEAT_SECONDS: Final = 0.5
 _MAX_FORWARD_SECONDS: Final = 10.0
 _MAX_NAMED: Final = 10
 _MAX_SHOWN: Final = 300
-"""So many characters of a call's name and of an error are logged."""
+"""Characters of a call's name and of an error that are logged."""
 
 _log = logging.getLogger("herdmaster.worker")
 
 
 class Again(msgspec.Struct, frozen=True):
-    """The task goes back with this payload, due after so many seconds. `otherwise`: how it ends where it cannot, which
+    """The task goes back with this payload, due after `seconds`. `otherwise`: how it ends where it cannot, which
     is with `error`."""
 
     payload: bytes
@@ -151,7 +151,7 @@ class NextMoves:
         return f"{app} has: {shown}{'' if is_imported else missing}"
 
     def put_back(self, task: Delivered, again: Again, *, primary_is_ours: bool) -> Move:
-        """A primary of the reference's never looks at a name twice, so under it a task is retried where it is, and
+        """A primary of the reference never looks at a name twice, so under it a task is retried where it is, and
         cannot be forwarded at all."""
         if not primary_is_ours:
             if again.otherwise is not None:
@@ -250,5 +250,5 @@ def _described(task: Delivered, error: ErrorInfo) -> str:
 
 
 def _printable(text: str) -> str:
-    """Somebody else's text, for a terminal."""
+    """Text of a user's, fit for a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text[:_MAX_SHOWN])

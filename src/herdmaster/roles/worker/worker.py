@@ -309,7 +309,7 @@ class Worker(Role):
     async def drain(self, client: Client) -> None:
         """Under a primary of ours: finishes what runs, hands back the rest, takes the inbox away. Under any other, and
         while there is none: runs the inbox empty, with what comes into it meanwhile. It stays registered for that: a
-        primary of the reference's takes the tasks of a worker that is gone for lost."""
+        primary of the reference takes the tasks of a worker that is gone for lost."""
         session = self._session
         if session is None:
             return
@@ -369,7 +369,7 @@ class Worker(Role):
         # The inbox first: its event comes first, by which the primary tells a drained worker from a lost one.
         transaction = client.transaction().delete(layout.inbox_path(self.name))
         if keeps_inbox:
-            # What a primary of the reference's assigns before it hears that the worker is gone goes into the inbox,
+            # What a primary of the reference assigns before it hears that the worker is gone goes into the inbox,
             # where it finds it when it does. Without the inbox it would never look at the task again.
             transaction.create(layout.inbox_path(self.name))
         transaction.delete(layout.worker_path(self.name))

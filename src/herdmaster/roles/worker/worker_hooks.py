@@ -32,8 +32,8 @@ class WorkerHooks:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self, stopping: asyncio.Event) -> bool:
-        """Calls those of the start in order; False once `stopping` is set, then the rest is not called. What they set
-        in context variables holds for the caller. Raises HookFailed."""
+        """Calls the hooks of the start in order; False once `stopping` is set, and the rest is not called. Context
+        variables that they set hold for the caller. Raises HookFailed."""
         for hook in self._starts:
             calling = asyncio.ensure_future(self._call(hook))
             told = asyncio.ensure_future(stopping.wait())
@@ -56,7 +56,7 @@ class WorkerHooks:
         return True
 
     async def stop(self) -> None:
-        """Calls all of the end, whatever the others raise; what has not ended after 10 s in all is left alone."""
+        """Calls all hooks of the end, also when one raises. What has not ended after 10 s in all is left alone."""
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 for hook in self._stops:

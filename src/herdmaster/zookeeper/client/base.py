@@ -30,7 +30,7 @@ from herdmaster.zookeeper.wire.multi import MultiRead
 from herdmaster.zookeeper.wire.records import Record, Request
 
 LATE_SECONDS: Final = 3.0
-"""Until whoever waits for a session is told that no server answers."""
+"""After which a warning is logged that no server answers."""
 
 _connecting = logging.getLogger("herdmaster.connecting")  # the command line has a place of its own for its lines
 

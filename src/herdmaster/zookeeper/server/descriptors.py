@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 RESERVE: Final = 16
-"""So many stay free for the journal and for what else the process opens: no connection gets one of the last."""
+"""Descriptors that stay free for the journal and other files of the process: no connection gets one of these."""
 
 _FOLDERS: Final = ("/proc/self/fd", "/dev/fd")
 
