@@ -68,6 +68,12 @@ def until(condition: Callable[[], object]) -> None:
 def fill(pipe: Pipe) -> int:
     """More than the pipe and its outlet hold, from the main thread. The number of lines."""
     count, size = 0, -1
+    os.set_blocking(pipe.writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(pipe.writer, LINE)
+            count += 1
+    os.set_blocking(pipe.writer, True)
     while pipe.outlet._size != size or size <= pipe.outlet._most // 2:
         size = pipe.outlet._size
         for _ in range(2 * pipe.outlet._most // len(LINE)):

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from herdmaster.core import layout
-from herdmaster.errors import OutcomeGone
+from herdmaster.core.outcome import Outcome
+from herdmaster.errors import HerdError, OutcomeGone
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Fault, Match, Proxy, request_of
 from tests.roles.stage import Stage, StagedClient, Submitted, new_call, until
@@ -21,7 +22,16 @@ DONE = b'{"herd":1,"state":"done","result":5}'
 
 
 async def _delayed(client: StagedClient) -> Submitted:
-    submitted = client.put(msgspec.structs.replace(new_call("m:f"), delay_ms=3_600_000))
+    """Submitted as the runtime does: the outcome that comes tells at once who asked for the end."""
+    task = msgspec.structs.replace(new_call("m:f"), delay_ms=3_600_000)
+    submitted = Submitted(task.name)
+
+    def handle_ended(name: str, outcome: Outcome | None, error: HerdError | None) -> bool:
+        is_taken = submitted.handle_ended(name, outcome, error)
+        client.cancels.settle(name, is_cancelled=outcome is not None and outcome.state == "cancelled")
+        return is_taken
+
+    client.submit(task, submitted.handle_accepted, handle_ended)
     await submitted.accepted
     return submitted
 
@@ -42,16 +52,9 @@ async def test_a_delayed_task_ends_as_cancelled(stage: Stage) -> None:
     async with asyncio.timeout(30):
         outcome = await submitted.ended
     assert outcome.state == "cancelled"
-    assert await _verdict(client, told, submitted) is True
-    await stage.until_empty(layout.DELAYED, layout.CANCEL)
-
-
-async def _verdict(client: StagedClient, told: asyncio.Future[bool], submitted: Submitted) -> bool:
-    """As the runtime does: the outcome that came tells."""
     async with asyncio.timeout(30):
-        outcome = await submitted.ended
-        client.cancels.settle(submitted.name, is_cancelled=outcome.state == "cancelled")
-        return await told
+        assert await told is True
+    await stage.until_empty(layout.DELAYED, layout.CANCEL)
 
 
 @pytest.mark.parametrize(("status", "is_cancelled"), [(CANCELLED, True), (DONE, False), (b"x", False), (None, False)])
@@ -178,5 +181,6 @@ async def test_a_request_is_fulfilled_although_the_primary_dies_on_it(namespace:
         await stage.until_exists(layout.cancel_path(submitted.name))
         await stage.abandon(first)
 
-        assert await _verdict(client, told, submitted) is True
+        async with asyncio.timeout(30):
+            assert await told is True
         await stage.until_empty(layout.DELAYED, layout.CANCEL)

@@ -27,9 +27,10 @@ from herdmaster.greenlets import refuse_patched
 from herdmaster.pools.folder import Folder
 from herdmaster.pools.outlets import wait_for_room
 from herdmaster.roles.shared.bootstrap import restore_folders
-from herdmaster.roles.shared.primary_kind import PrimaryKind, PrimaryProgram, primary_is_ours, primary_program
+from herdmaster.roles.shared.primary_kind import PrimaryKind, primary_is_ours
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.system import System
+from herdmaster.roles.worker.draining import Draining
 from herdmaster.roles.worker.equipment import Equipment
 from herdmaster.roles.worker.error_calls import ErrorCalls
 from herdmaster.roles.worker.next_move import NextMoves
@@ -307,90 +308,19 @@ class Worker(Role):
     # --- the end -------------------------------------------------------------------------------------------------
 
     async def drain(self, client: Client) -> None:
-        """Under a primary of ours: finishes what runs, hands back the rest, takes the inbox away. Under any other, and
-        while there is none: runs the inbox empty, with what comes into it meanwhile. It stays registered for that: a
-        primary of the reference takes the tasks of a worker that is gone for lost."""
-        session = self._session
-        if session is None:
-            return
-        count = len(_names(session))
-        _log.info("%s drains: %s running", self.name, "1 task is" if count == 1 else f"{count} tasks are")
-        limit = client.clock() + self._settings.drain_timeout
-        await self._announce_draining(client)
-        while True:
-            program = await primary_program(client)
-            is_ours = program is PrimaryProgram.OURS
-            session.set_starting(may_start=not is_ours)
-            if await self._is_done(client, session, hands_back=is_ours):
-                break
-            remaining = limit - client.clock()
-            if remaining <= 0:
-                await self._give_up(client, session, program)
-                return
-            session.look_again()
-            await self._wait_changed(min(remaining, 1.0))
-        _log.info("%s has drained", self.name)
+        if self._session is not None:
+            draining = Draining(
+                client,
+                self._session,
+                self.name,
+                record=self._record(DRAINING),
+                changed=self._changed,
+                leaving=self._set_leaving,
+            )
+            await draining.run(self._settings.drain_timeout)
 
-    async def _announce_draining(self, client: Client) -> None:
-        while True:
-            try:
-                await client.set(layout.worker_path(self.name), self._record(DRAINING))
-            except errors.ConnectionLoss:
-                continue
-            except errors.NoNode:  # it was taken away: nothing is assigned to it any more
-                return
-            return
-
-    async def _is_done(self, client: Client, session: WorkerSession, *, hands_back: bool) -> bool:
-        self._changed.clear()
-        if hands_back:
-            session.hand_back()
-        return session.is_empty and await self._deregister(client, session, keeps_inbox=not hands_back)
-
-    async def _give_up(self, client: Client, session: WorkerSession, program: PrimaryProgram) -> None:
-        _log.warning("%s gives up waiting for: %s", self.name, ", ".join(_names(session)) or "its transactions")
-        session.set_starting(may_start=False)
-        limit = client.clock() + client.timeout
-        # A Curator master loses what a worker leaves in its inbox. So they are put back under it too, although it would
-        # delete what came back in the middle of its takeover.
-        while program in (PrimaryProgram.OURS, PrimaryProgram.CURATOR) and client.clock() < limit:
-            self._changed.clear()
-            session.hand_back(running=True)
-            keeps_inbox = program is not PrimaryProgram.OURS
-            if session.is_empty and await self._deregister(client, session, keeps_inbox=keeps_inbox):
-                return
-            await self._wait_changed(0.1)
-        if session.left:
-            left = "1 task" if session.left == 1 else f"{session.left} tasks"
-            _log.warning("%s leaves %s in its inbox; %s", self.name, left, program.value)
-
-    async def _deregister(self, client: Client, session: WorkerSession, *, keeps_inbox: bool) -> bool:
-        """False when the primary was quicker to assign another task."""
-        # The inbox first: its event comes first, by which the primary tells a drained worker from a lost one.
-        transaction = client.transaction().delete(layout.inbox_path(self.name))
-        if keeps_inbox:
-            # What a primary of the reference assigns before it hears that the worker is gone goes into the inbox,
-            # where it finds it when it does. Without the inbox it would never look at the task again.
-            transaction.create(layout.inbox_path(self.name))
-        transaction.delete(layout.worker_path(self.name))
+    def _set_leaving(self) -> None:
         self._is_leaving = True
-        try:
-            await transaction.commit()
-        except errors.TransactionFailed as failure:
-            if isinstance(failure.error, errors.NotEmpty) and session.is_empty:
-                _log.warning("the inbox of %s is left behind: what it holds are no tasks", self.name)
-                return True
-            return isinstance(failure.error, errors.NoNode)
-        except errors.ConnectionLoss:
-            return False
-        return True
-
-    async def _wait_changed(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return
 
 
 def _names(session: WorkerSession) -> list[str]:

@@ -395,3 +395,11 @@ class WorkerSession:
             if held.job is None or self._take_back(held) or running:
                 self._finish(held, transitions.hand_back(self._worker, name, held.task.payload))
         self._commit()
+
+    def moves_back(self) -> list[Move] | None:
+        """What puts back all that is in the inbox, running or not; None while something else is under way with it."""
+        held = list(self._held.values())
+        is_whole = not self._is_suspended and self._inbox.is_known and len(self._inbox) == len(held)
+        if not is_whole or self._under_way or any(each.has_begun for each in held):
+            return None
+        return [transitions.hand_back(self._worker, each.task.name, each.task.payload) for each in held]
