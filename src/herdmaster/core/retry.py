@@ -22,8 +22,8 @@ _MAX_DOUBLINGS: Final = 64
 class Raised(msgspec.Struct, frozen=True, tag="raised"):
     """What a task's code raised: `lineage` are the names of its class and of that's bases, as in `ErrorInfo.type`.
     `is_ordinary`: an `Exception`, not a SystemExit, say. `asked` and `after` (seconds): it was `Retry`, which may say
-    when. `is_final`: not the code raised it, and every further attempt would end like this one. `is_told`: the hook for
-    errors has been called with it.
+    when. `is_final`: Herdmaster raised it, not the code, and every further attempt would end like this one.
+    `hook_called`: the hook for errors has been called with it.
     """
 
     error: ErrorInfo
@@ -32,7 +32,7 @@ class Raised(msgspec.Struct, frozen=True, tag="raised"):
     asked: bool = False
     after: float | None = None
     is_final: bool = False
-    is_told: bool = False
+    hook_called: bool = False
 
 
 def raised(error: BaseException, info: ErrorInfo) -> Raised:

@@ -29,8 +29,9 @@ class Awaited(msgspec.Struct, frozen=True, array_like=True, tag="awaited"):
     names: tuple[str, ...]
 
 
-class Telling:
-    """Which side calls the hooks for the end of one run: its code, or the worker, which gave the code up."""
+class HookClaim:
+    """Which side calls the hooks for the end of one run: the thread or loop of its code, or the worker, which gave the
+    code up. It is the side that takes the claim first."""
 
     __slots__ = ("_token",)
 
@@ -38,10 +39,10 @@ class Telling:
         self._token = [None]
 
     @property
-    def is_over(self) -> bool:
+    def is_taken(self) -> bool:
         return not self._token
 
-    def end(self) -> bool:
+    def take(self) -> bool:
         """True for the first caller only. Any thread may call it."""
         try:
             self._token.pop()
@@ -52,7 +53,7 @@ class Telling:
 
 class Running(Protocol):
     """One run of a task's code. `started` in unix milliseconds. `say`, `begin_wait` and `end_wait` are called by any
-    thread; the last two with the name of the task that the code waits for. `telling` is None where the code is not
+    thread; the last two with the name of the task that the code waits for. `hook_claim` is None where the code is not
     given up while it runs on."""
 
     @property
@@ -68,7 +69,7 @@ class Running(Protocol):
     def started(self) -> int: ...
 
     @property
-    def telling(self) -> Telling | None: ...
+    def hook_claim(self) -> HookClaim | None: ...
 
     def say(self, said: Said, /) -> None: ...
 

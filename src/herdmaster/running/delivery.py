@@ -8,14 +8,14 @@ import msgspec
 
 from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import Call
-from herdmaster.running.current import Awaited, Said, Telling
+from herdmaster.running.current import Awaited, HookClaim, Said
 from herdmaster.running.program import PLAIN, Callee, Way
 
 
 class Delivered(msgspec.Struct):  # the collector has to see it: a function may hold what holds its worker
     """A task as it was read from the inbox. `czxid` tells this delivery from another one of the same name. A raw task
-    has neither `call` nor `callee`. `started` (unix milliseconds), `said`, `telling` and `is_told` are of its code's
-    present run; the last two only where there are hooks."""
+    has neither `call` nor `callee`. `started` (unix milliseconds), `said`, `hook_claim` and `hook_called` are of the
+    present run of its code; the last two only where there are hooks."""
 
     name: str
     payload: bytes
@@ -25,10 +25,10 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     way: Way = PLAIN
     started: int = 0
     said: Said | None = None
-    telling: Telling | None = None
-    is_told: bool = False
+    hook_claim: HookClaim | None = None
+    hook_called: bool = False
     waits: dict[str, float] | None = None
-    """The tasks that its code waits for, each with since when (`time.monotonic`)."""
+    """The tasks that its code waits for, and since when (`time.monotonic`)."""
 
     @property
     def waits_for(self) -> tuple[str, ...]:
@@ -42,15 +42,15 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     def options(self) -> RunOptions:
         return self.way.options
 
-    def begin_telling(self) -> None:
+    def reset_hook_claim(self) -> None:
         """Before its code is handed to a pool."""
-        self.telling = Telling()
-        self.is_told = False
+        self.hook_claim = HookClaim()
+        self.hook_called = False
 
     def give_up(self) -> None:
-        """Its code runs on perhaps, and what it still comes to is thrown away."""
-        if self.telling is not None:
-            self.is_told = not self.telling.end()
+        """The worker waits no longer for its code, which may run on: its result or error is dropped."""
+        if self.hook_claim is not None:
+            self.hook_called = not self.hook_claim.take()
 
     def say(self, said: Said) -> None:
         self.said = said
@@ -62,6 +62,6 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
         self.waits = {name: since for name, since in (self.waits or {}).items() if name != task}
 
     def hear_awaited(self, awaited: Awaited) -> None:
-        """What a process says of the code that runs there."""
+        """Takes what a process reports of the code that runs there."""
         before, now = self.waits or {}, time.monotonic()
         self.waits = {name: before.get(name, now) for name in awaited.names}

@@ -126,4 +126,4 @@ def _time_limit(task: Delivered, seconds: float) -> HerdError:
 
 def _ended_by(task: Delivered, error: HerdError) -> Raised:
     what = raised(error, ErrorInfo(type(error).__name__, str(error)))
-    return msgspec.structs.replace(what, is_told=task.is_told)
+    return msgspec.structs.replace(what, hook_called=task.hook_called)

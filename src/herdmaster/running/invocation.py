@@ -73,15 +73,15 @@ async def _run_watched(
     run: Callable[[Running, Callee, Call], Awaitable[Outcome]], running: Running, callee: Callee, call: Call
 ) -> Outcome:
     hooks = callee.program.hooks
-    telling = running.telling  # of this run: a later one of the same task has another
+    hook_claim = running.hook_claim  # of this run: a later one of the same task has another
     call_before(hooks, running)
     ending, value = await run(running, callee, call)
     if isinstance(ending, (Returned, ChunkRan)):
-        if telling is None or not telling.is_over:
+        if hook_claim is None or not hook_claim.is_taken:
             call_after(hooks, running, value)
-    elif isinstance(ending, Raised) and isinstance(value, BaseException) and (telling is None or telling.end()):
+    elif isinstance(ending, Raised) and isinstance(value, BaseException) and (hook_claim is None or hook_claim.take()):
         call_on_error(hooks, running, value)
-        ending = msgspec.structs.replace(ending, is_told=True)
+        ending = msgspec.structs.replace(ending, hook_called=True)
     return ending, value
 
 

@@ -85,7 +85,7 @@ class World:
         self._processes: list[Process] = []
         self._cut_short: dict[str, None] = {}  # processes whose session was ended before its time
         self._bystanders = Bystanders(plan.max_deliveries, self.ledger.history, self.fail)
-        self._farewells: dict[Wire, None] = {}  # connections that attached to a session that was given up
+        self._closers: dict[Wire, None] = {}  # connections that attached to a session that was given up
         self._ending = Ending(self)
 
     # --- running -----------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ class World:
         part = self.slots[process.slot].part
         given_up = self.slots[process.slot].given_up
         if given_up is not None and given_up.holds(session_id):
-            self._farewells[wire] = None
+            self._closers[wire] = None
             owner = self.ledger.actors[session_id]
             if owner.name != process.name:
                 self.fail(f"{process.name} attached to session {session_id:x} of {owner.name}")
@@ -254,7 +254,7 @@ class World:
 
     def asked(self, session_id: int, wire: Wire, request: Request[Record]) -> None:
         """A session that was given up is attached to for its end alone: what it had asked for has failed already."""
-        if wire in self._farewells and not isinstance(request, CloseSession):
+        if wire in self._closers and not isinstance(request, CloseSession):
             self.fail(f"{wire.process.name} gave session {session_id:x} up, and asks for {request} in it")
 
     def applied(self, wire: Wire, count: int) -> None:

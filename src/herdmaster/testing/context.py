@@ -15,7 +15,7 @@ from herdmaster.api.checks import check_count, check_seconds
 from herdmaster.core.names import DEFAULT_QUEUE, UlidFactory, call_name, parse_task_name
 from herdmaster.core.options import RunOptions, apply_overrides
 from herdmaster.errors import ConfigurationError, InvalidName
-from herdmaster.running.current import CurrentTask, Said, Telling, running_now
+from herdmaster.running.current import CurrentTask, HookClaim, Said, running_now
 
 
 class Progress(NamedTuple):
@@ -34,7 +34,7 @@ class TaskContext:
         self.attempt = attempt
         self.options = options
         self.started = _unix_ms()
-        self.telling: Telling | None = None
+        self.hook_claim: HookClaim | None = None
         self._said: list[Progress] = []
 
     @property

@@ -14,7 +14,7 @@ from herdmaster.testing.ports import LOOPBACK, free_ports
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Predecessors
 from herdmaster.zookeeper.client.connection import boot_clock
-from herdmaster.zookeeper.client.predecessors import Farewell
+from herdmaster.zookeeper.client.predecessors import SessionCloser
 from herdmaster.zookeeper.model import ClientId, CreateMode, SessionState
 from herdmaster.zookeeper.wire.framing import ConnectRequest, ConnectResponse
 from herdmaster.zookeeper.wire.records import CloseSession, Record, Request
@@ -119,14 +119,14 @@ async def test_a_forked_child_leaves_the_sessions_of_its_parent_alone(server: st
         assert parents.state is SessionState.CONNECTED
 
 
-async def _never_dial(_factory: object) -> Farewell:
+async def _never_dial(_factory: object) -> SessionCloser:
     raise AssertionError("the session of another process was about to be closed")
 
 
 # --- what is said, and how often ------------------------------------------------------------------------
 
 
-class Farewells:
+class Closings:
     """Notes what a server is told on the connections beside the client's own."""
 
     def __init__(self) -> None:
@@ -167,41 +167,41 @@ async def let_go(*scripts: Script) -> int:
 
 
 async def test_nothing_but_the_end_is_said_in_the_old_session() -> None:
-    farewells = Farewells()
-    assert await let_go(farewells.answer()) == 1
-    ((handshake,), (request,)) = farewells.handshakes, farewells.requests
+    closings = Closings()
+    assert await let_go(closings.answer()) == 1
+    ((handshake,), (request,)) = closings.handshakes, closings.requests
     assert (handshake.session_id, handshake.password) == (OLD.session_id, OLD.password)
     assert handshake.timeout == 1, "should the connection break now, the session lives for the shortest time there is"
     assert type(request) is CloseSession
 
 
 async def test_a_refusal_is_the_end_as_well() -> None:
-    farewells = Farewells()
-    assert await let_go(farewells.refuse) == 1
-    assert farewells.requests == []
+    closings = Closings()
+    assert await let_go(closings.refuse) == 1
+    assert closings.requests == []
 
 
 async def test_another_session_that_a_server_opens_instead_is_closed() -> None:
-    farewells = Farewells()
-    assert await let_go(farewells.answer(session_id=4711)) == 1
-    assert [type(request) for request in farewells.requests] == [CloseSession]
+    closings = Closings()
+    assert await let_go(closings.answer(session_id=4711)) == 1
+    assert [type(request) for request in closings.requests] == [CloseSession]
 
 
 async def test_a_connection_that_breaks_is_made_again() -> None:
-    farewells = Farewells()
-    assert await let_go(hang_up, farewells.break_off, farewells.answer()) == 3
-    assert len(farewells.requests) == 2
+    closings = Closings()
+    assert await let_go(hang_up, closings.break_off, closings.answer()) == 3
+    assert len(closings.requests) == 2
 
 
 @pytest.mark.parametrize("fault", ["hang_up", "break_off", "talk_nonsense"])
 async def test_after_three_attempts_the_session_is_left_to_lapse(fault: str) -> None:
-    farewells = Farewells()
-    script = hang_up if fault == "hang_up" else getattr(farewells, fault)
+    closings = Closings()
+    script = hang_up if fault == "hang_up" else getattr(closings, fault)
     assert await let_go(script) == 3
 
 
 async def test_a_client_that_is_closed_meanwhile_leaves_it_to_the_next() -> None:
-    farewells = Farewells()
+    closings = Closings()
     predecessors = Predecessors()
     predecessors.add(OLD, os.getpid())
     reached = asyncio.Event()
@@ -211,13 +211,13 @@ async def test_a_client_that_is_closed_meanwhile_leaves_it_to_the_next() -> None
         reached.set()
         await conversation.writer.wait_closed()
 
-    async with scripted(behave, hang, behave, farewells.answer()) as (_, hosts):
+    async with scripted(behave, hang, behave, closings.answer()) as (_, hosts):
         async with successor(hosts, predecessors):
             await reached.wait()
         assert len(predecessors) == 1
         async with successor(hosts, predecessors):
             await wait_until(lambda: len(predecessors) == 0)
-    assert [type(request) for request in farewells.requests] == [CloseSession]
+    assert [type(request) for request in closings.requests] == [CloseSession]
 
 
 async def test_only_so_many_are_remembered() -> None:

@@ -169,18 +169,18 @@ class NextMoves:
             if item.raised is not None:
                 seconds = seconds_until_retry(task.options, task.attempt, item.raised, self._uniform)
                 if seconds is not None:
-                    return self._try_again(task, item.raised, seconds, is_told=True)  # to `after_task`
+                    return self._try_again(task, item.raised, seconds, hook_called=True)  # to `after_task`
         result = join_results([item.result if item.raised is None else item.raised.error for item in ran.items])
         return self.after_run(task, Run(Returned(result), run.started, run.ended))
 
     def _fail(self, task: Delivered, what: Raised, run: Run) -> Move | Again:
         seconds = seconds_until_retry(task.options, task.attempt, what, self._uniform)
         if seconds is None or task.call is None:
-            return self._tell_failed(task, what.error, self._bury_or_end(task, what, run), is_told=what.is_told)
-        return self._try_again(task, what, seconds, is_told=what.is_told)
+            return self._tell_failed(task, what.error, self._bury_or_end(task, what, run), hook_called=what.hook_called)
+        return self._try_again(task, what, seconds, hook_called=what.hook_called)
 
-    def _try_again(self, task: Delivered, what: Raised, seconds: float, *, is_told: bool) -> Again:
-        if not is_told:
+    def _try_again(self, task: Delivered, what: Raised, seconds: float, *, hook_called: bool) -> Again:
+        if not hook_called:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=what.error))
         _log.info("%s; it comes again in %.1f s", _described(task, what.error), seconds)
         return Again(with_attempt(task.payload), seconds)
@@ -192,9 +192,9 @@ class NextMoves:
             return transitions.bury(self._worker, task.name, with_error(task.payload, what.error), outcome, key)
         return self._end_otherwise(task, outcome)
 
-    def _tell_failed(self, task: Delivered, error: ErrorInfo, move: Move, *, is_told: bool = False) -> Move:
+    def _tell_failed(self, task: Delivered, error: ErrorInfo, move: Move, *, hook_called: bool = False) -> Move:
         """Tells the hook, unless it is told, and the log: nothing else does where no client waits for the outcome."""
-        if not is_told:
+        if not hook_called:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=error))
         dead = f"; dead: `herd dead show {task.name}`" if move.transition is TransitionName.BURY else ""
         _log.warning("%s%s", _described(task, error), dead)
@@ -208,7 +208,7 @@ class NextMoves:
         what = "takes its arguments" if isinstance(error, WrongArguments) else "has it"
         kind = WrongArguments if isinstance(error, WrongArguments) else UnknownCall
         message = f"no worker that was asked {what}: {', '.join(dict.fromkeys(asked))}"
-        return self._tell_failed(task, ErrorInfo(kind.__name__, message), move, is_told=True)
+        return self._tell_failed(task, ErrorInfo(kind.__name__, message), move, hook_called=True)
 
     def _end(self, task: Delivered, outcome: bytes, key: HeldKey | None = None) -> Move:
         if task.call is not None and not task.call.outcome:

@@ -265,7 +265,7 @@ class WorkerSession:
         for held in to_submit:
             del self._waiting[held.task.name]
             if self._program.is_watched:
-                held.task.begin_telling()
+                held.task.reset_hook_claim()
         self._slots.start([held for held in to_submit if not self._has_expired(held)])
         for held in to_mark:
             self._mark(held)

@@ -18,7 +18,7 @@ from herdmaster import forks
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.connect_string import Address
 from herdmaster.zookeeper.client.dialing import Unreachable, dial
-from herdmaster.zookeeper.client.predecessors import Farewell, Predecessors
+from herdmaster.zookeeper.client.predecessors import Predecessors, SessionCloser
 from herdmaster.zookeeper.client.requests import Completed, DropConnection, Event, Fired, Pending, StateChanged
 from herdmaster.zookeeper.client.session import Session
 from herdmaster.zookeeper.model import SessionState, WatchEvent
@@ -297,7 +297,7 @@ class Connection:
                 predecessors.close(self._dial_again, self._session.timeout), name="zookeeper-predecessors"
             )
 
-    async def _dial_again(self, factory: Callable[[], Farewell]) -> Farewell:
+    async def _dial_again(self, factory: Callable[[], SessionCloser]) -> SessionCloser:
         assert self._address is not None
         return await dial(self._address, factory, self._dial_limit, self._rng)
 

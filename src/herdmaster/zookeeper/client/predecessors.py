@@ -45,8 +45,8 @@ because the connection breaks just then, lives no longer than it would have."""
 _XID: Final = 1
 
 
-class Farewell(asyncio.Protocol):
-    """One connection, which closes one session. `ended` tells whether the servers have it no more."""
+class SessionCloser(asyncio.Protocol):
+    """One connection, which closes one session. `ended` is true once the servers do not have the session any more."""
 
     def __init__(self, identity: ClientId) -> None:
         self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -93,7 +93,7 @@ class Farewell(asyncio.Protocol):
             self._transport.abort()
 
 
-Dial = Callable[[Callable[[], Farewell]], Awaitable[Farewell]]
+Dial = Callable[[Callable[[], SessionCloser]], Awaitable[SessionCloser]]
 """Makes a connection to the server that the present session has reached. Raises Unreachable."""
 
 
@@ -131,7 +131,7 @@ class Predecessors:
                 self._left.popleft()
                 continue
             left.attempts += 1
-            is_ended = await self._say_farewell(left.identity, dial, limit)
+            is_ended = await self._close_session(left.identity, dial, limit)
             if is_ended:
                 _log.info("closed %r, which was given up while no server answered", left.identity)
             if is_ended or left.attempts >= _MOST_ATTEMPTS:
@@ -140,14 +140,14 @@ class Predecessors:
             else:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _say_farewell(self, identity: ClientId, dial: Dial, limit: float) -> bool:
-        farewell: Farewell | None = None
+    async def _close_session(self, identity: ClientId, dial: Dial, limit: float) -> bool:
+        closer: SessionCloser | None = None
         try:
             async with asyncio.timeout(limit):
-                farewell = await dial(lambda: Farewell(identity))
-                return await farewell.ended
+                closer = await dial(lambda: SessionCloser(identity))
+                return await closer.ended
         except (Unreachable, TimeoutError):
             return False
         finally:
-            if farewell is not None:
-                farewell.abort()
+            if closer is not None:
+                closer.abort()
