@@ -216,6 +216,33 @@ async def test_a_round_that_is_refused_something_is_told_and_followed_by_the_nex
     await stage.until_empty(layout.STATUS)
 
 
+async def test_what_is_hidden_or_cannot_be_deleted_keeps_nothing_else_from_being_swept(stage: Stage) -> None:
+    """As ZooKeeper has it from 3.9.2 on, also the times of a znode that may not be read are hidden."""
+    await make_folders(stage.zk)
+    hidden = (Acl(int(Permission.ALL & ~Permission.READ), Id("world", "anyone")),)
+    folders = (layout.STATUS, layout.DEAD, layout.KEYS, layout.WAITERS)
+    kept = {folder: [new_raw_name(), new_call_name()] for folder in folders}
+    kept[layout.KEYS] = [f"{hash_key(name)}-{name}" for name in kept[layout.KEYS]]
+    for folder, names in kept.items():
+        for name in names:
+            await stage.zk.create(f"{folder}/{name}", acl=hidden)
+            await stage.zk.create(f"{folder}/{name}/child")
+    await stage.zk.create("/clients/client-hidden", acl=hidden)
+    await stage.put("/clients/client-gone", layout.hold_path(hash_key("z"), new_call_name()))
+    await stage.put(*(path(new_call_name()) for path in (layout.status_path, layout.dead_path, layout.waiters_path)))
+    await stage.master(SHORT)
+    await stage.until_gone("/clients/client-gone")
+
+    async def only_these() -> bool:
+        return {folder: sorted(await stage.names(folder)) for folder in kept} == {
+            folder: sorted(names) for folder, names in kept.items()
+        }
+
+    await until(only_these, "the others to go")
+    for path in ("/clients/client-hidden", *(f"{folder}/{name}" for folder, names in kept.items() for name in names)):
+        await stage.zk.set_acl(path, OPEN_ACL)  # the fixture deletes all
+
+
 # --- outcomes with a time of their own, and keys ---------------------------------------------------------------------
 
 KEY = hash_key("k")

@@ -52,7 +52,7 @@ class KeySweep:
         # The keys were read after the names. A task takes a key once, and its hold goes with the key.
         for found, task in sorted(holds - {(key.hash, key.task) for key in keys}):
             if found not in unread:
-                with contextlib.suppress(errors.NoNode):
+                with contextlib.suppress(errors.NoNode, errors.NotEmpty, errors.NoAuth):
                     await self._client.delete(layout.hold_path(found, task))
 
     async def _take_away(self, key: _Key, *, has_hold: bool) -> None:

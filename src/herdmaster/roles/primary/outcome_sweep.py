@@ -17,6 +17,7 @@ from herdmaster.core.transitions import Move, Verdict
 from herdmaster.errors import BadOutcome
 from herdmaster.roles.shared.below import delete_below
 from herdmaster.roles.shared.committer import Committer, Settlement
+from herdmaster.roles.shared.stats import read_stats
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
@@ -71,7 +72,7 @@ class OutcomeSweep:
     async def _learn(self, names: list[str]) -> None:
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]
-            stats = await asyncio.gather(*(self._client.exists(layout.status_path(name)) for name in batch))
+            stats = await read_stats(self._client, map(layout.status_path, batch))
             found = {name: stat for name, stat in zip(batch, stats, strict=True) if stat is not None}
             for name in batch:
                 self._kept.pop(name, None)
@@ -87,8 +88,8 @@ class OutcomeSweep:
             if isinstance(reply, errors.NoNode):
                 continue
             if isinstance(reply, errors.ServerError):
-                stat = await self._client.exists(layout.status_path(name))  # says nothing of itself, but has its age
-                if stat is not None:
+                (stat,) = await read_stats(self._client, [layout.status_path(name)])
+                if stat is not None:  # it says nothing of itself, but has its age
                     self._kept[name] = _Kept(stat.ctime + self._ttl * 1000)
                 continue
             data, stat = reply

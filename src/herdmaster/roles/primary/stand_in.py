@@ -10,6 +10,7 @@ import enum
 
 from herdmaster.core import layout
 from herdmaster.core.members import decode_master
+from herdmaster.roles.shared.stats import read_stats
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import WatchEvent
@@ -42,7 +43,7 @@ class StandIn:
             return Standing.BACKUP
         mine = await self._client.exists(self._record)
         others = await self._client.children(layout.MASTERS)
-        stats = await asyncio.gather(*(self._client.exists(layout.master_record_path(name)) for name in others))
+        stats = await read_stats(self._client, map(layout.master_record_path, others))
         alive = (stat for stat in stats if stat is not None and stat.ephemeral_owner)
         is_oldest = mine is not None and all(mine.czxid <= stat.czxid for stat in alive)
         return Standing.STAND_IN if is_oldest else Standing.BACKUP

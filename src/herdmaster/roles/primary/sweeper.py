@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -21,6 +23,7 @@ from herdmaster.roles.primary.stand_in import StandIn, Standing
 from herdmaster.roles.primary.waiter_sweep import WaiterSweep
 from herdmaster.roles.shared.bootstrap import restore_folders
 from herdmaster.roles.shared.server_clock import ServerClock
+from herdmaster.roles.shared.stats import read_stats
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
@@ -76,19 +79,29 @@ class Sweeper:
             except errors.NoNode:
                 continue  # this master's own znode went, say, which ends its session
             except errors.ServerError as error:
-                _log.warning("a round of clearing away was cut short: %s", error)
+                self._tell(error)
             except errors.ConnectionLoss:
                 continue  # what was done was done; the next round sees
 
     async def _round(self) -> None:
         now = await self._server_clock.read()
-        await self._outcomes.sweep(now)
-        await self._waiters.sweep(now)
-        await self._sweep_dead(now - self._ages.dead * 1000)
-        await self._sweep_journals(now)
+        sweeps: list[Callable[[], Awaitable[None]]] = [
+            partial(self._outcomes.sweep, now),
+            partial(self._waiters.sweep, now),
+            partial(self._sweep_dead, now - self._ages.dead * 1000),
+            partial(self._sweep_journals, now),
+        ]
         if now >= self._next_keys:
             self._next_keys = now + int(min(10 * self._ages.interval, _MAX_INTERVAL) * 1000)
-            await self._keys.sweep()
+            sweeps.append(self._keys.sweep)
+        for sweep in sweeps:
+            try:
+                await sweep()
+            except errors.ServerError as error:  # what one folder holds must not keep the others from being swept
+                self._tell(error)
+
+    def _tell(self, error: errors.ServerError) -> None:
+        _log.warning("a round of clearing away was cut short: %s", error)
 
     async def _sleep(self) -> None:
         """Until the next round, which an outcome that wants to be kept for a shorter time can bring forward: once, as
@@ -116,7 +129,7 @@ class Sweeper:
     async def _read_times(self, names: list[str]) -> None:
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]
-            stats = await asyncio.gather(*(self._client.exists(layout.dead_path(name)) for name in batch))
+            stats = await read_stats(self._client, map(layout.dead_path, batch))
             self._died.update((name, stat.ctime) for name, stat in zip(batch, stats, strict=True) if stat)
 
     async def _sweep_journals(self, now: int) -> None:
@@ -125,7 +138,7 @@ class Sweeper:
         names = [name for name in await self._client.children(layout.CLIENTS) if parse_client_name(name) is not None]
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]
-            stats = await asyncio.gather(*(self._client.exists(layout.client_path(name)) for name in batch))
+            stats = await read_stats(self._client, map(layout.client_path, batch))
             for name, stat in zip(batch, stats, strict=True):
                 if stat is None or stat.num_children > 0:
                     continue
