@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from herdmaster.errors import (
     BacklogFull,
+    BadOutcome,
     ConfigurationError,
     DuplicateTask,
     HerdError,
@@ -31,7 +33,9 @@ from herdmaster.errors import (
 )
 
 if TYPE_CHECKING:
-    from herdmaster.api import AsyncTask, Future, Herd, HerdClosed, HerdExecutor, Options, Task
+    from herdmaster.api import AsyncTask, Future, Herd, HerdClosed, HerdExecutor, Options, Results, Task
+    from herdmaster.core.codec import Codec
+    from herdmaster.inspection.tasks import TaskSeen
     from herdmaster.running.current import current_task
 
 __version__ = "0.1.0"
@@ -39,6 +43,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncTask",
     "BacklogFull",
+    "BadOutcome",
+    "Codec",
     "ConfigurationError",
     "DuplicateTask",
     "Future",
@@ -56,6 +62,7 @@ __all__ = [
     "OutcomeGone",
     "PayloadTooLarge",
     "ResultTooLarge",
+    "Results",
     "Retry",
     "SoftTimeLimitExceeded",
     "SubmissionUnknown",
@@ -64,6 +71,7 @@ __all__ = [
     "TaskDied",
     "TaskExpired",
     "TaskFailed",
+    "TaskSeen",
     "TimeLimitExceeded",
     "UnknownCall",
     "WrongArguments",
@@ -72,16 +80,20 @@ __all__ = [
 ]
 
 
+_LATE: Final = {
+    **dict.fromkeys(
+        ("AsyncTask", "Future", "Herd", "HerdClosed", "HerdExecutor", "Options", "Results", "Task"), "herdmaster.api"
+    ),
+    "Codec": "herdmaster.core.codec",
+    "TaskSeen": "herdmaster.inspection.tasks",
+    "current_task": "herdmaster.running.current",
+}
+
+
 def __getattr__(name: str) -> object:
-    # Late, so that `herd --help` and whoever only wants the errors does not pay for asyncio.
-    if name in ("AsyncTask", "Future", "Herd", "HerdClosed", "HerdExecutor", "Options", "Task"):
-        from herdmaster import api
-
-        return getattr(api, name)
-    if name == "current_task":
-        from herdmaster.running.current import current_task
-
-        return current_task
+    # Late, so that `herd --help`, and a program that wants the errors alone, does not pay for asyncio.
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module 'herdmaster' has no attribute {name!r}")
 
 

@@ -4,7 +4,8 @@ from herdmaster.api.app import Herd
 from herdmaster.api.closing import HerdClosed
 from herdmaster.api.executor import HerdExecutor
 from herdmaster.api.future import Future
+from herdmaster.api.mapping import Results
 from herdmaster.api.options import Options
 from herdmaster.api.task import AsyncTask, Task
 
-__all__ = ["AsyncTask", "Future", "Herd", "HerdClosed", "HerdExecutor", "Options", "Task"]
+__all__ = ["AsyncTask", "Future", "Herd", "HerdClosed", "HerdExecutor", "Options", "Results", "Task"]
