@@ -144,7 +144,7 @@ class Director:
 
 
 def _wait_for_inboxes(cast: Cast) -> Row:
-    """The inboxes of workers that nobody alive remembers go after a minute."""
+    """The inboxes of workers that no living primary remembers go after a minute."""
     began = time.monotonic()
     judgement = judge(Evidence({}, (), History()))
     while inboxes := max(

@@ -29,7 +29,7 @@ _RETRY_SECONDS: Final = 0.05
 class LinkState(enum.Enum):
     OPEN = "open"
     SILENT = "silent"  # nothing passes
-    DEAF = "deaf"  # requests pass, replies do not: what is asked for is done, and nobody hears of it
+    DEAF = "deaf"  # requests pass, replies do not: what is asked for is done without an answer
     RESETTING = "resetting"
 
 

@@ -40,7 +40,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
-    """Nobody can know whether it was accepted: SubmissionUnknown."""
+    """Whether it was accepted is unknown: SubmissionUnknown."""
 
     tag: str
     task: str

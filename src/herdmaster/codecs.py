@@ -18,7 +18,7 @@ class _Cloudpickle(Protocol):
 class CloudpickleCodec:
     """Carries nearly every Python object, also functions made on the spot, between equal versions of Python.
 
-    Unpickling runs whatever code the pickle says. With this codec whoever may write to the Herd's namespace in
+    Unpickling runs whatever code the pickle says. With this codec a program that may write to the Herd's namespace in
     ZooKeeper can run any code on its workers, and workers on its clients: give it only where all of them trust each
     other. An app without it never unpickles anything, whatever a payload says. Its extra is `herdmaster[cloudpickle]`.
     """

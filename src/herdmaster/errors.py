@@ -11,7 +11,7 @@ HerdError                            everything below
 ├── BadOutcome                       a stored status that is not an outcome
 ├── UnknownCall                      a call that no task of the worker's app is registered for
 ├── NotSubmitted                     the task was certainly not accepted
-├── SubmissionUnknown                nobody can know whether the tasks named in it were accepted
+├── SubmissionUnknown                whether the tasks named in it were accepted is unknown
 ├── NotAllSubmitted                  of several tasks some were not accepted; has the futures of the others
 ├── TaskFailed                       the task's code raised; with its type, message and traceback as text
 ├── TaskCancelled                    the task was cancelled before it ended
@@ -105,7 +105,7 @@ class NotSubmitted(HerdError):
 
 
 class SubmissionUnknown(HerdError):
-    """Nobody can know whether the tasks in `names` were accepted; their outcomes may still appear under these names."""
+    """Whether the tasks in `names` were accepted is unknown; their outcomes may still appear under these names."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(tuple(names))

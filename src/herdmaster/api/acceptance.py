@@ -70,6 +70,6 @@ async def submit_and_wait_async(runtime: Runtime, order: Order, owner: object) -
 def attach_or_raise(runtime: Runtime, order: Order, owner: object, error: HerdError) -> Future[R]:
     """The future of the task that holds the key, where that is wanted."""
     if isinstance(error, DuplicateTask) and order.on_duplicate is OnDuplicate.RETURN:
-        # It gives what that task gives; that it is an R is the claim of whoever chose the key.
+        # It gives what that task gives; that it is an R is the claim of the caller that chose the key.
         return cast("Future[R]", runtime.attach_holder(error.name, owner, order))
     raise error

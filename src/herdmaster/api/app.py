@@ -58,7 +58,7 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
     """Registers tasks and submits them. No thread and no socket before the first submission or wait.
 
     Threads may share one. A forked child gets a session of its own; futures made before the fork stay with the parent.
-    The session ends with `close`, with the interpreter, or when nobody keeps the Herd and its futures any more.
+    The session ends with `close`, with the interpreter, or when the Herd and its futures are no longer referenced.
     """
 
     def __init__(

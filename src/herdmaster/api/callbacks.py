@@ -96,6 +96,6 @@ class CallbackThreads:
         try:
             with forks.UserCode():
                 callback()
-        except BaseException:  # noqa: BLE001 - also SystemExit: it would end this thread and help nobody
+        except BaseException:  # noqa: BLE001 - also SystemExit: it would only end this thread
             _log.exception("a done-callback failed")
         self._ended += 1

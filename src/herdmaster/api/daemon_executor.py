@@ -1,4 +1,4 @@
-"""An executor that nobody has to wait for.
+"""An executor that the end of the program does not wait for.
 
 asyncio resolves host names in its default executor, and the interpreter does not end before the threads of a
 ThreadPoolExecutor do. Where no name server answers, that is half a minute for nothing.

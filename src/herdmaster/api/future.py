@@ -29,7 +29,7 @@ class Keeper(Protocol):
     """What a future needs of the Herd that made it."""
 
     def pin(self, future: Future[R], /) -> None:
-        """Keeps the future until it is done, also when nobody else does."""
+        """Keeps the future until it is done, also when nothing else refers to it."""
 
     def unpin(self, future: Future[R], /) -> None: ...
 
@@ -48,8 +48,8 @@ class Future(concurrent.futures.Future[R]):
     """What a task will end with. `name` is the task's; with it any process can wait for the same task.
 
     `result` raises what the task raised: a built-in exception as itself with TaskFailed as its cause, any other as
-    TaskFailed. Waiting, timing out and cancelling an await leave the task alone. A future that nobody keeps does not
-    collect the outcome; it then stays in ZooKeeper for others until its time to live is over.
+    TaskFailed. Waiting, timing out and cancelling an await leave the task alone. A future that nothing refers to
+    does not collect the outcome; it then stays in ZooKeeper for others until its time to live is over.
 
     After a cancelled outcome it is what the standard library has for that: `cancelled()` is True, `result` and
     `exception` raise a CancelledError, `wait` and `as_completed` count it as done, and a future that
@@ -170,7 +170,7 @@ class Future(concurrent.futures.Future[R]):
             raise self._cancelled() from None
 
     def still_pending(self, timeout: float) -> TimeoutError:
-        """The error for whoever does not wait any longer; not to be mistaken for a TimeoutError of the task's own."""
+        """The error for a caller that waits no longer; not to be mistaken for a TimeoutError of the task's own."""
         return TimeoutError(
             f"{self.name} has not ended within {timeout:g} s; it goes on, and can be waited for again. "
             f"`herd tasks show {self.name}` tells where it is"
@@ -187,7 +187,7 @@ class Future(concurrent.futures.Future[R]):
         return CancelledTask(f"{self.name} was cancelled")
 
     def keep(self) -> None:
-        """Keeps the future until it is done, so that the outcome is collected although nobody waits for it."""
+        """Keeps the future until it is done, so that the outcome is collected although no caller waits for it."""
         self._is_kept = True
         self._keeper.pin(self)
 
@@ -312,7 +312,7 @@ class Future(concurrent.futures.Future[R]):
             self._keeper.call_back(super()._invoke_callbacks)  # type: ignore[misc]  # not in the published stubs
 
     def leave_to_parent(self, error: Exception) -> None:
-        """In a forked child, where nobody resolves it: it fails, for this process alone."""
+        """In a forked child, where nothing resolves it: it fails, for this process alone."""
         self._condition = threading.Condition()  # some thread that did not come along may hold the old one
         self._waiters = []
         self._done_callbacks = []

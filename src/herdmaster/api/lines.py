@@ -1,4 +1,4 @@
-"""How a runtime knows its futures: only as long as somebody keeps them."""
+"""How a runtime knows its futures: only as long as something refers to them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Line(weakref.ref["Future[object]"]):
 
 
 def line_to(future: Future[R], reader: Reader | None, drop: Callable[[Line], None]) -> Line:
-    """`drop` is called when nobody keeps the future any more."""
+    """`drop` is called when nothing refers to the future any more."""
     # The future gets whatever the task returned; that this is an R is the caller's claim.
     line = Line(cast("Future[object]", future), drop)
     line.name = future.name

@@ -35,7 +35,7 @@ class Session(Protocol):
 
 
 _apps: weakref.WeakSet[App] = weakref.WeakSet()
-_sessions: set[Session] = set()  # kept: one outlives a Herd that nobody keeps for as long as it takes to end it
+_sessions: set[Session] = set()  # kept: a session outlives its Herd for as long as it takes to end it
 _parents: list[Session] = []  # never used, and never finalised: that would reach for what the parent still uses
 _finalised_pid = 0
 

@@ -16,7 +16,7 @@ _WIDEST_BAR: Final = 30
 
 
 class ProgressBar:
-    """`total` is None where nobody knows it. `advance` costs nothing while there is nothing to show."""
+    """`total` is None where it is unknown. `advance` costs nothing while there is nothing to show."""
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class Reader:
             return from_json(item.result)
 
     def _warn(self, error: Misfit) -> None:
-        # The task is done, and nobody else has its result: a wrong hint is no reason to keep it from its caller.
+        # The task is done, and only this caller has its result: a wrong hint is no reason to keep it from its caller.
         if not self._warned:
             call = None if self._signature is None else self._signature.call
             _log.warning("%s gave what its return hint does not say (%s); the result is plain JSON", call, error)
@@ -66,7 +66,7 @@ class Reader:
 
 
 class ChunkResults:
-    """What the items of one chunk gave. The values are made when they are asked for, by whoever asks."""
+    """What the items of one chunk gave. The values are made when they are asked for, on the thread of the caller."""
 
     __slots__ = ("_codec", "_items", "_reader")
 

@@ -7,8 +7,8 @@ The garbage collector may drop a future anywhere, in the middle of any of these 
 library's futures. So what it calls takes no lock: a dropped future's line is put aside and forgotten later. Finalisers
 and signal handlers of the user's, which run in as many places, may submit and even wait. So locks are reentrant, the
 loop's thread waits for none of them, and it is woken through a socket: between the flag that says that it is woken and
-the system call nothing else can run. (`call_soon_threadsafe` makes objects and calls functions first; whoever ran there
-and waited would wait for a loop that nobody has woken yet.)
+the system call nothing else can run. (`call_soon_threadsafe` makes objects and calls functions first; code that ran
+there and waited would wait for a loop that has not been woken yet.)
 """
 
 from __future__ import annotations
@@ -256,7 +256,7 @@ class Runtime:
     def _take_calls(self) -> None:
         with contextlib.suppress(OSError):
             self._rung.recv(4096)
-        # Before the calls: whoever adds one from here on wakes the loop again.
+        # Before the calls: a caller that adds one from here on wakes the loop again.
         self._woken = False
         while self._calls:
             try:

@@ -94,10 +94,10 @@ class Task(Generic[P, R]):
         """Returns once the task is accepted: from then on it is not lost.
 
         With `key=` the future may be that of the task that holds the key already. With `ignore_result=True` it only
-        has the name: nobody will know how the task ends, so `result` raises OutcomeGone.
+        has the name: no outcome will be kept, so `result` raises OutcomeGone.
 
         Raises NotSerializable or PayloadTooLarge for the arguments, NotSubmitted if it certainly was not accepted in
-        `submit_timeout`, SubmissionUnknown if nobody can know, DuplicateTask and BacklogFull as the options ask for,
+        `submit_timeout`, SubmissionUnknown if that is unknown, DuplicateTask and BacklogFull as the options ask for,
         RuntimeError inside a running event loop.
         """
         return self.herd.submit_task(self.callee, args, kwargs, self.checked)

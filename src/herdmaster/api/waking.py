@@ -33,7 +33,7 @@ class Wakeups:
 
 
 def _wake_in(loop: asyncio.AbstractEventLoop, waiters: list[Waiter]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with contextlib.suppress(RuntimeError):  # the loop is closed: no waiter is left
         loop.call_soon_threadsafe(_set_all, waiters)
 
 

@@ -1,4 +1,4 @@
-"""Why tasks wait: what somebody has to do before they run."""
+"""Why tasks wait: what has to be done before they run."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ async def paused_queues(client: Client) -> list[str]:
 async def _settings_of(client: Client, queue: str) -> QueueSettings:
     try:
         data, _ = await client.get(layout.queue_path(check_queue(queue)))
-    except (errors.NoNode, InvalidName):  # anybody may have put another name there
+    except (errors.NoNode, InvalidName):  # any program may have put another name there
         return UNLIMITED
     return decode_queue(data) or UNLIMITED

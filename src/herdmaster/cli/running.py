@@ -64,7 +64,7 @@ async def _run(role: Stoppable) -> None:
         elif not forced:
             forced.append(received)
             _log.warning("%s: stopping at once", role.kind)
-            running.cancel()  # it still ends the session, so that nobody has to wait for its timeout
+            running.cancel()  # it still ends the session, so that no role has to wait for its timeout
             loop.call_later(_FAREWELL_SECONDS, _end_now, received)
         else:
             _end_now(received)

@@ -1,7 +1,7 @@
-"""Submits a task and leaves: its outcome is for whoever waits for its name.
+"""Submits a task and leaves: its outcome is for a program that waits for its name.
 
 A `Herd` would not do: it waits for the outcome of what it submitted, and if the task is quicker than the end of this
-process, it collects it, and nobody else finds it any more.
+process, it collects it, and no other program finds it any more.
 """
 
 from __future__ import annotations
@@ -50,6 +50,6 @@ async def submit_and_leave(hosts: str, task: NewTask, *, connect_timeout: float,
             client.give_up(task.name)
         return await accepted
     finally:
-        accepted.cancel()  # where the session failed, nobody asks it any more
+        accepted.cancel()  # where the session failed, it is not asked any more
         client.stop()
         await asyncio.gather(running, return_exceptions=True)

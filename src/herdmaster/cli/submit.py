@@ -230,7 +230,7 @@ def _wait_ended(futures: Sequence[Future[None] | Future[object]]) -> BaseExcepti
 
 @contextlib.contextmanager
 def _naming_what_goes_on(futures: Sequence[Future[None] | Future[object]]) -> Iterator[None]:
-    """Whoever stops waiting is told which tasks have been accepted: they run all the same."""
+    """An interrupted wait reports which tasks have been accepted: they run all the same."""
     try:
         yield
     except BaseException:

@@ -40,7 +40,7 @@ _MAX_SHOWN: Final = 2000
 def tasks() -> None:
     """Look at tasks, wait for them, cancel them. Without a command: list.
 
-    What is shown is left as it is: an outcome stays for whoever waits for it.
+    What is shown is left as it is: an outcome stays for the program that waits for it.
     """
 
 

@@ -1,4 +1,4 @@
-"""Waits for outcomes without collecting them: they stay for whoever submitted the tasks."""
+"""Waits for outcomes without collecting them: they stay for the program that submitted the tasks."""
 
 from __future__ import annotations
 

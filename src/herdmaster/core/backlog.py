@@ -69,7 +69,7 @@ class Backlog:
             return
         if name in self._held:
             return  # the place of one that was taken is gone already
-        # Its place is found to be void when its turn comes, which may be never: nobody may serve the queue.
+        # Its place is found to be void when its turn comes, which may be never: perhaps no worker serves the queue.
         bucket = self._bucket(name)
         if bucket is not None:
             bucket.voids += 1

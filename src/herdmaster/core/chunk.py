@@ -1,7 +1,7 @@
 """Chunks: many calls of one function in one task.
 
 `Call.args` of a chunk is a list of argument lists, one for each item, and its result a list of `ItemResult`, in the
-same order. To whoever runs it, it is as many calls of the same function; an item that fails, fails alone.
+same order. To the worker that runs it, it is as many calls of the same function; an item that fails, fails alone.
 """
 
 from __future__ import annotations

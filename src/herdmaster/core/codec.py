@@ -1,8 +1,8 @@
 """What turns arguments and results into bytes where JSON will not do.
 
-A codec's bytes stand as base64 text in the JSON of the envelope, and beside them the codec's name: everybody but the
-two ends handles such a task as any other. An end decodes only with the codecs that its own app was given, whatever a
-payload says.
+A codec's bytes stand as base64 text in the JSON of the envelope, and beside them the codec's name: every program but
+the two ends handles such a task as any other. An end decodes only with the codecs that its own app was given, not with
+those that a payload names.
 """
 
 from __future__ import annotations

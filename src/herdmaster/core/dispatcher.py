@@ -349,7 +349,7 @@ class Dispatcher:
             return
         for task in sorted(task for task in worker.inbox if self._is_idle(task))[: room - len(decisions)]:
             kind = DropAssignment if task in self.backlog else Recover
-            worker.registered = True  # whoever had tasks was a worker, not one about to register
+            worker.registered = True  # a worker that had tasks was registered, not about to register
             self.backlog.hold(task)
             decisions.append(self._begin(task, kind(task, name)))
         late = worker.registered or now >= worker.gone_since + self._orphan_inbox_seconds

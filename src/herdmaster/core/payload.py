@@ -213,7 +213,7 @@ def for_replay(task: str, data: bytes, *, with_key: bool = False) -> bytes:
 
 def after_loss(data: bytes, worker: str) -> bytes:
     """The payload of a task whose worker was lost. A task that was lost before is charged a delivery only if that
-    worker had marked its start, since such a task is never prefetched; at its first loss nobody can know, and it is
+    worker had marked its start, since such a task is never prefetched; at its first loss that is unknown, and it is
     charged.
     """
     call = decode_call(data)

@@ -44,7 +44,7 @@ def raised(error: BaseException, info: ErrorInfo) -> Raised:
 
 
 def refused(error: HerdError) -> Raised:
-    """What Herdmaster itself finds wrong with a task or its result: where that was raised tells nobody anything."""
+    """What Herdmaster itself finds wrong with a task or its result: its traceback would not help the user."""
     info = error_info(error)
     return Raised(ErrorInfo(type(error).__name__, info.message, args=info.args), (), is_final=True)
 

@@ -190,7 +190,7 @@ class Choice:
         self._heaps: dict[tuple[str, bool], list[tuple[int, int, str, Worker]]] = {}
 
     def next_worker(self, queue: str, *, calls: bool) -> Worker | None:
-        """None when nobody who serves the queue has room. The caller adds to the worker's load before it asks again."""
+        """None when no worker that serves the queue has room. The caller adds to its load before the next call."""
         heap = self._heaps.get((queue, calls))
         if heap is None:
             heap = self._heaps[queue, calls] = [

@@ -1,4 +1,4 @@
-"""What came of one run of a task's code, before anybody has judged it; and its form on the way out of a process."""
+"""What came of one run of a task's code, before the next move is decided; and its form on the way out of a process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ABSENT: Final = msgspec.Raw()
 
 
 class Returned(msgspec.Struct, frozen=True, gc=False, tag="returned"):
-    """`result` is JSON. Nobody looks at that of a raw task."""
+    """`result` is JSON. That of a raw task is not used."""
 
     result: msgspec.Raw = _NULL
 

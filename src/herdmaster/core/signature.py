@@ -36,7 +36,7 @@ class _Parameter(msgspec.Struct, frozen=True):
 class _Shape(msgspec.Struct, frozen=True):
     """A function's parameters by how arguments reach them. `simple`: so many positional arguments and no others are
     right without another look; -1 for no number. `certain` is False where the function is wrapped by another one that
-    takes anything: how many arguments that adds, nobody knows."""
+    takes anything: how many arguments that adds is unknown."""
 
     positional: tuple[_Parameter, ...] = ()
     named: Mapping[str, _Parameter] = {}

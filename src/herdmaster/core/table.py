@@ -212,7 +212,7 @@ class Verdict(enum.StrEnum):
     """What a refused transaction means for the task that the failed operation belongs to."""
 
     RACE_LOST = "race lost"
-    """The task is no longer where it was taken from: somebody else moved it, or our own lost request did."""
+    """The task is no longer where it was taken from: another role moved it, or our own lost request did."""
     CHOOSE_ANOTHER_WORKER = "choose another worker"
     """The worker or its inbox is gone; the task still waits."""
     DROP_ASSIGNMENT = "drop assignment"

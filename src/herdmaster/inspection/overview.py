@@ -61,7 +61,7 @@ class WorkerSeen(msgspec.Struct, frozen=True):
 
 class TaskCounts(msgspec.Struct, frozen=True):
     """How many tasks are in which state. `recovering` are in the inboxes of workers that are gone; `ended` have an
-    outcome that nobody has collected yet; `dead` were given up on and are kept for replay."""
+    outcome that has not been collected yet; `dead` were given up on and are kept for replay."""
 
     backlog: int = 0
     delayed: int = 0
@@ -84,7 +84,7 @@ class Overview(msgspec.Struct, frozen=True):
 
 
 class Observer:
-    """Reads over a session that somebody else keeps."""
+    """Reads over a session that the caller keeps."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -233,6 +233,6 @@ def _as_id(data: bytes) -> str:
 
 
 def _as_text(data: bytes) -> str:
-    """Data that anybody may have written, fit for a terminal."""
+    """Data that any program may have written, fit for a terminal."""
     text = data[: 4 * _MAX_SHOWN].decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "?" for character in text)[:_MAX_SHOWN]

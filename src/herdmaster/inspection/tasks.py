@@ -29,7 +29,7 @@ _LOOKS: Final = 3
 
 class TaskState(enum.StrEnum):
     """Where a task is, for people. `running`: its worker told so in the last seconds, and otherwise it is `assigned`;
-    `recovering`: its worker is gone; `dead`: given up on and kept for replay; `ended`: nobody can tell how."""
+    `recovering`: its worker is gone; `dead`: given up on and kept for replay; `ended`: in an unknown way."""
 
     DELAYED = "delayed"
     PENDING = "pending"
@@ -84,7 +84,7 @@ class _Found(msgspec.Struct):
 
 
 class Inspector:
-    """Reads over a session that somebody else keeps."""
+    """Reads over a session that the caller keeps."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

@@ -361,5 +361,5 @@ class _Interruptible(Generic[T, R]):
 
 
 def _as_result(result: object) -> R:  # type: ignore[type-var]
-    # Whoever makes the pool says that R includes what may end an item; a type variable cannot.
+    # The maker of the pool promises that R includes what may end an item; a type variable cannot.
     return cast("R", result)

@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Job(Generic[T]):
-    """One piece of work. Exactly one side gets it: a slot of the pool by claiming it, or whoever withdraws it."""
+    """One piece of work. Exactly one side gets it: a slot of the pool that claims it, or a caller that withdraws it."""
 
     __slots__ = ("_token", "item")
 

@@ -38,7 +38,7 @@ class Died(msgspec.Struct, frozen=True):
 
 
 class Stopped(msgspec.Struct, frozen=True):
-    """Somebody asked the pool to stop it."""
+    """The pool was asked to stop it."""
 
 
 class NotStarted(msgspec.Struct, frozen=True):

@@ -40,7 +40,7 @@ class LineReader:
         return [piece.decode("utf-8", "replace") for piece in pieces]
 
     def flush(self) -> list[str]:
-        """What is left of a line that nobody ended."""
+        """What is left of a line that was not ended."""
         rest, self._rest = self._rest, b""
         return [rest.decode("utf-8", "replace")] if rest else []
 

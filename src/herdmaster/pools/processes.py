@@ -153,7 +153,7 @@ class ProcessPool(Generic[T]):
         for child in (*self._busy, *self._starting, *self._leaving):
             child.kill()
         ended = [child.abandon() for child in (*self._busy, *self._starting, *self._leaving, *self._idle)]
-        # Not a daemon: a process that nobody has waited for stays behind as a zombie of whoever embeds this.
+        # Not a daemon: a process that is not waited for stays behind as a zombie of the embedding program.
         threading.Thread(target=_wait_ended, args=(ended, self._guardian), name="herdmaster-reaper").start()
 
     # --- handing over --------------------------------------------------------------------------------------------

@@ -36,5 +36,5 @@ class Pool(Protocol[T]):
         ...
 
     def close(self) -> None:
-        """Runs nothing more; jobs that nobody claimed are claimed. Does not wait. Only once."""
+        """Runs nothing more; unclaimed jobs are claimed. Does not wait. Only once."""
         ...

@@ -117,7 +117,7 @@ class ThreadPool(Generic[T, R]):
         return False
 
     def close(self) -> None:
-        """Lets each thread end after what it runs; jobs that nobody claimed are not run. Does not wait."""
+        """Lets each thread end after what it runs; unclaimed jobs are not run. Does not wait."""
         self._closed = True
         self._watch.close()
         with contextlib.suppress(Empty):
@@ -162,7 +162,7 @@ class ThreadPool(Generic[T, R]):
                 return  # it was given up on: another thread has the slot
             self._ended.append((job.item, result))
             if not self._wake():
-                return  # the loop is closed: nobody wants the result any more
+                return  # the loop is closed: the result is not wanted any more
 
     def _run_limited(self, seat: Seat, job: Job[T], limits_of: Callable[[T], Limits]) -> R:
         limits = limits_of(job.item)
@@ -242,5 +242,5 @@ class ThreadPool(Generic[T, R]):
 
 
 def _as_result(ended: Ended) -> R:  # type: ignore[type-var]
-    # Whoever sets limits or stops says that R includes it; a type variable cannot.
+    # A caller that sets limits or stops promises that R includes it; a type variable cannot.
     return cast("R", ended)

@@ -41,7 +41,7 @@ class Watch:
             if when >= self._next:
                 return
             self._next = when
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no look is wanted any more
             self._loop.call_soon_threadsafe(self._set, context=self._context)
 
     def close(self) -> None:

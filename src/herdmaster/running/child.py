@@ -153,7 +153,7 @@ class Speaker:
                     self._timer = timer
 
     def close(self) -> None:
-        """Nobody waits for the rest: the task has ended."""
+        """The rest is dropped: the task has ended."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()

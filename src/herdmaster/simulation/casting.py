@@ -122,7 +122,7 @@ class Casting:
         return twin
 
     def call_operator(self, what: Errand) -> None:
-        """Somebody with a shell does something by hand, and only if he has promised to undo it, over and over."""
+        """An operator does something by hand, over and over only if it is to be undone."""
         if what is Meddling.LITTER and self._world.plan.has_reference:
             return  # a reference master would give tasks to a worker called nobody
         self._operators += 1

@@ -101,7 +101,7 @@ class ClientProgram:
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything was submitted, and everybody who waited has been told."""
+        """Whether everything was submitted, and every caller that waited has been told."""
         return all(job.index in self._slot.submitted_jobs for job in self._jobs) and not any(
             not submission.answered or (self._waits_for(submission) and not submission.delivered)
             for submission in self._mine()
@@ -137,7 +137,7 @@ class ClientProgram:
             self._impatience.append(self._process.loop.call_later(job.patience, self._give_up, submission))
 
     def _give_up(self, submission: Submission) -> None:
-        """Whoever gives up is told at once what is known."""
+        """A caller that gives up is told at once what is known."""
         if not submission.answered:
             self._role.give_up(submission.name)
             if not submission.answered:
@@ -194,7 +194,7 @@ def _with_key(task: NewTask, claim: Claim | None) -> NewTask:
 
 
 def _payload(job: Job, filling: str, claim: Claim | None) -> bytes:
-    """Not by `encode_call`, which refuses large ones: somebody else's client may not."""
+    """Not by `encode_call`, which refuses large ones: another client may not."""
     wanted = Overrides(max_attempts=job.attempts, backoff=job.backoff, timeout=job.timeout or UNSET)
     args = msgspec.Raw(msgspec.json.encode([job.index, filling]))
     name = RARE if job.rare else CALL

@@ -96,7 +96,7 @@ class Ending:
         )
 
     def _judge_idleness(self, asked_before: int, kept: int, windows: int) -> None:
-        """Nobody polls, and nobody tries again and again what cannot succeed. Roles that have just started, or lost
+        """No role polls, and none tries again and again what cannot succeed. Roles that have just started, or lost
         their primary, are busy for a while even where no task is left; so of a few windows one has to be quiet."""
         world = self._world
         asked = world.server.asked - asked_before

@@ -55,7 +55,7 @@ class CutInMessage(OfPart, frozen=True, kw_only=True):
 
 
 class Silence(OfPart, frozen=True, kw_only=True):
-    """Its connection brings nothing any more, and nobody tells: half-open."""
+    """Its connection brings nothing any more, without an error: half-open."""
 
     up: bool
     down: bool
@@ -173,7 +173,7 @@ class Govern(Fault, frozen=True, kw_only=True):
 
 
 class Cancel(Fault, frozen=True, kw_only=True):
-    """Somebody asks to cancel the task that this job became."""
+    """An operator asks to cancel the task that this job became."""
 
     job: int
 

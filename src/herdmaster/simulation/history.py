@@ -13,7 +13,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 
 
 class TaskHistory(msgspec.Struct):
-    """`excused`: a reference role has touched it. `silent`: nobody wants its outcome. `given`, `started`: how often
+    """`excused`: a reference role has touched it. `silent`: its outcome is not wanted. `given`, `started`: how often
     each worker had it put into its inbox, and began it."""
 
     name: str

@@ -46,7 +46,7 @@ class Ledger:
         self.open_sessions: dict[int, None] = {}
         self.count = 0
         self.ousted: dict[int, None] = {}
-        """Sessions whose znode an operator deleted by hand, which fences nobody."""
+        """Sessions whose znode an operator deleted by hand, which fences no role."""
         self._namespace = namespace
         self._fail = fail
         self._replayed = replayed
@@ -210,7 +210,7 @@ class Ledger:
         return any(folders <= each for each in _STANDING_IN) or "cancel" in folders
 
     def _have_ended(self, moved: list[str], put: list[str]) -> bool:
-        """Whether it is only copies that go, which a role of the reference left of tasks with a status; whoever looks
+        """Whether it is only copies that go, which a role of the reference left of tasks with a status; a search
         for a task that is to be cancelled finds them."""
         return not put and all(layout.status_path(task_of(path) or "") in self.nodes for path in moved)
 

@@ -118,7 +118,7 @@ class Connector(Protocol):
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
-    """`now` is the world's time in seconds. `fail` is told of what a callback raised and nobody caught."""
+    """`now` is the world's time in seconds. `fail` is told of what a callback raised and nothing caught."""
 
     def __init__(self, start: float, fail: Callable[[str], None]) -> None:
         self.now = start

@@ -2,7 +2,7 @@
 connections against each other.
 
 What can happen to a connection: it is cut, with what was under way lost from some byte on; it falls silent in one
-direction or in both, and nobody tells; it stalls, and later all comes at once. Where a process is partitioned from a
+direction or in both, without an error; it stalls, and later all comes at once. Where a process is partitioned from a
 server its connections stall and it cannot make new ones.
 """
 
@@ -24,7 +24,7 @@ _SPLIT_CHANCE: Final = 0.03
 _LOST_BY_RESET: Final = 0.4
 _RESET_LOST: Final = 0.2
 _REFUSAL_SECONDS: Final = (0.05, 0.6)
-"""As of a machine behind others. Refused at once, everybody would spend the world's time with asking again."""
+"""As of a machine behind others. Refused at once, every client would spend the world's time with asking again."""
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ class Lane:
         self._held_until = max(self._held_until, until)
 
     def silence(self) -> None:
-        """Nothing arrives any more, and nobody hears of it."""
+        """Nothing arrives any more, without an error."""
         self._is_silent = True
         self._queue.clear()
 
@@ -324,7 +324,7 @@ class Network:
                 wire.down.hold(until)
 
     def heal(self) -> None:
-        """New connections are possible for everybody."""
+        """New connections are possible for every process."""
         self._partitions.clear()
 
     def _partitioned_until(self, slot: str, address: str) -> float:

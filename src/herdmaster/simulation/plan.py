@@ -102,7 +102,7 @@ class Job(msgspec.Struct, frozen=True):
     expires: float | None = None
     """If it has not begun so many seconds after it was submitted, it ends as expired."""
     cancel: float | None = None
-    """So many seconds after it was submitted somebody asks to cancel it."""
+    """Seconds after its submission at which an operator asks to cancel it."""
     timeout: float | None = None
     """Seconds that its code may take."""
     rare: bool = False

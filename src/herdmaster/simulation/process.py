@@ -29,7 +29,7 @@ class Fillable(Protocol):
 
 
 class Process(Owner):
-    """`slot` is the part that it plays, `name` one life of it. `rng` is its own: what it draws depends on nobody
+    """`slot` is the part that it plays, `name` one life of it. `rng` is its own: what it draws depends on no other
     else."""
 
     def __init__(self, loop: VirtualLoop, slot: str, life: int, seed: object, *, skew_ms: int = 0) -> None:
@@ -75,7 +75,7 @@ class Process(Owner):
             error: BaseException | None = None
             try:
                 await main()
-            except Exception as failure:  # noqa: BLE001 - whatever ends it, somebody decides about it
+            except Exception as failure:  # noqa: BLE001 - the world decides about every failure
                 error = failure
             self.is_over = True
             self.loop.run_as(self.loop.world, lambda: self.loop.call_soon(ended, error))

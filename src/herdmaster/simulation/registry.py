@@ -17,7 +17,7 @@ from herdmaster.simulation.task_code import TaskCode
 
 
 class Registry:
-    """`fail` is called with what somebody was told wrongly; `unix_ms` is the servers' clock."""
+    """`fail` is called with what a program was told wrongly; `unix_ms` is the servers' clock."""
 
     def __init__(
         self,

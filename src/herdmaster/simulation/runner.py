@@ -39,7 +39,7 @@ class Tally(msgspec.Struct):
     transactions: int = 0
     executions: int = 0
     faults: dict[str, int] = msgspec.field(default_factory=dict)
-    """How many of each kind befell somebody."""
+    """How many of each kind befell a process."""
     virtual_seconds: float = 0.0
     seconds: float = 0.0
     failed: list[FailedSeed] = msgspec.field(default_factory=list)
@@ -113,7 +113,7 @@ def run_seeds(start: int, count: int, processes: int) -> Iterator[Tally]:
         try:
             yield from tallies
         except BaseException:
-            # Nobody waits for worlds that are under way: what ended this process alone is theirs as well.
+            # Nothing waits for worlds that are under way: what ended this process alone is theirs as well.
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()

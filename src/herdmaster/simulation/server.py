@@ -277,7 +277,7 @@ class SimulatedServer:
         machine = self._machine
         if machine is None or generation != self._generation:
             return
-        # After a stall nobody is expired before one more tick: signs of life may wait in the sockets.
+        # After a stall no session is expired before one more tick: signs of life may wait in the sockets.
         if self._loop.now < expected + _TICK_MS / 1000:
             machine.tick(self._now())
             self._collect(0)

@@ -1,4 +1,4 @@
-"""The parts that are played in a world, whoever plays them at the time, and what a client keeps on its disk."""
+"""The parts that are played in a world, by one process after the other, and what a client keeps on its disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened, in order: cheap to collect, and put into words only when somebody wants to read it."""
+"""What happened, in order: cheap to collect, and put into words only when it is read."""
 
 from __future__ import annotations
 

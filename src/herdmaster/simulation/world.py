@@ -187,8 +187,8 @@ class World:
         self.at(self.loop.now, self._judge_timers, process, self.loop.pending_of(process))
 
     def _judge_unheard(self, process: Process) -> None:
-        """An asyncio task that died, and nobody asked it how. asyncio tells of one when it is collected; here the
-        collector sleeps."""
+        """An asyncio task that died, and whose exception was not asked for. asyncio logs one when it is collected; here
+        the collector sleeps."""
         for task in process.tasks:
             if task.done() and not task.cancelled() and task._log_traceback:  # noqa: SLF001 - to ask publicly counts as having heard
                 self.fail(f"{process.name}: an asyncio task died unheard: {task.exception()!r}")

@@ -78,7 +78,7 @@ class EmbeddedZooKeeper:
     def stop(self) -> None:
         """Connections end; without a data directory everything is forgotten. Idempotent.
 
-        Raises, when all that is done, what a `selects` has raised and nobody has been told of.
+        Raises, when all that is done, what a `selects` has raised and no caller has been told of.
         """
         background, self._background = self._background, None
         if background is not None:
@@ -153,7 +153,7 @@ class EmbeddedZooKeeper:
     # --- masters and workers -----------------------------------------------------------------------------------------
 
     def kill_primary(self, namespace: str = "", *, patience: float = 10.0) -> None:
-        """Ends the session of whoever owns `/master` below `namespace`; waits for one if need be.
+        """Ends the session that owns `/master` below `namespace`; waits for one if need be.
 
         `namespace` is a path, such as `/prod`, or a connect string of this server, such as `herd_worker` gives. Raises
         TimeoutError after `patience` seconds without a primary, TypeError, ValueError.

@@ -1,6 +1,6 @@
 """The embedded ZooKeeper as a child process on loopback, which can be killed, paused and restarted as Apache's can.
 
-It keeps its data, and it takes nothing of the interpreter of whoever started it. `embedded.EmbeddedZooKeeper` starts
+It keeps its data, and it takes nothing of the interpreter that started it. `embedded.EmbeddedZooKeeper` starts
 quicker, and has faults of single requests instead.
 """
 
@@ -44,7 +44,7 @@ class EmbeddedProcess(ChildServer):
 
 async def _serve(port: int, folder: str, tick_time: int) -> None:
     """Until SIGTERM. Raises OSError where the port is taken, JournalError where the disk fails."""
-    # Here, because whoever starts a child needs no server of his own.
+    # Here, because a program that starts a child needs no server of its own.
     from herdmaster.zookeeper.server import EmbeddedServer, Limits, descriptors  # noqa: PLC0415
 
     descriptors.raise_limit()

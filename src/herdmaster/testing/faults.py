@@ -36,8 +36,8 @@ class _Drop(msgspec.Struct, eq=False):
         try:
             return bool(self.selects(request))
         except AttributeError as error:
-            # Half of all requests have no path, and whoever asks for one does not mean those. A name that no request
-            # has is a mistake.
+            # Half of all requests have no path, and a test that asks for a path does not mean those. A name that no
+            # request has is a mistake.
             if isinstance(error.obj, Record) and error.name in _FIELDS:
                 return False
             raise

@@ -17,7 +17,7 @@ _CANDIDATES = range(16_384, 32_768)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, all different. Somebody else may take one before its server binds it."""
+    """Ports that are free now, all different. Another program may take one before its server binds it."""
     ports: list[int] = []
     choose = random.SystemRandom().choice
     with ExitStack() as bound:

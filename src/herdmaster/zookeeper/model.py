@@ -41,7 +41,7 @@ class Id(msgspec.Struct, frozen=True, gc=False):
 
 
 class Acl(msgspec.Struct, frozen=True, gc=False):
-    """What somebody may do; `permissions` is a sum of `Permission` values."""
+    """What an identity may do; `permissions` is a sum of `Permission` values."""
 
     permissions: int
     id: Id

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DOCUMENTATION: Final = Path("/usr/share/doc")
 FEWEST_FILES: Final = 100
 MOST_FILES: Final = 2000
-"""Of a folder that nobody named: the run is to be short on every machine."""
+"""Where no folder was named: the run is to be short on every machine."""
 
 ENOUGH_TASKS: Final = 1500
 """So that the run is long beside two session timeouts."""

@@ -32,7 +32,7 @@ _LOOK_SECONDS: Final = 0.02
 
 
 class PlainLoop:
-    """The process, as whoever waits for it sees it."""
+    """The process, as the code that waits for it sees it."""
 
     def __init__(self, files: list[str]) -> None:
         self._total = len(files)

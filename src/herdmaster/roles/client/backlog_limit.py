@@ -1,8 +1,8 @@
 """Submissions that are only wanted while not too many tasks wait.
 
-How many wait is what ZooKeeper says that `/tasks` has for children, and those of this client's that are on their way
-there. One question serves all who ask at the same time. No watch tells when a folder gets emptier without listing it,
-so where somebody waits, the question is put again: after a tenth of a second, then seldomer, at least once a second.
+The count is the number of children of `/tasks`, and this client's submissions that are on their way there. One request
+serves all submissions that ask at the same time. No watch fires when a folder gets emptier without listing it, so where
+a submission waits, the request is repeated: after a tenth of a second, then less often, at least once a second.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class BacklogLimit:
         self._wake.set()
 
     def forget(self, name: str) -> None:
-        """It is settled, or nobody wants it any more."""
+        """It is settled, or not wanted any more."""
         self._asked.pop(name, None)
         if name in self._on_their_way:
             self._on_their_way.discard(name)
@@ -74,7 +74,7 @@ class BacklogLimit:
         admitted = 0
         for asked in tuple(self._asked.values()):
             if asked.name not in self._asked:
-                continue  # the answer to another one made somebody forget it
+                continue  # the answer to another one made its caller forget it
             least = waiting + admitted
             if least + in_doubt < asked.limit:
                 admitted += 1

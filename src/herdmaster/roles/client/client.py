@@ -107,7 +107,7 @@ class TaskClient(Role):
             self._keyed.submit(task, handle)
 
     def give_up(self, name: str) -> None:
-        """Whoever waits for its acceptance is told at once what is known; nothing, if it was not admitted yet."""
+        """The caller that waits for acceptance learns at once what is known; nothing, if it was not admitted yet."""
         self.backlog_limit.forget(name)
         if not self._keyed.give_up(name):
             self.journal.give_up(name)

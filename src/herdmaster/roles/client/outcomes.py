@@ -82,7 +82,7 @@ class OutcomeWatch:
         self._schedule_step()
 
     def forget(self, task: str) -> None:
-        """Nobody waits for it any more."""
+        """No caller waits for it any more."""
         if self._waiting.pop(task, None) is not None:
             for names in (self._to_arm, self._to_read, self._to_locate):
                 names.pop(task, None)

@@ -45,7 +45,7 @@ class _Item:
         self.task = task
         self.accepted = accepted
         self.asked_at = asked_at  # of a task that is due or expires at a time
-        self.abandoned = False  # its caller has been told that nobody knows
+        self.abandoned = False  # its caller has been told that the outcome is unknown
         self.cost = len(task.data) + len(task.name) + 200
 
 
@@ -74,7 +74,7 @@ class Journal:
         self._exists = False  # the journal has been created
         self._items: dict[str, _Item] = {}
         self._queue: deque[_Item] = deque()
-        self._abandoned = 0  # items of the queue that nobody waits for
+        self._abandoned = 0  # items of the queue that no caller waits for
         self._sent: deque[_Batch] = deque()
         self._version = 0  # that the next batch counts on
         self._in_doubt = True  # the version has to be read before anything is sent
@@ -114,7 +114,7 @@ class Journal:
             self._abandoned = 0
 
     def end(self) -> None:
-        """No session will follow: whoever still waits is told what is known."""
+        """No session will follow: each caller that still waits is told what is known."""
         self._ended = True
         self._queue.clear()
         for batch in self._sent:
@@ -333,7 +333,7 @@ class Journal:
             case Verdict.READ_JOURNAL | Verdict.JOURNAL_GONE:
                 return  # reading the journal tells which of the two
             case Verdict.SESSION_REPLACED:
-                self._prepared = False  # somebody deleted the alive node of a living session: announce it anew
+                self._prepared = False  # the alive node of a living session was deleted: announce it anew
             case found:
                 owner = batch.submission.owners[error.index]
                 operation = batch.submission.operations[error.index]

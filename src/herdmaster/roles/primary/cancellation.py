@@ -150,7 +150,7 @@ class Cancellation:
         if settlement.fate is Fate.COMMITTED:
             self._finish(task)
         elif settlement.verdict is None:
-            self._postpone(task, 0.0)  # nobody knows what came of it: the next listings tell
+            self._postpone(task, 0.0)  # its outcome is unknown: the next listings show it
         else:
             self._refused(settlement.move, settlement.verdict)
 

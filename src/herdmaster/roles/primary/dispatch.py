@@ -167,7 +167,7 @@ class Dispatch:
             return
         expires = None if data is None else expiry_of(task, data)  # what may not be read is refused in its turn
         if expires is not None and self._server_clock.now_ms(self._wake) is None:
-            self._postpone(task, _CLOCK_SECONDS)  # nobody knows whether its time is over
+            self._postpone(task, _CLOCK_SECONDS)  # whether its time is over is unknown
             return
         self._dispatcher.header_told(task, expires)
         self._finish(task)
@@ -230,7 +230,7 @@ class Dispatch:
                 self._recovery.forget(move.task)
             self._finish(move.task)
         elif settlement.verdict is None:
-            self._postpone(move.task, 0.0)  # nobody knows what came of it: the next listings tell
+            self._postpone(move.task, 0.0)  # its outcome is unknown: the next listings show it
         else:
             self._refused(move, settlement.verdict)
 

@@ -27,7 +27,7 @@ class PrimaryLog:
         self._queues: dict[str, QueueSettings] = {}  # what was told of those that have limits
 
     def _is_news(self, subject: str, name: str) -> bool:
-        """True the first time. Whoever makes up endless names is not to fill log and memory."""
+        """True the first time. A program that makes up endless names is not to fill log and memory."""
         told = self._told.setdefault(subject, set())
         if name in told or len(told) >= _MAX_REMEMBERED:
             return False

@@ -145,7 +145,7 @@ class Promotion:
             self._report.tell_committed(move)
             self._finish(item)
         elif settlement.verdict is None:
-            self._postpone(item, 0.0)  # nobody knows what came of it: the next listing tells
+            self._postpone(item, 0.0)  # its outcome is unknown: the next listing shows it
         else:
             self._refused(move, item, settlement.verdict)
 

@@ -32,7 +32,7 @@ class StandIn:
         self._changed = asyncio.Event()
 
     async def look(self) -> Standing:
-        """BACKUP also while nobody is primary."""
+        """BACKUP also while there is no primary."""
         try:
             data, stat = await self._client.get(layout.MASTER)
         except errors.NoNode:

@@ -27,8 +27,8 @@ Told = Callable[[bool], None]
 
 
 class CancelRequests:
-    """`is_waited_for` says whether this client is about to learn a task's outcome: then that decides, so that nobody is
-    told of it before the outcome is there. Requests outlive sessions."""
+    """`is_waited_for` says whether this client is about to learn a task's outcome: then that decides, so that no
+    caller is told of it before the outcome is there. Requests outlive sessions."""
 
     def __init__(self, is_waited_for: Callable[[str], bool]) -> None:
         self._is_waited_for = is_waited_for
@@ -100,7 +100,7 @@ async def make_request(client: Client, task: str) -> None:
                 await client.create(layout.cancel_path(task))
         except errors.ConnectionLoss:
             continue
-        except errors.NoNode:  # somebody took the folder away
+        except errors.NoNode:  # the folder was deleted
             await make_folders(client)
             continue
         return
@@ -120,7 +120,7 @@ async def wait_decided(client: Client, task: str) -> None:
 
 
 async def read_state(client: Client, task: str) -> OutcomeState | None:
-    """What the task ended as; None where its status says nothing, or was collected: by somebody else, as this client's
+    """What the task ended as; None where its status says nothing, or was collected: by another client, as this client's
     own outcomes settle a request when they come. Raises SessionExpired."""
     try:
         data, _ = await client.get(layout.status_path(task))

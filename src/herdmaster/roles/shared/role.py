@@ -144,7 +144,7 @@ class Role(abc.ABC):
         except errors.AuthenticationFailed:
             raise
         except errors.ServerError as error:
-            # Somebody took away a folder or the permission to use it. The next start makes the folders again.
+            # A folder, or the permission to use it, was taken away. The next start makes the folders again.
             _log.error("%s: ZooKeeper refused: %s; starting again", self.kind, error)
         except errors.ZooKeeperError as error:
             if not self.is_stopping:

@@ -1,6 +1,6 @@
 """The servers' clock for a master: it writes its own znode, and the reply says when that was.
 
-A reading is used for a minute. Whoever asks later gets none, and is told when a new one is there. So neither a wrong
+A reading is used for a minute. A later caller gets none, and is told when a new one is there. So neither a wrong
 clock of this machine nor one that jumps makes anything due.
 """
 

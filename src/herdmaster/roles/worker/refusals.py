@@ -12,7 +12,7 @@ from herdmaster.core.transitions import CreateNode, Move
 class Remedy(enum.Enum):
     """What helps where no other move does."""
 
-    LET_GO = "let go"  # it is somebody else's now
+    LET_GO = "let go"  # another role has it now
     FAIL = "fail"  # it ends without having been run
     TRY_LATER = "try later"  # a reference master, or a folder that is made again, may mend it
     SET_ASIDE = "set aside"  # nothing of the protocol explains it

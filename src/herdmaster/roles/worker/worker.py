@@ -247,7 +247,7 @@ class Worker(Role):
         return encode_record(record)
 
     async def _register(self, client: Client) -> None:
-        """Inbox and membership in one transaction: nobody ever sees one without the other."""
+        """Inbox and membership in one transaction: no other role sees one without the other."""
         path = layout.worker_path(self.name)
         while True:
             transaction = client.transaction().create(layout.inbox_path(self.name))

@@ -216,7 +216,7 @@ class WorkerSession:
         return False
 
     def _let_go(self, name: str) -> None:
-        """The assignment is gone: what comes of a running task is nobody's any more."""
+        """The assignment is gone: the result of a running task is dropped."""
         held = self._held.pop(name, None)
         if held is None:
             return

@@ -130,7 +130,7 @@ class BaseClient:
                 f"no session with {self.hosts} within {self._connect_timeout:g} s ({fault}): is ZooKeeper running?"
             ) from None
         except BaseException:
-            await self.abandon()  # nobody has a client that was never opened, so nobody would close it
+            await self.abandon()  # a client that was never opened is not returned, so its caller could not close it
             raise
         finally:
             late.cancel()

@@ -39,9 +39,9 @@ class Client(BaseClient):
         """Returns the path, which for a sequential mode ends with the number that the server chose.
 
         `ttl` is a time to live in seconds, kept to the millisecond, for the persistent modes: the servers take the
-        znode away some time after nobody has set its data for so long, but not while it has children. Raises ValueError
-        where it is out of range, given to another mode or missing for a mode that needs it, and Unimplemented where the
-        servers do not allow it, as by default (`zookeeper.extendedTypesEnabled`).
+        znode away some time after its data has not been set for that long, but not while it has children. Raises
+        ValueError where it is out of range, given to another mode or missing for a mode that needs it, and
+        Unimplemented where the servers do not allow it, as by default (`zookeeper.extendedTypesEnabled`).
         """
         request = self.creation(path, data, acl, mode, ttl)
         try:

@@ -1,7 +1,7 @@
 """The shell around a session: the socket, the timers, the round over the servers.
 
 Requests of one event-loop turn leave in one send. Events are handed out in the order of the wire, synchronously, so
-that whoever listens sees a change before the reply that shows it.
+that a listener sees a change before the reply that shows it.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ class Connection:
     def _handle_run_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is None:
             return
-        # A fault of this module, but nobody may wait for ever because of it.
+        # A fault of this module, but no caller may wait for ever because of it.
         self._loop.call_exception_handler({"message": "a ZooKeeper connection failed", "exception": task.exception()})
         self.handle(self._session.abandon())
 

@@ -82,7 +82,7 @@ class Pending:
 
     @property
     def is_moot(self) -> bool:
-        """Nobody waits for it: it belongs to a connection's preface, or its caller has gone."""
+        """No caller waits for it: it belongs to a connection's preface, or its caller has gone."""
         return self.xid < 0 or self.is_cancelled()
 
     def loss(self) -> errors.ConnectionLoss:

@@ -138,7 +138,7 @@ class Session:
         self._credentials.append((scheme, credential))
 
     def disarm(self, arm: Arm) -> bool:
-        """Forgets a watch, armed or on its way. True when the server may forget it, too: nobody else watches the path,
+        """Forgets a watch, armed or on its way. True when the server may forget it, too: nothing else watches the path,
         and the server takes off all watches of a path at once."""
         known = self.watches.remove(arm.table, arm.path, arm.watcher)
         shared = self.watches.holds(arm.path)

@@ -68,7 +68,7 @@ class WatchRegistry:
                 found += table.pop(path)
         if path in self._persistent:
             found += self._persistent[path]
-        # Recursive watches have no children events of their own (ZOOKEEPER-4475): one that arrives is somebody else's.
+        # Recursive watches have no children events of their own (ZOOKEEPER-4475): one that arrives is another watch's.
         if self._recursive and kind != EventType.CHILDREN_CHANGED:
             if path in self._recursive:
                 found += self._recursive[path]

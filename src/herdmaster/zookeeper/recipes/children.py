@@ -137,7 +137,7 @@ class ChildStream:
                 if not isinstance(error, errors.NoNode):
                     self._sink(Failed(folder, error))
                 self._handle_listing(folder, None)
-            # The end of the session everybody learns from the client, and a new connection brings a new listing.
+            # The client announces the end of the session, and a new connection brings a new listing.
 
         self._client.call_nowait(GetChildren(self._client.outward(folder), False), done)
 

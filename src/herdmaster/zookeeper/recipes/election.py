@@ -1,4 +1,4 @@
-"""Election through one ephemeral znode: whoever's session owns it is elected.
+"""Election through one ephemeral znode: the client whose session owns it is elected.
 
 The one way to resign is to end the session: a session that lives on could still have writes under way.
 """
@@ -29,5 +29,5 @@ class Election:
             await wait_while(self._client, self._path, owned=False)
 
     async def wait_lost(self) -> None:
-        """Returns when the znode is gone although the session lives: somebody deleted it."""
+        """Returns when the znode is gone although the session lives: it was deleted by hand."""
         await wait_while(self._client, self._path, owned=True)

@@ -17,7 +17,7 @@ class ServerTime:
         self._offset_ms = unix_ms() - clock() * 1000  # one number, because threads ask while the loop is told
         self.is_known = False
         self.is_used = False
-        """Whether anybody has asked since the last reading."""
+        """Whether the time was asked for since the last reading."""
 
     def tell(self, written_ms: int) -> None:
         """`written_ms` is the mtime of a znode that was written just now. It is never later than the true time."""

@@ -53,7 +53,7 @@ def resolve(acl: tuple[Acl, ...], identities: Sequence[Id], path: str) -> tuple[
         if entry.id == _ANYONE:
             resolved.append(entry)
         elif entry.id.scheme == "auth":
-            # "ip" is an identity of every connection but proves nobody.
+            # "ip" is an identity of every connection but proves nothing.
             proved = [identity for identity in identities if identity.scheme == "digest"]
             if not proved:
                 raise InvalidAcl(path)
@@ -68,7 +68,7 @@ def resolve(acl: tuple[Acl, ...], identities: Sequence[Id], path: str) -> tuple[
 
 
 def masked(acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
-    """The list for somebody without ADMIN: the password part of every digest reads `x`."""
+    """The list for a client without ADMIN: the password part of every digest reads `x`."""
     return tuple(
         Acl(entry.permissions, Id("digest", re.sub(":.*", ":x", entry.id.id))) if entry.id.scheme == "digest" else entry
         for entry in acl

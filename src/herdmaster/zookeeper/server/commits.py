@@ -109,7 +109,7 @@ class Commits:
         self._wake()
 
     def _begin_snapshot(self) -> None:
-        """The state is ahead of the journal by what waits here and by what nobody submitted yet: all of that goes into
+        """The state is ahead of the journal by what waits here and by what was not submitted yet: all of that goes into
         the old file before a new one begins, so that the snapshot replaces exactly the old files."""
         snapshot, unsubmitted = self._take_snapshot()
         outputs, self._outputs = self._outputs, []

@@ -1,4 +1,4 @@
-"""A seam for tests of whoever uses the server: what may go wrong with one request.
+"""A seam for tests of programs that use the server: what may go wrong with one request.
 
 A server without faults has none of this on its path. Give `EmbeddedServer(faults=...)` or `Machine(faults=...)` an
 object with the two methods of `Faults`; each is called for every request of an attached session, pings included.

@@ -136,7 +136,7 @@ class Hub:
         self._ticker = self._loop.call_later(seconds, self._run_tick, self._loop.time() + 2 * seconds)
 
     def _run_tick(self, deadline: float) -> None:
-        """After a stall of the whole process nobody is expired before one more tick: clients in this very process
+        """After a stall of the whole process no session is expired before one more tick: clients in this very process
         could not send a sign of life either."""
         was_late, self._is_late = self._is_late, self._loop.time() > deadline
         if was_late or not self._is_late:

@@ -298,7 +298,7 @@ class Journal:
         except Fault as fault:
             if not (is_newest and fault.is_tail):
                 raise JournalCorrupt(path, fault.offset, _what_is_wrong(fault)) from None
-            # It is cut when nothing else speaks against a start: whoever is refused finds everything as it was.
+            # It is cut when nothing else speaks against a start: a refused start leaves everything as it was.
             self._torn = path, fault.offset
         except (msgspec.DecodeError, ReplayGap, KeyError) as error:
             raise JournalCorrupt(path, at, f"this block does not follow the one before ({error})") from error
@@ -327,7 +327,7 @@ class Journal:
         )
 
     def _give_up(self, error: OSError) -> None:
-        """After a failed write or fsync nobody knows what the disk holds, and trying again would not tell."""
+        """After a failed write or fsync it is unknown what the disk holds, and trying again would not show it."""
         if self._log >= 0:
             os.close(self._log)
             self._log = -1

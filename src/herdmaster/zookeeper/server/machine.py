@@ -3,7 +3,7 @@
 The machine has no clock, no randomness and no I/O; every time and secret is a parameter, and nothing depends on hash
 order, so the same inputs give the same outputs. One thread at a time may use it.
 
-Whoever drives it calls `connect`, `receive`, `resume`, `disconnect` and `tick`, and after each round takes what the
+Its driver calls `connect`, `receive`, `resume`, `disconnect` and `tick`, and after each round takes what the
 connections have to send from `take_output`. Where transactions are journalled (`recording`), it takes `take_recorded`
 first and holds back the output until those are on disk: a reply, an event and even a read may show them.
 """
@@ -260,7 +260,7 @@ class Machine:
         if session is None or not is_password(request.password, session.id, self._secret):
             return None
         # The newest connection of a session is the one that counts. Apache's server cuts the one before even for a
-        # wrong password, so there whoever can read an ephemeral's owner can keep that session from being served.
+        # wrong password, so there a client that can read an ephemeral's owner can keep that session from being served.
         previous = self._attached.get(session.id)
         if previous is not None:
             self._close(previous)

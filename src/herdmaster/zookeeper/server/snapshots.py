@@ -100,7 +100,7 @@ UNFINISHED: Final = ".tmp"
 
 
 def write_snapshot(snapshot: Snapshot, path: Path, salt: bytes) -> Path:
-    """Writes it whole and durably, under the name with UNFINISHED, which is returned. Whoever calls gives it its own
+    """Writes it whole and durably, under the name with UNFINISHED, which is returned. The caller gives it its own
     name, and makes the folder durable. Raises OSError."""
     temporary = path.with_name(path.name + UNFINISHED)
     temporary.touch(mode=0o600)

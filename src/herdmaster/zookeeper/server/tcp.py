@@ -216,7 +216,7 @@ class EmbeddedServer:
             self._journal = None
 
     def _fail(self, error: BaseException) -> None:
-        """The disk does not take any more: nobody gets an answer from here on."""
+        """The disk does not take any more: no client gets an answer from here on."""
         hub, self._hub = self._hub, None
         if hub is None:
             return
@@ -258,7 +258,7 @@ class EmbeddedServer:
             }
         )
 
-    # --- for tests of whoever uses it --------------------------------------------------------------------------------
+    # --- for tests of programs that use it ---------------------------------------------------------------------------
 
     def expire_session(self, session_id: int) -> None:
         """The session ends now, as if its time were over."""

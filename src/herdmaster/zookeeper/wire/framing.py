@@ -146,7 +146,7 @@ def decode_reply_header(body: bytes) -> ReplyHeader:
 
 
 def unpack_reply_header(body: bytes) -> tuple[int, int, int]:
-    """The fields of a ReplyHeader as a plain tuple, for whoever reads many."""
+    """The fields of a ReplyHeader as a plain tuple, for code that reads many."""
     if len(body) < _REPLY_HEADER.size:
         raise WireError("a reply without a whole header")
     xid, zxid, error = _REPLY_HEADER.unpack_from(body)
