@@ -43,10 +43,10 @@ def keyed(
     return NewTask(name, payload, due_ms, KEY, key_record=record, old_key_hash=hash_key("the key"))
 
 
-def old(*, silent: bool = False) -> NewTask:
+def old(*, silent: bool = False, due_ms: int | None = None) -> NewTask:
     """As an older version submits it."""
     payload = encode_call(Call(1, CALL, *encode_arguments((), {}), outcome=not silent, key=hash_key("the key")))
-    return NewTask(new_call_name(), payload, None, hash_key("the key"))
+    return NewTask(new_call_name(), payload, due_ms, hash_key("the key"))
 
 
 def fail() -> None:

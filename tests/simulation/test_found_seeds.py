@@ -29,6 +29,8 @@ FOUND = {
     610169722: "a reference worker that woke as a zombie was judged as if it were fenced",
     87701028: "the delay of a task whose key another one had held was counted from when the key was free",
     87700976: "a role that was killed with a task just ended was judged to hide how",
+    956849429: "a release freed a key without a hold that another task had taken meanwhile",
+    502303197: "the same",
     300077: "a worker that waited for a retry in place left its timer behind",
 }
 

@@ -23,6 +23,7 @@ from herdmaster.inspection.missing import find_missing
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.roles.shared.cancel_requests import make_request, read_state, wait_decided
 from herdmaster.roles.shared.committer import add_operation
+from herdmaster.roles.shared.old_keys import free_old_key
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
@@ -77,6 +78,8 @@ async def replay(client: Client, task: str, new_task: str, *, with_key: bool = T
         return False
     for _ in range(_MAX_TRIES):
         move = await _replay_move(client, task, new_task, data or b"", with_key=with_key)
+        if move is None:
+            continue
         transaction = client.transaction()
         for operation in move.operations:
             add_operation(transaction, operation)
@@ -98,8 +101,8 @@ async def replay(client: Client, task: str, new_task: str, *, with_key: bool = T
     raise HerdError(f"{task}: no certain answer in {_MAX_TRIES} tries in a row; see whether {new_task} is there")
 
 
-async def _replay_move(client: Client, task: str, new_task: str, data: bytes, *, with_key: bool) -> Move:
-    """By what holds the key now."""
+async def _replay_move(client: Client, task: str, new_task: str, data: bytes, *, with_key: bool) -> Move | None:
+    """By what holds the key now; None where that has to be looked at again."""
     try:
         call = decode_call(data) if with_key and is_call(task) else None
         key = None if call is None else held_key(call)
@@ -117,12 +120,25 @@ async def _replay_move(client: Client, task: str, new_task: str, data: bytes, *,
         return transitions.replay(task, new_task, fresh, None, new_key)
     if isinstance(holder, errors.ServerError):
         raise holder
+    if holder[0] == task.encode() and isinstance(hold, errors.NoNode):
+        await _free_old_key(client, key.hash, task)
+        return None
     if holder[0] == task.encode():
-        held = HeldKey(key.hash, has_hold=not isinstance(hold, errors.ServerError))
-        return transitions.replay(task, new_task, fresh, held, new_key)
+        return transitions.replay(task, new_task, fresh, HeldKey(key.hash), new_key)
     if holder[0] == new_task.encode():  # by our own request whose reply was lost
         return transitions.replay(task, new_task, fresh)
     raise KeyHeld(task, (holder[0] or b"").decode("utf-8", "replace"))
+
+
+async def _free_old_key(client: Client, key_hash: str, task: str) -> None:
+    """It may still be the task's after this, where the reply was lost."""
+    try:
+        await free_old_key(client.transaction(), key_hash, task).commit()
+    except errors.ConnectionLoss:
+        return
+    except errors.TransactionFailed as failure:
+        if not isinstance(failure.error, (errors.NodeExists, errors.NoNode)):
+            raise failure.error from None
 
 
 async def purge(client: Client, task: str) -> bool:

@@ -13,6 +13,7 @@ from herdmaster.core.names import parse_task_name
 from herdmaster.errors import HerdError
 from herdmaster.inspection.tasks import UNENDED, Inspector, TaskState
 from herdmaster.roles.shared.committer import add_operation
+from herdmaster.roles.shared.old_keys import free_old_key
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
@@ -121,7 +122,7 @@ class _Releasing:
                     await _release_old(client, held, found.state)
             except errors.TransactionFailed as failure:
                 self._lost = before
-                if not isinstance(failure.error, errors.NoNode):
+                if not isinstance(failure.error, (errors.NoNode, errors.NodeExists)):
                     raise failure.error from None
             except errors.ConnectionLoss:
                 pass
@@ -138,7 +139,8 @@ async def _release_hold(client: Client, held: KeySeen) -> None:
 
 
 async def _release_old(client: Client, held: KeySeen, state: TaskState | None) -> None:
-    """Refused if its outcome goes meanwhile, and the key with it: another task may have the key then."""
+    """Refused if its outcome goes meanwhile, with which an older version takes the key away: another task may have the
+    key then."""
     if state in UNENDED:
         raise HerdError(
             f"{held.task} was submitted by an older version of Herdmaster, and cannot be parted from its key before it "
@@ -147,7 +149,7 @@ async def _release_old(client: Client, held: KeySeen, state: TaskState | None) -
     transaction = client.transaction()
     if state is not None and state is not TaskState.DEAD:
         transaction.check(layout.status_path(held.task))
-    await transaction.delete(layout.key_path(held.hash)).commit()
+    await free_old_key(transaction, held.hash, held.task).commit()
 
 
 async def _see(client: Client, hashes: Sequence[str]) -> list[KeySeen]:

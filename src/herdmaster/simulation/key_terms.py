@@ -84,7 +84,7 @@ class KeyTerms:
                 self._judge_freed(path, data.decode(), deed, actor)
         for path in {*before, *created}:
             if path.startswith(_FOLDER):
-                self._judge_pair(path, deed)
+                self._judge_pair(path, deed, before)
         for path in created:
             if path.startswith(f"{layout.STATUS}/"):
                 self._judge_ending(layout.name_of(path), path, before)
@@ -123,13 +123,15 @@ class KeyTerms:
         if claim is not None and not self._history(holder).ended and not is_released:
             self._blame(f"freed {path}, which {holder} holds, and that has not ended")
 
-    def _judge_pair(self, path: str, deed: Deed) -> None:
-        """A key and its hold come and go together."""
+    def _judge_pair(self, path: str, deed: Deed, before: Mapping[str, bytes]) -> None:
+        """A key and its hold come and go together. What frees a key without a hold makes the hold of its holder, which
+        stays for a while."""
         name = layout.name_of(path)
         hold = parse_hold_name(name)
         if hold is not None:
             key_hash, task = hold
-            if path in self._nodes and self._holder(key_hash) != task:
+            is_freed = before.get(layout.key_path(key_hash)) == task.encode()
+            if path in self._nodes and self._holder(key_hash) != task and not is_freed:
                 self._blame(f"left the hold {path}, and {self._holder(key_hash) or 'no task'} has the key")
             return
         holder = self._holder(name)

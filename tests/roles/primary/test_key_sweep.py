@@ -7,6 +7,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.keys import hash_key
 from herdmaster.roles.primary.key_sweep import KeySweep
+from herdmaster.roles.shared.bootstrap import make_folders
 from tests.roles.keyed import KEY, is_held_by, keyed, keys
 from tests.roles.stage import Stage, new_call_name
 
@@ -21,8 +22,18 @@ async def test_holds_without_a_key_and_keys_of_lost_tasks_are_swept(stage: Stage
     await stage.put(layout.key_path(stale), data=gone.encode())
     await stage.put(layout.hold_path(stale, gone), layout.hold_path(KEY, gone), layout.hold_path(hash_key("x"), gone))
     sweep = KeySweep(stage.zk)
+    before = await keys(stage)
     await sweep.sweep()
-    assert await keys(stage) == sorted([KEY, f"{KEY}-{task.name}", stale, f"{stale}-{gone}"])
+    assert await keys(stage) == before
 
     await sweep.sweep()
     assert await is_held_by(stage, task.name)
+
+
+async def test_the_hold_that_a_sweep_makes_to_free_a_key_is_swept_later(stage: Stage) -> None:
+    await make_folders(stage.zk)
+    gone, sweep = new_call_name(), KeySweep(stage.zk)
+    await stage.put(layout.key_path(KEY), data=gone.encode())
+    for left in ([KEY], [f"{KEY}-{gone}"], [f"{KEY}-{gone}"], []):
+        await sweep.sweep()
+        assert await keys(stage) == left

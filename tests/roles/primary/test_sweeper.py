@@ -286,7 +286,7 @@ async def test_an_outcome_that_cannot_be_read_is_kept_as_long_as_others(stage: S
 
 async def test_a_key_goes_with_its_outcome_and_not_before(stage: Stage) -> None:
     name = new_call_name()
-    await stage.put(layout.key_path(KEY), data=name.encode())
+    await stage.put(layout.key_path(KEY), layout.hold_path(KEY, name), data=name.encode())
     await stage.put(layout.status_path(name), data=outcome(name, key=KEY, ttl=3.5))
     await stage.master(LONG)
     await asyncio.sleep(2.0)
@@ -314,12 +314,13 @@ async def test_a_key_that_goes_while_its_outcome_expires_does_not_keep_the_outco
     namespace: str, stage: Stage
 ) -> None:
     name = new_call_name()
-    await stage.put(layout.key_path(KEY), data=name.encode())
+    await stage.put(layout.key_path(KEY), layout.hold_path(KEY, name), data=name.encode())
     await stage.put(layout.status_path(name), data=outcome(name, key=KEY, ttl=0.2))
     async with Proxy(namespace) as proxy:
         held = proxy.hold_request(multi_with(layout.key_path(KEY)))
         await stage.master(LONG, hosts=proxy.hosts)
         await held.happened.wait()
+        await stage.zk.delete(layout.hold_path(KEY, name))
         await stage.zk.delete(layout.key_path(KEY))
         held.go_on.set()
         await stage.until_empty(layout.STATUS)
@@ -338,12 +339,14 @@ async def test_a_key_whose_task_is_nowhere_is_swept_and_any_other_stays(stage: S
     keys = [hash_key(str(number)) for number in range(4)]
     for key, name in zip(keys, held, strict=True):
         await stage.put(layout.key_path(key), data=name.encode())
-    await stage.put(layout.key_path(hash_key("stale")), data=new_call_name().encode())
+    stale = new_call_name()
+    await stage.put(layout.key_path(hash_key("stale")), data=stale.encode())
     await stage.put(layout.key_path(hash_key("bad")), data=b"\xff garbage")
     await stage.put("/keys/no-hash")
     await stage.master(MasterSettings(session_timeout=TIMEOUT, ages=Ages(dead=0.5), orphan_inbox_seconds=3600.0))
     await stage.until_gone(layout.key_path(hash_key("stale")))
     await stage.until_gone(layout.key_path(hash_key("bad")))
+    await stage.until_gone(layout.hold_path(hash_key("stale"), stale))
 
     assert await stage.names(layout.KEYS) == sorted([*keys, "no-hash"])
 

@@ -12,6 +12,7 @@ from herdmaster.core import layout
 from herdmaster.core.keys import is_key_hash, parse_hold_name
 from herdmaster.core.names import parse_task_name
 from herdmaster.inspection.missing import find_missing
+from herdmaster.roles.shared.old_keys import free_old_key
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
@@ -31,12 +32,12 @@ class _Key(msgspec.Struct, frozen=True):
 
 class KeySweep:
     """A key whose task is nowhere in two rounds is deleted, with its hold in one transaction, which is refused if the
-    task holds the key no more. A key without a hold goes by itself: nothing but this sweep, or a release, would free
-    the key of a task that has been nowhere for so long."""
+    task holds the key no more. A hold that has no key in two rounds is deleted."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._suspected: set[tuple[str, str]] = set()  # in the round before: hash and data
+        self._keyless: set[tuple[str, str]] = set()  # holds of the round before, by hash and task
 
     async def sweep(self) -> None:
         """One round. Raises what reading raises."""
@@ -49,8 +50,10 @@ class KeySweep:
                 await self._take_away(key, has_hold=(key.hash, key.task) in holds)
             else:
                 self._suspected.add((key.hash, key.task))
-        # The keys were read after the names. A task takes a key once, and its hold goes with the key.
-        for found, task in sorted(holds - {(key.hash, key.task) for key in keys}):
+        # The keys were read after the names. A task takes a key once, and its hold goes with the key. A hold that was
+        # made to free a key has to stay for a while.
+        keyless, self._keyless = self._keyless, holds - {(key.hash, key.task) for key in keys}
+        for found, task in sorted(keyless & self._keyless):
             if found not in unread:
                 with contextlib.suppress(errors.NoNode, errors.NotEmpty, errors.NoAuth):
                     await self._client.delete(layout.hold_path(found, task))
@@ -59,8 +62,11 @@ class KeySweep:
         transaction = self._client.transaction()
         if has_hold:
             transaction.delete(layout.hold_path(key.hash, key.task))
+            transaction.delete(layout.key_path(key.hash), key.version)
+        else:
+            free_old_key(transaction, key.hash, key.task)
         with contextlib.suppress(errors.TransactionFailed):
-            await transaction.delete(layout.key_path(key.hash), key.version).commit()
+            await transaction.commit()
 
     async def _read(self, names: Sequence[str]) -> tuple[list[_Key], set[str]]:
         """And those that ZooKeeper does not give out."""

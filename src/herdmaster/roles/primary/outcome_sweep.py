@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -17,6 +18,7 @@ from herdmaster.core.transitions import Move, Verdict
 from herdmaster.errors import BadOutcome
 from herdmaster.roles.shared.below import delete_below
 from herdmaster.roles.shared.committer import Committer, Settlement
+from herdmaster.roles.shared.old_keys import free_old_key
 from herdmaster.roles.shared.stats import read_stats
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -115,16 +117,22 @@ class OutcomeSweep:
         await self._commit(transitions.expire(name, key) for name, key in again.items())
 
     async def _keys_held(self, names: list[str]) -> dict[str, HeldKey]:
-        """Of each task the key that is there and names it as its holder: only a holder takes its key along."""
+        """Of each task the key that is there and names it as its holder: only a holder takes its key along. One without
+        a hold is freed at once, because no transaction could take it along safely."""
         wanted = [(name, key) for name in names if (key := self._kept[name].key) is not None]
         # The hold before its key: the two go together, so if the key is still there, so would be its hold.
         paths = (path for name, key in wanted for path in (layout.hold_path(key, name), layout.key_path(key)))
         replies = await self._client.multi_read(paths)
-        return {
-            name: HeldKey(key, has_hold=not isinstance(hold, errors.ServerError))
-            for (name, key), hold, holder in zip(wanted, replies[::2], replies[1::2], strict=True)
-            if not isinstance(holder, errors.ServerError) and holder[0] == name.encode()
-        }
+        held: dict[str, HeldKey] = {}
+        for (name, key), hold, holder in zip(wanted, replies[::2], replies[1::2], strict=True):
+            if isinstance(holder, errors.ServerError) or holder[0] != name.encode():
+                continue
+            if isinstance(hold, errors.NoNode):
+                with contextlib.suppress(errors.TransactionFailed):
+                    await free_old_key(self._client.transaction(), key, name).commit()
+            else:
+                held[name] = HeldKey(key)
+        return held
 
     async def _commit(self, moves: Iterable[Move]) -> list[Settlement]:
         moves = list(moves)
