@@ -17,6 +17,9 @@ _HANG_SECONDS: Final = 3.0
 _LEAVE_SECONDS: Final = 120.0
 _IDLE_SECONDS: Final = 8.0
 _IDLE_WINDOWS: Final = 6
+_LONGEST_LIFE: Final = 6.0
+"""In times to live. A round of the sweep for keys takes at most one: the outcome goes, its key is found without
+a task in two rounds, and the hold that was made to free the key is found without a key in two more."""
 
 
 class Ending:
@@ -131,7 +134,7 @@ class Ending:
         elif left:
             world.fail(left[0])
         elif kind is Kind.CLIENT and world.plan.sweeps:
-            world.at(now + 4.0 * world.plan.outcome_ttl, self._dismiss, Kind.WORKER)
+            world.at(now + _LONGEST_LIFE * world.plan.outcome_ttl, self._dismiss, Kind.WORKER)
         elif kind is Kind.MASTER:
             # Sessions of processes that were killed end by themselves.
             world.at(now + 2 * world.plan.session_timeout + 2.0, self._finish)

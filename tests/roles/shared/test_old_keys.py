@@ -1,5 +1,5 @@
-"""A key without a hold, as older versions take it, is freed from the task that held it when that was looked for, and from
-no later one."""
+"""A key without a hold, as older versions take it, is freed from the task that was seen to hold it, and from no later
+one."""
 
 from __future__ import annotations
 
