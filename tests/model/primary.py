@@ -138,7 +138,7 @@ class Primary:
             yield from self._cancel(seen, znodes)
 
     def _promote(self, znodes: Znodes) -> Iterator[tuple[str, Move]]:
-        """As in `roles/primary/promotion.py`, which asks nobody else: a part of its own."""
+        """As in `roles/primary/promotion.py`, which asks no other part: a part of its own."""
         payload = znodes.payload(DELAYED)
         yield f"promote {self._what}, which is due", transitions.promote(DUE, self._task, payload)
         if self._setup.expiring:

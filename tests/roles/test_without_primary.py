@@ -1,4 +1,4 @@
-"""A worker while nobody is primary: the next one may be of the reference, so nothing goes back before it is there."""
+"""A worker while there is no primary: the next one may be of the reference, so nothing goes back before it is there."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ async def test_an_outcome_that_another_client_collects_during_a_search_is_looked
         missing = await find_missing(session, tasks)
         searches.append(list(tasks))
         if len(searches) == 1:
-            # It was in /tasks. Now it ends, and somebody else is quicker.
+            # It was in /tasks. Now it ends, and another client is quicker.
             transaction = stage.zk.transaction()
             transaction.create(f"/status/{name}", b"done").delete(f"/status/{name}").delete(f"/tasks/{name}")
             await transaction.commit()

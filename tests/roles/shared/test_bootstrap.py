@@ -1,4 +1,4 @@
-"""A namespace that is made because somebody named it is told of: its name may be a mistake."""
+"""A namespace that is created is logged: its name may be a mistake."""
 
 from __future__ import annotations
 
