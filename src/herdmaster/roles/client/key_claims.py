@@ -24,6 +24,7 @@ from herdmaster.core.names import parse_task_name
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
 from herdmaster.roles.client.submission_journal import Accepted, KeyTaken
+from herdmaster.roles.shared.held_keys import read_holds
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
@@ -149,16 +150,10 @@ class KeyedSubmissions:
             if not isinstance(reply, errors.ServerError)
             and parse_task_name(holder := (reply[0] or b"").decode("utf-8", "replace")) is not None
         ]
-        # The key once more after its hold: the two go together, so if the key is still there, so would be its hold.
-        paths = (
-            path
-            for claim, holder in found
-            for path in (layout.hold_path(claim.old_key, holder), layout.key_path(claim.old_key))
-        )
-        replies = await client.multi_read(paths)
+        holds = await read_holds(client, [(claim.old_key, holder) for claim, holder in found])
         old: dict[str, str] = {}
-        for (claim, holder), hold, key in zip(found, replies[::2], replies[1::2], strict=True):
-            if isinstance(key, errors.ServerError) or key[0] != holder.encode():
+        for (claim, holder), hold in zip(found, holds, strict=True):
+            if hold is None:
                 continue
             record = None if isinstance(hold, errors.ServerError) else decode_record(hold[0])
             mine = decode_record(claim.task.key_record)

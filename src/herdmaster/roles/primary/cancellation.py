@@ -18,22 +18,14 @@ from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.names import is_call
 from herdmaster.core.table import Verdict
 from herdmaster.core.transitions import Move
+from herdmaster.roles.primary.folder_changes import apply_change
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.shared.committer import Committer, Fate, Gathering, Settlement
 from herdmaster.roles.shared.payload_reader import PayloadReader
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
-from herdmaster.zookeeper.recipes.children import (
-    Added,
-    ChildChange,
-    ChildStream,
-    Complete,
-    Failed,
-    Interrupted,
-    Listed,
-    Removed,
-)
+from herdmaster.zookeeper.recipes.children import ChildChange, ChildStream
 from herdmaster.zookeeper.wire.records import Exists, Record
 
 MAX_UNDER_WAY: Final = 1000
@@ -104,21 +96,7 @@ class Cancellation:
         return self._requests.next_release()
 
     def _handle(self, change: ChildChange) -> None:
-        match change:
-            case Added(_, name):
-                self._requests.added(name)
-            case Removed(_, name):
-                self._requests.removed(name)
-            case Listed(_, None):
-                self.fault = errors.NoNode(layout.CANCEL)
-            case Listed(_, names):
-                self._requests.listed(names or ())
-            case Complete():
-                self._requests.complete()
-            case Interrupted():
-                self._requests.interrupted()
-            case Failed(_, error):
-                self.fault = error
+        self.fault = apply_change(change, self._requests) or self.fault
         self._wake()
 
     # --- one task ------------------------------------------------------------------------------------------------

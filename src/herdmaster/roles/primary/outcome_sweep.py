@@ -18,6 +18,7 @@ from herdmaster.core.transitions import Move, Verdict
 from herdmaster.errors import BadOutcome
 from herdmaster.roles.shared.below import delete_below
 from herdmaster.roles.shared.committer import Committer, Settlement
+from herdmaster.roles.shared.held_keys import read_holds
 from herdmaster.roles.shared.old_keys import free_old_key
 from herdmaster.roles.shared.stats import read_stats
 from herdmaster.zookeeper import errors
@@ -120,17 +121,13 @@ class OutcomeSweep:
         """Of each task the key that is there and names it as its holder: only a holder takes its key along. One without
         a hold is freed at once, because no transaction could take it along safely."""
         wanted = [(name, key) for name in names if (key := self._kept[name].key) is not None]
-        # The hold before its key: the two go together, so if the key is still there, so would be its hold.
-        paths = (path for name, key in wanted for path in (layout.hold_path(key, name), layout.key_path(key)))
-        replies = await self._client.multi_read(paths)
+        holds = await read_holds(self._client, [(key, name) for name, key in wanted])
         held: dict[str, HeldKey] = {}
-        for (name, key), hold, holder in zip(wanted, replies[::2], replies[1::2], strict=True):
-            if isinstance(holder, errors.ServerError) or holder[0] != name.encode():
-                continue
+        for (name, key), hold in zip(wanted, holds, strict=True):
             if isinstance(hold, errors.NoNode):
                 with contextlib.suppress(errors.TransactionFailed):
                     await free_old_key(self._client.transaction(), key, name).commit()
-            else:
+            elif hold is not None:
                 held[name] = HeldKey(key)
         return held
 

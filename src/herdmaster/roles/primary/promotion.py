@@ -17,6 +17,7 @@ from herdmaster.core.endings import expired, freed_key, too_large, unreadable
 from herdmaster.core.recovery import MAX_MOVABLE
 from herdmaster.core.table import Verdict
 from herdmaster.core.transitions import Move
+from herdmaster.roles.primary.folder_changes import apply_change
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.shared.committer import Committer, Fate, Gathering, Settlement
 from herdmaster.roles.shared.payload_reader import PayloadReader
@@ -24,16 +25,7 @@ from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
-from herdmaster.zookeeper.recipes.children import (
-    Added,
-    ChildChange,
-    ChildStream,
-    Complete,
-    Failed,
-    Interrupted,
-    Listed,
-    Removed,
-)
+from herdmaster.zookeeper.recipes.children import ChildChange, ChildStream
 
 MAX_UNDER_WAY: Final = 1000
 _SET_ASIDE_SECONDS: Final = 30.0
@@ -95,21 +87,7 @@ class Promotion:
         return min((time for time in times if time is not None), default=None)
 
     def _handle(self, change: ChildChange) -> None:
-        match change:
-            case Added(_, name):
-                self.schedule.added(name)
-            case Removed(_, name):
-                self.schedule.removed(name)
-            case Listed(_, None):
-                self.fault = errors.NoNode(layout.DELAYED)
-            case Listed(_, names):
-                self.schedule.listed(names or ())
-            case Complete():
-                self.schedule.complete()
-            case Interrupted():
-                self.schedule.interrupted()
-            case Failed(_, error):
-                self.fault = error
+        self.fault = apply_change(change, self.schedule) or self.fault
         self._wake()
 
     # --- one task ------------------------------------------------------------------------------------------------
