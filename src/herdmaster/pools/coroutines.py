@@ -129,7 +129,6 @@ class AsyncPool(Generic[T, R]):
         self._watch = Watch(self._outer, self._look)
         self._name = name
         self._inner: TaskLoop | None = None
-        self._last: asyncio.Task[None] | None = None
         self.slots = slots
 
     def submit(self, items: Iterable[T], /) -> list[Job[T]]:
@@ -164,7 +163,7 @@ class AsyncPool(Generic[T, R]):
             while True:  # the other thread takes from it, too
                 self._incoming.popleft().claim()
         if self._inner is not None:
-            self._inner.call(partial(self._shut, self._inner))
+            self._inner.call(partial(self._inner.shut, self._grace))
 
     # --- in the pool's thread ------------------------------------------------------------------------------------
 
@@ -231,19 +230,6 @@ class AsyncPool(Generic[T, R]):
             _log.warning("the event loop of the coroutines, after the end of the task that is to blame: %s", reason)
         else:
             self._end(run, Died(reason))
-
-    def _shut(self, inner: TaskLoop) -> None:
-        loop = inner.loop
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-
-        async def wait_ended() -> None:
-            if tasks:
-                await asyncio.wait(tasks, timeout=self._grace)
-            inner.stop()
-
-        self._last = asyncio.Task(wait_ended(), loop=loop)  # not by the loop's factory, as above
 
     def _wake_outer(self) -> None:
         with self._lock:

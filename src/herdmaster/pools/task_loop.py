@@ -34,18 +34,26 @@ class Escaped(NamedTuple):
 
 class TaskLoop:
     """`escaped` is called with each SystemExit and KeyboardInterrupt, in the thread and between two turns of the loop.
-    `broke` is called last in the thread if the loop ends by anything but `stop`: it cannot be run again."""
+    `broke` is called last in the thread if the loop ends by anything but `stop`: it cannot be run again. `of` is whose
+    loop it is, for the log."""
 
     def __init__(
-        self, name: str, *, escaped: Callable[[Escaped], None], broke: Callable[[TaskLoop, BaseException], None]
+        self,
+        name: str,
+        *,
+        escaped: Callable[[Escaped], None],
+        broke: Callable[[TaskLoop, BaseException], None],
+        of: str = "all coroutines",
     ) -> None:
         forks.add_task_host()
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(_Executor(thread_name_prefix=f"{name}-thread"))
         self._escaped = escaped
         self._broke = broke
+        self._of = of
         self._stopping = False
         self._fault: BaseException | None = None
+        self._last: asyncio.Task[None] | None = None
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
@@ -70,6 +78,19 @@ class TaskLoop:
         self._stopping = True
         self.loop.stop()
 
+    def shut(self, seconds: float) -> None:
+        """In the thread: cancels what runs in the loop, and ends it once that has ended or the time is over."""
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+
+        async def wait_ended() -> None:
+            if tasks:
+                await asyncio.wait(tasks, timeout=seconds)
+            self.stop()
+
+        self._last = asyncio.Task(wait_ended(), loop=self.loop)  # not by the loop's factory, which code may have set
+
     def _work(self) -> None:
         forks.add_loop(self.loop)
         try:
@@ -93,7 +114,7 @@ class TaskLoop:
                 self._escaped(_trace(error))
             else:
                 if self._fault is None and not self._stopping:
-                    _log.warning("the code of a task has stopped the event loop of all coroutines: it is started again")
+                    _log.warning("code has stopped the event loop of %s: it is started again", self._of)
             if self._fault is not None:
                 raise self._fault
 

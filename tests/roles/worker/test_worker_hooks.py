@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -146,6 +147,54 @@ async def test_all_are_called_at_the_end_and_it_is_bounded(
     caplog.clear()  # they are meant to be there
     assert "failed: LookupError: lost" in texts[0]
     assert texts[1] == "on_worker_stop has not ended within 0.2 s and is left alone"
+
+
+async def test_a_start_that_takes_long_is_told(
+    stopping: asyncio.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_hooks, "SLOW_SECONDS", 0.05)
+    release = threading.Event()
+
+    def slow() -> None:
+        release.wait(30)
+
+    starting = asyncio.ensure_future(WorkerHooks((slow,), ()).start(stopping))
+    while not caplog.messages:
+        await asyncio.sleep(0.01)
+    assert "slow has not ended after 0.05 s: no task is run before" in caplog.text
+    caplog.clear()
+    release.set()
+    assert await asyncio.wait_for(starting, 10)
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [(lambda: sys.exit(3), "raised SystemExit: 3"), (lambda: asyncio.get_running_loop().stop(), "is started again")],
+)
+async def test_what_a_hook_leaves_running_does_not_end_the_loop_of_the_others(
+    stopping: asyncio.Event, caplog: pytest.LogCaptureFixture, harm: Callable[[], None], says: str
+) -> None:
+    called: list[str] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def background() -> None:
+        harm()
+
+    async def start() -> None:
+        tasks.append(asyncio.create_task(background()))
+
+    async def stop() -> None:
+        await asyncio.sleep(0)
+        called.append("stop")
+
+    hooks = WorkerHooks((start,), (stop,))
+    assert await hooks.start(stopping)
+    while not caplog.messages:
+        await asyncio.sleep(0.01)
+    assert says in caplog.text
+    caplog.clear()
+    await hooks.stop()
+    assert called == ["stop"]
 
 
 # --- in a worker -----------------------------------------------------------------------------------------------------

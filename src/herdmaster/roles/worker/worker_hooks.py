@@ -10,12 +10,16 @@ import logging
 import threading
 import traceback
 from collections.abc import Awaitable
+from functools import partial
 from typing import Final, cast
 
 from herdmaster import forks
 from herdmaster.errors import HookFailed
+from herdmaster.pools.task_loop import Escaped, TaskLoop
 from herdmaster.running.hooks import OnWorker
 
+SLOW_SECONDS: Final = 30.0
+"""After which it is said that a hook of the start has not ended."""
 STOP_SECONDS: Final = 10.0
 _CANCEL_SECONDS: Final = 1.0
 
@@ -29,7 +33,7 @@ class WorkerHooks:
     def __init__(self, starts: tuple[OnWorker, ...], stops: tuple[OnWorker, ...]) -> None:
         self._starts = starts
         self._stops = stops
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: TaskLoop | None = None
 
     async def start(self, stopping: asyncio.Event) -> bool:
         """Calls the hooks of the start in order; False once `stopping` is set, and the rest is not called. Context
@@ -38,7 +42,14 @@ class WorkerHooks:
             calling = asyncio.ensure_future(self._call(hook))
             told = asyncio.ensure_future(stopping.wait())
             try:
-                await asyncio.wait((calling, told), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((calling, told), timeout=SLOW_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if not calling.done() and not told.done():
+                    _log.warning(
+                        "on_worker_start hook %s has not ended after %g s: no task is run before",
+                        _name(hook),
+                        SLOW_SECONDS,
+                    )
+                    await asyncio.wait((calling, told), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 told.cancel()
                 if not calling.done():
@@ -89,14 +100,16 @@ class WorkerHooks:
             return contextvars.copy_context()
 
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=_run_loop, args=(self._loop,), name="herdmaster-hook-loop", daemon=True).start()
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), self._loop))
+            self._loop = TaskLoop(
+                "herdmaster-hook-loop", escaped=_tell_escaped, broke=_tell_broke, of="the worker's hooks"
+            )
+            self._loop.start()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), self._loop.loop))
 
     def _end_loop(self) -> None:
         loop, self._loop = self._loop, None
         if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            loop.call(partial(loop.shut, _CANCEL_SECONDS))
 
 
 async def _call_on_thread(hook: OnWorker, context: contextvars.Context) -> object:
@@ -125,21 +138,13 @@ async def _call_on_thread(hook: OnWorker, context: contextvars.Context) -> objec
     return await answer
 
 
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    forks.add_loop(loop)
-    try:
-        with forks.UserCode():
-            loop.run_forever()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_SECONDS))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        forks.discard_loop()
-        loop.close()
+def _tell_escaped(escaped: Escaped) -> None:
+    error = escaped.error
+    _log.warning("what a hook of the worker has left running raised %s: %s", type(error).__name__, error)
+
+
+def _tell_broke(_loop: TaskLoop, error: BaseException) -> None:
+    _log.error("the event loop of the worker's hooks broke: %s: %s", type(error).__name__, error)
 
 
 def _adopt(context: contextvars.Context) -> None:
@@ -161,4 +166,8 @@ def _described(hook: OnWorker, error: BaseException) -> str:
     raised = error.__cause__ if isinstance(error, HookFailed) and error.__cause__ is not None else error
     frames = traceback.extract_tb(raised.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"hook {getattr(hook, '__qualname__', hook)} failed: {type(raised).__name__}: {raised}{place}"
+    return f"hook {_name(hook)} failed: {type(raised).__name__}: {raised}{place}"
+
+
+def _name(hook: OnWorker) -> str:
+    return getattr(hook, "__qualname__", str(hook))
