@@ -34,3 +34,8 @@ def test_that_no_server_answers_is_told_after_three_seconds_and_at_the_end() -> 
     assert trying.startswith(f"herd status: still trying {NOWHERE} ({NOWHERE}: ")
     assert ended.startswith(f"herd status: no session with {NOWHERE} within 3.2 s")
     assert result.returncode == 1
+
+
+def test_a_command_that_invokes_another_one_names_itself() -> None:
+    result = run_herd("dead", "list", NOWHERE, "--connect-timeout=3.2")
+    assert result.stderr.startswith(f"herd dead list: still trying {NOWHERE} ")

@@ -89,7 +89,7 @@ def configure_logs(level: str, style: str) -> None:
     _configure(level, style)
     logger = logging.getLogger(_CONNECTING)
     context = click.get_current_context(silent=True)
-    handler = _TellingHandler(context.command_path if context is not None else "herd")
+    handler = _TellingHandler(_words_of(context) if context is not None else "herd")
     if style == "json":
         handler.setFormatter(JsonFormatter())
     logger.setLevel(logging.WARNING)
@@ -103,6 +103,13 @@ def configure_logs(level: str, style: str) -> None:
 
     if context is not None:
         context.call_on_close(end)
+
+
+def _words_of(context: click.Context) -> str:
+    """The command as it was typed; a command may invoke another one as a part of itself."""
+    while context.parent is not None and not isinstance(context.parent.command, click.Group):
+        context = context.parent
+    return context.command_path
 
 
 class _TellingHandler(logging.Handler):
