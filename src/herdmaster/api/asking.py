@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from herdmaster.errors import HerdError
-from herdmaster.roles.client.searches import Failed, Question
+from herdmaster.roles.client.questions import Failed, Question
 from herdmaster.zookeeper.client import Client
 
 T = TypeVar("T")

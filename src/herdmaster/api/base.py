@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Final, Self
@@ -138,12 +139,7 @@ class BaseHerd:
         check_hosts(hosts)
         began = direction.begin(hosts, herd=self, source=self.own_hosts)
         process.follow_direction()
-
-        def end() -> None:
-            direction.end(began)
-            process.follow_direction()
-
-        return end
+        return partial(direction.end, began)
 
     def leave_target(self) -> Runtime | None:
         """The runtime, if this Herd is directed elsewhere since it was made; the next use makes another."""

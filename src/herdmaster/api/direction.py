@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.api import process
 from herdmaster.api.naming import place_of
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import ConnectString, parse_connect_string
@@ -67,9 +68,11 @@ def begin(target: str, *, herd: object | None = None, source: str | None = None)
 
 
 def end(direction: Direction) -> None:
+    """Sessions that are elsewhere then end."""
     with _lock:
         _directions.remove(direction)
         _export()
+    process.follow_direction()
 
 
 def target_of(herd: object, own_hosts: str) -> str | None:

@@ -39,7 +39,7 @@ from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
 from herdmaster.roles.client.backlog_limit import Asked
 from herdmaster.roles.client.client import ClientSettings
-from herdmaster.roles.client.searches import Failed, Question
+from herdmaster.roles.client.questions import Failed, Question
 from herdmaster.roles.shared.cancel_requests import Told
 from herdmaster.zookeeper.errors import ClientClosed
 
@@ -142,7 +142,7 @@ class Runtime:
 
     def ask(self, question: Question, failed: Failed, /) -> None:
         """Both are called in the loop's thread. Raises RuntimeError when closed."""
-        self._post(partial(self._client.searches.ask, question, failed))
+        self._post(partial(self._client.questions.ask, question, failed))
 
     def give_up(self, name: str) -> None:
         """Ends the wait for acceptance with what is known by now."""
@@ -242,7 +242,7 @@ class Runtime:
         for name in tuple(self._lines):
             self._ended(name, None, error)
         self._client.cancels.end()
-        self._client.searches.end()
+        self._client.questions.end()
         self._pinned.clear()
         self._wakeups.flush()
         self._callbacks.end()

@@ -6,12 +6,13 @@ import contextlib
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
 
-from herdmaster.api import Herd, direction, process
+from herdmaster.api import Herd, direction
 from herdmaster.api.checks import check_hosts
 from herdmaster.api.loading import import_from_here, load_app
 from herdmaster.cli.failures import Failed, Refused
@@ -105,7 +106,6 @@ def load_directed_app(spec: str, hosts: str, imports: tuple[str, ...] = ()) -> H
             direct(herd, hosts)  # before the other ends: what the app has begun when it was imported goes on
     finally:
         direction.end(everything)
-        process.follow_direction()
     return herd
 
 
@@ -130,13 +130,7 @@ def direct_all(hosts: str) -> None:
     """Directs every Herd until the command ends: a worker without an app runs functions of any modules. Raises
     InvalidConnectString."""
     check_hosts(hosts)
-    began = direction.begin(hosts)
-
-    def end() -> None:
-        direction.end(began)
-        process.follow_direction()
-
-    click.get_current_context().call_on_close(end)
+    click.get_current_context().call_on_close(partial(direction.end, direction.begin(hosts)))
 
 
 def make_worker(

@@ -13,7 +13,7 @@ from herdmaster.roles.client.backlog_limit import BacklogLimit
 from herdmaster.roles.client.due_times import DueTimes
 from herdmaster.roles.client.key_claims import KeyedSubmissions
 from herdmaster.roles.client.outcomes import Ended, OutcomeWatch
-from herdmaster.roles.client.searches import Searches
+from herdmaster.roles.client.questions import Questions
 from herdmaster.roles.client.submission_journal import Accepted, Journal
 from herdmaster.roles.shared.cancel_requests import CancelRequests
 from herdmaster.roles.shared.role import Role, run_until_first
@@ -45,7 +45,7 @@ class TaskClient(Role):
         self.backlog_limit = BacklogLimit()
         self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl, rng=self.system.rng)
         self.cancels = CancelRequests(self.outcomes.waits_for)
-        self.searches = Searches()
+        self.questions = Questions()
 
     async def open(self) -> Client:
         settings = self._settings
@@ -77,7 +77,7 @@ class TaskClient(Role):
         self.journal.end()
         self._keyed.end()
         self.cancels.end()
-        self.searches.end()
+        self.questions.end()
 
     async def serve(self, client: Client) -> None:
         await run_until_first(
@@ -86,7 +86,7 @@ class TaskClient(Role):
             self._keyed.run(client),
             self.backlog_limit.run(client),
             self.cancels.run(client),
-            self.searches.run(client),
+            self.questions.run(client),
         )
 
     async def drain(self, client: Client) -> None:

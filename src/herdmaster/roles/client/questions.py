@@ -1,4 +1,4 @@
-"""Asks ZooKeeper what a program wants to know or do, as soon as there is a session for it."""
+"""Questions of a program to ZooKeeper, asked as soon as there is a session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Failed = Callable[[HerdError], None]
 """Called once if there is no answer: why not."""
 
 
-class Searches:
+class Questions:
     """Questions outlive sessions. They are asked one after the other."""
 
     def __init__(self) -> None:
