@@ -20,6 +20,7 @@ from herdmaster.core.transitions import Move
 from herdmaster.errors import BadPayload, ConfigurationError, HerdError
 from herdmaster.roles.shared.committer import Committer, Fate, Settlement
 from herdmaster.roles.worker.equipment import Equipment
+from herdmaster.roles.worker.fence import Fence
 from herdmaster.roles.worker.held import Held, choose_starts
 from herdmaster.roles.worker.inbox import Inbox
 from herdmaster.roles.worker.next_move import Again, NextMoves
@@ -72,7 +73,7 @@ class WorkerSession:
         self._ask_primary = ask_primary
         self.may_start = True
         self._closed = False
-        self._fence: asyncio.TimerHandle | None = None
+        self._fence = Fence(client, self._slots.stop_what_can_be)
         self._timers: set[asyncio.TimerHandle] = set()
         self.is_folder_missing = False  # `restore_folders` is wanted
         self._inbox = Inbox(
@@ -93,9 +94,9 @@ class WorkerSession:
         """Nothing is started or committed from here on."""
         self._closed = True
         self._suspend()
-        for timer in (self._fence, *self._timers):
-            if timer is not None:
-                timer.cancel()
+        self._fence.cancel()
+        for timer in self._timers:
+            timer.cancel()
         self._slots.close()
 
     @property
@@ -183,20 +184,7 @@ class WorkerSession:
     def _suspend(self) -> None:
         for held in self._held.values():
             self._take_back(held)
-        self._keep_fence()
-
-    def _keep_fence(self) -> None:
-        """From the deadline on another worker may be given what runs here: by then what can be stopped has been. Should
-        the session live on after all, it is run again."""
-        if not self._is_suspended or self._closed:
-            return
-        if self._fence is not None:
-            self._fence.cancel()  # of an interruption before this one
-        left = self._client.deadline - self._client.clock()
-        if left <= 0:
-            self._slots.stop_what_can_be()
-        else:
-            self._fence = self._loop.call_later(left, self._keep_fence)
+        self._fence.raise_at_deadline(lambda: self._is_suspended and not self._closed)
 
     def _later(self, seconds: float, action: Callable[..., None], *args: object) -> None:
         """Unless it is closed before."""
