@@ -133,7 +133,8 @@ class Predecessors:
             left.attempts += 1
             is_ended = await self._close_session(left.identity, dial, limit)
             if is_ended:
-                _log.info("closed %r, which was given up while no server answered", left.identity)
+                session_id = left.identity.session_id & 0xFFFFFFFFFFFFFFFF
+                _log.info("closed session 0x%x, which was given up while no server answered", session_id)
             if is_ended or left.attempts >= _MOST_ATTEMPTS:
                 with contextlib.suppress(ValueError):  # too many were added meanwhile, and this one had to go
                     self._left.remove(left)
