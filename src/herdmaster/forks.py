@@ -1,4 +1,4 @@
-"""What a forked child of this process leaves to its parent, and how a child ends that returns into our code.
+"""What a forked child leaves to its parent, and how a child that returns into our code ends.
 
 A fork copies one thread, and with it every descriptor and every signal handler. A child that kept them would hold
 sessions and pipes of its parent open, would write to the wake-up descriptor of the parent's event loop when it gets a
@@ -6,7 +6,7 @@ signal, and would ignore the SIGTERM with which `multiprocessing.Pool` ends its 
 default handlers, without a wake-up descriptor, and with /dev/null in place of the descriptors registered here.
 
 A task's code may fork and let the child return from the task, or leave it by an exception. The child would then go on
-as a second server of the same queue, pipe or event loop. What runs code of a user's therefore looks at `generation`
+as a second server of the same queue, pipe or event loop. Whatever runs a user's code therefore looks at `generation`
 before and afterwards, and ends the child as the interpreter ends a program.
 """
 
@@ -78,7 +78,7 @@ def discard_loop() -> None:
 
 
 class UserCode:
-    """A block of code of a user's, after which a forked child ends."""
+    """A block that runs a user's code, and at whose end a forked child ends."""
 
     __slots__ = ("_generation",)
 
@@ -93,8 +93,8 @@ class UserCode:
 
 
 def end(error: BaseException | None = None) -> NoReturn:
-    """Ends a child that has come back from code of a user's, with the exit code and the words that the interpreter has
-    for `error`."""
+    """Ends a child that has come back from a user's code, with the exit code and the output of the interpreter for
+    `error`."""
     code = 1
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Questions of a program to ZooKeeper: where a task is, and a key's release, which answers whose it was."""
+"""Questions of a program to ZooKeeper, such as where a task is, or which task held a key that is released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What code in a running event loop may do: it must not be blocked, and asyncio may wait for futures of tasks."""
+"""Futures of tasks in a running event loop: no call may block the loop, and asyncio may wait for them."""
 
 from __future__ import annotations
 

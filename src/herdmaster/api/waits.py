@@ -1,4 +1,4 @@
-"""What the code of a task waits for, told to its worker, which notices when all its slots do nothing else."""
+"""Reports to the worker which tasks the code of a task waits for, so that it detects that all its slots wait."""
 
 from __future__ import annotations
 

@@ -30,8 +30,9 @@ _log = logging.getLogger("herdmaster")
 
 
 def load_named_app(spec: str, imports: tuple[str, ...] = ()) -> Herd:
-    """As `load_app`, but what is wrong with the app is told in one line, with its place: a file that is no Python, a
-    task or Herd that Herdmaster refuses, an end of the process. Raises Failed, Refused, and what `load_app` raises."""
+    """As `load_app`, but what is wrong with the app is reported in one line, with its place: a file that is no
+    Python, a task or Herd that Herdmaster refuses, an exit of the process. Raises Failed, Refused, and what
+    `load_app` raises."""
     command = click.get_current_context().command_path
     try:
         return _load(spec, check_modules("--import", imports))

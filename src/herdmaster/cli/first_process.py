@@ -1,8 +1,8 @@
 """Process 1 of a container has to reap every process whose parent has ended, and gets the container's signals.
 
-A worker cannot do that itself: which ended child was adopted and which was started by a task, or by the standard
-library for one, does not show, and to reap the latter would take its exit code away. So process 1 does nothing else,
-and Herdmaster runs in a child of it.
+A worker cannot do that itself: it cannot tell an adopted child from one that a task, or the standard library for a
+task, has started, and reaping the latter would lose its exit code. So process 1 does nothing else, and Herdmaster runs
+in a child of it.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from herdmaster.core.modules import is_absence_of, place_of
 
 
 def find_registered(call: str) -> Task[..., object] | None:
-    """The task that `MODULE:FUNCTION` names; None where its module is not here, or has no such task. A module that
-    fails is told on stderr, and so is what it prints: stdout is for the name of the task."""
+    """The task that `MODULE:FUNCTION` names; None where its module is not here, or has no such task. What the
+    module prints, and its error if it fails, goes to stderr: stdout is for the name of the task."""
     module_name, _, attribute = call.partition(":")
     import_from_here()
     try:

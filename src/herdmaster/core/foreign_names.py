@@ -1,4 +1,4 @@
-"""Names in the folders that are none of ours: they are left alone, and told to the log once."""
+"""Names in the folders that are none of ours: they are left alone, and logged once."""
 
 from __future__ import annotations
 

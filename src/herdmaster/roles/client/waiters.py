@@ -49,7 +49,7 @@ class Waiters:
         self._to_register[task] = None
 
     def leave(self, task: str) -> None:
-        """This client waits for the task no more."""
+        """This client does not wait for the task any more."""
         self._to_register.pop(task, None)
         self._registered.discard(task)
         if task in self._sent:

@@ -1,4 +1,4 @@
-"""Finds what no event tells of: ZooKeeper withholds the events of a znode that the session may not read.
+"""Finds tasks without events: ZooKeeper withholds the events of a znode that the session may not read.
 
 Now and then the number of names in `/tasks` is compared with the picture. Where they differ, and still do a little
 later, the folders are listed anew: a listing shows every name, and what cannot be read is then refused.

@@ -1,10 +1,10 @@
 """What a callback of a role raises ends the role's session.
 
-asyncio logs what a callback raises, and goes on. The callbacks of a role keep the books of its session: one that failed
-may have left them half-changed, and a task that they have lost is never run, or never committed. With a new session
+asyncio logs what a callback raises, and goes on. The callbacks of a role keep the state of its session: one that failed
+may have left it half-changed, and a task that is missing there is never run, or never committed. With a new session
 everything is read anew from ZooKeeper.
 
-A callback is a role's by its context, which everything inherits that the role schedules.
+A callback belongs to a role by its context, which everything that the role schedules inherits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextvars import Context, ContextVar
 from typing import Any, Final
 
 Failed = Callable[[Exception], bool]
-"""Called with what a callback raised. False: nothing comes of it, so it is to be logged."""
+"""Called with what a callback raised. Returns False if that ends no session, and is to be logged."""
 
 _failed: Final[ContextVar[Failed | None]] = ContextVar("herdmaster.callback_failed", default=None)
 
@@ -32,7 +32,7 @@ def callbacks_of_role(failed: Failed) -> Iterator[None]:
 
 
 def watch_callbacks() -> None:
-    """Has the running loop tell. Another handler that is set stays in force beside."""
+    """Makes the running loop report failed callbacks. A handler that was set before is called as well."""
     loop = asyncio.get_running_loop()
     present = loop.get_exception_handler()
     if not isinstance(present, _Handler):

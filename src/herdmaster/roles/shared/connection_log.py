@@ -1,4 +1,4 @@
-"""Says that a role's connection to ZooKeeper was lost, and that it is back: after how long, with which session."""
+"""Logs that a role's connection to ZooKeeper was lost, and that it is back: after how long, with which session."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _log = logging.getLogger("herdmaster")
 
 
 class ConnectionLog:
-    """Over all sessions of a role. `meanwhile` tells what the role does not do until the connection is back, `found`
-    what it finds then, an empty text if the role says so itself. `level` is that of the loss.
+    """Over all sessions of a role. `meanwhile` describes what the role does not do until the connection is back,
+    `found` what it finds then: an empty text if the role logs that itself. `level` is that of the loss.
 
-    The return is told at the level of what was told before it, so that the loss is never the last line about it.
+    The return is logged at the level of what was logged before it, so that the loss is never the last line about it.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class ConnectionLog:
             self._tell_back("the same session")
 
     def note_loss(self, level: int) -> None:
-        """The log says, at this level, that a session has ended, or that none could be had."""
+        """Something else has logged, at this level, that a session has ended, or that none was established."""
         if self._lost_at is None:
             self._lost_at = self._clock()
         self._told = max(self._told, level)
 
     def tell_opened(self) -> None:
-        """A new session is there; the first of all needs no word."""
+        """A new session is there. The first of all is not logged."""
         self._tell_back("a new session")
 
     def _tell_back(self, session: str) -> None:

@@ -18,7 +18,7 @@ class Fence:
         self._timer: asyncio.TimerHandle | None = None
 
     def raise_at_deadline(self, is_wanted: Callable[[], bool]) -> None:
-        """Nothing happens once `is_wanted` says no, because the connection is back. A deadline may move meanwhile."""
+        """Does nothing once `is_wanted` returns False, because the connection is back. The deadline may still move."""
         if not is_wanted():
             return
         self.cancel()  # that of an interruption before this one

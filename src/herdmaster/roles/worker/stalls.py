@@ -1,8 +1,8 @@
-"""Notices that nothing goes on in a worker because all that runs waits for tasks that wait for a slot themselves.
+"""Detects a stalled worker: all that runs there waits for tasks that wait for a slot themselves.
 
 A task that waits for another keeps its slot. Where each slot has such a task, and what they wait for stands in `/tasks`
-or in this worker's own inbox, no slot becomes free by itself. Only the log and `/progress` tell of it: which of the
-tasks is to give way is not for Herdmaster to decide.
+or in this worker's own inbox, no slot becomes free by itself. That is only logged and shown in `/progress`: Herdmaster
+does not decide which of the tasks is to give way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Takes connections, and refuses them while the process has few file descriptors left.
 
-asyncio's own server takes connections until no descriptor is left, the journal's neither, and then reports each of a
-hundred attempts a turn, every one of which tries again by itself.
+asyncio's own server takes connections until no descriptor is left, not even for the journal. Then it logs each of a
+hundred failed attempts per turn of the loop, and retries all of them.
 """
 
 from __future__ import annotations
