@@ -75,6 +75,18 @@ def say(text: str, send_note: SendNote) -> str:
     return "said"
 
 
+def close_streams(text: str, send_note: SendNote) -> str:
+    """So that the next file that is opened gets the number of one, unless something else does."""
+    if text == "objects":
+        sys.stdout.close()
+        sys.stderr.close()
+        sys.stdout = None
+    else:
+        os.close(1)
+        os.close(2)
+    return "closed"
+
+
 def children_obey(text: str, send_note: SendNote) -> str:
     """What SIGTERM, SIGINT and SIGHUP do to programs that a task starts: all are to be ended."""
     ended = [subprocess.run(["/bin/sh", "-c", f"kill -{name} $$"], check=False) for name in ("TERM", "INT", "HUP")]
@@ -190,7 +202,7 @@ _CODE = {
     function.__name__: function
     for function in (
         echo, pid, sleep, spin, tidy_up, start_family, take_memory, exit_with, segfault, say, notes, stray_note, race,
-        notes_for_ever, refuse, last_words, print_for_ever, leave_thread, fork, forge, children_obey,
+        notes_for_ever, refuse, last_words, print_for_ever, leave_thread, fork, forge, children_obey, close_streams,
         where, move, log, log_for_ever,
     )
 }  # fmt: skip

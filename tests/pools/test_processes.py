@@ -274,6 +274,26 @@ async def test_what_was_printed_before_a_reply_is_never_taken_for_another_tasks(
     assert len(setting.output) == 4
 
 
+@pytest.mark.parametrize("what", ["descriptors", "objects"])
+async def test_a_task_that_closes_its_output_takes_it_from_none_of_the_next(
+    make_setting: MakeSetting, what: str
+) -> None:
+    setting = make_setting()
+    before = await setting.run_text("pid before")
+    assert await setting.run_text(f"close_streams {what}") == "closed"
+    assert await setting.run_text("say again") == "said"
+    assert await setting.run_text("pid after") == before
+    assert sorted(setting.output) == sorted(
+        ("say again", stream, line)
+        for stream, line in (
+            ("stdout", "out again"),
+            ("stdout", "sub again"),
+            ("stdout", "unended again"),
+            ("stderr", "err again"),
+        )
+    )
+
+
 async def test_the_last_words_of_a_process_that_dies_are_captured(make_setting: MakeSetting) -> None:
     setting = make_setting()
     await setting.run("last_words")

@@ -27,6 +27,7 @@ from herdmaster import forks
 from herdmaster.errors import SoftTimeLimitExceeded
 from herdmaster.pools import child_logs, messages, signals
 from herdmaster.pools.folder import Folder
+from herdmaster.pools.streams import Streams
 
 Handler = Callable[[bytes, Callable[[bytes], None]], bytes]
 """(request, send_note) -> reply"""
@@ -125,11 +126,12 @@ class Child:
             self._send(messages.CannotStart(f"{start.handler} cannot be made: {_describe(error)}"))
             return 1
         child_logs.restore(start.log_level)
-        folder = Folder()
+        folder, streams = Folder(), Streams()
         self._send(messages.Ready())
         while isinstance(request := self._receive(), messages.Request):
             answer = self._answer(handler, request)
             self._flush()
+            streams.restore()
             with contextlib.suppress(OSError):  # it is gone
                 os.chdir(folder.path)  # else the next task would begin where this one has gone
             self._send(answer)
