@@ -66,8 +66,8 @@ class LazyGroup(click.Group):
 def herd(ctx: click.Context) -> None:
     """Run tasks on many machines, with Apache ZooKeeper as the only infrastructure.
 
-    HOSTS is host:port[,host:port...][/namespace]. Where it is not given it is that of the app, else $HERD_ZOOKEEPER,
-    else 127.0.0.1:2181.
+    HOSTS is host:port[,host:port...][/namespace]. Where it is not given it is $HERD_ZOOKEEPER, else 127.0.0.1:2181;
+    `herd worker` takes that of its app first.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)

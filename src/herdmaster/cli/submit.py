@@ -121,7 +121,8 @@ def submit(
     """Submit one task and print its name.
 
     MODULE need not be here. Where it is, it is imported, and the task has the queue and the other options that its
-    function is registered with, unless they are given here.
+    function is registered with, unless they are given here. The hosts of its Herd are not among these: the task goes
+    to --zookeeper, else $HERD_ZOOKEEPER, else 127.0.0.1:2181.
 
     An ARG is JSON where it can be read as JSON, else text; NAME=VALUE is a keyword argument. To pass text that looks
     like either, write it as JSON: '"5"', '"a=b"'.
