@@ -44,7 +44,9 @@ def test_a_fault_of_our_own_costs_a_session_and_not_the_thread(
     assert future.result(20) == gate
 
 
-def test_if_the_thread_ends_all_the_same_nobody_is_left_waiting(quiet: App, caplog: pytest.LogCaptureFixture) -> None:
+def test_if_the_thread_ends_all_the_same_nobody_is_left_waiting_and_another_takes_its_place(
+    quiet: App, caplog: pytest.LogCaptureFixture
+) -> None:
     future = quiet.add.submit(2, 3)
     runtime = quiet.herd._started()
     blocked = threading.Event()
@@ -70,9 +72,10 @@ def test_if_the_thread_ends_all_the_same_nobody_is_left_waiting(quiet: App, capl
     assert "was not accepted before the Herd was closed" in str(errors[0])
     with pytest.raises(ClientClosed):
         future.result(10)
-    with pytest.raises(RuntimeError, match="this Herd is closed"):
-        quiet.add.submit(2, 3)
     assert "the thread that talks to ZooKeeper failed" in caplog.text
+    again = quiet.add.submit(2, 3)  # accepted by another thread's session
+    assert quiet.herd._started() is not runtime
+    assert not again.done()
 
 
 def test_it_does_not_wait_for_a_thread_that_is_stopped_in_the_middle_of_a_future(app: App, gate: str) -> None:

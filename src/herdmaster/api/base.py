@@ -81,13 +81,16 @@ class BaseHerd:
             return self._ulids.new()
 
     def _started(self) -> Runtime:
-        return self._runtime or self._start()
+        runtime = self._runtime
+        return self._start() if runtime is None or runtime.has_failed else runtime
 
     def _start(self) -> Runtime:
         with self._lock:
             if self._closed:
                 raise HerdClosed(CLOSED)
             refuse_patched()
+            if self._runtime is not None and self._runtime.has_failed:
+                self._runtime = None
             own = self.own_hosts
             target = direction.target_of(self, own)
             self._check_direction(own, target)

@@ -69,6 +69,8 @@ class Runtime:
         self._lock = threading.RLock()
         self._woken = False
         self._closed = False
+        self.has_failed = False
+        """Its thread has ended, although nothing has closed it: another runtime takes its place."""
         self._lines: dict[str, Line] = {}  # of futures that are not done
         self._dropped: deque[Line] = deque()
         self._pinned: set[object] = set()
@@ -212,6 +214,7 @@ class Runtime:
             finally:
                 self._cancel_tasks()
         except BaseException:  # noqa: BLE001 - who waits must not be left waiting
+            self.has_failed = True
             _log.exception("the thread that talks to ZooKeeper failed")
         finally:
             self._end()
