@@ -80,6 +80,21 @@ def in_subprocess() -> str:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
 
+@herd.task(queue="watched")
+def fail_in_thread() -> None:
+    raise ValueError
+
+
+@herd.task(queue="watched")
+async def fail_in_loop() -> None:
+    raise ValueError
+
+
+@herd.task(pool="process", queue="watched")
+def fail_in_process() -> None:
+    raise ValueError
+
+
 def leave_note(text: str) -> None:
     """From anywhere, also from a running loop."""
     HerdExecutor(herd, ignore_result=True).submit(note, text)
@@ -95,6 +110,12 @@ def before(task: CurrentTask) -> None:
 def after(task: CurrentTask, _result: object) -> None:
     if task.queue == "watched":
         leave_note("after")
+
+
+@herd.on_error
+def error(task: CurrentTask, _error: BaseException) -> None:
+    if task.queue == "watched":
+        leave_note("error")
 
 
 @herd.on_worker_start

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,7 @@ from herdmaster.testing.running import RunningRoles
 from tests.cli.directed_app import USED_ALL
 from tests.cli.processes import HerdProcess, wait_until
 from tests.cli.test_development import hosts_of
+from tests.cli.test_roles import wait_for_overview
 
 pytestmark = pytest.mark.long
 
@@ -28,10 +30,12 @@ WAYS = ("in_thread", "in_loop", "in_process")
 
 def check_every_use(herd: Herd, diary: Path, imports: int) -> None:
     futures: list[Future[object]] = [herd.submit_call(f"{APP}:{way}", queue="watched") for way in WAYS]
+    failing: list[Future[None]] = [herd.submit_call(f"{APP}:fail_{way}", queue="watched") for way in WAYS]
     in_subprocess: Future[str] = herd.submit_call(f"{APP}:in_subprocess")
     assert [future.result(40) for future in futures] == [USED_ALL] * len(WAYS)
+    assert [type(future.exception(40)) for future in failing] == [ValueError] * len(WAYS)
     assert in_subprocess.result(40) == f"{USED_ALL}\n"
-    expected = sorted(["start", *["before", "after"] * len(WAYS), *["import"] * imports])
+    expected = sorted(["start", *["before", "after", "before", "error"] * len(WAYS), *["import"] * imports])
     wait_until(
         lambda: diary.exists() and sorted(diary.read_text().splitlines()) == expected,
         f"expected {expected}: a use went elsewhere",
@@ -54,6 +58,9 @@ def test_a_worker_that_was_given_hosts_sends_nothing_to_those_of_its_app(namespa
     ):  # fmt: skip
         worker.wait_for_log("is ready")
         check_every_use(herd, diary, imports=4)  # the worker, its two processes, the subprocess
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0
+        wait_for_overview(namespace, lambda seen: seen.tasks.backlog == 1, "what the stop hook submits went elsewhere")
         assert "is used although this process is directed" not in worker.stderr
 
 

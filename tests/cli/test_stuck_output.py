@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from herdmaster.api import Future, Herd
+from herdmaster.testing.ports import free_ports
 from tests.cli.processes import HERD, REPOSITORY, HerdProcess, wait_until
-from tests.cli.test_roles import look
+from tests.cli.test_roles import look, wait_for_overview
 
 pytestmark = pytest.mark.long
 
@@ -81,3 +84,54 @@ def test_a_worker_whose_output_is_not_read_keeps_its_session_and_ends_its_tasks(
         finally:
             worker.kill()
             worker.wait()
+
+
+@contextmanager
+def unread(*command: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command whose output goes to a pipe that is full from the start. It has to end in good order when it is told
+    to."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb"), os.fdopen(writer, "wb", buffering=0) as output:
+        os.set_blocking(writer, False)
+        for size in (4096, 1):
+            with suppress(BlockingIOError):
+                while os.write(writer, b"x" * size):
+                    pass
+        os.set_blocking(writer, True)  # of the pipe's end, which the command shares
+        process = subprocess.Popen(
+            (*HERD, *command, "--log-level=debug"),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "PYTHONPATH": f"{folder}:{REPOSITORY}"},
+        )
+        try:
+            yield process
+            process.terminate()
+            assert process.wait(15) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+def check_works(hosts: str) -> None:
+    with Herd(hosts) as herd:
+        failing: list[Future[None]] = [herd.submit_call("app:fail", [number]) for number in range(20)]
+        assert {type(future.exception(timeout=20)) for future in failing} == {ValueError}
+
+
+def test_a_master_whose_output_is_not_read_goes_on(namespace: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    with (
+        unread("master", namespace, folder=tmp_path),
+        HerdProcess("worker", namespace, "--app=app", folder=tmp_path),
+    ):
+        wait_for_overview(namespace, lambda seen: seen.primary is not None and bool(seen.workers), "no primary")
+        check_works(namespace)
+
+
+def test_herd_dev_whose_output_is_not_read_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    (port,) = free_ports(1)
+    with unread("dev", f"--port={port}", "--app=app", folder=tmp_path):
+        check_works(f"127.0.0.1:{port}")
