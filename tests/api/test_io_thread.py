@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from herdmaster import Future, NotSubmitted
+from herdmaster import Future, HerdClosed, NotSubmitted
 from herdmaster.api.lines import line_to
 from herdmaster.zookeeper.errors import ClientClosed
 from tests.api import tasks
@@ -42,6 +42,26 @@ def test_a_fault_of_our_own_costs_a_session_and_not_the_thread(
         wait_until(lambda: "a fault of our own" in caplog.text, "it is logged")
     tasks.gates[gate].set()
     assert future.result(20) == gate
+
+
+def test_a_close_that_the_thread_has_carried_out_before_it_is_woken_for_it_is_no_error(
+    quiet: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be awake for something else."""
+    future = quiet.add.submit(2, 3)
+    runtime = quiet.herd._started()
+    ring = runtime._ring
+
+    def ring_late(data: bytes) -> int:
+        runtime._loop.call_soon_threadsafe(runtime._take_calls)
+        runtime._thread.join(20)
+        return ring(data)
+
+    monkeypatch.setattr(runtime, "_ring", ring_late)
+    quiet.herd.close()
+
+    assert not runtime._thread.is_alive()
+    assert isinstance(future.exception(20), HerdClosed)
 
 
 def test_if_the_thread_ends_all_the_same_nobody_is_left_waiting_and_another_takes_its_place(

@@ -165,7 +165,8 @@ class Runtime:
                 return
             self._closed = True
             self._calls.append(self._stop.set)
-            self._ring(b"!")
+            with contextlib.suppress(OSError):  # the thread was awake, has taken that, and has ended already
+                self._ring(b"!")
 
     def close(self) -> None:
         """Ends the session. Futures that are not done fail with HerdClosed; their tasks go on."""
@@ -191,7 +192,8 @@ class Runtime:
         self._dropped.append(line)
         if len(self._dropped) >= _MANY_DROPPED and not self._woken and not self._closed:
             self._woken = True
-            self._ring(b"!")  # at once, see above
+            with contextlib.suppress(OSError):  # the thread ends just now
+                self._ring(b"!")  # at once, see above
 
     def _post(self, call: Callable[[], None]) -> None:
         """Runs `call` in the loop's thread, in order."""
@@ -201,7 +203,10 @@ class Runtime:
             self._calls.append(call)
             if not self._woken:
                 self._woken = True
-                self._ring(b"!")  # at once, see above
+                try:
+                    self._ring(b"!")  # at once, see above
+                except OSError:  # the thread has failed just now
+                    raise HerdClosed(CLOSED) from None
 
     # --- the loop's thread: its life -------------------------------------------------------------------------------
 
