@@ -98,6 +98,30 @@ def test_if_the_thread_ends_all_the_same_nobody_is_left_waiting_and_another_take
     assert not again.done()
 
 
+def test_a_log_handler_that_raises_leaves_nobody_waiting(quiet: App) -> None:
+    future = quiet.add.submit(2, 3)
+    runtime = quiet.herd._started()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "the thread that talks" not in record.getMessage():
+                raise LookupError("no log server")
+
+    def fail() -> None:
+        assert runtime._client._callback_failed(ZeroDivisionError("a fault of our own"))
+
+    logger, handler = logging.getLogger("herdmaster"), Handler()
+    logger.addHandler(handler)
+    try:
+        runtime._post(fail)
+        with pytest.raises(ClientClosed):
+            future.result(20)
+    finally:
+        logger.removeHandler(handler)
+    assert not quiet.add.submit(2, 3).done()
+    assert quiet.herd._started() is not runtime
+
+
 def test_it_does_not_wait_for_a_thread_that_is_stopped_in_the_middle_of_a_future(app: App, gate: str) -> None:
     """As one is whose signal handler or finaliser waits for something else."""
     future = app.wait.submit(gate)

@@ -226,7 +226,11 @@ class Runtime:
 
     async def _serve(self) -> None:
         session = asyncio.ensure_future(self._client.keep(self._stop))
-        await self._stop.wait()
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((session, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.done():
+            stopped.cancel()
+            await session  # raises: without it nothing would be sent any more
         self._client.stop()
         await asyncio.wait((session,), timeout=GOODBYE_SECONDS)
 
