@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar, cast
+from typing import Final, Generic, Protocol, Self, TypeVar, cast
 
 from kazoo.client import KazooClient, KazooState
 from kazoo.exceptions import (
@@ -152,6 +152,9 @@ def _data(result: object) -> bytes:
     return cast(tuple[bytes | None, object], result)[0] or b""
 
 
+_STOP_SECONDS: Final = 10.0
+
+
 class Session:
     """Requests of one role. After `close` or expiry it is silent: no callback runs any more.
 
@@ -177,7 +180,10 @@ class Session:
         """End the session, and with it everything ephemeral."""
         self._over.set()
         if self.expired.is_set():
-            self._ending.join()
+            # kazoo's own stop can wait for ever for a connection that it lost meanwhile.
+            self._ending.join(_STOP_SECONDS)
+            if self._ending.is_alive():
+                return
         self._kazoo.stop()
         self._kazoo.close()
 
