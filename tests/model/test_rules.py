@@ -87,6 +87,7 @@ def test_without_the_rule_a_promise_is_broken(rule: Rule) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("setup", list(dict.fromkeys(setup for setup, _ in EXPECTED.values())))
 def test_with_all_rules_the_same_runs_keep_the_promises(setup: Setup) -> None:
     found = build(setup).explore().counterexample
