@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from herdmaster.core.dispatcher import Assign, Dispatcher
+from herdmaster.core.dispatcher import Assign, Dispatcher, DropTask
 from herdmaster.core.isolation import FIRST_PATIENCE
 from herdmaster.core.names import call_name
 from tests.core.takeover import W, X, decide, told
@@ -154,6 +154,21 @@ def test_a_suspect_that_comes_back_is_assigned_once() -> None:
     dispatcher.task_added(SUSPECT)
 
     assert decide(dispatcher) == [Assign(SUSPECT, decision.worker)]
+
+
+def test_a_suspect_that_is_put_back_although_its_worker_has_it_is_dropped() -> None:
+    dispatcher = told(inboxes={W: ()}, alive=(W,))
+    find_suspect(dispatcher, SUSPECT)
+    (decision,) = decide(dispatcher)
+    assert dispatcher.isolate(SUSPECT, ())
+    carry_out(dispatcher, decision)
+    dispatcher.task_added(SUSPECT)  # by another master, at any time
+    assert decide(dispatcher) == [DropTask(SUSPECT, W)]
+
+    dispatcher.task_removed(SUSPECT)
+    dispatcher.finished(SUSPECT)
+    dispatcher.task_added(OTHER)
+    assert decide(dispatcher) == []
 
 
 def test_a_suspect_goes_to_a_worker_that_was_not_asked_for_its_function_before() -> None:

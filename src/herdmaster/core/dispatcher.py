@@ -209,6 +209,7 @@ class Dispatcher:
         for key in self._postponed.take_due(now):
             self._release(key)
         decisions: list[Decision] = []
+        self._duplicates.update(self._isolation.find_copies(self.backlog))
         for name in list(self._duplicates):
             if len(decisions) < room and self._is_idle(name):
                 decisions.append(self._begin(name, DropTask(name, self._duplicates.pop(name))))

@@ -69,6 +69,18 @@ class Isolation:
                 self._release(worker)
         return gone
 
+    def find_copies(self, backlog: Backlog) -> dict[str, str]:
+        """The suspects that wait although a living worker holds them too, with its name: a second master of the
+        reference may have put one back. Any other task would be assigned once more; a suspect would wait for ever,
+        because that worker never gets empty."""
+        return {
+            task: worker.name
+            for task in self._suspects
+            if task in backlog
+            for worker in self._roster
+            if worker.alive and worker.inbox is not None and task in worker.inbox
+        }
+
     def choose(self, task: str, now: float) -> Worker | None:
         """The worker that the suspect has to itself from now on; None if it has to wait."""
         suspect = self._suspects[task]
