@@ -4,6 +4,7 @@ import pytest
 
 from herdmaster.core.conditions import Conditions, expiry_of, is_conditional
 from herdmaster.core.payload import Call, encode_arguments, encode_call
+from tests.core.takeover import W, told
 
 ULID = "01arz3ndektsv4rrffq69g5fav"
 CONDITIONAL = f"task-{ULID}.default.c"
@@ -100,3 +101,10 @@ def test_those_that_leave_leave_no_memory() -> None:
         conditions.forget(str(number))
 
     assert len(conditions._heap) < 200
+
+
+def test_a_task_that_leaves_before_its_header_is_read_is_held_no_more() -> None:
+    dispatcher = told(alive=(W,))
+    dispatcher.task_added(CONDITIONAL)
+    dispatcher.task_removed(CONDITIONAL)
+    assert dispatcher.backlog._held == set()

@@ -115,8 +115,9 @@ class Dispatcher:
     def task_removed(self, name: str) -> None:
         self.backlog.remove(name)
         self._conditions.forget(name)
-        if name in self._duplicates:
-            self._forget_duplicate(name)
+        if name in self._duplicates or is_conditional(name):  # it may have been held until its header is read
+            self._duplicates.pop(name, None)
+            self._release(name)
 
     def header_told(self, name: str, expires: int | None) -> None:
         """What the header of a task in `/tasks` says: when it expires, in unix milliseconds."""
