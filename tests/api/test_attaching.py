@@ -64,7 +64,7 @@ def test_attaching_to_what_was_collected_says_that_it_is_gone(app: App) -> None:
     future = app.add.submit(2, 3)
     assert future.result(10) == 5
 
-    with pytest.raises(OutcomeGone, match="neither waiting, nor running"):
+    with pytest.raises(OutcomeGone, match="no such task waits or runs, and no outcome is kept"):
         app.herd.future(future.name).result(20)
 
 

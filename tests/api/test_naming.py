@@ -133,7 +133,7 @@ def test_an_app_is_found_by_its_module_in_the_working_directory(modules: str) ->
         ("{}.two", r"several Herds \(herd, other\): name one, as in .*\.two:herd$"),
         ("{}.none", r"has no Herd: put `herd = Herd\(\)` at its top level, or name the module that has one"),
         ("{}.none:herd", "is no Herd but str: name one that is"),
-        ("{}.one:absent", "is not there: name the Herd as the module does"),
+        ("{}.one:absent", r"does not exist: name the variable that holds the Herd, as in loaded_\d+\.one:herd$"),
         ("{}.absent", r"no module '.*\.absent' is importable from here"),
         ("absent_{}", "run this in the folder that holds it, or install it"),
         ("{}/one.py", r"that is a file; write loaded_\d+\.one or loaded_\d+\.one:herd$"),

@@ -93,7 +93,8 @@ def _attribute(module_name: str, module: object, attribute: str) -> Herd:
     value = module
     for part in attribute.split("."):
         if not hasattr(value, part):
-            raise ConfigurationError(f"{module_name}:{attribute} is not there: name the Herd as the module does")
+            advice = f"name the variable that holds the Herd, as in {module_name}:herd"
+            raise ConfigurationError(f"{module_name}:{attribute} does not exist: {advice}")
         value = getattr(value, part)
     if not isinstance(value, Herd):
         raise ConfigurationError(f"{module_name}:{attribute} is no Herd but {type(value).__name__}: name one that is")

@@ -72,7 +72,8 @@ class ServerProcess:
         except (OSError, UnicodeError) as error:  # UnicodeError: the host can be no host's name
             raise CannotListen(self._server.host, self.hosts, error) from None
         kept = f"data in {self._data_dir}" if self._data_dir else "in memory: everything is forgotten when it stops"
-        _log.info("serving on %s, %s; for development, production belongs on Apache ZooKeeper", self.hosts, kept)
+        advice = "this server is for development: production belongs on Apache ZooKeeper"
+        _log.info("serving on %s, %s; %s", self.hosts, kept, advice)
 
     async def run(self) -> None:
         """Raises what `start` raises, and JournalError when the disk fails."""

@@ -322,5 +322,5 @@ class OutcomeWatch:
                 self._to_locate.update(dict.fromkeys(task for task in tasks if task in self._waiting))
                 raise
             for task in missing:
-                text = f"{task}: it is neither waiting, nor running, nor has it an outcome to collect"
-                self._deliver(task, None, OutcomeGone(text))
+                reason = "no such task waits or runs, and no outcome is kept: it was read or deleted, or is too old"
+                self._deliver(task, None, OutcomeGone(f"{task}: {reason}"))
