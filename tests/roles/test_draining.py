@@ -9,7 +9,9 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.members import DRAINING, decode_worker
+from herdmaster.roles.worker.draining import Draining
 from herdmaster.roles.worker.worker import _LONG_WAIT_SECONDS
+from herdmaster.zookeeper.client import Transaction
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, multi_with, request_of
 from tests.roles.stage import (
@@ -249,6 +251,33 @@ async def test_under_a_curator_master_it_puts_back_what_that_would_delete(stage:
 
     assert await stage.names(layout.inbox_path(worker.name)) == await stage.names(layout.WORKERS) == []
     assert [await stage.data(layout.task_path(name)) for name in names] == [b"as it was"] * 3
+
+
+async def test_under_a_curator_master_what_is_assigned_at_the_last_moment_is_put_back_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.zk.delete(layout.MASTER)
+    await stage.put(f"{layout.MASTER}/_c_0-latch-0000000000", data=b"m1")
+    worker = await stage.worker(raw=stage.gate(), slots=1, drain_timeout=0.2)
+    first, last = new_raw_name(), new_raw_name()
+    await assign(stage, worker, first)
+    await held(worker, 1)
+    commit = Draining._commit
+    commits = 0
+
+    async def commit_after_an_assignment(draining: Draining, transaction: Transaction) -> bool:
+        nonlocal commits
+        commits += 1
+        if commits == 1:
+            await stage.put(layout.assignment_path(worker.name, last))
+        return await commit(draining, transaction)
+
+    monkeypatch.setattr(Draining, "_commit", commit_after_an_assignment)
+    await stage.stop(worker)
+
+    assert await stage.names(layout.inbox_path(worker.name)) == await stage.names(layout.WORKERS) == []
+    assert await stage.names(layout.TASKS) == sorted([first, last])
+    assert commits == 2
 
 
 async def test_a_primary_of_ours_that_takes_over_while_it_drains_gets_the_rest_back(stage: Stage) -> None:

@@ -120,7 +120,9 @@ class Draining:
         for move in moves:
             for operation in move.operations:
                 add_operation(transaction, operation)
-        return await self._commit(transaction)
+        # Refused where a task was assigned meanwhile: the master would delete it with the inbox.
+        inbox = layout.inbox_path(self._name)
+        return await self._commit(transaction.delete(inbox).create(inbox))
 
     async def _commit(self, transaction: Transaction) -> bool:
         self._leaving()
