@@ -9,7 +9,7 @@ BIN := .venv/bin
 # All that is needed to work on Herdmaster, and what is enough to run it.
 INSTALLED := .venv/.installed
 RUNNABLE := .venv/.runnable
-CODE := $(wildcard src tests benchmarks chaos examples)
+CODE := $(wildcard src tests benchmarks chaos examples scripts)
 # Tests wait for servers and processes as much as they compute.
 PROCESSES ?= 4
 
@@ -61,6 +61,7 @@ lint: $(INSTALLED) ## Check style and the direction of imports
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/check_source.py
 
 .PHONY: types
 types: $(INSTALLED) ## Check types
