@@ -14,6 +14,7 @@ import msgspec
 from herdmaster.core import layout
 from herdmaster.core.members import decode_master, decode_worker, worker_state
 from herdmaster.core.names import parse_master_name, parse_worker_name
+from herdmaster.core.printable import printable
 from herdmaster.core.progress import WorkerProgress, decode_progress
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper import errors
@@ -234,5 +235,4 @@ def _as_id(data: bytes) -> str:
 
 def _as_text(data: bytes) -> str:
     """Data that any program may have written, fit for a terminal."""
-    text = data[: 4 * _MAX_SHOWN].decode("utf-8", "replace")
-    return "".join(character if character.isprintable() else "?" for character in text)[:_MAX_SHOWN]
+    return printable(data[: 4 * _MAX_SHOWN].decode("utf-8", "replace"), _MAX_SHOWN)

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from herdmaster.core.transitions import CreateNode, NewTask, Submission
 from herdmaster.errors import BadPayload, HerdError, NotSubmitted, SubmissionUnknown
 from herdmaster.roles.client.due_times import DueTimes, is_timed
 from herdmaster.roles.shared.committer import MAX_BATCH_BYTES, add_operation
+from herdmaster.roles.shared.until_certain import until_certain
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.client.transaction import Results
@@ -179,16 +180,16 @@ class Journal:
         path = layout.client_path(self._name)
         if not self._exists:
             with contextlib.suppress(errors.NodeExists):  # random, so it is ours: an earlier try was applied
-                await _until_certain(partial(client.create, path))
+                await until_certain(partial(client.create, path))
             self._exists = True
         try:
             for alive in await client.children(path):
                 if alive != layout.alive_name(client.session_id):
                     with contextlib.suppress(errors.NoNode):
-                        await _until_certain(partial(client.delete, f"{path}/{alive}"))
+                        await until_certain(partial(client.delete, f"{path}/{alive}"))
             mine = layout.alive_path(self._name, client.session_id)
             with contextlib.suppress(errors.NodeExists):
-                await _until_certain(partial(client.create, mine, mode=CreateMode.EPHEMERAL))
+                await until_certain(partial(client.create, mine, mode=CreateMode.EPHEMERAL))
         except errors.NoNode:
             self._journal_gone()
             await self._prepare(client)
@@ -362,13 +363,3 @@ class Journal:
         with contextlib.suppress(errors.ZooKeeperError):
             await transaction.commit()
         self._exists = self._prepared = False
-
-
-async def _until_certain(request: Callable[[], Awaitable[object]]) -> None:
-    """Repeats a request whose repetition does no harm until its reply has come."""
-    while True:
-        try:
-            await request()
-        except errors.ConnectionLoss:
-            continue
-        return

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from herdmaster.core.layout import FOLDERS
 from herdmaster.roles.shared.system import System
+from herdmaster.roles.shared.until_certain import until_certain
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, ConnectString, Predecessors
 from herdmaster.zookeeper.paths import Chroot
@@ -55,14 +57,13 @@ async def restore_folders(client: Client) -> None:
 
 async def _ensure(client: Client, path: str) -> bool:
     """True if this call created it."""
-    while True:
-        if await client.exists(path) is not None:
-            return False
-        try:
-            await client.create(path)
-        except (errors.NodeExists, errors.ConnectionLoss):
-            continue
-        return True
+    if await client.exists(path) is not None:
+        return False
+    try:
+        await until_certain(partial(client.create, path))
+    except errors.NodeExists:
+        return False
+    return True
 
 
 def _client(

@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from herdmaster.core import layout
 from herdmaster.core.outcome import OutcomeState, decode_outcome
 from herdmaster.errors import BadOutcome
 from herdmaster.roles.shared.bootstrap import make_folders
+from herdmaster.roles.shared.until_certain import until_certain
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import WatchEvent
@@ -97,9 +99,7 @@ async def make_request(client: Client, task: str) -> None:
     while True:
         try:
             with contextlib.suppress(errors.NodeExists):
-                await client.create(layout.cancel_path(task))
-        except errors.ConnectionLoss:
-            continue
+                await until_certain(partial(client.create, layout.cancel_path(task)))
         except errors.NoNode:  # the folder was deleted
             await make_folders(client)
             continue

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from herdmaster.core import layout
 from herdmaster.roles.shared.committer import MAX_BATCH_BYTES, MAX_BATCH_MOVES, add_operation
 from herdmaster.roles.shared.primary_kind import PrimaryProgram, primary_program
+from herdmaster.roles.shared.until_certain import until_certain
 from herdmaster.roles.worker.worker_session import WorkerSession
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Transaction
@@ -64,14 +67,8 @@ class Draining:
         return [task.name for task in self._session.running]
 
     async def _announce(self) -> None:
-        while True:
-            try:
-                await self._client.set(layout.worker_path(self._name), self._record)
-            except errors.ConnectionLoss:
-                continue
-            except errors.NoNode:  # it was taken away: nothing is assigned to it any more
-                return
-            return
+        with contextlib.suppress(errors.NoNode):  # it was deleted: nothing is assigned to this worker any more
+            await until_certain(partial(self._client.set, layout.worker_path(self._name), self._record))
 
     async def _is_done(self, program: PrimaryProgram) -> bool:
         self._changed.clear()

@@ -20,6 +20,7 @@ from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.keys import HeldKey
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import with_asked, with_attempt, with_error
+from herdmaster.core.printable import printable
 from herdmaster.core.retry import Raised, refused, seconds_until_retry
 from herdmaster.core.run import ChunkRan, Lacking, Returned, Run
 from herdmaster.core.table import TransitionName
@@ -244,11 +245,6 @@ class NextMoves:
 
 
 def _described(task: Delivered, error: ErrorInfo) -> str:
-    call = f" ({_printable(task.call.call)})" if task.call is not None else ""
+    call = f" ({printable(task.call.call, _MAX_SHOWN)})" if task.call is not None else ""
     attempts = f"attempt {task.attempt} of {max(task.attempt, task.options.max_attempts)}"
-    return f"{task.name}{call} failed, {attempts}: {_printable(f'{error.type}: {error.message}')}"
-
-
-def _printable(text: str) -> str:
-    """Text of a user's, fit for a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text[:_MAX_SHOWN])
+    return f"{task.name}{call} failed, {attempts}: {printable(f'{error.type}: {error.message}', _MAX_SHOWN)}"
