@@ -13,7 +13,7 @@ import threading
 import pytest
 
 from herdmaster import Future, HerdClosed, NotSubmitted
-from herdmaster.api.lines import line_to
+from herdmaster.api.future_refs import line_to
 from herdmaster.zookeeper.errors import ClientClosed
 from tests.api import tasks
 from tests.api.tasks import App

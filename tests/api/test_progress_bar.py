@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herdmaster.api.mapping import Results
+from herdmaster.api.map import Results
 from herdmaster.api.progress_bar import ProgressBar, progress_text, total_of
 from tests.api.tasks import App
 

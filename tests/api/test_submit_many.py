@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from herdmaster import BacklogFull, Future, Herd, HerdClosed, NotAllSubmitted, NotSerializable, NotSubmitted
-from herdmaster.api import many
+from herdmaster.api import submitting
 from tests.api import tasks
 from tests.api.conftest import run_roles
 from tests.api.proxy import Proxy
@@ -66,7 +66,7 @@ def test_more_than_a_part_are_submitted_part_by_part(app: App) -> None:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many, "PART", 10)
+    monkeypatch.setattr(submitting, "PART", 10)
 
 
 def test_what_is_wrong_with_an_item_is_raised_before_anything_is_submitted(quiet: App) -> None:

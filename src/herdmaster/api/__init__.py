@@ -1,10 +1,10 @@
 """What users write against: `Herd`, its tasks and their futures."""
 
-from herdmaster.api.app import Herd
-from herdmaster.api.closing import HerdClosed
+from herdmaster.api.errors import HerdClosed
 from herdmaster.api.executor import HerdExecutor
 from herdmaster.api.future import Future
-from herdmaster.api.mapping import Results
+from herdmaster.api.herd import Herd
+from herdmaster.api.map import Results
 from herdmaster.api.options import Options
 from herdmaster.api.task import AsyncTask, Task
 

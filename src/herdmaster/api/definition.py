@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import CellType, CodeType, FrameType, FunctionType, MethodType
 from typing import Final
 
-from herdmaster.api.naming import call_of, module_name
+from herdmaster.api.callee import call_of, module_name
 from herdmaster.errors import ConfigurationError
 
 _PLAIN: Final = (str, bytes, int, float, complex, type(None))

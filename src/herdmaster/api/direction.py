@@ -16,8 +16,8 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.api import process
-from herdmaster.api.naming import place_of
+from herdmaster.api import fork_and_exit
+from herdmaster.api.callee import place_of
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import ConnectString, parse_connect_string
 from herdmaster.zookeeper.errors import InvalidConnectString
@@ -72,7 +72,7 @@ def end(direction: Direction) -> None:
     with _lock:
         _directions.remove(direction)
         _export()
-    process.follow_direction()
+    fork_and_exit.follow_direction()
 
 
 def target_of(herd: object, own_hosts: str) -> str | None:

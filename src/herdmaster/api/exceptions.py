@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from herdmaster.api.naming import module_name
+from herdmaster.api.callee import module_name
 from herdmaster.core.failure import STEERING
 from herdmaster.core.kept import Known
 from herdmaster.errors import ConfigurationError

@@ -12,13 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec, TypeVar, Unpack, cast, overload
 
-from herdmaster.api.app import Herd
-from herdmaster.api.callee import Callee, callee_of
-from herdmaster.api.closing import HerdClosed
-from herdmaster.api.feeding import Feeder, Piece
+from herdmaster.api.callee import Callee, callee_of, findable_call_of
+from herdmaster.api.errors import HerdClosed
 from herdmaster.api.future import Future
-from herdmaster.api.mapping import Failed, future_of, values_of
-from herdmaster.api.naming import findable_call_of
+from herdmaster.api.herd import Herd
+from herdmaster.api.map import Failed, Feeder, Piece, future_of, values_of
 from herdmaster.api.options import Options, TaskOptions
 from herdmaster.api.task import Task
 from herdmaster.errors import ConfigurationError

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
-from herdmaster.api.in_loop import call_of_asyncio, is_in_loop, refuse_in_loop
-from herdmaster.api.waits import begin_wait, noted
+from herdmaster.api.event_loops import call_of_asyncio, is_in_loop, refuse_in_loop
+from herdmaster.api.wait_reports import begin_wait, noted
 from herdmaster.errors import TaskCancelled
 
 R = TypeVar("R")

@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, Self, TypeVar, Un
 
 import msgspec
 
-from herdmaster.api.callee import Callee, callee_of
-from herdmaster.api.feeding import Feeder
+from herdmaster.api.callee import Callee, call_of, callee_of, findable_call_of
 from herdmaster.api.future import Future
-from herdmaster.api.mapping import Results
-from herdmaster.api.naming import call_of, findable_call_of
+from herdmaster.api.map import Feeder, Results
 from herdmaster.api.options import Options, TaskOptions, check_pool, check_run_options
 from herdmaster.api.progress_bar import ProgressBar, total_of
 from herdmaster.core.options import Overrides, RunOptions, apply_overrides, overrides
 
 if TYPE_CHECKING:
-    from herdmaster.api.app import Herd
+    from herdmaster.api.herd import Herd
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,8 +13,8 @@ from typing import Final
 import click
 
 from herdmaster.api import Herd, direction
+from herdmaster.api.app_loader import import_from_here, load_app
 from herdmaster.api.checks import check_hosts
-from herdmaster.api.loading import import_from_here, load_app
 from herdmaster.cli.failures import Failed, Refused
 from herdmaster.cli.logs import restore_role_logs
 from herdmaster.cli.saying import plain

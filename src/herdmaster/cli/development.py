@@ -76,7 +76,7 @@ def dev(
 
     leave_first_process()  # before anything else is imported, which it would only carry along
 
-    from herdmaster.api import process
+    from herdmaster.api import fork_and_exit
     from herdmaster.cli.app_worker import direct, load_directed_app, make_worker
     from herdmaster.cli.embedded import Development, ServerProcess
     from herdmaster.cli.logs import configure_role_logs
@@ -94,4 +94,4 @@ def dev(
         direct(loaded, hosts)
         return [make_worker(hosts, app, loaded, settings, imports=imports), Master(hosts)]
 
-    run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles, process.close_all))
+    run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles, fork_and_exit.close_all))

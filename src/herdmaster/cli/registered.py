@@ -9,7 +9,7 @@ import sys
 import click
 
 from herdmaster.api import Task
-from herdmaster.api.loading import import_from_here
+from herdmaster.api.app_loader import import_from_here
 from herdmaster.core.modules import is_absence_of, place_of
 
 

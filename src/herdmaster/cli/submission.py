@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from herdmaster.api.callee import Callee
 from herdmaster.api.options import TaskOptions
-from herdmaster.api.orders import order_call
+from herdmaster.api.order import order_call
 from herdmaster.core.names import UlidFactory
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError

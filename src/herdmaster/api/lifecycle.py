@@ -15,10 +15,10 @@ from itertools import islice
 from types import TracebackType
 from typing import Final, Self
 
-from herdmaster.api import direction, process
+from herdmaster.api import direction, fork_and_exit
 from herdmaster.api.checks import check_hosts
-from herdmaster.api.closing import HerdClosed
-from herdmaster.api.runtime import CLOSED, Runtime
+from herdmaster.api.errors import HerdClosed
+from herdmaster.api.io_thread import CLOSED, Runtime
 from herdmaster.core.names import UlidFactory
 from herdmaster.errors import ConfigurationError
 from herdmaster.greenlets import refuse_patched
@@ -57,7 +57,7 @@ class BaseHerd:
             check_hosts(hosts)
         for name in ("session_timeout", "submit_timeout", "connect_timeout"):
             _check_seconds(name, getattr(self, name))
-        process.add_app(self)
+        fork_and_exit.add_app(self)
 
     def _start_afresh(self) -> None:
         # Reentrant: a signal handler or a finaliser may submit while this thread is in a block.
@@ -141,7 +141,7 @@ class BaseHerd:
         """As `directed_to`, until what it returns is called. Raises InvalidConnectString."""
         check_hosts(hosts)
         began = direction.begin(hosts, herd=self, source=self.own_hosts)
-        process.follow_direction()
+        fork_and_exit.follow_direction()
         return partial(direction.end, began)
 
     def leave_target(self) -> Runtime | None:

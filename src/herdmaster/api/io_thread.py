@@ -23,18 +23,18 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, TypeVar
 
-from herdmaster.api import process
+from herdmaster.api import fork_and_exit
 from herdmaster.api.callbacks import CallbackThreads
-from herdmaster.api.closing import HerdClosed
 from herdmaster.api.daemon_executor import DaemonExecutor
+from herdmaster.api.errors import HerdClosed
 from herdmaster.api.future import Future
-from herdmaster.api.lines import Line, line_to
+from herdmaster.api.future_refs import Line, line_to
 from herdmaster.api.options import OnDuplicate
-from herdmaster.api.orders import Order
-from herdmaster.api.reading import Reader, not_kept, read_outcome, resolve_with_outcome
+from herdmaster.api.order import Order
+from herdmaster.api.pending_submissions import Settled, Submitting, Unsettled, explain
+from herdmaster.api.results import Reader, not_kept, read_outcome, resolve_with_outcome
 from herdmaster.api.session import HerdClient
-from herdmaster.api.unsettled import Settled, Submitting, Unsettled, explain
-from herdmaster.api.waking import Wakeups
+from herdmaster.api.wakeups import Wakeups
 from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
 from herdmaster.roles.client.backlog_limit import Asked
@@ -92,7 +92,7 @@ class Runtime:
         except RuntimeError:  # the interpreter ends, or the machine has no more threads
             self._release()
             raise
-        process.add_session(self)
+        fork_and_exit.add_session(self)
 
     # --- from any thread -------------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ class Runtime:
         self._callbacks.close(CALLBACK_SECONDS)
 
     def leave_to_parent(self) -> None:
-        """In a forked child. See `process`."""
+        """In a forked child. See `fork_and_exit`."""
         error = ClientClosed(
             "this future was made before the fork, and the parent process has its session; "
             "to wait in this process use herd.future(name)"
@@ -258,7 +258,7 @@ class Runtime:
         self._pinned.clear()
         self._wakeups.flush()
         self._callbacks.end()
-        process.remove_session(self)
+        fork_and_exit.remove_session(self)
 
     def _release(self) -> None:
         self._loop.close()

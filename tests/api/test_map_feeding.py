@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from herdmaster import Herd, NotSerializable
 from herdmaster.api.callee import Callee, callee_of
-from herdmaster.api.feeding import Feeder
 from herdmaster.api.future import Future
-from herdmaster.api.mapping import Results
+from herdmaster.api.map import Feeder, Results
 from herdmaster.api.options import TaskOptions
-from herdmaster.api.reading import ChunkReader, ChunkResults
+from herdmaster.api.results import ChunkReader, ChunkResults
 from herdmaster.core.chunk import ITEM_ROOM, join_items, join_results, split_chunk
 from herdmaster.core.failure import ErrorInfo, error_info
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_result

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from herdmaster.api.future import Future
-from herdmaster.api.reading import Reader, resolve_with_outcome
+from herdmaster.api.results import Reader, resolve_with_outcome
 from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.core.signature import Signature
 from herdmaster.errors import BadOutcome

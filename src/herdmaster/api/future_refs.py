@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from herdmaster.api.future import Future
-from herdmaster.api.reading import Reader
+from herdmaster.api.results import Reader
 
 R = TypeVar("R")
 

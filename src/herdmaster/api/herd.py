@@ -11,21 +11,19 @@ from typing import ParamSpec, Protocol, TypeVar, Unpack, overload
 
 import msgspec
 
-from herdmaster.api.acceptance import submit_and_wait, submit_and_wait_async
-from herdmaster.api.asking import ask_and_wait, ask_and_wait_async
-from herdmaster.api.base import BaseHerd
-from herdmaster.api.callee import Callee, callee_of, check_codec, codecs_of
+from herdmaster.api.callee import Callee, callee_of, check_codec, codecs_of, place_of
 from herdmaster.api.checks import check_call
 from herdmaster.api.definition import Definition, checked_function
+from herdmaster.api.event_loops import refuse_in_loop
 from herdmaster.api.exceptions import ExceptionRegistry
 from herdmaster.api.future import Future
-from herdmaster.api.hooking import HookRegistry
-from herdmaster.api.in_loop import refuse_in_loop
-from herdmaster.api.many import orders_of, submit_all, submit_all_async
-from herdmaster.api.naming import place_of
+from herdmaster.api.hooks import HookRegistry
+from herdmaster.api.lifecycle import BaseHerd
 from herdmaster.api.options import Options, TaskOptions, run_options
-from herdmaster.api.orders import Order, order_call, order_chunk
-from herdmaster.api.reading import ChunkResults, Reader
+from herdmaster.api.order import Order, order_call, order_chunk
+from herdmaster.api.questions import ask_and_wait, ask_and_wait_async
+from herdmaster.api.results import ChunkResults, Reader
+from herdmaster.api.submitting import orders_of, submit_all, submit_all_async, submit_and_wait, submit_and_wait_async
 from herdmaster.api.task import AsyncTask, Task
 from herdmaster.core.codec import Codec, Codecs
 from herdmaster.core.modules import check_modules, import_modules

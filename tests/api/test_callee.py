@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from herdmaster import ConfigurationError, Herd
-from herdmaster.api.loading import load_app
+from herdmaster.api.app_loader import load_app
 from tests.api import tasks
 from tests.api.tasks import App
 

@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterable
 
-from herdmaster.api.app import Herd
+from herdmaster.api.herd import Herd
 from herdmaster.core.modules import import_modules, is_absence_of, is_module_name
 from herdmaster.errors import ConfigurationError
 from herdmaster.greenlets import refuse_patched

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from herdmaster import ConfigurationError, NotSerializable
-from herdmaster.api.mapping import Results
+from herdmaster.api.map import Results
 from tests.api import tasks
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, wait_until

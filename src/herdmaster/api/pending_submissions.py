@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from herdmaster.api.orders import Order
+from herdmaster.api.order import Order
 from herdmaster.errors import HerdError, NotSubmitted
 
 Settled = Callable[[HerdError | None], None]

@@ -9,7 +9,7 @@ import msgspec
 
 from herdmaster.api.callee import Callee
 from herdmaster.api.options import Key, OnDuplicate, OnFull, TaskOptions
-from herdmaster.api.reading import ChunkReader, Reader
+from herdmaster.api.results import ChunkReader, Reader
 from herdmaster.core.chunk import join_items
 from herdmaster.core.codec import write_arguments
 from herdmaster.core.keys import KeyRecord, KeyScope, Unique, encode_record, hash_key, shown_key
