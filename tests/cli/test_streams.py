@@ -41,7 +41,7 @@ def test_a_mistake_keeps_its_code_and_goes_to_no_other_stream(command: str) -> N
 def test_a_disk_that_is_full_is_told_in_one_line(namespace: str, command: str, name: str) -> None:
     result = run_in_shell(f"$herd {command} >/dev/full", namespace)
     shown = f"herd {name}".strip()
-    assert result.stderr == f"{shown}: what it prints cannot be written: No space left on device\n"
+    assert result.stderr == f"{shown}: the output cannot be written: No space left on device\n"
     assert result.returncode == 1
 
 

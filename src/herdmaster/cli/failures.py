@@ -1,4 +1,4 @@
-"""What goes wrong ends with one line on stderr, and a code: 1 it could not be done, 2 it was asked for wrongly."""
+"""Errors of commands: one line on stderr, and an exit code of docs/reference.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 import click
 
 from herdmaster.cli.saying import say
-from herdmaster.cli.streams import CANNOT_WRITE, discard_output, flush_output
+from herdmaster.cli.streams import discard_output, flush_output, is_from_output
 from herdmaster.errors import HerdError
 
 INTERRUPTED: Final = 128 + signal.SIGINT
@@ -19,7 +19,7 @@ _PIPE_CLOSED: Final = 128 + signal.SIGPIPE
 
 
 class Failed(click.ClickException):
-    """It was asked for rightly and could not be done."""
+    """A command that was used correctly and could not be carried out: exit code 1."""
 
     def __init__(self, message: str, command: str = "herd") -> None:
         super().__init__(message)
@@ -30,15 +30,14 @@ class Failed(click.ClickException):
 
 
 class Refused(Failed):
-    """It was asked for in a way that cannot work."""
+    """A command that was used incorrectly: exit code 2."""
 
     exit_code = 2
 
 
 @contextlib.contextmanager
 def errors_in_one_line(ctx: click.Context) -> Iterator[None]:
-    """Turns what is expected to go wrong into one line and an exit code; anything else is a fault and keeps its
-    traceback."""
+    """Turn an expected error into one line and an exit code. Any other error is a bug and keeps its traceback."""
     try:
         yield
         flush_output()
@@ -46,21 +45,20 @@ def errors_in_one_line(ctx: click.Context) -> Iterator[None]:
         command = (error.ctx or ctx).command_path
         message = error.format_message()
         stop = "" if message.endswith(("?", "?)", ".")) else "."
-        raise Refused(f"{message}{stop} `{command} --help` says what there is.", command) from None
+        raise Refused(f"{message}{stop} See `{command} --help`.", command) from None
     except KeyboardInterrupt:
         ctx.exit(INTERRUPTED)
-    except BrokenPipeError:
-        discard_output()
-        ctx.exit(_PIPE_CLOSED)
     except HerdError as error:
-        # In the tree of errors a caller's mistake is a ValueError or TypeError as well.
+        # A caller's mistake is also a ValueError or a TypeError.
         kind = Refused if isinstance(error, (ValueError, TypeError)) else Failed
         raise kind(str(error), _command_of(ctx)) from None
     except OSError as error:
-        if error.errno not in CANNOT_WRITE or error.filename is not None:
+        if not is_from_output(error):
             raise
         discard_output()
-        raise Failed(f"what it prints cannot be written: {error.strerror}", _command_of(ctx)) from None
+        if isinstance(error, BrokenPipeError):
+            ctx.exit(_PIPE_CLOSED)
+        raise Failed(f"the output cannot be written: {error.strerror}", _command_of(ctx)) from None
 
 
 def _command_of(ctx: click.Context) -> str:

@@ -19,7 +19,6 @@ from herdmaster.cli.options import (
     zookeeper_option,
 )
 from herdmaster.cli.saying import say
-from herdmaster.core.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,6 +110,8 @@ def _where(seen: TaskSeen, now: int) -> str:
 
 def how_far(done: float | None, total: float | None, note: str, waits_for: Sequence[str] = ()) -> str:
     """What a task says of its progress, as `37/100 resizing`, and which tasks it waits for."""
+    from herdmaster.core.printable import printable
+
     count = "" if done is None else f"{done:g}" if total is None else f"{done:g}/{total:g}"
     waits = f"waits for {', '.join(waits_for)}" if waits_for else ""
     return " ".join(filter(None, (count, printable(note), waits)))

@@ -94,8 +94,7 @@ class Display:
             return _FALLBACK_COLUMNS
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        click.echo(text, file=self._stream, nl=False, color=True)  # it clears its line also where $NO_COLOR is set
 
 
 def describe_progress(done: int, total: int, rate: float, overview: Overview | None, width: int) -> str:
