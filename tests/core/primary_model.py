@@ -131,7 +131,7 @@ class PrimaryModel:
         self.replies.clear()
         self._listed.clear()
         self.complete &= {Picture.STATUS}
-        self.dispatcher.interrupted()
+        self.dispatcher.interrupt()
         again = [request for request in unanswered if request.lost is None]
         self.outbox.extendleft(reversed(again))
         for request in unanswered:
@@ -186,9 +186,9 @@ class PrimaryModel:
         self._listed.add(folder)
         self._awaited.discard(folder)
         if folder == layout.TASKS:
-            dispatcher.tasks_listed(names or ())
+            dispatcher.replace_tasks(names or ())
         elif folder == layout.WORKERS:
-            dispatcher.workers_listed(names or (), self.now)
+            dispatcher.replace_workers(names or (), self.now)
             for name in names or ():
                 self._read_worker(name)
         elif folder == layout.QUEUES:
@@ -197,14 +197,14 @@ class PrimaryModel:
                 settings = decode_queue(self.tree.nodes.get(layout.queue_path(name)))
                 dispatcher.throttle.told(name, settings, self.now)
         elif folder == layout.ASSIGN:
-            dispatcher.inboxes_listed(names or (), self.now)
+            dispatcher.replace_inboxes(names or (), self.now)
             for name in names or ():
                 self._list(layout.inbox_path(name))
         elif names is None:
             self._listed.discard(folder)
-            dispatcher.inbox_removed(layout.name_of(folder))
+            dispatcher.remove_inbox(layout.name_of(folder))
         else:
-            dispatcher.assignments_listed(layout.name_of(folder), names, self.now)
+            dispatcher.replace_assignments(layout.name_of(folder), names, self.now)
         root = "/" + folder.split("/")[1]
         if not any(awaited.startswith(root) for awaited in self._awaited):
             self._complete(_PICTURES[root])
@@ -224,14 +224,14 @@ class PrimaryModel:
 
     def _handle_statuses(self, number: int, names: list[str] | None) -> None:
         if number == self._round:
-            self.dispatcher.statuses_listed(names or ())
+            self.dispatcher.add_statuses(names or ())
             self.complete.add(Picture.STATUS)
             self.dispatcher.complete(Picture.STATUS)
 
     def _read_worker(self, name: str) -> None:
         def run() -> Callable[[], None]:
             data = self.tree.nodes.get(layout.worker_path(name))
-            return lambda: self.dispatcher.worker_told(name, worker_state(data))
+            return lambda: self.dispatcher.set_worker_state(name, worker_state(data))
 
         self.outbox.append(Request(run, None))
 
@@ -242,24 +242,24 @@ class PrimaryModel:
         dispatcher = self.dispatcher
         match kind, folder:
             case "created", layout.TASKS:
-                dispatcher.task_added(name)
+                dispatcher.add_task(name)
             case "deleted", layout.TASKS:
-                dispatcher.task_removed(name)
+                dispatcher.remove_task(name)
             case "created", layout.WORKERS:
-                dispatcher.worker_joined(name, self.now)
+                dispatcher.add_worker(name, self.now)
                 self._read_worker(name)
             case "deleted", layout.WORKERS:
-                dispatcher.worker_left(name, self.now)
+                dispatcher.remove_worker(name, self.now)
             case "created", layout.ASSIGN:
                 self._listed.add(path)
-                dispatcher.inbox_added(name, self.now)
+                dispatcher.add_inbox(name, self.now)
             case "deleted", layout.ASSIGN:
                 self._listed.discard(path)
-                dispatcher.inbox_removed(name)
+                dispatcher.remove_inbox(name)
             case "created", _:
-                dispatcher.assignment_added(layout.name_of(folder), name)
+                dispatcher.add_assignment(layout.name_of(folder), name)
             case _:
-                dispatcher.assignment_removed(layout.name_of(folder), name)
+                dispatcher.remove_assignment(layout.name_of(folder), name)
 
     # --- decisions -------------------------------------------------------------------------------------------------
 
@@ -313,7 +313,7 @@ class PrimaryModel:
 
             def reply() -> None:
                 if data is not None:
-                    self.dispatcher.header_told(task, expiry_of(task, data))
+                    self.dispatcher.set_expiry(task, expiry_of(task, data))
                 self._end(task, refuted=data is None)
 
             return reply
@@ -345,8 +345,8 @@ class PrimaryModel:
     def _end(self, key: str, *, refuted: bool = False, postponed: float | None = None) -> None:
         del self.decided[key]
         if refuted:
-            self.dispatcher.refuted(key, self.now + 30.0)
+            self.dispatcher.refute(key, self.now + 30.0)
         elif postponed is not None:
-            self.dispatcher.postponed(key, self.now + postponed)
+            self.dispatcher.postpone(key, self.now + postponed)
         else:
-            self.dispatcher.finished(key)
+            self.dispatcher.finish(key)

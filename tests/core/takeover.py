@@ -20,7 +20,7 @@ def told(
     """A dispatcher after a takeover that found this."""
     dispatcher = Dispatcher(orphan_inbox_seconds=60.0)
     tell_listings(dispatcher, tasks=tasks, inboxes=inboxes or {}, alive=alive)
-    dispatcher.statuses_listed(statuses)
+    dispatcher.add_statuses(statuses)
     dispatcher.complete(Picture.STATUS)
     return dispatcher
 
@@ -28,15 +28,15 @@ def told(
 def tell_listings(
     dispatcher: Dispatcher, *, tasks: tuple[str, ...], inboxes: dict[str, tuple[str, ...]], alive: tuple[str, ...]
 ) -> None:
-    dispatcher.tasks_listed(tasks)
+    dispatcher.replace_tasks(tasks)
     dispatcher.complete(Picture.TASKS)
-    dispatcher.inboxes_listed(inboxes, 0.0)
+    dispatcher.replace_inboxes(inboxes, 0.0)
     for worker, names in inboxes.items():
-        dispatcher.assignments_listed(worker, names, 0.0)
+        dispatcher.replace_assignments(worker, names, 0.0)
     dispatcher.complete(Picture.ASSIGN)
-    dispatcher.workers_listed(alive, 0.0)
+    dispatcher.replace_workers(alive, 0.0)
     for worker in alive:
-        dispatcher.worker_told(worker, STATE)
+        dispatcher.set_worker_state(worker, STATE)
     dispatcher.complete(Picture.WORKERS)
     dispatcher.complete(Picture.QUEUES)
 

@@ -24,7 +24,7 @@ PLACES: list[Whereabouts] = [Waiting(CALL), Delayed(1000, CALL), Assigned(CALL, 
 
 def told(*names: str) -> Requests:
     requests = Requests()
-    requests.listed(names)
+    requests.replace(names)
     requests.complete()
     return requests
 
@@ -69,10 +69,10 @@ def test_an_unknown_payload_is_no_hindrance() -> None:
 
 def test_each_request_is_given_once_until_it_is_answered() -> None:
     requests = told(A, B)
-    requests.added(C)
+    requests.add(C)
     assert requests.take(2) == [A, B]
     assert requests.take(2) == [C]
-    requests.finished(A)
+    requests.finish(A)
 
     assert requests.take(2) == [A]
 
@@ -80,30 +80,30 @@ def test_each_request_is_given_once_until_it_is_answered() -> None:
 def test_a_request_that_went_is_not_looked_for_again() -> None:
     requests = told(A)
     assert requests.take(1) == [A]
-    requests.removed(A)
-    requests.finished(A)
+    requests.remove(A)
+    requests.finish(A)
     assert requests.take(1) == []
 
-    requests.added(A)
+    requests.add(A)
     assert requests.take(1) == [A]
 
 
 def test_a_request_that_goes_and_comes_back_meanwhile_is_looked_for_again_afterwards() -> None:
     requests = told(A)
     assert requests.take(1) == [A]
-    requests.removed(A)
-    requests.added(A)
+    requests.remove(A)
+    requests.add(A)
     assert requests.take(1) == []
-    requests.finished(A)
+    requests.finish(A)
 
     assert requests.take(1) == [A]
 
 
 def test_nothing_is_given_while_the_picture_may_be_old() -> None:
     requests = told(A)
-    requests.interrupted()
+    requests.interrupt()
     assert requests.take(1) == []
-    requests.listed([B])
+    requests.replace([B])
     requests.complete()
 
     assert requests.take(2) == [B]
@@ -112,7 +112,7 @@ def test_nothing_is_given_while_the_picture_may_be_old() -> None:
 def test_what_is_postponed_waits_until_then() -> None:
     requests = told(A)
     requests.take(1)
-    requests.postponed(A, 5.0)
+    requests.postpone(A, 5.0)
     requests.release_postponed(4.9)
     assert (requests.take(1), requests.next_release()) == ([], 5.0)
     requests.release_postponed(5.0)
@@ -123,11 +123,11 @@ def test_what_is_postponed_waits_until_then() -> None:
 def test_a_listing_does_not_offer_what_is_taken() -> None:
     requests = told(A)
     requests.take(1)
-    requests.interrupted()
-    requests.listed([A, B])
+    requests.interrupt()
+    requests.replace([A, B])
     requests.complete()
     assert requests.take(2) == [B]
-    requests.finished(A)
+    requests.finish(A)
 
     assert requests.take(2) == [A]
 

@@ -105,6 +105,6 @@ def test_those_that_leave_leave_no_memory() -> None:
 
 def test_a_task_that_leaves_before_its_header_is_read_is_held_no_more() -> None:
     dispatcher = told(alive=(W,))
-    dispatcher.task_added(CONDITIONAL)
-    dispatcher.task_removed(CONDITIONAL)
+    dispatcher.add_task(CONDITIONAL)
+    dispatcher.remove_task(CONDITIONAL)
     assert dispatcher.backlog._held == set()

@@ -15,7 +15,7 @@ A, B, C = "task-a", "task-b", "task-c"
 
 def told(*items: tuple[int, str]) -> Schedule:
     schedule = Schedule()
-    schedule.listed(delayed_name(due, task) for due, task in items)
+    schedule.replace(delayed_name(due, task) for due, task in items)
     schedule.complete()
     return schedule
 
@@ -38,11 +38,11 @@ def test_no_more_are_taken_than_there_is_room_for() -> None:
 
 def test_nothing_is_due_while_the_picture_may_be_old() -> None:
     schedule = told((10, A))
-    schedule.interrupted()
+    schedule.interrupt()
     assert schedule.take_due(10, 10) == []
     assert schedule.next_due_ms() is None
 
-    schedule.listed([delayed_name(10, B)])
+    schedule.replace([delayed_name(10, B)])
     assert schedule.take_due(10, 10) == []
     schedule.complete()
     assert schedule.take_due(10, 10) == [Delayed(10, B)]
@@ -50,8 +50,8 @@ def test_nothing_is_due_while_the_picture_may_be_old() -> None:
 
 def test_what_left_is_not_due_any_more() -> None:
     schedule = told((10, A), (20, B))
-    schedule.removed(delayed_name(10, A))
-    schedule.removed(delayed_name(99, B))  # never there
+    schedule.remove(delayed_name(10, A))
+    schedule.remove(delayed_name(99, B))  # never there
 
     assert schedule.take_due(100, 10) == [Delayed(20, B)]
     assert (schedule.find(A), schedule.find(B)) == (None, 20)
@@ -60,9 +60,9 @@ def test_what_left_is_not_due_any_more() -> None:
 def test_what_is_still_there_after_its_transaction_is_on_offer_again() -> None:
     schedule = told((10, A), (20, B))
     taken = schedule.take_due(100, 10)
-    schedule.removed(delayed_name(10, A))
+    schedule.remove(delayed_name(10, A))
     for item in taken:
-        schedule.finished(item)
+        schedule.finish(item)
 
     assert schedule.take_due(100, 10) == [Delayed(20, B)]
 
@@ -70,7 +70,7 @@ def test_what_is_still_there_after_its_transaction_is_on_offer_again() -> None:
 def test_what_is_postponed_waits_until_then() -> None:
     schedule = told((10, A))
     (item,) = schedule.take_due(10, 1)
-    schedule.postponed(item, 5.0)
+    schedule.postpone(item, 5.0)
     schedule.release_postponed(4.9)
     assert schedule.take_due(10, 1) == []
     assert (schedule.next_due_ms(), schedule.next_release()) == (None, 5.0)
@@ -83,10 +83,10 @@ def test_what_is_postponed_waits_until_then() -> None:
 def test_a_picture_that_shows_what_is_not_there_is_told_and_does_not_spin() -> None:
     schedule = told((10, A), (20, B))
     shown, gone = schedule.take_due(100, 2)
-    schedule.removed(delayed_name(20, B))
+    schedule.remove(delayed_name(20, B))
 
-    assert schedule.refuted(gone, until=30.0)
-    assert not schedule.refuted(shown, until=30.0)
+    assert schedule.refute(gone, until=30.0)
+    assert not schedule.refute(shown, until=30.0)
     assert schedule.take_due(100, 2) == []
     assert schedule.next_release() == 30.0
 
@@ -97,18 +97,18 @@ def test_a_task_that_is_there_twice_is_due_twice() -> None:
         schedule = told(*((each, A) for each in due))
         assert len(schedule) == 2
         assert schedule.take_due(100, 10) == [Delayed(10, A), Delayed(20, A)]
-        schedule.removed(delayed_name(10, A))
+        schedule.remove(delayed_name(10, A))
         assert schedule.find(A) == 20
-        schedule.removed(delayed_name(20, A))
+        schedule.remove(delayed_name(20, A))
         assert (len(schedule), schedule.find(A)) == (0, None)
 
 
 def test_names_outside_of_the_grammar_are_told_once_and_left_alone() -> None:
     schedule = told()
     foreign = {"garbage", "123-task-a", "0000000000010-", "0000000000010-garbage", "", "\u0660" * 13 + "-task-a"}
-    schedule.listed(foreign)
-    schedule.added("other")
-    schedule.removed("other")
+    schedule.replace(foreign)
+    schedule.add("other")
+    schedule.remove("other")
 
     assert schedule.take_foreign_names() == foreign | {"other"}
     assert schedule.take_foreign_names() == set()
@@ -118,8 +118,8 @@ def test_names_outside_of_the_grammar_are_told_once_and_left_alone() -> None:
 def test_those_that_leave_undue_leave_no_memory() -> None:
     schedule = told()
     for number in range(10_000):
-        schedule.added(delayed_name(10**12 + number, f"task-{number}"))
-        schedule.removed(delayed_name(10**12 + number, f"task-{number}"))
+        schedule.add(delayed_name(10**12 + number, f"task-{number}"))
+        schedule.remove(delayed_name(10**12 + number, f"task-{number}"))
 
     assert len(schedule._heap) < 200
 
@@ -127,7 +127,7 @@ def test_those_that_leave_undue_leave_no_memory() -> None:
 def test_a_delayed_task_takes_less_than_400_bytes() -> None:
     schedule = told()
     count = 20_000
-    schedule.listed(delayed_name(10**12 + number, f"task-{number:026d}.default") for number in range(count))
+    schedule.replace(delayed_name(10**12 + number, f"task-{number:026d}.default") for number in range(count))
     (name, due), *_ = schedule._due.items()
     each = sys.getsizeof(name) + sys.getsizeof(due) + sys.getsizeof(schedule._heap[0])
     containers = sys.getsizeof(schedule._due) + sys.getsizeof(schedule._heap)
@@ -151,19 +151,19 @@ class ScheduleMachine(RuleBasedStateMachine):
 
     @rule(item=items)
     def add(self, item: Delayed) -> None:
-        self.schedule.added(delayed_name(item.due_ms, item.task))
+        self.schedule.add(delayed_name(item.due_ms, item.task))
         self.there.add(item)
 
     @rule(item=items)
     def remove(self, item: Delayed) -> None:
-        self.schedule.removed(delayed_name(item.due_ms, item.task))
+        self.schedule.remove(delayed_name(item.due_ms, item.task))
         self.there.discard(item)
 
     @rule(items=st.sets(items))
     def list(self, items: set[Delayed]) -> None:
-        self.schedule.interrupted()
+        self.schedule.interrupt()
         assert self.schedule.take_due(100, 10) == []
-        self.schedule.listed(delayed_name(item.due_ms, item.task) for item in items)
+        self.schedule.replace(delayed_name(item.due_ms, item.task) for item in items)
         self.schedule.complete()
         self.there = set(items)
 
@@ -179,11 +179,11 @@ class ScheduleMachine(RuleBasedStateMachine):
     def answer(self, data: st.DataObject, how: str) -> None:
         item = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
         if how == "finished":
-            self.schedule.finished(item)
+            self.schedule.finish(item)
         elif how == "postponed":
-            self.schedule.postponed(item, self.now + 1)
+            self.schedule.postpone(item, self.now + 1)
             self.postponed.add(item)
-        elif not self.schedule.refuted(item, self.now + 1):
+        elif not self.schedule.refute(item, self.now + 1):
             assert item in self.there
             self.postponed.add(item)
 

@@ -19,8 +19,8 @@ def test_a_task_with_conditions_is_placed_once_its_header_was_read() -> None:
     dispatcher = told(tasks=(FIRST,), inboxes={W: ()}, alive=(W,))
     assert decide(dispatcher) == [ReadHeader(FIRST)]
     assert decide(dispatcher) == []
-    dispatcher.header_told(FIRST, None)
-    dispatcher.finished(FIRST)
+    dispatcher.set_expiry(FIRST, None)
+    dispatcher.finish(FIRST)
 
     assert decide(dispatcher) == [Assign(FIRST, W)]
 
@@ -28,11 +28,11 @@ def test_a_task_with_conditions_is_placed_once_its_header_was_read() -> None:
 def test_tasks_with_conditions_keep_their_order() -> None:
     dispatcher = told(inboxes={W: ()}, alive=(W,))
     for name in (FIRST, SECOND):
-        dispatcher.task_added(name)
+        dispatcher.add_task(name)
     assert decide(dispatcher) == [ReadHeader(FIRST), ReadHeader(SECOND)]
     for name in (FIRST, SECOND):
-        dispatcher.header_told(name, None)
-        dispatcher.finished(name)
+        dispatcher.set_expiry(name, None)
+        dispatcher.finish(name)
 
     assert decide(dispatcher) == [Assign(FIRST, W), Assign(SECOND, W)]
 
@@ -40,10 +40,10 @@ def test_tasks_with_conditions_keep_their_order() -> None:
 def test_a_waiting_task_expires_without_any_worker() -> None:
     dispatcher = told(tasks=(FIRST, SECOND))
     decide(dispatcher)
-    dispatcher.header_told(FIRST, 5000)
-    dispatcher.header_told(SECOND, None)
+    dispatcher.set_expiry(FIRST, 5000)
+    dispatcher.set_expiry(SECOND, None)
     for name in (FIRST, SECOND):
-        dispatcher.finished(name)
+        dispatcher.finish(name)
     assert dispatcher.next_expiry_ms() == 5000
     assert dispatcher.decide(0.0, 10, None) == []  # the servers' time is not known
     assert dispatcher.decide(0.0, 10, 4999) == []
@@ -55,8 +55,8 @@ def test_a_waiting_task_expires_without_any_worker() -> None:
 def test_an_expired_task_is_not_assigned_in_the_same_breath() -> None:
     dispatcher = told(tasks=(FIRST,), inboxes={W: ()}, alive=(W,))
     decide(dispatcher)
-    dispatcher.header_told(FIRST, 5000)
-    dispatcher.finished(FIRST)
+    dispatcher.set_expiry(FIRST, 5000)
+    dispatcher.finish(FIRST)
 
     assert dispatcher.decide(0.0, 10, 6000) == [Expire(FIRST)]
 
@@ -64,11 +64,11 @@ def test_an_expired_task_is_not_assigned_in_the_same_breath() -> None:
 def test_a_task_whose_assignment_failed_may_still_expire() -> None:
     dispatcher = told(tasks=(FIRST,), inboxes={W: ()}, alive=(W,))
     decide(dispatcher)
-    dispatcher.header_told(FIRST, 5000)
-    dispatcher.finished(FIRST)
+    dispatcher.set_expiry(FIRST, 5000)
+    dispatcher.finish(FIRST)
     assert dispatcher.decide(0.0, 10, 4000) == [Assign(FIRST, W)]
     assert dispatcher.decide(0.0, 10, 6000) == []
-    dispatcher.finished(FIRST)
+    dispatcher.finish(FIRST)
 
     assert dispatcher.decide(0.0, 10, 6000) == [Expire(FIRST)]
 
@@ -77,9 +77,9 @@ def test_after_a_listing_headers_are_read_anew() -> None:
     """The name may have left and come back, with another attempt in its payload."""
     dispatcher = told(tasks=(FIRST,))
     decide(dispatcher)
-    dispatcher.header_told(FIRST, 5000)
-    dispatcher.finished(FIRST)
-    dispatcher.interrupted()
+    dispatcher.set_expiry(FIRST, 5000)
+    dispatcher.finish(FIRST)
+    dispatcher.interrupt()
     assert dispatcher.next_expiry_ms() is None
     tell_listings(dispatcher, tasks=(FIRST,), inboxes={}, alive=())
 
@@ -89,7 +89,7 @@ def test_after_a_listing_headers_are_read_anew() -> None:
 def test_a_header_that_was_not_to_be_had_is_read_again_later() -> None:
     dispatcher = told(tasks=(FIRST,))
     assert decide(dispatcher) == [ReadHeader(FIRST)]
-    dispatcher.postponed(FIRST, 30.0)
+    dispatcher.postpone(FIRST, 30.0)
     assert decide(dispatcher, now=29.0) == []
 
     assert decide(dispatcher, now=30.0) == [ReadHeader(FIRST)]
@@ -105,7 +105,7 @@ def limit(dispatcher: Dispatcher, settings: QueueSettings | None, queue: str = "
 def test_a_paused_queue_waits_and_holds_up_no_other() -> None:
     mail = call_name(f"0{1:025d}", "mail")
     dispatcher = told(tasks=(A, mail), inboxes={W: ()}, alive=(W,))
-    dispatcher.worker_told(W, WorkerState(4, frozenset({"default", "mail"})))
+    dispatcher.set_worker_state(W, WorkerState(4, frozenset({"default", "mail"})))
     limit(dispatcher, QueueSettings(paused=True))
     assert decide(dispatcher) == [Assign(mail, W)]
     assert dispatcher.next_wakeup() is None
@@ -119,11 +119,11 @@ def test_what_is_in_inboxes_and_under_way_counts_over_all_workers_also_lost_ones
     limit(dispatcher, QueueSettings(max_running=2))
     assert decide(dispatcher) == [Recover(C, W), Assign(A, X)]
     assert decide(dispatcher) == []
-    dispatcher.assignment_removed(W, C)
+    dispatcher.remove_assignment(W, C)
     assert decide(dispatcher) == [RemoveInbox(W), Assign(B, X)]
 
-    dispatcher.task_added(C)
-    dispatcher.finished(C)
+    dispatcher.add_task(C)
+    dispatcher.finish(C)
     assert decide(dispatcher) == []
 
 
@@ -131,7 +131,7 @@ def test_an_assignment_that_failed_gives_its_place_back() -> None:
     dispatcher = told(tasks=(A, B), inboxes={W: ()}, alive=(W,))
     limit(dispatcher, QueueSettings(max_running=1))
     assert decide(dispatcher) == [Assign(A, W)]
-    dispatcher.finished(A)
+    dispatcher.finish(A)
 
     assert len(decide(dispatcher)) == 1
 

@@ -16,18 +16,18 @@ Y, Z = "worker-y", "worker-z"
 def find_suspect(dispatcher: Dispatcher, *tasks: str) -> None:
     """Each is about to be assigned when its payload says what it is."""
     for task in tasks:
-        dispatcher.task_added(task)
+        dispatcher.add_task(task)
     for decision in decide(dispatcher):
         assert isinstance(decision, Assign)
         assert not dispatcher.isolate(decision.task, ())
-        dispatcher.finished(decision.task)
+        dispatcher.finish(decision.task)
 
 
 def carry_out(dispatcher: Dispatcher, decision: object) -> None:
     assert isinstance(decision, Assign)
-    dispatcher.task_removed(decision.task)
-    dispatcher.assignment_added(decision.worker, decision.task)
-    dispatcher.finished(decision.task)
+    dispatcher.remove_task(decision.task)
+    dispatcher.add_assignment(decision.worker, decision.task)
+    dispatcher.finish(decision.task)
 
 
 def test_a_suspect_gets_an_idle_worker_that_gets_nothing_else_until_the_suspect_has_left() -> None:
@@ -39,10 +39,10 @@ def test_a_suspect_gets_an_idle_worker_that_gets_nothing_else_until_the_suspect_
     carry_out(dispatcher, decision)
 
     for task in (OTHER, SECOND):
-        dispatcher.task_added(task)
+        dispatcher.add_task(task)
     assert {decision.worker for decision in decide(dispatcher) if isinstance(decision, Assign)} == {W}
-    dispatcher.assignment_removed(X, SUSPECT)
-    dispatcher.task_added("task-later")
+    dispatcher.remove_assignment(X, SUSPECT)
+    dispatcher.add_task("task-later")
     assert decide(dispatcher) == [Assign("task-later", X)]
 
 
@@ -53,11 +53,11 @@ def test_a_suspect_that_comes_back_from_its_worker_is_given_to_one_worker(is_lis
     (decision,) = decide(dispatcher)
     assert isinstance(decision, Assign)
     carry_out(dispatcher, decision)
-    dispatcher.assignment_removed(decision.worker, SUSPECT)
+    dispatcher.remove_assignment(decision.worker, SUSPECT)
     if is_listed:
-        dispatcher.tasks_listed((SUSPECT,))
+        dispatcher.replace_tasks((SUSPECT,))
     else:
-        dispatcher.task_added(SUSPECT)
+        dispatcher.add_task(SUSPECT)
 
     assert [each.task for each in decide(dispatcher) if isinstance(each, Assign)] == [SUSPECT]
     assert decide(dispatcher) == []
@@ -71,12 +71,12 @@ def test_several_suspects_take_at_most_half_of_the_workers_and_go_one_after_anot
     for decision in decisions:
         carry_out(dispatcher, decision)
     assert decide(dispatcher) == []
-    dispatcher.task_added("task-raw")
+    dispatcher.add_task("task-raw")
     (free,) = decide(dispatcher)
     assert isinstance(free, Assign)
     first = decisions[0]
     assert isinstance(first, Assign)
-    dispatcher.assignment_removed(first.worker, SUSPECT)
+    dispatcher.remove_assignment(first.worker, SUSPECT)
 
     assert [decision.task for decision in decide(dispatcher) if isinstance(decision, Assign)] == [OTHER]
 
@@ -84,9 +84,9 @@ def test_several_suspects_take_at_most_half_of_the_workers_and_go_one_after_anot
 def test_a_worker_is_let_run_empty_where_none_is_idle() -> None:
     dispatcher = told(inboxes={W: (LONG,)}, alive=(W,))
     find_suspect(dispatcher, SUSPECT)
-    dispatcher.task_added(OTHER)
+    dispatcher.add_task(OTHER)
     assert decide(dispatcher) == []  # it gets nothing else meanwhile
-    dispatcher.assignment_removed(W, LONG)
+    dispatcher.remove_assignment(W, LONG)
 
     assert decide(dispatcher) == [Assign(SUSPECT, W)]
 
@@ -94,7 +94,7 @@ def test_a_worker_is_let_run_empty_where_none_is_idle() -> None:
 def test_a_worker_that_does_not_run_empty_gets_tasks_again_for_a_while() -> None:
     dispatcher = told(inboxes={W: (LONG,)}, alive=(W,))
     find_suspect(dispatcher, SUSPECT)
-    dispatcher.task_added(OTHER)
+    dispatcher.add_task(OTHER)
     assert decide(dispatcher) == []
     assert dispatcher.next_wakeup() == FIRST_PATIENCE
     (decision,) = decide(dispatcher, FIRST_PATIENCE)
@@ -102,7 +102,7 @@ def test_a_worker_that_does_not_run_empty_gets_tasks_again_for_a_while() -> None
     carry_out(dispatcher, decision)
     assert dispatcher.next_wakeup() == 2 * FIRST_PATIENCE
 
-    dispatcher.task_added("task-raw")
+    dispatcher.add_task("task-raw")
     assert decide(dispatcher, 2 * FIRST_PATIENCE) == []  # it is let run empty once more, for twice the time
     assert dispatcher.next_wakeup() == 4 * FIRST_PATIENCE
 
@@ -111,14 +111,14 @@ def test_a_suspect_that_waits_for_a_worker_to_run_empty_takes_an_idle_one_that_j
     dispatcher = told(inboxes={W: (LONG,)}, alive=(W,))
     find_suspect(dispatcher, SUSPECT)
     assert decide(dispatcher) == []
-    dispatcher.inbox_added(X, 0.0)
-    dispatcher.worker_joined(X, 0.0)
+    dispatcher.add_inbox(X, 0.0)
+    dispatcher.add_worker(X, 0.0)
     worker = dispatcher.roster.get(W)
     assert worker is not None
-    dispatcher.worker_told(X, worker.state)
+    dispatcher.set_worker_state(X, worker.state)
     assert decide(dispatcher) == [Assign(SUSPECT, X)]
 
-    dispatcher.task_added(OTHER)
+    dispatcher.add_task(OTHER)
     assert decide(dispatcher) == [Assign(OTHER, W)]
 
 
@@ -126,8 +126,8 @@ def test_what_held_for_a_suspect_that_was_cancelled_or_lost_its_worker_ends() ->
     dispatcher = told(inboxes={W: (LONG,)}, alive=(W,))
     find_suspect(dispatcher, SUSPECT)
     assert decide(dispatcher) == []
-    dispatcher.task_removed(SUSPECT)
-    dispatcher.task_added(OTHER)
+    dispatcher.remove_task(SUSPECT)
+    dispatcher.add_task(OTHER)
     assert decide(dispatcher) == [Assign(OTHER, W)]
     assert dispatcher.next_wakeup() is None
     assert SUSPECT not in dispatcher.backlog._held
@@ -137,7 +137,7 @@ def test_a_suspect_whose_assignment_failed_is_decided_again() -> None:
     dispatcher = told(inboxes={W: ()}, alive=(W,))
     find_suspect(dispatcher, SUSPECT)
     assert decide(dispatcher) == [Assign(SUSPECT, W)]
-    dispatcher.postponed(SUSPECT, 1.0)
+    dispatcher.postpone(SUSPECT, 1.0)
     assert decide(dispatcher) == []
 
     assert decide(dispatcher, 1.0) == [Assign(SUSPECT, W)]
@@ -150,8 +150,8 @@ def test_a_suspect_that_comes_back_is_assigned_once() -> None:
     assert isinstance(decision, Assign)
     assert dispatcher.isolate(SUSPECT, ())
     carry_out(dispatcher, decision)
-    dispatcher.assignment_removed(decision.worker, SUSPECT)
-    dispatcher.task_added(SUSPECT)
+    dispatcher.remove_assignment(decision.worker, SUSPECT)
+    dispatcher.add_task(SUSPECT)
 
     assert decide(dispatcher) == [Assign(SUSPECT, decision.worker)]
 
@@ -162,20 +162,20 @@ def test_a_suspect_that_is_put_back_although_its_worker_has_it_is_dropped() -> N
     (decision,) = decide(dispatcher)
     assert dispatcher.isolate(SUSPECT, ())
     carry_out(dispatcher, decision)
-    dispatcher.task_added(SUSPECT)  # by another master, at any time
+    dispatcher.add_task(SUSPECT)  # by another master, at any time
     assert decide(dispatcher) == [DropTask(SUSPECT, W)]
 
-    dispatcher.task_removed(SUSPECT)
-    dispatcher.finished(SUSPECT)
-    dispatcher.task_added(OTHER)
+    dispatcher.remove_task(SUSPECT)
+    dispatcher.finish(SUSPECT)
+    dispatcher.add_task(OTHER)
     assert decide(dispatcher) == []
 
 
 def test_a_suspect_goes_to_a_worker_that_was_not_asked_for_its_function_before() -> None:
     dispatcher = told(inboxes={W: (), X: ()}, alive=(W, X))
-    dispatcher.task_added(SUSPECT)
+    dispatcher.add_task(SUSPECT)
     decide(dispatcher)
     assert not dispatcher.isolate(SUSPECT, (W,))
-    dispatcher.finished(SUSPECT)
+    dispatcher.finish(SUSPECT)
 
     assert decide(dispatcher) == [Assign(SUSPECT, X)]

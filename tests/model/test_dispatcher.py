@@ -82,18 +82,18 @@ def picture(case: Case) -> Dispatcher:
     seen = case.seen | {TASKS for _ in marked} | {ASSIGN[letter] for letter in marked}
     with_inbox = [letter for letter, slot in case.slots.items() if slot.seen_inbox or letter in marked]
     alive = [letter for letter, slot in case.slots.items() if slot.seen_alive or letter in marked]
-    dispatcher.tasks_listed([TASK] if TASKS in seen else [])
-    dispatcher.inboxes_listed([WORKERS[letter] for letter in with_inbox], 0.0)
+    dispatcher.replace_tasks([TASK] if TASKS in seen else [])
+    dispatcher.replace_inboxes([WORKERS[letter] for letter in with_inbox], 0.0)
     for letter in with_inbox:
-        dispatcher.assignments_listed(WORKERS[letter], [TASK] if ASSIGN[letter] in seen else [], 0.0)
-    dispatcher.workers_listed([WORKERS[letter] for letter in alive], 0.0)
+        dispatcher.replace_assignments(WORKERS[letter], [TASK] if ASSIGN[letter] in seen else [], 0.0)
+    dispatcher.replace_workers([WORKERS[letter] for letter in alive], 0.0)
     for letter in alive:
-        dispatcher.worker_told(WORKERS[letter], STATE)
-    dispatcher.statuses_listed([TASK] if case.twice == STATUS else [])
+        dispatcher.set_worker_state(WORKERS[letter], STATE)
+    dispatcher.add_statuses([TASK] if case.twice == STATUS else [])
     for part in Picture:
         dispatcher.complete(part)
     for letter in marked:
-        dispatcher.assignment_added(WORKERS[letter], TASK)  # the last that was heard of makes the mark
+        dispatcher.add_assignment(WORKERS[letter], TASK)  # the last that was heard of makes the mark
         leave(dispatcher, case, letter)
     return dispatcher
 
@@ -101,11 +101,11 @@ def picture(case: Case) -> Dispatcher:
 def leave(dispatcher: Dispatcher, case: Case, letter: str) -> None:
     slot, worker = case.slots[letter], WORKERS[letter]
     if ASSIGN[letter] not in case.seen:
-        dispatcher.assignment_removed(worker, TASK)
+        dispatcher.remove_assignment(worker, TASK)
     if not slot.seen_alive:
-        dispatcher.worker_left(worker, 0.0)
+        dispatcher.remove_worker(worker, 0.0)
     if not slot.seen_inbox:
-        dispatcher.inbox_removed(worker)
+        dispatcher.remove_inbox(worker)
 
 
 def decided_really(case: Case) -> set[Decision]:
@@ -113,7 +113,7 @@ def decided_really(case: Case) -> set[Decision]:
     decisions = set(dispatcher.decide(LATE, 100))
     drops = {decision for decision in decisions if isinstance(decision, DropTask)}
     if case.twice is None and drops:  # a mark that was answered before: both copies are still in the picture
-        dispatcher.finished(TASK)
+        dispatcher.finish(TASK)
         decisions = decisions - drops | set(dispatcher.decide(LATE, 100))
     return decisions
 

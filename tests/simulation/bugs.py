@@ -102,18 +102,18 @@ def no_listing_after_reconnect() -> Any:
 def listing_as_difference() -> Any:
     """Only names that were never seen before are looked at, and none that is missing."""
 
-    added = Dispatcher.task_added
+    added = Dispatcher.add_task
 
-    def task_added(self: Any, name: str) -> None:
+    def add_task(self: Any, name: str) -> None:
         self.__dict__.setdefault("seen", set()).add(name)
         added(self, name)
 
-    def tasks_listed(self: Any, names: Iterable[str]) -> None:
+    def replace_tasks(self: Any, names: Iterable[str]) -> None:
         for name in names:
             if name not in self.__dict__.get("seen", ()):
-                task_added(self, name)
+                add_task(self, name)
 
-    return _patched((Dispatcher, "tasks_listed", tasks_listed), (Dispatcher, "task_added", task_added))
+    return _patched((Dispatcher, "replace_tasks", replace_tasks), (Dispatcher, "add_task", add_task))
 
 
 def blind_resubmission() -> Any:
@@ -201,25 +201,25 @@ def acting_while_disconnected() -> Any:
 def assigned_by_the_reply() -> Any:
     """The reply of an assignment marks the name as dealt with."""
     settled = dispatch.Dispatch._settled
-    added = Dispatcher.task_added
-    listed = Dispatcher.tasks_listed
+    added = Dispatcher.add_task
+    listed = Dispatcher.replace_tasks
 
     def settle(self: Any, settlement: Any) -> None:
         if settlement.fate is Fate.COMMITTED and settlement.move.transition is TransitionName.ASSIGN:
             self._dispatcher.__dict__.setdefault("assigned", set()).add(settlement.move.task)
         settled(self, settlement)
 
-    def task_added(self: Any, name: str) -> None:
+    def add_task(self: Any, name: str) -> None:
         if name not in self.__dict__.get("assigned", ()):
             added(self, name)
 
-    def tasks_listed(self: Any, names: Iterable[str]) -> None:
+    def replace_tasks(self: Any, names: Iterable[str]) -> None:
         listed(self, [name for name in names if name not in self.__dict__.get("assigned", ())])
 
     return _patched(
         (dispatch.Dispatch, "_settled", settle),
-        (Dispatcher, "task_added", task_added),
-        (Dispatcher, "tasks_listed", tasks_listed),
+        (Dispatcher, "add_task", add_task),
+        (Dispatcher, "replace_tasks", replace_tasks),
     )
 
 

@@ -64,7 +64,7 @@ def drop_because_status(where: Whereabouts) -> Move:
 
 
 class Requests:
-    """What `take` gives is answered with `finished` or `postponed`, exactly once. As elsewhere only listings and events
+    """What `take` gives is answered with `finish` or `postpone`, exactly once. As elsewhere only listings and events
     say which requests there are."""
 
     def __init__(self) -> None:
@@ -86,20 +86,20 @@ class Requests:
         found, self._foreign_names = self._foreign_names, set()
         return found
 
-    def interrupted(self) -> None:
+    def interrupt(self) -> None:
         self.is_current = False
 
     def complete(self) -> None:
         self.is_current = True
 
-    def listed(self, names: Iterable[str]) -> None:
+    def replace(self, names: Iterable[str]) -> None:
         """Takes a listing for the whole truth."""
         self._tasks.clear()
         self._on_offer.clear()
         for name in sorted(names):
-            self.added(name)
+            self.add(name)
 
-    def added(self, name: str) -> None:
+    def add(self, name: str) -> None:
         if parse_task_name(name) is None:
             self._foreign_names.add(name)
             return
@@ -107,7 +107,7 @@ class Requests:
         if name not in self._taken:
             self._on_offer[name] = None
 
-    def removed(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         self._tasks.discard(name)
         self._on_offer.pop(name, None)
 
@@ -121,19 +121,19 @@ class Requests:
             self._taken.add(task)
         return found
 
-    def finished(self, task: str) -> None:
+    def finish(self, task: str) -> None:
         """What was done about it is over. If the request is still there, the task is looked for again."""
         self._taken.discard(task)
         if task in self._tasks:
             self._on_offer[task] = None
 
-    def postponed(self, task: str, until: float) -> None:
-        """As `finished`, but it is not looked for before `until`."""
+    def postpone(self, task: str, until: float) -> None:
+        """As `finish`, but it is not looked for before `until`."""
         heapq.heappush(self._postponed, (until, task))
 
     def release_postponed(self, now: float) -> None:
         while self._postponed and self._postponed[0][0] <= now:
-            self.finished(heapq.heappop(self._postponed)[1])
+            self.finish(heapq.heappop(self._postponed)[1])
 
     def next_release(self) -> float | None:
         return self._postponed[0][0] if self._postponed else None

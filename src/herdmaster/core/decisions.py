@@ -42,7 +42,7 @@ class RemoveInbox(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReadHeader(msgspec.Struct, frozen=True, gc=False):
-    """The task in `/tasks` has conditions in its header, to be told with `header_told`."""
+    """The task in `/tasks` has conditions in its header, to be told with `set_expiry`."""
 
     task: str
 

@@ -26,7 +26,7 @@ class Delayed(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 class Schedule:
-    """What `take_due` gives is answered with `finished`, `refuted` or `postponed`, exactly once. Memory for a task: its
+    """What `take_due` gives is answered with `finish`, `refute` or `postpone`, exactly once. Memory for a task: its
     name, an entry in one dict, and a place in one heap. Nothing that happens costs more for the many that are not due.
     """
 
@@ -56,13 +56,13 @@ class Schedule:
 
     # --- what is told --------------------------------------------------------------------------------------------
 
-    def interrupted(self) -> None:
+    def interrupt(self) -> None:
         self.is_current = False
 
     def complete(self) -> None:
         self.is_current = True
 
-    def listed(self, names: Iterable[str]) -> None:
+    def replace(self, names: Iterable[str]) -> None:
         """Takes a listing for the whole truth."""
         known, self._due = self._due, {}
         self._doubles.clear()
@@ -80,14 +80,14 @@ class Schedule:
                     self._heap.append(self._enter(*found))
         heapq.heapify(self._heap)
 
-    def added(self, name: str) -> None:
+    def add(self, name: str) -> None:
         found = parse_delayed_name(name)
         if found is None:
             self._foreign_names.add(name)
         elif Delayed(*found) not in self:
             heapq.heappush(self._heap, self._enter(*found))
 
-    def removed(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         found = parse_delayed_name(name)
         if found is None:
             return
@@ -126,28 +126,28 @@ class Schedule:
     def release_postponed(self, now: float) -> None:
         """Puts on offer again what was postponed until now."""
         while self._postponed and self._postponed[0][0] <= now:
-            self.finished(heapq.heappop(self._postponed)[1])
+            self.finish(heapq.heappop(self._postponed)[1])
 
     def next_release(self) -> float | None:
         return self._postponed[0][0] if self._postponed else None
 
-    def finished(self, item: Delayed) -> None:
+    def finish(self, item: Delayed) -> None:
         """The transaction about it is over. If it is still there, it is on offer again."""
         self._taken.discard(item)
         if item in self:
             heapq.heappush(self._heap, item)
 
-    def refuted(self, item: Delayed, until: float) -> bool:
-        """As `finished`: ZooKeeper says that it is not there. False where the picture shows it nevertheless, since its
+    def refute(self, item: Delayed, until: float) -> bool:
+        """As `finish`: ZooKeeper says that it is not there. False where the picture shows it nevertheless, since its
         events are withheld, say: then it is postponed, and only a listing can mend that."""
         if self.is_current and item in self:
-            self.postponed(item, until)
+            self.postpone(item, until)
             return False
-        self.finished(item)
+        self.finish(item)
         return True
 
-    def postponed(self, item: Delayed, until: float) -> None:
-        """As `finished`, but it is not on offer before `until`."""
+    def postpone(self, item: Delayed, until: float) -> None:
+        """As `finish`, but it is not on offer before `until`."""
         heapq.heappush(self._postponed, (until, item))
 
     # --- inside --------------------------------------------------------------------------------------------------

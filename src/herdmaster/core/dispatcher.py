@@ -41,7 +41,7 @@ ORPHAN_INBOX_SECONDS: Final = 60.0
 
 
 class Dispatcher:
-    """Backlog and roster to decisions. Every decision is answered with `finished`, `refuted` or `postponed`, exactly
+    """Backlog and roster to decisions. Every decision is answered with `finish`, `refute` or `postpone`, exactly
     once. A task is on offer only while nothing is in flight or postponed about it and it is no duplicate."""
 
     def __init__(self, *, orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS) -> None:
@@ -61,7 +61,7 @@ class Dispatcher:
 
     # --- what is told --------------------------------------------------------------------------------------------
 
-    def interrupted(self) -> None:
+    def interrupt(self) -> None:
         """The connection went. Statuses are read at takeover only: later ones are looked up task by task."""
         self._missing |= set(Picture) - {Picture.STATUS}
 
@@ -91,7 +91,7 @@ class Dispatcher:
         offers = () if self._missing else self.backlog.offers()
         return self.roster.unserved((bucket.queue, bucket.calls) for _, _, bucket in offers)
 
-    def tasks_listed(self, names: Iterable[str]) -> None:
+    def replace_tasks(self, names: Iterable[str]) -> None:
         self._foreign.add(*self.backlog.replace(names))
         for name in [name for name in self._duplicates if name not in self.backlog]:
             self._forget_duplicate(name)
@@ -100,7 +100,7 @@ class Dispatcher:
             if is_conditional(name):
                 self._hold_for_header(name)
 
-    def task_added(self, name: str) -> None:
+    def add_task(self, name: str) -> None:
         if not self.backlog.add(name):
             self._foreign.add(name)
             return
@@ -112,42 +112,42 @@ class Dispatcher:
                 if worker.inbox is not None and name in worker.inbox:
                     self._check_duplicate(worker, name)
 
-    def task_removed(self, name: str) -> None:
+    def remove_task(self, name: str) -> None:
         self.backlog.remove(name)
         self._conditions.forget(name)
         if name in self._duplicates or is_conditional(name):  # it may have been held until its header is read
             self._duplicates.pop(name, None)
             self._release(name)
 
-    def header_told(self, name: str, expires: int | None) -> None:
+    def set_expiry(self, name: str, expires: int | None) -> None:
         """What the header of a task in `/tasks` says: when it expires, in unix milliseconds."""
         if name in self.backlog:
             self._conditions.tell(name, expires)
 
-    def statuses_listed(self, names: Iterable[str]) -> None:
+    def add_statuses(self, names: Iterable[str]) -> None:
         """At takeover: a reference master may have left a task behind that has ended."""
         for name in names:
             if name in self.backlog:
                 self._mark_duplicate(name, None)
 
-    def inboxes_listed(self, names: Iterable[str], now: float) -> None:
+    def replace_inboxes(self, names: Iterable[str], now: float) -> None:
         workers = self._foreign.workers(names)
         self.roster.replace_inboxes(workers, now)
         self.throttle.lose_count()
         self._gone.intersection_update(workers)
 
-    def inbox_added(self, name: str, now: float) -> None:
+    def add_inbox(self, name: str, now: float) -> None:
         for worker in self._foreign.workers((name,)):
             found = self.roster.find(worker, now)
             found.inbox = found.inbox or set()
             self._consider(found)
 
-    def inbox_removed(self, name: str) -> None:
+    def remove_inbox(self, name: str) -> None:
         self._gone.discard(name)
         self.roster.inbox_gone(name)
         self.throttle.lose_count()
 
-    def assignments_listed(self, worker_name: str, names: Iterable[str], now: float) -> None:
+    def replace_assignments(self, worker_name: str, names: Iterable[str], now: float) -> None:
         for worker in self._foreign.workers((worker_name,)):
             found = self.roster.find(worker, now)
             found.inbox = {name for name in names if self._foreign.is_task(name)}
@@ -155,7 +155,7 @@ class Dispatcher:
             self.throttle.lose_count()
             self._consider(found)
 
-    def assignment_added(self, worker_name: str, name: str) -> None:
+    def add_assignment(self, worker_name: str, name: str) -> None:
         worker = self.roster.get(worker_name)
         if worker is None or worker.inbox is None or not self._foreign.is_task(name):
             return
@@ -166,7 +166,7 @@ class Dispatcher:
         self._check_duplicate(worker, name)
         self._consider(worker)
 
-    def assignment_removed(self, worker_name: str, name: str) -> None:
+    def remove_assignment(self, worker_name: str, name: str) -> None:
         worker = self.roster.get(worker_name)
         if worker is None or worker.inbox is None:
             return
@@ -176,25 +176,25 @@ class Dispatcher:
             worker.taken += 1
             self.throttle.left(name)
 
-    def workers_listed(self, names: Iterable[str], now: float) -> None:
+    def replace_workers(self, names: Iterable[str], now: float) -> None:
         self.roster.replace_alive(self._foreign.workers(names), now)
         self.throttle.lose_count()
         for worker in self.roster:
             self._consider(worker)
 
-    def worker_joined(self, name: str, now: float) -> None:
+    def add_worker(self, name: str, now: float) -> None:
         for worker in self._foreign.workers((name,)):
             self.roster.joined(worker, now)
             self._gone.discard(worker)
 
-    def worker_left(self, name: str, now: float) -> None:
+    def remove_worker(self, name: str, now: float) -> None:
         worker = self.roster.get(name)
         self.roster.left(name, now)
         self.throttle.lose_count()
         if worker is not None:
             self._consider(worker)
 
-    def worker_told(self, name: str, state: WorkerState | None) -> None:
+    def set_worker_state(self, name: str, state: WorkerState | None) -> None:
         """What a worker's znode says; None for data that says nothing usable, and then it gets no task."""
         worker = self.roster.get(name)
         if worker is not None and worker.alive:
@@ -241,7 +241,7 @@ class Dispatcher:
         """When the next waiting task expires, in unix milliseconds."""
         return None if self._missing else self._conditions.next_expiry_ms()
 
-    def finished(self, key: str) -> None:
+    def finish(self, key: str) -> None:
         """The transaction about a task (or, for RemoveInbox, a worker) is over, whatever came of it."""
         decision = self._in_flight.pop(key, None)
         if isinstance(decision, Assign):
@@ -252,26 +252,26 @@ class Dispatcher:
                 self.throttle.left(key)
         self._release(key, last=isinstance(decision, ReadHeader))
 
-    def refuted(self, key: str, until: float) -> bool:
-        """As `finished`: ZooKeeper says that what the decision was about is not there. It tells of a change before any
+    def refute(self, key: str, until: float) -> bool:
+        """As `finish`: ZooKeeper says that what the decision was about is not there. It tells of a change before any
         reply that shows it, so it is not in the picture either. Where it is, because events of a znode that may not be
         read are withheld, deciding anew would go on for ever: it is postponed. False then: the picture is wrong, and
         only listings can mend it."""
         decision = self._in_flight.get(key)
         if decision is not None and not self._missing and self._is_still_seen(decision):
-            self.postponed(key, until)
+            self.postpone(key, until)
             return False
-        self.finished(key)
+        self.finish(key)
         return True
 
-    def postponed(self, key: str, until: float) -> None:
-        """As `finished`, but nothing more is decided about it before `until`; a duplicate stays one."""
+    def postpone(self, key: str, until: float) -> None:
+        """As `finish`, but nothing more is decided about it before `until`; a duplicate stays one."""
         decision = self._in_flight.get(key)
         if isinstance(decision, DropTask) and key in self.backlog:
             self._duplicates[key] = decision.worker
         self._postponed.add(key, until)
         self.backlog.hold(key)
-        self.finished(key)
+        self.finish(key)
 
     def redirect(self, task: str, asked: Collection[str]) -> str | None:
         """To whom the assignment under way goes instead, where its worker lacked the function before; to itself where

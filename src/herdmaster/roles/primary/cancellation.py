@@ -161,10 +161,10 @@ class Cancellation:
 
     def _finish(self, task: str) -> None:
         del self._under_way[task]
-        self._requests.finished(task)
+        self._requests.finish(task)
         self._wake()
 
     def _postpone(self, task: str, seconds: float) -> None:
         del self._under_way[task]
-        self._requests.postponed(task, self._clock() + seconds)
+        self._requests.postpone(task, self._clock() + seconds)
         self._wake()

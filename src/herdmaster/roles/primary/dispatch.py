@@ -169,7 +169,7 @@ class Dispatch:
         if expires is not None and self._server_clock.now_ms(self._wake) is None:
             self._postpone(task, _CLOCK_SECONDS)  # whether its time is over is unknown
             return
-        self._dispatcher.header_told(task, expires)
+        self._dispatcher.set_expiry(task, expires)
         self._finish(task)
 
     def _expire(self, decision: Expire, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
@@ -182,7 +182,7 @@ class Dispatch:
         if expires is not None and now_ms is not None and expires <= now_ms:
             self._gathering.add(transitions.refuse(task, expired(task, data), freed_key(task, data)))
         else:
-            self._dispatcher.header_told(task, expires)
+            self._dispatcher.set_expiry(task, expires)
             self._finish(task)
 
     def _recover(self, recovers: list[Recover]) -> None:
@@ -254,18 +254,18 @@ class Dispatch:
 
     def _finish(self, key: str) -> None:
         self._in_flight -= 1
-        self._dispatcher.finished(key)
+        self._dispatcher.finish(key)
         self._wake()
 
     def _postpone(self, key: str, seconds: float) -> None:
         self._in_flight -= 1
-        self._dispatcher.postponed(key, self._clock() + seconds)
+        self._dispatcher.postpone(key, self._clock() + seconds)
         self._wake()
 
     def _refuted(self, key: str) -> None:
         self._in_flight -= 1
         now = self._clock()
-        if not self._dispatcher.refuted(key, now + _SET_ASIDE_SECONDS) and now >= self._may_list_again:
+        if not self._dispatcher.refute(key, now + _SET_ASIDE_SECONDS) and now >= self._may_list_again:
             self._may_list_again = now + _SET_ASIDE_SECONDS
             self._observation.list_again()
         self._wake()

@@ -20,32 +20,32 @@ from herdmaster.zookeeper.recipes.children import (
 class Names(Protocol):
     """The picture of the folder."""
 
-    def added(self, name: str) -> object: ...
+    def add(self, name: str) -> object: ...
 
-    def removed(self, name: str) -> object: ...
+    def remove(self, name: str) -> object: ...
 
-    def listed(self, names: Iterable[str]) -> object: ...
+    def replace(self, names: Iterable[str]) -> object: ...
 
     def complete(self) -> object: ...
 
-    def interrupted(self) -> object: ...
+    def interrupt(self) -> object: ...
 
 
 def apply_change(change: ChildChange, names: Names) -> errors.ServerError | None:
     """Brings the picture up to date. Returns the fault that ends the session, if the folder cannot be read."""
     match change:
         case Added(_, name):
-            names.added(name)
+            names.add(name)
         case Removed(_, name):
-            names.removed(name)
+            names.remove(name)
         case Listed(folder, None):
             return errors.NoNode(folder)
         case Listed(_, listed):
-            names.listed(listed or ())
+            names.replace(listed or ())
         case Complete():
             names.complete()
         case Interrupted():
-            names.interrupted()
+            names.interrupt()
         case Failed(_, error):
             return error
     return None

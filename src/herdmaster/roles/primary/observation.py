@@ -92,13 +92,13 @@ class Observation:
     def _handle_tasks(self, change: ChildChange) -> None:
         match change:
             case Added(_, name):
-                self.dispatcher.task_added(name)
+                self.dispatcher.add_task(name)
             case Removed(_, name):
-                self.dispatcher.task_removed(name)
+                self.dispatcher.remove_task(name)
             case Listed(_, None):
                 self._fail(errors.NoNode(layout.TASKS))
             case Listed(_, names):
-                self.dispatcher.tasks_listed(names or ())
+                self.dispatcher.replace_tasks(names or ())
             case _:
                 self._handle_picture(change, Picture.TASKS)
         self._changed()
@@ -107,23 +107,23 @@ class Observation:
         now = self._clock()
         match change:
             case Added(layout.ASSIGN, name):
-                self.dispatcher.inbox_added(name, now)
+                self.dispatcher.add_inbox(name, now)
             case Added(folder, name):
-                self.dispatcher.assignment_added(layout.name_of(folder), name)
+                self.dispatcher.add_assignment(layout.name_of(folder), name)
             case Removed(layout.ASSIGN, name):
                 self._note_drained(name)
-                self.dispatcher.inbox_removed(name)
+                self.dispatcher.remove_inbox(name)
                 self._report.tell_cleared(name)
             case Removed(folder, name):
-                self.dispatcher.assignment_removed(layout.name_of(folder), name)
+                self.dispatcher.remove_assignment(layout.name_of(folder), name)
             case Listed(layout.ASSIGN, None):
                 self._fail(errors.NoNode(layout.ASSIGN))
             case Listed(layout.ASSIGN, names):
-                self.dispatcher.inboxes_listed(names or (), now)
+                self.dispatcher.replace_inboxes(names or (), now)
             case Listed(folder, None):
-                self.dispatcher.inbox_removed(layout.name_of(folder))
+                self.dispatcher.remove_inbox(layout.name_of(folder))
             case Listed(folder, names):
-                self.dispatcher.assignments_listed(layout.name_of(folder), names or (), now)
+                self.dispatcher.replace_assignments(layout.name_of(folder), names or (), now)
             case _:
                 self._handle_picture(change, Picture.ASSIGN)
         self._changed()
@@ -132,18 +132,18 @@ class Observation:
         match change:
             case Added(_, name):
                 _log.info("%s joined", name)
-                self.dispatcher.worker_joined(name, self._clock())
+                self.dispatcher.add_worker(name, self._clock())
                 self._read_worker(name)
             case Changed(_, name):
                 self._read_worker(name)
             case Removed(_, name):
                 self._report.tell_left(name, drained=name in self._drained)
                 self._drained.discard(name)
-                self.dispatcher.worker_left(name, self._clock())
+                self.dispatcher.remove_worker(name, self._clock())
             case Listed(_, None):
                 self._fail(errors.NoNode(layout.WORKERS))
             case Listed(_, names):
-                self.dispatcher.workers_listed(names or (), self._clock())
+                self.dispatcher.replace_workers(names or (), self._clock())
                 for name in names or ():
                     self._read_worker(name)
             case _:
@@ -167,7 +167,7 @@ class Observation:
                 self._complete_queues()
             case Interrupted():
                 self._unread_queues = None
-                self.dispatcher.interrupted()
+                self.dispatcher.interrupt()
             case Failed(folder, error):
                 self._report.tell_unreadable(folder, error)
         self._changed()
@@ -221,7 +221,7 @@ class Observation:
                     self._read_statuses()
                 self._complete(picture)
             case Interrupted():
-                self.dispatcher.interrupted()
+                self.dispatcher.interrupt()
             case Failed(layout.TASKS | layout.ASSIGN | layout.WORKERS, error):
                 self._fail(error)
             case Failed(folder, error):
@@ -237,7 +237,7 @@ class Observation:
                 state = worker_state(reply.data)
                 if state is None:
                     self._report.tell_silent_worker(name, reply.data)
-                self.dispatcher.worker_told(name, state)
+                self.dispatcher.set_worker_state(name, state)
                 self._changed()
             elif isinstance(error, errors.ServerError) and not isinstance(error, errors.NoNode):
                 self._report.tell_unreadable(name, error)
@@ -254,7 +254,7 @@ class Observation:
             if number != self._status_round:
                 return  # asked before an interruption: it may be older than the other listings
             if isinstance(reply, ChildrenReply):
-                self.dispatcher.statuses_listed(reply.children)
+                self.dispatcher.add_statuses(reply.children)
                 self._complete(Picture.STATUS)
                 self._changed()
             elif isinstance(error, errors.ServerError):

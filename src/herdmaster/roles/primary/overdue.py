@@ -120,10 +120,10 @@ class Overdue:
             wake=changed.set,
         )
         # Headers first, while no worker is known: they are one decision, and what follows from them another.
-        seen.dispatcher.tasks_listed(filter(is_conditional, tasks))
+        seen.dispatcher.replace_tasks(filter(is_conditional, tasks))
         await self._decide(seen, dispatch, changed)
         for name in tasks:
-            seen.dispatcher.task_added(name)
+            seen.dispatcher.add_task(name)
         await self._tell_workers(seen.dispatcher, alive, left)
         await self._tell_queues(seen.dispatcher)
         await self._tell_statuses(seen.dispatcher, tasks)
@@ -183,14 +183,14 @@ class Overdue:
 
     async def _tell_workers(self, dispatcher: Dispatcher, alive: Collection[str], left: dict[str, list[str]]) -> None:
         clock = self._client.clock
-        dispatcher.inboxes_listed([*alive, *left], clock())
+        dispatcher.replace_inboxes([*alive, *left], clock())
         for worker in alive:
-            dispatcher.assignments_listed(worker, await self._names(layout.inbox_path(worker)), clock())
+            dispatcher.replace_assignments(worker, await self._names(layout.inbox_path(worker)), clock())
         for worker, names in left.items():
-            dispatcher.assignments_listed(worker, names, clock())
-        dispatcher.workers_listed(alive, clock())
+            dispatcher.replace_assignments(worker, names, clock())
+        dispatcher.replace_workers(alive, clock())
         for worker, data in await self._read({worker: layout.worker_path(worker) for worker in alive}):
-            dispatcher.worker_told(worker, worker_state(data))
+            dispatcher.set_worker_state(worker, worker_state(data))
 
     async def _tell_queues(self, dispatcher: Dispatcher) -> None:
         queues = [name for name in await self._names(layout.QUEUES) if parse_queue_name(name) is not None]
@@ -199,7 +199,7 @@ class Overdue:
 
     async def _tell_statuses(self, dispatcher: Dispatcher, tasks: list[str]) -> None:
         times = await self._times(list(map(layout.status_path, tasks)))
-        dispatcher.statuses_listed([name for name, time in zip(tasks, times, strict=True) if time is not None])
+        dispatcher.add_statuses([name for name, time in zip(tasks, times, strict=True) if time is not None])
 
     # --- reading what may be gone at any moment ----------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ class Promotion:
         due = []
         for item in self.schedule.take_due(now_ms, room):
             if item.task in self._under_way:
-                self.schedule.postponed(item, self._clock() + _SET_ASIDE_SECONDS)
+                self.schedule.postpone(item, self._clock() + _SET_ASIDE_SECONDS)
             else:
                 self._under_way[item.task] = item
                 due.append((item, item.task, layout.delayed_path(item.due_ms, item.task)))
@@ -152,18 +152,18 @@ class Promotion:
 
     def _finish(self, item: Delayed) -> None:
         del self._under_way[item.task]
-        self.schedule.finished(item)
+        self.schedule.finish(item)
         self._wake()
 
     def _postpone(self, item: Delayed, seconds: float) -> None:
         del self._under_way[item.task]
-        self.schedule.postponed(item, self._clock() + seconds)
+        self.schedule.postpone(item, self._clock() + seconds)
         self._wake()
 
     def _refuted(self, item: Delayed) -> None:
         del self._under_way[item.task]
         now = self._clock()
-        if not self.schedule.refuted(item, now + _SET_ASIDE_SECONDS) and now >= self._may_list_again:
+        if not self.schedule.refute(item, now + _SET_ASIDE_SECONDS) and now >= self._may_list_again:
             self._may_list_again = now + _SET_ASIDE_SECONDS
             self.stream.list_again()
         self._wake()
