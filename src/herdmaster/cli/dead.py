@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from herdmaster.cli.failures import Failed
-from herdmaster.cli.listing import ListingGroup
+from herdmaster.cli.groups import ListingGroup
 from herdmaster.cli.options import (
     Duration,
     connect_timeout_option,

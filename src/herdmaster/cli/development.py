@@ -77,9 +77,9 @@ def dev(
     leave_first_process()  # before anything else is imported, which it would only carry along
 
     from herdmaster.api import fork_and_exit
-    from herdmaster.cli.app_worker import direct, load_directed_app, make_worker
     from herdmaster.cli.embedded import Development, ServerProcess
     from herdmaster.cli.logs import configure_role_logs
+    from herdmaster.cli.named_app import direct, load_directed_app, make_worker
     from herdmaster.cli.running import run_until_stopped
     from herdmaster.roles.primary.master import Master
     from herdmaster.roles.shared.role import Role

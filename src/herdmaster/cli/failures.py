@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 
 import click
 
-from herdmaster.cli.saying import say
+from herdmaster.cli.printing import say
 from herdmaster.cli.streams import discard_output, flush_output, is_from_output
 from herdmaster.errors import HerdError
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from herdmaster.cli.failures import Failed
-from herdmaster.cli.listing import ShowingGroup
+from herdmaster.cli.groups import ShowingGroup
 from herdmaster.cli.options import C, connect_timeout_option, json_option, log_options, zookeeper_option
-from herdmaster.cli.saying import say
+from herdmaster.cli.printing import say
 
 if TYPE_CHECKING:
     from herdmaster.operations.keys import KeySeen, Released

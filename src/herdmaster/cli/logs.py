@@ -12,8 +12,8 @@ from typing import IO, Final
 
 import click
 
-from herdmaster.cli.deferral import Deferral
-from herdmaster.cli.saying import say
+from herdmaster.cli.log_thread import Deferral
+from herdmaster.cli.printing import say
 from herdmaster.pools import own_loggers
 from herdmaster.pools.outlets import (
     FAREWELL_SECONDS,

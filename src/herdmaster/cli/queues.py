@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from herdmaster.cli.listing import ListingGroup
+from herdmaster.cli.groups import ListingGroup
 from herdmaster.cli.options import (
     C,
     connect_timeout_option,

@@ -148,8 +148,8 @@ def worker(
 
     leave_first_process()  # before anything else is imported, which it would only carry along
 
-    from herdmaster.cli.app_worker import load_for_worker, make_worker
     from herdmaster.cli.logs import configure_role_logs
+    from herdmaster.cli.named_app import load_for_worker, make_worker
     from herdmaster.cli.running import run_role
     from herdmaster.core.names import DEFAULT_QUEUE
     from herdmaster.roles.worker.worker import WorkerSettings

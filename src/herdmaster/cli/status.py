@@ -27,9 +27,9 @@ def status(*, hosts: str | None, as_json: bool, connect_timeout: float, log_leve
     """
     import msgspec
 
-    from herdmaster.cli.hindrances import paused_queues
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
+    from herdmaster.cli.why_waiting import paused_queues
     from herdmaster.inspection.overview import Observer
 
     configure_logs(log_level, log_format)

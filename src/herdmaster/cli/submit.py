@@ -12,7 +12,7 @@ import click
 
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.options import Duration, choose_hosts, connect_timeout_option, log_options, zookeeper_option
-from herdmaster.cli.saying import say
+from herdmaster.cli.printing import say
 
 if TYPE_CHECKING:
     from herdmaster.api import Future, Herd

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from herdmaster.cli.failures import Failed
-from herdmaster.cli.listing import ListingGroup
+from herdmaster.cli.groups import ListingGroup
 from herdmaster.cli.options import (
     Duration,
     connect_timeout_option,
@@ -18,7 +18,7 @@ from herdmaster.cli.options import (
     log_options,
     zookeeper_option,
 )
-from herdmaster.cli.saying import say
+from herdmaster.cli.printing import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,9 +167,9 @@ def _find(
     task: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str
 ) -> tuple[TaskDetails, str]:
     """The task, and what keeps it from running if something does."""
-    from herdmaster.cli.hindrances import why_waiting
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
+    from herdmaster.cli.why_waiting import why_waiting
     from herdmaster.inspection.tasks import Inspector, TaskState
 
     configure_logs(log_level, log_format)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from herdmaster.cli.options import connect_timeout_option, hosts_argument, json_option, log_options
-from herdmaster.cli.saying import say
+from herdmaster.cli.printing import say
 from herdmaster.cli.tasks import age, how_far
 
 if TYPE_CHECKING:

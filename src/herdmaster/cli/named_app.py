@@ -17,7 +17,7 @@ from herdmaster.api.app_loader import import_from_here, load_app
 from herdmaster.api.checks import check_hosts
 from herdmaster.cli.failures import Failed, Refused
 from herdmaster.cli.logs import restore_role_logs
-from herdmaster.cli.saying import plain
+from herdmaster.cli.printing import plain
 from herdmaster.core.modules import check_modules, is_raised_by_herdmaster, place_of
 from herdmaster.errors import ConfigurationError, HerdError
 from herdmaster.greenlets import refuse_patched

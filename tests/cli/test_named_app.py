@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from herdmaster.cli.app_worker import announce, load_named_app
 from herdmaster.cli.failures import Failed, Refused
+from herdmaster.cli.named_app import announce, load_named_app
 from herdmaster.roles.primary.master import Master
 from herdmaster.testing.running import RunningRoles
 from tests.cli.processes import HerdProcess, run_herd

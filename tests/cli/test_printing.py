@@ -3,7 +3,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from herdmaster.cli.saying import plain
+from herdmaster.cli.printing import plain
 
 
 @pytest.mark.parametrize(
