@@ -37,7 +37,7 @@ def test_every_path_lies_in_a_folder_that_is_made_at_start() -> None:
         layout.task_path(TASK), layout.status_path(TASK), layout.worker_path(WORKER), layout.inbox_path(WORKER),
         layout.delayed_path(0, TASK), layout.dead_path(TASK), layout.master_record_path("master-1"),
         layout.client_path("client-1"), layout.cancel_path(TASK), layout.key_path("00"), layout.queue_path("mail"),
-        layout.progress_path(WORKER), layout.waiters_path(TASK),
+        layout.progress_path(WORKER), layout.waiters_path(TASK), layout.history_path("0"),
     ]  # fmt: skip
     assert sorted(path.rpartition("/")[0] for path in paths) == sorted(layout.FOLDERS)
 

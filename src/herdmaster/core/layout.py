@@ -25,6 +25,7 @@ KEYS: Final = "/keys"
 QUEUES: Final = "/queues"
 PROGRESS: Final = "/progress"
 WAITERS: Final = "/waiters"
+HISTORY: Final = "/history"
 WAS_READ: Final = b"read"
 """The data of `/waiters/TASK` when the outcome of the task was read and is to go."""
 
@@ -42,6 +43,7 @@ FOLDERS: Final = (
     QUEUES,
     PROGRESS,
     WAITERS,
+    HISTORY,
 )
 """The persistent folders that every role makes if they are absent. `/master` is no folder."""
 
@@ -73,6 +75,10 @@ def assignment_path(worker: str, task: str) -> str:
 
 def delayed_path(due_ms: int, task: str) -> str:
     return f"/delayed/{delayed_name(due_ms, task)}"
+
+
+def history_path(batch: str) -> str:
+    return f"/history/{batch}"
 
 
 def dead_path(task: str) -> str:

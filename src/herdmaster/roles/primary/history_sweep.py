@@ -1,0 +1,119 @@
+"""Keeps the history small: deletes what is too old, and merges old batches where all together are too large.
+
+ZooKeeper holds every znode in memory, so both limits matter. Merging goes minute by minute, oldest first, and drops the
+records of failures; the numbers stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Final
+
+from herdmaster.core import layout
+from herdmaster.core.history import Batch, batch_name, decode_batch, encode_batch, merge_batches, parse_batch_name
+from herdmaster.roles.shared.stats import read_stats
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+
+MERGED: Final = "m"
+"""Begins the id of a merged batch; other ids are hexadecimal."""
+_STATS_AT_ONCE: Final = 200
+_READS_AT_ONCE: Final = 12
+"""Batches of 64 KiB that fit one reply."""
+_MINUTE_MS: Final = 60_000
+_ROOM: Final = 0.9
+"""The share of the limit that is left after a round that had to make room, so that not each round has to."""
+
+_log = logging.getLogger("herdmaster.master")
+
+
+class HistorySweep:
+    """`age` in seconds, `size` in bytes of all batches together."""
+
+    def __init__(self, client: Client, age: float, size: int) -> None:
+        self._client = client
+        self._age_ms = age * 1000
+        self._size = size
+        self._sizes: dict[str, int] = {}
+
+    async def sweep(self, now_ms: int) -> None:
+        """Raises what reading raises."""
+        try:
+            names = {name for name in await self._client.children(layout.HISTORY) if parse_batch_name(name) is not None}
+        except errors.NoNode:
+            return  # the next round makes the folder
+        self._sizes = {name: size for name, size in self._sizes.items() if name in names}
+        await self._learn(sorted(names - self._sizes.keys()))
+        for name in sorted(names):
+            if (parse_batch_name(name) or 0) >= now_ms - self._age_ms:
+                break
+            await self._delete(name)
+        if sum(self._sizes.values()) > self._size:
+            await self._make_room(int(self._size * _ROOM))
+
+    async def _learn(self, names: list[str]) -> None:
+        for start in range(0, len(names), _STATS_AT_ONCE):
+            batch = names[start : start + _STATS_AT_ONCE]
+            stats = await read_stats(self._client, map(layout.history_path, batch))
+            self._sizes.update((name, stat.data_length) for name, stat in zip(batch, stats, strict=True) if stat)
+
+    async def _make_room(self, limit: int) -> None:
+        for minute in _minutes(self._sizes):
+            if sum(self._sizes.values()) <= limit:
+                return
+            if len(minute) > 1 or not _is_merged(minute[0]):
+                await self._merge(minute)
+        for name in sorted(self._sizes):
+            if sum(self._sizes.values()) <= limit:
+                return
+            await self._delete(name)
+
+    async def _merge(self, names: list[str]) -> None:
+        """Merge some at a time; those of one minute that were merged are merged with each other by a later round."""
+        for start in range(0, len(names), _READS_AT_ONCE):
+            await self._merge_some(names[start : start + _READS_AT_ONCE])
+
+    async def _merge_some(self, names: list[str]) -> None:
+        replies = await self._client.multi_read(map(layout.history_path, names))
+        batches: dict[str, Batch] = {}
+        for name, reply in zip(names, replies, strict=True):
+            batch = None if isinstance(reply, errors.ServerError) else decode_batch(reply[0])
+            if batch is not None:  # one of a later version stays as it is
+                batches[name] = batch
+        if not batches:
+            return
+        merged = merge_batches(batches.values())
+        data = encode_batch(merged)
+        name = batch_name(merged.ends, MERGED + hashlib.sha256("".join(batches).encode()).hexdigest()[:15])
+        transaction = self._client.transaction()
+        for each in batches:
+            transaction.delete(layout.history_path(each))
+        transaction.create(layout.history_path(name), data)
+        try:
+            await transaction.commit()
+        except errors.TransactionFailed as error:
+            _log.debug("batches of the history are not merged: %s", error)  # another master did; the next round sees
+            return
+        for each in batches:
+            del self._sizes[each]
+        self._sizes[name] = len(data)
+
+    async def _delete(self, name: str) -> None:
+        with contextlib.suppress(errors.NoNode):
+            await self._client.delete(layout.history_path(name))
+        self._sizes.pop(name, None)
+
+
+def _is_merged(name: str) -> bool:
+    return name.partition("-")[2].startswith(MERGED)
+
+
+def _minutes(names: Iterable[str]) -> list[list[str]]:
+    """The names of each minute, oldest first."""
+    return [
+        list(group) for _, group in groupby(sorted(names), lambda name: (parse_batch_name(name) or 0) // _MINUTE_MS)
+    ]

@@ -1,0 +1,113 @@
+"""Writes what has ended in this process into `/history`, a batch at a time.
+
+A batch that may not have been written is written again under its name, also with the next session, so it is counted
+once. While ZooKeeper is away the recorder goes on counting in the memory that it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from herdmaster.core import layout
+from herdmaster.core.history import batch_name, encode_batch
+from herdmaster.core.history_recorder import Recorder
+from herdmaster.roles.shared.bootstrap import restore_folders
+from herdmaster.roles.shared.system import System
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+
+INTERVAL: Final = 5.0
+"""Seconds between two batches of one process, at least."""
+_WRITES_PER_SECOND: Final = 20
+"""Of all workers together."""
+_BACKLOG_SECONDS: Final = 60.0
+"""Between two samples of a backlog, where nothing else is written."""
+
+_log = logging.getLogger("herdmaster.history")
+
+Backlog = Mapping[str, int]
+
+
+class HistoryWriter:
+    """Belongs to a role and outlives its sessions. `count_backlog` tells a primary's waiting tasks by queue."""
+
+    def __init__(self, recorder: Recorder, system: System, count_backlog: Callable[[], Backlog] | None = None) -> None:
+        self._recorder = recorder
+        self._system = system
+        self._count_backlog = count_backlog
+        self._sampled: Backlog = {}
+        self._sampled_at: float | None = None
+        self._unwritten: tuple[str, bytes] | None = None
+        self._is_refused = False
+
+    async def run(self, client: Client) -> None:
+        """Write until the session is over. Raises SessionExpired then."""
+        interval = INTERVAL
+        # Processes that start together do not write together.
+        await asyncio.sleep(self._system.rng.uniform(0, interval))
+        while True:
+            if await self.write(client):
+                interval = await self._interval(client)
+            await asyncio.sleep(interval)
+
+    async def write(self, client: Client) -> bool:
+        """Write what there is, if the connection holds. Return whether something was written."""
+        batch = self._unwritten or self._next_batch()
+        if batch is None:
+            return False
+        self._unwritten = batch
+        name, data = batch
+        try:
+            await client.create(layout.history_path(name), data)
+        except errors.NodeExists:
+            pass  # it was written, and the reply lost
+        except errors.ConnectionLoss:
+            return False
+        except errors.NoNode:
+            await restore_folders(client)
+            return False
+        except errors.ServerError as error:
+            self._tell_refused(error)
+            self._unwritten = None
+            return False
+        self._unwritten = None
+        self._is_refused = False
+        return True
+
+    def _next_batch(self) -> tuple[str, bytes] | None:
+        now = self._system.unix_ms()
+        backlog = self._sample()
+        if self._recorder.is_empty and backlog is None:
+            return None
+        batch = self._recorder.take(now, backlog)
+        return batch_name(batch.ends, self._system.new_id()), encode_batch(batch)
+
+    def _sample(self) -> Backlog | None:
+        """Return the backlog when it has changed and the last sample is old enough, or something else is written."""
+        if self._count_backlog is None:
+            return None
+        now = self._system.clock()
+        is_due = self._sampled_at is None or now - self._sampled_at >= _BACKLOG_SECONDS
+        if not is_due and self._recorder.is_empty:
+            return None
+        backlog = dict(self._count_backlog())
+        if backlog == self._sampled and self._recorder.is_empty:
+            return None
+        self._sampled, self._sampled_at = backlog, now
+        return backlog
+
+    async def _interval(self, client: Client) -> float:
+        try:
+            workers = await client.exists(layout.WORKERS)
+        except (errors.ConnectionLoss, errors.ServerError):
+            return INTERVAL
+        return max(INTERVAL, workers.num_children / _WRITES_PER_SECOND) if workers is not None else INTERVAL
+
+    def _tell_refused(self, error: errors.ServerError) -> None:
+        """Once, until a batch is written again."""
+        if not self._is_refused:
+            _log.warning("the history is not written, because ZooKeeper refused it: %s", error)
+        self._is_refused = True

@@ -1,0 +1,111 @@
+"""The history is kept within its age and its size."""
+
+from __future__ import annotations
+
+import asyncio
+
+from herdmaster.core import layout
+from herdmaster.core.history import Batch, Counts, FailureRecord, Result, batch_name, decode_batch, encode_batch
+from herdmaster.inspection.history import read_history
+from herdmaster.roles.primary.history_sweep import HistorySweep
+from herdmaster.roles.shared.bootstrap import make_folders
+from herdmaster.zookeeper.client import Client
+
+NOW = 1_700_000_000_000
+HOUR = 3600_000
+FAILURES = (FailureRecord("task-1", "a", "q", Result.FAILED, "ValueError", "x" * 300, 1),) * 20
+BATCH = len(encode_batch(Batch(1, NOW, NOW, "w", (Counts("a", "q", {Result.DONE: 1}),), FAILURES)))
+
+
+async def write(zk: Client, ends: int, identity: str = "0") -> None:
+    batch = Batch(1, ends - 5000, ends, "w", (Counts("a", "q", {Result.DONE: 1}),), FAILURES)
+    await zk.create(layout.history_path(batch_name(ends, identity)), encode_batch(batch))
+
+
+async def names(zk: Client) -> list[str]:
+    return sorted(await zk.children(layout.HISTORY))
+
+
+async def total(zk: Client) -> tuple[int, int]:
+    """The tasks that are counted, and the failures with or without a record."""
+    history = await read_history(zk, NOW - 100 * HOUR, NOW)
+    return history.total().results.get(Result.DONE, 0), len(history.failures) + history.unrecorded
+
+
+async def test_batches_go_at_their_age(zk: Client) -> None:
+    await make_folders(zk)
+    for ends in (NOW - HOUR - 1, NOW - HOUR, NOW):
+        await write(zk, ends)
+    await zk.create(layout.history_path("of-something-else"))
+
+    await HistorySweep(zk, 3600, 10**6).sweep(NOW)
+
+    assert await names(zk) == [batch_name(NOW - HOUR, "0"), batch_name(NOW, "0"), "of-something-else"]
+
+
+async def test_nothing_is_merged_as_long_as_there_is_room(zk: Client) -> None:
+    await make_folders(zk)
+    for number in range(4):
+        await write(zk, NOW - number)
+    before = await names(zk)
+
+    await HistorySweep(zk, 3600, 4 * BATCH).sweep(NOW)
+
+    assert await names(zk) == before
+
+
+async def test_the_oldest_minutes_are_merged_first_and_keep_their_numbers(zk: Client) -> None:
+    await make_folders(zk)
+    for number in range(30):
+        await write(zk, NOW - HOUR - number)
+    await write(zk, NOW)
+
+    sweep = HistorySweep(zk, 7200, 20 * BATCH)
+    await sweep.sweep(NOW)
+    left = await names(zk)
+
+    assert await total(zk) == (31, 31 * 20)
+    assert left[-1] == batch_name(NOW, "0")  # as it was written
+    assert len(left) <= 5
+    for name in left[:-1]:
+        batch = decode_batch((await zk.get(layout.history_path(name)))[0])
+        assert batch is not None
+        assert batch.failures == ()
+    await sweep.sweep(NOW)
+    assert await names(zk) == left  # there is room again
+
+
+async def test_what_is_merged_already_is_deleted_when_there_is_no_room_left(zk: Client) -> None:
+    await make_folders(zk)
+    for minute in range(10):
+        for number in range(3):
+            await write(zk, NOW - minute * 60_000 - number * 1000)
+
+    await HistorySweep(zk, 7200, 700).sweep(NOW)
+    left = await names(zk)
+
+    assert 1 <= len(left) < 10
+    assert left[-1].startswith(f"{NOW}-m")  # the newest stays
+
+
+async def test_a_batch_of_a_later_version_is_left_until_there_is_no_room(zk: Client) -> None:
+    await make_folders(zk)
+    later = batch_name(NOW - 1, "0")
+    await zk.create(layout.history_path(later), b'{"herd":99}')
+    for number in range(2, 6):
+        await write(zk, NOW - number)
+
+    await HistorySweep(zk, 7200, 2 * BATCH).sweep(NOW)
+
+    assert later in await names(zk)
+    assert await total(zk) == (4, 80)
+
+
+async def test_masters_that_sweep_at_once_count_nothing_twice(zk: Client, namespace: str) -> None:
+    await make_folders(zk)
+    for number in range(30):
+        await write(zk, NOW - number)
+    async with Client(namespace, session_timeout=4.0) as other:
+        await asyncio.gather(*(HistorySweep(each, 7200, 5 * BATCH).sweep(NOW) for each in (zk, other)))
+
+    assert await total(zk) == (30, 600)

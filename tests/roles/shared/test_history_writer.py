@@ -1,0 +1,89 @@
+"""What a process writes of its history, whatever happens to its connection."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from herdmaster.core import layout
+from herdmaster.core.history import Batch, Result, decode_batch
+from herdmaster.core.history_recorder import Recorder
+from herdmaster.roles.shared.bootstrap import make_folders
+from herdmaster.roles.shared.history_writer import HistoryWriter
+from herdmaster.roles.shared.system import System
+from herdmaster.testing.embedded import EmbeddedZooKeeper
+from herdmaster.zookeeper.client import Client
+
+
+class Clock:
+    now = 0.0
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder("worker-1", "host", 0)
+
+
+async def batches(zk: Client) -> list[Batch]:
+    found = [await zk.get(layout.history_path(name)) for name in sorted(await zk.children(layout.HISTORY))]
+    read = [decode_batch(data) for data, _ in found]
+    return [each for each in read if each is not None]
+
+
+async def test_nothing_is_written_where_nothing_has_ended(zk: Client, recorder: Recorder) -> None:
+    await make_folders(zk)
+
+    assert not await HistoryWriter(recorder, System()).write(zk)
+    assert await batches(zk) == []
+
+
+async def test_each_batch_has_what_ended_since_the_last_one(zk: Client, recorder: Recorder) -> None:
+    await make_folders(zk)
+    writer = HistoryWriter(recorder, System())
+    for number in (1, 2):
+        for _ in range(number):
+            recorder.count("a", "q", Result.DONE)
+        assert await writer.write(zk)
+
+    first, second = await batches(zk)
+    assert [each.counts[0].total for each in (first, second)] == [1, 2]
+    assert first.ends == second.begins
+
+
+async def test_a_batch_whose_reply_is_lost_is_counted_once(recorder: Recorder) -> None:
+    async with EmbeddedZooKeeper() as zookeeper, Client(zookeeper.hosts, session_timeout=4.0) as zk:
+        await make_folders(zk)
+        writer = HistoryWriter(recorder, System())
+        recorder.count("a", "q", Result.DONE)
+        zookeeper.drop_after(times=1)
+        assert not await writer.write(zk)
+        recorder.count("a", "q", Result.DONE)
+
+        assert await writer.write(zk)  # the same one again
+        assert await writer.write(zk)
+        assert [each.counts[0].total for each in await batches(zk)] == [1, 1]
+
+
+async def test_a_deleted_folder_is_made_again(zk: Client, recorder: Recorder) -> None:
+    await make_folders(zk)
+    await zk.delete(layout.HISTORY)
+    recorder.count("a", "q", Result.DONE)
+    writer = HistoryWriter(recorder, System())
+
+    assert not await writer.write(zk)
+    assert await writer.write(zk)
+    assert len(await batches(zk)) == 1
+
+
+async def test_a_backlog_is_written_once_a_minute_while_it_changes(zk: Client) -> None:
+    await make_folders(zk)
+    clock, backlog = Clock(), {"q": 1}
+    system = msgspec.structs.replace(System(), clock=lambda: clock.now)
+    writer = HistoryWriter(Recorder("master-1", "host", 0), system, lambda: backlog)
+    written = []
+    for seconds, waiting in ((0, 1), (5, 2), (60, 2), (120, 2), (125, 0), (180, 0)):
+        clock.now, backlog["q"] = float(seconds), waiting
+        written.append(await writer.write(zk))
+
+    assert written == [True, False, True, False, True, False]
+    assert [each.backlog for each in await batches(zk)] == [{"q": 1}, {"q": 2}, {"q": 0}]
