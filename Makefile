@@ -9,7 +9,7 @@ BIN := .venv/bin
 # All that is needed to work on Herdmaster, and what is enough to run it.
 INSTALLED := .venv/.installed
 RUNNABLE := .venv/.runnable
-CODE := $(wildcard src tests benchmarks chaos examples scripts)
+CODE := $(wildcard src tests benchmarks chaos docs examples scripts)
 # Tests wait for servers and processes as much as they compute.
 PROCESSES ?= 4
 
@@ -87,6 +87,10 @@ test-versions: ## Run the fast tests on each Python from 3.11 to 3.14 that is on
 docs: $(INSTALLED) ## Build the documentation site in build/docs; a warning is an error
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html -d build/docs-cache docs build/docs
 	@echo "build/docs/index.html"
+
+.PHONY: pages
+pages: $(INSTALLED) ## Write the pages and pictures in docs/ that derive from the code
+	$(BIN)/python -m docs.generator
 
 .PHONY: bench
 bench: install ## Measure the client, the embedded server and the whole beside their peers

@@ -1,4 +1,6 @@
-"""The znodes. Pure: the same effects give the same tree, and iteration follows the order of creation.
+"""The tree of znodes that the embedded server holds.
+
+Pure: the same effects give the same tree, and iteration follows the order of creation.
 
 A znode keeps C, the number of children ever created in it. On the wire its cversion is 2C - numChildren, and the
 suffix of a sequential child is C before the create.
