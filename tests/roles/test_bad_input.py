@@ -170,7 +170,7 @@ async def test_a_task_that_another_identity_alone_may_read_is_found_and_refused_
     name = layout.name_of(path)
     await stage.until_exists(layout.status_path(name))
 
-    reason = f"its payload cannot be read: NoAuth on {stage.zk.outward(path)}"
+    reason = f"its payload cannot be read: NoAuth on {path}"
     assert await stage.data(layout.status_path(name)) == f"failed: BadPayload: {reason}".encode()
     assert f"refused {name}: {reason}" in caplog.messages
     assert await stage.names(layout.TASKS) == ["no task's name"]

@@ -109,10 +109,10 @@ class EmbeddedZooKeeper:
     def drop_before(self, selects: Selects | None = None, *, times: int = 1) -> None:
         """The next requests that `selects` chooses (default: all) are not applied and cost the connection.
 
-        `selects` is given records of `herdmaster.zookeeper.wire.records` and `.multi`, but never what a client sends
-        by itself: pings, and what begins a connection. It runs on the server's thread, so it must not wait. A request
-        without the field that it asks for is not chosen; anything else that it raises takes the fault off and is
-        raised by the next call of a method here, at the latest by `stop`.
+        `selects` is given records of `herdmaster.testing.requests`, but never what a client sends by itself: pings, and
+        what begins a connection. It runs on the server's thread, so it must not wait. A request without the field that
+        it asks for is not chosen; anything else that it raises takes the fault off and is raised by the next call of a
+        method here, at the latest by `stop`.
 
         Raises TypeError, ValueError.
         """

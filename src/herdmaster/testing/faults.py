@@ -15,7 +15,7 @@ from herdmaster.zookeeper.wire.records import Record, Request
 __all__ = ["ChosenFaults", "Selects"]
 
 Selects = Callable[[Request[Record]], bool]
-"""Is given each request, a record of `herdmaster.zookeeper.wire.records` or `.multi`, and says whether it is meant."""
+"""Is given each request, a record of `herdmaster.testing.requests`, and says whether it is meant."""
 
 _FIELDS: Final = frozenset(field for kind in Request.__subclasses__() for field in kind.__struct_fields__)
 

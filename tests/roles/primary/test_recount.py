@@ -6,8 +6,8 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.roles.primary.recount import Recount
+from herdmaster.zookeeper.client import Callback
 from herdmaster.zookeeper.model import Stat
-from herdmaster.zookeeper.wire.records import StatReply
 
 
 class FakePicture:
@@ -25,14 +25,10 @@ class FakePicture:
     def clock(self) -> float:
         return self.now
 
-    def outward(self, path: str) -> str:
+    def exists_nowait(self, path: str, done: Callback[Stat]) -> None:
         assert path == layout.TASKS
-        return path
-
-    def call_nowait(self, _request: object, done: object) -> None:
-        assert callable(done)
         self.asked += 1
-        done(StatReply(Stat(*(0,) * 9, self.count, 0)), None)
+        done(Stat(*(0,) * 9, self.count, 0), None)
 
     def list_again(self) -> None:
         self.listings += 1

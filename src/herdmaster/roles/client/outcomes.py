@@ -22,10 +22,8 @@ from herdmaster.roles.client.waiters import Waiters
 from herdmaster.roles.shared.below import delete_below
 from herdmaster.roles.shared.committer import Committer, Fate, Settlement
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client import Client, Node
 from herdmaster.zookeeper.model import EventType, SessionState, WatchEvent
-from herdmaster.zookeeper.wire.multi import ErrorResult, MultiRead, MultiReply
-from herdmaster.zookeeper.wire.records import DataReply, GetData, Record
 
 READ_BYTES: Final = 4 * 1024 * 1024
 """Aimed at per reply: names tell nothing of a result's size, so the recent ones are taken as the measure."""
@@ -209,34 +207,33 @@ class OutcomeWatch:
             return
         self._reading += len(tasks)
 
-        def done(reply: Record | None, error: Exception | None) -> None:
+        def done(nodes: list[Node | errors.ServerError] | None, error: Exception | None) -> None:
             self._schedule_step()
             if client is not self._client:
                 return  # the next session arms and reads anew
             self._reading -= len(tasks)
-            if isinstance(reply, MultiReply):
-                *results, folder = reply.results
-                others_wait = isinstance(folder, DataReply) and folder.stat.num_children > 0
-                for task, result in zip(tasks, results, strict=True):
-                    self._handle_result(task, result, others_wait=others_wait)
+            if nodes is not None:
+                *statuses, folder = nodes
+                others_wait = isinstance(folder, tuple) and folder[1].num_children > 0
+                for task, status in zip(tasks, statuses, strict=True):
+                    self._handle_status(task, status, others_wait=others_wait)
             elif not isinstance(error, errors.SessionExpired):
                 self._to_arm.update(dict.fromkeys(tasks))  # their watches are used up
 
         # The stat of /waiters in the same reply tells whether any task has waiters: mostly none has.
-        paths = [client.outward(layout.status_path(task)) for task in tasks]
-        paths.append(client.outward(layout.WAITERS))
-        client.call_nowait(MultiRead(tuple(GetData(path, False) for path in paths)), done)
+        paths = [layout.status_path(task) for task in tasks]
+        paths.append(layout.WAITERS)
+        client.multi_read_nowait(paths, done)
 
-    def _handle_result(self, task: str, result: Record, *, others_wait: bool) -> None:
-        if isinstance(result, DataReply):
-            self._was_read(task, result.data or b"", others_wait=others_wait)
-        elif isinstance(result, ErrorResult) and result.code == errors.NoNode.code:
+    def _handle_status(self, task: str, status: Node | errors.ServerError, *, others_wait: bool) -> None:
+        if isinstance(status, tuple):
+            self._was_read(task, status[0] or b"", others_wait=others_wait)
+        elif isinstance(status, errors.NoNode):
             # Created and deleted again, by a client that had not seen this one's registration.
             self._to_arm[task] = None
             self._locate_later((task,))
         else:
-            code = result.code if isinstance(result, ErrorResult) else errors.MarshallingError.code
-            self._deliver(task, None, BadOutcome(f"the status of {task} cannot be read: {errors.from_code(code)}"))
+            self._deliver(task, None, BadOutcome(f"the status of {task} cannot be read: {status}"))
 
     def _was_read(self, task: str, data: bytes, *, others_wait: bool) -> None:
         self._size = max(len(data), self._size * 0.9, 64.0)

@@ -26,10 +26,8 @@ from herdmaster.roles.client.due_times import DueTimes, is_timed
 from herdmaster.roles.shared.committer import MAX_BATCH_BYTES, add_operation
 from herdmaster.roles.shared.until_certain import until_certain
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.client.transaction import Results
-from herdmaster.zookeeper.model import CreateMode, SessionState
-from herdmaster.zookeeper.wire.records import StatReply
+from herdmaster.zookeeper.client import Client, Results
+from herdmaster.zookeeper.model import CreateMode, SessionState, Stat
 
 MAX_BATCH_TASKS: Final = 100
 MAX_BATCHES_IN_FLIGHT: Final = 4
@@ -291,8 +289,8 @@ class Journal:
             add_operation(transaction, operation)
 
         def done(results: Results | None, error: Exception | None) -> None:
-            if results is not None and isinstance(journal := results[1], StatReply):
-                self._due_times.tell(journal.stat.mtime)
+            if results is not None and isinstance(journal := results[1], Stat):
+                self._due_times.tell(journal.mtime)
             self._done(batch, error)
 
         try:

@@ -15,9 +15,7 @@ from functools import partial
 from herdmaster.core import layout
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.model import OPEN_ACL, CreateMode
-from herdmaster.zookeeper.wire.multi import ErrorResult, MultiRead, MultiReply
-from herdmaster.zookeeper.wire.records import ChildrenReply, Delete, GetChildren, Record, SetData
+from herdmaster.zookeeper.model import CreateMode, Stat
 
 _log = logging.getLogger("herdmaster.client")
 
@@ -67,26 +65,24 @@ class Waiters:
             return
         marks, self._to_mark = self._to_mark, {}
         for task in marks:
-            path = client.outward(layout.waiters_path(task))
-            client.call_nowait(SetData(path, layout.WAS_READ, -1), partial(self._marked, task))
+            client.set_nowait(layout.waiters_path(task), layout.WAS_READ, partial(self._marked, task))
         left, self._to_leave = self._to_leave, {}
         for task in left:  # after the marks: what has neither a waiter nor a mark is swept
-            client.call_nowait(Delete(client.outward(layout.waiter_path(task, client.session_id)), -1), _ignore)
+            client.delete_nowait(layout.waiter_path(task, client.session_id), _ignore)
             # Of the version that no mark has; refused while others wait.
-            client.call_nowait(Delete(client.outward(layout.waiters_path(task)), 0), _ignore)
+            client.delete_nowait(layout.waiters_path(task), _ignore, 0)
         registrations, self._to_register = self._to_register, {}
         for task in registrations:
             self._sent.add(task)
             folder, own = layout.waiters_path(task), layout.waiter_path(task, client.session_id)
-            client.call_nowait(client.creation(folder, b"", OPEN_ACL, CreateMode.PERSISTENT, None), _ignore)
-            own_node = client.creation(own, b"", OPEN_ACL, CreateMode.EPHEMERAL, None)
-            client.call_nowait(own_node, partial(self._was_registered, client, task))
+            client.create_nowait(folder, b"", _ignore)
+            client.create_nowait(own, b"", partial(self._was_registered, client, task), mode=CreateMode.EPHEMERAL)
 
-    def _marked(self, task: str, _reply: Record | None, error: Exception | None) -> None:
+    def _marked(self, task: str, _stat: Stat | None, error: Exception | None) -> None:
         if isinstance(error, (errors.ConnectionLoss, errors.SessionExpired)):
             self._to_mark[task] = None  # sent again when a connection is there
 
-    def _was_registered(self, client: Client, task: str, _reply: Record | None, error: Exception | None) -> None:
+    def _was_registered(self, client: Client, task: str, _path: str | None, error: Exception | None) -> None:
         if client is not self._client or task not in self._sent:
             return
         if error is None or isinstance(error, errors.NodeExists):
@@ -104,22 +100,19 @@ class Waiters:
             found(tasks, None)
             return
 
-        def done(reply: Record | None, _error: Exception | None) -> None:
-            if isinstance(reply, MultiReply):
-                results = zip(tasks, reply.results, strict=True)
-                found(tasks, {task for task, result in results if _has_children(result)})
+        def done(folders: list[tuple[str, ...] | errors.ServerError] | None, _error: Exception | None) -> None:
+            if folders is not None:
+                found(tasks, {task for task, folder in zip(tasks, folders, strict=True) if _is_awaited(folder)})
             else:
                 found(tasks, None)
 
-        paths = [client.outward(layout.waiters_path(task)) for task in tasks]
-        client.call_nowait(MultiRead(tuple(GetChildren(path, False) for path in paths)), done)
+        client.multi_children_nowait([layout.waiters_path(task) for task in tasks], done)
 
 
-def _has_children(result: Record) -> bool:
-    if isinstance(result, ChildrenReply):
-        return bool(result.children)
-    return not (isinstance(result, ErrorResult) and result.code == errors.NoNode.code)
+def _is_awaited(folder: tuple[str, ...] | errors.ServerError) -> bool:
+    """A task whose waiters may not be read counts as awaited, so that its outcome stays for them."""
+    return bool(folder) if isinstance(folder, tuple) else not isinstance(folder, errors.NoNode)
 
 
-def _ignore(_reply: Record | None, _error: Exception | None) -> None:
+def _ignore(_result: object, _error: Exception | None) -> None:
     """What failed is found out by others: the next request of the same pipeline, or the sweep."""

@@ -26,7 +26,6 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
 from herdmaster.zookeeper.recipes.children import ChildChange, ChildStream
-from herdmaster.zookeeper.wire.records import Exists, Record
 
 MAX_UNDER_WAY: Final = 1000
 _TRY_LATER_SECONDS: Final = 1.0
@@ -102,15 +101,15 @@ class Cancellation:
     # --- one task ------------------------------------------------------------------------------------------------
 
     def _look_again(self, task: str) -> None:
-        def done(_reply: Record | None, error: Exception | None) -> None:
-            if not isinstance(error, (errors.NoNode, type(None))):
+        def done(_stat: Stat | None, error: Exception | None) -> None:
+            if error is not None:
                 self._postpone(task, 0.0)
             elif self._pictures.are_current and self._pictures.find(task) is None:
                 self._gathering.add(transitions.drop_cancel(task))
             else:
                 self._finish(task)
 
-        self._client.call_nowait(Exists(self._client.outward(layout.status_path(task)), False), done)
+        self._client.exists_nowait(layout.status_path(task), done)
 
     def _read(self, where: Whereabouts, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
         if isinstance(error, errors.NoNode):

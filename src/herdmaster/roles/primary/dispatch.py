@@ -30,7 +30,6 @@ from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
-from herdmaster.zookeeper.wire.records import Delete, Exists, Record
 
 MAX_IN_FLIGHT: Final = 1000
 """Tasks that transactions are under way about; enough for a few full batches."""
@@ -187,24 +186,25 @@ class Dispatch:
 
     def _recover(self, recovers: list[Recover]) -> None:
         """Looks for a status of each, which a worker of the reference may have left, then reads the payloads."""
-        found: dict[str, Exception | None] = {}
+        found: dict[str, Stat | Exception | None] = {}  # None: there is no status
 
         def read(decision: Recover, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
             worker, task = decision.worker, decision.task
             looked = found.get(task)
             if isinstance(error, errors.NoAuth):
                 self._commit((transitions.refuse_assigned(worker, task, unreadable(task, error)),))
-            elif data is None or (looked is not None and not isinstance(looked, errors.NoNode)):
-                self._give_up(task, error or looked)
+            elif data is None:
+                self._give_up(task, error)
+            elif isinstance(looked, Exception):
+                self._give_up(task, looked)
             else:
-                has_status = task in found and looked is None
-                self._commit((self._recovery.move(worker, task, data, has_status=has_status),))
+                self._commit((self._recovery.move(worker, task, data, has_status=looked is not None),))
 
         def look(decision: Recover) -> None:
-            def done(_reply: Record | None, error: Exception | None) -> None:
-                found[decision.task] = error
+            def done(stat: Stat | None, error: Exception | None) -> None:
+                found[decision.task] = error or stat
 
-            self._client.call_nowait(Exists(self._client.outward(layout.status_path(decision.task)), False), done)
+            self._client.exists_nowait(layout.status_path(decision.task), done)
 
         for decision in recovers:
             look(decision)
@@ -212,7 +212,7 @@ class Dispatch:
         self._reader.read(wanted, read)
 
     def _remove_inbox(self, worker: str) -> None:
-        def done(_reply: Record | None, error: Exception | None) -> None:
+        def done(_result: None, error: Exception | None) -> None:
             if isinstance(error, errors.NotEmpty):  # by what is no task's name, or its event is withheld
                 self._postpone(worker, _SET_ASIDE_SECONDS)
             elif error is None:
@@ -220,7 +220,7 @@ class Dispatch:
             else:
                 self._give_up(worker, error)
 
-        self._client.call_nowait(Delete(self._client.outward(layout.inbox_path(worker)), -1), done)
+        self._client.delete_nowait(layout.inbox_path(worker), done)
 
     def _settled(self, settlement: Settlement) -> None:
         move = settlement.move

@@ -14,7 +14,7 @@ from herdmaster.core.members import worker_state
 from herdmaster.core.queues import UNLIMITED, decode_queue, parse_queue_name
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client import Client, Node
 from herdmaster.zookeeper.model import SessionState
 from herdmaster.zookeeper.recipes.children import (
     Added,
@@ -27,7 +27,6 @@ from herdmaster.zookeeper.recipes.children import (
     Listed,
     Removed,
 )
-from herdmaster.zookeeper.wire.records import ChildrenReply, DataReply, GetChildren, GetData, Record
 
 _log = logging.getLogger("herdmaster.master")
 
@@ -180,12 +179,12 @@ class Observation:
             self._queue_read(name)
             return
 
-        def done(reply: Record | None, error: Exception | None) -> None:
+        def done(found: Node | None, error: Exception | None) -> None:
             settings = None
-            if isinstance(reply, DataReply):
-                settings = decode_queue(reply.data)
+            if found is not None:
+                settings = decode_queue(found[0])
                 if settings is None:
-                    self._report.tell_bad_queue(queue, reply.data)
+                    self._report.tell_bad_queue(queue, found[0])
             elif not isinstance(error, errors.ServerError):
                 return  # the session is over
             elif not isinstance(error, errors.NoNode):
@@ -195,7 +194,7 @@ class Observation:
             self._queue_read(name)
             self._changed()
 
-        self._client.call_nowait(GetData(self._client.outward(layout.queue_path(queue)), False), done)
+        self._client.get_nowait(layout.queue_path(queue), done)
 
     def _queue_read(self, name: str) -> None:
         if self._unread_queues is not None:
@@ -232,17 +231,17 @@ class Observation:
         self._changed()
 
     def _read_worker(self, name: str) -> None:
-        def done(reply: Record | None, error: Exception | None) -> None:
-            if isinstance(reply, DataReply):
-                state = worker_state(reply.data)
+        def done(found: Node | None, error: Exception | None) -> None:
+            if found is not None:
+                state = worker_state(found[0])
                 if state is None:
-                    self._report.tell_silent_worker(name, reply.data)
+                    self._report.tell_silent_worker(name, found[0])
                 self.dispatcher.set_worker_state(name, state)
                 self._changed()
             elif isinstance(error, errors.ServerError) and not isinstance(error, errors.NoNode):
                 self._report.tell_unreadable(name, error)
 
-        self._client.call_nowait(GetData(self._client.outward(layout.worker_path(name)), False), done)
+        self._client.get_nowait(layout.worker_path(name), done)
 
     def _read_statuses(self) -> None:
         if self.dispatcher.knows_statuses:
@@ -250,14 +249,14 @@ class Observation:
         self._status_round += 1
         number = self._status_round
 
-        def done(reply: Record | None, error: Exception | None) -> None:
+        def done(names: tuple[str, ...] | None, error: Exception | None) -> None:
             if number != self._status_round:
                 return  # asked before an interruption: it may be older than the other listings
-            if isinstance(reply, ChildrenReply):
-                self.dispatcher.add_statuses(reply.children)
+            if names is not None:
+                self.dispatcher.add_statuses(names)
                 self._complete(Picture.STATUS)
                 self._changed()
             elif isinstance(error, errors.ServerError):
                 self._fail(error)
 
-        self._client.call_nowait(GetChildren(self._client.outward(layout.STATUS), False), done)
+        self._client.children_nowait(layout.STATUS, done)

@@ -13,7 +13,7 @@ from typing import Final
 from herdmaster.core import layout
 from herdmaster.roles.primary.observation import Observation
 from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.wire.records import Exists, Record, StatReply
+from herdmaster.zookeeper.model import Stat
 
 RECOUNT_SECONDS: Final = 60.0
 _AGAIN_SECONDS: Final = 1.0
@@ -42,20 +42,20 @@ class Recount:
         if self._is_asking or self._clock() < self._next:
             return
         self._is_asking = True
-        self._client.call_nowait(Exists(self._client.outward(layout.TASKS), False), self._counted)
+        self._client.exists_nowait(layout.TASKS, self._counted)
 
     def next_wakeup(self) -> float | None:
         """When, on the client's clock, it is time for a step although nothing happens meanwhile."""
         return None if self._is_asking else self._next
 
-    def _counted(self, reply: Record | None, _error: Exception | None) -> None:
+    def _counted(self, stat: Stat | None, _error: Exception | None) -> None:
         """Events come before any reply that shows their change, so the picture is as new as the reply."""
         self._is_asking = False
         self._next = self._clock() + self._seconds
         before, self._difference = self._difference, 0
         dispatcher = self._observation.dispatcher
-        if isinstance(reply, StatReply) and dispatcher.is_current:
-            self._difference = reply.stat.num_children - dispatcher.backlog.size
+        if stat is not None and dispatcher.is_current:
+            self._difference = stat.num_children - dispatcher.backlog.size
         if self._difference and self._difference == before:
             self._difference = 0
             _log.info("/tasks holds names of which no event told: listing it anew")

@@ -26,8 +26,7 @@ from herdmaster.core.transitions import (
     verdict,
 )
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client, Transaction
-from herdmaster.zookeeper.client.transaction import Results
+from herdmaster.zookeeper.client import Client, Results, Transaction
 from herdmaster.zookeeper.paths import parent_of
 
 MAX_BATCH_BYTES: Final = 128 * 1024

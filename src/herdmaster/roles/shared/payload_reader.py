@@ -9,10 +9,8 @@ from typing import Final, TypeVar
 
 from herdmaster.core.names import is_call
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client import Client, Node
 from herdmaster.zookeeper.model import Stat
-from herdmaster.zookeeper.wire.multi import ErrorResult, MultiRead, MultiReply
-from herdmaster.zookeeper.wire.records import DataReply, GetData, Record
 
 KeyT = TypeVar("KeyT")
 
@@ -60,7 +58,7 @@ class PayloadReader:
             if batch.paths and batch.weight + weight > MAX_READ:
                 self._waiting.append(batch)
                 batch = _Batch()
-            batch.paths.append(self._client.outward(path))
+            batch.paths.append(path)
             batch.found.append(partial(read, key))
             batch.weight += weight
         if batch.paths:
@@ -70,30 +68,30 @@ class PayloadReader:
     def _send(self) -> None:
         while self._waiting and self._under_way < MAX_READS:
             batch = self._waiting.popleft()
-            request = MultiRead(tuple(GetData(path, False) for path in batch.paths))
             self._under_way += batch.weight
             try:
-                self._client.call_nowait(request, partial(self._done, batch))
+                self._client.multi_read_nowait(batch.paths, partial(self._done, batch))
             except errors.ZooKeeperError as error:
                 self._under_way -= batch.weight
                 _tell_error(batch, error)
 
-    def _done(self, batch: _Batch, reply: Record | None, error: Exception | None) -> None:
+    def _done(
+        self, batch: _Batch, results: Sequence[Node | errors.ServerError] | None, error: Exception | None
+    ) -> None:
         self._under_way -= batch.weight
-        if isinstance(reply, MultiReply):
-            _tell(batch, reply.results)
+        if results is not None:
+            _tell(batch, results)
         else:
             _tell_error(batch, error or errors.SessionExpired("the session ended"))
         self._send()
 
 
-def _tell(batch: _Batch, results: Sequence[Record]) -> None:
-    for path, found, result in zip(batch.paths, batch.found, results, strict=True):
-        if isinstance(result, DataReply):
-            found(result.data or b"", result.stat, None)
+def _tell(batch: _Batch, results: Sequence[Node | errors.ServerError]) -> None:
+    for found, result in zip(batch.found, results, strict=True):
+        if isinstance(result, tuple):
+            found(result[0] or b"", result[1], None)
         else:
-            code = result.code if isinstance(result, ErrorResult) else errors.MarshallingError.code
-            found(None, None, errors.from_code(code, path))
+            found(None, None, result)
 
 
 def _tell_error(batch: _Batch, error: Exception) -> None:

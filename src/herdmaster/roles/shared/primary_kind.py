@@ -13,8 +13,7 @@ from collections.abc import Callable
 from herdmaster.core import layout
 from herdmaster.core.members import decode_master
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.wire.records import DataReply, GetData, Record
+from herdmaster.zookeeper.client import Client, Node
 
 
 class PrimaryProgram(enum.Enum):
@@ -43,13 +42,13 @@ class PrimaryKind:
             return
         self._asking = True
 
-        def done(reply: Record | None, _error: Exception | None) -> None:
+        def done(master: Node | None, _error: Exception | None) -> None:
             self._asking = False
-            if isinstance(reply, DataReply):
-                answer(is_ours(reply.data))
+            if master is not None:
+                answer(is_ours(master[0]))
 
         try:
-            self._client.call_nowait(GetData(self._client.outward(layout.MASTER), False), done)
+            self._client.get_nowait(layout.MASTER, done)
         except errors.ZooKeeperError:  # the session is over
             self._asking = False
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import Stat
 from herdmaster.zookeeper.recipes.server_time import ServerTime
-from herdmaster.zookeeper.wire.records import Record, SetData, StatReply
 
 FRESH_SECONDS: Final = 60.0
 _TRY_AGAIN_SECONDS: Final = 5.0
@@ -46,7 +46,7 @@ class ServerClock:
                 self._waiting.append(changed)
         elif now >= self._may_ask_at:
             self._waiting = [changed]
-            self._client.call_nowait(SetData(self._client.outward(self._path), self._data, -1), self._handle_reply)
+            self._client.set_nowait(self._path, self._data, self._handle_reply)
         return None
 
     def estimate_ms(self) -> int:
@@ -68,9 +68,9 @@ class ServerClock:
         self._time.tell(written_ms)
         self._read_at = self._client.clock()
 
-    def _handle_reply(self, reply: Record | None, error: Exception | None) -> None:
-        if isinstance(reply, StatReply):
-            self._tell(reply.stat.mtime)
+    def _handle_reply(self, stat: Stat | None, error: Exception | None) -> None:
+        if stat is not None:
+            self._tell(stat.mtime)
         elif isinstance(error, errors.ServerError):
             self._may_ask_at = self._client.clock() + _TRY_AGAIN_SECONDS
         waiting, self._waiting = self._waiting or [], None

@@ -2,8 +2,19 @@
 
 from herdmaster.zookeeper.client.client import Client
 from herdmaster.zookeeper.client.connect_string import ConnectString, parse_connect_string
+from herdmaster.zookeeper.client.nowait import Callback, Node
 from herdmaster.zookeeper.client.predecessors import Predecessors
-from herdmaster.zookeeper.client.transaction import Transaction
+from herdmaster.zookeeper.client.transaction import Results, Transaction
 from herdmaster.zookeeper.client.watches import Watcher
 
-__all__ = ["Client", "ConnectString", "Predecessors", "Transaction", "Watcher", "parse_connect_string"]
+__all__ = [
+    "Callback",
+    "Client",
+    "ConnectString",
+    "Node",
+    "Predecessors",
+    "Results",
+    "Transaction",
+    "Watcher",
+    "parse_connect_string",
+]

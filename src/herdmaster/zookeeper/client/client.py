@@ -7,18 +7,17 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client.base import BaseClient
 from herdmaster.zookeeper.client.creates import explain
+from herdmaster.zookeeper.client.nowait import Node, NowaitClient, children_of, nodes_of
 from herdmaster.zookeeper.client.requests import Arm
 from herdmaster.zookeeper.client.transaction import Transaction
 from herdmaster.zookeeper.client.watches import Watcher, WatchTable, arming_packets
-from herdmaster.zookeeper.model import OPEN_ACL, Acl, AddWatchMode, ClientInfo, CreateMode, Stat, WatcherType
+from herdmaster.zookeeper.model import OPEN_ACL, Acl, ClientInfo, CreateMode, Stat, WatcherType
 from herdmaster.zookeeper.wire import records
-from herdmaster.zookeeper.wire.multi import ErrorResult, MultiRead
 from herdmaster.zookeeper.wire.records import Record
 
 
-class Client(BaseClient):
+class Client(NowaitClient):
     """A client with ZooKeeper's operations. Every path is below the chroot of the connect string.
 
     All of them raise a ServerError that says what the server refused, InvalidPath, RequestTooLarge, SessionExpired, and
@@ -95,25 +94,13 @@ class Client(BaseClient):
         """After it, reads of this session see every write that was done before it was called."""
         await self.call(records.Sync(self.outward(path)))
 
-    async def multi_read(self, paths: Iterable[str]) -> list[tuple[bytes | None, Stat] | errors.ServerError]:
+    async def multi_read(self, paths: Iterable[str]) -> list[Node | errors.ServerError]:
         """Data and stat of several znodes in one request, each with a result or an error of its own.
 
         The caller bounds the size: the reply holds all the data.
         """
         paths = tuple(paths)
-        if not paths:
-            return []
-        reply = await self.call(MultiRead(tuple(records.GetData(self.outward(path), False) for path in paths)))
-        found: list[tuple[bytes | None, Stat] | errors.ServerError] = []
-        for path, result in zip(paths, reply.results, strict=False):
-            match result:
-                case records.DataReply(data, stat):
-                    found.append((data, stat))
-                case ErrorResult(code):
-                    found.append(errors.from_code(code, path))
-        if not len(found) == len(paths) == len(reply.results):
-            raise errors.WireError(f"{len(reply.results)} results to {len(paths)} reads")
-        return found
+        return nodes_of(paths, await self.call(self._reads_of(paths))) if paths else []
 
     async def multi_children(self, paths: Iterable[str]) -> list[tuple[str, ...] | errors.ServerError]:
         """The children of several znodes, in no order, each with a result or an error of its own.
@@ -122,19 +109,7 @@ class Client(BaseClient):
         size of the reply, which holds all the names.
         """
         paths = tuple(paths)
-        if not paths:
-            return []
-        reply = await self.call(MultiRead(tuple(records.GetChildren(self.outward(path), False) for path in paths)))
-        found: list[tuple[str, ...] | errors.ServerError] = []
-        for path, result in zip(paths, reply.results, strict=False):
-            match result:
-                case records.ChildrenReply(children):
-                    found.append(children)
-                case ErrorResult(code):
-                    found.append(errors.from_code(code, path))
-        if not len(found) == len(paths) == len(reply.results):
-            raise errors.WireError(f"{len(reply.results)} results to {len(paths)} reads")
-        return found
+        return children_of(paths, await self.call(self._listings_of(paths))) if paths else []
 
     def transaction(self) -> Transaction:
         return Transaction(self)
@@ -164,10 +139,8 @@ class Client(BaseClient):
 
         Servers before 3.9 keep one kind of watch per path (ZOOKEEPER-4466): do not mix it with one-shot watches.
         """
-        path = self.outward(path)
-        mode = AddWatchMode.PERSISTENT_RECURSIVE if recursive else AddWatchMode.PERSISTENT
-        table = WatchTable.RECURSIVE if recursive else WatchTable.PERSISTENT
-        await self.call(records.AddWatch(path, int(mode)), arm=Arm(table, path, watcher))
+        request, arm = self._watch_of(path, watcher, recursive=recursive)
+        await self.call(request, arm=arm)
 
     async def remove_watch(self, path: str, watcher: Watcher, *, recursive: bool = False) -> None:
         """Takes a persistent watch away, at the server only if nothing else watches the path."""

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client.base import BaseClient
 from herdmaster.zookeeper.client.creates import explain
-from herdmaster.zookeeper.model import OPEN_ACL, Acl, CreateMode
+from herdmaster.zookeeper.client.nowait import Callback
+from herdmaster.zookeeper.model import OPEN_ACL, Acl, CreateMode, Stat
 from herdmaster.zookeeper.paths import Chroot
 from herdmaster.zookeeper.wire.multi import ErrorResult, Multi, MultiReply, WriteOperation
 from herdmaster.zookeeper.wire.records import (
     Check,
     Delete,
+    EmptyReply,
     PathReply,
     PathStatReply,
     Record,
     SetData,
+    StatReply,
 )
 
-if TYPE_CHECKING:
-    from herdmaster.zookeeper.client.client import Client
+Result = str | Stat | None
+"""Of one operation: a create's path, a set's stat, None of a delete or check."""
 
-Results = tuple[Record, ...]
+Results = tuple[Result, ...]
+"""In the order of the operations."""
 
 _OVERHEAD: Final = 25  # a header, the lengths of path, data and ACL, flags or a version
 _ACL_OVERHEAD: Final = 12  # permissions and two lengths
@@ -35,7 +39,7 @@ class Transaction:
     `size` is an upper estimate of the request's bytes, for keeping batches bounded.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: BaseClient) -> None:
         self._client = client
         self._chroot = client.hosts.chroot
         self._operations: list[WriteOperation] = []
@@ -85,8 +89,8 @@ class Transaction:
         operations = tuple(self._operations)
         return _results(operations, await self._client.call(Multi(operations)), self._chroot)
 
-    def commit_nowait(self, done: Callable[[Results | None, Exception | None], None]) -> None:
-        """As `commit`, but `done` is called in the order of the wire. Raises what can be known at once."""
+    def commit_nowait(self, done: Callback[Results]) -> None:
+        """As `commit`, with a callback: see the contract in `client/nowait.py`."""
         operations = tuple(self._operations)
 
         def interpret(reply: Record | None, error: Exception | None) -> None:
@@ -102,27 +106,33 @@ class Transaction:
 
 
 def _results(operations: tuple[WriteOperation, ...], reply: MultiReply, chroot: Chroot) -> Results:
-    results = reply.results
-    if len(results) != len(operations):
-        raise errors.ConnectionLoss(f"{len(results)} results to {len(operations)} operations: they may be applied")
-    codes = [result.code for result in results if isinstance(result, ErrorResult)]
-    if codes:
-        # 0 for those before the one that failed, its own code for that one, -2 for those after it.
-        index = next((index for index, code in enumerate(codes) if code != 0), 0)
-        refusal = errors.from_code(codes[index], chroot.remove(operations[index].path))
-        failure = errors.TransactionFailed(index, refusal)
-        explain(failure, refusal, operations[index])
-        raise failure
-    return tuple([_without_chroot(result, chroot) for result in results]) if chroot.prefix else results
+    if len(reply.results) != len(operations):
+        raise errors.ConnectionLoss(
+            f"{len(reply.results)} results to {len(operations)} operations: they may be applied"
+        )
+    results: list[Result] = []
+    for result in reply.results:
+        if isinstance(result, EmptyReply):
+            results.append(None)
+        elif isinstance(result, (PathReply, PathStatReply)):
+            results.append(chroot.remove(result.path))
+        elif isinstance(result, StatReply):
+            results.append(result.stat)
+        elif isinstance(result, ErrorResult):
+            raise _failure(operations, reply, chroot)
+        else:
+            raise errors.ConnectionLoss(f"a {type(result).__name__} in the reply to a transaction: it may be applied")
+    return tuple(results)
 
 
-def _without_chroot(result: Record, chroot: Chroot) -> Record:
-    match result:
-        case PathReply(path):
-            return PathReply(chroot.remove(path))
-        case PathStatReply(path, stat):
-            return PathStatReply(chroot.remove(path), stat)
-    return result
+def _failure(operations: tuple[WriteOperation, ...], reply: MultiReply, chroot: Chroot) -> errors.TransactionFailed:
+    # 0 for those before the one that failed, its own code for that one, -2 for those after it.
+    codes = [result.code for result in reply.results if isinstance(result, ErrorResult)]
+    index = next((index for index, code in enumerate(codes) if code != 0), 0)
+    refusal = errors.from_code(codes[index], chroot.remove(operations[index].path))
+    failure = errors.TransactionFailed(index, refusal)
+    explain(failure, refusal, operations[index])
+    return failure
 
 
 def _size(text: str) -> int:

@@ -15,11 +15,8 @@ import msgspec
 
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.client.session import Arm
-from herdmaster.zookeeper.client.watches import WatchTable
-from herdmaster.zookeeper.model import AddWatchMode, EventType, SessionState, WatchEvent
+from herdmaster.zookeeper.model import EventType, SessionState, WatchEvent
 from herdmaster.zookeeper.paths import join
-from herdmaster.zookeeper.wire.records import AddWatch, ChildrenReply, GetChildren, Record
 
 
 class Interrupted(msgspec.Struct, frozen=True):
@@ -87,9 +84,7 @@ class ChildStream:
     def start(self) -> None:
         """Arms the watch and asks for the first listing. Raises the session's final error."""
         self._client.add_listener(self._handle_state)
-        path = self._client.outward(self._root)
-        arm = Arm(WatchTable.RECURSIVE, path, self._handle_event)
-        self._client.call_nowait(AddWatch(path, int(AddWatchMode.PERSISTENT_RECURSIVE)), self._handle_armed, arm=arm)
+        self._client.add_watch_nowait(self._root, self._handle_event, self._handle_armed, recursive=True)
         self._list_root()
 
     def list_again(self) -> None:
@@ -128,18 +123,18 @@ class ChildStream:
         self._listed.discard(folder)
         self._awaited.add(folder)
 
-        def done(reply: Record | None, error: Exception | None) -> None:
+        def done(names: tuple[str, ...] | None, error: Exception | None) -> None:
             if number != self._round or self._stopped:
                 return
-            if isinstance(reply, ChildrenReply):
-                self._handle_listing(folder, reply.children)
+            if names is not None:
+                self._handle_listing(folder, names)
             elif isinstance(error, errors.ServerError):
                 if not isinstance(error, errors.NoNode):
                     self._sink(Failed(folder, error))
                 self._handle_listing(folder, None)
             # The client announces the end of the session, and a new connection brings a new listing.
 
-        self._client.call_nowait(GetChildren(self._client.outward(folder), False), done)
+        self._client.children_nowait(folder, done)
 
     def _handle_listing(self, folder: str, names: tuple[str, ...] | None) -> None:
         self._awaited.discard(folder)
@@ -173,6 +168,6 @@ class ChildStream:
         if event.type is EventType.DELETED and self._root in self._listed and not self._stopped:
             self._sink(Listed(self._root, None))
 
-    def _handle_armed(self, _reply: Record | None, error: Exception | None) -> None:
+    def _handle_armed(self, _result: None, error: Exception | None) -> None:
         if isinstance(error, errors.ServerError) and not self._stopped:
             self._sink(Failed(self._root, error))
