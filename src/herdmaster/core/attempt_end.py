@@ -1,0 +1,55 @@
+"""What a role tells of an attempt, or of a task, that has ended: for the log, the history and the metrics."""
+
+from __future__ import annotations
+
+import msgspec
+
+from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.history import FAILURES, FailureRecord, Result
+
+
+class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
+    """`call` is empty for a raw task. Times are unix milliseconds: `due` is when the task could have begun, `began` and
+    `ended` are of its code, where that was run. `worker` is None for what a primary ended."""
+
+    task: str
+    call: str
+    queue: str
+    result: Result
+    ended: int
+    began: int | None = None
+    due: int | None = None
+    attempt: int = 1
+    error: ErrorInfo | None = None
+    worker: str | None = None
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """Milliseconds that it waited and ran; None if its code was not run. The clocks of two machines are in it, so
+        neither is ever less than 0."""
+        if self.began is None:
+            return None
+        waited = self.began - self.due if self.due is not None else 0
+        return float(max(0, waited)), float(max(0, self.ended - self.began))
+
+    def failure(self) -> FailureRecord | None:
+        """Return the record of a failure, None for any other end."""
+        if self.result not in FAILURES:
+            return None
+        error = self.error.type if self.error is not None else _UNNAMED.get(self.result, "")
+        message = self.error.message if self.error is not None else ""
+        return FailureRecord(
+            self.task,
+            self.call,
+            self.queue,
+            self.result,
+            error,
+            message,
+            self.ended,
+            self.began,
+            self.attempt,
+            self.worker,
+        )
+
+
+_UNNAMED = {Result.EXPIRED: "TaskExpired"}

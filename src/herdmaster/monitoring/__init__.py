@@ -1,0 +1,1 @@
+"""Metrics, health and scaling over HTTP; needs `herdmaster[monitoring]`."""

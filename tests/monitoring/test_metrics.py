@@ -1,0 +1,101 @@
+"""The metrics of a process as a scrape sees them."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from herdmaster.core.attempt_end import AttemptEnd
+from herdmaster.core.history import Result
+from herdmaster.monitoring.gauges import GAUGES, Reading
+from herdmaster.monitoring.metrics import MAX_CALLS, Metrics
+
+END = AttemptEnd("task-1", "shop:area", "default", Result.DONE, ended=3500, began=3000, due=1000)
+
+
+def scrape(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Every sample: (name, label values in the order of their names), value."""
+    text, _ = metrics.render()
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in parse_text(text.decode())
+        for sample in family.samples
+    }
+
+
+def fill(metrics: Metrics) -> None:
+    metrics.attempt_ended(END)
+    metrics.attempt_ended(msgspec.structs.replace(END, result=Result.FAILED))
+    metrics.attempt_ended(msgspec.structs.replace(END, call="", result=Result.EXPIRED, began=None))
+    metrics.tasks_submitted("default", "accepted", 3)
+    metrics.request_ended("multi", 0.004)
+    metrics.session_expired()
+    metrics.tasks_recovered("worker lost", 2)
+    metrics.took_over(0.3)
+    metrics.add_source(
+        lambda: [Reading(name, 1.0, tuple(f"{label}-x" for label in gauge.labels)) for name, gauge in GAUGES.items()]
+    )
+
+
+def test_attempts_are_counted_and_timed() -> None:
+    metrics = Metrics()
+    fill(metrics)
+    samples = scrape(metrics)
+
+    assert samples["herd_task_runs_total", "shop:area", "done", "default"] == 1
+    assert samples["herd_task_runs_total", "raw", "expired", "default"] == 1
+    assert samples["herd_task_duration_seconds_sum", "shop:area", "default"] == pytest.approx(1.0)
+    assert samples["herd_task_wait_seconds_count", "default"] == 2
+    assert samples["herd_task_wait_seconds_sum", "default"] == pytest.approx(4.0)
+    assert samples["herd_submissions_total", "default", "accepted"] == 3
+    assert samples["herd_recoveries_total", "worker lost"] == 2
+
+
+def test_names_units_and_types_follow_the_conventions() -> None:
+    metrics = Metrics()
+    fill(metrics)
+    text, content_type = metrics.render("application/openmetrics-text; version=1.0.0")
+
+    # The strict parser, which has no types.
+    families = list(parse_open_metrics(text.decode()))  # type: ignore[no-untyped-call]
+    assert content_type.startswith("application/openmetrics-text")
+    for family in families:
+        assert family.name.startswith("herd_")
+        assert family.documentation
+        assert family.type in {"counter", "gauge", "histogram"}
+        if family.type == "histogram":
+            assert family.name.endswith("_seconds")
+            assert {label for sample in family.samples for label in sample.labels} <= {
+                "call",
+                "queue",
+                "operation",
+                "le",
+            }
+
+
+def test_a_scrape_asks_for_the_gauges() -> None:
+    metrics, busy = Metrics(), [1]
+    metrics.add_source(lambda: [Reading("herd_slots_busy", busy[0]), Reading("herd_workers", 2, ("ready",))])
+    metrics.add_source(lambda: [Reading("herd_workers", 1, ("draining",))])
+    scrape(metrics)
+    busy[0] = 5
+
+    samples = scrape(metrics)
+    assert samples["herd_slots_busy",] == 5
+    assert (samples["herd_workers", "ready"], samples["herd_workers", "draining"]) == (2, 1)
+
+
+def test_the_number_of_series_is_bounded() -> None:
+    metrics = Metrics()
+    for number in range(MAX_CALLS + 50):
+        metrics.attempt_ended(msgspec.structs.replace(END, call=f"shop:f{number}"))
+    samples = scrape(metrics)
+
+    assert samples["herd_task_runs_total", "other", "done", "default"] == 50
+    assert len({labels[1] for labels in samples if labels[0] == "herd_task_runs_total"}) == MAX_CALLS + 1
+
+
+def test_clocks_that_differ_make_no_negative_durations() -> None:
+    assert msgspec.structs.replace(END, due=9999, ended=1).times == (0.0, 0.0)
