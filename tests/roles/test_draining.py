@@ -37,7 +37,7 @@ async def assign(stage: Stage, worker: StagedWorker, *names: str, data: bytes = 
 
 async def held(worker: StagedWorker, count: int) -> None:
     await until(
-        lambda: worker._session is not None and len(worker._session._held) == count, f"{count} tasks to be held"
+        lambda: worker._session is not None and len(worker._session._tasks) == count, f"{count} tasks to be held"
     )
 
 

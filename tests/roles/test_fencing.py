@@ -81,7 +81,7 @@ async def test_a_worker_starts_nothing_while_it_is_disconnected(namespace: str, 
         await stage.put(layout.assignment_path(worker.name, second))
         session = worker._session
         assert session is not None
-        await until(lambda: len(session._held) == 2, "the second to be prefetched")
+        await until(lambda: len(session._tasks) == 2, "the second to be prefetched")
         proxy.refuse()
         await until(lambda: worker.session.state is SessionState.DISCONNECTED, "the loss of the connection")
         gate.open()

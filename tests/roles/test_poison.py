@@ -49,7 +49,7 @@ async def test_a_task_with_a_delivery_behind_it_is_not_prefetched(stage: Stage) 
     path = await assign(stage, worker, new_call_name(), call_payload("m:f", deliveries=1))
     session = worker._session
     assert session is not None
-    await until(lambda: len(session._held) == 2, "it to be taken in")
+    await until(lambda: len(session._tasks) == 2, "it to be taken in")
 
     assert decode_call(await stage.data(path)).started is None
     gate.open()
@@ -66,7 +66,7 @@ async def test_only_started_tasks_lose_a_further_delivery(stage: Stage) -> None:
     await assign(stage, worker, waiting, call_payload("m:f", deliveries=1))
     session = worker._session
     assert session is not None
-    await until(lambda: len(session._held) == 2, "the other to be taken in")
+    await until(lambda: len(session._tasks) == 2, "the other to be taken in")
     await stage.abandon(worker)
     await stage.master()
     await stage.until_exists(layout.task_path(started))
@@ -91,7 +91,7 @@ async def test_nothing_runs_beside_a_suspect_of_two_lost_workers_and_what_waits_
     other_path = await assign(stage, worker, other, call_payload("m:quick"))
     session = worker._session
     assert session is not None
-    await until(lambda: len(session._held) == 3, "the others to be taken in")
+    await until(lambda: len(session._tasks) == 3, "the others to be taken in")
     assert [task.name for task in session.running] == [suspect]
     assert decode_call(await stage.data(path)).started == worker.name
     assert decode_call(await stage.data(second_path)).started is None
@@ -112,7 +112,7 @@ async def test_a_suspect_of_two_lost_workers_is_begun_when_nothing_else_runs(sta
     path = await assign(stage, worker, suspect, alone("m:quick"))
     session = worker._session
     assert session is not None
-    await until(lambda: len(session._held) == 2, "it to be taken in")
+    await until(lambda: len(session._tasks) == 2, "it to be taken in")
     assert decode_call(await stage.data(path)).started is None
     gate.open()
 

@@ -44,7 +44,7 @@ async def test_a_task_that_failed_is_tried_again_when_there_is_a_primary(stage: 
     await until(lambda: len(runs) == 1, "the first attempt")
     session = worker._session
     assert session is not None
-    await until(lambda: name in session._going_back, "it to wait for a primary")
+    await until(lambda: len(session._tasks.going_back) == 1, "it to wait for a primary")
     assert await stage.names(layout.TASKS) == []
 
     await stage.master()

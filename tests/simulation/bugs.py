@@ -21,7 +21,7 @@ from herdmaster.operations.actions import CancelVerdict
 from herdmaster.roles.client import submission_journal as journal
 from herdmaster.roles.primary import dispatch, master
 from herdmaster.roles.shared.committer import Committer, Fate, add_operation
-from herdmaster.roles.worker import inbox, next_move, worker, worker_session
+from herdmaster.roles.worker import commits, inbox, next_move, worker
 from herdmaster.running.execution import Executor
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -153,16 +153,16 @@ def commit_without_guard() -> Any:
             return complete(worker_name, task, outcome, key)
         return Move(TransitionName.COMPLETE, task, (CreateNode(layout.status_path(task), outcome),), 0)
 
-    committed = worker_session.WorkerSession._committed
+    committed = commits.Commits._committed
 
     def then_delete(self: Any, move: Move, held: Any) -> None:
         committed(self, move, held)
         if move.transition is TransitionName.COMPLETE:
-            self._client.transaction().delete(layout.assignment_path(self._worker, move.task)).commit_nowait(
+            self._committer._client.transaction().delete(layout.assignment_path(self._worker, move.task)).commit_nowait(
                 lambda _results, _error: None
             )
 
-    return _patched((transitions, "complete", without_guard), (worker_session.WorkerSession, "_committed", then_delete))
+    return _patched((transitions, "complete", without_guard), (commits.Commits, "_committed", then_delete))
 
 
 def old_worker_id() -> Any:

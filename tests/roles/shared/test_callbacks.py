@@ -62,7 +62,7 @@ def faults(caplog: pytest.LogCaptureFixture) -> list[str]:
     [
         ((WorkerSession, "_step"), "worker"),  # a callback of the next turn
         ((WorkerSession, "_ended"), "worker"),  # what a pool delivers, from a thread
-        ((WorkerSession, "_arrived"), "worker"),  # what a reply of ZooKeeper's leads to
+        ((WorkerSession, "task_arrived"), "worker"),  # what a reply of ZooKeeper's leads to
         ((Observation, "_handle_tasks"), "master"),  # an event of ZooKeeper's
         ((OutcomeWatch, "_handle_created"), "client"),
         ((OutcomeWatch, "_step"), "client"),

@@ -2,151 +2,167 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import given
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from herdmaster.core.options import PoolKind
-from herdmaster.roles.worker.held import Held, Room, choose_starts
+from herdmaster.core import transitions
+from herdmaster.core.transitions import Move
+from herdmaster.roles.worker.held import Held, HeldTasks, IllegalStep, State
+from herdmaster.roles.worker.next_move import Again
 from herdmaster.running.delivery import Delivered
 
-ULID = "01arz3ndektsv4rrffq69g5fav"
+NAMES = ("task-1", "task-2", "task-3")
+AGAIN = Again(b"again", 1.0)
+STEPS: dict[str, frozenset[State]] = {
+    "start": frozenset({State.WAITING}),
+    "wait": frozenset({State.IN_POOL, State.AWAITING_RETRY}),
+    "go_back": frozenset({State.WAITING, State.IN_POOL}),
+    "finish": frozenset(State) - {State.GONE},
+    "remove": frozenset(State) - {State.GONE},
+}
+"""The states that allow a step, beside `await_retry`, which also needs a retry to wait for."""
 
 
-def held(number: int, *, priority: int = 5, suspect: bool = False, marked: bool = False) -> Held:
-    marker = "" if priority == 5 else f".p{priority}"
-    found = Held(Delivered(f"task-{ULID[:-2]}{number:02d}.default{marker}", b"", number, None), 0.0)
-    found.suspect, found.marked = suspect, marked
-    return found
+def move_of(name: str) -> Move:
+    return transitions.complete("worker-w", name, b"done")
 
 
-def room(idle: int) -> Room:
-    return Room(idle, dict.fromkeys(PoolKind, idle))
+def call_step(tasks: HeldTasks, step: str, held: Held) -> None:
+    calls: dict[str, Callable[[], object]] = {
+        "start": lambda: tasks.start(held),
+        "wait": lambda: tasks.wait(held),
+        "go_back": lambda: tasks.go_back(held, AGAIN),
+        "finish": lambda: tasks.finish(held, move_of(held.task.name)),
+        "await_retry": lambda: tasks.await_retry(held),
+        "remove": lambda: tasks.remove(held),
+    }
+    calls[step]()
 
 
-def always(_name: str) -> bool:
-    return True
+class HeldTasksMachine(RuleBasedStateMachine):
+    """Compare the owner with a plain model: a state for each task, and the names with a request under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks = HeldTasks()
+        self.known: list[Held] = []
+        self.states: dict[str, State] = {}
+        self.unsent: set[str] = set()
+        self.requests: set[str] = set()
+        self.number = 0
+
+    def may(self, held: Held, step: str) -> bool:
+        """Say by the model whether a step is allowed."""
+        if step == "await_retry":
+            return held.state is State.COMMITTING and held.again is not None
+        if step == "finish" and held.state is State.COMMITTING and held.task.name in self.requests:
+            return False
+        return held.state in STEPS[step]
+
+    @rule(name=st.sampled_from(NAMES))
+    def add(self, name: str) -> None:
+        self.number += 1
+        task = Delivered(name, b"", self.number)
+        if name in self.states:
+            with pytest.raises(IllegalStep):
+                self.tasks.add(task, 0.0)
+            return
+        self.known.append(self.tasks.add(task, float(self.number)))
+        self.states[name] = State.WAITING
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data(), step=st.sampled_from([*STEPS, "await_retry"]))
+    def take_step(self, data: st.DataObject, step: str) -> None:
+        held = data.draw(st.sampled_from(self.known))
+        name, before = held.task.name, (held.state, held.again, held.move)
+        if not self.may(held, step):
+            with pytest.raises(IllegalStep, match=step):
+                call_step(self.tasks, step, held)
+            assert (held.state, held.again, held.move) == before
+            return
+        call_step(self.tasks, step, held)
+        self.unsent.discard(name)
+        after = {
+            "start": State.IN_POOL,
+            "wait": State.WAITING,
+            "go_back": State.GOING_BACK,
+            "finish": State.COMMITTING,
+            "await_retry": State.AWAITING_RETRY,
+        }
+        if step == "remove":
+            del self.states[name]
+            assert held.state is State.GONE
+            return
+        self.states[name] = after[step]
+        if step == "finish":
+            self.unsent.add(name)
+
+    @rule(denied=st.sets(st.sampled_from(NAMES)))
+    def commit(self, denied: set[str]) -> None:
+        expected = self.unsent - self.requests - denied
+        moves = self.tasks.begin_commits(lambda name: name not in denied)
+
+        assert sorted(move.task for move in moves) == sorted(expected)
+        self.unsent -= expected
+        self.requests |= expected
+
+    @rule(name=st.sampled_from(NAMES))
+    def begin_request(self, name: str) -> None:
+        self.tasks.begin_request(name)
+        self.requests.add(name)
+
+    @rule(name=st.sampled_from(NAMES))
+    def end_request(self, name: str) -> None:
+        assert self.tasks.end_request(name) is self.tasks.get(name)
+        self.requests.discard(name)
+        if self.states.get(name) is State.COMMITTING:
+            self.unsent.add(name)
+
+    @invariant()
+    def answers_agree_with_the_states(self) -> None:
+        def names(state: State) -> set[str]:
+            return {name for name, each in self.states.items() if each is state}
+
+        tasks = self.tasks
+        assert {held.task.name: held.state for held in tasks} == self.states
+        assert len(tasks) == len(self.states)
+        assert {held.task.name for held in tasks.waiting} == names(State.WAITING)
+        assert {held.task.name for held in tasks.going_back} == names(State.GOING_BACK)
+        assert tasks.in_pool == len(names(State.IN_POOL))
+        assert set(tasks.requests) == self.requests
+        unrun = (State.WAITING, State.IN_POOL, State.AWAITING_RETRY)
+        assert tasks.unrun() == [held for held in tasks if self.states[held.task.name] in unrun]
+        for held in self.known:
+            assert (tasks.get(held.task.name) is held) == (held.state is not State.GONE)
 
 
-def all_but(*busy: Held) -> Callable[[str], bool]:
-    names = {each.task.name for each in busy}
-    return lambda name: name not in names
+HeldTasksMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+test_every_answer_follows_from_the_states = HeldTasksMachine.TestCase
 
 
-def test_without_suspects_everything_goes_to_the_pool_the_urgent_first_and_then_the_oldest() -> None:
-    waiting = [held(1), held(2, priority=9), held(3, priority=0), held(4)]
+def test_a_retry_in_place_waits_here_and_is_marked_anew() -> None:
+    tasks = HeldTasks()
+    held = tasks.add(Delivered("task-1", b"", 1), 0.0)
+    held.marked = True
+    tasks.start(held)
+    tasks.go_back(held, AGAIN)
+    tasks.finish(held, move_of("task-1"))
+    tasks.await_retry(held)
 
-    assert choose_starts(reversed(waiting), always, room(1)) == ([waiting[1], waiting[0], waiting[3], waiting[2]], [])
-
-
-def test_what_has_a_request_under_way_is_left_alone() -> None:
-    busy, free = held(1), held(2)
-
-    assert choose_starts([busy, free], all_but(busy), room(4)) == ([free], [])
-
-
-def test_a_suspect_is_not_prefetched() -> None:
-    suspect = held(1, suspect=True)
-
-    assert choose_starts([suspect], always, room(0)) == ([], [])
+    assert (held.state, held.again, held.move, held.marked) == (State.AWAITING_RETRY, None, None, False)
 
 
-def test_a_suspect_is_marked_when_a_thread_is_idle_and_goes_to_the_pool_when_that_is_done() -> None:
-    suspect = held(1, suspect=True)
-    assert choose_starts([suspect], always, room(1)) == ([], [suspect])
-    suspect.marked = True
+def test_a_delivery_under_the_name_of_an_earlier_one_waits_for_its_request() -> None:
+    tasks = HeldTasks()
+    held = tasks.add(Delivered("task-1", b"", 1), 0.0)
+    tasks.finish(held, move_of("task-1"))
+    assert len(tasks.begin_commits(lambda _name: True)) == 1
+    tasks.remove(held)
+    later = tasks.add(Delivered("task-1", b"", 2), 0.0)
+    tasks.finish(later, move_of("task-1"))
 
-    assert choose_starts([suspect], always, room(1)) == ([suspect], [])
-
-
-def test_a_thread_is_kept_for_a_suspect_whose_start_is_being_marked() -> None:
-    suspect, other = held(1, suspect=True), held(2)
-
-    assert choose_starts([suspect, other], all_but(suspect), room(1)) == ([], [])
-    assert choose_starts([suspect, other], all_but(suspect), room(2)) == ([other], [])
-
-
-def test_while_there_are_suspects_nothing_is_prefetched_so_that_they_find_an_idle_thread() -> None:
-    suspect, others = held(0, suspect=True), [held(number) for number in range(1, 9)]
-
-    assert choose_starts([*others, suspect], always, room(0)) == ([], [])
-    assert choose_starts([*others, suspect], always, room(1)) == ([], [suspect])
-    assert choose_starts([*others, suspect], always, room(3)) == (others[:2], [suspect])
-
-
-def test_suspects_find_threads_in_the_order_of_their_urgency() -> None:
-    waiting = [held(1, suspect=True), held(2, suspect=True, priority=9), held(3, suspect=True)]
-
-    assert choose_starts(waiting, always, room(2)) == ([], [waiting[1], waiting[0]])
-
-
-def test_while_tasks_of_several_pools_wait_no_more_are_handed_over_than_there_are_slots_of_each() -> None:
-    waiting = [held(number) for number in range(6)]
-    for number in (0, 2, 3):
-        waiting[number].kind = PoolKind.PROCESS
-    free = Room(4, {PoolKind.THREAD: 9, PoolKind.PROCESS: 2, PoolKind.ASYNCIO: 0}, prefetches=False)
-
-    assert choose_starts(waiting, always, free) == ([waiting[0], waiting[1], waiting[2], waiting[4]], [])
-
-
-@given(
-    st.lists(st.sampled_from(["plain", "suspect", "marked", "being marked"]), max_size=12),
-    st.integers(0, 6),
-)
-def test_a_marked_start_always_finds_an_idle_thread(kinds: list[str], idle_threads: int) -> None:
-    waiting = [held(number, suspect=kind != "plain", marked=kind == "marked") for number, kind in enumerate(kinds)]
-    being_marked = [each for each, kind in zip(waiting, kinds, strict=True) if kind == "being marked"]
-    reserved = len(being_marked) + kinds.count("marked")
-    to_submit, to_mark = choose_starts(waiting, all_but(*being_marked), room(max(idle_threads, reserved)))
-
-    assert not set(map(id, to_submit)) & set(map(id, to_mark))
-    assert all(each.suspect and not each.marked for each in to_mark)
-    assert all(each.marked or not each.suspect for each in to_submit)
-    assert {id(each) for each in waiting if each.marked} <= set(map(id, to_submit))
-    if any(each.suspect for each in waiting):
-        assert len(to_submit) + len(to_mark) + len(being_marked) <= max(idle_threads, reserved)
-
-
-# --- suspects that run alone -----------------------------------------------------------------------------------------
-
-
-def alone(number: int, *, priority: int = 5, marked: bool = False) -> Held:
-    found = held(number, priority=priority, suspect=True, marked=marked)
-    found.alone = True
-    return found
-
-
-def empty(idle: int = 4) -> Room:
-    return Room(idle, dict.fromkeys(PoolKind, idle), is_empty=True)
-
-
-def test_a_suspect_runs_alone_once_nothing_else_runs_and_until_then_nothing_is_begun() -> None:
-    suspect, others = alone(1), [held(2, priority=9), held(3, suspect=True)]
-
-    assert choose_starts([suspect, *others], always, room(3)) == ([], [])
-    assert choose_starts([suspect, *others], always, empty()) == ([], [suspect])
-    suspect.marked = True
-    assert choose_starts([suspect, *others], always, empty()) == ([suspect], [])
-
-
-def test_nothing_is_begun_beside_a_suspect_that_runs_alone() -> None:
-    closed = Room(3, dict.fromkeys(PoolKind, 3), is_closed=True)
-
-    assert choose_starts([held(1), held(2, suspect=True), alone(3)], always, closed) == ([], [])
-
-
-def test_of_several_suspects_that_run_alone_one_is_marked_at_a_time() -> None:
-    first, second = alone(1), alone(2)
-
-    assert choose_starts([first, second], always, empty()) == ([], [first])
-    assert choose_starts([first, second], all_but(first), empty()) == ([], [])
-    first.marked = True
-    urgent = alone(3, priority=9)
-    assert choose_starts([urgent, first, second], always, empty()) == ([first], [])
-
-
-def test_a_start_that_is_marked_is_not_charged_for_a_suspect_that_runs_alone() -> None:
-    marked, suspect = held(1, suspect=True, marked=True), alone(2)
-    being_marked = held(3, suspect=True)
-
-    assert choose_starts([suspect, marked], always, empty()) == ([marked], [])
-    assert choose_starts([suspect, being_marked], all_but(being_marked), empty()) == ([], [])
+    assert tasks.begin_commits(lambda _name: True) == []
+    assert tasks.end_request("task-1") is later
+    assert tasks.begin_commits(lambda _name: True) == [later.move]

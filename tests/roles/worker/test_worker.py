@@ -134,7 +134,7 @@ async def test_higher_priorities_are_started_first(stage: Stage) -> None:
     for priority in (1, 9, 5, 7):
         marker = "" if priority == 5 else f".p{priority}"
         await assign(stage, worker, f"task-{ulid}.default{marker}", data=call_payload("m:note", priority))
-    await until(lambda: worker._session is not None and len(worker._session._held) == 5, "all to be taken in")
+    await until(lambda: worker._session is not None and len(worker._session._tasks) == 5, "all to be taken in")
     gate.open()
     await until(lambda: len(order) == 4, "all to run")
 
@@ -163,9 +163,9 @@ async def test_an_assignment_that_is_taken_back_before_it_began_is_not_started(s
     await assign(stage, worker, first)
     await until(lambda: gate.entered == [first], "the first to run")
     await assign(stage, worker, second, third)
-    await until(lambda: worker._session is not None and len(worker._session._held) == 3, "all to be taken in")
+    await until(lambda: worker._session is not None and len(worker._session._tasks) == 3, "all to be taken in")
     await stage.zk.delete(layout.assignment_path(worker.name, second))
-    await until(lambda: worker._session is not None and len(worker._session._held) == 2, "the end of the second")
+    await until(lambda: worker._session is not None and len(worker._session._tasks) == 2, "the end of the second")
     gate.open()
     await outcome(stage, third)
 

@@ -1,12 +1,27 @@
-"""What a worker holds, and what of it is started next."""
+"""The tasks that a worker session holds, and the state that each is in.
+
+| state          | next                                                                             | step          |
+|----------------|----------------------------------------------------------------------------------|---------------|
+| WAITING        | IN_POOL: a slot is free                                                          | `start`       |
+|                | GOING_BACK: the worker lacks its function                                        | `go_back`     |
+|                | COMMITTING: it is refused, has expired, or is handed back                        | `finish`      |
+| IN_POOL        | WAITING: its code was not run                                                    | `wait`        |
+|                | GOING_BACK: it is retried or forwarded                                           | `go_back`     |
+|                | COMMITTING: it has ended, or is handed back while its code runs                  | `finish`      |
+| GOING_BACK     | COMMITTING: it is known whose primary there is                                   | `finish`      |
+| COMMITTING     | COMMITTING: ZooKeeper refused the move, and another one takes its place          | `finish`      |
+|                | AWAITING_RETRY: the move was a retry in place                                    | `await_retry` |
+| AWAITING_RETRY | WAITING: the retry is due                                                        | `wait`        |
+|                | COMMITTING: it is handed back                                                    | `finish`      |
+| all            | GONE: the assignment is no longer in the inbox                                   | `remove`      |
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import enum
+from collections.abc import Callable, Collection, Iterator
+from typing import NoReturn
 
-import msgspec
-
-from herdmaster.core.names import parse_task_name
 from herdmaster.core.options import PoolKind
 from herdmaster.core.transitions import Move
 from herdmaster.pools.job import Job
@@ -14,93 +29,195 @@ from herdmaster.roles.worker.next_move import Again
 from herdmaster.running.delivery import Delivered
 
 
+class State(enum.Enum):
+    """What a held task is waiting for."""
+
+    WAITING = "a slot"
+    IN_POOL = "the end of its code"
+    GOING_BACK = "the kind of the primary, which decides where it goes"
+    COMMITTING = "the transaction of its move"
+    AWAITING_RETRY = "the time of its next attempt here"
+    GONE = "nothing"
+
+
+class IllegalStep(Exception):
+    """A step that the state of the task does not allow: a fault of Herdmaster's own."""
+
+
 class Held:
-    """One delivery in this worker's hands: first waiting, then a job in the pool, then a move to commit.
+    """One delivery of a task. Only `HeldTasks` changes `state`, `again` and `move`."""
 
-    `again`: its code has run, and it goes back as soon as it is known where to; or, where it was retried in place, it
-    waits here for its next attempt.
-    """
-
-    __slots__ = ("again", "alone", "job", "kind", "marked", "outcome", "since", "suspect", "task")
+    __slots__ = ("again", "alone", "job", "kind", "marked", "move", "since", "state", "suspect", "task")
 
     def __init__(self, task: Delivered, now: float) -> None:
         self.task = task
         self.since = now
+        self.state = State.WAITING
         self.kind = PoolKind.THREAD
         self.job: Job[Held] | None = None
-        self.suspect = False  # a worker was lost while it ran this task
-        self.alone = False  # a suspect that nothing else may run beside
-        self.marked = False  # of a suspect: its start is marked
+        """In the pool; None as soon as its slot counts as free."""
+        self.suspect = False
+        """Whether a worker was lost while it ran this task."""
+        self.alone = False
+        """Whether it is a suspect that nothing else may run beside."""
+        self.marked = False
+        """Whether the start of a suspect is marked."""
         self.again: Again | None = None
-        self.outcome: Move | None = None
+        """While it is going back, and until a retry in place is committed."""
+        self.move: Move | None = None
+        """While it is committing."""
+
+    def __repr__(self) -> str:
+        return f"<Held {self.task.name} {self.state.name}>"
+
+
+class HeldTasks:
+    """All tasks of one session, by name. Every step but `finish` and `remove` raises IllegalStep in a state that the
+    table does not name; `finish` in the states GONE and COMMITTING with a request under way, `remove` in GONE.
+
+    At most one request about a name is under way: a transaction, or a pause before the next one. It may outlive the
+    task, and the next delivery under that name waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[str, Held] = {}
+        self._waiting: dict[str, Held] = {}
+        self._going_back: dict[str, Held] = {}
+        self._unsent: dict[str, Held] = {}  # committing, and not sent yet
+        self._requests: set[str] = set()
+        self._in_pool = 0
+
+    # --- queries -----------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Held]:
+        """Iterate over a snapshot."""
+        return iter(list(self._all.values()))
+
+    def get(self, name: str) -> Held | None:
+        return self._all.get(name)
 
     @property
-    def has_begun(self) -> bool:
-        """Whether its code has run, and what came of that is still to be committed."""
-        return self.again is not None or self.outcome is not None
+    def waiting(self) -> Collection[Held]:
+        """The tasks that wait for a slot; a live view."""
+        return self._waiting.values()
+
+    @property
+    def going_back(self) -> Collection[Held]:
+        """The tasks that wait for the kind of the primary; a live view."""
+        return self._going_back.values()
+
+    @property
+    def requests(self) -> Collection[str]:
+        """The names about which a request is under way; a live view."""
+        return self._requests
+
+    @property
+    def in_pool(self) -> int:
+        """How many tasks are in a pool."""
+        return self._in_pool
+
+    def unrun(self) -> list[Held]:
+        """Return the tasks whose code has not been run to its end, in the order in which they came."""
+        return [held for held in self._all.values() if held.state not in (State.GOING_BACK, State.COMMITTING)]
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def add(self, task: Delivered, now: float) -> Held:
+        """Hold a new delivery. It is waiting."""
+        if task.name in self._all:
+            raise IllegalStep(f"add: {task.name} is held already")
+        held = self._all[task.name] = self._waiting[task.name] = Held(task, now)
+        return held
+
+    def start(self, held: Held) -> None:
+        """Note that a task is handed to its pool."""
+        if held.state is not State.WAITING:
+            _refuse("start", held)
+        del self._waiting[held.task.name]
+        self._in_pool += 1
+        held.state = State.IN_POOL
+
+    def wait(self, held: Held) -> None:
+        """Let a task wait for a slot: its code was not run, or its retry in place is due."""
+        if held.state is State.IN_POOL:
+            self._in_pool -= 1
+        elif held.state is not State.AWAITING_RETRY:
+            _refuse("wait", held)
+        held.state = State.WAITING
+        self._waiting[held.task.name] = held
+
+    def go_back(self, held: Held, again: Again) -> None:
+        """Note that a task is to be tried again, or elsewhere."""
+        if held.state not in (State.WAITING, State.IN_POOL):
+            _refuse("go_back", held)
+        self._leave(held)
+        held.state = State.GOING_BACK
+        held.again = again
+        self._going_back[held.task.name] = held
+
+    def finish(self, held: Held, move: Move) -> None:
+        """Note the move that is to be committed."""
+        if held.state is State.GONE or (held.state is State.COMMITTING and held.task.name in self._requests):
+            _refuse("finish", held)
+        self._leave(held)
+        held.state = State.COMMITTING
+        held.move = move
+        self._unsent[held.task.name] = held
+
+    def await_retry(self, held: Held) -> None:
+        """Note that the retry in place is committed."""
+        if held.state is not State.COMMITTING or held.again is None:
+            _refuse("await_retry", held)
+        self._leave(held)
+        held.state = State.AWAITING_RETRY
+        held.again = held.move = None
+        held.marked = False
+
+    def remove(self, held: Held) -> None:
+        """Hold a task no longer."""
+        if held.state is State.GONE:
+            _refuse("remove", held)
+        self._leave(held)
+        held.state = State.GONE
+        del self._all[held.task.name]
+
+    def _leave(self, held: Held) -> None:
+        """Take a task out of the index of its state."""
+        match held.state:
+            case State.WAITING:
+                del self._waiting[held.task.name]
+            case State.IN_POOL:
+                self._in_pool -= 1
+            case State.GOING_BACK:
+                del self._going_back[held.task.name]
+            case State.COMMITTING:
+                self._unsent.pop(held.task.name, None)
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def begin_commits(self, may_commit: Callable[[str], bool]) -> list[Move]:
+        """Return the moves to be committed now, and count a request for each. Leaves out names that have one under way,
+        and those that `may_commit` denies."""
+        ready = [held for name, held in self._unsent.items() if name not in self._requests and may_commit(name)]
+        for held in ready:
+            del self._unsent[held.task.name]
+            self._requests.add(held.task.name)
+        return [held.move for held in ready if held.move is not None]
+
+    def begin_request(self, name: str) -> None:
+        self._requests.add(name)
+
+    def end_request(self, name: str) -> Held | None:
+        """Return the task if it is still held. One that is still committing is sent again."""
+        self._requests.discard(name)
+        held = self._all.get(name)
+        if held is not None and held.state is State.COMMITTING:
+            self._unsent[name] = held
+        return held
 
 
-class Room(msgspec.Struct):
-    """Slots that are free: in all, and of each pool. `prefetches`: the pool may be given more than that. `is_empty`:
-    nothing was handed over; `is_closed`: what was handed over runs alone."""
-
-    slots: int
-    of: dict[PoolKind, int]
-    prefetches: bool = True
-    is_empty: bool = False
-    is_closed: bool = False
-
-    def take(self, kind: PoolKind) -> bool:
-        """False if there is none left."""
-        if self.slots <= 0 or self.of[kind] <= 0:
-            return False
-        self.slots -= 1
-        self.of[kind] -= 1
-        return True
-
-
-def choose_starts(waiting: Iterable[Held], is_idle: Callable[[str], bool], room: Room) -> tuple[list[Held], list[Held]]:
-    """What goes to the pools, and the suspects whose start is marked first; each with the most urgent in front. Uses
-    the room up.
-
-    Without suspects, and where all is for one pool, everything goes there, where it is prefetched. A suspect is not
-    prefetched, or it would be charged for what others do to the worker. So while there are any, no more is handed over
-    than there are idle slots, less those that are kept for the suspects. What `is_idle` denies has a request under way.
-    """
-    if room.is_closed:
-        return [], []
-    everything = sorted(waiting, key=_urgency)
-    if any(held.alone for held in everything):
-        return _choose_alone(everything, is_idle, room)
-    free = [held for held in everything if is_idle(held.task.name)]
-    if room.prefetches and not any(held.suspect for held in everything):
-        return free, []
-    marked = [held for held in free if held.marked]
-    known = set(map(id, free))
-    for held in (*marked, *(held for held in everything if held.suspect and id(held) not in known)):
-        room.take(held.kind)
-    to_mark = [held for held in free if held.suspect and not held.marked and room.take(held.kind)]
-    others = [held for held in free if not held.suspect and room.take(held.kind)]
-    return marked + others, to_mark
-
-
-def _choose_alone(everything: list[Held], is_idle: Callable[[str], bool], room: Room) -> tuple[list[Held], list[Held]]:
-    """One suspect that runs alone, once nothing else does; until then no other task is begun. A start that is marked
-    already comes first, and one that is being marked is waited for: it would be charged for what the next one does.
-    """
-    suspects = [held for held in everything if held.suspect]
-    marked = [held for held in suspects if held.marked]
-    others = [held for held in marked if not held.alone and is_idle(held.task.name)]
-    if others:
-        return [held for held in others if room.take(held.kind)], []
-    if not room.is_empty or any(not held.alone and not is_idle(held.task.name) for held in suspects):
-        return [], []
-    alone = next(held for held in (*marked, *suspects) if held.alone)
-    if not is_idle(alone.task.name):
-        return [], []
-    return ([alone], []) if alone.marked else ([], [alone])
-
-
-def _urgency(held: Held) -> tuple[int, int]:
-    name = parse_task_name(held.task.name)
-    return (-name.priority if name is not None else 0, held.task.czxid)
+def _refuse(step: str, held: Held) -> NoReturn:
+    raise IllegalStep(f"{step}: {held!r}")

@@ -1,14 +1,14 @@
-"""A worker's inbox as the worker knows it: which assignments stand in it, and their payloads as they are read.
+"""A worker's inbox as the worker knows it: the names of the assignments, and their payloads as they are read.
 
-A task is known by its name and the czxid of its assignment: another czxid is another delivery.
+A delivery is known by the task's name and the czxid of its assignment: another czxid is another delivery.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Container
+from typing import Final, Protocol
 
 from herdmaster.core import layout
 from herdmaster.core.names import parse_task_name
@@ -33,35 +33,36 @@ _MAX_REPORTED: Final = 1000
 _log = logging.getLogger("herdmaster.worker")
 
 
+class Listener(Protocol):
+    """What an inbox calls. `turn` comes after every change."""
+
+    def task_arrived(self, task: Delivered, /) -> None:
+        """An assignment was read, perhaps again: after every reconnect all are."""
+
+    def task_unreadable(self, name: str, error: errors.NoAuth, /) -> None:
+        """An assignment may not be read."""
+
+    def task_left(self, name: str, /) -> None:
+        """An assignment is no longer there."""
+
+    def connection_lost(self) -> None:
+        """Nothing that is known is certain until everything has been listed again."""
+
+    def turn(self) -> None: ...
+
+
 class Inbox:
-    """`arrived` is called with each assignment that was read, anew after every reconnect, `unreadable` with what may
-    not be read, `gone` when one is no longer here. `turn` is called after every change.
+    """The assignments of one session. `requests` are the names about which a transaction is under way: they are read
+    when that is over."""
 
-    `under_way` are the names that a transaction or a read is under way about; they are read when that is over.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        worker: str,
-        under_way: set[str],
-        *,
-        arrived: Callable[[Delivered], None],
-        unreadable: Callable[[str, errors.NoAuth], None],
-        gone: Callable[[str], None],
-        interrupted: Callable[[], None],
-        turn: Callable[[], None],
-    ) -> None:
+    def __init__(self, client: Client, worker: str, requests: Container[str], listener: Listener) -> None:
         self._worker = worker
-        self._under_way = under_way
-        self._arrived = arrived
-        self._unreadable = unreadable
-        self._gone = gone
-        self._interrupted = interrupted
-        self._turn = turn
+        self._requests = requests
+        self._listener = listener
         self._reader = PayloadReader(client)
         self._names: set[str] = set()
         self._to_read: dict[str, None] = {}
+        self._reading: set[str] = set()
         self._reported: set[str] = set()
         self._lost = asyncio.Event()
         self._fault: errors.ServerError | None = None
@@ -78,23 +79,30 @@ class Inbox:
         return len(self._names)
 
     def is_read(self, name: str) -> bool:
-        """Whether nothing is known that its payload does not show yet."""
-        return name not in self._to_read
+        """Return whether all that is known of an assignment has been read."""
+        return name not in self._to_read and name not in self._reading
+
+    @property
+    def is_reading(self) -> bool:
+        return bool(self._reading)
 
     def forget(self, name: str) -> None:
-        """Its assignment was consumed by this side; the event of a znode that may not be read is withheld."""
+        """Note that this worker has consumed an assignment. ZooKeeper withholds the event if the znode may not be
+        read."""
         self._names.discard(name)
 
     def read(self) -> None:
-        """Asks for what has not been read."""
-        names = [name for name in self._to_read if name not in self._under_way]
+        """Ask for what has not been read."""
+        if not self._to_read:
+            return
+        names = [name for name in self._to_read if name not in self._requests and name not in self._reading]
         for name in names:
             del self._to_read[name]
-        self._under_way.update(names)
+        self._reading.update(names)
         self._reader.read(((name, name, layout.assignment_path(self._worker, name)) for name in names), self._was_read)
 
     async def wait_lost(self) -> None:
-        """Returns when the inbox is gone although the session lives; raises what makes it unreadable."""
+        """Return when the inbox is gone although the session lives. Raises what makes it unreadable."""
         await self._lost.wait()
         if self._fault is not None:
             raise self._fault
@@ -108,7 +116,7 @@ class Inbox:
             case Removed(_, name):
                 self._names.discard(name)
                 self._to_read.pop(name, None)
-                self._gone(name)
+                self._listener.task_left(name)
             case Listed(_, None):
                 self._lost.set()
             case Listed(_, names):
@@ -122,8 +130,8 @@ class Inbox:
                 self.is_current = self.is_known = True
             case Interrupted():
                 self.is_current = False
-                self._interrupted()
-        self._turn()
+                self._listener.connection_lost()
+        self._listener.turn()
 
     def _is_task(self, name: str) -> bool:
         if parse_task_name(name) is not None:
@@ -135,17 +143,17 @@ class Inbox:
 
     def _relist(self, names: set[str]) -> None:
         for name in sorted(self._names - names):
-            self._gone(name)
+            self._listener.task_left(name)
         self._names = names
-        # All are read anew: an assignment may have left and come back unseen, which its czxid tells. Until then
-        # nothing is done about them.
+        # All are read again: an assignment may have left and come back unseen, which its czxid shows. Nothing is done
+        # about a task before that.
         self._to_read = dict.fromkeys(sorted(names))
 
     def _was_read(self, name: str, data: bytes | None, stat: Stat | None, error: Exception | None) -> None:
-        self._under_way.discard(name)
+        self._reading.discard(name)
         if name in self._names:
             if data is not None and stat is not None:
-                self._arrived(Delivered(name, data, stat.czxid))
+                self._listener.task_arrived(Delivered(name, data, stat.czxid))
             elif isinstance(error, errors.NoAuth):
-                self._unreadable(name, error)
-        self._turn()
+                self._listener.task_unreadable(name, error)
+        self._listener.turn()

@@ -12,7 +12,8 @@ import msgspec
 
 from herdmaster.core.options import PoolKind
 from herdmaster.pools.protocol import Pool
-from herdmaster.roles.worker.held import Held, Room
+from herdmaster.roles.worker.held import Held
+from herdmaster.roles.worker.starts import Room
 
 _STOPPABLE: Final = (PoolKind.ASYNCIO, PoolKind.PROCESS)
 
@@ -30,7 +31,8 @@ class Capacity(msgspec.Struct, frozen=True):
 
 class Slots:
     def __init__(self, capacity: Capacity, make_pool: Callable[[PoolKind, int], Pool[Held]]) -> None:
-        self._capacity = capacity
+        self._capacity = capacity.slots
+        self._capacities = {kind: capacity.of(kind) for kind in PoolKind}
         self._make_pool = make_pool
         self._pools: dict[PoolKind, Pool[Held]] = {}
         self._taken = dict.fromkeys(PoolKind, 0)
@@ -41,22 +43,22 @@ class Slots:
         """Those whose code runs now; a snapshot."""
         return [held for pool in self._pools.values() for held in pool.running]
 
-    def all_waiting(self) -> list[Held]:
+    def find_stalled(self) -> list[Held]:
         """What runs in pools that are full and all of whose tasks wait for others; empty if there is a slot left, or
         one that goes on."""
         running = {kind: pool.running for kind, pool in self._pools.items()}
         everything = [held for some in running.values() for held in some]
-        if len(everything) >= self._capacity.slots:
+        if len(everything) >= self._capacity:
             return everything if all(held.task.waits for held in everything) else []
-        full = [some for kind, some in running.items() if len(some) >= self._capacity.of(kind)]
+        full = [some for kind, some in running.items() if len(some) >= self._capacities[kind]]
         return [held for some in full if all(held.task.waits for held in some) for held in some]
 
     def room(self, waiting: Iterable[Held]) -> Room:
         """What may be handed over of these. As long as all is for one pool, that pool itself keeps the order."""
         kinds = {kind for kind, taken in self._taken.items() if taken} | {held.kind for held in waiting}
-        free = {kind: self._capacity.of(kind) - taken for kind, taken in self._taken.items()}
+        free = {kind: self._capacities[kind] - taken for kind, taken in self._taken.items()}
         taken = sum(self._taken.values())
-        return Room(self._capacity.slots - taken, free, len(kinds) <= 1, taken == 0, self._alone > 0)
+        return Room(self._capacity - taken, free, len(kinds) <= 1, taken == 0, self._alone > 0)
 
     def start(self, chosen: list[Held]) -> None:
         """Hands them to their pools."""
@@ -66,13 +68,13 @@ class Slots:
         for kind, items in by_kind.items():
             pool = self._pools.get(kind)
             if pool is None:
-                pool = self._pools[kind] = self._make_pool(kind, self._capacity.of(kind))
+                pool = self._pools[kind] = self._make_pool(kind, self._capacities[kind])
             self._taken[kind] += len(items)
             for held, job in zip(items, pool.submit(items), strict=True):
                 held.job = job
                 self._alone += held.alone
 
-    def take_back(self, held: Held) -> bool:
+    def withdraw(self, held: Held) -> bool:
         """Withdraws a job that no slot has begun."""
         if held.job is not None and held.job.claim():
             self.release(held)
@@ -81,11 +83,11 @@ class Slots:
 
     def stop(self, held: Held) -> None:
         """Ends what can be ended, and counts the slot as free."""
-        if held.job is not None and not self.take_back(held):
+        if held.job is not None and not self.withdraw(held):
             self.release(held)
             self._pools[held.kind].stop(held)
 
-    def stop_what_can_be(self) -> None:
+    def stop_all(self) -> None:
         """Coroutines and processes; a thread runs on."""
         for held in self.running:
             if held.kind in _STOPPABLE:

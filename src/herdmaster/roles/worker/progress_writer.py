@@ -31,12 +31,12 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class Slots(Protocol):
-    """`running`: the tasks whose code runs. `all_waiting`: see `Stalls`."""
+    """`running`: the tasks whose code runs. `find_stalled`: see `Stalls`."""
 
     @property
     def running(self) -> list[Delivered]: ...
 
-    def all_waiting(self) -> Sequence[Delivered]: ...
+    def find_stalled(self) -> Sequence[Delivered]: ...
 
 
 class ProgressWriter:
@@ -46,7 +46,7 @@ class ProgressWriter:
         self._client = client
         self._path = layout.progress_path(worker)
         self._slots = slots
-        self._stalls = Stalls(client, worker, slots.all_waiting)
+        self._stalls = Stalls(client, worker, slots.find_stalled)
         self._unix_ms = unix_ms
         self._shown = encode_progress(())
 

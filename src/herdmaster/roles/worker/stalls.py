@@ -27,13 +27,13 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class Stalls:
-    """`all_waiting` gives what runs in full pools all of whose tasks wait for others, and nothing as long as there is
+    """`find_stalled` gives what runs in full pools all of whose tasks wait for others, and nothing as long as there is
     a slot, or a task that goes on."""
 
-    def __init__(self, client: Client, worker: str, all_waiting: Callable[[], Sequence[Delivered]]) -> None:
+    def __init__(self, client: Client, worker: str, find_stalled: Callable[[], Sequence[Delivered]]) -> None:
         self._client = client
         self._worker = worker
-        self._all_waiting = all_waiting
+        self._find_stalled = find_stalled
         self._seen: dict[str, tuple[str, ...]] = {}
         self._look_at = 0.0
         self._told_at: float | None = None
@@ -42,7 +42,7 @@ class Stalls:
     async def look(self) -> None:
         """Called about once a second. Raises ConnectionLoss, SessionExpired."""
         now = self._client.clock()
-        waiting = {task.name: task.waits_for for task in self._all_waiting()}
+        waiting = {task.name: task.waits_for for task in self._find_stalled()}
         if waiting != self._seen:
             self._seen, self._look_at = waiting, now + PATIENCE
             if self.is_stalled:

@@ -289,8 +289,7 @@ class Worker(Role):
                     "the event loop stood still for %.1f s (the session times out after %.1f s); tasks running: %s",
                     stalled, client.timeout, ", ".join(running) or "none",
                 )  # fmt: skip
-            if session.is_folder_missing:
-                session.is_folder_missing = False
+            if session.report_missing_folder():
                 await restore_folders(client)
             session.look_again()
             waiting_since = asyncio.get_running_loop().time() - _LONG_WAIT_SECONDS
