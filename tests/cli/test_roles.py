@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from herdmaster.api import Future, Herd
-from herdmaster.inspection.overview import Overview, look_once
+from herdmaster.inspection.overview import Observer, Overview
+from herdmaster.zookeeper.client import Client
 from tests.cli.processes import HerdProcess, connect, run_herd, wait_until
 
 pytestmark = pytest.mark.long
@@ -23,7 +24,11 @@ NOWHERE = "127.0.0.1:1"
 
 
 def look(hosts: str) -> Overview:
-    return asyncio.run(look_once(hosts))
+    async def look_once() -> Overview:
+        async with Client(hosts, connect_timeout=10.0) as client:
+            return await Observer(client).look()
+
+    return asyncio.run(look_once())
 
 
 def wait_for_overview(hosts: str, condition: Callable[[Overview], bool], otherwise: str) -> Overview:

@@ -9,7 +9,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.members import MasterRecord, WorkerRecord, encode_record
 from herdmaster.errors import ConfigurationError
-from herdmaster.inspection.overview import MasterSeen, Observer, TaskCounts, WorkerSeen, look_once
+from herdmaster.inspection.overview import MasterSeen, Observer, TaskCounts, WorkerSeen
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import CreateMode
@@ -40,7 +40,8 @@ async def test_an_empty_namespace_has_nobody_in_it_and_stays_empty(namespace: st
 
 async def test_a_namespace_that_does_not_exist_is_an_error_and_is_not_made(namespace: str) -> None:
     with pytest.raises(ConfigurationError, match=r"/absent does not exist"):
-        await look_once(f"{namespace}/absent")
+        async with Client(f"{namespace}/absent") as client:
+            await Observer(client).look()
     async with Client(namespace) as client:
         assert await client.children("/") == ()
 

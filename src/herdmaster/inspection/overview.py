@@ -188,12 +188,6 @@ class Observer:
         return found
 
 
-async def look_once(hosts: str, *, session_timeout: float = 10.0, connect_timeout: float | None = 10.0) -> Overview:
-    """One look over a session of its own. Raises InvalidConnectString, NoServerReachable, and what `look` raises."""
-    async with Client(hosts, session_timeout=session_timeout, connect_timeout=connect_timeout) as client:
-        return await Observer(client).look()
-
-
 def _master(data: bytes, stat: Stat) -> MasterSeen:
     record = decode_master(data)
     if record is None:

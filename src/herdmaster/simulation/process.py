@@ -93,7 +93,3 @@ class Process(Owner):
             else:
                 wire.close_from_client()
         self.wires.clear()
-
-    @property
-    def open_tasks(self) -> list[str]:
-        return [task.get_name() for task in self.tasks if not task.done()]

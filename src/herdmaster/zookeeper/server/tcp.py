@@ -127,10 +127,6 @@ class EmbeddedServer:
         return self._running.machine
 
     @property
-    def is_serving(self) -> bool:
-        return self._hub is not None
-
-    @property
     def _running(self) -> Hub:
         if self._hub is None:
             raise RuntimeError("the server is not running: await start() first")

@@ -6,20 +6,12 @@ Pure, and generic in the watcher: anything hashable. Dicts serve as sets that ke
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Hashable
 from typing import Generic, TypeVar
 
 from herdmaster.zookeeper.model import WatcherType
 
 W = TypeVar("W", bound=Hashable)
-
-
-class WatchKind(enum.Enum):
-    DATA = "data"
-    CHILD = "child"
-    PERSISTENT = "persistent"
-    RECURSIVE = "recursive"
 
 
 class Table(Generic[W]):
