@@ -10,6 +10,7 @@ of its own; production belongs on Apache ZooKeeper.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable
 from types import TracebackType
@@ -131,9 +132,9 @@ class EmbeddedZooKeeper:
         self._faults.raise_failure()
 
     def delay_replies(self, seconds: float) -> None:
-        """Every reply waits so long from here on; 0 ends it. Raises TypeError, ValueError."""
+        """Delay every reply from here on by at least so long; 0 ends it. Raises TypeError, ValueError."""
         self.check_selects()
-        self._faults.delay = round(check_seconds("seconds", seconds) * 1000)
+        self._faults.delay = math.ceil(check_seconds("seconds", seconds) * 1000)
 
     def drop_connections(self) -> None:
         """Cuts every connection; sessions live on."""

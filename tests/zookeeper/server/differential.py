@@ -109,9 +109,15 @@ class Pair:
         return twin
 
     def disconnect(self, twin: Twin) -> None:
+        """Ends the connections, and waits until both servers know.
+
+        Apache's keeps the present connection of each session in a map, and a connection that ends removes the entry
+        of its session, whichever connection stands there. A new one that comes while the old one ends can so be
+        forgotten, and is then not closed when the session moves on to a third.
+        """
         if twin.wires is not None:
             for wire in twin.wires:
-                wire.close()
+                wire.leave()
             twin.wires = None
 
     def reattach(self, twin: Twin, *, timeout: int, right_password: bool = True, seen: int | None = 0) -> None:
@@ -191,7 +197,9 @@ class Pair:
     def abandon(self) -> None:
         """Ends all sessions, whatever became of them."""
         for twin in self.twins:
-            self.disconnect(twin)
+            for wire in twin.wires or ():
+                wire.close()
+            twin.wires = None
             for index, side in enumerate(self.sides):
                 if not twin.is_over:
                     with Wire(side.port) as wire:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections import deque
@@ -68,6 +69,13 @@ class Wire:
 
     def close(self) -> None:
         self.socket.close()
+
+    def leave(self) -> None:
+        """Closes once the server has closed, so that the server knows of it before this returns."""
+        with contextlib.suppress(OSError):  # the server was first
+            self.socket.shutdown(socket.SHUT_WR)
+        self.wait_ended()
+        self.close()
 
     def handshake(
         self, timeout: int = 10_000, session_id: int = 0, password: bytes = b"\0" * 16, last_zxid_seen: int = 0

@@ -33,7 +33,7 @@ class Refuse(msgspec.Struct, frozen=True):
 
 
 class Delay(msgspec.Struct, frozen=True):
-    """The answer, and all that follows on the connection, waits so long."""
+    """The answer, and everything after it on the connection, waits for at least so long."""
 
     milliseconds: int
 

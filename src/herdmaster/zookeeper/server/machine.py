@@ -337,7 +337,8 @@ class Machine:
             return
         if isinstance(then, Delay):
             if not connection.is_closed:
-                connection.hold(mark, now.monotonic + then.milliseconds)
+                # One more: the clock leaves out parts of a millisecond, so this one may be almost over.
+                connection.hold(mark, now.monotonic + then.milliseconds + 1)
                 if connection.held:
                     self._held[connection] = None
             return
