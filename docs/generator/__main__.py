@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generator import files, layers, life, states, submission
+from docs.generator import decisions, files, layers, life, states, submission
 from herdmaster.core.table import as_markdown
 
 DOCS = Path(__file__).resolve().parents[1]
 
 PAGES: dict[str, Callable[[], str]] = {
+    "decisions/index.md": decisions.write,
     "files.md": files.write,
     "pictures/layers.svg": layers.draw,
     "pictures/states.svg": states.draw,
     "pictures/submission.svg": submission.draw,
 }
-"""Pages that derive from the code alone, below `docs/`."""
+"""Pages that derive from the code, or from other pages, below `docs/`."""
 
 
 def main() -> None:

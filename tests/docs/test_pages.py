@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generator import life, states
+from docs.generator import decisions, life, states
 from docs.generator.__main__ import DOCS, PAGES
 from docs.generator.files import SOURCE, first_sentence
 from herdmaster.core.table import TABLE, TransitionName
@@ -40,3 +40,8 @@ def test_the_life_of_a_task_names_the_files_that_run() -> None:
     sometimes = {file for each in traces for files in each.values() for file in files}
     assert always - documented == set(), "these run, too; run `make pages`"
     assert documented - sometimes == set(), "these do not run; run `make pages`"
+
+
+def test_the_numbers_of_the_decisions_are_consecutive() -> None:
+    found = decisions.read()
+    assert [each.number for each in found] == list(range(1, len(found) + 1))
