@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from herdmaster.cli.program import herd
 from tests.cli.processes import HERD, REPOSITORY, wait_until
-from tests.simulation.bugs import BUGS
+from tests.simulation.bugs.protocol import BUGS
 
 pytestmark = pytest.mark.long
 

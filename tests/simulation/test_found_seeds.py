@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from herdmaster.simulation.drawing import draw_plan
-from herdmaster.simulation.world import World
+from herdmaster.simulation.plan.drawing import draw_plan
+from herdmaster.simulation.world.world import World
 
 pytestmark = pytest.mark.long
 

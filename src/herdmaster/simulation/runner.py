@@ -17,10 +17,10 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.simulation.drawing import draw_plan
-from herdmaster.simulation.plan import Plan
-from herdmaster.simulation.shrink import Shrinker
-from herdmaster.simulation.world import Result, World
+from herdmaster.simulation.plan.drawing import draw_plan
+from herdmaster.simulation.plan.plan import Plan
+from herdmaster.simulation.plan.shrink import Shrinker
+from herdmaster.simulation.world.world import Result, World
 
 _SEEDS_PER_CHUNK: Final = 10
 _STORY_LINES: Final = 60

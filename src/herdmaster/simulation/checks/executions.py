@@ -1,0 +1,112 @@
+"""What tasks' code did, held against what was put into inboxes, and outcomes held against what the code did.
+
+Part of the ledger, as `terms` is. Tasks that a reference role has touched are left out: it answers `done` to all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from herdmaster.core.names import is_call
+from herdmaster.core.outcome import Outcome, OutcomeState
+from herdmaster.simulation.checks.effects import Actor, Deed, inbox_of
+from herdmaster.simulation.checks.history import TaskHistory
+from herdmaster.simulation.plan.plan import ALWAYS, Code, Job, Kind
+from herdmaster.simulation.world.task_code import PlannedFailure
+
+_LARGE: Final = 500_000
+"""From so many characters on a payload or a result may be too large."""
+_PLANNED: Final = f"{PlannedFailure.__module__}.{PlannedFailure.__qualname__}"
+
+Permits = Callable[[Job, TaskHistory], bool]
+
+_FAILURES: Final[Mapping[str, Permits]] = {
+    # the error's type, and whether this task may end with it
+    _PLANNED: lambda job, history: job.code is Code.FAIL and history.executions > 0,
+    "WorkerLost": lambda _job, history: bool(history.given),
+    "TimeLimitExceeded": lambda job, _history: job.timeout is not None,
+    "UnknownCall": lambda job, _history: job.rare,
+    "BadPayload": lambda job, _history: job.garbage,
+    "PayloadTooLarge": lambda job, _history: job.size > _LARGE,
+    "ResultTooLarge": lambda job, _history: job.size > _LARGE,
+}
+
+
+class Runs:
+    """`jobs` are the tasks' by name."""
+
+    def __init__(
+        self, jobs: Mapping[str, Job], history: Callable[[str], TaskHistory], blame: Callable[[str], None]
+    ) -> None:
+        self._jobs = jobs
+        self._history = history
+        self._blame = blame
+        self.only_tasks_kill = False
+        """Whether workers are lost through the code of tasks alone."""
+
+    def note_given(self, deed: Deed) -> None:
+        """Assignments that it creates, or that it sets back to be run once more."""
+        for path in (*(path for path, _, _ in deed.created), *deed.changed):
+            worker = inbox_of(path)
+            if worker is not None:
+                given = self._history(path.rpartition("/")[2]).given
+                given[worker] = given.get(worker, 0) + 1
+
+    def started(self, task: str, worker: str) -> str | None:
+        """One more run of its code; says what is wrong with that."""
+        history = self._history(task)
+        history.executions += 1
+        starts = history.started[worker] = history.started.get(worker, 0) + 1
+        given = history.given.get(worker, 0)
+        if given < starts and not history.excused:
+            return f"started {task} {starts} times as {worker}, which was given it {given} times"
+        return None
+
+    def judge_outcome(self, history: TaskHistory, outcome: Outcome, actor: Actor) -> None:
+        job = self._jobs.get(history.name)
+        if job is None or history.excused or actor.reference:
+            return
+        fault = _fault(job, history, outcome, actor)
+        if self.only_tasks_kill and job.code not in (Code.KILL, Code.HANG) and _error_of(outcome) == "WorkerLost":
+            fault = " for the loss of workers that other tasks killed"
+        if fault is not None:
+            self._blame(f"ended {history.name} as {outcome.state.value}{fault}")
+
+
+def _fault(job: Job, history: TaskHistory, outcome: Outcome, actor: Actor) -> str | None:
+    match outcome.state:
+        case OutcomeState.CANCELLED:
+            return ", and nobody asked for that" if job.cancel is None else None
+        case OutcomeState.EXPIRED:
+            return ", and it had all the time of the world" if job.expires is None else None
+        case OutcomeState.FAILED:
+            return _fault_of_failure(job, history, outcome)
+        case OutcomeState.DONE:
+            return _fault_of_result(job, history, outcome, actor)
+
+
+def _error_of(outcome: Outcome) -> str:
+    return "" if outcome.error is None else outcome.error.type.removeprefix("herdmaster.errors.")
+
+
+def _fault_of_failure(job: Job, history: TaskHistory, outcome: Outcome) -> str | None:
+    kind = _error_of(outcome)
+    permits = _FAILURES.get(kind)
+    if permits is None or not permits(job, history):
+        return f" with {kind or 'no error'}, for which there was no reason"
+    if kind == _PLANNED and is_call(history.name) and outcome.attempt < job.attempts:
+        return f" after attempt {outcome.attempt} of {job.attempts}"
+    return None
+
+
+def _fault_of_result(job: Job, history: TaskHistory, outcome: Outcome, actor: Actor) -> str | None:
+    if actor.kind is not Kind.WORKER or not history.executions:
+        return ", and its code never ran"
+    if job.garbage or (job.code is Code.FAIL and (not job.times or job.times >= ALWAYS)):
+        return ", and its code always fails"
+    if outcome.result is not None and bytes(outcome.result) != msgspec.json.encode("x" * job.size):
+        return " with another result than its code gave"
+    return None

@@ -1,0 +1,154 @@
+"""An operator with a shell: does what an operator is to do, and what should have been left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final, Protocol
+
+import msgspec
+
+from herdmaster.core import layout
+from herdmaster.core.names import UlidFactory, renewed_name
+from herdmaster.core.queues import UNLIMITED, QueueSettings
+from herdmaster.errors import HerdError
+from herdmaster.operations import actions
+from herdmaster.operations import keys as held_keys
+from herdmaster.operations.actions import CancelVerdict
+from herdmaster.roles.shared.system import System
+from herdmaster.simulation.plan.faults import Limit, Meddling
+from herdmaster.simulation.world.process import Process
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+
+_LITTER: Final = (
+    "/tasks/no-task",
+    "/tasks/task-",
+    "/tasks/task-x.y.z",
+    "/assign/nobody",
+    "/status/no-task",
+    "/workers/nobody",
+    "/workers/worker-of-nobody",
+    "/delayed/tomorrow",
+    "/clients/nobody",
+    "/masters/nobody",
+    "/dead/no-task",
+    "/litter",
+)
+LITTER: Final = b"what is this?"
+_TIMEOUT: Final = 4.0
+_PATIENCE: Final = 20.0
+_PAUSE_SECONDS: Final = 1.0
+_WITHOUT_KEY: Final = 0.5
+_SETTINGS: Final = {
+    Limit.PAUSED: QueueSettings(paused=True),
+    Limit.ONE: QueueSettings(max_running=1),
+    Limit.SLOW: QueueSettings(rate=2.0),
+}
+
+
+class CancelTask(msgspec.Struct, frozen=True):
+    task: str
+
+
+class GovernQueue(msgspec.Struct, frozen=True):
+    """Limits it, and takes the limit away after so many seconds, whatever happens to him."""
+
+    queue: str
+    limit: Limit
+    seconds: float
+
+
+class ReplayDead(msgspec.Struct, frozen=True):
+    """Everything in `/dead`, under new names."""
+
+
+class ReleaseKey(msgspec.Struct, frozen=True):
+    hash: str
+
+
+Errand = Meddling | CancelTask | GovernQueue | ReplayDead | ReleaseKey
+
+
+class Register(Protocol):
+    """Where operators report what they were told."""
+
+    def was_told_of_cancelling(self, task: str, verdict: CancelVerdict) -> None: ...
+
+
+class Operator:
+    """One errand's process."""
+
+    def __init__(self, hosts: str, system: System, process: Process, register: Register) -> None:
+        self._hosts = hosts
+        self._system = system
+        self._process = process
+        self._register = register
+
+    async def do(self, errand: Errand) -> None:
+        if isinstance(errand, GovernQueue):
+            await self._govern(errand)
+            return
+        with contextlib.suppress(errors.ZooKeeperError, HerdError):  # he tries once
+            async with self._client() as client:
+                if isinstance(errand, CancelTask):
+                    verdict = await actions.cancel(client, errand.task, _PATIENCE)
+                    self._register.was_told_of_cancelling(errand.task, verdict)
+                elif isinstance(errand, ReleaseKey):
+                    await held_keys.release(client, errand.hash)
+                elif isinstance(errand, ReplayDead):
+                    await self._replay(client)
+                else:
+                    await self._meddle(client, errand)
+
+    def _client(self) -> Client:
+        clock, rng = self._system.clock, self._system.rng
+        return Client(self._hosts, session_timeout=_TIMEOUT, connect_timeout=_TIMEOUT, clock=clock, rng=rng)
+
+    async def _govern(self, errand: GovernQueue) -> None:
+        await self._set(errand.queue, _SETTINGS[errand.limit])
+        await asyncio.sleep(errand.seconds)
+        await self._set(errand.queue, UNLIMITED)
+
+    async def _set(self, queue: str, settings: QueueSettings) -> None:
+        while True:
+            try:
+                async with self._client() as client:
+                    await actions.change_queue(client, queue, lambda _before: settings)
+                    return
+            except errors.ZooKeeperError:
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _replay(self, client: Client) -> None:
+        ulids = UlidFactory(self._process.unix_ms, self._process.rng.randbytes)
+        for task in sorted(await client.children(layout.DEAD)):
+            new = renewed_name(task, ulids.new())
+            try:
+                await actions.replay(client, task, new)
+            except actions.KeyHeld:
+                if self._process.rng.random() < _WITHOUT_KEY:
+                    await actions.replay(client, task, new, with_key=False)
+
+    # --- by hand -----------------------------------------------------------------------------------------------------
+
+    async def _meddle(self, client: Client, what: Meddling) -> None:
+        if what is Meddling.LITTER:
+            for path in _LITTER:
+                with contextlib.suppress(errors.ServerError):
+                    await client.create(path, LITTER)
+            return
+        paths = await self._victims(client, what)
+        if paths:
+            await client.delete(self._process.rng.choice(paths))
+
+    async def _victims(self, client: Client, what: Meddling) -> list[str]:
+        match what:
+            case Meddling.OUST_PRIMARY:
+                return [layout.MASTER]
+            case Meddling.OUST_WORKER:
+                return [f"{layout.WORKERS}/{name}" for name in sorted(await client.children(layout.WORKERS))]
+            case Meddling.OUST_MASTER:
+                return [f"{layout.MASTERS}/{name}" for name in sorted(await client.children(layout.MASTERS))]
+            case _:
+                clients = [f"{layout.CLIENTS}/{name}" for name in sorted(await client.children(layout.CLIENTS))]
+                return [f"{path}/{name}" for path in clients for name in sorted(await client.children(path))]

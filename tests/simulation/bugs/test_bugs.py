@@ -1,0 +1,89 @@
+"""The simulation can fail: deliberate bugs are found within so many seeds from a first one on, and for the right
+reason."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from herdmaster.simulation.runner import run_seed
+from tests.simulation.bugs import answers, keys, protocol
+
+BUGS = {**protocol.BUGS, **answers.BUGS, **keys.BUGS}
+
+
+class Find(NamedTuple):
+    """It takes at most so many seeds, and the complaint says that. `first`: the seed to begin with, where those
+    before it are known to show nothing."""
+
+    seeds: int
+    complaint: str
+    first: int = 1
+
+
+FOUND = {
+    "two_request_moves": Find(5, "where it was in"),
+    "leadership_by_data": Find(20, "although its session does not own /master"),
+    "no_listing_after_reconnect": Find(5, "not settled"),
+    "listing_as_difference": Find(20, "not settled", first=110),
+    "blind_resubmission": Find(20, "it was"),
+    "bad_version_is_accepted": Find(60, "was accepted, and it was not"),
+    "commit_without_guard": Find(5, "without taking its assignment"),
+    "old_worker_id": Find(20, "names another session's worker"),
+    "acting_while_disconnected": Find(60, "which is not in its inbox"),
+    "assigned_by_the_reply": Find(5, "not settled"),
+    "one_attempt_too_many": Find(10, "for attempt"),
+    "due_by_the_machines_clock": Find(10, " due"),
+    "key_not_taken": Find(10, "without taking its key"),
+    "cancelled_where_it_is": Find(20, "where it was in", first=21),
+    "cancelled_for_all_one_knows": Find(10, "cancelled was False"),
+    "limits_ignored": Find(20, "of its queue"),
+    "code_never_runs": Find(5, "its code never ran"),
+    "everything_fails": Find(5, "for which there was no reason"),
+    "code_runs_twice": Find(5, "which was given it 1 times"),
+    "another_result": Find(5, "another result than its code gave"),
+    "nobody_is_told": Find(10, "was not told what became of it"),
+    "dies_in_a_worker": Find(5, "died unheard"),
+    "dies_in_a_master": Find(5, "died unheard"),
+    "key_kept_by_failures": Find(20, "and left it its key"),
+    "key_kept_by_the_primary": Find(20, "and left it its key"),
+    "key_freed_by_success": Find(5, "which is done, and freed its key"),
+    "key_of_another_freed": Find(20, "holds, and that has not ended"),
+    "key_released_without_its_hold": Find(20, "holds, and that has not ended"),
+    "any_holder_is_told": Find(10, "and it never had"),
+    "due_too_early": Find(10, " due at "),
+    "suspects_beside_others": Find(40, "which killed the worker, after"),
+    "rate_ignored": Find(100, "of its queue within"),
+    "goes_on_in_what_it_gave_up": Find(20, "asks for Sync"),
+    "closes_the_session_of_another": Find(20, "attached to session"),
+}
+
+
+def first_failure(name: str, first: int, seeds: int) -> str | None:
+    with BUGS[name]():
+        failures = (run_seed(seed).failure for seed in range(first, first + seeds))
+        return next((failure for failure in failures if failure is not None), None)
+
+
+def test_every_bug_is_to_be_found() -> None:
+    assert FOUND.keys() == BUGS.keys()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", FOUND)
+def test_a_deliberate_bug_is_found(name: str) -> None:
+    find = FOUND[name]
+    failure = first_failure(name, find.first, find.seeds)
+    assert failure is not None, f"{name} was not found within {find.seeds} seeds from {find.first} on"
+    assert find.complaint in failure
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", FOUND)
+def test_it_is_found_among_other_seeds_as_well(name: str) -> None:
+    failure = first_failure(name, 700_000, 400)
+    assert failure is not None
+    assert FOUND[name].complaint in failure
