@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import Call, encode_arguments, encode_call, with_asked, with_error
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import Acl, Id, Permission
 from tests.cli.processes import HerdProcess, run_herd
 
 pytestmark = pytest.mark.long
@@ -68,6 +70,25 @@ def test_listings_take_hosts_as_an_argument(filled: str, arguments: tuple[str, .
         assert names <= set(result.stdout.split()), verb
     if not arguments:
         assert run_herd("workers", filled).stderr == "no worker is alive: `herd worker` starts one\n"
+
+
+async def test_what_may_not_be_read_keeps_no_command_from_the_rest(filled: str) -> None:
+    only_al = (Acl(int(Permission.ALL), Id("digest", "al:x")),)
+    async with Client(filled) as client:
+        await client.create(layout.dead_path(GONE), PAYLOAD, acl=only_al)
+        await client.create(layout.inbox_path("worker-b"), acl=only_al)
+        result = await asyncio.to_thread(run_herd, "queues", filled)
+        assert (result.returncode, result.stdout.split()[0]) == (0, "mail")
+        left_out = f"1 znode was left out, because it cannot be read: NoAuth: {layout.inbox_path('worker-b')}\n"
+        assert result.stderr == left_out
+
+        result = await asyncio.to_thread(run_herd, "dead", "replay", "--all", "--zookeeper", filled)
+        assert result.stdout.startswith(f"{DEAD}: runs again as ")
+        assert f"{GONE}: stays dead: NoAuth: {layout.dead_path(GONE)}\n" in result.stderr
+        assert result.returncode == 1
+        assert await client.children(layout.DEAD) == (GONE,)
+        for path in (layout.dead_path(GONE), layout.inbox_path("worker-b")):
+            await client.delete(path)  # what removes the namespace lists each znode first
 
 
 def test_a_misspelt_command_is_not_taken_for_hosts() -> None:

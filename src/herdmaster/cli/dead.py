@@ -19,6 +19,7 @@ from herdmaster.cli.options import (
     log_options,
     zookeeper_option,
 )
+from herdmaster.cli.printing import say, say_left_out
 from herdmaster.cli.tasks import check_task, list_, show
 
 if TYPE_CHECKING:
@@ -161,30 +162,49 @@ class _Chosen(NamedTuple):
             check_task(name)
 
     async def names(self, client: Client) -> list[str]:
+        from herdmaster.inspection.reading import Unreadable
         from herdmaster.inspection.tasks import Inspector, TaskState
 
         if not self.everything:
             return list(self.tasks)
         before = None if self.older_than is None else time.time_ns() // 1_000_000 - int(self.older_than * 1000)
-        found = Inspector(client).list_tasks(frozenset({TaskState.DEAD}), queue=self.queue, before_ms=before)
-        return [seen.name async for seen in found]
+        unreadable = Unreadable()
+        dead_tasks = Inspector(client, unreadable).list_tasks(
+            frozenset({TaskState.DEAD}), queue=self.queue, before_ms=before
+        )
+        names = [seen.name async for seen in dead_tasks]
+        say_left_out(unreadable)
+        return names
 
 
 def _for_each(
     chosen: _Chosen, hosts: str | None, connect_timeout: float, act: Callable[[Client, str], Awaitable[str | None]]
 ) -> None:
     from herdmaster.cli.session import in_session
+    from herdmaster.errors import HerdError
+    from herdmaster.zookeeper.errors import ServerError
+
+    failures = 0
 
     async def work(client: Client) -> int:
+        nonlocal failures
         missed = 0
         names = await chosen.names(client)
         for name in names:
-            text = await act(client, name)
+            try:
+                text = await act(client, name)
+            except HerdError as error:  # the other tasks still have their turn
+                failures += 1
+                say(f"{name}: stays dead: {error}" if isinstance(error, ServerError) else f"{error}", err=True)
+                continue
             missed += text is None
             click.echo(f"{name}: is not dead" if text is None else text, err=text is None)
         if not names:
             click.echo("no dead tasks", err=True)
         return missed
 
-    if in_session(hosts, connect_timeout, work) and not chosen.everything:
+    missed = in_session(hosts, connect_timeout, work)
+    if failures:
+        raise Failed(f"{failures} of them could not be dealt with: see above", "herd dead")
+    if missed and not chosen.everything:
         raise Failed("some are not dead, or not any more: `herd tasks show TASK` tells where a task is", "herd dead")

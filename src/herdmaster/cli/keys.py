@@ -10,7 +10,7 @@ import click
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.groups import ShowingGroup
 from herdmaster.cli.options import C, connect_timeout_option, json_option, log_options, zookeeper_option
-from herdmaster.cli.printing import say
+from herdmaster.cli.printing import say, say_left_out
 
 if TYPE_CHECKING:
     from herdmaster.operations.keys import KeySeen, Released
@@ -104,6 +104,7 @@ def release(
 async def _find(client: Client, key: str | None, call: str | None) -> list[KeySeen]:
     """Those that are held, oldest first."""
     from herdmaster.cli.submit import check_call
+    from herdmaster.inspection.reading import Unreadable
     from herdmaster.operations.keys import find_key, list_keys
 
     if call is not None:
@@ -112,7 +113,9 @@ async def _find(client: Client, key: str | None, call: str | None) -> list[KeySe
             seen = await find_key(client, key, call)
             if seen is not None:
                 return [seen]
-    every = [seen async for seen in list_keys(client)]
+    unreadable = Unreadable()
+    every = [seen async for seen in list_keys(client, unreadable)]
+    say_left_out(unreadable)
     wanted = [seen for seen in every if (key is None or seen.is_named(key)) and (call is None or seen.call == call)]
     return sorted(wanted, key=lambda seen: (seen.since, seen.hash))
 

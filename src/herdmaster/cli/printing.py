@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
+
+if TYPE_CHECKING:
+    from herdmaster.inspection.reading import Unreadable
 
 _steering: Final = re.compile(
     r"(?P<colour>\x1b\[[0-9;]*m)"  # our own, from click.style; in a text of others it does no harm
@@ -16,6 +19,12 @@ _steering: Final = re.compile(
 def plain(text: str) -> str:
     """The text with what would move a cursor, set a title or turn its direction written as an escape, `\\x1b`."""
     return _steering.sub(lambda match: match["colour"] or ascii(match[0])[1:-1], text)
+
+
+def say_left_out(unreadable: Unreadable) -> None:
+    """Says on stderr what a listing left out, if there is anything."""
+    if unreadable:
+        say(f"{unreadable}", err=True)
 
 
 def say(text: str, *, err: bool = False, file: IO[Any] | None = None) -> None:  # Any is click's own

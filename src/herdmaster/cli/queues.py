@@ -15,6 +15,7 @@ from herdmaster.cli.options import (
     log_options,
     zookeeper_option,
 )
+from herdmaster.cli.printing import say_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,13 +42,16 @@ def list_(*, hosts: str | None, as_json: bool, connect_timeout: float, log_level
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
     from herdmaster.inspection.queues import look_at_queues
+    from herdmaster.inspection.reading import Unreadable
 
     configure_logs(log_level, log_format)
-    found = in_session(hosts, connect_timeout, look_at_queues)
+    unreadable = Unreadable()
+    found = in_session(hosts, connect_timeout, lambda client: look_at_queues(client, unreadable))
     for queue in found:
         click.echo(msgspec.json.encode(queue) if as_json else _row(queue))
     if not found and not as_json:
         click.echo("no queue has tasks, workers or limits", err=True)
+    say_left_out(unreadable)
 
 
 def _row(queue: QueueSeen) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from herdmaster.cli.options import choose_hosts, connect_timeout_option, hosts_argument, log_options
+from herdmaster.cli.printing import say_left_out
 
 if TYPE_CHECKING:
     from herdmaster.inspection.overview import MasterSeen, Overview, WorkerSeen
@@ -31,12 +32,14 @@ def status(*, hosts: str | None, as_json: bool, connect_timeout: float, log_leve
     from herdmaster.cli.session import in_session
     from herdmaster.cli.why_waiting import paused_queues
     from herdmaster.inspection.overview import Observer
+    from herdmaster.inspection.reading import Unreadable
 
     configure_logs(log_level, log_format)
+    unreadable = Unreadable()
     chosen = choose_hosts(hosts)
 
     async def work(client: Client) -> tuple[Overview, list[str]]:
-        return await Observer(client).look(), await paused_queues(client)
+        return await Observer(client, unreadable).look(), await paused_queues(client)
 
     overview, paused = in_session(chosen, connect_timeout, work)
     if as_json:
@@ -45,6 +48,7 @@ def status(*, hosts: str | None, as_json: bool, connect_timeout: float, log_leve
     else:
         for line in describe(overview, paused):
             click.echo(line)
+    say_left_out(unreadable)
 
 
 def describe(overview: Overview, paused: Sequence[str] = ()) -> Iterator[str]:

@@ -18,7 +18,7 @@ from herdmaster.cli.options import (
     log_options,
     zookeeper_option,
 )
-from herdmaster.cli.printing import say
+from herdmaster.cli.printing import say, say_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,16 +73,18 @@ def list_(
     """List tasks, oldest first."""
     from herdmaster.cli.logs import configure_logs
     from herdmaster.cli.session import in_session
+    from herdmaster.inspection.reading import Unreadable
     from herdmaster.inspection.tasks import Inspector, TaskState
 
     configure_logs(log_level, log_format)
+    unreadable = Unreadable()
     now = _now_ms()
     wanted = frozenset(map(TaskState, states)) or frozenset(TaskState)
     before = None if older_than is None else now - int(older_than * 1000)
 
     async def work(client: Client) -> None:
         count = 0
-        async for seen in Inspector(client).list_tasks(wanted, queue=queue, before_ms=before):
+        async for seen in Inspector(client, unreadable).list_tasks(wanted, queue=queue, before_ms=before):
             if count == limit > 0:
                 click.echo(f"there are more than {limit}: --limit 0 shows all", err=True)
                 return
@@ -92,6 +94,7 @@ def list_(
             click.echo(_as_json(seen)) if as_json else say(_row(seen, now))
 
     in_session(hosts, connect_timeout, work)
+    say_left_out(unreadable)
 
 
 def _row(seen: TaskSeen, now: int) -> str:

@@ -6,7 +6,7 @@ What it sees is read over a short while, so a task that moves meanwhile may be c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -17,13 +17,12 @@ from herdmaster.core.names import parse_master_name, parse_worker_name
 from herdmaster.core.printable import printable
 from herdmaster.core.progress import WorkerProgress, decode_progress
 from herdmaster.errors import ConfigurationError
-from herdmaster.zookeeper import errors
+from herdmaster.inspection.reading import ListingReader, Unreadable
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
 from herdmaster.zookeeper.paths import sequence_of
 
 UNKNOWN: Final = "unknown"
-_READ_AT_ONCE: Final = 200
 _MAX_SHOWN: Final = 100
 """Characters of a znode's data that is not ours."""
 
@@ -85,10 +84,11 @@ class Overview(msgspec.Struct, frozen=True):
 
 
 class Observer:
-    """Reads over a session that the caller keeps."""
+    """Reads over a session that the caller keeps. What cannot be read is not counted, and is added to `unreadable`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, unreadable: Unreadable | None = None) -> None:
         self._client = client
+        self._reader = ListingReader(client, unreadable)
 
     async def look(self) -> Overview:
         """Sees everything that was done before it was called. Raises ConfigurationError where the namespace does not
@@ -103,7 +103,7 @@ class Observer:
         workers = await self._workers(inboxes)
         alive = {worker.name for worker in workers}
         folders = (layout.TASKS, layout.DELAYED, layout.STATUS, layout.DEAD, layout.CLIENTS)
-        backlog, delayed, ended, dead, clients = await asyncio.gather(*map(self._count, folders))
+        backlog, delayed, ended, dead, clients = await asyncio.gather(*map(self._reader.count, folders))
         counts = TaskCounts(
             backlog=backlog,
             delayed=delayed,
@@ -123,7 +123,7 @@ class Observer:
     async def _masters(self) -> tuple[MasterSeen | None, tuple[MasterSeen, ...]]:
         found = await self._read([layout.MASTER])
         data, stat = found.get(layout.MASTER, (b"", None))
-        names = [name for name in await self._names(layout.MASTERS) if parse_master_name(name) is not None]
+        names = [name for name in await self._reader.names(layout.MASTERS) if parse_master_name(name) is not None]
         records = await self._read([layout.master_record_path(name) for name in names])
         # Who is primary is a matter of sessions: the data is only what that session says of itself.
         owner = stat.ephemeral_owner if stat is not None else None
@@ -138,7 +138,7 @@ class Observer:
 
     async def _curator_masters(self) -> list[MasterSeen]:
         """They stand in line below `/master`; the one with the lowest number is primary."""
-        names = sorted(await self._names(layout.MASTER), key=sequence_of)
+        names = sorted(await self._reader.names(layout.MASTER), key=sequence_of)
         found = await self._read([f"{layout.MASTER}/{name}" for name in names])
         return [
             MasterSeen(_as_id(data) or layout.name_of(path), stat.ctime, program="Curator")
@@ -146,7 +146,7 @@ class Observer:
         ]
 
     async def _workers(self, inboxes: dict[str, int]) -> tuple[WorkerSeen, ...]:
-        names = [name for name in await self._names(layout.WORKERS) if parse_worker_name(name) is not None]
+        names = [name for name in await self._reader.names(layout.WORKERS) if parse_worker_name(name) is not None]
         found = await self._read([layout.worker_path(name) for name in names])
         workers = [
             _worker(name, *found[path], inboxes.get(name, 0))
@@ -157,35 +157,12 @@ class Observer:
 
     async def _inboxes(self) -> dict[str, int]:
         """How many assignments each inbox has."""
-        names = [name for name in await self._names(layout.ASSIGN) if parse_worker_name(name) is not None]
-        counts = await asyncio.gather(*(self._count(layout.inbox_path(name)) for name in names))
+        names = [name for name in await self._reader.names(layout.ASSIGN) if parse_worker_name(name) is not None]
+        counts = await asyncio.gather(*(self._reader.count(layout.inbox_path(name)) for name in names))
         return dict(zip(names, counts, strict=True))
 
-    # --- reading what may be gone at any moment ----------------------------------------------------------------------
-
-    async def _names(self, folder: str) -> Iterable[str]:
-        try:
-            return await self._client.children(folder)
-        except errors.NoNode:
-            return ()
-
-    async def _count(self, folder: str) -> int:
-        stat = await self._client.exists(folder)
-        return stat.num_children if stat is not None else 0
-
     async def _read(self, paths: list[str]) -> dict[str, tuple[bytes, Stat]]:
-        found: dict[str, tuple[bytes, Stat]] = {}
-
-        async def read(path: str) -> None:
-            try:
-                data, stat = await self._client.get(path)
-            except errors.NoNode:
-                return
-            found[path] = data or b"", stat
-
-        for start in range(0, len(paths), _READ_AT_ONCE):
-            await asyncio.gather(*map(read, paths[start : start + _READ_AT_ONCE]))
-        return found
+        return {path: (data or b"", stat) for path, (data, stat) in (await self._reader.nodes(paths)).items()}
 
 
 def _master(data: bytes, stat: Stat) -> MasterSeen:

@@ -8,10 +8,8 @@ from herdmaster.core import layout
 from herdmaster.core.members import worker_state
 from herdmaster.core.names import parse_task_name, parse_worker_name
 from herdmaster.core.queues import UNLIMITED, QueueSettings, decode_queue
-from herdmaster.zookeeper import errors
+from herdmaster.inspection.reading import ListingReader, Unreadable
 from herdmaster.zookeeper.client import Client
-
-_AT_ONCE = 200
 
 
 class QueueSeen(msgspec.Struct, frozen=True):
@@ -39,45 +37,31 @@ class _Counts:
             self.add(parsed.queue, place)
 
 
-async def look_at_queues(client: Client) -> list[QueueSeen]:
-    """The queues that have tasks, workers or limits, by name. Raises SessionExpired."""
+async def look_at_queues(client: Client, unreadable: Unreadable | None = None) -> list[QueueSeen]:
+    """Return the queues that have tasks, workers or limits, by name. What cannot be read is not counted, and is added
+    to `unreadable`. Raises SessionExpired."""
     await client.sync()
+    reader = ListingReader(client, unreadable)
     counts = _Counts()
-    for name in await _names(client, layout.DELAYED):
+    for name in await reader.names(layout.DELAYED):
         delayed = layout.parse_delayed_name(name)
         if delayed is not None:
             counts.add_task(delayed[1], "delayed")
-    for name in await _names(client, layout.TASKS):
+    for name in await reader.names(layout.TASKS):
         counts.add_task(name, "pending")
-    for worker in await _names(client, layout.ASSIGN):
-        for name in await _names(client, layout.inbox_path(worker)):
+    for worker in await reader.names(layout.ASSIGN):
+        for name in await reader.names(layout.inbox_path(worker)):
             counts.add_task(name, "assigned")
-    workers = [name for name in await _names(client, layout.WORKERS) if parse_worker_name(name) is not None]
-    for data in await _read(client, [layout.worker_path(name) for name in workers]):
+    workers = [name for name in await reader.names(layout.WORKERS) if parse_worker_name(name) is not None]
+    for data, _ in (await reader.nodes([layout.worker_path(name) for name in workers])).values():
         state = worker_state(data)
         for queue in state.queues if state is not None else ():
             counts.add(queue, "workers")
-    named = await _names(client, layout.QUEUES)
-    for queue, data in zip(named, await _read(client, [layout.queue_path(name) for name in named]), strict=True):
-        settings = decode_queue(data)
+    paths = [layout.queue_path(name) for name in await reader.names(layout.QUEUES)]
+    for path, (data, _) in (await reader.nodes(paths)).items():
+        queue, settings = layout.name_of(path), decode_queue(data)
         if settings is not None and settings != UNLIMITED:
             counts.found[queue] = msgspec.structs.replace(
                 counts.found.get(queue) or QueueSeen(queue), settings=settings
             )
     return sorted(counts.found.values(), key=lambda seen: seen.name)
-
-
-async def _names(client: Client, folder: str) -> tuple[str, ...]:
-    try:
-        return await client.children(folder)
-    except errors.NoNode:
-        return ()
-
-
-async def _read(client: Client, paths: list[str]) -> list[bytes | None]:
-    """The data of each; None where it is gone."""
-    found: list[bytes | None] = []
-    for start in range(0, len(paths), _AT_ONCE):
-        records = await client.multi_read(paths[start : start + _AT_ONCE])
-        found += [record[0] if isinstance(record, tuple) else None for record in records]
-    return found

@@ -5,7 +5,6 @@ Places are read in the order in which a task moves, so one that moves meanwhile 
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final
@@ -18,6 +17,7 @@ from herdmaster.core.outcome import Outcome, decode_outcome
 from herdmaster.core.payload import Call, decode_call
 from herdmaster.core.progress import TaskProgress, decode_progress
 from herdmaster.errors import BadOutcome, BadPayload, ConfigurationError
+from herdmaster.inspection.reading import ListingReader, Unreadable
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
@@ -84,10 +84,11 @@ class _Found(msgspec.Struct):
 
 
 class Inspector:
-    """Reads over a session that the caller keeps."""
+    """Reads over a session that the caller keeps. What cannot be read is left out, and is added to `unreadable`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, unreadable: Unreadable | None = None) -> None:
         self._client = client
+        self._reader = ListingReader(client, unreadable)
 
     async def list_tasks(
         self, states: frozenset[TaskState], *, queue: str | None = None, before_ms: int | None = None
@@ -125,7 +126,7 @@ class Inspector:
         if await self._client.exists("/") is None:
             raise ConfigurationError(f"the namespace in {self._client.hosts} does not exist: check the connect string")
         if TaskState.DELAYED in states:
-            for name in await self._names(layout.DELAYED):
+            for name in await self._reader.names(layout.DELAYED):
                 delayed = layout.parse_delayed_name(name)
                 if delayed is not None and (not only or delayed[1] in only):
                     path = f"{layout.DELAYED}/{name}"
@@ -133,8 +134,8 @@ class Inspector:
         if TaskState.PENDING in states:
             await self._look_in(layout.TASKS, TaskState.PENDING, found, only)
         if states & {TaskState.ASSIGNED, TaskState.RUNNING, TaskState.RECOVERING}:
-            alive = set(await self._names(layout.WORKERS))
-            for worker in await self._names(layout.ASSIGN):
+            alive = set(await self._reader.names(layout.WORKERS))
+            for worker in await self._reader.names(layout.ASSIGN):
                 if parse_worker_name(worker) is not None:
                     state = TaskState.ASSIGNED if worker in alive else TaskState.RECOVERING
                     await self._look_in(layout.inbox_path(worker), state, found, only, worker)
@@ -148,43 +149,33 @@ class Inspector:
         self, folder: str, state: TaskState, found: dict[str, _Found], only: Sequence[str], worker: str | None = None
     ) -> None:
         if only:
-            stats = await asyncio.gather(*(self._client.exists(f"{folder}/{name}") for name in only))
+            stats = await self._reader.stats([f"{folder}/{name}" for name in only])
             names: Iterable[str] = [name for name, stat in zip(only, stats, strict=True) if stat is not None]
         else:
-            names = await self._names(folder)
+            names = await self._reader.names(folder)
         for name in names:
             if parse_task_name(name) is not None:
                 found[name] = _Found(name, state, f"{folder}/{name}", worker=worker)
 
-    async def _names(self, folder: str) -> tuple[str, ...]:
-        try:
-            return await self._client.children(folder)
-        except errors.NoNode:
-            return ()
-
     async def _running(self) -> dict[str, tuple[str, TaskProgress]]:
         """What workers say that they run."""
         running: dict[str, tuple[str, TaskProgress]] = {}
-        workers = [name for name in await self._names(layout.PROGRESS) if parse_worker_name(name) is not None]
-        for start in range(0, len(workers), _AT_ONCE):
-            some = workers[start : start + _AT_ONCE]
-            records = await self._client.multi_read([layout.progress_path(worker) for worker in some])
-            for worker, record in zip(some, records, strict=True):
-                if isinstance(record, tuple):
-                    running.update((each.task, (worker, each)) for each in decode_progress(record[0]).tasks)
+        workers = [name for name in await self._reader.names(layout.PROGRESS) if parse_worker_name(name) is not None]
+        nodes = await self._reader.nodes([layout.progress_path(worker) for worker in workers])
+        for path, (data, _) in nodes.items():
+            running.update((each.task, (layout.name_of(path), each)) for each in decode_progress(data).tasks)
         return running
 
     # --- what they are -----------------------------------------------------------------------------------------------
 
     async def _see(self, some: list[_Found], running: dict[str, tuple[str, TaskProgress]]) -> list[TaskSeen]:
         """Those of them that are still there."""
-        times = await self._times([each for each in some if ulid_time_ms(each.name) is None])
+        times = await self._times(some)
         ended = [each for each in some if each.state is TaskState.ENDED]
         outcomes = dict(zip((each.name for each in ended), await self._read(ended, _outcome), strict=True))
         seen: list[TaskSeen] = []
         for each in some:
-            submitted = ulid_time_ms(each.name) or times.get(each.name)
-            if submitted is None or (each.name in outcomes and outcomes[each.name] is None):
+            if each.name not in times or (each.name in outcomes and outcomes[each.name] is None):
                 continue
             state, progress = each.state, None
             outcome = outcomes.get(each.name)
@@ -193,12 +184,19 @@ class Inspector:
             elif state is TaskState.ASSIGNED and running.get(each.name, ("",))[0] == each.worker:
                 state, progress = TaskState.RUNNING, running[each.name][1]
             worker = outcome.worker if isinstance(outcome, Outcome) else each.worker
-            seen.append(TaskSeen(each.name, state, *_queue(each.name), submitted, each.due, worker, progress))
+            seen.append(TaskSeen(each.name, state, *_queue(each.name), times[each.name], each.due, worker, progress))
         return seen
 
-    async def _times(self, some: list[_Found]) -> dict[str, int]:
-        stats = await asyncio.gather(*(self._client.exists(each.path) for each in some))
-        return {each.name: stat.ctime for each, stat in zip(some, stats, strict=True) if stat is not None}
+    async def _times(self, some: list[_Found]) -> dict[str, int | None]:
+        """When each was submitted, without those that are gone; None where that cannot be read."""
+        times: dict[str, int | None] = {each.name: ulid_time_ms(each.name) for each in some}
+        raw = [each for each in some if times[each.name] is None]
+        for each, stat in zip(raw, await self._reader.stats([each.path for each in raw]), strict=True):
+            if stat is None:
+                del times[each.name]
+            elif isinstance(stat, Stat):
+                times[each.name] = stat.ctime
+        return times
 
     async def _read(
         self, some: list[_Found], decode: Callable[[str, bytes], Outcome | BadOutcome]
@@ -212,7 +210,8 @@ class Inspector:
 
     async def _details(self, found: _Found, seen: TaskSeen) -> TaskDetails:
         paths = [found.path, layout.status_path(found.name)]
-        data, status = (_data(record) for record in await self._client.multi_read(paths))
+        record, status_record = await self._client.multi_read(paths)
+        data, status = _data(record), _data(status_record)
         outcome: Outcome | None = None
         if status is not None:
             decoded = _outcome(found.name, status)
@@ -220,7 +219,8 @@ class Inspector:
                 return TaskDetails(seen, raw=status, fault=str(decoded))
             outcome = decoded
         if found.state is TaskState.ENDED or data is None:
-            return TaskDetails(seen, outcome=outcome)
+            why = _why(record) if isinstance(record, errors.ServerError) else None
+            return TaskDetails(seen, outcome=outcome, fault=None if why is None else str(why))
         if not is_call(found.name):
             return TaskDetails(seen, outcome=outcome, raw=data)
         try:

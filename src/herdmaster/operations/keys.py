@@ -11,12 +11,12 @@ from herdmaster.core import layout, transitions
 from herdmaster.core.keys import KeyScope, decode_record, hash_key, is_key_hash
 from herdmaster.core.names import parse_task_name
 from herdmaster.errors import HerdError
+from herdmaster.inspection.reading import ListingReader, Unreadable
 from herdmaster.inspection.tasks import UNENDED, Inspector, TaskState
 from herdmaster.roles.shared.committer import add_operation
 from herdmaster.roles.shared.old_keys import free_old_key
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.model import Stat
+from herdmaster.zookeeper.client import Client, Node
 
 _AT_ONCE: Final = 100
 _MAX_TRIES: Final = 20
@@ -47,16 +47,13 @@ class Released(msgspec.Struct, frozen=True):
     state: TaskState | None = None
 
 
-async def list_keys(client: Client) -> AsyncIterator[KeySeen]:
-    """All that are held, in no order."""
+async def list_keys(client: Client, unreadable: Unreadable | None = None) -> AsyncIterator[KeySeen]:
+    """Yield all that are held, in no order. What cannot be read is left out, and is added to `unreadable`."""
+    unreadable = unreadable if unreadable is not None else Unreadable()
     await client.sync()
-    try:
-        names = await client.children(layout.KEYS)
-    except errors.NoNode:
-        return
-    hashes = [name for name in names if is_key_hash(name)]
+    hashes = [name for name in await ListingReader(client, unreadable).names(layout.KEYS) if is_key_hash(name)]
     for start in range(0, len(hashes), _AT_ONCE):
-        for seen in await _see(client, hashes[start : start + _AT_ONCE]):
+        for seen in await _see(client, hashes[start : start + _AT_ONCE], unreadable):
             yield seen
 
 
@@ -152,12 +149,12 @@ async def _release_old(client: Client, held: KeySeen, state: TaskState | None) -
     await free_old_key(transaction, held.hash, held.task).commit()
 
 
-async def _see(client: Client, hashes: Sequence[str]) -> list[KeySeen]:
-    """Those of them that are held. Where key and hold do not fit, because the key was freed in between, it is read
-    again."""
+async def _see(client: Client, hashes: Sequence[str], unreadable: Unreadable | None = None) -> list[KeySeen]:
+    """Return those of the keys that are held. Where key and hold do not fit, because the key was freed in between, both
+    are read again. Raises what keeps a key from being read, unless there is `unreadable` to add it to."""
     seen: list[KeySeen] = []
     for _ in range(_MAX_TRIES):
-        holders = _names(await client.multi_read(map(layout.key_path, hashes)), hashes)
+        holders = _holders(await client.multi_read(map(layout.key_path, hashes)), hashes, unreadable)
         paths = (path for each in holders for path in (_hold_path(each, holders[each]), layout.key_path(each)))
         replies = await client.multi_read(paths)
         again: list[str] = []
@@ -176,13 +173,17 @@ async def _see(client: Client, hashes: Sequence[str]) -> list[KeySeen]:
     return seen
 
 
-def _names(replies: Sequence[tuple[bytes | None, Stat] | errors.ServerError], hashes: Sequence[str]) -> dict[str, str]:
+def _holders(
+    replies: Sequence[Node | errors.ServerError], hashes: Sequence[str], unreadable: Unreadable | None
+) -> dict[str, str]:
     found: dict[str, str] = {}
     for key_hash, reply in zip(hashes, replies, strict=True):
         if not isinstance(reply, errors.ServerError):
             found[key_hash] = _text(reply[0])
         elif not isinstance(reply, errors.NoNode):
-            raise reply
+            if unreadable is None:
+                raise reply
+            unreadable.add(reply)
     return found
 
 
