@@ -12,30 +12,30 @@ from functools import partial
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.conditions import expiry_of
-from herdmaster.core.dispatcher import (
+from herdmaster.core.decisions import (
     Assign,
     Decision,
-    Dispatcher,
     DropAssignment,
     DropTask,
-    Expire,
-    Picture,
     ReadHeader,
     Recover,
+    RefuseExpired,
     RemoveInbox,
 )
+from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.endings import expired
 from herdmaster.core.members import worker_state
+from herdmaster.core.picture import Listing
 from herdmaster.core.queues import decode_queue
 from herdmaster.core.recovery import Recovery, follow_up
 from herdmaster.core.table import Failure, Verdict
 from herdmaster.core.transitions import CheckNode, CreateNode, DeleteNode, Move, Operation, SetNode
 
 _PICTURES = {
-    layout.TASKS: Picture.TASKS,
-    layout.ASSIGN: Picture.ASSIGN,
-    layout.WORKERS: Picture.WORKERS,
-    layout.QUEUES: Picture.QUEUES,
+    layout.TASKS: Listing.TASKS,
+    layout.ASSIGN: Listing.ASSIGN,
+    layout.WORKERS: Listing.WORKERS,
+    layout.QUEUES: Listing.QUEUES,
 }
 ROOTS = tuple(_PICTURES)
 
@@ -106,7 +106,7 @@ class PrimaryModel:
         self.wire: deque[Callable[[], None]] = deque()
         self.replies: deque[tuple[Request, Callable[[], None]]] = deque()
         self.decided: dict[str, Decision] = {}  # what is in flight, as this side has been told
-        self.complete: set[Picture] = set()
+        self.complete: set[Listing] = set()
         self._listed: set[str] = set()
         self._awaited: set[str] = set()
         self._round = 0
@@ -130,7 +130,7 @@ class PrimaryModel:
         self.wire.clear()
         self.replies.clear()
         self._listed.clear()
-        self.complete &= {Picture.STATUS}
+        self.complete &= {Listing.STATUS}
         self.dispatcher.interrupt()
         again = [request for request in unanswered if request.lost is None]
         self.outbox.extendleft(reversed(again))
@@ -146,7 +146,7 @@ class PrimaryModel:
             self.tree.nodes[layout.queue_path(queue)] = data
         if self.is_connected and layout.QUEUES in self._listed:
             settings = None if data is None else decode_queue(data)
-            self.wire.append(lambda: self.dispatcher.throttle.told(queue, settings, self.now))
+            self.wire.append(lambda: self.dispatcher.set_limits(queue, settings, self.now))
 
     def process(self) -> None:
         """The server carries out the next request."""
@@ -192,10 +192,10 @@ class PrimaryModel:
             for name in names or ():
                 self._read_worker(name)
         elif folder == layout.QUEUES:
-            dispatcher.throttle.listed(names or (), self.now)
+            dispatcher.replace_queues(names or (), self.now)
             for name in names or ():
                 settings = decode_queue(self.tree.nodes.get(layout.queue_path(name)))
-                dispatcher.throttle.told(name, settings, self.now)
+                dispatcher.set_limits(name, settings, self.now)
         elif folder == layout.ASSIGN:
             dispatcher.replace_inboxes(names or (), self.now)
             for name in names or ():
@@ -209,8 +209,8 @@ class PrimaryModel:
         if not any(awaited.startswith(root) for awaited in self._awaited):
             self._complete(_PICTURES[root])
 
-    def _complete(self, picture: Picture) -> None:
-        if picture is Picture.WORKERS and not self.dispatcher.knows_statuses:
+    def _complete(self, picture: Listing) -> None:
+        if picture is Listing.WORKERS and not self.dispatcher.knows_statuses:
             number = self._round
 
             def run() -> Callable[[], None]:
@@ -225,8 +225,8 @@ class PrimaryModel:
     def _handle_statuses(self, number: int, names: list[str] | None) -> None:
         if number == self._round:
             self.dispatcher.add_statuses(names or ())
-            self.complete.add(Picture.STATUS)
-            self.dispatcher.complete(Picture.STATUS)
+            self.complete.add(Listing.STATUS)
+            self.dispatcher.complete(Listing.STATUS)
 
     def _read_worker(self, name: str) -> None:
         def run() -> Callable[[], None]:
@@ -266,7 +266,7 @@ class PrimaryModel:
     def decide(self, room: int) -> list[Decision]:
         decisions = self.dispatcher.decide(self.now, room, int(self.now * 1000))
         assert len(decisions) <= room
-        assert not decisions or self.complete == set(Picture), f"decided without {set(Picture) - self.complete}"
+        assert not decisions or self.complete == set(Listing), f"decided without {set(Listing) - self.complete}"
         for decision in decisions:
             key = decision.worker if isinstance(decision, RemoveInbox) else decision.task
             assert key not in self.decided, f"{decision} while {self.decided[key]} is in flight"
@@ -280,7 +280,7 @@ class PrimaryModel:
                 self._read(task, layout.task_path(task), lambda data, _: transitions.assign(task, worker, data))
             case ReadHeader(task):
                 self._read_header(task)
-            case Expire(task):
+            case RefuseExpired(task):
                 self._read(task, layout.task_path(task), lambda data, _: transitions.refuse(task, expired(task, data)))
             case Recover(task, worker):
                 path = layout.assignment_path(worker, task)

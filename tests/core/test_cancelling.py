@@ -3,27 +3,32 @@ from __future__ import annotations
 import pytest
 
 from herdmaster.core import transitions
-from herdmaster.core.cancelling import (
-    Assigned,
-    Requests,
-    Waiting,
-    Whereabouts,
-    cancel,
-    drop_because_status,
-    path_of,
-)
-from herdmaster.core.delayed import Delayed
+from herdmaster.core.cancelling import Requests, cancel
 from herdmaster.core.outcome import OutcomeState, decode_outcome
 from herdmaster.core.payload import Call, encode_arguments, encode_call
-from herdmaster.core.transitions import CreateNode
+from herdmaster.core.recovery import follow_up
+from herdmaster.core.table import Verdict
+from herdmaster.core.transitions import CreateNode, Failure, verdict
+from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts, path_of
 
 A, B, C = "task-a", "task-b", "task-c"
 CALL = "task-01arz3ndektsv4rrffq69g5fav.default"
 PLACES: list[Whereabouts] = [Waiting(CALL), Delayed(1000, CALL), Assigned(CALL, "worker-w")]
 
 
-def told(*names: str) -> Requests:
-    requests = Requests()
+class FakePlaces:
+    """Every task waits, except those in `gone`."""
+
+    def __init__(self) -> None:
+        self.are_current = True
+        self.gone: set[str] = set()
+
+    def where_is(self, task: str) -> Whereabouts | None:
+        return None if task in self.gone else Waiting(task)
+
+
+def told(*names: str, places: FakePlaces | None = None) -> Requests:
+    requests = Requests(places or FakePlaces())
     requests.replace(names)
     requests.complete()
     return requests
@@ -49,7 +54,12 @@ def test_a_task_is_ended_where_it_is_together_with_the_request(where: Whereabout
 
 @pytest.mark.parametrize("where", PLACES)
 def test_what_is_left_of_an_ended_task_goes_where_it_is(where: Whereabouts) -> None:
-    move = drop_because_status(where)
+    cancelling = cancel(where, b"")
+    at = len(cancelling.operations) - 1
+    refused = verdict(cancelling, at, Failure.NODE_EXISTS)
+    assert refused in (Verdict.DROP_TASK_ENDED, Verdict.DROP_DELAYED_ENDED, Verdict.DROP_ASSIGNMENT)
+    move = follow_up(cancelling, refused)
+    assert move is not None
 
     assert move.operations == (
         transitions.CheckNode(f"/status/{CALL}"),
@@ -64,72 +74,76 @@ def test_an_unknown_payload_is_no_hindrance() -> None:
     assert decode_outcome(CALL, status.data).state is OutcomeState.CANCELLED
 
 
+def take(requests: Requests, room: int) -> list[str]:
+    return [task for task, _ in requests.take(room)]
+
+
 # --- the requests ----------------------------------------------------------------------------------------------------
 
 
 def test_each_request_is_given_once_until_it_is_answered() -> None:
     requests = told(A, B)
     requests.add(C)
-    assert requests.take(2) == [A, B]
-    assert requests.take(2) == [C]
+    assert take(requests, 2) == [A, B]
+    assert take(requests, 2) == [C]
     requests.finish(A)
 
-    assert requests.take(2) == [A]
+    assert take(requests, 2) == [A]
 
 
 def test_a_request_that_went_is_not_looked_for_again() -> None:
     requests = told(A)
-    assert requests.take(1) == [A]
+    assert take(requests, 1) == [A]
     requests.remove(A)
     requests.finish(A)
-    assert requests.take(1) == []
+    assert take(requests, 1) == []
 
     requests.add(A)
-    assert requests.take(1) == [A]
+    assert take(requests, 1) == [A]
 
 
 def test_a_request_that_goes_and_comes_back_meanwhile_is_looked_for_again_afterwards() -> None:
     requests = told(A)
-    assert requests.take(1) == [A]
+    assert take(requests, 1) == [A]
     requests.remove(A)
     requests.add(A)
-    assert requests.take(1) == []
+    assert take(requests, 1) == []
     requests.finish(A)
 
-    assert requests.take(1) == [A]
+    assert take(requests, 1) == [A]
 
 
 def test_nothing_is_given_while_the_picture_may_be_old() -> None:
     requests = told(A)
     requests.interrupt()
-    assert requests.take(1) == []
+    assert take(requests, 1) == []
     requests.replace([B])
     requests.complete()
 
-    assert requests.take(2) == [B]
+    assert take(requests, 2) == [B]
 
 
 def test_what_is_postponed_waits_until_then() -> None:
     requests = told(A)
-    requests.take(1)
+    take(requests, 1)
     requests.postpone(A, 5.0)
     requests.release_postponed(4.9)
-    assert (requests.take(1), requests.next_release()) == ([], 5.0)
+    assert (take(requests, 1), requests.next_release()) == ([], 5.0)
     requests.release_postponed(5.0)
 
-    assert (requests.take(1), requests.next_release()) == ([A], None)
+    assert (take(requests, 1), requests.next_release()) == ([A], None)
 
 
 def test_a_listing_does_not_offer_what_is_taken() -> None:
     requests = told(A)
-    requests.take(1)
+    take(requests, 1)
     requests.interrupt()
     requests.replace([A, B])
     requests.complete()
-    assert requests.take(2) == [B]
+    assert take(requests, 2) == [B]
     requests.finish(A)
 
-    assert requests.take(2) == [A]
+    assert take(requests, 2) == [A]
 
 
 def test_names_outside_of_the_grammar_are_told_once_and_left_alone() -> None:
@@ -137,4 +151,27 @@ def test_names_outside_of_the_grammar_are_told_once_and_left_alone() -> None:
 
     assert requests.take_foreign_names() == {"garbage", "task-a.b"}
     assert requests.take_foreign_names() == set()
-    assert requests.take(5) == [A]
+    assert take(requests, 5) == [A]
+
+
+def test_nothing_is_given_while_it_may_be_unknown_where_tasks_are() -> None:
+    places = FakePlaces()
+    requests = told(A, places=places)
+    places.are_current = False
+    assert take(requests, 1) == []
+
+    places.are_current = True
+    assert take(requests, 1) == [A]
+
+
+def test_a_task_that_has_moved_on_is_looked_for_again_at_once_and_one_that_has_not_later() -> None:
+    places = FakePlaces()
+    requests = told(A, B, places=places)
+    assert requests.take(2) == [(A, Waiting(A)), (B, Waiting(B))]
+    places.gone.add(A)
+
+    assert requests.refute(A, 5.0)
+    assert not requests.refute(B, 5.0)
+    assert requests.take(2) == [(A, None)]
+    requests.release_postponed(5.0)
+    assert requests.take(2) == [(B, Waiting(B))]

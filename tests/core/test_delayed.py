@@ -7,8 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from herdmaster.core.delayed import Delayed, Schedule
+from herdmaster.core.delayed import Schedule
 from herdmaster.core.layout import delayed_name
+from herdmaster.core.whereabouts import Delayed
 
 A, B, C = "task-a", "task-b", "task-c"
 
@@ -54,7 +55,7 @@ def test_what_left_is_not_due_any_more() -> None:
     schedule.remove(delayed_name(99, B))  # never there
 
     assert schedule.take_due(100, 10) == [Delayed(20, B)]
-    assert (schedule.find(A), schedule.find(B)) == (None, 20)
+    assert (schedule.due_ms_of(A), schedule.due_ms_of(B)) == (None, 20)
 
 
 def test_what_is_still_there_after_its_transaction_is_on_offer_again() -> None:
@@ -62,7 +63,7 @@ def test_what_is_still_there_after_its_transaction_is_on_offer_again() -> None:
     taken = schedule.take_due(100, 10)
     schedule.remove(delayed_name(10, A))
     for item in taken:
-        schedule.finish(item)
+        schedule.finish(item.task)
 
     assert schedule.take_due(100, 10) == [Delayed(20, B)]
 
@@ -70,7 +71,7 @@ def test_what_is_still_there_after_its_transaction_is_on_offer_again() -> None:
 def test_what_is_postponed_waits_until_then() -> None:
     schedule = told((10, A))
     (item,) = schedule.take_due(10, 1)
-    schedule.postpone(item, 5.0)
+    schedule.postpone(item.task, 5.0)
     schedule.release_postponed(4.9)
     assert schedule.take_due(10, 1) == []
     assert (schedule.next_due_ms(), schedule.next_release()) == (None, 5.0)
@@ -85,22 +86,25 @@ def test_a_picture_that_shows_what_is_not_there_is_told_and_does_not_spin() -> N
     shown, gone = schedule.take_due(100, 2)
     schedule.remove(delayed_name(20, B))
 
-    assert schedule.refute(gone, until=30.0)
-    assert not schedule.refute(shown, until=30.0)
+    assert schedule.refute(gone.task, until=30.0)
+    assert not schedule.refute(shown.task, until=30.0)
     assert schedule.take_due(100, 2) == []
     assert schedule.next_release() == 30.0
 
 
-def test_a_task_that_is_there_twice_is_due_twice() -> None:
+def test_a_task_that_is_there_twice_is_taken_once_at_a_time() -> None:
     """No transition of ours makes that, and still neither of the two is left behind."""
     for due in ((10, 20), (20, 10)):
         schedule = told(*((each, A) for each in due))
         assert len(schedule) == 2
-        assert schedule.take_due(100, 10) == [Delayed(10, A), Delayed(20, A)]
+        assert schedule.take_due(100, 10) == [Delayed(10, A)]
         schedule.remove(delayed_name(10, A))
-        assert schedule.find(A) == 20
+        assert schedule.due_ms_of(A) == 20
+        assert schedule.take_due(100, 10) == []
+        schedule.finish(A)
+        assert schedule.take_due(100, 10) == [Delayed(20, A)]
         schedule.remove(delayed_name(20, A))
-        assert (len(schedule), schedule.find(A)) == (0, None)
+        assert (len(schedule), schedule.due_ms_of(A)) == (0, None)
 
 
 def test_names_outside_of_the_grammar_are_told_once_and_left_alone() -> None:
@@ -143,7 +147,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.schedule = Schedule()
         self.there: set[Delayed] = set()
         self.taken: list[Delayed] = []
-        self.postponed: set[Delayed] = set()
+        self.postponed: set[str] = set()
         self.now = 0.0
         self.schedule.complete()
 
@@ -160,7 +164,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.there.discard(item)
 
     @rule(items=st.sets(items))
-    def list(self, items: set[Delayed]) -> None:
+    def replace(self, items: set[Delayed]) -> None:
         self.schedule.interrupt()
         assert self.schedule.take_due(100, 10) == []
         self.schedule.replace(delayed_name(item.due_ms, item.task) for item in items)
@@ -170,22 +174,30 @@ class ScheduleMachine(RuleBasedStateMachine):
     @rule(now_ms=st.integers(0, 20), room=st.integers(0, 4))
     def take(self, now_ms: int, room: int) -> None:
         found = self.schedule.take_due(now_ms, room)
-        due = sorted(each for each in self.there - {*self.taken} - self.postponed if each.due_ms <= now_ms)
-        assert found == due[:room]
+        assert found == [each for each in self.offered() if each.due_ms <= now_ms][:room]
         self.taken += found
+
+    def offered(self) -> list[Delayed]:
+        """The first znode of each task that is neither taken nor postponed."""
+        marked = {each.task for each in self.taken} | self.postponed
+        firsts: dict[str, Delayed] = {}
+        for item in sorted(self.there):
+            if item.task not in marked:
+                firsts.setdefault(item.task, item)
+        return list(firsts.values())
 
     @precondition(lambda self: self.taken)
     @rule(data=st.data(), how=st.sampled_from(["finished", "refuted", "postponed"]))
     def answer(self, data: st.DataObject, how: str) -> None:
         item = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
         if how == "finished":
-            self.schedule.finish(item)
+            self.schedule.finish(item.task)
         elif how == "postponed":
-            self.schedule.postpone(item, self.now + 1)
-            self.postponed.add(item)
-        elif not self.schedule.refute(item, self.now + 1):
+            self.schedule.postpone(item.task, self.now + 1)
+            self.postponed.add(item.task)
+        elif not self.schedule.refute(item.task, self.now + 1):
             assert item in self.there
-            self.postponed.add(item)
+            self.postponed.add(item.task)
 
     @rule()
     def release(self) -> None:
@@ -197,10 +209,9 @@ class ScheduleMachine(RuleBasedStateMachine):
     def agrees(self) -> None:
         assert len(self.schedule) == len(self.there)
         assert all(item in self.schedule for item in self.there)
-        waiting = self.there - {*self.taken} - self.postponed
-        assert self.schedule.next_due_ms() == min((item.due_ms for item in waiting), default=None)
+        assert self.schedule.next_due_ms() == min((item.due_ms for item in self.offered()), default=None)
         for task in (A, B, C):
-            found = self.schedule.find(task)
+            found = self.schedule.due_ms_of(task)
             assert (found is None) == all(item.task != task for item in self.there)
             assert found is None or Delayed(found, task) in self.there
 

@@ -2,25 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from herdmaster.core.dispatcher import (
-    Assign,
-    Dispatcher,
-    DropAssignment,
-    DropTask,
-    Picture,
-    Recover,
-    RemoveInbox,
-)
+from herdmaster.core.decisions import Assign, DropAssignment, DropTask, Recover, RemoveInbox
+from herdmaster.core.dispatcher import Dispatcher
+from herdmaster.core.picture import Listing
 from herdmaster.core.roster import WorkerState
+from herdmaster.core.whereabouts import Waiting
 from tests.core.takeover import STATE, A, B, C, W, X, decide, tell_listings, told
 
 # --- what has to be known --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("missing", list(Picture))
-def test_nothing_is_decided_while_a_picture_is_missing(missing: Picture) -> None:
+@pytest.mark.parametrize("missing", list(Listing))
+def test_nothing_is_decided_while_a_picture_is_missing(missing: Listing) -> None:
     dispatcher = Dispatcher()
-    for picture in Picture:
+    for picture in Listing:
         if picture is not missing:
             dispatcher.complete(picture)
     dispatcher.add_task(A)
@@ -37,10 +32,10 @@ def test_nothing_is_decided_after_an_interruption_until_every_listing_is_fresh()
     dispatcher = told(inboxes={W: ()}, alive=(W,))
     dispatcher.interrupt()
     dispatcher.add_task(A)
-    for picture in (Picture.TASKS, Picture.ASSIGN, Picture.QUEUES):
+    for picture in (Listing.TASKS, Listing.ASSIGN, Listing.QUEUES):
         dispatcher.complete(picture)
         assert decide(dispatcher) == []
-    dispatcher.complete(Picture.WORKERS)
+    dispatcher.complete(Listing.WORKERS)
 
     assert decide(dispatcher) == [Assign(A, W)]
 
@@ -81,12 +76,12 @@ def test_a_reply_handled_before_its_events_moves_no_task() -> None:
     dispatcher = told(tasks=(A,), inboxes={W: ()}, alive=(W,))
     decide(dispatcher)
     dispatcher.finish(A)
-    assert A in dispatcher.backlog
+    assert dispatcher.where_is(A) == Waiting(A)
     dispatcher.remove_task(A)
     dispatcher.add_assignment(W, A)
 
     assert decide(dispatcher) == []
-    worker = dispatcher.roster.get(W)
+    worker = dispatcher._roster.get(W)
     assert worker is not None
     assert (worker.load, worker.inbox) == (1, {A})
 
@@ -123,7 +118,7 @@ def test_a_lost_reply_is_no_reason_to_assign_what_a_listing_shows_in_an_inbox() 
     tell_listings(dispatcher, tasks=(), inboxes={W: (A,)}, alive=(W,))
 
     assert decide(dispatcher) == []
-    assert dispatcher.backlog._held == set()
+    assert dispatcher._backlog._held == set()
 
 
 def test_what_is_on_its_way_counts_as_load() -> None:
@@ -246,7 +241,7 @@ def test_the_tasks_of_a_lost_worker_are_recovered_and_then_its_inbox_goes() -> N
     dispatcher.remove_inbox(W)
     dispatcher.finish(W)
 
-    assert list(dispatcher.roster) == []
+    assert list(dispatcher._roster) == []
     assert decide(dispatcher, 5.0) == []
 
 

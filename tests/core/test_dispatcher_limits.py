@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from herdmaster.core.dispatcher import Assign, Dispatcher, Expire, ReadHeader, Recover, RemoveInbox
+from herdmaster.core.decisions import Assign, ReadHeader, Recover, RefuseExpired, RemoveInbox
+from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.names import call_name
 from herdmaster.core.queues import QueueSettings
 from herdmaster.core.roster import WorkerState
@@ -48,7 +49,7 @@ def test_a_waiting_task_expires_without_any_worker() -> None:
     assert dispatcher.decide(0.0, 10, None) == []  # the servers' time is not known
     assert dispatcher.decide(0.0, 10, 4999) == []
 
-    assert dispatcher.decide(0.0, 10, 5000) == [Expire(FIRST)]
+    assert dispatcher.decide(0.0, 10, 5000) == [RefuseExpired(FIRST)]
     assert dispatcher.decide(0.0, 10, 5000) == []
 
 
@@ -58,7 +59,7 @@ def test_an_expired_task_is_not_assigned_in_the_same_breath() -> None:
     dispatcher.set_expiry(FIRST, 5000)
     dispatcher.finish(FIRST)
 
-    assert dispatcher.decide(0.0, 10, 6000) == [Expire(FIRST)]
+    assert dispatcher.decide(0.0, 10, 6000) == [RefuseExpired(FIRST)]
 
 
 def test_a_task_whose_assignment_failed_may_still_expire() -> None:
@@ -70,7 +71,7 @@ def test_a_task_whose_assignment_failed_may_still_expire() -> None:
     assert dispatcher.decide(0.0, 10, 6000) == []
     dispatcher.finish(FIRST)
 
-    assert dispatcher.decide(0.0, 10, 6000) == [Expire(FIRST)]
+    assert dispatcher.decide(0.0, 10, 6000) == [RefuseExpired(FIRST)]
 
 
 def test_after_a_listing_headers_are_read_anew() -> None:
@@ -99,7 +100,7 @@ def test_a_header_that_was_not_to_be_had_is_read_again_later() -> None:
 
 
 def limit(dispatcher: Dispatcher, settings: QueueSettings | None, queue: str = "default") -> None:
-    dispatcher.throttle.told(queue, settings, -1.0)  # long enough ago for a rate
+    dispatcher.set_limits(queue, settings, -1.0)  # long enough ago for a rate
 
 
 def test_a_paused_queue_waits_and_holds_up_no_other() -> None:

@@ -171,20 +171,20 @@ class PrimaryAtWork(RuleBasedStateMachine):
     @invariant()
     def it_wakes_up_for_something(self) -> None:
         wakeup = self.model.dispatcher.next_wakeup()
-        if wakeup is not None and wakeup <= self.model.now and not self.model.dispatcher._in_flight:
+        if wakeup is not None and wakeup <= self.model.now and not self.model.dispatcher._marks._under_way:
             # Then deciding makes progress, or the primary would spin.
-            before = (len(self.model.dispatcher._postponed), self.model.dispatcher.next_wakeup())
+            before = (len(self.model.dispatcher._marks._postponed), self.model.dispatcher.next_wakeup())
             assert self.model.decide(100) or before != (
-                len(self.model.dispatcher._postponed),
+                len(self.model.dispatcher._marks._postponed),
                 self.model.dispatcher.next_wakeup(),
             )
 
     @invariant()
     def what_runs_is_counted_right(self) -> None:
         dispatcher = self.model.dispatcher
-        if dispatcher.throttle._counts and not dispatcher.throttle.needs_count:
-            held = sum(1 for worker in dispatcher.roster for _ in worker.held)
-            assert dispatcher.throttle._running.get("default", 0) == held
+        if dispatcher._throttle._counts and not dispatcher._throttle.needs_count:
+            held = sum(1 for worker in dispatcher._roster for _ in worker.held)
+            assert dispatcher._throttle._running.get("default", 0) == held
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -219,20 +219,20 @@ class PrimaryAtWork(RuleBasedStateMachine):
 
     def check_nothing_is_held(self) -> None:
         dispatcher = self.model.dispatcher
-        assert self.model.decided == dispatcher._in_flight == {}
-        assert dispatcher._duplicates == {}
-        assert dispatcher.backlog._held == set()
-        assert not dispatcher._postponed
-        assert dispatcher._gone == set()
-        assert all(not worker.incoming for worker in dispatcher.roster)
+        assert self.model.decided == dispatcher._marks._under_way == {}
+        assert dispatcher._copies == {}
+        assert dispatcher._backlog._held == set()
+        assert not dispatcher._marks._postponed
+        assert dispatcher._roster.lost() == []
+        assert all(not worker.incoming for worker in dispatcher._roster)
 
     def check_each_task_is_where_it_belongs(self) -> None:
         dispatcher, tree = self.model.dispatcher, self.model.tree
         waiting = set(tree.children(layout.TASKS) or ())
         alive = set(tree.children(layout.WORKERS) or ())
-        assert set(dispatcher.backlog) == waiting
-        assert {worker.name for worker in dispatcher.roster} == alive == set(tree.children(layout.ASSIGN) or ())
-        for worker in dispatcher.roster:
+        assert set(dispatcher._backlog) == waiting
+        assert {worker.name for worker in dispatcher._roster} == alive == set(tree.children(layout.ASSIGN) or ())
+        for worker in dispatcher._roster:
             inbox = set(self.inbox(worker.name))
             assert worker.inbox == inbox
             assert not waiting & inbox, "in two places"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from herdmaster.core.dispatcher import Assign, Dispatcher, DropTask
+from herdmaster.core.decisions import Assign, DropTask
+from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.isolation import FIRST_PATIENCE
 from herdmaster.core.names import call_name
 from tests.core.takeover import W, X, decide, told
@@ -113,7 +114,7 @@ def test_a_suspect_that_waits_for_a_worker_to_run_empty_takes_an_idle_one_that_j
     assert decide(dispatcher) == []
     dispatcher.add_inbox(X, 0.0)
     dispatcher.add_worker(X, 0.0)
-    worker = dispatcher.roster.get(W)
+    worker = dispatcher._roster.get(W)
     assert worker is not None
     dispatcher.set_worker_state(X, worker.state)
     assert decide(dispatcher) == [Assign(SUSPECT, X)]
@@ -130,7 +131,7 @@ def test_what_held_for_a_suspect_that_was_cancelled_or_lost_its_worker_ends() ->
     dispatcher.add_task(OTHER)
     assert decide(dispatcher) == [Assign(OTHER, W)]
     assert dispatcher.next_wakeup() is None
-    assert SUSPECT not in dispatcher.backlog._held
+    assert SUSPECT not in dispatcher._backlog._held
 
 
 def test_a_suspect_whose_assignment_failed_is_decided_again() -> None:

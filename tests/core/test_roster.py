@@ -8,10 +8,11 @@ DEFAULT = frozenset({"default"})
 
 
 def joined(roster: Roster, name: str, state: WorkerState | None = None, load: int = 0) -> Worker:
-    roster.joined(name, 0.0)
-    worker = roster.find(name, 0.0)
-    worker.inbox = {f"task-{number}" for number in range(load)}
-    worker.state = state or WorkerState(4, DEFAULT)
+    roster.add(name, 0.0)
+    roster.replace_assignments(name, {f"task-{number}" for number in range(load)}, lambda _task: False, 0.0)
+    roster.set_state(name, state or WorkerState(4, DEFAULT))
+    worker = roster.get(name)
+    assert worker is not None
     return worker
 
 
@@ -83,9 +84,9 @@ def test_nothing_goes_to_a_worker_that_drains_or_is_gone_or_has_no_inbox_or_says
     roster = Roster()
     worker = joined(roster, "worker-a", WorkerState(4, DEFAULT, draining=flaw == "draining"))
     if flaw == "gone":
-        roster.left("worker-a", 0.0)
+        roster.remove("worker-a", 0.0)
     elif flaw == "no inbox":
-        roster.inbox_gone("worker-a")
+        roster.remove_inbox("worker-a")
     elif flaw == "silent":
         worker.state = None
 
@@ -95,7 +96,7 @@ def test_nothing_goes_to_a_worker_that_drains_or_is_gone_or_has_no_inbox_or_says
 def test_the_window_grows_with_short_tasks_at_once_and_shrinks_with_long_ones() -> None:
     worker = joined(Roster(), "worker-a")
     assert worker.window == 4
-    worker.taken = 100
+    worker.ended = 100
     worker.measure(0.1)
     assert worker.window == 4 + 250
     for step in range(1, 20):
@@ -105,7 +106,7 @@ def test_the_window_grows_with_short_tasks_at_once_and_shrinks_with_long_ones() 
 
 def test_the_window_is_bounded() -> None:
     worker = joined(Roster(), "worker-a")
-    worker.taken = 1_000_000
+    worker.ended = 1_000_000
     worker.measure(0.1)
 
     assert worker.window == 4 + MAX_PREFETCH
@@ -113,24 +114,24 @@ def test_the_window_is_bounded() -> None:
 
 def test_measuring_too_often_measures_nothing() -> None:
     worker = joined(Roster(), "worker-a")
-    worker.taken = 1
+    worker.ended = 1
     worker.measure(0.001)
 
-    assert (worker.rate, worker.taken) == (0.0, 1)
+    assert (worker.rate, worker.ended) == (0.0, 1)
 
 
 def test_a_worker_is_forgotten_when_it_and_its_inbox_are_gone() -> None:
     roster = Roster()
     joined(roster, "worker-a")
-    roster.left("worker-a", 1.0)
+    roster.remove("worker-a", 1.0)
     assert roster.get("worker-a") is not None
-    roster.inbox_gone("worker-a")
+    roster.remove_inbox("worker-a")
     assert roster.get("worker-a") is None
 
     joined(roster, "worker-b")
-    roster.inbox_gone("worker-b")
+    roster.remove_inbox("worker-b")
     assert roster.get("worker-b") is not None
-    roster.left("worker-b", 1.0)
+    roster.remove("worker-b", 1.0)
     assert list(roster) == []
 
 
@@ -185,10 +186,10 @@ def test_a_forwarded_call_goes_to_a_worker_that_was_not_asked() -> None:
     joined(roster, "worker-d", WorkerState(4, frozenset({"mail"})))
     first.incoming.add(CALL)
 
-    assert roster.instead_of("worker-a", CALL, ("worker-a",)) == "worker-c"
+    assert roster.redirect("worker-a", CALL, ("worker-a",)) == "worker-c"
     assert CALL in third.incoming
     assert CALL not in first.incoming
-    assert roster.instead_of("worker-c", CALL, ("worker-a", "worker-c")) == "worker-b"
+    assert roster.redirect("worker-c", CALL, ("worker-a", "worker-c")) == "worker-b"
     assert CALL in second.incoming
 
 
@@ -197,7 +198,7 @@ def test_a_forwarded_call_waits_for_room_with_those_that_were_not_asked() -> Non
     joined(roster, "worker-a")
     joined(roster, "worker-b", load=4)
 
-    assert roster.instead_of("worker-a", CALL, ("worker-a",)) is None
+    assert roster.redirect("worker-a", CALL, ("worker-a",)) is None
 
 
 def test_a_call_that_all_were_asked_for_stays_where_it_is() -> None:
@@ -206,5 +207,5 @@ def test_a_call_that_all_were_asked_for_stays_where_it_is() -> None:
     joined(roster, "worker-b", WorkerState(4, DEFAULT, draining=True))
     joined(roster, "worker-c", WorkerState(4, DEFAULT, calls=False))
 
-    assert roster.instead_of("worker-a", CALL, ("worker-a", "worker-z")) == "worker-a"
-    assert roster.instead_of("worker-b", CALL, ("worker-a",)) == "worker-b"
+    assert roster.redirect("worker-a", CALL, ("worker-a", "worker-z")) == "worker-a"
+    assert roster.redirect("worker-b", CALL, ("worker-a",)) == "worker-b"

@@ -13,15 +13,15 @@ MAIL = "task-01arz3ndektsv4rrffq69g5fav.mail"
 
 def limited(*, max_running: int | None = None, rate: float | None = None) -> Throttle:
     throttle = Throttle()
-    throttle.told("default", QueueSettings(max_running=max_running, rate=rate), 0.0)
-    throttle.count(())
+    throttle.set_limits("default", QueueSettings(max_running=max_running, rate=rate), 0.0)
+    throttle.count_running(())
     return throttle
 
 
 def test_a_queue_without_settings_has_no_limits() -> None:
     throttle = Throttle()
-    throttle.told("default", None, 0.0)
-    throttle.told("mail", QueueSettings(), 0.0)
+    throttle.set_limits("default", None, 0.0)
+    throttle.set_limits("mail", QueueSettings(), 0.0)
 
     assert throttle.admits("default", 0.0)
     assert throttle.admits("mail", 0.0)
@@ -30,20 +30,20 @@ def test_a_queue_without_settings_has_no_limits() -> None:
 
 def test_a_paused_queue_holds_up_no_other() -> None:
     throttle = Throttle()
-    throttle.told("default", QueueSettings(paused=True), 0.0)
+    throttle.set_limits("default", QueueSettings(paused=True), 0.0)
 
     assert not throttle.admits("default", 0.0)
     assert throttle.admits("mail", 0.0)
-    throttle.told("default", QueueSettings(paused=False), 0.0)
+    throttle.set_limits("default", QueueSettings(paused=False), 0.0)
     assert throttle.admits("default", 0.0)
 
 
 def test_a_queue_whose_znode_went_has_no_limits_any_more() -> None:
     throttle = Throttle()
     for queue in ("a", "b"):
-        throttle.told(queue, QueueSettings(paused=True, rate=1.0, max_running=1), 0.0)
-    throttle.listed(["b"], 0.0)
-    throttle.count(())
+        throttle.set_limits(queue, QueueSettings(paused=True, rate=1.0, max_running=1), 0.0)
+    throttle.keep_limits(["b"], 0.0)
+    throttle.count_running(())
 
     assert (throttle.admits("a", 0.0), throttle.admits("b", 0.0)) == (True, False)
 
@@ -55,18 +55,18 @@ def test_no_more_run_than_may() -> None:
     throttle = limited(max_running=2)
     for task in (A, B):
         assert throttle.admits("default", 0.0)
-        throttle.take(task, "default")
+        throttle.begin_assignment(task, "default")
     assert not throttle.admits("default", 0.0)
-    throttle.left(A)
+    throttle.remove_running(A)
 
     assert throttle.admits("default", 0.0)
 
 
 def test_other_queues_are_counted_by_themselves() -> None:
     throttle = limited(max_running=1)
-    throttle.entered(MAIL)
+    throttle.add_running(MAIL)
     assert throttle.admits("default", 0.0)
-    throttle.entered(A)
+    throttle.add_running(A)
 
     assert not throttle.admits("default", 0.0)
     assert throttle.admits("mail", 0.0)
@@ -74,13 +74,13 @@ def test_other_queues_are_counted_by_themselves() -> None:
 
 def test_what_runs_already_is_counted_when_a_limit_comes() -> None:
     throttle = Throttle()
-    throttle.entered(A)
-    throttle.told("default", QueueSettings(max_running=2), 0.0)
+    throttle.add_running(A)
+    throttle.set_limits("default", QueueSettings(max_running=2), 0.0)
     assert throttle.needs_count
-    throttle.count([A, B, MAIL])
+    throttle.count_running([A, B, MAIL])
 
     assert not throttle.admits("default", 0.0)
-    throttle.told("default", QueueSettings(max_running=3), 0.0)
+    throttle.set_limits("default", QueueSettings(max_running=3), 0.0)
     assert throttle.admits("default", 0.0)
 
 
@@ -95,8 +95,8 @@ def start(throttle: Throttle, now: float) -> int:
     count = 0
     throttle.begin_round(now)
     while throttle.admits("default", now):
-        throttle.take(A, "default")
-        throttle.settled(A)
+        throttle.begin_assignment(A, "default")
+        throttle.end_assignment(A)
         count += 1
     throttle.begin_round(now)
     return count
@@ -108,7 +108,7 @@ def test_the_first_second_belongs_to_the_primary_before() -> None:
     assert throttle.next_token == pytest.approx(KNOWN)
     throttle.begin_round(KNOWN)
     assert throttle.admits("default", KNOWN)
-    throttle.take(A, "default")
+    throttle.begin_assignment(A, "default")
     assert not throttle.admits("default", KNOWN)
     assert throttle.next_token == pytest.approx(KNOWN + 0.1)
 
@@ -129,11 +129,11 @@ def test_what_is_under_way_counts_until_a_second_after_its_reply() -> None:
     throttle = limited(rate=2.0)
     for now in (1.0, 1.5, 2.0):
         assert throttle.admits("default", now)
-        throttle.take(A, "default")
+        throttle.begin_assignment(A, "default")
     throttle.begin_round(9.0)
     assert not throttle.admits("default", 9.0)  # all three may be committed at this very moment
     assert throttle.next_token is None  # the next reply wakes the primary
-    throttle.settled(A)
+    throttle.end_assignment(A)
     throttle.begin_round(9.0)
     assert not throttle.admits("default", 9.0)
     assert throttle.next_token == pytest.approx(10.0)
@@ -144,10 +144,10 @@ def test_what_is_under_way_counts_until_a_second_after_its_reply() -> None:
 
 def test_the_next_token_is_that_of_the_queue_that_waits_least() -> None:
     throttle = limited(rate=1.0)
-    throttle.told("mail", QueueSettings(rate=4.0), 0.0)
+    throttle.set_limits("mail", QueueSettings(rate=4.0), 0.0)
     for queue in ("default", "mail"):
         assert throttle.admits(queue, KNOWN)
-        throttle.take(A, queue)
+        throttle.begin_assignment(A, queue)
         assert not throttle.admits(queue, KNOWN)
     assert throttle.next_token == pytest.approx(KNOWN + 0.25)
     throttle.begin_round(KNOWN)
@@ -158,7 +158,7 @@ def test_the_next_token_is_that_of_the_queue_that_waits_least() -> None:
 def test_a_new_rate_does_not_give_the_saved_ones_anew() -> None:
     throttle = limited(rate=1.0)
     assert start(throttle, KNOWN) == 1
-    throttle.told("default", QueueSettings(rate=10.0), KNOWN)
+    throttle.set_limits("default", QueueSettings(rate=10.0), KNOWN)
 
     assert not throttle.admits("default", KNOWN)
     assert throttle.next_token == pytest.approx(KNOWN + 0.1)
@@ -167,8 +167,8 @@ def test_a_new_rate_does_not_give_the_saved_ones_anew() -> None:
 def test_a_limit_that_goes_and_comes_back_gives_nothing_anew() -> None:
     throttle = limited(rate=5.0)
     assert start(throttle, KNOWN) == 1
-    throttle.told("default", None, KNOWN)
-    throttle.told("default", QueueSettings(rate=5.0), KNOWN)
+    throttle.set_limits("default", None, KNOWN)
+    throttle.set_limits("default", QueueSettings(rate=5.0), KNOWN)
 
     assert not throttle.admits("default", KNOWN + 0.99)
 
@@ -204,17 +204,17 @@ def test_no_interval_of_a_second_holds_more_than_the_rate_and_one(
         for _ in range(min(replies, len(under_way))):
             decided, part = under_way.pop(0)
             committed.append(decided + part * (latest - decided))
-            throttle.settled(A)
+            throttle.end_assignment(A)
         if is_new and step > 1.5:  # what was under way is over before the next primary begins
             committed += [latest] * len(under_way)
             under_way.clear()
             throttle = limited(rate=rate)
-            throttle.told("default", None, latest)
-            throttle.told("default", QueueSettings(rate=rate), latest)
+            throttle.set_limits("default", None, latest)
+            throttle.set_limits("default", QueueSettings(rate=rate), latest)
         throttle.begin_round(latest)
         for _ in range(30):
             if throttle.admits("default", latest):
-                throttle.take(A, "default")
+                throttle.begin_assignment(A, "default")
                 under_way.append((latest, share))
     committed += [latest] * len(under_way)
 

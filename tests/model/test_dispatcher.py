@@ -6,17 +6,10 @@ from typing import NamedTuple
 
 import pytest
 
-from herdmaster.core.dispatcher import (
-    Assign,
-    Decision,
-    Dispatcher,
-    DropAssignment,
-    DropTask,
-    Picture,
-    Recover,
-    RemoveInbox,
-)
+from herdmaster.core.decisions import Assign, Decision, DropAssignment, DropTask, Recover, RemoveInbox
+from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.names import DEFAULT_QUEUE
+from herdmaster.core.picture import Listing
 from herdmaster.core.roster import WorkerState
 from herdmaster.core.transitions import Move, TransitionName
 from tests.model.mind import Mind, duplicate_of
@@ -90,7 +83,7 @@ def picture(case: Case) -> Dispatcher:
     for letter in alive:
         dispatcher.set_worker_state(WORKERS[letter], STATE)
     dispatcher.add_statuses([TASK] if case.twice == STATUS else [])
-    for part in Picture:
+    for part in Listing:
         dispatcher.complete(part)
     for letter in marked:
         dispatcher.add_assignment(WORKERS[letter], TASK)  # the last that was heard of makes the mark

@@ -1,47 +1,21 @@
-"""The requests in `/cancel`, and the transactions that fulfil them. No I/O, no clock."""
+"""The requests in `/cancel`, and the moves that carry them out."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable
+from itertools import islice
+from typing import Protocol
 
-import msgspec
-
-from herdmaster.core import layout, transitions
-from herdmaster.core.delayed import Delayed
+from herdmaster.core import transitions
 from herdmaster.core.endings import cancelled, freed_key
 from herdmaster.core.names import parse_task_name
+from herdmaster.core.offers import Offers
 from herdmaster.core.transitions import Move
-
-
-class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """In `/tasks`."""
-
-    task: str
-
-
-class Assigned(msgspec.Struct, frozen=True, gc=False):
-    """In the worker's inbox."""
-
-    task: str
-    worker: str
-
-
-Whereabouts = Waiting | Delayed | Assigned
-
-
-def path_of(where: Whereabouts) -> str:
-    match where:
-        case Waiting(task):
-            return layout.task_path(task)
-        case Delayed(due_ms, task):
-            return layout.delayed_path(due_ms, task)
-        case Assigned(task, worker):
-            return layout.assignment_path(worker, task)
+from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts
 
 
 def cancel(where: Whereabouts, payload: bytes) -> Move:
-    """Ends the task as cancelled. A payload that is not known, or cannot be read, is as good as an empty one."""
+    """Return the move that ends the task as cancelled. A payload that cannot be read counts as empty."""
     outcome, key = cancelled(where.task, payload), freed_key(where.task, payload)
     match where:
         case Waiting(task):
@@ -52,28 +26,23 @@ def cancel(where: Whereabouts, payload: bytes) -> Move:
             return transitions.cancel_assigned(worker, task, outcome, key)
 
 
-def drop_because_status(where: Whereabouts) -> Move:
-    """The task has ended: takes away what is left of it."""
-    match where:
-        case Waiting(task):
-            return transitions.drop_task_because_status(task)
-        case Delayed(due_ms, task):
-            return transitions.drop_delayed_because_status(due_ms, task)
-        case Assigned(task, worker):
-            return transitions.drop_assignment_because_status(worker, task)
+class Places(Protocol):
+    """The pictures of all folders in which a task can be."""
+
+    @property
+    def are_current(self) -> bool: ...
+
+    def where_is(self, task: str) -> Whereabouts | None: ...
 
 
-class Requests:
-    """What `take` gives is answered with `finish` or `postpone`, exactly once. As elsewhere only listings and events
-    say which requests there are."""
+class Requests(Offers[Whereabouts | None]):
+    """The requests in `/cancel`, the oldest first. A request that is taken is marked with where its task was then."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places) -> None:
+        super().__init__()
+        self._places = places
         self._tasks: set[str] = set()
-        self._on_offer: dict[str, None] = {}
-        self._taken: set[str] = set()
-        self._postponed: list[tuple[float, str]] = []
-        self._foreign_names: set[str] = set()
-        self.is_current = False  # while the picture may be old nothing is taken
+        self._offered: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -81,10 +50,7 @@ class Requests:
     def __contains__(self, task: str) -> bool:
         return task in self._tasks
 
-    def take_foreign_names(self) -> set[str]:
-        """The names of no use that were seen since the last call."""
-        found, self._foreign_names = self._foreign_names, set()
-        return found
+    # --- listings and events -----------------------------------------------------------------------------------------
 
     def interrupt(self) -> None:
         self.is_current = False
@@ -93,47 +59,40 @@ class Requests:
         self.is_current = True
 
     def replace(self, names: Iterable[str]) -> None:
-        """Takes a listing for the whole truth."""
+        """Replace the picture by a listing."""
         self._tasks.clear()
-        self._on_offer.clear()
+        self._offered.clear()
         for name in sorted(names):
             self.add(name)
 
     def add(self, name: str) -> None:
         if parse_task_name(name) is None:
-            self._foreign_names.add(name)
+            self._foreign.add(name)
             return
         self._tasks.add(name)
-        if name not in self._taken:
-            self._on_offer[name] = None
+        self._offer(name)
 
     def remove(self, name: str) -> None:
         self._tasks.discard(name)
-        self._on_offer.pop(name, None)
+        self._offered.pop(name, None)
 
-    def take(self, room: int) -> list[str]:
-        """At most `room` tasks to look for, the oldest requests first."""
-        if not self.is_current or not self._on_offer:
+    # --- requests to carry out ---------------------------------------------------------------------------------------
+
+    def take(self, room: int) -> list[tuple[str, Whereabouts | None]]:
+        """Take at most `room` tasks from the offer. Return them with where each is; None: in no picture."""
+        if not self.is_current or not self._places.are_current:
             return []
-        found = [task for task, _ in zip(self._on_offer, range(room), strict=False)]
-        for task in found:
-            del self._on_offer[task]
-            self._taken.add(task)
-        return found
+        taken = []
+        for task in list(islice(self._offered, room)):
+            del self._offered[task]
+            where = self._places.where_is(task)
+            self._marks.begin(task, where)
+            taken.append((task, where))
+        return taken
 
-    def finish(self, task: str) -> None:
-        """What was done about it is over. If the request is still there, the task is looked for again."""
-        self._taken.discard(task)
-        if task in self._tasks:
-            self._on_offer[task] = None
+    def _offer(self, key: str) -> None:
+        if key in self._tasks and key not in self._marks:
+            self._offered[key] = None
 
-    def postpone(self, task: str, until: float) -> None:
-        """As `finish`, but it is not looked for before `until`."""
-        heapq.heappush(self._postponed, (until, task))
-
-    def release_postponed(self, now: float) -> None:
-        while self._postponed and self._postponed[0][0] <= now:
-            self.finish(heapq.heappop(self._postponed)[1])
-
-    def next_release(self) -> float | None:
-        return self._postponed[0][0] if self._postponed else None
+    def _is_still_there(self, key: str) -> bool:
+        return self._places.are_current and self._places.where_is(key) == self._marks.get(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Final
 
 from herdmaster.core.names import parse_task_name
@@ -51,12 +51,12 @@ class Conditions:
     def want(self, task: str) -> None:
         self._unread[task] = None
 
-    def take_unread(self, room: int) -> list[str]:
-        """At most `room` tasks whose headers are wanted."""
-        found = [task for task, _ in zip(self._unread, range(room), strict=False)]
-        for task in found:
+    def take_unread(self) -> Iterator[str]:
+        """Yield the tasks whose headers are wanted; each is taken before it is yielded."""
+        while self._unread:
+            task = next(iter(self._unread))
             del self._unread[task]
-        return found
+            yield task
 
     def tell(self, task: str, expires: int | None) -> None:
         """What the header says; in unix milliseconds."""
@@ -79,21 +79,19 @@ class Conditions:
         if len(self._heap) > 2 * len(self._watched) + _MIN_VOIDS:
             self._heap = sorted({entry for entry in self._heap if self._is_valid(entry)})
 
-    def replace(self, tasks: Iterable[str]) -> None:
-        """These wait, and nothing is known of them: what was read may be old."""
-        self._unread = dict.fromkeys(tasks)
+    def clear(self) -> None:
+        """Nothing is known of any header: what was read may be old."""
+        self._unread.clear()
         self._expiries.clear()
         self._watched.clear()
         self._heap.clear()
 
-    def take_expired(self, now_ms: int, room: int) -> list[str]:
-        """At most `room` tasks, those first that expired first."""
-        found: list[str] = []
-        while len(found) < room and (expires := self.next_expiry_ms()) is not None and expires <= now_ms:
+    def take_expired(self, now_ms: int) -> Iterator[str]:
+        """Yield the tasks that have expired, the first to expire first; each is taken before it is yielded."""
+        while (expires := self.next_expiry_ms()) is not None and expires <= now_ms:
             task = heapq.heappop(self._heap)[1]
             self._watched.discard(task)
-            found.append(task)
-        return found
+            yield task
 
     def next_expiry_ms(self) -> int | None:
         while self._heap and not self._is_valid(self._heap[0]):

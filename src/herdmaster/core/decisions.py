@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import enum
-
 import msgspec
 
 
@@ -47,20 +45,10 @@ class ReadHeader(msgspec.Struct, frozen=True, gc=False):
     task: str
 
 
-class Expire(msgspec.Struct, frozen=True, gc=False):
+class RefuseExpired(msgspec.Struct, frozen=True, gc=False):
     """The task still waits in `/tasks`, and its time is over."""
 
     task: str
 
 
-Decision = Assign | Recover | DropTask | DropAssignment | RemoveInbox | ReadHeader | Expire
-
-
-class Picture(enum.Enum):
-    """What has to be known before anything is decided."""
-
-    TASKS = "tasks"
-    ASSIGN = "assign"
-    WORKERS = "workers"
-    STATUS = "status"
-    QUEUES = "queues"
+Decision = Assign | Recover | DropTask | DropAssignment | RemoveInbox | ReadHeader | RefuseExpired

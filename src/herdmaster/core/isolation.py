@@ -77,8 +77,8 @@ class Isolation:
             task: worker.name
             for task in self._suspects
             if task in backlog
-            for worker in self._roster
-            if worker.alive and worker.inbox is not None and task in worker.inbox
+            for worker in self._roster.holders_of(task)
+            if worker.alive
         }
 
     def choose(self, task: str, now: float) -> Worker | None:
@@ -93,7 +93,7 @@ class Isolation:
             mine = self._find_idle(able, suspect.asked, mine) or self._let_run_empty(able, suspect.asked, mine, now)
         if mine is None:
             return None
-        mine.reserved_for = task
+        self._roster.reserve(mine, task)
         if mine.load > 0:
             return None
         self._patience = FIRST_PATIENCE
@@ -139,7 +139,7 @@ class Isolation:
             self._patience = min(2 * self._patience, MAX_PATIENCE)
 
     def _release(self, worker: Worker) -> None:
-        worker.reserved_for = None
+        self._roster.reserve(worker, None)
         if worker is self._emptying:
             self._emptying = self._until = None
 

@@ -99,6 +99,10 @@ def follow_up(move: Move, verdict: Verdict) -> Move | None:
             return transitions.drop_task_because_status(task)
         case Verdict.DROP_TASK_ASSIGNED:
             return transitions.drop_task_because_assigned(worker_of(move), task)
+        case Verdict.DROP_DELAYED_ENDED:
+            return transitions.drop_delayed_because_status(_due_ms_of(move), task)
+        case Verdict.DROP_DELAYED_WAITING:
+            return transitions.drop_delayed_because_task(_due_ms_of(move), task)
         case Verdict.DROP_ASSIGNMENT:
             return transitions.drop_assignment_because_status(worker_of(move), task)
         case Verdict.ALREADY_BURIED:
@@ -120,3 +124,12 @@ def worker_of(move: Move) -> str:
         if found is not None:
             return found[0]
     raise ValueError(f"{move.transition} touches no inbox")
+
+
+def _due_ms_of(move: Move) -> int:
+    for operation in move.operations:
+        folder, _, name = operation.path.rpartition("/")
+        delayed = layout.parse_delayed_name(name) if folder == layout.DELAYED else None
+        if delayed is not None:
+            return delayed[0]
+    raise ValueError(f"{move.transition} touches no delayed task")

@@ -35,22 +35,22 @@ class _Pace:
         self._tokens = 1.0
         self._counted_at = self._opens_at = now + _INTERVAL
         self._under_way = 0
-        self._settled = 0  # since the last round
+        self._ended = 0  # since the last round
         self._recent: deque[float] = deque()  # when the reply was known
 
-    def take(self) -> None:
+    def begin(self) -> None:
         self._tokens -= 1.0
         self._under_way += 1
 
-    def settled(self) -> None:
+    def end(self) -> None:
         self._under_way = max(0, self._under_way - 1)
-        self._settled += 1
+        self._ended += 1
 
     def begin_round(self, now: float) -> None:
         while self._recent and now - self._recent[0] >= _INTERVAL - _ROUNDING:
             self._recent.popleft()
-        self._recent.extend([now] * self._settled)
-        self._settled = 0
+        self._recent.extend([now] * self._ended)
+        self._ended = 0
 
     def wait_seconds(self, now: float) -> float:
         """Until one more may be assigned; 0 if it may be now, infinite where a reply has to come first."""
@@ -60,7 +60,7 @@ class _Pace:
         self._tokens = min(most, self._tokens + max(0.0, now - self._counted_at) * self.rate)
         self._counted_at = max(now, self._counted_at)
         wait = 0.0 if self._tokens >= 1.0 - _ROUNDING else (1.0 - self._tokens) / self.rate
-        excess = len(self._recent) + self._under_way + self._settled - math.floor(self.rate) - 1
+        excess = len(self._recent) + self._under_way + self._ended - math.floor(self.rate) - 1
         if excess < 0:
             return wait
         if excess >= len(self._recent):
@@ -80,7 +80,7 @@ class Throttle:
         self.needs_count = False  # `count` has to be called before `admits`
         self.next_token: float | None = None  # when the first of the queues refused for its rate may go on
 
-    def told(self, queue: str, settings: QueueSettings | None, now: float) -> None:
+    def set_limits(self, queue: str, settings: QueueSettings | None, now: float) -> None:
         """What the queue's znode says; None for nothing usable, and then it has no limits."""
         settings = settings or UNLIMITED
         if settings == UNLIMITED:
@@ -98,27 +98,27 @@ class Throttle:
         self._counts = any(each.max_running is not None for each in self._settings.values())
         self.needs_count = self._counts and (self.needs_count or not counted)
 
-    def listed(self, queues: Iterable[str], now: float) -> None:
+    def keep_limits(self, queues: Iterable[str], now: float) -> None:
         """Others have no limits any more."""
         for queue in sorted(self._settings.keys() - set(queues)):
-            self.told(queue, None, now)
+            self.set_limits(queue, None, now)
 
     # --- what the workers hold -----------------------------------------------------------------------------------
 
     def lose_count(self) -> None:
         self.needs_count = self._counts
 
-    def count(self, tasks: Iterable[str]) -> None:
+    def count_running(self, tasks: Iterable[str]) -> None:
         """`tasks` are all in the workers' hands."""
         self._running.clear()
         for task in tasks:
-            self.entered(task)
+            self.add_running(task)
         self.needs_count = False
 
-    def entered(self, task: str) -> None:
+    def add_running(self, task: str) -> None:
         self._add(task, 1)
 
-    def left(self, task: str) -> None:
+    def remove_running(self, task: str) -> None:
         self._add(task, -1)
 
     def _add(self, task: str, change: int) -> None:
@@ -149,17 +149,17 @@ class Throttle:
             self.next_token = min(now + seconds, self.next_token or float("inf"))
         return seconds == 0
 
-    def take(self, task: str, queue: str) -> None:
+    def begin_assignment(self, task: str, queue: str) -> None:
         """The task, of that queue, is being assigned."""
         pace = self._paces.get(queue)
         if pace is not None:
-            pace.take()
-        self.entered(task)
+            pace.begin()
+        self.add_running(task)
 
-    def settled(self, task: str) -> None:
+    def end_assignment(self, task: str) -> None:
         """The transaction that was to assign it is over, committed or not."""
         if self._paces:
             place = queue_and_priority(task)
             pace = self._paces.get(place[0]) if place is not None else None
             if pace is not None:
-                pace.settled()
+                pace.end()

@@ -14,9 +14,8 @@ class FakePicture:
     """What is looked at, and the client that is asked."""
 
     def __init__(self) -> None:
-        self.dispatcher = self.backlog = self
         self.is_current = True
-        self.size = 5
+        self.names_in_tasks = 5
         self.now = 0.0
         self.count = 5
         self.listings = 0
@@ -45,7 +44,7 @@ def look(picture: FakePicture, recount: Recount) -> None:
 
 
 def new(picture: FakePicture) -> Recount:
-    return Recount(picture, picture, lambda: None, 60.0)  # type: ignore[arg-type]  # it plays both parts
+    return Recount(picture, picture, lambda: None, picture.list_again, 60.0)  # type: ignore[arg-type]  # it plays both parts
 
 
 def test_it_looks_once_a_minute_and_lists_nothing_while_the_numbers_agree(picture: FakePicture) -> None:
@@ -64,7 +63,7 @@ def test_a_difference_that_lasts_makes_it_list_anew_once(picture: FakePicture) -
     assert picture.listings == 0
     look(picture, recount)
     assert (picture.listings, picture.now) == (1, 61.0)
-    picture.size = 6
+    picture.names_in_tasks = 6
     look(picture, recount)
     look(picture, recount)
 

@@ -10,7 +10,7 @@ import pytest
 
 from herdmaster.core.outcome import Outcome
 from herdmaster.roles.client.outcomes import OutcomeWatch
-from herdmaster.roles.primary.observation import Observation
+from herdmaster.roles.primary.feed import Feed
 from herdmaster.roles.shared import cancel_requests
 from herdmaster.roles.shared.callbacks import callbacks_of_role, watch_callbacks
 from herdmaster.roles.worker.worker_session import WorkerSession
@@ -63,7 +63,7 @@ def faults(caplog: pytest.LogCaptureFixture) -> list[str]:
         ((WorkerSession, "_step"), "worker"),  # a callback of the next turn
         ((WorkerSession, "_ended"), "worker"),  # what a pool delivers, from a thread
         ((WorkerSession, "task_arrived"), "worker"),  # what a reply of ZooKeeper's leads to
-        ((Observation, "_handle_tasks"), "master"),  # an event of ZooKeeper's
+        ((Feed, "_handle_tasks"), "master"),  # an event of ZooKeeper's
         ((OutcomeWatch, "_handle_created"), "client"),
         ((OutcomeWatch, "_step"), "client"),
     ],

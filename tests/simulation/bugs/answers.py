@@ -114,12 +114,12 @@ def due_too_early() -> Any:
 
 def rate_ignored() -> Any:
     """A queue may be paused or hold so many, and knows no pace."""
-    told = Throttle.told
+    told = Throttle.set_limits
 
     def without_rate(self: Any, queue: str, settings: Any, now: float) -> None:
         told(self, queue, None if settings is None else msgspec.structs.replace(settings, rate=None), now)
 
-    return patch.object(Throttle, "told", without_rate)
+    return patch.object(Throttle, "set_limits", without_rate)
 
 
 def goes_on_in_what_it_gave_up() -> Any:

@@ -20,7 +20,7 @@ from herdmaster.operations import actions
 from herdmaster.operations.actions import CancelVerdict
 from herdmaster.roles.client import submission_journal as journal
 from herdmaster.roles.primary import dispatch, master
-from herdmaster.roles.shared.committer import Committer, Fate, add_operation
+from herdmaster.roles.shared.committer import Committer, add_operation
 from herdmaster.roles.worker import commits, inbox, next_move, worker
 from herdmaster.running.execution import Executor
 from herdmaster.zookeeper import errors
@@ -200,14 +200,14 @@ def acting_while_disconnected() -> Any:
 
 def assigned_by_the_reply() -> Any:
     """The reply of an assignment marks the name as dealt with."""
-    settled = dispatch.Dispatch._settled
+    committed = dispatch.Dispatch._handle_committed
     added = Dispatcher.add_task
     listed = Dispatcher.replace_tasks
 
-    def settle(self: Any, settlement: Any) -> None:
-        if settlement.fate is Fate.COMMITTED and settlement.move.transition is TransitionName.ASSIGN:
-            self._dispatcher.__dict__.setdefault("assigned", set()).add(settlement.move.task)
-        settled(self, settlement)
+    def handle_committed(self: Any, move: Move) -> None:
+        if move.transition is TransitionName.ASSIGN:
+            self._dispatcher.__dict__.setdefault("assigned", set()).add(move.task)
+        committed(self, move)
 
     def add_task(self: Any, name: str) -> None:
         if name not in self.__dict__.get("assigned", ()):
@@ -217,7 +217,7 @@ def assigned_by_the_reply() -> Any:
         listed(self, [name for name in names if name not in self.__dict__.get("assigned", ())])
 
     return _patched(
-        (dispatch.Dispatch, "_settled", settle),
+        (dispatch.Dispatch, "_handle_committed", handle_committed),
         (Dispatcher, "add_task", add_task),
         (Dispatcher, "replace_tasks", replace_tasks),
     )

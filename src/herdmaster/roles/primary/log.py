@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
+from herdmaster.core.picture import Totals
 from herdmaster.core.queues import UNLIMITED, QueueSettings, describe_queue
 from herdmaster.core.recovery import worker_of
 from herdmaster.core.table import TransitionName
@@ -34,9 +35,9 @@ class PrimaryLog:
         told.add(name)
         return True
 
-    def tell_found(self, *, waiting: int, assigned: int, workers: int) -> None:
-        """Once the pictures are whole."""
-        _log.info("found tasks waiting: %d, assigned: %d; workers: %d", waiting, assigned, workers)
+    def tell_totals(self, totals: Totals) -> None:
+        """Say what there is, once the picture is whole."""
+        _log.info("found tasks waiting: %d, assigned: %d; workers: %d", totals.waiting, totals.assigned, totals.workers)
 
     def tell_isolated(self, task: str) -> None:
         if self._is_news("isolated", task):

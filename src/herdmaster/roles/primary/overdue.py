@@ -21,10 +21,10 @@ import msgspec
 
 from herdmaster.core import layout
 from herdmaster.core.conditions import is_conditional
-from herdmaster.core.decisions import Picture
 from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.members import worker_state
 from herdmaster.core.names import parse_task_name, parse_worker_name
+from herdmaster.core.picture import Listing
 from herdmaster.core.queues import decode_queue, parse_queue_name
 from herdmaster.core.recovery import MAX_DELIVERIES, Recovery
 from herdmaster.roles.primary.dispatch import Dispatch
@@ -49,16 +49,6 @@ class Patience(msgspec.Struct, frozen=True):
 
     task: float = OVERDUE_SECONDS
     inbox: float = OVERDUE_SECONDS
-
-
-class _Seen:
-    """What one round has found. `dispatcher` knows of nothing else."""
-
-    def __init__(self) -> None:
-        self.dispatcher = Dispatcher(orphan_inbox_seconds=math.inf)
-
-    def list_again(self) -> None:
-        """The next round looks anew."""
 
 
 class Overdue:
@@ -109,33 +99,34 @@ class Overdue:
             "the primary is a program of the reference; overdue tasks in /tasks: %d, in inboxes of lost workers: %d",
             len(tasks), sum(map(len, left.values())),
         )  # fmt: skip
-        seen = _Seen()
+        dispatcher = Dispatcher(orphan_inbox_seconds=math.inf)
         changed = asyncio.Event()
         dispatch = Dispatch(
             self._client,
-            seen,
+            dispatcher,
             self._server_clock,
             recovery=self._recovery,
             report=self._report,
             wake=changed.set,
+            list_again=lambda: None,  # the next round looks anew
         )
         # Headers first, while no worker is known: they are one decision, and what follows from them another.
-        seen.dispatcher.replace_tasks(filter(is_conditional, tasks))
-        await self._decide(seen, dispatch, changed)
+        dispatcher.replace_tasks(filter(is_conditional, tasks))
+        await self._decide(dispatcher, dispatch, changed)
         for name in tasks:
-            seen.dispatcher.add_task(name)
-        await self._tell_workers(seen.dispatcher, alive, left)
-        await self._tell_queues(seen.dispatcher)
-        await self._tell_statuses(seen.dispatcher, tasks)
-        await self._decide(seen, dispatch, changed)
+            dispatcher.add_task(name)
+        await self._tell_workers(dispatcher, alive, left)
+        await self._tell_queues(dispatcher)
+        await self._tell_statuses(dispatcher, tasks)
+        await self._decide(dispatcher, dispatch, changed)
         return True
 
-    async def _decide(self, seen: _Seen, dispatch: Dispatch, changed: asyncio.Event) -> None:
+    async def _decide(self, dispatcher: Dispatcher, dispatch: Dispatch, changed: asyncio.Event) -> None:
         """One set of decisions, to the end. Its picture does not change meanwhile, so nothing is decided twice."""
-        for picture in Picture:
-            seen.dispatcher.complete(picture)
+        for listing in Listing:
+            dispatcher.complete(listing)
         dispatch.step()
-        while not dispatch.is_idle:
+        while dispatcher.under_way:
             await wait_unless_over(self._client, changed)
             changed.clear()
 
@@ -195,7 +186,7 @@ class Overdue:
     async def _tell_queues(self, dispatcher: Dispatcher) -> None:
         queues = [name for name in await self._names(layout.QUEUES) if parse_queue_name(name) is not None]
         for queue, data in await self._read({queue: layout.queue_path(queue) for queue in queues}):
-            dispatcher.throttle.told(queue, decode_queue(data), self._client.clock())
+            dispatcher.set_limits(queue, decode_queue(data), self._client.clock())
 
     async def _tell_statuses(self, dispatcher: Dispatcher, tasks: list[str]) -> None:
         times = await self._times(list(map(layout.status_path, tasks)))

@@ -1,6 +1,6 @@
-"""The primary at work: watch, decide, commit, for as long as its session owns `/master`.
+"""A primary's term: watch, decide, commit, as long as its session owns `/master`.
 
-Everything that ZooKeeper tells goes straight into the pictures, in the order of the wire; the loop only asks each part
+Everything that ZooKeeper tells goes straight into the pictures, in the order of the wire. The loop only asks each part
 what is to be done now. After an interruption nothing is decided until fresh listings have come.
 """
 
@@ -14,8 +14,10 @@ from herdmaster.core.dispatcher import ORPHAN_INBOX_SECONDS, Dispatcher
 from herdmaster.core.recovery import MAX_DELIVERIES, Recovery
 from herdmaster.roles.primary.cancellation import Cancellation, Pictures
 from herdmaster.roles.primary.dispatch import Dispatch
+from herdmaster.roles.primary.feed import Feed
+from herdmaster.roles.primary.folder_part import FolderPart
 from herdmaster.roles.primary.log import PrimaryLog
-from herdmaster.roles.primary.observation import Observation
+from herdmaster.roles.primary.part import Part
 from herdmaster.roles.primary.promotion import Promotion
 from herdmaster.roles.primary.recount import RECOUNT_SECONDS, Recount
 from herdmaster.roles.shared.bootstrap import restore_folders
@@ -25,8 +27,7 @@ from herdmaster.zookeeper.client import Client
 
 
 class PrimarySettings(msgspec.Struct, frozen=True):
-    """`stands_in`: the primary is a program of the reference, so that this master assigns and recovers no tasks; it
-    does what that program does not do."""
+    """`stands_in`: a reference primary assigns and recovers, and this master does only what that one does not do."""
 
     max_deliveries: int = MAX_DELIVERIES
     orphan_inbox_seconds: float = ORPHAN_INBOX_SECONDS
@@ -35,7 +36,7 @@ class PrimarySettings(msgspec.Struct, frozen=True):
 
 
 class Primary:
-    """One term of a primary, or of a master that stands in for what a primary of the reference leaves undone."""
+    """One term of a primary, or of a master that stands in under a reference primary."""
 
     def __init__(self, client: Client, server_clock: ServerClock, settings: PrimarySettings) -> None:
         self._client = client
@@ -44,49 +45,56 @@ class Primary:
         wake = self._wake.set
         report = PrimaryLog()
         dispatcher = Dispatcher(orphan_inbox_seconds=settings.orphan_inbox_seconds)
-        self._observation = Observation(client, dispatcher, report, wake)
-        self._promotion = Promotion(client, server_clock, report, wake, stands_in=settings.stands_in)
-        self._cancellation = Cancellation(client, Pictures(dispatcher, self._promotion.schedule), report, wake)
-        self._parts: list[Dispatch | Promotion | Cancellation | Recount] = [self._promotion, self._cancellation]
+        self._feed = Feed(client, dispatcher, report, wake)
+        promotion = Promotion(client, server_clock, report, wake, stands_in=settings.stands_in)
+        cancellation = Cancellation(client, Pictures(dispatcher, promotion.schedule), report, wake)
+        self._watching: tuple[Feed | FolderPart, ...] = (self._feed, promotion, cancellation)
+        self._moving: list[Part] = [promotion, cancellation]
+        self._steps: list[Part | Recount] = [promotion, cancellation]
         if not settings.stands_in:
-            recovery = Recovery(settings.max_deliveries)
-            self._parts.append(Recount(client, self._observation, wake, settings.recount_seconds))
-            self._parts.append(
-                Dispatch(client, self._observation, server_clock, recovery=recovery, report=report, wake=wake)
+            list_again = self._feed.list_again
+            dispatch = Dispatch(
+                client,
+                dispatcher,
+                server_clock,
+                recovery=Recovery(settings.max_deliveries),
+                report=report,
+                wake=wake,
+                list_again=list_again,
             )
+            self._moving.append(dispatch)
+            self._steps += [Recount(client, dispatcher, wake, list_again, settings.recount_seconds), dispatch]
 
     async def run(self) -> None:
-        """Until the session is over: raises SessionExpired then, or what makes it impossible to go on."""
-        self._observation.start()
-        self._promotion.stream.start()
-        self._cancellation.stream.start()
+        """Serve until the session is over. Raise SessionExpired then, or what makes it impossible to go on."""
+        for part in self._watching:
+            part.start()
         while True:
-            await self._observe()
+            await self._wait()
             await self._restore_folders()
-            for part in self._parts:
-                part.step()
+            for step in self._steps:
+                step.step()
+
+    async def stop(self) -> None:
+        """Watch nothing from here on. Call it after `run`, where the session goes on."""
+        for part in self._watching:
+            await part.stop()
 
     async def _restore_folders(self) -> None:
-        parts = (self._observation, *self._parts)
+        parts: list[Feed | Part] = [self._feed, *self._moving]
         if any(part.is_folder_missing for part in parts):
             for part in parts:
                 part.is_folder_missing = False
             await restore_folders(self._client)
 
-    async def stop(self) -> None:
-        """Nothing is watched from here on; for after `run`, where the session goes on."""
-        await self._observation.stop()
-        await self._promotion.stream.stop()
-        await self._cancellation.stream.stop()
-
-    async def _observe(self) -> None:
-        """Waits until something was told, or until it is time for something postponed."""
-        fault = self._observation.fault or self._promotion.fault or self._cancellation.fault
-        if fault is not None:
-            raise fault
+    async def _wait(self) -> None:
+        """Wait for news, or for the time of something postponed."""
+        for part in self._watching:
+            if part.fault is not None:
+                raise part.fault
         if self._client.state.is_final:
             raise errors.SessionExpired("the primary's session ended")
-        times = [part.next_wakeup() for part in self._parts]
+        times = [step.next_wakeup() for step in self._steps]
         wakeup = min((time for time in times if time is not None), default=None)
         try:
             async with asyncio.timeout(None if wakeup is None else max(wakeup - self._clock(), 0.01)):
