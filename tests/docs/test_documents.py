@@ -32,12 +32,6 @@ def test_the_commands_of_a_section_print_what_it_says(section: Section, namespac
             assert matches(printed, step.expected), f"$ {step.command}\n{printed}\n--- document: ---\n{step.expected}"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_to_a_file_leads_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", path.read_text()):
-        assert (path.parent / target).exists(), f"{path.name} links to {target}, which is not there"
-
-
 def test_the_readme_shows_the_make_targets_that_there_are() -> None:
     targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"\bmake ([a-z]+)", (REPOSITORY / "README.md").read_text()))
