@@ -53,6 +53,8 @@ def test_every_external_link_is_a_whole_address(path: Path) -> None:
 
 @EACH_DOCUMENT
 def test_every_python_file_that_is_named_is_there(path: Path) -> None:
+    if path.parent.name == "decisions":
+        return  # dated: files that it names may have moved since
     roots = (REPOSITORY, REPOSITORY / "src" / "herdmaster", REPOSITORY / "docs", path.parent)
     named = set(named_files(path.read_text()))
     assert {name for name in named if not any((root / name).exists() for root in roots)} == set()
