@@ -15,14 +15,16 @@ NOWHERE = "127.0.0.1:1"
 def test_a_namespace_that_a_submission_makes_is_told_once(namespace: str) -> None:
     hosts = f"{namespace}/typo"
     servers, _, path = hosts.partition("/")
-    result = run_herd("submit", "--zookeeper", hosts, "m:f")
+    result = run_herd("submit", "--zookeeper", hosts, "--unchecked", "--create", "m:f")
     told = f"namespace /{path} does not exist yet: it is created on {servers}"
     assert (result.returncode, result.stderr) == (0, f"herd submit: {told}\n")
-    assert run_herd("submit", "--zookeeper", hosts, "m:f").stderr == ""
+    assert run_herd("submit", "--zookeeper", hosts, "--unchecked", "--create", "m:f").stderr == ""
 
 
 def test_a_namespace_is_told_as_json_where_lines_are(namespace: str) -> None:
-    result = run_herd("submit", "--zookeeper", f"{namespace}/typo", "--log-format=json", "m:f")
+    result = run_herd(
+        "submit", "--zookeeper", f"{namespace}/typo", "--log-format=json", "--unchecked", "--create", "m:f"
+    )
     line = json.loads(result.stderr)
     assert (line["level"], line["logger"]) == ("warning", "herdmaster.connecting")
     assert "does not exist yet: it is created" in line["message"]

@@ -144,9 +144,8 @@ def test_tasks_of_modules_that_are_named_run_in_the_worker_and_its_processes(
         assert "queues default, mail" in worker.wait_for_log("is ready")
         for call, result in ((("area", "6", "7"), "42"), (("parent",), str(worker.pid))):
             name, *arguments = call
-            submitted = run_herd(
-                "submit", "--zookeeper", namespace, "--queue=mail", "--wait", f"{module}:{name}", *arguments
-            )
+            command = ("submit", "--zookeeper", namespace, "--wait", f"{module}:{name}", *arguments)
+            submitted = run_herd(*command, folder=project)
             assert (submitted.stdout, submitted.returncode) == (f"{result}\n", 0)
 
 
@@ -165,7 +164,7 @@ def test_an_app_without_tasks_is_told_from_none(namespace: str, project: Path) -
     ):
         worker.wait_for_log("has no tasks: where other modules register them")
         worker.wait_for_log("is ready")
-        name = run_herd("submit", "--zookeeper", namespace, "split.tasks:area", "6", "7").stdout.strip()
+        name = run_herd("submit", "--zookeeper", namespace, "--unchecked", "split.tasks:area", "6", "7").stdout.strip()
         shown = run_herd("tasks", "show", "--zookeeper", namespace, name).stdout
         assert (
             "no worker that serves queue default has a task: its app (split.app:herd) registers none; "

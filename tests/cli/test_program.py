@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -14,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herdmaster import __version__
-from herdmaster.cli.options import choose_hosts
 from herdmaster.cli.program import VERBS, herd
+from herdmaster.cli.session import Session
 from herdmaster.cli.submit import check_call, looks_like_hosts, read_arguments
 
 _HELP_AND_MODULES = """
@@ -109,7 +112,7 @@ def test_without_a_verb_it_shows_what_there_is_and_fails() -> None:
         (["submit", "shop:add", "--wiat"], "herd submit: ", "after `--`"),
         (["submit", "shop:add", "x=1", "x=2"], "herd submit: ", "twice"),
         (["submit", "shop:add", "--priority", "12"], "herd submit: ", "0<=x<=9"),
-        (["submit", "shop:add", "--queue", "Loud"], "herd submit: ", "'Loud'"),
+        (["submit", "shop:add", "--unchecked", "--queue", "Loud"], "herd submit: ", "'Loud'"),
         (["demo", "--folder", "/no/such/folder"], "herd demo: ", "/no/such/folder"),
         (["demo", "--folder", "/dev"], "herd demo: ", "at least 100"),
     ],
@@ -162,10 +165,51 @@ def test_anything_else_is_no_call(call: str) -> None:
         check_call(call)
 
 
-def test_hosts_are_the_argument_then_the_apps_then_the_variable_then_local(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An app whose Herd names its servers; its import prints."""
+    (tmp_path / "placed_app.py").write_text("from herdmaster import Herd\nprint('imported')\nherd = Herd('app:1')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield "placed_app"
+    sys.modules.pop("placed_app", None)
+
+
+def test_hosts_are_the_option_then_the_variable_then_the_apps_then_local(
+    app: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("HERD_ZOOKEEPER", raising=False)
-    assert choose_hosts(None) == "127.0.0.1:2181"
-    monkeypatch.setenv("HERD_ZOOKEEPER", "variable:1")
-    assert choose_hosts(None) == "variable:1"
-    assert choose_hosts(None, "app:1") == "app:1"
-    assert choose_hosts("argument:1", "app:1") == "argument:1"
+    with click.Context(click.Command("herd")):
+        assert Session(None, None, 1.0).find_hosts() == "127.0.0.1:2181"
+        assert Session(None, app, 1.0).find_hosts() == "app:1"
+        assert capsys.readouterr() == ("", "imported\n")
+        monkeypatch.setenv("HERD_ZOOKEEPER", "variable:1")
+        assert Session(None, None, 1.0).find_hosts() == "variable:1"
+        assert Session(None, "no_such_module", 1.0).find_hosts() == "variable:1"
+        assert Session("option:1", app, 1.0).find_hosts() == "option:1"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status"],
+        ["tasks"],
+        ["tasks", "show", "task-01jd0000000000000000000001.default"],
+        ["dead", "list"],
+        ["workers"],
+        ["queues", "pause", "mail"],
+        ["keys"],
+        ["client", "text"],
+        ["submit", "placed_app:f", "--unchecked"],
+    ],
+    ids=" ".join,
+)
+def test_each_command_goes_where_its_app_does(app: str, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    monkeypatch.delenv("HERD_ZOOKEEPER", raising=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # does not listen: refuses at once
+        hosts = f"127.0.0.1:{taken.getsockname()[1]}"
+        Path("placed_app.py").write_text(f"from herdmaster import Herd\nherd = Herd({hosts!r})\n")
+        code, output, error = run(*arguments, "--app", app, "--connect-timeout", "0.05")
+    assert (code, output) == (1, "")
+    assert hosts in error

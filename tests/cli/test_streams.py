@@ -24,7 +24,7 @@ def run_in_shell(command: str, hosts: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_what_is_closed_leads_nowhere(namespace: str, closed: str) -> None:
-    result = run_in_shell(f"$herd submit m:f {closed}", namespace)
+    result = run_in_shell(f"$herd submit m:f --unchecked --create {closed}", namespace)
     assert (result.returncode, result.stderr) == (0, "")
     assert (result.stdout == "") == (">&-" in closed.split())
     with connect(namespace) as client:
@@ -45,7 +45,7 @@ def test_a_disk_that_is_full_is_told_in_one_line(namespace: str, command: str, n
     assert result.returncode == 1
 
 
-@pytest.mark.parametrize("command", ["$herd status", "$herd submit m:f", "$herd --help"])
+@pytest.mark.parametrize("command", ["$herd status", "$herd submit m:f --unchecked --create", "$herd --help"])
 def test_a_reader_that_is_gone_ends_the_command_without_a_word(namespace: str, command: str) -> None:
     # `:` ends at once: by the time that the interpreter has started there is no reader.
     result = run_in_shell(f"{{ {command}; echo $? >&2; }} | :", namespace)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from herdmaster.api import Herd
+from herdmaster.api.callee import Callee
 from herdmaster.api.options import TaskOptions
 from herdmaster.cli.submission import make_task, submit_and_leave
 from herdmaster.core import layout
@@ -22,7 +23,7 @@ from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.errors import NoServerReachable
-from tests.cli.processes import HERD, HerdProcess, run_herd
+from tests.cli.processes import HERD, HerdProcess, connect, run_herd
 
 pytestmark = pytest.mark.long
 
@@ -56,7 +57,11 @@ def test_client_takes_hosts_from_the_option_or_the_variable_too(cluster: str) ->
 
 
 def test_client_carries_bytes_that_are_no_text(namespace: str) -> None:
-    with HerdProcess("master", namespace), HerdProcess("worker", namespace, "--app=tests.cli.app") as worker:
+    with (
+        HerdProcess("master", namespace) as master,
+        HerdProcess("worker", namespace, "--app=tests.cli.app") as worker,
+    ):
+        master.wait_for_log("elected")
         result = subprocess.run([*HERD, "client", namespace, b"\xff\xfe"], capture_output=True, check=False, timeout=40)
         assert (result.returncode, result.stderr) == (0, b"")
         assert r"has b'\xff\xfe'" in worker.stdout
@@ -71,7 +76,7 @@ def test_submit_prints_a_name_that_anybody_can_wait_for(cluster: str) -> None:
 
 
 async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_left(namespace: str) -> None:
-    task = make_task("shop:add", [2], {"y": 3}, TaskOptions())
+    task = make_task(Callee("shop:add"), [2], {"y": 3}, TaskOptions())
     async with Client(namespace) as client:
         await make_folders(client)
         await client.create(layout.status_path(task.name), b"the outcome")
@@ -81,7 +86,7 @@ async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_le
 
 
 async def test_submit_does_not_wait_for_ever_to_be_accepted(own_zookeeper: ChildServer) -> None:
-    task = make_task("shop:add", [], {}, TaskOptions())
+    task = make_task(Callee("shop:add"), [], {}, TaskOptions())
     own_zookeeper.pause()
     started = time.monotonic()
     with pytest.raises((NotSubmitted, NoServerReachable)):
@@ -107,18 +112,21 @@ def test_submit_tells_what_a_task_failed_with(cluster: str) -> None:
 
 
 def test_submit_tells_that_no_worker_knows_the_function(cluster: str) -> None:
-    result = run_herd("submit", "--zookeeper", cluster, "--wait", "no_such_module:function")
+    result = run_herd("submit", "--zookeeper", cluster, "--unchecked", "--wait", "no_such_module:function")
     assert (result.returncode, result.stdout) == (1, "")
     assert "UnknownCall: no_such_module:function is not registered" in result.stderr
 
 
 def test_submit_passes_queue_and_priority_on(cluster: str) -> None:
-    result = run_herd("submit", "--zookeeper", cluster, "--queue=mail", "--priority=9", "shop:add")
+    result = run_herd("submit", "--zookeeper", cluster, "--queue=mail", "--priority=9", "--unchecked", "shop:add")
     assert result.stdout.strip().endswith(".mail.p9")
 
 
 def test_submit_passes_the_options_of_a_submission_on(namespace: str) -> None:
-    result = run_herd("submit", "--zookeeper", namespace, "--delay=1h", "--expires=2h", "--max-attempts=3", "shop:add")
+    result = run_herd(
+        "submit", "--zookeeper", namespace, "--delay=1h", "--expires=2h", "--max-attempts=3", "--unchecked", "--create",
+        "shop:add",
+    )  # fmt: skip
     name = result.stdout.strip()
     shown = json.loads(run_herd("tasks", "show", "--zookeeper", namespace, "--json", name).stdout)
     assert shown["seen"]["state"] == "delayed"
@@ -129,8 +137,8 @@ def test_submit_passes_the_options_of_a_submission_on(namespace: str) -> None:
 
 
 def test_submit_with_a_key_that_is_held_names_its_holder_and_submits_nothing(namespace: str) -> None:
-    first = run_herd("submit", "--zookeeper", namespace, "--key=nightly", "shop:add")
-    again = run_herd("submit", "--zookeeper", namespace, "--key=nightly", "shop:add")
+    command = ("submit", "--zookeeper", namespace, "--key=nightly", "--unchecked", "--create", "shop:add")
+    first, again = run_herd(*command), run_herd(*command)
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert again.stderr == f"nothing was submitted: {first.stdout.strip()} holds the key\n"
     listed = run_herd("tasks", "list", "--zookeeper", namespace, "--json")
@@ -138,7 +146,7 @@ def test_submit_with_a_key_that_is_held_names_its_holder_and_submits_nothing(nam
 
 
 @pytest.mark.parametrize(
-    "arguments", [["client", NOWHERE], ["submit", "--zookeeper", NOWHERE, "a:b"], ["status", NOWHERE]]
+    "arguments", [["client", NOWHERE], ["submit", "--zookeeper", NOWHERE, "--unchecked", "a:b"], ["status", NOWHERE]]
 )
 def test_without_zookeeper_they_fail_with_one_line(arguments: list[str]) -> None:
     result = run_herd(*arguments, "--connect-timeout=0.5")
@@ -149,12 +157,12 @@ def test_without_zookeeper_they_fail_with_one_line(arguments: list[str]) -> None
 
 
 def test_interrupted_while_it_waits_client_names_what_goes_on(namespace: str) -> None:
-    with HerdProcess("client", "--zookeeper", namespace, "one", "two") as client:
+    with HerdProcess("client", "--zookeeper", namespace, "--create", "one", "two") as client:
         client.wait_for_log("still waiting for 2 tasks")  # since nobody runs them
         client.send(signal.SIGINT)
         assert client.wait() == 130
         lines = client.stderr.splitlines()[1:]
-    assert [re.fullmatch(r"task-[0-9a-z]{26} goes on without being waited for", line) is None for line in lines] == [
+    assert [re.fullmatch(r"task-[0-9a-z]{26} was submitted and goes on", line) is None for line in lines] == [
         False,
         False,
     ]
@@ -183,6 +191,20 @@ def test_status_as_json_is_one_object(cluster: str) -> None:
     assert worker["name"].startswith("worker-")
     assert (worker["state"], worker["queues"], worker["assigned"]) == ("ready", ["default"], 0)
     assert found["tasks"] == {"backlog": 0, "delayed": 0, "assigned": 0, "recovering": 0, "ended": 0, "dead": 0}
+
+
+@pytest.mark.parametrize("command", [("submit", "--unchecked", "m:f"), ("client", "text")], ids=" ".join)
+def test_a_namespace_that_no_program_has_used_is_refused(namespace: str, command: tuple[str, ...]) -> None:
+    for hosts in (namespace, f"{namespace}/typo"):
+        result = run_herd(*command, "--zookeeper", hosts)
+        assert (result.returncode, result.stdout) == (2, "")
+        (line,) = result.stderr.splitlines()
+        assert line == (
+            f"herd {command[0]}: the namespace in {hosts} has never been used: check the connect string, start a "
+            "master there, or submit with --create"
+        )
+    with connect(namespace) as client:
+        assert client.get_children("/") == []
 
 
 def test_status_of_a_namespace_that_is_not_there_says_so(namespace: str) -> None:

@@ -100,7 +100,7 @@ def test_a_misspelt_command_is_not_taken_for_hosts() -> None:
 def test_a_listing_says_that_there_is_more(filled: str) -> None:
     result = run_herd("tasks", "list", "--zookeeper", filled, "--limit=1", "--older-than=1h")
     assert len(result.stdout.splitlines()) == 2
-    assert result.stderr == "there are more than 1: --limit 0 shows all\n"
+    assert result.stderr == "there are more than 1 tasks: --limit 0 lists all\n"
 
 
 def test_a_task_is_shown_with_its_call_and_its_error(filled: str) -> None:
@@ -137,14 +137,14 @@ def test_the_result_of_a_failed_task_is_its_error(filled: str) -> None:
 def test_what_is_nowhere_is_an_error(filled: str, verb: str) -> None:
     result = run_herd("tasks", verb, "--zookeeper", filled, GONE)
     assert (result.returncode, result.stdout) == (1, "")
-    assert f"{GONE} is nowhere" in result.stderr
+    assert result.stderr.startswith(f"herd tasks {verb}: there is no {GONE}: it never existed")
 
 
 @pytest.mark.parametrize("verb", ["show", "result", "wait", "cancel"])
 def test_a_name_that_is_no_tasks_is_a_mistake_of_the_caller(verb: str) -> None:
     result = run_herd("tasks", verb, "x/y")
     assert result.returncode == 2
-    assert "'x/y' is no task's name" in result.stderr
+    assert "'x/y' is not the name of a task" in result.stderr
 
 
 def test_waiting_tells_how_each_ended_and_leaves_the_outcomes(cluster: str) -> None:
@@ -164,7 +164,7 @@ def test_waiting_tells_how_each_ended_and_leaves_the_outcomes(cluster: str) -> N
 def test_waiting_gives_up_when_it_is_told_to(filled: str) -> None:
     result = run_herd("tasks", "wait", "--zookeeper", filled, "--timeout=0.5s", PENDING)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"{PENDING} has not ended within 0.5 s; it goes on\n"
+    assert result.stderr == f"{PENDING} has not ended within 0.5 s and goes on\n"
 
 
 def test_a_running_task_is_cancelled(cluster: str, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_dead_tasks_are_listed_replayed_and_purged(filled: str) -> None:
     assert new in run_herd("tasks", "list", "--zookeeper", filled, "--state=pending").stdout
     result = run_herd("dead", "purge", "--zookeeper", filled, DEAD)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"{DEAD}: is not dead\nherd dead: some are not dead")
+    assert result.stderr.startswith(f"{DEAD}: is not dead\nherd dead purge: not all of these tasks are dead")
 
 
 def test_all_dead_tasks_are_purged_only_by_those_who_say_yes(filled: str) -> None:
@@ -210,7 +210,7 @@ def test_all_dead_tasks_are_purged_only_by_those_who_say_yes(filled: str) -> Non
 def test_dead_tasks_are_named_or_all_of_them(verb: str) -> None:
     result = run_herd("dead", verb)
     assert (result.returncode, result.stdout) == (2, "")
-    assert "name the tasks, or say --all" in result.stderr
+    assert "name the tasks, or give --all" in result.stderr
 
 
 def test_workers_are_listed(cluster: str) -> None:
@@ -246,7 +246,7 @@ def test_queues_are_paused_limited_and_listed(filled: str) -> None:
 def test_keys_are_shown_and_released(filled: str) -> None:
     at = ("--zookeeper", filled)
     told = [
-        run_herd("submit", *at, "--key", "k", *scope, call, "1").stdout.strip()
+        run_herd("submit", *at, "--unchecked", "--key", "k", *scope, call, "1").stdout.strip()
         for call, scope in (("a:f", ()), ("a:g", ()), ("a:h", ("--key-scope=global",)), ("a:f", ()))
     ]
     f, g, h, again = told
@@ -260,7 +260,7 @@ def test_keys_are_shown_and_released(filled: str) -> None:
 
     result = run_herd("keys", "release", *at, "k")
     assert (result.returncode, result.stdout) == (2, "")
-    assert "3 tasks hold a key 'k': say which with --call, of a:f, a:g, a:h (global)" in result.stderr
+    assert "3 tasks hold a key 'k': choose one with --call, of a:f, a:g, a:h (global)" in result.stderr
     result = run_herd("keys", "release", *at, "k", "--call=a:f")
     assert (result.returncode, result.stdout) == (0, f"released: {f}, which is pending, held it\n")
     result = run_herd("keys", "release", *at, "k", "--call=a:f")
@@ -280,7 +280,7 @@ async def test_a_dead_task_whose_key_is_taken_stays_dead_until_it_is_told_to_go_
     at = ("--zookeeper", filled)
     holder = run_herd("submit", *at, "--key", "k", "tests.cli.app:add", "1", "2").stdout.strip()
     result = run_herd("dead", "replay", *at, "--all")
-    assert (result.returncode, result.stdout) == (1, f"{DEAD}: stays dead, because {holder} holds its key by now\n")
+    assert (result.returncode, result.stdout) == (1, f"{DEAD}: stays dead, because {holder} holds its key\n")
     assert "--without-key" in result.stderr
 
     run_herd("keys", "release", *at, "k", "--call=tests.cli.app:add")
@@ -296,7 +296,7 @@ async def test_a_dead_task_whose_key_is_taken_stays_dead_until_it_is_told_to_go_
         (["queues", "limit", "mail"], "--max-running, --rate, or both"),
         (["tasks", "list", "--older-than=soon"], "'soon' is not a duration, such as 90s"),
         (["tasks", "list", "--state=lost"], "'lost' is not one of"),
-        (["dead", "purge", "--queue=mail", "task-1"], "go with --all"),
+        (["dead", "purge", "--queue=mail", "task-1"], "need --all"),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments: list[str], said: str) -> None:
@@ -311,6 +311,13 @@ def test_a_namespace_that_does_not_exist_is_told_as_such(namespace: str) -> None
         result = run_herd(*arguments, "--zookeeper", f"{namespace}-absent")
         assert result.returncode == 2
         assert "does not exist" in result.stderr
+
+
+def test_a_queue_that_seems_to_be_misspelt_is_changed_with_a_warning(filled: str) -> None:
+    result = run_herd("queues", "pause", "--zookeeper", filled, "nosuch")
+    assert (result.returncode, result.stdout) == (0, "nosuch: paused\n")
+    assert result.stderr == "no worker serves queue nosuch, and no task is in it; there are mail\n"
+    assert run_herd("queues", "pause", "--zookeeper", filled, "mail").stderr == ""
 
 
 def test_queues_take_the_options_of_the_listing(filled: str) -> None:
@@ -334,7 +341,7 @@ def test_a_call_waits_where_no_worker_has_an_app(namespace: str) -> None:
     with HerdProcess("master", namespace) as master, HerdProcess("worker", namespace) as worker:
         master.wait_for_log("elected")
         worker.wait_for_log("is ready")
-        name = run_herd("submit", "--zookeeper", namespace, "m:f").stdout.strip()
+        name = run_herd("submit", "--zookeeper", namespace, "--unchecked", "m:f").stdout.strip()
         shown = run_herd("tasks", "show", "--zookeeper", namespace, name).stdout
         assert "no worker that serves queue default has an app: `herd worker --app MODULE` gives it one" in shown
         assert "raw tasks only" in run_herd("workers", "--zookeeper", namespace).stdout
@@ -348,7 +355,7 @@ def test_what_is_dead_is_not_said_to_be_nowhere(filled: str) -> None:
 def test_the_servers_are_given_once(filled: str) -> None:
     result = run_herd("status", filled, "--zookeeper", filled)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("herd status: HOSTS is given twice, once by --zookeeper")
+    assert result.stderr.startswith("herd status: HOSTS is given twice, once with --zookeeper")
 
 
 async def test_a_tasks_error_does_not_steer_the_terminal_that_shows_it(namespace: str) -> None:

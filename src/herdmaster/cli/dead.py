@@ -1,26 +1,20 @@
-"""`herd dead`: the tasks that were given up on, and what is to become of them."""
+"""`herd dead`: list dead tasks, replay them, purge them."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.groups import ListingGroup
-from herdmaster.cli.options import (
-    Duration,
-    connect_timeout_option,
-    hosts_argument,
-    json_option,
-    log_options,
-    zookeeper_option,
-)
+from herdmaster.cli.options import Duration, json_option
 from herdmaster.cli.printing import say, say_left_out
-from herdmaster.cli.tasks import check_task, list_, show
+from herdmaster.cli.session import Session, session_options
+from herdmaster.cli.tasks import check_task, filter_options, list_tasks, show
 
 if TYPE_CHECKING:
     from herdmaster.zookeeper.client import Client
@@ -28,27 +22,20 @@ if TYPE_CHECKING:
 
 @click.group(cls=ListingGroup)
 def dead() -> None:
-    """Look at dead tasks, run them again, or take them away. Without a command: list.
+    """List, replay and purge dead tasks. Without a command: list.
 
     A task is dead when the last of several attempts failed, or when too many workers were lost with it. Masters sweep
-    it after 30 days.
+    dead tasks after 30 days.
     """
 
 
 @dead.command("list")
-@hosts_argument
-@click.option("--queue", metavar="NAME", help="Only of this queue.")
-@click.option("--older-than", type=Duration(), metavar="TIME", help="Only those submitted so long ago, such as 7d.")
-@click.option(
-    "--limit", type=click.IntRange(0), default=1000, show_default=True, metavar="N", help="At most so many; 0: all."
-)
+@filter_options
 @json_option
-@connect_timeout_option(10)
-@log_options("warning")
-@click.pass_context
-def list_dead(ctx: click.Context, /, **options: object) -> None:
+@session_options(positional=True)
+def list_(**options: Any) -> None:  # as `list_tasks`
     """List dead tasks, oldest first."""
-    ctx.invoke(list_, states=("dead",), **options)
+    list_tasks(("dead",), **options)
 
 
 dead.add_command(show)
@@ -56,37 +43,21 @@ dead.add_command(show)
 
 @dead.command
 @click.argument("task", nargs=-1)
-@zookeeper_option
-@click.option("--all", "everything", is_flag=True, help="All of them, or all of --queue.")
-@click.option("--queue", metavar="NAME", help="With --all: only of this queue.")
-@click.option("--without-key", is_flag=True, help="Leave its uniqueness key alone, also where it is free.")
-@connect_timeout_option(10)
-@log_options("warning")
-def replay(
-    *,
-    task: tuple[str, ...],
-    hosts: str | None,
-    everything: bool,
-    queue: str | None,
-    without_key: bool,
-    connect_timeout: float,
-    log_level: str,
-    log_format: str,
-) -> None:
+@click.option("--all", "everything", is_flag=True, help="All dead tasks, or all of --queue.")
+@click.option("--queue", metavar="NAME", help="With --all: only tasks of this queue.")
+@click.option("--without-key", is_flag=True, help="Do not take the task's uniqueness key again, even if it is free.")
+@session_options()
+def replay(*, task: tuple[str, ...], everything: bool, queue: str | None, without_key: bool, session: Session) -> None:
     """Run dead tasks again, under new names, which are printed. Their attempts are counted from 1 again.
 
-    A task that had a uniqueness key takes it again. One whose key another task holds by now is left alone, and the exit
-    code is 1: release that key first, or say --without-key.
+    A task that had a uniqueness key takes it again. If another task holds the key by now, the dead task stays dead and
+    the exit code is 1: release the key first, or give --without-key.
     """
-    from herdmaster.cli.logs import configure_logs
     from herdmaster.core.names import UlidFactory, renewed_name
     from herdmaster.operations import actions
 
-    configure_logs(log_level, log_format)
-    chosen = _Chosen(task, everything, queue)
-    chosen.check()
+    selection = _select(task, everything, queue)
     ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
-
     held = 0
 
     async def act(client: Client, name: str) -> str | None:
@@ -96,72 +67,58 @@ def replay(
             is_replayed = await actions.replay(client, name, new, with_key=not without_key)
         except actions.KeyHeld as error:
             held += 1
-            return f"{name}: stays dead, because {error.holder} holds its key by now"
+            return f"{name}: stays dead, because {error.holder} holds its key"
         return f"{name}: runs again as {new}" if is_replayed else None
 
-    _for_each(chosen, hosts, connect_timeout, act)
+    _for_each(selection, session, act)
     if held:
         raise Failed(
-            "replay with --without-key what is to run beside the task that holds its key, or see `herd keys release`",
-            "herd dead",
+            "give --without-key to run a task beside the one that holds its key, or see `herd keys release`",
+            "herd dead replay",
         )
 
 
 @dead.command
 @click.argument("task", nargs=-1)
-@zookeeper_option
-@click.option("--all", "everything", is_flag=True, help="All of them, or all of --queue.")
-@click.option("--queue", metavar="NAME", help="With --all: only of this queue.")
-@click.option("--older-than", type=Duration(), metavar="TIME", help="With --all: only those submitted so long ago.")
+@click.option("--all", "everything", is_flag=True, help="All dead tasks, or all of --queue.")
+@click.option("--queue", metavar="NAME", help="With --all: only tasks of this queue.")
+@click.option(
+    "--older-than", type=Duration(), metavar="TIME", help="With --all: only tasks submitted before this time."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@connect_timeout_option(10)
-@log_options("warning")
+@session_options()
 def purge(
     *,
     task: tuple[str, ...],
-    hosts: str | None,
     everything: bool,
     queue: str | None,
     older_than: float | None,
     yes: bool,
-    connect_timeout: float,
-    log_level: str,
-    log_format: str,
+    session: Session,
 ) -> None:
-    """Take dead tasks away for good."""
-    from herdmaster.cli.logs import configure_logs
+    """Delete dead tasks for good."""
     from herdmaster.operations import actions
 
-    configure_logs(log_level, log_format)
-    chosen = _Chosen(task, everything, queue, older_than)
-    chosen.check()
+    selection = _select(task, everything, queue, older_than)
     if everything and not yes:
-        click.confirm("Take them all away? They cannot be replayed then", abort=True)
+        click.confirm("Delete them all? They cannot be replayed afterwards", abort=True, err=True)
 
     async def act(client: Client, name: str) -> str | None:
         return f"{name}: purged" if await actions.purge(client, name) else None
 
-    _for_each(chosen, hosts, connect_timeout, act)
+    _for_each(selection, session, act)
 
 
-class _Chosen(NamedTuple):
-    """The tasks that are named, or all that fit."""
+class _Selection(NamedTuple):
+    """The tasks that are named, or all dead tasks of a queue or of an age (in seconds)."""
 
     tasks: tuple[str, ...]
     everything: bool
     queue: str | None
     older_than: float | None = None
 
-    def check(self) -> None:
-        """Raises usage errors."""
-        if bool(self.tasks) is self.everything:
-            raise click.UsageError("name the tasks, or say --all")
-        if not self.everything and (self.queue is not None or self.older_than is not None):
-            raise click.UsageError("--queue and --older-than go with --all")
-        for name in self.tasks:
-            check_task(name)
-
     async def names(self, client: Client) -> list[str]:
+        """Return the names of the tasks."""
         from herdmaster.inspection.reading import Unreadable
         from herdmaster.inspection.tasks import Inspector, TaskState
 
@@ -177,10 +134,19 @@ class _Chosen(NamedTuple):
         return names
 
 
-def _for_each(
-    chosen: _Chosen, hosts: str | None, connect_timeout: float, act: Callable[[Client, str], Awaitable[str | None]]
-) -> None:
-    from herdmaster.cli.session import in_session
+def _select(tasks: tuple[str, ...], everything: bool, queue: str | None, older_than: float | None = None) -> _Selection:
+    """Raise a usage error if the options contradict each other, or one of the names is not a task's."""
+    if bool(tasks) is everything:
+        raise click.UsageError("name the tasks, or give --all")
+    if not everything and (queue is not None or older_than is not None):
+        raise click.UsageError("--queue and --older-than need --all")
+    for name in tasks:
+        check_task(name)
+    return _Selection(tasks, everything, queue, older_than)
+
+
+def _for_each(selection: _Selection, session: Session, act: Callable[[Client, str], Awaitable[str | None]]) -> None:
+    """Print what `act` returns for each task; None means that the task is not dead. Raises Failed for failures."""
     from herdmaster.errors import HerdError
     from herdmaster.zookeeper.errors import ServerError
 
@@ -189,7 +155,7 @@ def _for_each(
     async def work(client: Client) -> int:
         nonlocal failures
         missed = 0
-        names = await chosen.names(client)
+        names = await selection.names(client)
         for name in names:
             try:
                 text = await act(client, name)
@@ -203,8 +169,9 @@ def _for_each(
             click.echo("no dead tasks", err=True)
         return missed
 
-    missed = in_session(hosts, connect_timeout, work)
+    missed = session.run(work)
+    command = click.get_current_context().command_path
     if failures:
-        raise Failed(f"{failures} of them could not be dealt with: see above", "herd dead")
-    if missed and not chosen.everything:
-        raise Failed("some are not dead, or not any more: `herd tasks show TASK` tells where a task is", "herd dead")
+        raise Failed(f"{failures} of the tasks failed: see above", command)
+    if missed and not selection.everything:
+        raise Failed("not all of these tasks are dead: `herd tasks show TASK` says where a task is", command)

@@ -1,29 +1,34 @@
-"""`herd zookeeper` and `herd dev`: what a laptop needs instead of an ensemble."""
+"""`herd zookeeper` and `herd dev`: commands for development, without an ensemble."""
 
 from __future__ import annotations
 
 import click
 
-from herdmaster.cli.options import import_option, log_options
+from herdmaster.cli.options import app_option, import_option, log_options
 
 
 def _check_filled(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """A callback. Empty is what a variable of the shell gives that is not set, and would mean all addresses of this
-    machine, or its working directory."""
+    """Refuse an empty option, which an unset shell variable gives: it would mean every address of this machine, or the
+    working directory."""
     if value is not None and not value.strip():
-        raise click.BadParameter("it is empty: give a value, or leave the option out.")
+        raise click.BadParameter("the value is empty: give one, or leave the option out.")
     return value
 
 
 _port = click.option(
-    "--port", type=click.IntRange(0, 65535), default=2181, show_default=True, metavar="N", help="0 takes a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=2181,
+    show_default=True,
+    metavar="N",
+    help="The port; 0: any free one.",
 )
 _data_dir = click.option(
     "--data-dir",
     type=click.Path(file_okay=False),
     callback=_check_filled,
     metavar="DIR",
-    help="Keep everything there, also over a crash. Without it, it is kept in memory.",
+    help="Keep the data in DIR, also across crashes. Without DIR, data are kept in memory.",
 )
 
 
@@ -37,8 +42,8 @@ _data_dir = click.option(
 def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log_format: str) -> None:
     """Run a ZooKeeper-compatible server for development and tests.
 
-    One node, no Java. It listens on this machine only, unless --host says otherwise. Production belongs on an ensemble
-    of Apache ZooKeeper.
+    One node, without Java. It listens on this machine only, unless --host names another address. Use an ensemble of
+    Apache ZooKeeper in production.
     """
     from herdmaster.cli.embedded import ServerProcess
     from herdmaster.cli.logs import configure_role_logs
@@ -51,9 +56,9 @@ def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log
 
 
 @click.command
-@click.option("--app", required=True, metavar="MODULE[:ATTR]", help="The Herd whose tasks the worker runs.")
+@app_option("The app whose tasks the worker runs.", required=True)
 @import_option
-@click.option("--slots", type=click.IntRange(1, 10_000), metavar="N", help="Tasks at a time.")
+@click.option("--slots", type=click.IntRange(1, 10_000), metavar="N", help="Run at most N tasks at a time.")
 @_port
 @_data_dir
 @log_options("info")
@@ -67,14 +72,14 @@ def dev(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Run all that it takes in this terminal.
+    """Run a server, a master and a worker in this terminal.
 
-    An embedded ZooKeeper, a master and a worker. Programs that use Herd() find it by itself, as it takes ZooKeeper's
-    usual port. What tasks submit stays there, whatever hosts the app's Herd names. Ctrl-C ends all three.
+    The server is an embedded ZooKeeper on ZooKeeper's usual port, so programs that use Herd() connect to it. What tasks
+    submit stays there as well, whatever hosts the app's Herd names. Ctrl-C ends all three.
     """
     from herdmaster.cli.first_process import leave_first_process
 
-    leave_first_process()  # before anything else is imported, which it would only carry along
+    leave_first_process()  # before further imports, which the parent would only keep in memory
 
     from herdmaster.api import fork_and_exit
     from herdmaster.cli.embedded import Development, ServerProcess
@@ -86,7 +91,7 @@ def dev(
     from herdmaster.roles.worker.worker import WorkerSettings
 
     configure_role_logs(log_level, log_format)
-    # Nothing answers there yet: what an app submits when it is imported fails, and does not reach its own hosts.
+    # No server answers there yet: an app that submits while it is imported fails, and does not reach its own hosts.
     loaded = load_directed_app(app, f"127.0.0.1:{port or 1}", imports)
     settings = WorkerSettings(slots=slots, queues=loaded.queues)
 

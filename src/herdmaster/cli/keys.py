@@ -1,4 +1,4 @@
-"""`herd keys`: which task holds which uniqueness key, and how a key is taken from its holder."""
+"""`herd keys`: show which task holds which uniqueness key, and release keys."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import click
 
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.groups import ShowingGroup
-from herdmaster.cli.options import C, connect_timeout_option, json_option, log_options, zookeeper_option
+from herdmaster.cli.options import C, json_option
 from herdmaster.cli.printing import say, say_left_out
+from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
     from herdmaster.operations.keys import KeySeen, Released
@@ -19,47 +20,33 @@ if TYPE_CHECKING:
 
 @click.group(cls=ShowingGroup)
 def keys() -> None:
-    """Show the keys of unique tasks, release them. Without a command: show.
+    """Show and release the keys of unique tasks. Without a command: show.
 
-    KEY is the text that key= gave, or its hash as `herd keys show` has it.
+    KEY is the text of `key=`, or its hash as `herd keys show` prints it.
     """
 
 
 def _common(command: C) -> C:
     return click.option(
-        "--call", metavar="MODULE:FUNCTION", help="The key of this function; else of any, or of the whole namespace."
-    )(zookeeper_option(connect_timeout_option(10)(log_options("warning")(command))))
+        "--call", metavar="MODULE:FUNCTION", help="Only keys of this function.  [default: of any, and global keys]"
+    )(session_options()(command))
 
 
 @keys.command
 @click.argument("key", required=False)
-@_common
 @json_option
-def show(
-    *,
-    key: str | None,
-    call: str | None,
-    hosts: str | None,
-    as_json: bool,
-    connect_timeout: float,
-    log_level: str,
-    log_format: str,
-) -> None:
-    """Show the keys that are held, or KEY, with the tasks that hold them. Exits with 1 if KEY is free.
+@_common
+def show(*, key: str | None, call: str | None, as_json: bool, session: Session) -> None:
+    """Show the keys that are held, or only KEY, with the tasks that hold them. Exits with 1 if KEY is free.
 
-    A key of a task that an older version submitted is known by its hash alone.
+    Keys of tasks that an older version submitted are shown by their hash.
     """
     import msgspec
-
-    from herdmaster.cli.logs import configure_logs
-    from herdmaster.cli.session import in_session
-
-    configure_logs(log_level, log_format)
 
     async def work(client: Client) -> list[KeySeen]:
         return await _find(client, key, call)
 
-    found = in_session(hosts, connect_timeout, work)
+    found = session.run(work)
     now = time.time_ns() // 1_000_000
     if found and not as_json:
         say(click.style(f"{'AGE':>5}  {'KEY':<34}  {'CALL':<30}  TASK", bold=True))
@@ -74,35 +61,29 @@ def show(
 @keys.command
 @click.argument("key")
 @_common
-def release(
-    *, key: str, call: str | None, hosts: str | None, connect_timeout: float, log_level: str, log_format: str
-) -> None:
-    """Take KEY from the task that holds it, so that the next submission with it makes a new task.
+def release(*, key: str, call: str | None, session: Session) -> None:
+    """Take KEY from the task that holds it, so that the next submission with KEY makes a new task.
 
     The holder goes on, or keeps its outcome, without the key. Exits with 1 if no task holds it.
     """
-    from herdmaster.cli.logs import configure_logs
-    from herdmaster.cli.session import in_session
     from herdmaster.operations import keys as held_keys
-
-    configure_logs(log_level, log_format)
 
     async def work(client: Client) -> Released | None:
         found = await _find(client, key, call)
         if len(found) > 1:
             calls = ", ".join(sorted(_scope(seen) for seen in found))
-            raise click.UsageError(f"{len(found)} tasks hold a key {key!r}: say which with --call, of {calls}")
+            raise click.UsageError(f"{len(found)} tasks hold a key {key!r}: choose one with --call, of {calls}")
         return await held_keys.release(client, found[0].hash) if found else None
 
-    released = in_session(hosts, connect_timeout, work)
+    released = session.run(work)
     if released is None:
         raise Failed(f"no task holds {_described(key, call)}: `herd keys show` lists those that are held", "herd keys")
-    state = "which is nowhere any more" if released.state is None else f"which is {released.state.value}"
-    say(f"released: {released.task}, {state}, held it")
+    state = "exists no more" if released.state is None else f"is {released.state.value}"
+    say(f"released: {released.task}, which {state}, held it")
 
 
 async def _find(client: Client, key: str | None, call: str | None) -> list[KeySeen]:
-    """Those that are held, oldest first."""
+    """Return the keys that are held and fit, oldest first."""
     from herdmaster.cli.submit import check_call
     from herdmaster.inspection.reading import Unreadable
     from herdmaster.operations.keys import find_key, list_keys
@@ -129,7 +110,7 @@ def _row(seen: KeySeen, now: int) -> str:
 
 def _scope(seen: KeySeen) -> str:
     if seen.call is None:
-        return "(of an older version)"
+        return "(older version)"
     return seen.call if seen.scope == "call" else f"{seen.call} (global)"
 
 

@@ -1,4 +1,4 @@
-"""Options that several verbs have."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ C = TypeVar("C", bound=Callable[..., Any])  # what click decorates may return an
 
 
 def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
-    """A callback: more than nothing, and at most a day, since ZooKeeper has 32 bits of milliseconds for a timeout."""
+    """Check that an option is above zero and at most a day: ZooKeeper has 32 bits of milliseconds for a timeout."""
     if not 0.0 < value <= _LONGEST:
         raise click.BadParameter(f"{value:g} is not between 0 and {_LONGEST:.0f} seconds.")
     return value
 
 
 class Duration(click.ParamType[float]):
-    """Seconds, written as `90`, `90s`, `5m`, `2h` or `7d`."""
+    """A time in seconds, written as `90`, `90s`, `5m`, `2h` or `7d`."""
 
     name = "duration"
 
@@ -33,6 +33,8 @@ class Duration(click.ParamType[float]):
 
 
 class Decorator(Protocol):
+    """A function that adds options to a command."""
+
     def __call__(self, command: C, /) -> C: ...
 
 
@@ -45,12 +47,12 @@ FORMATS: Final = ("text", "json")
 
 
 def hosts_argument(command: C) -> C:
-    """HOSTS, or `--zookeeper HOSTS` as with the other verbs."""
+    """Add HOSTS as an argument, and `--zookeeper HOSTS` as the other commands have it."""
 
     def prefer_option(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
         named: str | None = ctx.meta.get(_NAMED_HOSTS)
         if value is not None and named is not None:
-            raise click.UsageError("HOSTS is given twice, once by --zookeeper", ctx)
+            raise click.UsageError("HOSTS is given twice, once with --zookeeper", ctx)
         return value if named is None else named
 
     def remember(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
@@ -63,7 +65,11 @@ def hosts_argument(command: C) -> C:
 
 
 def json_option(command: C) -> C:
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
+
+
+def app_option(help_text: str, *, required: bool = False) -> Decorator:
+    return click.option("--app", "-A", metavar="MODULE[:ATTR]", required=required, help=help_text)
 
 
 def import_option(command: C) -> C:
@@ -72,7 +78,7 @@ def import_option(command: C) -> C:
         "imports",
         multiple=True,
         metavar="MODULE",
-        help="A module that registers tasks with the app; may be repeated.",
+        help="Import this module, which registers tasks with the app; may be repeated.",
     )(command)
 
 
@@ -88,7 +94,7 @@ def session_timeout_option(command: C) -> C:
         metavar="SECONDS",
         default=10,
         show_default=True,
-        help="How long ZooKeeper waits for a sign of life before it takes this process for lost.",
+        help="How long ZooKeeper waits for a heartbeat before it ends the session of this process.",
     )(command)
 
 
@@ -100,32 +106,27 @@ def connect_timeout_option(default: int) -> Decorator:
         metavar="SECONDS",
         default=default,
         show_default=True,
-        help="How long to try to reach ZooKeeper at first.",
+        help="How long to try to reach ZooKeeper at the start.",
     )
 
 
 def log_options(default: str) -> Decorator:
-    """`--log-level` and `--log-format`; the verb passes both to `herdmaster.cli.logs.configure_logs`."""
+    """Add `--log-level` and `--log-format`, for `herdmaster.cli.logs.configure_logs`."""
 
     def decorate(command: C) -> C:
         command = click.option(
-            "--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="How log lines look."
+            "--log-format",
+            type=click.Choice(FORMATS),
+            default="text",
+            show_default=True,
+            help="The form of log lines.",
         )(command)
         return click.option(
             "--log-level",
             type=click.Choice(LEVELS, case_sensitive=False),
             default=default,
             show_default=True,
-            help="What is logged, to stderr.",
+            help="The lowest level that is logged, to stderr.",
         )(command)
 
     return decorate
-
-
-def choose_hosts(given: str | None, of_app: str | None = None) -> str:
-    """The connect string in force: the argument, the app's own, $HERD_ZOOKEEPER, or the default."""
-    if given is not None:
-        return given
-    from herdmaster.api import Herd
-
-    return of_app or Herd().hosts

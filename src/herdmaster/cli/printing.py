@@ -22,7 +22,7 @@ def plain(text: str) -> str:
 
 
 def say_left_out(unreadable: Unreadable) -> None:
-    """Says on stderr what a listing left out, if there is anything."""
+    """Print to stderr what a listing left out, if anything."""
     if unreadable:
         say(f"{unreadable}", err=True)
 

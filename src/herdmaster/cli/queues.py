@@ -1,4 +1,4 @@
-"""`herd queues`: how full each queue is, and what may leave it."""
+"""`herd queues`: list, pause and limit queues."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from herdmaster.cli.groups import ListingGroup
-from herdmaster.cli.options import (
-    C,
-    connect_timeout_option,
-    hosts_argument,
-    json_option,
-    log_options,
-    zookeeper_option,
-)
+from herdmaster.cli.options import C, json_option
 from herdmaster.cli.printing import say_left_out
+from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,31 +21,26 @@ if TYPE_CHECKING:
 
 @click.group(cls=ListingGroup)
 def queues() -> None:
-    """List queues, pause them, limit them. Without a command: list."""
+    """List, pause and limit queues. Without a command: list."""
 
 
 @queues.command("list")
-@hosts_argument
 @json_option
-@connect_timeout_option(10)
-@log_options("warning")
-def list_(*, hosts: str | None, as_json: bool, connect_timeout: float, log_level: str, log_format: str) -> None:
+@session_options(positional=True)
+def list_(*, as_json: bool, session: Session) -> None:
     """List the queues that have tasks, workers or limits."""
     import msgspec
 
-    from herdmaster.cli.logs import configure_logs
-    from herdmaster.cli.session import in_session
     from herdmaster.inspection.queues import look_at_queues
     from herdmaster.inspection.reading import Unreadable
 
-    configure_logs(log_level, log_format)
     unreadable = Unreadable()
-    found = in_session(hosts, connect_timeout, lambda client: look_at_queues(client, unreadable))
+    found = session.run(lambda client: look_at_queues(client, unreadable))
+    say_left_out(unreadable)
     for queue in found:
         click.echo(msgspec.json.encode(queue) if as_json else _row(queue))
     if not found and not as_json:
         click.echo("no queue has tasks, workers or limits", err=True)
-    say_left_out(unreadable)
 
 
 def _row(queue: QueueSeen) -> str:
@@ -64,77 +53,64 @@ def _row(queue: QueueSeen) -> str:
 
 
 def describe(settings: QueueSettings) -> str:
-    """As the master's log has it, in colour."""
+    """Return the settings as the master's log has them, in colour."""
     from herdmaster.core.queues import describe_queue
 
     return describe_queue(settings).replace("paused", click.style("paused", fg="yellow"))
 
 
-def _change(
-    queue: str,
-    logs: tuple[str, str],
-    hosts: str | None,
-    connect_timeout: float,
-    changes: Mapping[str, bool | float | None],
-) -> None:
-    """Sets the fields of the queue's settings that `changes` names."""
+def _change(queue: str, session: Session, changes: Mapping[str, bool | float | None]) -> None:
+    """Set the fields of the queue's settings that `changes` names. Warn of a queue that seems to be misspelt."""
     import msgspec
 
-    from herdmaster.cli.logs import configure_logs
-    from herdmaster.cli.session import in_session
     from herdmaster.core.names import check_queue
+    from herdmaster.inspection.queues import look_at_queues
+    from herdmaster.inspection.reading import Unreadable
     from herdmaster.operations.actions import change_queue
 
-    configure_logs(*logs)
     check_queue(queue)
 
-    async def work(client: Client) -> QueueSettings:
-        return await change_queue(client, queue, lambda old: msgspec.structs.replace(old, **changes))
+    async def work(client: Client) -> tuple[QueueSettings, list[QueueSeen]]:
+        settings = await change_queue(client, queue, lambda old: msgspec.structs.replace(old, **changes))
+        return settings, await look_at_queues(client, Unreadable())
 
-    settings = in_session(hosts, connect_timeout, work)
+    settings, seen = session.run(work)
     click.echo(f"{queue}: {describe(settings) or 'no limits'}")
+    used = [each.name for each in seen if each.workers or each.pending or each.delayed or each.assigned]
+    if queue not in used:
+        there = f"; there are {', '.join(used)}" if used else ""
+        click.echo(f"no worker serves queue {queue}, and no task is in it{there}", err=True)
 
 
 def _common(command: C) -> C:
-    return click.argument("queue")(zookeeper_option(connect_timeout_option(10)(log_options("warning")(command))))
+    return click.argument("queue")(session_options()(command))
 
 
 @queues.command
 @_common
-def pause(*, queue: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str) -> None:
-    """Assign nothing of QUEUE until it is resumed. What is assigned goes on."""
-    _change(queue, (log_level, log_format), hosts, connect_timeout, {"paused": True})
+def pause(*, queue: str, session: Session) -> None:
+    """Assign no tasks of QUEUE until it is resumed. Tasks that are assigned already go on."""
+    _change(queue, session, {"paused": True})
 
 
 @queues.command
 @_common
-def resume(*, queue: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str) -> None:
+def resume(*, queue: str, session: Session) -> None:
     """Assign tasks of QUEUE again."""
-    _change(queue, (log_level, log_format), hosts, connect_timeout, {"paused": False})
+    _change(queue, session, {"paused": False})
 
 
 @queues.command
+@click.option("--max-running", type=click.IntRange(0), metavar="N", help="Tasks that run at a time; 0: no limit.")
+@click.option("--rate", type=click.FloatRange(0), metavar="N", help="Tasks started per second; 0: no limit.")
 @_common
-@click.option("--max-running", type=click.IntRange(0), metavar="N", help="Over all workers; 0 takes the limit away.")
-@click.option(
-    "--rate", type=click.FloatRange(0), metavar="N", help="Tasks started per second, over all workers; 0: no limit."
-)
-def limit(
-    *,
-    queue: str,
-    max_running: int | None,
-    rate: float | None,
-    hosts: str | None,
-    connect_timeout: float,
-    log_level: str,
-    log_format: str,
-) -> None:
-    """Limit how many tasks of QUEUE run at a time, or are started per second."""
+def limit(*, queue: str, max_running: int | None, rate: float | None, session: Session) -> None:
+    """Limit how many tasks of QUEUE run at a time, or start per second, over all workers."""
     if max_running is None and rate is None:
-        raise click.UsageError("say --max-running, --rate, or both")
+        raise click.UsageError("give --max-running, --rate, or both")
     changes: dict[str, bool | float | None] = {}
     if max_running is not None:
         changes["max_running"] = max_running or None
     if rate is not None:
         changes["rate"] = rate or None
-    _change(queue, (log_level, log_format), hosts, connect_timeout, changes)
+    _change(queue, session, changes)

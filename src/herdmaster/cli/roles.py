@@ -1,16 +1,16 @@
-"""`herd master` and `herd worker`: the processes that stay."""
+"""`herd master` and `herd worker`: the long-running processes."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from herdmaster.cli.options import (
     Decorator,
     Duration,
+    app_option,
     check_seconds,
-    choose_hosts,
     connect_timeout_option,
     hosts_argument,
     import_option,
@@ -22,11 +22,11 @@ _MIN_OVERDUE: Final = 30.0
 
 
 def _check_overdue(_ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """A callback. What the primary is about to move could be lost if it were moved by another."""
+    """Check that the reference's primary has time to move its tasks: two who move one task could lose it."""
     if value < _MIN_OVERDUE:
         raise click.BadParameter(
-            f"{value:g} seconds are too short: a primary of the reference needs up to {_MIN_OVERDUE:g} to take over "
-            "and to move a task.",
+            f"{value:g} seconds are too short: a reference primary needs up to {_MIN_OVERDUE:g} to take over and to "
+            "move a task.",
             param=param,
         )
     return value
@@ -39,7 +39,7 @@ def _overdue_option(name: str, what: str) -> Decorator:
         callback=_check_overdue,
         default="2m",
         show_default=True,
-        help=f"Under a primary of the reference: {what}.",
+        help=f"Under a reference primary: {what}.",
     )
 
 
@@ -47,8 +47,8 @@ def _overdue_option(name: str, what: str) -> Decorator:
 @hosts_argument
 @session_timeout_option
 @connect_timeout_option(30)
-@_overdue_option("--assign-overdue", "a task that stands in /tasks for longer is assigned")
-@_overdue_option("--recover-overdue", "the inbox of a worker that has been gone for longer is recovered")
+@_overdue_option("--assign-overdue", "assign tasks that are in /tasks for longer")
+@_overdue_option("--recover-overdue", "recover the inboxes of workers that are gone for longer")
 @log_options("info")
 def master(
     *,
@@ -62,9 +62,10 @@ def master(
 ) -> None:
     """Run a master, primary or backup.
 
-    SIGTERM and Ctrl-C end its session, so that a backup takes over at once. While a program of the reference is
-    primary, the oldest master does what that one does not do: delays, cancelling, sweeping, and what it leaves lying.
+    SIGTERM and Ctrl-C end its session, so that a backup takes over at once. Under a reference primary, the oldest
+    master does what that program does not: delays, cancelling, sweeping, and tasks that it leaves behind.
     """
+    from herdmaster.api import Herd
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_role
     from herdmaster.roles.primary.master import Master, MasterSettings
@@ -76,7 +77,7 @@ def master(
         connect_timeout=connect_timeout,
         patience=Patience(task=assign_overdue, inbox=recover_overdue),
     )
-    run_role(Master(choose_hosts(hosts), settings))
+    run_role(Master(hosts if hosts is not None else Herd().hosts, settings))
 
 
 _count = click.IntRange(1, 10_000)
@@ -84,30 +85,30 @@ _count = click.IntRange(1, 10_000)
 
 @click.command
 @hosts_argument
-@click.option("--app", metavar="MODULE[:ATTR]", help="The Herd whose tasks it runs. Without it, raw tasks alone.")
+@app_option("The app whose tasks the worker runs. Without an app: raw tasks only.")
 @click.option(
     "--slots",
     type=_count,
     metavar="N",
-    help="Tasks at a time, in all.  [default: CPUs + 4, at most 32; 1000 if all are coroutines]",
+    help="Run at most N tasks at a time.  [default: CPUs + 4, at most 32; 1000 if all are coroutines]",
 )
 @click.option(
-    "--threads", type=_count, metavar="N", help="Of these, on threads.  [default: all; beside coroutines CPUs + 4]"
+    "--threads", type=_count, metavar="N", help="At most N on threads.  [default: all; beside coroutines CPUs + 4]"
 )
-@click.option("--processes", type=_count, metavar="N", help="Of these, in processes.  [default: CPUs]")
+@click.option("--processes", type=_count, metavar="N", help="At most N in processes.  [default: CPUs]")
 @import_option
 @click.option(
     "--allow-import",
     multiple=True,
     metavar="PREFIX",
-    help="A module whose functions, and those of modules below it, are run unregistered; may be repeated.",
+    help="Run unregistered functions of this module and of those below it; may be repeated.",
 )
 @click.option(
     "--queue",
     "queues",
     multiple=True,
     metavar="NAME",
-    help="A queue to serve; may be repeated.  [default: `default`, and what the app's tasks name]",
+    help="Serve this queue; may be repeated.  [default: `default`, and the queues of the app's tasks]",
 )
 @click.option(
     "--drain-timeout",
@@ -116,7 +117,7 @@ _count = click.IntRange(1, 10_000)
     metavar="SECONDS",
     default=25,
     show_default=True,
-    help="How long what runs may still take when the worker is told to stop.",
+    help="How long running tasks may still take when the worker is told to stop.",
 )
 @session_timeout_option
 @connect_timeout_option(30)
@@ -126,28 +127,25 @@ def worker(
     hosts: str | None,
     app: str | None,
     imports: tuple[str, ...],
-    slots: int | None,
-    threads: int | None,
-    processes: int | None,
     allow_import: tuple[str, ...],
     queues: tuple[str, ...],
-    drain_timeout: float,
-    session_timeout: float,
-    connect_timeout: float,
     log_level: str,
     log_format: str,
+    **settings: Any,  # the fields of WorkerSettings that are options
 ) -> None:
     """Run a worker.
 
-    It runs the tasks of an app, and raw tasks, whose text it prints unless the app has a handler for them. Where HOSTS
-    is given, the app's Herd goes there too, whatever its own hosts are: what tasks submit stays with this worker. The
-    first SIGTERM, SIGHUP or Ctrl-C drains it: what runs may end, the rest is handed back. Under a primary of the
-    reference it runs what it has been given. A second SIGTERM or Ctrl-C stops it at once.
+    It runs the tasks of an app, and raw tasks, whose text it prints unless the app has a handler for them. If HOSTS is
+    given, the app's Herd uses them too, whatever it names itself: what tasks submit stays with this worker.
+
+    The first SIGTERM, SIGHUP or Ctrl-C drains the worker: running tasks may finish, the others are handed back. Under a
+    reference primary it runs its inbox empty. A second SIGTERM or Ctrl-C stops it at once.
     """
     from herdmaster.cli.first_process import leave_first_process
 
-    leave_first_process()  # before anything else is imported, which it would only carry along
+    leave_first_process()  # before further imports, which the parent would only keep in memory
 
+    from herdmaster.api import Herd
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.named_app import load_for_worker, make_worker
     from herdmaster.cli.running import run_role
@@ -155,15 +153,9 @@ def worker(
     from herdmaster.roles.worker.worker import WorkerSettings
 
     configure_role_logs(log_level, log_format)
-    loaded = load_for_worker(app, hosts, imports)
-    settings = WorkerSettings(
-        session_timeout=session_timeout,
-        connect_timeout=connect_timeout,
-        drain_timeout=drain_timeout,
-        slots=slots,
-        threads=threads,
-        processes=processes,
-        queues=tuple(dict.fromkeys(queues)) or (loaded.queues if loaded is not None else (DEFAULT_QUEUE,)),
-    )
-    hosts = choose_hosts(hosts, loaded.hosts if loaded is not None else None)
-    run_role(make_worker(hosts, app, loaded, settings, imports=imports, allow_import=allow_import))
+    herd = load_for_worker(app, hosts, imports)
+    named = tuple(dict.fromkeys(queues)) or (herd.queues if herd is not None else (DEFAULT_QUEUE,))
+    if hosts is None:
+        hosts = (herd or Herd()).hosts
+    new = WorkerSettings(queues=named, **settings)
+    run_role(make_worker(hosts, app, herd, new, imports=imports, allow_import=allow_import))

@@ -1,29 +1,127 @@
-"""One session for one verb."""
+"""The session of a command: the options that choose its servers, and the session itself."""
 
 from __future__ import annotations
 
-import asyncio
+import functools
+import os
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
-from herdmaster.cli.options import choose_hosts
-from herdmaster.errors import ConfigurationError
-from herdmaster.zookeeper.client import Client
+from herdmaster.cli.options import (
+    C,
+    Decorator,
+    app_option,
+    connect_timeout_option,
+    hosts_argument,
+    log_options,
+    zookeeper_option,
+)
+
+if TYPE_CHECKING:
+    from herdmaster.api import Herd
+    from herdmaster.zookeeper.client import Client
 
 T = TypeVar("T")
 
+_APP_HELP: Final = "The app. Its Herd names the servers if neither --zookeeper nor $HERD_ZOOKEEPER does."
 
-def in_session(hosts: str | None, connect_timeout: float, work: Callable[[Client], Awaitable[T]]) -> T:
-    """What `work` returns. Raises InvalidConnectString, NoServerReachable, ConfigurationError where the namespace does
-    not exist, and what `work` raises."""
 
-    async def run() -> T:
-        async with Client(choose_hosts(hosts), connect_timeout=connect_timeout) as client:
-            if await client.exists("/") is None:
-                raise ConfigurationError(
-                    f"the namespace in {client.hosts} does not exist: check the connect string, or start a master "
-                    "there, which makes it"
-                )
-            return await work(client)
+class Session(NamedTuple):
+    """The servers that a command is given, and how many seconds it tries to reach them."""
 
-    return asyncio.run(run())
+    given_hosts: str | None
+    app: str | None
+    connect_timeout: float
+
+    def find_hosts(self, herd: Herd | None = None) -> str:
+        """Return --zookeeper, else $HERD_ZOOKEEPER, else the hosts of the app's Herd, else the default.
+
+        `herd` is the app's Herd, if the command has loaded it already. Raises what `load_named_app` raises.
+        """
+        from herdmaster.api import Herd
+        from herdmaster.api.lifecycle import HOSTS_VARIABLE
+
+        if self.given_hosts is not None:
+            return self.given_hosts
+        if os.environ.get(HOSTS_VARIABLE) or (herd is None and self.app is None):
+            return Herd().hosts
+        return (herd or _load(cast("str", self.app))).hosts
+
+    def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Return what `work` returns. Raises InvalidConnectString, NoServerReachable, ConfigurationError if the
+        namespace does not exist, and what `work` raises."""
+        import asyncio
+
+        hosts = self.find_hosts()
+
+        async def run() -> T:
+            from herdmaster.errors import ConfigurationError
+            from herdmaster.zookeeper.client import Client
+
+            async with Client(hosts, connect_timeout=self.connect_timeout) as client:
+                if await client.exists("/") is None:
+                    raise ConfigurationError(
+                        f"the namespace in {hosts} does not exist: check the connect string, or start a master there, "
+                        "which creates it"
+                    )
+                return await work(client)
+
+        return asyncio.run(run())
+
+    def refuse_unused(self, hosts: str) -> None:
+        """Raise ConfigurationError if no program of Herdmaster has used the namespace. Raises also as `run`."""
+        import asyncio
+
+        async def look() -> bool:
+            from herdmaster.core import layout
+            from herdmaster.zookeeper.client import Client
+
+            async with Client(hosts, connect_timeout=self.connect_timeout) as client:
+                return await client.exists(layout.TASKS) is not None
+
+        if not asyncio.run(look()):
+            from herdmaster.errors import ConfigurationError
+
+            raise ConfigurationError(
+                f"the namespace in {hosts} has never been used: check the connect string, start a master there, or "
+                "submit with --create"
+            )
+
+
+def _load(app: str) -> Herd:
+    import contextlib
+    import sys
+
+    from herdmaster.cli.named_app import load_named_app
+
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for what the command prints
+        return load_named_app(app)
+
+
+def session_options(*, positional: bool = False, log_level: str = "warning") -> Decorator:
+    """Pass `session` to a command, made of --zookeeper (or HOSTS, if `positional`), --app and --connect-timeout.
+
+    Add the options for logs as well, and configure logs.
+    """
+
+    def decorate(command: C) -> C:
+        @functools.wraps(command)
+        def run_with_session(
+            *,
+            hosts: str | None,
+            app: str | None,
+            connect_timeout: float,
+            log_level: str,
+            log_format: str,
+            **rest: Any,  # the options of any command
+        ) -> object:
+            from herdmaster.cli.logs import configure_logs
+
+            configure_logs(log_level, log_format)
+            return command(session=Session(hosts, app, connect_timeout), **rest)
+
+        decorated = connect_timeout_option(10)(log_options(log_level)(run_with_session))
+        with_app = app_option(_APP_HELP)(decorated)
+        return cast("C", (hosts_argument if positional else zookeeper_option)(with_app))
+
+    return decorate

@@ -1,4 +1,4 @@
-"""`herd status`: who is there, and how many tasks are where."""
+"""`herd status`: masters, workers, and the number of tasks in each state."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from herdmaster.cli.options import choose_hosts, connect_timeout_option, hosts_argument, log_options
 from herdmaster.cli.printing import say_left_out
+from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
     from herdmaster.inspection.overview import MasterSeen, Overview, WorkerSeen
@@ -17,42 +17,37 @@ if TYPE_CHECKING:
 
 
 @click.command
-@hosts_argument
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@connect_timeout_option(10)
-@log_options("warning")
-def status(*, hosts: str | None, as_json: bool, connect_timeout: float, log_level: str, log_format: str) -> None:
-    """Show who is there and where tasks are.
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@session_options(positional=True)
+def status(*, as_json: bool, session: Session) -> None:
+    """Show masters, workers and the number of tasks.
 
-    Primary, backups, workers, and how many tasks are in which state. It changes nothing.
+    Shows the primary, its backups, the workers, how many tasks are in each state, and paused queues. Changes nothing.
     """
     import msgspec
 
-    from herdmaster.cli.logs import configure_logs
-    from herdmaster.cli.session import in_session
     from herdmaster.cli.why_waiting import paused_queues
     from herdmaster.inspection.overview import Observer
     from herdmaster.inspection.reading import Unreadable
 
-    configure_logs(log_level, log_format)
     unreadable = Unreadable()
-    chosen = choose_hosts(hosts)
+    session = session._replace(given_hosts=session.find_hosts())
 
     async def work(client: Client) -> tuple[Overview, list[str]]:
         return await Observer(client, unreadable).look(), await paused_queues(client)
 
-    overview, paused = in_session(chosen, connect_timeout, work)
+    overview, paused = session.run(work)
+    say_left_out(unreadable)
     if as_json:
-        found = {"zookeeper": chosen, **msgspec.to_builtins(overview), "paused": paused}
+        found = {"zookeeper": session.given_hosts, **msgspec.to_builtins(overview), "paused": paused}
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
         for line in describe(overview, paused):
             click.echo(line)
-    say_left_out(unreadable)
 
 
 def describe(overview: Overview, paused: Sequence[str] = ()) -> Iterator[str]:
-    """Lines for people. `paused`: the queues that are."""
+    """Yield the lines of the table. `paused` has the names of paused queues."""
     yield _line("primary", _master(overview.primary) if overview.primary else _no_primary(overview))
     for backup in overview.backups:
         yield _line("backup", _master(backup))

@@ -1,7 +1,7 @@
-"""Submits a task and leaves: its outcome is for a program that waits for its name.
+"""Submission without waiting: the outcome stays for a program that waits for the task by its name.
 
-A `Herd` would not do: it waits for the outcome of what it submitted, and if the task is quicker than the end of this
-process, it collects it, and no other program finds it any more.
+A `Herd` cannot do this. It waits for the outcome of each task that it submitted, and would collect the outcome of a
+task that ends before this process does; no other program would find it then.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from herdmaster.errors import DuplicateTask, HerdError
 from herdmaster.roles.client.client import ClientSettings, TaskClient
 
 
-def make_task(call: str, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions) -> NewTask:
-    """Raises NotSerializable, PayloadTooLarge."""
+def make_task(callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions) -> NewTask:
+    """Raises NotSerializable, WrongArguments, PayloadTooLarge."""
     ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new()
-    return order_call(ulid, Callee(call), args, kwargs, options).task
+    return order_call(ulid, callee, args, kwargs, options).task
 
 
 async def submit_and_leave(hosts: str, task: NewTask, *, connect_timeout: float, submit_timeout: float) -> str:
-    """Returns when the task is accepted: its name, or that of the task that holds its key. Raises NoServerReachable,
-    NotSubmitted, SubmissionUnknown."""
+    """Return the name of the task when it is accepted, or the name of the task that holds its key.
+
+    Raises NoServerReachable, NotSubmitted, SubmissionUnknown.
+    """
     client = TaskClient(hosts, ClientSettings(connect_timeout=connect_timeout))
     accepted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -45,11 +47,11 @@ async def submit_and_leave(hosts: str, task: NewTask, *, connect_timeout: float,
     try:
         await asyncio.wait((running, accepted), timeout=submit_timeout, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
-            running.result()  # why there is no session
+            running.result()  # raises the reason why there is no session
         if not accepted.done():
             client.give_up(task.name)
         return await accepted
     finally:
-        accepted.cancel()  # where the session failed, it is not asked any more
+        accepted.cancel()  # it has no reader if the session failed
         client.stop()
         await asyncio.gather(running, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""`herd client` and `herd submit`: from a shell to a task and its outcome."""
+"""`herd client` and `herd submit`: submit tasks from a shell, and print their outcomes."""
 
 from __future__ import annotations
 
@@ -6,53 +6,56 @@ import concurrent.futures
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
 from herdmaster.cli.failures import Failed
-from herdmaster.cli.options import Duration, choose_hosts, connect_timeout_option, log_options, zookeeper_option
+from herdmaster.cli.options import Duration
 from herdmaster.cli.printing import say
+from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
     from herdmaster.api import Future, Herd
+    from herdmaster.api.callee import Callee
     from herdmaster.api.options import TaskOptions
 
 SAMPLES: Final = ("Sample task", "Another sample task")
-"""What the reference's client submits."""
+"""The tasks that the reference's client submits."""
 
 _PATIENCE: Final = 10.0
+"""Seconds until a command that waits for an outcome says so."""
+
 _SLACK: Final = 1.0
-"""Seconds that a submission may take beyond the attempt to connect, so that the reason is known when it is over."""
+"""Seconds that a submission may take beyond the attempt to connect, so that a failure to connect is reported first."""
 
 _HOST: Final = r"(?:\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):\d{1,5}"
 looks_like_hosts = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/\S*)?").fullmatch
 _keyword = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL).fullmatch
 _negative_number = re.compile(r"-\.?\d").match
+_create_option = click.option("--create", is_flag=True, help="Create the namespace if no program has used it yet.")
 
 
 @click.command
 @click.argument("data", nargs=-1, metavar="[HOSTS] [DATA]...")
-@zookeeper_option
-@connect_timeout_option(10)
-@log_options("error")
-def client(
-    *, data: tuple[str, ...], hosts: str | None, connect_timeout: float, log_level: str, log_format: str
-) -> None:
+@_create_option
+@session_options(log_level="error")
+def client(*, data: tuple[str, ...], create: bool, session: Session) -> None:
     """Submit raw tasks and print their outcomes.
 
-    Each DATA is a task, two samples where there is none; `TASK: OUTCOME` is printed for each, in their order.
-    The first argument is HOSTS if it looks like host:port; with --zookeeper all are DATA. Exits with 1 if one failed.
+    Each DATA is a task; without DATA, two sample tasks are submitted. Prints `TASK: OUTCOME` for each, in their order.
+    The first argument is HOSTS if it looks like host:port; with --zookeeper every argument is DATA. Exits with 1 if a
+    task failed.
     """
-    from herdmaster.cli.logs import configure_logs
-
-    configure_logs(log_level, log_format)
-    if hosts is None and data and looks_like_hosts(data[0]):
-        hosts, data = data[0], data[1:]
+    if session.given_hosts is None and data and looks_like_hosts(data[0]):
+        session, data = session._replace(given_hosts=data[0]), data[1:]
+    hosts = session.find_hosts()
+    if not create:
+        session.refuse_unused(hosts)
     failed = 0
-    with _open(choose_hosts(hosts), connect_timeout) as herd:
+    with _open(hosts, session.connect_timeout) as herd:
         futures: list[Future[None]] = []
-        with _naming_what_goes_on(futures):
+        with _naming_unfinished(futures):
             futures.extend(herd.submit_raw(each.encode("utf-8", "surrogateescape")) for each in data or SAMPLES)
             while futures:
                 error = _wait_ended(futures)
@@ -64,7 +67,7 @@ def client(
 
 
 class SubmitCommand(click.Command):
-    """Takes `-5` for an argument, and still refuses a mistyped option."""
+    """A command that takes `-5` for an argument, and still refuses a mistyped option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.ignore_unknown_options = True
@@ -73,7 +76,7 @@ class SubmitCommand(click.Command):
             name = arg.partition("=")[0]
             if name.startswith("-") and name not in known and not _negative_number(name):
                 raise click.NoSuchOption(
-                    name, f"No such option: {name}; an argument that starts with a hyphen goes after `--`", ctx=ctx
+                    name, f"No such option: {name}; put arguments that start with a hyphen after `--`", ctx=ctx
                 )
         return super().parse_args(ctx, args)
 
@@ -81,98 +84,111 @@ class SubmitCommand(click.Command):
 @click.command(cls=SubmitCommand)
 @click.argument("call", metavar="MODULE:FUNCTION")
 @click.argument("arguments", nargs=-1, metavar="ARG...")
-@zookeeper_option
-@click.option("--queue", metavar="NAME", help="The queue it goes to.  [default: the registered one, or `default`]")
+@click.option("--queue", metavar="NAME", help="The queue of the task.  [default: the registered one, or `default`]")
 @click.option(
     "--priority",
     type=click.IntRange(0, 9),
     metavar="N",
-    help="9 runs first; within its queue.  [default: the registered one, or 5]",
+    help="The priority within the queue, 9 runs first.  [default: the registered one, or 5]",
 )
-@click.option("--delay", type=Duration(), metavar="TIME", help="It starts so long from now, such as 5m or 2h.")
-@click.option("--expires", type=Duration(), metavar="TIME", help="Ends as expired if it has not started by then.")
-@click.option("--timeout", type=Duration(), metavar="TIME", help="It is ended when it has run for so long.")
-@click.option("--max-attempts", type=click.IntRange(1), metavar="N", help="So often it is tried in all.")
+@click.option("--delay", type=Duration(), metavar="TIME", help="Start the task after this time, such as 5m or 2h.")
+@click.option(
+    "--expires", type=Duration(), metavar="TIME", help="End the task as expired if it has not started by then."
+)
+@click.option("--timeout", type=Duration(), metavar="TIME", help="Stop the task after it has run for this time.")
+@click.option("--max-attempts", type=click.IntRange(1), metavar="N", help="Try the task at most N times.")
 @click.option("--key", metavar="TEXT", help="Submit nothing while another task or its outcome holds this key.")
 @click.option(
-    "--key-scope", type=click.Choice(("call", "global")), help="Of this function (call, the default) or of all of them."
+    "--key-scope",
+    type=click.Choice(("call", "global")),
+    help="Make the key unique among the tasks of this function (call, the default) or among all tasks (global).",
 )
 @click.option(
     "--key-holds",
     type=click.Choice(("done", "always")),
-    help="A task that fails, expires or is cancelled frees its key (done, the default) or holds it, too (always).",
+    help="Free the key of a task that fails, expires or is cancelled (done, the default), or keep it held (always).",
 )
-@click.option("--no-import", is_flag=True, help="Do not look here for what the function is registered with.")
-@click.option("--wait", is_flag=True, help="Wait for the result and print it, as JSON, instead of the name.")
-@connect_timeout_option(10)
-@log_options("error")
+@click.option("--unchecked", is_flag=True, help="Import nothing: submit the name and the options as they are given.")
+@_create_option
+@click.option("--wait", is_flag=True, help="Wait for the result and print it as JSON, in place of the task's name.")
+@session_options(log_level="error")
 def submit(
     *,
     call: str,
     arguments: tuple[str, ...],
-    hosts: str | None,
-    no_import: bool,
+    unchecked: bool,
+    create: bool,
     wait: bool,
-    connect_timeout: float,
-    log_level: str,
-    log_format: str,
-    **given: Any,
+    session: Session,
+    **given: Any,  # what the options of a task are, as click converts them
 ) -> None:
     """Submit one task and print its name.
 
-    MODULE need not be here. Where it is, it is imported, and the task has the queue and the other options that its
-    function is registered with, unless they are given here. The hosts of its Herd are not among these: the task goes
-    to --zookeeper, else $HERD_ZOOKEEPER, else 127.0.0.1:2181.
+    MODULE, and the app if --app names one, are imported from the current directory. The task has the queue and the
+    other options that its function is registered with, unless they are given here. A function that is not registered,
+    and arguments that it does not take, are refused; --unchecked submits anything, from any place.
 
-    An ARG is JSON where it can be read as JSON, else text; NAME=VALUE is a keyword argument. To pass text that looks
-    like either, write it as JSON: '"5"', '"a=b"'.
+    The task goes to --zookeeper, else to $HERD_ZOOKEEPER, else where the function's Herd goes. A namespace that no
+    program has used yet is refused, unless --create is given.
+
+    An ARG is JSON if it can be read as JSON, else text; NAME=VALUE is a keyword argument. To pass text that looks like
+    either, write it as JSON: '"5"', '"a=b"'.
     """
-    from herdmaster.cli.logs import configure_logs
-
-    configure_logs(log_level, log_format)
     check_call(call)
     args, kwargs = read_arguments(arguments)
-    call, options = choose_options(call, given, may_import=not no_import)
+    request = make_request(call, given, session.app, unchecked=unchecked)
+    hosts = session.find_hosts(request.herd)
+    if not create:
+        session.refuse_unused(hosts)
     if wait:
-        from herdmaster.api.callee import Callee
-
-        with _open(choose_hosts(hosts), connect_timeout) as herd:
-            _print_result(herd.submit_task(Callee(call), args, kwargs, options))
+        with _open(hosts, session.connect_timeout) as herd:
+            _print_result(herd.submit_task(request.callee, args, kwargs, request.options))
     else:
-        import asyncio
-
-        from herdmaster.cli.submission import make_task, submit_and_leave
-
-        task = make_task(call, args, kwargs, options)
-        name = asyncio.run(
-            submit_and_leave(
-                choose_hosts(hosts), task, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK
-            )
-        )
-        if name != task.name:
-            click.echo(f"nothing was submitted: {name} holds the key", err=True)
-        click.echo(name)
+        _submit_and_leave(hosts, request, args, kwargs, session.connect_timeout)
 
 
-def choose_options(call: str, given: Mapping[str, Any], *, may_import: bool) -> tuple[str, TaskOptions]:
-    """The name under which the function is registered, and the options that hold, where it can be found here. Raises
-    what `Task.options` raises."""
+class Request(NamedTuple):
+    """What is to be submitted: the function, its options, and the Herd that registers it, if that is known."""
+
+    callee: Callee
+    options: TaskOptions
+    herd: Herd | None
+
+
+def make_request(call: str, given: Mapping[str, Any], app: str | None, *, unchecked: bool) -> Request:
+    """Find the function, and apply the options that are given. Raises what `find_task` and `Task.options` raise."""
+    options: Any = {name: value for name, value in given.items() if value is not None}
+    if not unchecked:
+        from herdmaster.cli.registered import find_task
+
+        task = find_task(call, app)
+        return Request(task.callee, task.options(**options).checked, task.herd)
+    from herdmaster.api.callee import Callee
     from herdmaster.api.options import TaskOptions
 
-    options: Any = {name: value for name, value in given.items() if value is not None}
-    if may_import:
-        from herdmaster.cli.registered import find_registered
+    return Request(Callee(call), TaskOptions().changed(options), None)
 
-        task = find_registered(call)
-        if task is not None:
-            return task.call, task.options(**options).checked
-    return call, TaskOptions().changed(options)
+
+def _submit_and_leave(
+    hosts: str, request: Request, args: Sequence[object], kwargs: Mapping[str, object], connect_timeout: float
+) -> None:
+    import asyncio
+
+    from herdmaster.cli.submission import make_task, submit_and_leave
+
+    task = make_task(request.callee, args, kwargs, request.options)
+    name = asyncio.run(
+        submit_and_leave(hosts, task, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK)
+    )
+    if name != task.name:
+        click.echo(f"nothing was submitted: {name} holds the key", err=True)
+    click.echo(name)
 
 
 def _print_result(future: Future[object]) -> None:
     from herdmaster.core.values import to_json
 
-    with _naming_what_goes_on([future]):
+    with _naming_unfinished([future]):
         error = _wait_ended([future])
     if error is not None:
         raise Failed(f"{future.name} failed: {_explain(error)}", "herd submit")
@@ -180,7 +196,7 @@ def _print_result(future: Future[object]) -> None:
 
 
 def check_call(call: str) -> None:
-    """Raises a usage error for what no function could be called."""
+    """Raise a usage error if `call` cannot be the name of a function."""
     module, colon, name = call.partition(":")
     parts = [*module.split("."), *(part for part in name.split(".") if part != "<locals>")]
     if not colon or not all(part.isidentifier() for part in parts):
@@ -190,7 +206,7 @@ def check_call(call: str) -> None:
 
 
 def read_arguments(texts: Sequence[str]) -> tuple[list[object], dict[str, object]]:
-    """Positional and keyword arguments. Raises a usage error for a keyword that is given twice."""
+    """Return positional and keyword arguments. Raises a usage error for a keyword that is given twice."""
     args: list[object] = []
     kwargs: dict[str, object] = {}
     for text in texts:
@@ -220,28 +236,28 @@ def _open(hosts: str, connect_timeout: float) -> Herd:
 
 
 def _wait_ended(futures: Sequence[Future[None] | Future[object]]) -> BaseException | None:
-    """Waits for the first; what it failed with, or None."""
+    """Wait for the first task. Return the error that it ended with, or None."""
     try:
         return futures[0].failure(_PATIENCE)
     except concurrent.futures.TimeoutError:
         waiting = "1 task" if len(futures) == 1 else f"{len(futures)} tasks"
-        click.echo(f"still waiting for {waiting}; `herd tasks show {futures[0].name}` tells what keeps it", err=True)
+        click.echo(f"still waiting for {waiting}; `herd tasks show {futures[0].name}` says why", err=True)
     return futures[0].failure()
 
 
 @contextlib.contextmanager
-def _naming_what_goes_on(futures: Sequence[Future[None] | Future[object]]) -> Iterator[None]:
-    """An interrupted wait reports which tasks have been accepted: they run all the same."""
+def _naming_unfinished(futures: Sequence[Future[None] | Future[object]]) -> Iterator[None]:
+    """Name the tasks that were accepted if the wait for them is interrupted: they run all the same."""
     try:
         yield
     except BaseException:
         for future in futures:
-            click.echo(f"{future.name} goes on without being waited for", err=True)
+            click.echo(f"{future.name} was submitted and goes on", err=True)
         raise
 
 
 def _outcome(error: BaseException) -> str:
-    """As it stands in the status of a raw task."""
+    """Return the outcome as the status of a raw task has it."""
     from herdmaster.errors import HerdError, TaskFailed
 
     cause = error if isinstance(error, TaskFailed) else error.__cause__
@@ -251,7 +267,7 @@ def _outcome(error: BaseException) -> str:
 
 
 def _explain(error: BaseException) -> str:
-    """The traceback of the task's code, which is where the mistake is, or what else is known."""
+    """Return the traceback of the task's code, or the error's text if there is none."""
     from herdmaster.errors import TaskFailed
 
     cause = error if isinstance(error, TaskFailed) else error.__cause__

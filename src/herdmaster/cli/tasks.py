@@ -1,24 +1,18 @@
-"""`herd tasks`: which tasks there are, what one of them is, how it ended, and an end to it."""
+"""`herd tasks`: list tasks, show one, wait for tasks, cancel tasks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.groups import ListingGroup
-from herdmaster.cli.options import (
-    Duration,
-    connect_timeout_option,
-    hosts_argument,
-    json_option,
-    log_options,
-    zookeeper_option,
-)
+from herdmaster.cli.options import C, Duration, json_option
 from herdmaster.cli.printing import say, say_left_out
+from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,45 +32,46 @@ _MAX_SHOWN: Final = 2000
 
 @click.group(cls=ListingGroup)
 def tasks() -> None:
-    """Look at tasks, wait for them, cancel them. Without a command: list.
+    """List, show, await and cancel tasks. Without a command: list.
 
-    What is shown is left as it is: an outcome stays for the program that waits for it.
+    An outcome that is shown stays for the program that waits for it.
     """
 
 
 # --- list ------------------------------------------------------------------------------------------------------------
 
 
+def filter_options(command: C) -> C:
+    """The options that choose the tasks of a list."""
+    limit = click.option(
+        "--limit", type=click.IntRange(0), default=1000, show_default=True, metavar="N", help="At most N tasks; 0: all."
+    )
+    older_than = click.option(
+        "--older-than", type=Duration(), metavar="TIME", help="Only tasks submitted before this time, such as 5m ago."
+    )
+    queue = click.option("--queue", metavar="NAME", help="Only tasks of this queue.")
+    return queue(older_than(limit(command)))
+
+
 @tasks.command("list")
-@hosts_argument
-@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only these; may be given twice.")
-@click.option("--queue", metavar="NAME", help="Only of this queue.")
-@click.option("--older-than", type=Duration(), metavar="TIME", help="Only those submitted so long ago, such as 5m.")
 @click.option(
-    "--limit", type=click.IntRange(0), default=1000, show_default=True, metavar="N", help="At most so many; 0: all."
+    "--state", "states", type=click.Choice(STATES), multiple=True, help="Only tasks in this state; may be repeated."
 )
+@filter_options
 @json_option
-@connect_timeout_option(10)
-@log_options("warning")
-def list_(
-    *,
-    hosts: str | None,
-    states: tuple[str, ...],
-    queue: str | None,
-    older_than: float | None,
-    limit: int,
-    as_json: bool,
-    connect_timeout: float,
-    log_level: str,
-    log_format: str,
-) -> None:
+@session_options(positional=True)
+def list_(*, states: tuple[str, ...], **options: Any) -> None:  # as `list_tasks`
     """List tasks, oldest first."""
-    from herdmaster.cli.logs import configure_logs
-    from herdmaster.cli.session import in_session
+    list_tasks(states, **options)
+
+
+def list_tasks(
+    states: Iterable[str], *, queue: str | None, older_than: float | None, limit: int, as_json: bool, session: Session
+) -> None:
+    """Print the tasks in these states, or in any state. `older_than` is in seconds, and a `limit` of 0 is none."""
     from herdmaster.inspection.reading import Unreadable
     from herdmaster.inspection.tasks import Inspector, TaskState
 
-    configure_logs(log_level, log_format)
     unreadable = Unreadable()
     now = _now_ms()
     wanted = frozenset(map(TaskState, states)) or frozenset(TaskState)
@@ -86,14 +81,16 @@ def list_(
         count = 0
         async for seen in Inspector(client, unreadable).list_tasks(wanted, queue=queue, before_ms=before):
             if count == limit > 0:
-                click.echo(f"there are more than {limit}: --limit 0 shows all", err=True)
+                click.echo(f"there are more than {limit} tasks: --limit 0 lists all", err=True)
                 return
             if count == 0 and not as_json:
-                click.echo(click.style(f"{'STATE':<10} {'AGE':>5}  {'TASK':<40}  WHERE", bold=True))
+                say(click.style(f"{'STATE':<10} {'AGE':>5}  {'TASK':<40}  WHERE", bold=True))
             count += 1
             click.echo(_as_json(seen)) if as_json else say(_row(seen, now))
+        if count == 0 and not as_json:
+            click.echo("no tasks", err=True)
 
-    in_session(hosts, connect_timeout, work)
+    session.run(work)
     say_left_out(unreadable)
 
 
@@ -112,7 +109,7 @@ def _where(seen: TaskSeen, now: int) -> str:
 
 
 def how_far(done: float | None, total: float | None, note: str, waits_for: Sequence[str] = ()) -> str:
-    """What a task says of its progress, as `37/100 resizing`, and which tasks it waits for."""
+    """Return the progress that a task reports, as `37/100 resizing`, and the tasks that it waits for."""
     from herdmaster.core.printable import printable
 
     count = "" if done is None else f"{done:g}" if total is None else f"{done:g}/{total:g}"
@@ -121,7 +118,7 @@ def how_far(done: float | None, total: float | None, note: str, waits_for: Seque
 
 
 def age(since_ms: int | None, now_ms: int) -> str:
-    """Short text for a span of time: `12s`, `5m`, `3h`, `2d`."""
+    """Return a short text for the time between two instants: `12s`, `5m`, `3h`, `2d`."""
     if since_ms is None:
         return "?"
     seconds = max(0, now_ms - since_ms) // 1000
@@ -136,46 +133,35 @@ def age(since_ms: int | None, now_ms: int) -> str:
 
 @tasks.command
 @click.argument("task")
-@zookeeper_option
 @json_option
-@connect_timeout_option(10)
-@log_options("warning")
-def show(
-    *, task: str, hosts: str | None, as_json: bool, connect_timeout: float, log_level: str, log_format: str
-) -> None:
-    """Show all that is known of one task."""
-    details, hindrance = _find(task, hosts, connect_timeout, log_level, log_format)
+@session_options()
+def show(*, task: str, as_json: bool, session: Session) -> None:
+    """Show everything that is known of one task."""
+    details, reason = _find(task, session)
     if as_json:
         click.echo(_as_json(details))
         return
-    for name, text in _describe(details, hindrance):
+    for name, text in _describe(details, reason):
         say(f"{click.style(f'{name:<10}', bold=True)}  {text}")
 
 
 @tasks.command
 @click.argument("task")
-@zookeeper_option
-@connect_timeout_option(10)
-@log_options("warning")
-def result(*, task: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str) -> None:
-    """Print the result of a task that is done, as JSON. Exits with 1 if it is not, or failed."""
-    details, hindrance = _find(task, hosts, connect_timeout, log_level, log_format)
+@session_options()
+def result(*, task: str, session: Session) -> None:
+    """Print the result of a task that is done, as JSON. Exits with 1 if it is not done, or failed."""
+    details, reason = _find(task, session)
     if details.outcome is None:
-        state = f"{details.seen.state.value}; {hindrance}" if hindrance else details.seen.state.value
+        state = f"{details.seen.state.value}; {reason}" if reason else details.seen.state.value
         raise Failed(details.fault or f"{task} has not ended: it is {state}", "herd tasks result")
     _print_outcome(task, details.outcome, "herd tasks result")
 
 
-def _find(
-    task: str, hosts: str | None, connect_timeout: float, log_level: str, log_format: str
-) -> tuple[TaskDetails, str]:
-    """The task, and what keeps it from running if something does."""
-    from herdmaster.cli.logs import configure_logs
-    from herdmaster.cli.session import in_session
+def _find(task: str, session: Session) -> tuple[TaskDetails, str]:
+    """Return the task, and why it waits if something keeps it from running. Raises Failed if there is no such task."""
     from herdmaster.cli.why_waiting import why_waiting
     from herdmaster.inspection.tasks import Inspector, TaskState
 
-    configure_logs(log_level, log_format)
     check_task(task)
 
     async def work(client: Client) -> tuple[TaskDetails | None, str]:
@@ -183,18 +169,19 @@ def _find(
         waits = found is not None and found.seen.state is TaskState.PENDING
         return found, await why_waiting(client, task) if waits else ""
 
-    details, hindrance = in_session(hosts, connect_timeout, work)
+    details, reason = session.run(work)
     if details is None:
-        raise Failed(f"{task} is nowhere: it never was, or it has ended and its outcome was collected", "herd tasks")
-    return details, hindrance
+        command = click.get_current_context().command_path
+        raise Failed(f"there is no {task}: it never existed, or it has ended and its outcome was collected", command)
+    return details, reason
 
 
 def check_task(task: str) -> None:
-    """Raises a usage error for what is no task's name."""
+    """Raise a usage error if this is not the name of a task."""
     from herdmaster.core.names import parse_task_name
 
     if parse_task_name(task) is None:
-        raise click.BadParameter(f"{task!r} is no task's name, such as task-01h...default", param_hint="TASK")
+        raise click.BadParameter(f"{task!r} is not the name of a task, such as task-01h...default", param_hint="TASK")
 
 
 def _print_outcome(task: str, outcome: Outcome, command: str) -> None:
@@ -215,7 +202,7 @@ def _failure(error: ErrorInfo) -> str:
     return f"failed: {message}" + (f"\n\n{error.traceback.rstrip()}" if error.traceback else "")
 
 
-def _describe(details: TaskDetails, hindrance: str) -> Iterator[tuple[str, str]]:
+def _describe(details: TaskDetails, reason: str) -> Iterator[tuple[str, str]]:
     seen, call, outcome = details.seen, details.call, details.outcome
     now = _now_ms()
     yield "task", seen.name
@@ -225,8 +212,8 @@ def _describe(details: TaskDetails, hindrance: str) -> Iterator[tuple[str, str]]
     where = _where(seen, now)
     if where:
         yield "where", where
-    if hindrance:
-        yield "waits", click.style(hindrance, fg="yellow")
+    if reason:
+        yield "waits", click.style(reason, fg="yellow")
     if call is not None:
         yield "call", call.call
         yield "arguments", _cut(f"{bytes(call.args).decode()} {bytes(call.kwargs).decode()}")
@@ -273,80 +260,54 @@ def _now_ms() -> int:
 
 @tasks.command
 @click.argument("task", nargs=-1, required=True)
-@zookeeper_option
-@click.option("--timeout", type=Duration(), metavar="TIME", help="How long to wait at most, such as 5m.")
-@connect_timeout_option(10)
-@log_options("error")
-def wait(
-    *,
-    task: tuple[str, ...],
-    hosts: str | None,
-    timeout: float | None,
-    connect_timeout: float,
-    log_level: str,
-    log_format: str,
-) -> None:
-    """Wait until the tasks have ended, and print how each did. Exits with 1 unless all are done."""
+@click.option("--timeout", type=Duration(), metavar="TIME", help="Wait for at most this time, such as 5m.")
+@session_options(log_level="error")
+def wait(*, task: tuple[str, ...], timeout: float | None, session: Session) -> None:
+    """Wait until the tasks have ended, and print how each one did. Exits with 1 unless all are done."""
     import asyncio
 
-    from herdmaster.cli.logs import configure_logs
-    from herdmaster.cli.options import choose_hosts
     from herdmaster.cli.waiting import wait_for_all
 
-    configure_logs(log_level, log_format)
     for name in task:
         check_task(name)
-    is_done = True
+    all_done = True
 
-    def tell(name: str, text: str, done: bool) -> None:
-        nonlocal is_done
-        is_done = is_done and done
+    def report(name: str, text: str, done: bool) -> None:
+        nonlocal all_done
+        all_done = all_done and done
         say(f"{name}: {text}")
 
-    left = asyncio.run(wait_for_all(choose_hosts(hosts), task, timeout, connect_timeout, tell))
+    left = asyncio.run(wait_for_all(session.find_hosts(), task, timeout, session.connect_timeout, report))
     for name in left:
-        click.echo(f"{name} has not ended within {timeout:g} s; it goes on", err=True)
-    if left or not is_done:
+        click.echo(f"{name} has not ended within {timeout:g} s and goes on", err=True)
+    if left or not all_done:
         click.get_current_context().exit(1)
 
 
 @tasks.command
 @click.argument("task", nargs=-1, required=True)
-@zookeeper_option
 @click.option(
     "--timeout",
     type=Duration(),
     metavar="TIME",
     default=5.0,
     show_default="5s",
-    help="How long to wait for the primary.",
+    help="Wait for the primary for at most this time.",
 )
-@connect_timeout_option(10)
-@log_options("error")
-def cancel(
-    *,
-    task: tuple[str, ...],
-    hosts: str | None,
-    timeout: float,
-    connect_timeout: float,
-    log_level: str,
-    log_format: str,
-) -> None:
-    """Cancel tasks, running ones too. Exits with 1 unless all ended as cancelled."""
+@session_options(log_level="error")
+def cancel(*, task: tuple[str, ...], timeout: float, session: Session) -> None:
+    """Cancel tasks, running ones as well. Exits with 1 unless all ended as cancelled."""
     import asyncio
 
-    from herdmaster.cli.logs import configure_logs
-    from herdmaster.cli.session import in_session
     from herdmaster.operations import actions
 
-    configure_logs(log_level, log_format)
     for name in task:
         check_task(name)
 
     async def work(client: Client) -> list[actions.CancelVerdict]:
         return list(await asyncio.gather(*(actions.cancel(client, name, timeout) for name in task)))
 
-    verdicts = in_session(hosts, connect_timeout, work)
+    verdicts = session.run(work)
     for name, verdict in zip(task, verdicts, strict=True):
         click.echo(f"{name}: {verdict.value}")
     if any(verdict is not actions.CancelVerdict.CANCELLED for verdict in verdicts):

@@ -1,4 +1,4 @@
-"""Waits for outcomes without collecting them: they stay for the program that submitted the tasks."""
+"""Wait for outcomes without collecting them: they stay for the program that submitted the tasks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.errors import HerdError
 from herdmaster.roles.client.client import ClientSettings, TaskClient
 
-Tell = Callable[[str, str, bool], None]
-"""Called with a task, how it ended in words, and whether it is done."""
+Report = Callable[[str, str, bool], None]
+"""Called with the name of a task, how it ended in words, and whether it is done."""
 
 
 async def wait_for_all(
@@ -19,16 +19,16 @@ async def wait_for_all(
     tasks: Sequence[str],
     patience: float | None,
     connect_timeout: float,
-    tell: Tell,
+    report: Report,
 ) -> list[str]:
-    """The tasks that have not ended within `patience` seconds. Raises NoServerReachable."""
+    """Return the tasks that have not ended within `patience` seconds. Raises NoServerReachable."""
     client = TaskClient(hosts, ClientSettings(connect_timeout=connect_timeout))
     left = dict.fromkeys(tasks)
     all_ended = asyncio.Event()
 
     def ended(task: str, outcome: Outcome | None, error: HerdError | None) -> bool:
         left.pop(task, None)
-        tell(
+        report(
             task,
             _words(outcome, error).removeprefix(f"{task}: "),
             outcome is not None and outcome.state is OutcomeState.DONE,
@@ -44,11 +44,11 @@ async def wait_for_all(
     try:
         await asyncio.wait((running, waiting), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
-            running.result()  # why there is no session
+            running.result()  # raises the reason why there is no session
     finally:
         waiting.cancel()
         client.stop()
-        with contextlib.suppress(Exception):  # it was raised above, or it is the end that was asked for
+        with contextlib.suppress(Exception):  # it was raised above, or it is the stop itself
             await running
     return list(left)
 

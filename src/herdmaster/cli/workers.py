@@ -1,4 +1,4 @@
-"""`herd workers`: who works, and at what."""
+"""`herd workers`: the workers that are alive, and what they run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from herdmaster.cli.options import connect_timeout_option, hosts_argument, json_option, log_options
+from herdmaster.cli.options import json_option
 from herdmaster.cli.printing import say
+from herdmaster.cli.session import Session, session_options
 from herdmaster.cli.tasks import age, how_far
 
 if TYPE_CHECKING:
@@ -18,26 +19,20 @@ if TYPE_CHECKING:
 
 
 @click.command
-@hosts_argument
 @json_option
-@connect_timeout_option(10)
-@log_options("warning")
-def workers(*, hosts: str | None, as_json: bool, connect_timeout: float, log_level: str, log_format: str) -> None:
+@session_options(positional=True)
+def workers(*, as_json: bool, session: Session) -> None:
     """List the workers that are alive, and what each runs."""
     import msgspec
 
-    from herdmaster.cli.logs import configure_logs
-    from herdmaster.cli.session import in_session
     from herdmaster.inspection.overview import Observer
-
-    configure_logs(log_level, log_format)
 
     async def work(client: Client) -> list[tuple[WorkerSeen, WorkerProgress]]:
         observer = Observer(client)
         seen = (await observer.look()).workers
         return list(zip(seen, await observer.progress_of([worker.name for worker in seen]), strict=True))
 
-    found = in_session(hosts, connect_timeout, work)
+    found = session.run(work)
     for worker, progress in found:
         if as_json:
             click.echo(msgspec.json.encode({**msgspec.to_builtins(worker), "running": msgspec.to_builtins(progress)}))
@@ -61,6 +56,9 @@ def _print(worker: WorkerSeen, progress: WorkerProgress) -> None:
         attempt = f"  attempt {task.attempt}" if task.attempt > 1 else ""
         say(f"  {task.task}  {task.call or 'raw'}  for {age(task.since, now)}{attempt}  {how}".rstrip())
     if progress.stalled:
-        say("  " + click.style("nothing goes on: every slot waits for tasks that no slot is left for", fg="red"))
+        say(
+            "  "
+            + click.style("stalled: every slot has a task that waits for other tasks, and these have no slot", fg="red")
+        )
     if progress.running > len(progress.tasks):
         click.echo(f"  and {progress.running - len(progress.tasks)} more")
