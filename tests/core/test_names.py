@@ -23,6 +23,7 @@ from herdmaster.core.names import (
     parse_task_name,
     parse_worker_name,
     queue_and_priority,
+    queue_and_time,
     raw_name,
     ulid_time_ms,
     worker_name,
@@ -176,6 +177,8 @@ def test_a_ulid_says_when_it_was_made(now: int, random: bytes) -> None:
     assert ulid_time_ms(call_name(ulid, "mail", 7)) == now
     assert ulid_time_ms(raw_name(ulid)) == now
     assert ulid_time_ms("task-0000000001") is None
+    assert queue_and_time(call_name(ulid, "mail", 7, big=True)) == ("mail", now)
+    assert queue_and_time(call_name(ulid, "mail")) == ("mail", now)
 
 
 def test_a_ulid_is_crockfords_base_32_of_time_and_randomness() -> None:

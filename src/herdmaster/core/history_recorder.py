@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.history import (
     FAILURES,
     MAX_CALLS,
@@ -40,7 +41,8 @@ class Recorder:
     `MAX_CALLS` and `MAX_FAILURES`. All times are unix milliseconds."""
 
     def __init__(self, writer: str, host: str, now_ms: int) -> None:
-        self._writer = writer
+        self.writer = writer
+        """Who writes the batches: a worker has another name in each session."""
         self._host = host
         self._begins = now_ms
         self._tallies: dict[tuple[str, str], _Tally] = {}
@@ -72,13 +74,21 @@ class Recorder:
             message = f"{message[: MAX_MESSAGE - 3]}..."
         self._failures.append(msgspec.structs.replace(failure, message=message, host=self._host))
 
+    def attempt_ended(self, end: AttemptEnd) -> None:
+        """Count what a role reports, with a record if it is a failure."""
+        failure = end.failure()
+        if failure is None:
+            self.count(end.call, end.queue, end.result, end.times)
+        else:
+            self.fail(failure, end.times)
+
     def take(self, now_ms: int, backlog: Mapping[str, int] | None = None) -> Batch:
         """Return the batch of all that has ended since the last one, and forget it."""
         batch = Batch(
             1,
             self._begins,
             max(now_ms, self._begins),
-            self._writer,
+            self.writer,
             tuple(_counts(key, tally) for key, tally in self._tallies.items()),
             tuple(self._failures),
             self._unrecorded,

@@ -35,6 +35,10 @@ _QUEUE: Final = r"(?!p[0-9](?:\.|\Z))[a-z][a-z0-9_-]{0,62}"
 _task_name = re.compile(
     rf"task-(?:({_ULID})\.({_QUEUE})(?:\.p([0-46-9]))?(\.b)?(\.c)?|[A-Za-z0-9_-]{{1,{MAX_NAME - len('task-')}}})"
 ).fullmatch
+_TO_BASE_32: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+"""From Crockford's digits to those that `int` reads."""
+_TIME_DIGITS: Final = 10
+_AFTER_ULID: Final = len("task-") + 26 + len(".")
 _queue_name = re.compile(_QUEUE).fullmatch
 _ulid = re.compile(_ULID).fullmatch
 _ulid_of_task = re.compile(rf"task-({_ULID})(?:\..*)?").fullmatch
@@ -153,13 +157,16 @@ def renewed_name(name: str, ulid: str) -> str:
 
 def ulid_time_ms(name: str) -> int | None:
     """When the client made the name, in unix milliseconds of its clock; None for a name without a ULID."""
-    match = _ulid_of_task(name)
-    if match is None:
-        return None
-    value = 0
-    for character in match[1][:10]:
-        value = value << 5 | _ALPHABET.index(character)
-    return value
+    return _time_in(name) if _ulid_of_task(name) is not None else None
+
+
+def queue_and_time(name: str) -> tuple[str, int]:
+    """The queue of a call and when the client made its name (unix milliseconds). Only for names of calls."""
+    return sys.intern(name[_AFTER_ULID:].partition(".")[0]), _time_in(name)
+
+
+def _time_in(name: str) -> int:
+    return int(name[len("task-") : len("task-") + _TIME_DIGITS].translate(_TO_BASE_32), 32)
 
 
 _PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)

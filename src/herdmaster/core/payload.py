@@ -35,13 +35,16 @@ ENVELOPE_GROWTH: Final = 8 * 1024
 """How much a payload may grow by counts, the mark of a start, who was asked and its error after it was accepted."""
 _MAX_MESSAGE: Final = 1024
 _MAX_TRACEBACK: Final = 4 * 1024
+_OF_THE_PAST: Final = ("started", "asked", "due", "expires", "error", "alone")
+"""The fields that a replay leaves out."""
 
 
 class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     """A call. `attempt` counts tries of its code from 1, `deliveries` the workers lost while it ran, `started` is the
     name of the worker that last marked its start, and `outcome` says whether an outcome is wanted.
 
-    `expires` (unix ms) is when a task that has not started ends as expired; `ttl` (seconds) how long its outcome is
+    `due` (unix ms) is when this attempt could begin, if that is later than the time in the task's name. `expires` (unix
+    ms) is when a task that has not started ends as expired; `ttl` (seconds) how long its outcome is
     kept; `key` the hash of the uniqueness key that it holds, and `unique` what else there is to say of the key; `asked`
     the workers that had no such function; `alone` that nothing else may run beside it, because workers were lost with
     it; `options` what the submitter wants otherwise than the function's registration says. With `chunk` the arguments
@@ -59,6 +62,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     deliveries: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(default_factory=lambda: 0)
     started: str | None = None
     outcome: bool = True
+    due: int | None = None
     expires: int | None = None
     max_deliveries: Annotated[int, msgspec.Meta(ge=1)] | None = None
     ttl: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -130,9 +134,15 @@ def decode_call(data: bytes) -> Call:
     return call
 
 
-def with_attempt(data: bytes) -> bytes:
+def with_attempt(data: bytes, due_ms: int | None = None) -> bytes:
     """The payload for the next attempt: `attempt` + 1, no start marked. Raises `BadPayload`, as all of these do."""
-    return _rewrite(data, attempt=decode_call(data).attempt + 1, started=None)
+    return _rewrite(data, attempt=decode_call(data).attempt + 1, started=None, due=due_ms)
+
+
+def with_due(data: bytes, due_ms: int) -> bytes:
+    """The payload of a task that may begin at that time (unix milliseconds)."""
+    decode_call(data)
+    return _rewrite(data, due=due_ms)
 
 
 def with_delivery(data: bytes) -> bytes:
@@ -207,7 +217,9 @@ def for_replay(task: str, data: bytes, *, with_key: bool = False) -> bytes:
     if not is_call(task):
         return data
     decode_call(data)
-    fresh = _rewrite(data, attempt=1, deliveries=0, started=None, asked=None, expires=None, error=None, alone=None)
+    fresh = _rewrite(
+        data, attempt=1, deliveries=0, started=None, asked=None, due=None, expires=None, error=None, alone=None
+    )
     return fresh if with_key else _rewrite(fresh, key=None, unique=None)
 
 

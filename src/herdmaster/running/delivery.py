@@ -6,6 +6,7 @@ import time
 
 import msgspec
 
+from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import Call
 from herdmaster.running.current import Awaited, HookClaim, Said
@@ -27,6 +28,8 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     said: Said | None = None
     hook_claim: HookClaim | None = None
     hook_called: bool = False
+    end: AttemptEnd | None = None
+    """What is reported when the move that ends this attempt is committed."""
     waits: dict[str, float] | None = None
     """The tasks that its code waits for, and since when (`time.monotonic`)."""
 

@@ -8,7 +8,7 @@ from herdmaster.core.payload import decode_call
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import BadPayload
 from herdmaster.roles.client.due_times import FRESH_SECONDS, DueTimes, is_timed
-from tests.roles.stage import call_payload, new_call_name
+from tests.roles.stage import call_payload, new_call_name, new_raw_name
 
 SERVER_MS = 1_800_000_000_000
 
@@ -46,6 +46,15 @@ def test_a_time_stays_what_it_is_unless_it_is_in_the_past() -> None:
 
     assert due_times.fix(_task(due_ms=SERVER_MS + 1), 100.0).due_ms == SERVER_MS + 1
     assert due_times.fix(_task(due_ms=SERVER_MS), 100.0).due_ms is None
+
+
+def test_a_payload_says_when_a_delayed_call_is_due() -> None:
+    due_times = _due_times(_Clock())
+    raw = NewTask(new_raw_name(), b"raw", due_ms=SERVER_MS + 1)
+
+    assert decode_call(due_times.fix(_task(due_ms=SERVER_MS + 1), 100.0).data).due == SERVER_MS + 1
+    assert decode_call(due_times.fix(_task(due_ms=SERVER_MS), 100.0).data).due is None
+    assert due_times.fix(raw, 100.0) == raw
 
 
 def test_an_expiry_is_written_into_the_payload_and_nothing_else_changes() -> None:

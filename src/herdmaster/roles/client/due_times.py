@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.core.payload import with_expiry
+from herdmaster.core.names import is_call
+from herdmaster.core.payload import with_due, with_expiry
 from herdmaster.core.transitions import NewTask
 from herdmaster.zookeeper.recipes.server_time import ServerTime
 
@@ -47,7 +48,9 @@ class DueTimes:
         now = self._time.now_ms()
         began = now - round((self._clock() - asked_at) * 1000)
         due = task.due_ms if task.delay_ms is None else began + task.delay_ms
+        if due is not None and due <= now:
+            due = None
         data = task.data if task.expires_ms is None else with_expiry(task.data, began + task.expires_ms)
-        return msgspec.structs.replace(
-            task, data=data, due_ms=due if due is not None and due > now else None, delay_ms=None, expires_ms=None
-        )
+        if due is not None and is_call(task.name):
+            data = with_due(data, due)
+        return msgspec.structs.replace(task, data=data, due_ms=due, delay_ms=None, expires_ms=None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from herdmaster.core import transitions
+from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.payload import decode_call, with_start
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import Move
@@ -20,11 +21,16 @@ from herdmaster.zookeeper.client import Client
 
 _TRY_LATER_SECONDS: Final = 1.0
 _SET_ASIDE_SECONDS: Final = 5.0
+_ENDS: Final = frozenset({
+    TransitionName.COMPLETE, TransitionName.COMPLETE_SILENTLY, TransitionName.BURY,
+    TransitionName.RETRY_NOW, TransitionName.RETRY_LATER, TransitionName.RETRY_IN_PLACE,
+})  # fmt: skip
+"""The moves by which a worker ends an attempt."""
 
 
 class Commits:
     """The last part of a task's way through a session. `let_go` drops a task that has left the inbox; `turn` is called
-    after every answer."""
+    after every answer, and `report` for each attempt whose end is committed."""
 
     def __init__(
         self,
@@ -37,6 +43,7 @@ class Commits:
         timers: Timers,
         let_go: Callable[[str], None],
         turn: Callable[[], None],
+        report: Callable[[AttemptEnd], None],
     ) -> None:
         self._committer = Committer(client)
         self._worker = worker
@@ -46,12 +53,19 @@ class Commits:
         self._timers = timers
         self._let_go = let_go
         self._turn = turn
+        self._report = report
+        self._ends: dict[str, AttemptEnd] = {}  # of the moves that are being committed
         self.is_folder_missing = False
         """Whether a transaction was refused because a folder of the namespace is missing."""
 
     def send(self) -> None:
         """Commit every move that can be committed now."""
-        self._committer.commit(self._tasks.begin_commits(self._inbox.is_read), self._settled)
+        moves = self._tasks.begin_commits(self._inbox.is_read)
+        for move in moves:
+            held = self._tasks.get(move.task)
+            if held is not None and held.task.end is not None and move.transition in _ENDS:
+                self._ends[move.task] = held.task.end
+        self._committer.commit(moves, self._settled)
 
     def mark_start(self, held: Held) -> None:
         """Mark the start of a suspect. It still waits for its slot."""
@@ -63,6 +77,9 @@ class Commits:
     def _settled(self, settlement: Settlement) -> None:
         move = settlement.move
         held = self._tasks.end_request(move.task)
+        end = self._ends.pop(move.task, None)
+        if end is not None and settlement.fate is Fate.COMMITTED:
+            self._report(end)  # also where the event of the deletion came before this reply, and the task is let go
         if held is not None:
             if settlement.fate is Fate.COMMITTED:
                 self._committed(move, held)

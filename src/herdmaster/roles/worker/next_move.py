@@ -14,10 +14,13 @@ from typing import Final
 import msgspec
 
 from herdmaster.core import transitions
+from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.chunk import join_results
 from herdmaster.core.endings import held_key, key_without_success
 from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.history import Result
 from herdmaster.core.keys import HeldKey
+from herdmaster.core.names import DEFAULT_QUEUE, queue_and_time
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import with_asked, with_attempt, with_error
 from herdmaster.core.printable import printable
@@ -81,11 +84,13 @@ class NextMoves:
         ending = run.ending
         if isinstance(ending, Returned):
             try:
-                return self._end(task, self._outcome(task, OutcomeState.DONE, run, result=ending.result))
+                move = self._end(task, self._outcome(task, OutcomeState.DONE, run, result=ending.result))
             except ResultTooLarge as error:
                 what = refused(error)
                 info = msgspec.structs.replace(what.error, message=f"{task.name}: {what.error.message}")
                 return self._fail(task, msgspec.structs.replace(what, error=info), run)
+            self._note_end(task, Result.DONE, run)
+            return move
         if isinstance(ending, Raised):
             return self._fail(task, ending, run)
         if isinstance(ending, ChunkRan):
@@ -93,6 +98,7 @@ class NextMoves:
         if isinstance(ending, Lacking):
             return self.pass_on(task, ending)
         self._call_on_error(task, Outcome(OutcomeState.EXPIRED))
+        self._note_end(task, Result.EXPIRED, None)
         return self._end_otherwise(task, self._outcome(task, OutcomeState.EXPIRED, None))
 
     def refuse(self, task: Delivered, error: HerdError) -> Move:
@@ -170,21 +176,23 @@ class NextMoves:
             if item.raised is not None:
                 seconds = seconds_until_retry(task.options, task.attempt, item.raised, self._uniform)
                 if seconds is not None:
-                    return self._try_again(task, item.raised, seconds, hook_called=True)  # to `after_task`
+                    return self._try_again(task, item.raised, seconds, run, hook_called=True)  # to `after_task`
         result = join_results([item.result if item.raised is None else item.raised.error for item in ran.items])
         return self.after_run(task, Run(Returned(result), run.started, run.ended))
 
     def _fail(self, task: Delivered, what: Raised, run: Run) -> Move | Again:
         seconds = seconds_until_retry(task.options, task.attempt, what, self._uniform)
         if seconds is None or task.call is None:
-            return self._tell_failed(task, what.error, self._bury_or_end(task, what, run), hook_called=what.hook_called)
-        return self._try_again(task, what, seconds, hook_called=what.hook_called)
+            move = self._bury_or_end(task, what, run)
+            return self._tell_failed(task, what.error, move, run, hook_called=what.hook_called)
+        return self._try_again(task, what, seconds, run, hook_called=what.hook_called)
 
-    def _try_again(self, task: Delivered, what: Raised, seconds: float, *, hook_called: bool) -> Again:
+    def _try_again(self, task: Delivered, what: Raised, seconds: float, run: Run, *, hook_called: bool) -> Again:
         if not hook_called:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=what.error))
         _log.info("%s; it comes again in %.1f s", _described(task, what.error), seconds)
-        return Again(with_attempt(task.payload), seconds)
+        self._note_end(task, Result.RETRIED, run, what.error)
+        return Again(with_attempt(task.payload, self._now_ms() + math.ceil(seconds * 1000)), seconds)
 
     def _bury_or_end(self, task: Delivered, what: Raised, run: Run | None) -> Move:
         outcome = self._outcome(task, OutcomeState.FAILED, run, what)
@@ -193,11 +201,16 @@ class NextMoves:
             return transitions.bury(self._worker, task.name, with_error(task.payload, what.error), outcome, key)
         return self._end_otherwise(task, outcome)
 
-    def _tell_failed(self, task: Delivered, error: ErrorInfo, move: Move, *, hook_called: bool = False) -> Move:
+    def _tell_failed(
+        self, task: Delivered, error: ErrorInfo, move: Move, run: Run | None = None, *, hook_called: bool = False
+    ) -> Move:
         """Tells the hook, unless it is told, and the log: nothing else does where no client waits for the outcome."""
         if not hook_called:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=error))
-        dead = f"; dead: `herd dead show {task.name}`" if move.transition is TransitionName.BURY else ""
+        is_buried = move.transition is TransitionName.BURY
+        ended = Result.REFUSED if run is None else Result.BURIED if is_buried else Result.FAILED
+        self._note_end(task, ended, run, error)
+        dead = f"; dead: `herd dead show {task.name}`" if is_buried else ""
         _log.warning("%s%s", _described(task, error), dead)
         return move
 
@@ -210,6 +223,23 @@ class NextMoves:
         kind = WrongArguments if isinstance(error, WrongArguments) else UnknownCall
         message = f"no worker that was asked {what}: {', '.join(dict.fromkeys(asked))}"
         return self._tell_failed(task, ErrorInfo(kind.__name__, message), move, hook_called=True)
+
+    def _note_end(self, task: Delivered, result: Result, run: Run | None, error: ErrorInfo | None = None) -> None:
+        """Keep what is reported once the move is committed."""
+        call = task.call
+        queue, due = queue_and_time(task.name) if call is not None else (DEFAULT_QUEUE, None)
+        task.end = AttemptEnd(
+            task.name,
+            call.call if call is not None else "",
+            queue,
+            result,
+            run.ended if run is not None else self._now_ms(),
+            run.started if run is not None else None,
+            call.due if call is not None and call.due is not None else due,
+            task.attempt,
+            error,
+            self._worker,
+        )
 
     def _end(self, task: Delivered, outcome: bytes, key: HeldKey | None = None) -> Move:
         if task.call is not None and not task.call.outcome:

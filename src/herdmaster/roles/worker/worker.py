@@ -11,14 +11,16 @@ import contextlib
 import contextvars
 import logging
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
 
 from herdmaster import __version__
 from herdmaster.core import layout
+from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.codec import Codecs
+from herdmaster.core.history_recorder import Recorder
 from herdmaster.core.members import DRAINING, MAX_SLOTS, READY, WorkerRecord, encode_record
 from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
 from herdmaster.core.options import PoolKind
@@ -27,6 +29,7 @@ from herdmaster.greenlets import refuse_patched
 from herdmaster.pools.folder import Folder
 from herdmaster.pools.outlets import wait_for_room
 from herdmaster.roles.shared.bootstrap import restore_folders
+from herdmaster.roles.shared.history_writer import HistoryWriter
 from herdmaster.roles.shared.primary_kind import PrimaryKind, primary_is_ours
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.system import System
@@ -125,10 +128,11 @@ class Worker(Role):
         hooks: Hooks | None = None,
         imports: Iterable[str] = (),
         allow_import: Iterable[str] = (),
+        receivers: Iterable[Callable[[AttemptEnd], None]] = (),
     ) -> None:
         """`app` is where the functions come from, as `module:attribute`: tasks in processes need it, and these import
         the modules `imports` after it. `allow_import` are prefixes of modules whose functions may be run without having
-        been registered.
+        been registered. `receivers` are called for each attempt that has ended.
 
         Raises InvalidConnectString, InvalidName for a queue, ConfigurationError.
         """
@@ -143,6 +147,9 @@ class Worker(Role):
         self._folder = Folder()
         self._session: WorkerSession | None = None
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
+        self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms())
+        self._history = HistoryWriter(self._recorder, self.system)
+        self._receivers = (self._recorder.attempt_ended, *receivers)
         self._since = 0
         self._is_leaving = False
         self._changed = asyncio.Event()
@@ -178,6 +185,7 @@ class Worker(Role):
     async def serve(self, client: Client) -> None:
         """One session under one id."""
         self.name = worker_name(self.system.new_id())
+        self._recorder.writer = self.name
         self._is_leaving = False
         system = self.system
         self._since = system.unix_ms()
@@ -192,6 +200,7 @@ class Worker(Role):
                 session.wait_lost(),
                 self._look_after(client, session),
                 ProgressWriter(client, self.name, session, system.unix_ms).run(),
+                self._history.run(client),
             )
             if self._is_leaving:
                 await asyncio.Event().wait()  # by its own doing: the drain ends this when it is over itself
@@ -225,7 +234,12 @@ class Worker(Role):
             capacity=self._capacity,
             changed=self._changed.set,
             ask_primary=PrimaryKind(client).ask,
+            report=self._report,
         )
+
+    def _report(self, end: AttemptEnd) -> None:
+        for receive in self._receivers:
+            receive(end)
 
     @property
     def _queues(self) -> tuple[str, ...]:
@@ -317,6 +331,8 @@ class Worker(Role):
                 leaving=self._set_leaving,
             )
             await draining.run(self._settings.drain_timeout)
+            with contextlib.suppress(errors.ZooKeeperError):  # a log and no promise
+                await self._history.write(client)
 
     def _set_leaving(self) -> None:
         self._is_leaving = True

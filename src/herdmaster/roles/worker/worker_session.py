@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from herdmaster.core import transitions
+from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.endings import cannot_be_read
 from herdmaster.core.options import PoolKind
 from herdmaster.core.transitions import Move
@@ -38,7 +39,7 @@ _UNANSWERED_SECONDS: Final = 0.05
 
 class WorkerSession:
     """`changed` is called whenever a task has ended, so that a drain can look again. `ask_primary` says, perhaps never,
-    whether the primary is one of ours."""
+    whether the primary is one of ours. `report` is called for each attempt whose end is committed."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class WorkerSession:
         capacity: Capacity,
         changed: Callable[[], None],
         ask_primary: Callable[[Callable[[bool], None]], None],
+        report: Callable[[AttemptEnd], None],
     ) -> None:
         self._client = client
         self._worker = worker
@@ -60,8 +62,7 @@ class WorkerSession:
         self._moves = moves
         self._changed = changed
         self._ask_primary = ask_primary
-        self._loop = asyncio.get_running_loop()
-        self._timers = Timers()
+        self._loop, self._timers = asyncio.get_running_loop(), Timers()
         self._tasks = HeldTasks()
         self._inbox = Inbox(client, worker, self._tasks.requests, self)
         self._admission = Admission(program, equipment, moves)
@@ -76,10 +77,10 @@ class WorkerSession:
             timers=self._timers,
             let_go=self.task_left,
             turn=self.turn,
+            report=report,
         )
         self.may_start = True
-        self._closed = False
-        self._step_scheduled = False
+        self._closed = self._step_scheduled = False
 
     def start(self) -> None:
         self._inbox.start()
