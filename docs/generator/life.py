@@ -16,6 +16,7 @@ from types import FrameType
 
 from docs.generator.files import SOURCE, first_sentence
 from docs.generator.traced_app import area, herd
+from herdmaster.api.internals import core_of
 from herdmaster.roles.primary.master import Master
 from herdmaster.roles.worker.worker import Worker, WorkerSettings
 from herdmaster.testing.embedded_process import EmbeddedProcess
@@ -63,7 +64,7 @@ def trace(times: int = 3) -> list[dict[str, list[str]]]:
     recorder = Recorder()
     with _profiled(recorder), EmbeddedProcess() as server:
         make_namespace_of(server.hosts)
-        worker = Worker(server.hosts, herd.functions, WorkerSettings(slots=1))
+        worker = Worker(server.hosts, core_of(herd).registry.functions, WorkerSettings(slots=1))
         with herd.directed_to(server.hosts), RunningRoles(worker), RunningRoles(Master(server.hosts)):
             assert area.submit(1, 2).result(30) == 2
             try:

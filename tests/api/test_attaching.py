@@ -76,7 +76,7 @@ def test_attaching_to_what_never_was_says_that_it_is_gone(app: App) -> None:
 def test_attaching_takes_only_names_of_tasks(app: App) -> None:
     with pytest.raises(InvalidName, match=r"it is what `future\.name` gave"):
         app.herd.future("resize")
-    assert app.herd._runtime is None
+    assert app.herd._core._io_thread is None
 
 
 def test_attaching_to_what_this_herd_waits_for_already_gives_the_same_future(app: App, gate: str) -> None:

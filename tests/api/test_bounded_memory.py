@@ -66,4 +66,4 @@ def test_no_item_and_no_result_is_kept_once_it_has_been_given(app: App, chunksiz
         assert result == [number]
         if number % 100 == 0:
             gc.collect()
-            assert len(app.herd._started()._lines) <= 40
+            assert len(app.herd._core.started()._refs) <= 40

@@ -54,7 +54,7 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_call_has_the_name_of_its_module_and_function(app: App) -> None:
     assert app.add.call == "tests.api.tasks:add"
-    assert app.herd.functions["tests.api.tasks:add"].function is tasks.add
+    assert app.herd._core.registry.functions["tests.api.tasks:add"].function is tasks.add
     assert repr(app.add) == "<Task tests.api.tasks:add>"
 
 

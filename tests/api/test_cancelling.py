@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from herdmaster import Future, Herd, TaskCancelled
+from herdmaster.api.future import failure_of
 from herdmaster.api.task import AsyncTask
 from herdmaster.core.layout import parse_delayed_name
 from herdmaster.roles.primary.master import Master, MasterSettings
@@ -192,7 +193,9 @@ def test_a_callback_of_a_cancelled_future_is_called(app: App, gate: str) -> None
 
 
 def test_a_submission_that_is_not_accepted_yet_is_cancelled_once_it_is(app: App, gate: str) -> None:
-    futures: list[Future[str]] = [app.herd.begin_task(app.wait.callee, (gate,), {}, app.wait.checked) for _ in range(5)]
+    futures: list[Future[str]] = [
+        app.herd._core.begin_task(app.wait._core.callee(), (gate,), {}, app.wait._core.options) for _ in range(5)
+    ]
 
     assert [future.cancel(PATIENCE) for future in futures] == [True] * 5
 
@@ -213,7 +216,7 @@ def test_closing_ends_the_wait_for_a_verdict(quiet: App) -> None:
     future = quiet.add.submit(2, 3)
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         cancelling = threads.submit(future.cancel, PATIENCE)
-        wait_until(lambda: bool(quiet.herd._started()._client.cancels._told), "it is asked for")
+        wait_until(lambda: bool(quiet.herd._core.started()._client.cancels._told), "it is asked for")
         started = time.monotonic()
         quiet.herd.close()
         assert cancelling.result(PATIENCE) is False
@@ -250,7 +253,7 @@ def test_a_cancelled_item_of_a_map_is_raised_in_its_place(app: App, gate: str) -
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(next, results)
         assert tasks.reached[gate].wait(PATIENCE)
-        (name,) = app.herd._started()._lines
+        (name,) = app.herd._core.started()._refs
         assert app.herd.future(name).cancel(PATIENCE)
         with pytest.raises(TaskCancelled):
             waiting.result(PATIENCE)
@@ -284,7 +287,7 @@ def test_result_and_exception_raise_the_standard_librarys_cancelled_error(app: A
         with pytest.raises(TaskCancelled):
             ask()
     assert not issubclass(TaskCancelled, asyncio.CancelledError)
-    assert isinstance(future.failure(), TaskCancelled)
+    assert isinstance(failure_of(future), TaskCancelled)
     assert repr(future) == f"<Future of {future.name}: cancelled>"
 
 
@@ -329,7 +332,7 @@ def test_a_coroutine_is_cancelled_on_the_worker(namespace: str, make_herd: Calla
     herd = make_herd(namespace)
     task = herd.task(_sleep)
     assert isinstance(task, AsyncTask)
-    with run_roles(namespace, herd.functions):
+    with run_roles(namespace, herd._core.registry.functions):
         future = task.submit(gate)
         assert tasks.reached[gate].wait(PATIENCE)
         assert future.cancel(PATIENCE) is True

@@ -161,9 +161,9 @@ def absent(value: int) -> int:
 def test_breaking_out_early_leaves_nothing_behind(app: App) -> None:
     for _ in app.echo.map(range(40), chunksize=10):
         break
-    runtime = app.herd._started()
+    runtime = app.herd._core.started()
 
-    wait_until(lambda: not runtime._lines and not runtime._pinned, "all that was under way has come")
+    wait_until(lambda: not runtime._refs and not runtime._pinned, "all that was under way has come")
 
 
 def test_a_closed_herd_ends_the_iteration(app: App) -> None:

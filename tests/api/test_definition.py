@@ -88,7 +88,7 @@ def test_what_a_worker_could_not_run_is_refused_where_it_is_defined(
         herd.task(function)
     with pytest.raises(ConfigurationError, match=says):
         herd.task(queue="mail")(function)
-    assert not herd.functions
+    assert not herd._core.registry.functions
 
 
 def test_a_task_is_no_function_to_register(herd: Herd) -> None:
@@ -106,7 +106,7 @@ def test_a_static_method_can_be_a_task(herd: Herd) -> None:
             return f"to {to}"
 
     assert Mail.send("me") == "to me"
-    assert Mail.send.call in herd.functions
+    assert Mail.send.call in herd._core.registry.functions
 
 
 # --- two functions under one name ------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_another_function_of_a_name_that_is_taken_is_refused_with_both_places(he
     with pytest.raises(ConfigurationError, match=says):
         herd.task(same)
 
-    assert [each.function for each in herd.functions.values()] == [first]
+    assert [each.function for each in herd._core.registry.functions.values()] == [first]
 
 
 def test_wrappers_of_two_functions_that_share_a_name_are_refused_with_the_places_of_the_functions(herd: Herd) -> None:
@@ -155,7 +155,7 @@ def test_wrappers_of_two_functions_that_share_a_name_are_refused_with_the_places
 
     lines = [function.__code__.co_firstlineno for function in (tasks.add, tasks.echo)]
     assert [int(line) for line in re.findall(r"tasks\.py:(\d+)", str(refused.value))] == lines
-    assert len(herd.functions) == 1
+    assert len(herd._core.registry.functions) == 1
 
 
 def test_one_function_with_another_closure_or_default_is_another_function(herd: Herd) -> None:
@@ -186,14 +186,14 @@ def test_what_is_made_twice_alike_is_one_function(herd: Herd) -> None:
         herd.task(_logged(tasks.add))
         herd.task(queue="mail")(_plainly_wrapped(tasks.echo))
 
-    assert len(herd.functions) == 3
+    assert len(herd._core.registry.functions) == 3
 
 
 def test_one_function_may_be_registered_again_with_other_options(herd: Herd) -> None:
     herd.task(tasks.add)
     herd.task(max_attempts=3)(tasks.add)
 
-    assert herd.functions["tests.api.tasks:add"].options.max_attempts == 3
+    assert herd._core.registry.functions["tests.api.tasks:add"].options.max_attempts == 3
 
 
 # --- modules that are loaded again -----------------------------------------------------------------------------------
@@ -240,10 +240,10 @@ def _reload(module: ModuleType, text: str | None = None) -> ModuleType:
 def test_a_module_that_is_loaded_again_registers_its_functions_anew(shop: ModuleType) -> None:
     first = shop.make.function
     _reload(shop)
-    assert shop.herd.functions[shop.make.call].function is shop.make.function is not first
+    assert shop.herd._core.registry.functions[shop.make.call].function is shop.make.function is not first
 
     _reload(shop, "# the lines move\n" + SHOP)
-    assert shop.herd.functions[shop.refund.call].function is shop.refund.function
+    assert shop.herd._core.registry.functions[shop.refund.call].function is shop.refund.function
 
 
 def test_a_module_that_is_loaded_again_may_not_have_two_functions_under_one_name_either(shop: ModuleType) -> None:
@@ -274,7 +274,10 @@ def _python(folder: Path, *arguments: str, typed: str = "") -> str:
 
 
 def test_a_module_may_be_the_program_and_be_imported_by_its_name(shop: ModuleType, tmp_path: Path) -> None:
-    program = SHOP.format(core=f"{shop.__name__}_core") + "import shop_main\nprint(refund.call, len(herd.functions))\n"
+    program = (
+        SHOP.format(core=f"{shop.__name__}_core")
+        + "import shop_main\nprint(refund.call, len(herd._core.registry.functions))\n"
+    )
     (tmp_path / "shop_main.py").write_text(program)
 
     assert _python(tmp_path, "-m", "shop_main") == "shop_main:refund 2\nshop_main:refund 2\n"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
 from herdmaster import Future, Herd, HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
@@ -20,6 +21,7 @@ from tests.api import tasks
 from tests.api.proxy import Proxy
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, expire, session_of, wait_until
+from tests.begin_call import begin_call
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_the_items_of_a_map_are_told_too(unreachable: str, make_herd: Callable[.
 
     with pytest.raises(NotSubmitted):
         list(app.add.map([1], [2]))
-    future: Future[object] = app.herd.begin_call("m:f", (), {}, queue="default", priority=5)
+    future: Future[object] = begin_call(app.herd, "m:f", queue="default", priority=5)
     with pytest.raises(NotSubmitted):
         future.result(10)
 
@@ -82,9 +84,9 @@ def test_what_was_not_submitted_is_not_submitted_later(
         app.add.submit(2, 3)
     proxy.accept()
 
-    app.herd.submit_timeout = 20.0
-    runtime = app.herd._started()
-    runtime._patience = 20.0
+    core = app.herd._core
+    core.settings = msgspec.structs.replace(core.settings, submit_timeout=20.0)
+    core.started()._submissions._unsettled._patience = 20.0
     accepted = app.add.submit(4, 5)
     assert znodes(namespace).children("tasks") == [accepted.name]
 
@@ -94,7 +96,7 @@ def test_a_reason_that_is_over_is_not_given_any_more(
 ) -> None:
     proxy.cut(refuse=True)
     herd = make_herd(_through(proxy, namespace), connect_timeout=0.1)
-    runtime = herd._started()
+    runtime = herd._core.started()
     wait_until(lambda: runtime._client.fault is not None, "an attempt has failed")
     proxy.accept()
     herd.submit_raw(b"x")
@@ -229,7 +231,7 @@ def test_a_session_that_expires_loses_and_doubles_nothing(
         expire(shared_zookeeper.hosts, session)
         seen += [next(results) for _ in range(80)]
         assert app.add.submit(2, 3).result(20) == 5
-        wait_until(lambda: app.herd._started()._client.outcomes._client is not None, "there is a session again")
+        wait_until(lambda: app.herd._core.started()._client.outcomes._client is not None, "there is a session again")
     seen += results
     tasks.gates[gate].set()
 
@@ -248,7 +250,7 @@ def test_submissions_are_accepted_once_while_sessions_expire(
 
     def expire_often() -> None:
         while not stop.wait(0.2):
-            runtime = quiet.herd._started()
+            runtime = quiet.herd._core.started()
             client = runtime._client.outcomes._client
             if client is not None and client.state.name == "CONNECTED":
                 expire(shared_zookeeper.hosts, (client.client_id.session_id, client.client_id.password))
@@ -275,7 +277,7 @@ def test_a_session_that_lapses_while_nobody_is_reachable_loses_nothing(
     future = app.wait.submit(gate)
     session, _ = session_of(app.herd)
     proxy.cut(refuse=True)
-    wait_until(lambda: app.herd._started()._client.outcomes._client is None, "the session has lapsed")
+    wait_until(lambda: app.herd._core.started()._client.outcomes._client is None, "the session has lapsed")
     tasks.gates[gate].set()
     with ThreadPoolExecutor(1) as threads:
         submitting = threads.submit(app.add.submit, 2, 3)
@@ -321,7 +323,9 @@ def test_closing_ends_the_wait_of_those_who_submit(unreachable: str, make_herd: 
     for thread in threads:
         thread.start()
     begun.wait(10)
-    wait_until(lambda: app.herd._runtime is not None and len(app.herd._runtime._unsettled) == 2, "both wait")
+    wait_until(
+        lambda: app.herd._core._io_thread is not None and len(app.herd._core._io_thread._submissions) == 2, "both wait"
+    )
     started = time.monotonic()
     app.herd.close()
     for thread in threads:

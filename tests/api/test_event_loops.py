@@ -147,8 +147,9 @@ def test_a_task_and_a_herd_of_a_module_are_pickled_by_their_names() -> None:
     assert pickle.loads(pickle.dumps(CORE)) is CORE
     assert copy.copy(CORE) is CORE
     other = pickle.loads(pickle.dumps(named.options(priority=9, max_attempts=3)))
-    assert (other.function, other.herd, other.priority, other.queue) == (named.function, CORE, 9, "mail")
-    assert other.checked == named.options(priority=9, max_attempts=3).checked
+    assert (other.function, other.priority, other.queue) == (named.function, 9, "mail")
+    assert other._core.herd is CORE._core
+    assert other._core.options == named.options(priority=9, max_attempts=3)._core.options
 
 
 def test_those_that_no_module_holds_say_what_to_do_instead() -> None:

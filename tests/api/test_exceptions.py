@@ -35,7 +35,7 @@ def test_a_registered_exception_is_raised_by_all_that_waits(namespace: str, make
     herd = make_herd(namespace)
     task, other = herd.task(raises=OutOfStock)(buy), herd.task(buy_other)
     unaware = make_herd(namespace)
-    worker = Worker(herd.hosts, herd.functions, WorkerSettings(SESSION_TIMEOUT, slots=2))
+    worker = Worker(herd.hosts, herd._core.registry.functions, WorkerSettings(SESSION_TIMEOUT, slots=2))
     with RunningRoles(worker, Master(herd.hosts, MasterSettings(SESSION_TIMEOUT))):
         waits: tuple[Callable[[], object], ...] = (
             lambda: task.submit("tea").result(30),
@@ -69,7 +69,7 @@ def test_it_is_a_decorator_and_takes_several() -> None:
 
     assert herd.exceptions(OutOfStock, tasks.Broken, ValueError) is OutOfStock
     herd.task(tasks.add).options(raises=[OutOfStock, KeyError])
-    names = {name.rpartition(".")[2]: kind for name, kind in herd.known_exceptions.items()}
+    names = {name.rpartition(".")[2]: kind for name, kind in herd._core.registry.exceptions.items()}
     assert names == {"Local": Local, "OutOfStock": OutOfStock, "Broken": tasks.Broken}
 
 

@@ -214,7 +214,8 @@ def test_map_counts_its_timeout_from_the_call(executor: HerdExecutor, gate: str)
 
 def test_map_sends_chunks(executor: HerdExecutor, herd: Herd, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    begin = herd.begin_chunk
+    core = herd._core
+    begin = core.begin_chunk
 
     def noting(*args: object) -> object:
         items = args[1]
@@ -222,7 +223,7 @@ def test_map_sends_chunks(executor: HerdExecutor, herd: Herd, monkeypatch: pytes
         sizes.append(len(items))
         return begin(*args)  # type: ignore[arg-type]  # passed through as it came
 
-    monkeypatch.setattr(herd, "begin_chunk", noting)
+    monkeypatch.setattr(core, "begin_chunk", noting)
 
     assert list(executor.map(power, range(25), chunksize=10)) == [number**2 for number in range(25)]
     assert sizes == [10, 10, 5]

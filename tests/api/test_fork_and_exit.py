@@ -137,10 +137,10 @@ def test_forking_while_submissions_are_under_way_loses_and_doubles_nothing(app: 
 def test_parent_and_child_never_give_the_same_name(app: App) -> None:
     """Names count up within a millisecond; a child that went on counting would repeat the parent's."""
     clock = 1_700_000_000_000
-    app.herd._ulids._now_ms = lambda: clock
-    app.herd._new_ulid()
-    child = Child(lambda: [app.herd._new_ulid() for _ in range(3)])
-    of_parent = [app.herd._new_ulid() for _ in range(3)]
+    app.herd._core._ulids._now_ms = lambda: clock
+    app.herd._core.new_ulid()
+    child = Child(lambda: [app.herd._core.new_ulid() for _ in range(3)])
+    of_parent = [app.herd._core.new_ulid() for _ in range(3)]
 
     of_child = child.result()
     assert isinstance(of_child, list)

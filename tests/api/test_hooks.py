@@ -23,7 +23,7 @@ pytestmark = pytest.mark.long
 
 def _serving(herd: Herd) -> RunningRoles:
     settings = WorkerSettings(SESSION_TIMEOUT, slots=2, drain_timeout=5.0)
-    worker = Worker(herd.hosts, herd.functions, settings, hooks=herd.hooks)
+    worker = Worker(herd.hosts, herd._core.registry.functions, settings, hooks=herd._core.registry.hooks)
     return RunningRoles(worker, Master(herd.hosts, MasterSettings(SESSION_TIMEOUT)))
 
 
@@ -132,6 +132,6 @@ def test_a_hook_that_could_not_be_called_is_refused_where_it_is_registered(kind:
 
 
 def test_an_app_without_hooks_has_none() -> None:
-    hooks = Herd("localhost:1").hooks
+    hooks = Herd("localhost:1")._core.registry.hooks
 
     assert [getattr(hooks, name) for name in hooks.__struct_fields__] == [None, None, None, (), ()]

@@ -13,7 +13,7 @@ import threading
 import pytest
 
 from herdmaster import Future, HerdClosed, NotSubmitted
-from herdmaster.api.future_refs import line_to
+from herdmaster.api.future_refs import ref_to
 from herdmaster.zookeeper.errors import ClientClosed
 from tests.api import tasks
 from tests.api.tasks import App
@@ -24,7 +24,7 @@ def test_a_fault_of_our_own_costs_a_session_and_not_the_thread(
     app: App, caplog: pytest.LogCaptureFixture, gate: str
 ) -> None:
     future = app.wait.submit(gate)
-    client = app.herd._started()._client
+    client = app.herd._core.started()._client
     open_session = client.open
 
     def fail() -> None:
@@ -36,8 +36,8 @@ def test_a_fault_of_our_own_costs_a_session_and_not_the_thread(
 
     with caplog.at_level(logging.WARNING):
         client.open = fail_to_open  # type: ignore[method-assign, assignment]  # as above
-        app.herd._started()._post(fail)
-        app.herd._started()._post(lambda: client.journal._handle_state(None))  # type: ignore[arg-type]  # wakes it
+        app.herd._core.started()._post(fail)
+        app.herd._core.started()._post(lambda: client.journal._handle_state(None))  # type: ignore[arg-type]  # wakes it
         assert app.add.submit(2, 3).result(20) == 5
         wait_until(lambda: "a fault of our own" in caplog.text, "it is logged")
     tasks.gates[gate].set()
@@ -49,7 +49,7 @@ def test_a_close_that_the_thread_has_carried_out_before_it_is_woken_for_it_is_no
 ) -> None:
     """It may be awake for something else."""
     future = quiet.add.submit(2, 3)
-    runtime = quiet.herd._started()
+    runtime = quiet.herd._core.started()
     ring = runtime._ring
 
     def ring_late(data: bytes) -> int:
@@ -68,7 +68,7 @@ def test_if_the_thread_ends_all_the_same_nobody_is_left_waiting_and_another_take
     quiet: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     future = quiet.add.submit(2, 3)
-    runtime = quiet.herd._started()
+    runtime = quiet.herd._core.started()
     blocked = threading.Event()
     errors: list[BaseException] = []
 
@@ -94,13 +94,13 @@ def test_if_the_thread_ends_all_the_same_nobody_is_left_waiting_and_another_take
         future.result(10)
     assert "the thread that talks to ZooKeeper failed" in caplog.text
     again = quiet.add.submit(2, 3)  # accepted by another thread's session
-    assert quiet.herd._started() is not runtime
+    assert quiet.herd._core.started() is not runtime
     assert not again.done()
 
 
 def test_a_log_handler_that_raises_leaves_nobody_waiting(quiet: App) -> None:
     future = quiet.add.submit(2, 3)
-    runtime = quiet.herd._started()
+    runtime = quiet.herd._core.started()
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -119,7 +119,7 @@ def test_a_log_handler_that_raises_leaves_nobody_waiting(quiet: App) -> None:
     finally:
         logger.removeHandler(handler)
     assert not quiet.add.submit(2, 3).done()
-    assert quiet.herd._started() is not runtime
+    assert quiet.herd._core.started() is not runtime
 
 
 def test_it_does_not_wait_for_a_thread_that_is_stopped_in_the_middle_of_a_future(app: App, gate: str) -> None:
@@ -129,12 +129,12 @@ def test_it_does_not_wait_for_a_thread_that_is_stopped_in_the_middle_of_a_future
     future.add_done_callback(lambda _done: called.set())
     with future._condition:
         tasks.gates[gate].set()
-        wait_until(lambda: future.name not in app.herd._started()._lines, "its outcome has come")
+        wait_until(lambda: future.name not in app.herd._core.started()._refs, "its outcome has come")
         assert app.add.submit(2, 3).result(10) == 5
 
     assert future.result(10) == gate
     assert called.wait(10)
-    assert not app.herd._started()._pinned
+    assert not app.herd._core.started()._pinned
 
 
 async def test_an_await_is_woken_by_such_a_future_too(app: App, gate: str) -> None:
@@ -146,18 +146,18 @@ async def test_an_await_is_woken_by_such_a_future_too(app: App, gate: str) -> No
     def hold() -> None:
         with future._condition:
             tasks.gates[gate].set()
-            wait_until(lambda: future.name not in app.herd._started()._lines, "its outcome has come")
+            wait_until(lambda: future.name not in app.herd._core.started()._refs, "its outcome has come")
 
     await asyncio.to_thread(hold)
     assert await waiting == gate
 
 
 def test_a_thread_that_holds_the_lock_does_not_stop_it(app: App) -> None:
-    runtime = app.herd._started()
+    runtime = app.herd._core.started()
     future = app.add.submit(1, 1)
     with runtime._lock:
         for number in range(200):
-            line_to(Future(f"task-{number}", runtime), None, runtime._drop)  # dropped at once
+            ref_to(Future(f"task-{number}", runtime), None, runtime._drop)  # dropped at once
         gc.collect()
         assert future.result(10) == 2
     assert app.add.submit(2, 3).result(10) == 5

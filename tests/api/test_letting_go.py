@@ -15,6 +15,7 @@ import pytest
 
 from herdmaster import Future, Herd, NotSubmitted, OutcomeGone
 from herdmaster.api.options import TaskOptions
+from herdmaster.api.order import order_call
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, wait_until
 
@@ -30,11 +31,11 @@ def test_a_kept_future_is_collected_although_nobody_holds_it(
     app: App, served: str, znodes: Callable[[str], Znodes]
 ) -> None:
     future = app.add.submit(2, 3)
-    future.keep()
+    future._keep()
     name = future.name
     del future
 
-    wait_until(lambda: name not in app.herd._started()._lines, "its outcome has come")
+    wait_until(lambda: name not in app.herd._core.started()._refs, "its outcome has come")
     znodes(served).wait_gone(f"status/{name}")
     with pytest.raises(OutcomeGone):
         app.herd.future(name).result(20)
@@ -47,13 +48,13 @@ def test_futures_that_nobody_keeps_do_not_leak_while_20_000_tasks_are_submitted(
     """They are dropped before anything has run, so nothing but forgetting them can set them free."""
     references: list[weakref.ref[Future[int]]] = []
     ahead = threading.Semaphore(2000)
-    runtime = quiet.herd._started()
-    callee = quiet.herd.callee("m:f")
+    runtime = quiet.herd._core.started()
+    callee = quiet.herd._core.registry.callee("m:f")
 
     def submit(count: int) -> None:
         for _ in range(count):
             ahead.acquire()
-            order = quiet.herd._call_task(callee, (), {}, TaskOptions())
+            order = order_call(quiet.herd._core.new_ulid(), callee, (), {}, TaskOptions())
             references.append(weakref.ref(runtime.submit(order, quiet.herd, lambda _error: ahead.release())))
 
     def settle() -> int:
@@ -72,10 +73,10 @@ def test_futures_that_nobody_keeps_do_not_leak_while_20_000_tasks_are_submitted(
         assert sum(reference() is not None for reference in references) == 0
         assert after - before < 18_000 + 2000  # the references themselves, and what little else there is
         wait_until(lambda: not runtime._dropped or len(runtime._dropped) < 100, "the dropped ones are forgotten")
-        assert len(runtime._lines) < 100
+        assert len(runtime._refs) < 100
         assert runtime._client.outcomes.waiting < 100
         assert runtime._client.journal.unresolved == 0
-        assert not runtime._unsettled
+        assert not runtime._submissions
         assert len(znodes(namespace).children("tasks")) == 20_002
     finally:
         znodes(namespace).delete_all("tasks")
@@ -97,8 +98,8 @@ def test_a_failed_future_goes_with_its_last_reference_and_does_not_wait_for_the_
         wait_until(lambda: gone() is None, "nobody holds the future")
         with contextlib.suppress(NotSubmitted):
             nowhere.submit_raw(b"x")
-        runtime = nowhere._started()
-        assert not runtime._lines
+        runtime = nowhere._core.started()
+        assert not runtime._refs
         assert not [each for each in gc.get_objects() if isinstance(each, Future)]
     finally:
         gc.enable()
@@ -106,7 +107,7 @@ def test_a_failed_future_goes_with_its_last_reference_and_does_not_wait_for_the_
 
 @pytest.mark.long
 def test_nothing_is_kept_of_tasks_that_have_ended(app: App) -> None:
-    runtime = app.herd._started()
+    runtime = app.herd._core.started()
     assert sum(app.add.map(range(500), range(500))) == 249_500
     gc.collect()
     before = len(gc.get_objects())
@@ -114,6 +115,6 @@ def test_nothing_is_kept_of_tasks_that_have_ended(app: App) -> None:
     assert sum(app.add.map(range(3000), range(3000))) == 8_997_000
     gc.collect()
     assert len(gc.get_objects()) - before < 1000
-    assert not runtime._lines
+    assert not runtime._refs
     assert not runtime._pinned
-    assert not runtime._unsettled._due
+    assert not runtime._submissions._unsettled._due

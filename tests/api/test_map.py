@@ -52,7 +52,7 @@ def test_nothing_is_taken_or_submitted_before_the_first_result_is_asked_for(app:
     results = app.echo.map(source)
 
     assert source.taken == 0
-    assert app.herd._runtime is None
+    assert app.herd._core._io_thread is None
     assert list(results) == [0, 1, 2, 3, 4]
 
 
@@ -135,21 +135,22 @@ def test_breaking_out_early_leaves_no_status_behind(
     app: App, served: str, znodes: Callable[[str], Znodes], gate: str
 ) -> None:
     names: list[str] = []
-    begin = app.herd.begin_task
+    core = app.herd._core
+    begin = core.begin_task
 
     def noting(*args: object, **kwargs: object) -> object:
         future = begin(*args, **kwargs)  # type: ignore[arg-type, var-annotated]  # passed through as it came
         names.append(future.name)
         return future
 
-    app.herd.begin_task = noting  # type: ignore[method-assign, assignment]  # to learn the names
+    core.begin_task = noting  # type: ignore[method-assign, assignment]  # to learn the names
     tasks.gates[gate].set()
     for _ in app.wait.map([gate] * 30, window=10):
         break
     gc.collect()
 
     assert len(names) == 10
-    wait_until(lambda: not app.herd._started()._lines, "all that was under way has come")
+    wait_until(lambda: not app.herd._core.started()._refs, "all that was under way has come")
     for name in names:
         znodes(served).wait_gone(f"status/{name}")
 
@@ -160,9 +161,9 @@ async def test_breaking_out_of_an_async_for_collects_too(
     async for _ in app.echo.map(range(30), window=10):
         break
     gc.collect()
-    runtime = app.herd._started()
+    runtime = app.herd._core.started()
 
-    await asyncio.to_thread(wait_until, lambda: not runtime._lines, "all that was under way has come")
+    await asyncio.to_thread(wait_until, lambda: not runtime._refs, "all that was under way has come")
     assert not runtime._pinned
 
 
@@ -229,9 +230,9 @@ def test_the_results_of_a_generator_given_up_half_way_are_let_go(app: App) -> No
     results = iter(app.echo.map(range(20), window=20))
     assert next(results) == 0
     results.close()  # type: ignore[attr-defined]  # it is a generator
-    runtime = app.herd._started()
+    runtime = app.herd._core.started()
 
-    wait_until(lambda: not runtime._lines and not runtime._pinned, "all that was under way has come")
+    wait_until(lambda: not runtime._refs and not runtime._pinned, "all that was under way has come")
 
 
 def test_async_results_are_an_async_iterator(app: App) -> None:

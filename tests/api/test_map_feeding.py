@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from herdmaster import Herd, NotSerializable
 from herdmaster.api.callee import Callee, callee_of
 from herdmaster.api.future import Future
+from herdmaster.api.internals import core_of, resolve
 from herdmaster.api.map import Feeder, Results
 from herdmaster.api.options import TaskOptions
 from herdmaster.api.results import ChunkReader, ChunkResults
@@ -61,9 +62,9 @@ class Inline:
         self.sizes.append(1)
         future: Future[object] = Future("task-alone", Keeper())
         try:
-            future.resolve(measure(cast("int", args[0])), None)
+            resolve(future, measure(cast("int", args[0])), None)
         except ValueError as error:
-            future.resolve(None, error)
+            resolve(future, None, error)
         return future
 
     def begin_chunk(
@@ -74,7 +75,7 @@ class Inline:
         results = join_results([self._run(each) for each in split_chunk(call)])
         future: Future[ChunkResults] = Future("task-chunk", Keeper())
         read = ChunkReader(callee.reader, len(items)).read(Outcome(OutcomeState.DONE, results))
-        future.resolve(cast("ChunkResults", read), None)
+        resolve(future, cast("ChunkResults", read), None)
         return future
 
     def _run(self, call: Call) -> msgspec.Raw | ErrorInfo:
@@ -137,4 +138,4 @@ def measure_any(item: object) -> int:
 
 
 def test_a_herd_is_a_submitter() -> None:
-    Feeder(Herd("localhost:1"), callee_of("m:f", None, None), TaskOptions(), iter(()), 1)
+    Feeder(core_of(Herd("localhost:1")), callee_of("m:f", None, None), TaskOptions(), iter(()), 1)

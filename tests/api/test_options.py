@@ -26,6 +26,7 @@ from herdmaster.zookeeper.errors import InvalidConnectString
 from tests.api import tasks
 from tests.api.tasks import App
 from tests.api.znodes import Znodes
+from tests.begin_call import begin_call
 
 Payload = Callable[[str], dict[str, Any]]
 
@@ -101,7 +102,7 @@ def test_a_priority_that_is_no_number_is_refused_too() -> None:
 def test_what_is_no_calls_name_is_refused_at_once(quiet: App, call: str) -> None:
     with pytest.raises(ConfigurationError, match="it is text, MODULE:FUNCTION, such as shop"):
         quiet.herd.submit_call(call)
-    assert quiet.herd._runtime is None
+    assert quiet.herd._core._io_thread is None
 
 
 @pytest.mark.parametrize("hosts", [["a:1", "b:2"], 5, b"a:1"])
@@ -121,7 +122,7 @@ def test_an_unknown_option_names_the_one_that_is_closest(quiet: App) -> None:
         quiet.add.options(rate_limit="1/s")  # type: ignore[call-arg]  # as above
     with pytest.raises(TypeError, match=r"the options are queue, priority, max_attempts"):
         quiet.herd.submit_call("m:f", colour="red")  # type: ignore[call-arg]  # as above
-    assert quiet.herd._runtime is None
+    assert quiet.herd._core._io_thread is None
 
 
 def test_options_that_contradict_each_other_are_refused(quiet: App) -> None:
@@ -167,7 +168,7 @@ def test_the_worker_is_given_the_function_and_how_to_run_it() -> None:
         pool="process",
     )(tasks.add)
 
-    registration = herd.functions[task.call]
+    registration = herd._core.registry.functions[task.call]
     assert registration.function is tasks.add
     assert registration.options == RunOptions(
         max_attempts=5,
@@ -186,7 +187,7 @@ async def test_an_async_def_is_a_task_of_the_asyncio_pool_and_still_a_coroutine_
 
     assert isinstance(task, AsyncTask)
     assert isinstance(task.options(queue="mail"), AsyncTask)
-    assert herd.functions[task.call].options.pool is PoolKind.ASYNCIO
+    assert herd._core.registry.functions[task.call].options.pool is PoolKind.ASYNCIO
     assert await task(5) == 5
 
 
@@ -199,17 +200,17 @@ def test_only_what_options_change_travels_with_the_task(quiet: App, payload: Pay
     assert "options" not in payload(f"tasks/{plain.name}")
     assert payload(f"tasks/{other.name}")["options"] == {"backoff": 0.5, "timeout": None}
     assert payload(f"tasks/{by_name.name}")["options"] == {"max_attempts": 1}
-    assert task.checked.overrides == Overrides()
+    assert task._core.options.overrides == Overrides()
 
 
 def test_options_add_up(quiet: App) -> None:
     first = quiet.add.options(max_attempts=3, delay=5, queue="mail")
     second = first.options(at=datetime(2030, 1, 1, tzinfo=UTC), timeout=7)
 
-    assert second.checked.delay is None  # the later word on when
-    assert second.checked.overrides == Overrides(max_attempts=3, timeout=7.0)
+    assert second._core.options.delay is None  # the later word on when
+    assert second._core.options.overrides == Overrides(max_attempts=3, timeout=7.0)
     assert second.queue == "mail"
-    assert first.checked.due_at is None
+    assert first._core.options.due_at is None
 
 
 def test_the_envelope_says_what_the_submitter_wants(quiet: App, payload: Payload) -> None:
@@ -244,7 +245,7 @@ def test_a_delayed_task_waits_in_zookeeper_under_its_time_by_the_servers_clock(
     quiet: App, namespace: str, znodes: Callable[[str], Znodes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet.herd.submit_raw(b"which makes the folders")
-    journal = quiet.herd._started()._client.journal
+    journal = quiet.herd._core.started()._client.journal
     monkeypatch.setattr(journal, "_due_times", DueTimes(boot_clock, lambda: 0))  # this machine's clock is wrong
     before = _server_ms(znodes(namespace))
     future = quiet.add.options(delay=timedelta(minutes=1)).submit(2, 3)
@@ -261,7 +262,7 @@ def test_a_delayed_task_waits_in_zookeeper_under_its_time_by_the_servers_clock(
 def test_a_delay_counts_from_the_submission_not_from_the_first_connection(
     quiet: App, namespace: str, znodes: Callable[[str], Znodes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = quiet.herd._started()
+    runtime = quiet.herd._core.started()
     due_times = runtime._client.journal._due_times
     clock = due_times._clock
     monkeypatch.setattr(due_times, "asked_at", lambda: clock() - 30.0)  # half a minute without a server
@@ -307,7 +308,7 @@ def test_what_expires_says_so_in_its_name_and_when_in_its_envelope(
 
 @pytest.mark.long
 def test_a_map_may_be_delayed_as_a_whole(quiet: App, namespace: str, znodes: Callable[[str], Znodes]) -> None:
-    futures = [quiet.herd.begin_call("m:f", (item,), {}, delay=60) for item in range(300)]  # type: ignore[var-annotated]  # whatever it returns
+    futures = [begin_call(quiet.herd, "m:f", item, delay=60) for item in range(300)]
     quiet.herd.submit_raw(b"after them")
 
     assert len(znodes(namespace).children("delayed")) == len(futures)

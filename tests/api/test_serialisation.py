@@ -110,7 +110,7 @@ def test_a_wrong_type_is_refused_before_anything_is_sent(app: TypedApp) -> None:
         app.enlarge.submit(PICTURE, colour=1)  # type: ignore[call-arg]  # as above
     with pytest.raises(WrongArguments, match=r"`by: tests\.api\.typed_tasks\.Point`"):
         app.herd.submit_call("tests.api.typed_tasks:move", [], {"by": 5})
-    assert app.herd._runtime is None
+    assert app.herd._core._io_thread is None
 
 
 def test_a_worker_refuses_what_a_client_that_knows_no_hints_sent(hosts: str, make_herd: Callable[..., Herd]) -> None:
@@ -197,7 +197,7 @@ def test_names_of_arguments_are_checked_under_a_codec_too(pickling: TypedApp) ->
         pickling.enlarge.submit()  # type: ignore[call-arg]  # what is refused
     with pytest.raises(NotSerializable, match="by the codec cloudpickle"):
         pickling.untyped.submit(threading.Lock())
-    assert pickling.herd._runtime is None
+    assert pickling.herd._core._io_thread is None
 
 
 @pytest.mark.parametrize("codec", [5, "pickle", CloudpickleCodec, object()], ids=["number", "name", "class", "object"])

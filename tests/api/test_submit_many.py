@@ -75,7 +75,7 @@ def test_what_is_wrong_with_an_item_is_raised_before_anything_is_submitted(quiet
     assert raised.value.__notes__ == ["This was item 2; none was submitted."]
     with pytest.raises(TypeError, match="item 1 is a int, where the arguments of one task are a tuple"):
         quiet.echo.submit_many([(1,), 2])  # type: ignore[list-item]  # what is refused
-    assert quiet.herd._runtime is None
+    assert quiet.herd._core._io_thread is None
 
 
 def test_what_was_not_accepted_is_told_item_by_item(nowhere: Herd) -> None:
@@ -215,7 +215,7 @@ def test_a_submission_that_waits_for_room_ends_with_the_herd(quiet: App) -> None
 
     thread = threading.Thread(target=submit)
     thread.start()
-    runtime = quiet.herd._started()
+    runtime = quiet.herd._core.started()
     wait_until(lambda: len(runtime._client.backlog_limit._asked) == 1, "it waits")
     quiet.herd.close()
     thread.join(20)
@@ -230,7 +230,7 @@ def test_a_limit_is_kept_over_a_lost_connection(
     with Proxy(server) as proxy:
         task = make_herd(f"{proxy.hosts}/{path}").task(tasks.echo).options(max_backlog=5, on_full="wait")
         begun: list[Future[object]] = [
-            task.herd.begin_task(task.callee, (number,), {}, task.checked) for number in range(10)
+            task._core.herd.begin_task(task._core.callee(), (number,), {}, task._core.options) for number in range(10)
         ]
         wait_until(lambda: len(znodes(namespace).children("tasks")) == 5, "as many as there is room for")
         proxy.cut()

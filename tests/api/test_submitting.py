@@ -28,7 +28,7 @@ def test_a_task_is_still_a_plain_function(app: App) -> None:
     assert app.add(2, 3) == 5
     assert app.add.__name__ == "add"
     assert app.add.__wrapped__ is tasks.add
-    assert app.herd._runtime is None
+    assert app.herd._core._io_thread is None
 
 
 _herd = Herd("localhost:1")
@@ -72,7 +72,7 @@ async def test_submit_inside_a_running_loop_names_submit_async(app: App) -> None
         app.add.submit(2, 3)
     with pytest.raises(RuntimeError, match="submit_raw_async"):
         app.herd.submit_raw(b"x")
-    assert app.herd._runtime is None
+    assert app.herd._core._io_thread is None
 
 
 async def test_tasks_can_be_submitted_and_awaited_in_a_loop(app: App) -> None:
@@ -228,7 +228,7 @@ async def test_many_coroutines_share_one_herd(app: App) -> None:
 
 
 def test_names_are_never_given_twice(quiet: App) -> None:
-    names = [quiet.herd._new_ulid() for _ in range(20_000)]
+    names = [quiet.herd._core.new_ulid() for _ in range(20_000)]
 
     assert len(set(names)) == 20_000
     assert names == sorted(names)

@@ -31,7 +31,9 @@ def test_a_second_submission_with_the_same_key_gives_the_same_future(app: App, g
     future = task.submit(gate)
 
     assert task.submit(gate) is future
-    assert app.herd.begin_task(task.callee, (gate,), {}, task.checked).name != future.name  # not known yet
+    assert (
+        app.herd._core.begin_task(task._core.callee(), (gate,), {}, task._core.options).name != future.name
+    )  # not known yet
     tasks.gates[gate].set()
     assert future.result(30) == gate
 
@@ -69,7 +71,7 @@ def test_a_duplicate_may_be_an_error_that_names_the_other_task(app: App, gate: s
     with pytest.raises(DuplicateTask, match=r"holds the same key: wait for it with herd\.future") as caught:
         task.submit(gate)
     assert caught.value.name == future.name
-    begun: Future[str] = app.herd.begin_task(task.callee, (gate,), {}, task.checked)
+    begun: Future[str] = app.herd._core.begin_task(task._core.callee(), (gate,), {}, task._core.options)
     assert isinstance(begun.exception(30), DuplicateTask)
     assert app.herd.future(caught.value.name) is future
 
@@ -88,7 +90,7 @@ def test_what_a_key_function_returns_has_to_be_text(quiet: App) -> None:
         quiet.echo.options(key=lambda value: value).submit(5)
     with pytest.raises(ZeroDivisionError):
         quiet.echo.options(key=lambda value: str(1 / value)).submit(0)
-    assert quiet.herd._runtime is None
+    assert quiet.herd._core._io_thread is None
 
 
 def test_a_map_runs_each_key_once_and_gives_every_item_its_result(app: App, gate: str) -> None:
@@ -183,7 +185,7 @@ def test_what_is_no_key_or_call_is_not_released(quiet: App) -> None:
         quiet.herd.release_key("k", "no call")
     with pytest.raises(ConfigurationError, match="key_scope='queue'"):
         quiet.echo.options(key="k", key_scope="queue")  # type: ignore[arg-type]  # the mistake that is shown
-    assert quiet.herd._runtime is None
+    assert quiet.herd._core._io_thread is None
 
 
 RACER = """\
@@ -247,7 +249,9 @@ def test_each_key_is_run_once_while_sessions_expire(
         running = [threads.submit(submit_all, each) for each in (app, other)]
         for _ in range(4):
             expire(shared_zookeeper.hosts, session_of(app.herd))
-            wait_until(lambda: app.herd._started()._client.outcomes._client is not None, "there is a session again")
+            wait_until(
+                lambda: app.herd._core.started()._client.outcomes._client is not None, "there is a session again"
+            )
         assert [each.result(50) for each in running] == [keys, keys]
     assert [tasks.executions[key] for key in keys] == [1] * len(keys)
 
@@ -272,7 +276,7 @@ def test_whoever_ignores_the_result_is_not_kept_waiting_for_it_by_a_duplicate(ap
     task = app.wait.options(key=gate, ignore_result=True)
     first = task.submit(gate)
     second = task.submit(gate)
-    begun: Future[str] = app.herd.begin_task(task.callee, (gate,), {}, task.checked)
+    begun: Future[str] = app.herd._core.begin_task(task._core.callee(), (gate,), {}, task._core.options)
 
     assert second.name == first.name
     for future in (first, second, begun):

@@ -84,7 +84,7 @@ def test_a_task_is_tried_again_until_it_succeeds(namespace: str, make_herd: Call
     herd = make_herd(namespace)
     retried = herd.task(max_attempts=5, backoff=0.05, retry_on=OSError)(fail_twice)
     asking = herd.task(max_attempts=2)(ask_for_more)
-    with run_roles(namespace, herd.functions):
+    with run_roles(namespace, herd._core.registry.functions):
         assert retried.submit(gate).result(PATIENCE) == 3
         assert asking.submit(f"{gate}-asking").result(PATIENCE) == 2
 
@@ -94,7 +94,7 @@ def test_options_of_one_task_change_how_it_is_tried(
 ) -> None:
     herd = make_herd(namespace)
     task = herd.task(max_attempts=5, backoff=0)(fail_for_good)
-    with run_roles(namespace, herd.functions):
+    with run_roles(namespace, herd._core.registry.functions):
         often = task.options(max_attempts=3).submit(f"{gate}-often")
         once = task.options(give_up_on=LookupError).submit(f"{gate}-once")
         for future in (often, once):
@@ -123,7 +123,7 @@ def test_a_map_of_results_that_nobody_keeps_is_refused(quiet: App) -> None:
 def test_a_task_says_what_it_is_while_it_runs(namespace: str, make_herd: Callable[..., Herd]) -> None:
     herd = make_herd(namespace)
     task = herd.task(queue="mail", max_attempts=4)(tell)
-    with run_roles(namespace, herd.functions):
+    with run_roles(namespace, herd._core.registry.functions):
         future = task.submit()
         assert future.result(PATIENCE) == [future.name, 1, 4, "mail"]
 

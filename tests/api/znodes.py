@@ -84,7 +84,7 @@ class Znodes:
 
 def session_of(herd: Herd) -> tuple[int, bytes]:
     """Id and password of the session that a Herd has now."""
-    runtime = herd._runtime
+    runtime = herd._core._io_thread
     assert runtime is not None
     client = runtime._client.outcomes._client
     assert client is not None

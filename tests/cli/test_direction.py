@@ -132,7 +132,8 @@ def was_done() -> bool:
 
 def test_a_second_deployment_keeps_its_servers_and_is_warned_of(namespace: str, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("""
-from herdmaster import Herd
+from os.path import basename
+from herdmaster import Herd, HerdExecutor
 herd = Herd("127.0.0.1:1")
 other = Herd("127.0.0.1:2/prod")
 @herd.task
@@ -140,7 +141,8 @@ def hosts() -> list[str]:
     return [herd.hosts, other.hosts]
 @herd.task
 def use_other() -> str:
-    return other.begin_call("m:f", [], {}).name + other.begin_call("m:f", [], {}).name
+    executor = HerdExecutor(other)
+    return executor.submit(basename, "a/b").name + executor.submit(basename, "a/b").name
 """)
     with (
         RunningRoles(Master(namespace)),

@@ -16,7 +16,7 @@ import pytest
 from herdmaster.api import Herd
 from herdmaster.api.callee import Callee
 from herdmaster.api.options import TaskOptions
-from herdmaster.cli.submission import make_task, submit_and_leave
+from herdmaster.cli.submission import make_order, submit_and_leave
 from herdmaster.core import layout
 from herdmaster.errors import NotSubmitted
 from herdmaster.roles.shared.bootstrap import make_folders
@@ -76,7 +76,7 @@ def test_submit_prints_a_name_that_anybody_can_wait_for(cluster: str) -> None:
 
 
 async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_left(namespace: str) -> None:
-    task = make_task(Callee("shop:add"), [2], {"y": 3}, TaskOptions())
+    task = make_order(Callee("shop:add"), [2], {"y": 3}, TaskOptions()).task
     async with Client(namespace) as client:
         await make_folders(client)
         await client.create(layout.status_path(task.name), b"the outcome")
@@ -86,7 +86,7 @@ async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_le
 
 
 async def test_submit_does_not_wait_for_ever_to_be_accepted(own_zookeeper: ChildServer) -> None:
-    task = make_task(Callee("shop:add"), [], {}, TaskOptions())
+    task = make_order(Callee("shop:add"), [], {}, TaskOptions()).task
     own_zookeeper.pause()
     started = time.monotonic()
     with pytest.raises((NotSubmitted, NoServerReachable)):

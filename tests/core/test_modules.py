@@ -74,7 +74,7 @@ def test_whose_error_it_is_can_be_told(folder: Path) -> None:
 def test_a_herd_imports_what_it_names_when_a_worker_asks_for_it(folder: Path) -> None:
     herd = Herd(imports=["named_good"])
     assert "named_good" not in sys.modules
-    herd.load_imports()
+    herd._core.registry.load_imports()
     assert "named_good" in sys.modules
 
 

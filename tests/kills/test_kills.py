@@ -14,6 +14,7 @@ import pytest
 
 from herdmaster.api import Future, Herd
 from herdmaster.inspection.overview import Overview
+from tests.begin_call import begin_call
 from tests.cli.processes import HerdProcess, connect, wait_until
 from tests.cli.test_roles import wait_for_overview
 from tests.kills.ledger import Ledger
@@ -57,7 +58,7 @@ class Cluster:
     def submit(self, count: int, seconds: float) -> None:
         """Submits without waiting for each acceptance."""
         for number in range(len(self.futures), len(self.futures) + count):
-            future: Future[int] = self.herd.begin_call(f"{APP}:nap", [seconds, number], {}, queue="default", priority=5)
+            future: Future[int] = begin_call(self.herd, f"{APP}:nap", seconds, number, queue="default", priority=5)
             self.futures.append(future)
             future.add_done_callback(partial(self._note, future.name))
 

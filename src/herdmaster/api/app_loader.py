@@ -1,4 +1,4 @@
-"""Finds the Herd in a user's module."""
+"""Loads an app: imports the module that `--app` names, and finds its Herd."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 
 from herdmaster.api.herd import Herd
+from herdmaster.api.internals import core_of
 from herdmaster.core.modules import import_modules, is_absence_of, is_module_name
 from herdmaster.errors import ConfigurationError
 from herdmaster.greenlets import refuse_patched
@@ -14,18 +15,17 @@ from herdmaster.pools.folder import Folder
 
 
 def load_app(spec: str, imports: Iterable[str] = ()) -> Herd:
-    """The Herd of `MODULE[:ATTR]`, with the tasks of the modules that it or `imports` names; without ATTR the module
-    must hold exactly one. The working directory is importable.
+    """Return the Herd of `MODULE[:ATTR]`, with the tasks of the modules that it or `imports` names. Without ATTR the
+    module must hold exactly one Herd. The working directory is importable.
 
-    Raises ConfigurationError, which says what to write instead. What the module itself raises goes through, except
-    that it cannot be found.
+    Raises ConfigurationError, also if the module cannot be found, and what the module itself raises.
     """
     _check_spec(spec)
     folder = Folder()
     _make_importable(folder)
     try:
         herd = _find(spec)
-        herd.load_imports()
+        core_of(herd).registry.load_imports()
         import_modules("--import", imports)
     finally:
         _make_importable(folder)  # a module may have added paths of its own
@@ -59,7 +59,7 @@ def _find(spec: str) -> Herd:
         raise
     except ModuleNotFoundError as error:
         if not is_absence_of(module_name, error):
-            raise  # it was found, and misses a module of its own
+            raise  # it was found, but a module that it imports was not
         raise ConfigurationError(
             f"no module {error.name!r} is importable from here: run this in the folder that holds it, or install it"
         ) from None
@@ -79,7 +79,7 @@ def _find(spec: str) -> Herd:
 
 
 def import_from_here() -> None:
-    """Makes the modules of the working directory importable, as `python -m` does, also once a task has changed it."""
+    """Make the modules of the working directory importable, as `python -m` does, even after a task has changed it."""
     _make_importable(Folder())
 
 

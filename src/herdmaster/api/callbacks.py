@@ -1,7 +1,7 @@
-"""Threads for done-callbacks, which are code of the user's and may take as long as they like.
+"""Threads for done-callbacks, which are user code and may take any time.
 
-One thread runs them in order. Where it stands still for a moment while others wait, another one is started, so that a
-slow callback delays no other by more than that moment, and one that waits for another does not wait for ever.
+One thread runs them in order. If it makes no progress for a moment while callbacks wait, another thread is started. So
+a slow callback delays the others by no more than that moment, and callbacks that wait for others do not wait for ever.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from herdmaster import forks
 
 STALL_SECONDS: Final = 0.05
 MOST_THREADS: Final = 64
-"""So many callbacks that never return are borne; after that the others wait."""
+"""When so many callbacks never return, the others wait."""
 
 _log = logging.getLogger("herdmaster.client")
 
@@ -27,17 +27,18 @@ CallLater = Callable[[float, Callable[[int], None], int], object]
 
 
 class CallbackThreads:
-    """`put`, `end` and the timers of `call_later` belong to one thread, `close` to any."""
+    """The callback threads of one Herd. `put`, `end` and the timers of `call_later` belong to one thread, `close` to
+    any."""
 
     def __init__(self, call_later: CallLater) -> None:
         self._call_later = call_later
         self._queue: SimpleQueue[Callback | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._ended = 0  # counted without a lock: all that matters is whether it moves
+        self._ended = 0  # counted without a lock: only its changes matter
         self._watching = False
 
     def put(self, callback: Callback) -> None:
-        """Runs it soon. The first one starts a thread."""
+        """Run a callback soon. The first one starts a thread."""
         self._queue.put(callback)
         if not self._threads:
             self._start()
@@ -45,12 +46,12 @@ class CallbackThreads:
             self._watch()
 
     def end(self) -> None:
-        """Lets each thread end once all that has been put is run. Nothing may be put after it."""
+        """Let each thread end once all callbacks have run. Call `put` no more after that."""
         for _ in self._threads:
             self._queue.put(None)
 
     def close(self, seconds: float) -> None:
-        """After `end`, gives the threads so many seconds."""
+        """After `end`, wait up to `seconds` for the threads."""
         if not self._threads:
             self._run_all()
         if threading.current_thread() in self._threads:
@@ -60,7 +61,7 @@ class CallbackThreads:
             thread.join(max(limit - time.monotonic(), 0.0))
 
     def _watch(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: what there is runs in order
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the callbacks that are left run in order
             self._call_later(STALL_SECONDS, self._look, self._ended)
             self._watching = True
 
@@ -74,7 +75,7 @@ class CallbackThreads:
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._work, name=f"herdmaster-callbacks-{len(self._threads)}", daemon=True)
-        with contextlib.suppress(RuntimeError):  # the interpreter ends, or the machine has no more: `close` does it
+        with contextlib.suppress(RuntimeError):  # the interpreter ends, or there are no more threads: `close` runs them
             thread.start()
             self._threads.append(thread)
 

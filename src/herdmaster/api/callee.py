@@ -16,12 +16,12 @@ from herdmaster.errors import ConfigurationError
 
 
 def call_of(function: Callable[..., object]) -> str:
-    """`module:qualname`."""
+    """Return the name of the call of a function, `module:qualname`."""
     return f"{module_name(function.__module__)}:{function.__qualname__}"
 
 
 def module_name(name: str) -> str:
-    """The name by which a worker imports a module, also under `python -m package.module`."""
+    """Return the name by which a worker imports a module, also under `python -m package.module`."""
     if name != "__main__":
         return name
     spec = getattr(sys.modules["__main__"], "__spec__", None)
@@ -29,7 +29,7 @@ def module_name(name: str) -> str:
 
 
 def findable_call_of(function: Callable[..., object]) -> str:
-    """As `call_of`. Raises ConfigurationError for a function that no worker can find."""
+    """As `call_of`, but raise ConfigurationError for a function that no worker can find."""
     call = call_of(function)
     if call.startswith("__main__:"):
         raise ConfigurationError(
@@ -39,18 +39,9 @@ def findable_call_of(function: Callable[..., object]) -> str:
     return call
 
 
-def place_of(value: object) -> tuple[str, str] | None:
-    """The module that holds it at its top level, other than the program itself, and its name there."""
-    for name, module in list(sys.modules.items()):
-        for attribute, held in list(getattr(module, "__dict__", {}).items()):
-            if held is value and name != "__main__":
-                return name, attribute
-    return None
-
-
 class Callee(msgspec.Struct, frozen=True):
-    """`signature` is None where only the name is known: nothing is checked then, and the result stays plain JSON.
-    `codec` is that of the Herd."""
+    """A function as submissions know it. `signature` is None if only the name is known: then nothing is checked, and
+    the result stays plain JSON. `codec` is the Herd's."""
 
     call: str
     signature: Signature | None = None
@@ -58,7 +49,7 @@ class Callee(msgspec.Struct, frozen=True):
     reader: Reader | None = None
 
     def write_item(self, args: Sequence[object]) -> msgspec.Raw:
-        """The arguments of one item of a chunk. Raises NotSerializable, WrongArguments."""
+        """Return the JSON of the arguments of one item of a chunk. Raises NotSerializable, WrongArguments."""
         written, _ = write_arguments(args, {}, self.signature, self.codec)
         return written
 
@@ -66,7 +57,7 @@ class Callee(msgspec.Struct, frozen=True):
 def callee_of(
     call: str, function: Callable[..., object] | None, codec: Codec | None, known: Known = NONE_KNOWN
 ) -> Callee:
-    """`function` is None where only its name is known; `known` as `Reader` has it."""
+    """Return the callee of a call. `function` is None if only the name is known; `known` is as for `Reader`."""
     signature = None if function is None else Signature(call, function)
     return Callee(call, signature, codec, Reader(signature, codecs_of(codec), known))
 
@@ -75,11 +66,12 @@ _NO_CODECS: Final[dict[str, Codec]] = {}
 
 
 def codecs_of(codec: Codec | None) -> dict[str, Codec]:
+    """Return the codec, if there is one, by its name."""
     return _NO_CODECS if codec is None else {codec.name: codec}
 
 
 def check_codec(codec: Codec | None) -> Codec | None:
-    """The codec itself. Raises ConfigurationError for what cannot be one."""
+    """Return the codec. Raises ConfigurationError for an object that cannot be one."""
     if codec is None:
         return None
     name = getattr(codec, "name", None)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
-from herdmaster.core.failure import type_name
+from herdmaster.core.failure import STEERING, type_name
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import parse_connect_string
 from herdmaster.zookeeper.errors import InvalidConnectString
@@ -94,6 +94,15 @@ def read_exception_names(name: str, value: object) -> tuple[str, ...]:
     """Classes and names of exceptions, one or several, as names."""
     several = value if isinstance(value, Iterable) and not isinstance(value, (str, type)) else (value,)
     return tuple(dict.fromkeys(_exception_name(name, each) for each in several))
+
+
+def check_exceptions(name: str, value: object) -> tuple[type[Exception], ...]:
+    """Return one exception class, or several, as a tuple."""
+    several = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (str, type)) else (value,)
+    for each in several:
+        if not isinstance(each, type) or not issubclass(each, Exception) or issubclass(each, STEERING):
+            raise ConfigurationError(f"{name}: {each!r} is no class of exceptions that a task may fail with")
+    return several
 
 
 def _exception_name(name: str, value: object) -> str:

@@ -1,7 +1,7 @@
-"""An executor that the end of the program does not wait for.
+"""An executor that does not delay the end of the program.
 
-asyncio resolves host names in its default executor, and the interpreter does not end before the threads of a
-ThreadPoolExecutor do. Where no name server answers, that is half a minute for nothing.
+asyncio resolves host names in its default executor, and the interpreter waits for the threads of a ThreadPoolExecutor
+before it ends. If no name server answers, that takes half a minute.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class DaemonExecutor(concurrent.futures.ThreadPoolExecutor):
-    """A daemon thread per call. (It is a ThreadPoolExecutor because asyncio takes nothing else.)"""
+    """Starts a daemon thread for each call. (asyncio accepts no other class than ThreadPoolExecutor.)"""
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[R]:
         future: concurrent.futures.Future[R] = concurrent.futures.Future()
@@ -26,7 +26,7 @@ class DaemonExecutor(concurrent.futures.ThreadPoolExecutor):
                 return
             try:
                 result = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - it is the future's
+            except BaseException as error:  # noqa: BLE001 - it becomes the future's
                 future.set_exception(error)
             else:
                 future.set_result(result)

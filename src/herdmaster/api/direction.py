@@ -1,9 +1,9 @@
-"""Where Herds of this process go instead of to the servers that they name.
+"""Directions: where Herds of this process go instead of to the servers that they name.
 
-A worker that was given other hosts (`herd worker HOSTS`, `herd dev`) and a test direct a Herd. Its tasks may also reach
-the same deployment through another object: a second Herd with the same hosts, or the app imported anew by a process of
-the pool, of `multiprocessing` or of `subprocess`. So a direction holds for the deployment, and an environment variable
-takes it to every process that is started while it holds.
+A worker that was given other hosts (`herd worker HOSTS`, `herd dev`) directs the Herd of its app, and so does a test.
+The tasks may reach the same deployment through another object: a second Herd with the same hosts, or the app imported
+again by a process of the pool, of `multiprocessing` or of `subprocess`. So a direction holds for the deployment, and an
+environment variable passes it to every process that is started while it holds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.api import fork_and_exit
-from herdmaster.api.callee import place_of
+from herdmaster.api.internals import core_at
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import ConnectString, parse_connect_string
 from herdmaster.zookeeper.errors import InvalidConnectString
@@ -26,8 +26,8 @@ VARIABLE: Final = "HERD_DIRECTIONS"
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):
-    """A direction as the variable holds it. `source` is what the Herd names itself, None for any Herd; `app` is
-    `module:attribute`, None for a Herd that no module holds."""
+    """A direction in the environment variable. `source` is the connect string of the Herd itself, None for any Herd;
+    `app` is `module:attribute`, None for a Herd that no module holds."""
 
     source: str | None
     target: str
@@ -35,19 +35,20 @@ class _Record(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Direction:
-    """One Herd, and those of the same deployment, or all. It holds from `begin` until `end`."""
+    """One direction, of a Herd and its deployment, or of every Herd. It holds from `begin` until `end`."""
 
-    def __init__(self, record: _Record, herd: object | None = None) -> None:
+    def __init__(self, record: _Record, core: object | None = None) -> None:
         self.record = record
-        self._herd = weakref.ref(herd) if herd is not None else None
+        self._core = weakref.ref(core) if core is not None else None
 
-    def is_of(self, herd: object) -> bool:
-        """Whether it was made for this Herd, here or in the process that started this one."""
-        if self._herd is not None:
-            return self._herd() is herd
-        return self.record.app is not None and _held_at(self.record.app) is herd
+    def is_of(self, core: object) -> bool:
+        """Say whether it was made for the Herd of this core, here or in the process that started this one."""
+        if self._core is not None:
+            return self._core() is core
+        return self.record.app is not None and _core_at(self.record.app) is core
 
     def includes(self, own_hosts: str) -> bool:
+        """Say whether it holds for a Herd that names these hosts itself."""
         source = self.record.source
         return source is None or is_same_deployment(source, own_hosts)
 
@@ -57,9 +58,10 @@ _directions: list[Direction] = []  # the newest first
 _is_inherited = False
 
 
-def begin(target: str, *, herd: object | None = None, source: str | None = None) -> Direction:
-    """Directs `herd`, whose own hosts are `source`, to the connect string `target`; without them every Herd."""
-    direction = Direction(_Record(source, target, None if herd is None else spec_of(herd)), herd)
+def begin(target: str, *, core: object | None = None, spec: str | None = None, source: str | None = None) -> Direction:
+    """Direct the Herd of `core`, whose hosts are `source`, to the connect string `target`; without a core, every Herd.
+    `spec` is the Herd's `module:attribute`, for child processes."""
+    direction = Direction(_Record(source, target, spec), core)
     with _lock:
         _inherit()
         _directions.insert(0, direction)
@@ -68,52 +70,61 @@ def begin(target: str, *, herd: object | None = None, source: str | None = None)
 
 
 def end(direction: Direction) -> None:
-    """Sessions that are elsewhere then end."""
+    """End a direction, and the sessions that it led elsewhere."""
     with _lock:
         _directions.remove(direction)
         _export()
     fork_and_exit.follow_direction()
 
 
-def target_of(herd: object, own_hosts: str) -> str | None:
-    """Where a Herd goes instead of to its own hosts; None where nothing directs it. Raises ConfigurationError."""
+def target_of(core: object, own_hosts: str) -> str | None:
+    """Return where a Herd goes instead of to its own hosts; None if nothing directs it. Raises ConfigurationError."""
     with _lock:
         _inherit()
         if not _directions:
             return None
         directions = tuple(_directions)
     for direction in directions:
-        if direction.is_of(herd):
+        if direction.is_of(core):
             return direction.record.target
     return next((each.record.target for each in directions if each.includes(own_hosts)), None)
 
 
 def targets() -> list[str]:
-    """All that is directed to now, the newest first."""
+    """Return the connect strings of all directions, the newest first."""
     with _lock:
         return [direction.record.target for direction in _directions]
 
 
 def is_same_deployment(one: str, other: str) -> bool:
-    """Whether two connect strings name the same servers, in any order, and the same namespace."""
+    """Say whether two connect strings name the same servers, in any order, and the same namespace."""
     return _deployment(one) == _deployment(other)
 
 
 def shares_servers(one: str, other: str) -> bool:
-    """Whether two connect strings name the same servers, whatever their namespaces are."""
+    """Say whether two connect strings have a server in common, in any namespaces."""
     mine, others = _parsed(one), _parsed(other)
     return mine is not None and others is not None and not set(mine.addresses).isdisjoint(others.addresses)
 
 
 def spec_of(herd: object) -> str | None:
-    """`module:attribute`, by which another process finds a Herd; None if no module holds it at its top level."""
+    """Return the `module:attribute` by which another process finds a Herd; None if it is at no module's top level."""
     found = place_of(herd)
     return None if found is None else f"{found[0]}:{found[1]}"
 
 
-def _held_at(spec: str) -> object:
+def place_of(value: object) -> tuple[str, str] | None:
+    """Return the module, other than the main program, that holds a value at its top level, and its name there."""
+    for name, module in list(sys.modules.items()):
+        for attribute, held in list(getattr(module, "__dict__", {}).items()):
+            if held is value and name != "__main__":
+                return name, attribute
+    return None
+
+
+def _core_at(spec: str) -> object:
     module, _, attribute = spec.partition(":")
-    return getattr(sys.modules.get(module), attribute, None)
+    return core_at(sys.modules.get(module), attribute)
 
 
 def _deployment(hosts: str) -> object:
@@ -129,7 +140,7 @@ def _parsed(hosts: str) -> ConnectString | None:
 
 
 def _inherit() -> None:
-    """Takes over what the process that started this one was directed to."""
+    """Take over the directions of the process that started this one."""
     global _is_inherited  # noqa: PLW0603 - the variable is read once: from then on this process writes it
     if _is_inherited:
         return

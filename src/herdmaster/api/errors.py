@@ -1,4 +1,4 @@
-"""The error of everything that comes after the end of a Herd."""
+"""`HerdClosed`, the error of every call after the end of a Herd."""
 
 from __future__ import annotations
 

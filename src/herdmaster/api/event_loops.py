@@ -1,4 +1,4 @@
-"""Futures of tasks in a running event loop: no call may block the loop, and asyncio may wait for them."""
+"""Calls inside a running event loop: blocking ones are refused, and callbacks of asyncio go to their loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Callback = Callable[[concurrent.futures.Future[Any]], object]
 
 
 def is_in_loop() -> bool:
-    """Whether an event loop runs in this thread."""
+    """Say whether an event loop runs in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -21,13 +21,13 @@ def is_in_loop() -> bool:
 
 
 def refuse_in_loop(name: str, instead: str) -> None:
-    """Raises RuntimeError inside a running event loop, which a blocking call would stop."""
+    """Raise RuntimeError inside a running event loop, which the call would block."""
     if is_in_loop():
         raise RuntimeError(f"{name} would block the running event loop: use `{instead}`")
 
 
 class _InLoop:
-    """A callback that is called in a loop; equal to the callback itself, so that it is found by that."""
+    """A callback that is called in its loop. It equals the callback itself, so that `remove_done_callback` finds it."""
 
     __slots__ = ("_callback", "_loop")
 
@@ -42,12 +42,12 @@ class _InLoop:
     def __eq__(self, other: object) -> bool:
         return other is self._callback or other is self
 
-    __hash__ = None  # type: ignore[assignment]  # what it is equal to has another hash
+    __hash__ = None  # type: ignore[assignment]  # the callback that it equals has another hash
 
 
 def call_of_asyncio(callback: Callback) -> Callback:
-    """A done-callback of asyncio's own, by which `asyncio.wait` waits, for the loop in which it is added; any other as
-    it is."""
+    """Wrap a done-callback of asyncio, as `asyncio.wait` adds it, so that it is called in this loop. Return any other
+    callback as it is."""
     if getattr(callback, "__module__", None) != asyncio.tasks.__name__ or not is_in_loop():
         return callback
     return _InLoop(callback, asyncio.get_running_loop())

@@ -1,4 +1,4 @@
-"""`HerdExecutor`: a Herd where a program has a `concurrent.futures.Executor`."""
+"""`HerdExecutor`: runs functions on a Herd through the interface of `concurrent.futures.Executor`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import ParamSpec, TypeVar, Unpack, cast, overload
 
 from herdmaster.api.callee import Callee, callee_of, findable_call_of
 from herdmaster.api.errors import HerdClosed
-from herdmaster.api.future import Future
+from herdmaster.api.future import Future, failure_of
 from herdmaster.api.herd import Herd
+from herdmaster.api.internals import core_of
 from herdmaster.api.map import Failed, Feeder, Piece, future_of, values_of
 from herdmaster.api.options import Options, TaskOptions
 from herdmaster.api.task import Task
@@ -27,17 +28,17 @@ R = TypeVar("R")
 
 class HerdExecutor(concurrent.futures.Executor):
     """Runs tasks of a Herd, and functions at the top level of modules that the workers may import (`herd worker
-    --allow-import MODULE`). `docs/guides/executor.md` says line by line where it differs from the standard library's.
+    --allow-import MODULE`). `docs/guides/executor.md` lists the differences from the standard library's executors.
 
-    The Herd stays open when the executor is shut down. Threads may share one.
+    The Herd stays open when the executor is shut down. Threads may share an executor.
     """
 
     def __init__(self, herd: Herd, **options: Unpack[Options]) -> None:
-        """`options` hold for everything that it submits. Raises as `Task.options` does."""
-        self._herd = herd
+        """`options` hold for every task that it submits. Raises as `Task.options`."""
+        self._herd = core_of(herd)
         self._options = options
         self._checked = TaskOptions().changed(options)
-        herd.learn_exceptions(options)
+        self._herd.registry.learn_exceptions(options)
         self._targets: dict[Callable[..., object], tuple[Callee, TaskOptions]] = {}
         self._pending: set[concurrent.futures.Future[object]] = set()
         self._lock = threading.RLock()
@@ -50,10 +51,10 @@ class HerdExecutor(concurrent.futures.Executor):
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Does not wait for acceptance: an error of the submission becomes the future's, which has the task's name.
+        """Submit a call and do not wait for its acceptance: an error of the submission becomes the future's.
 
-        Raises ConfigurationError for what no worker could find, NotSerializable, WrongArguments or PayloadTooLarge for
-        the arguments, HerdClosed (a BrokenExecutor), RuntimeError after `shutdown`.
+        Raises ConfigurationError for a function that no worker could find, NotSerializable, WrongArguments or
+        PayloadTooLarge for the arguments, HerdClosed (a BrokenExecutor), RuntimeError after `shutdown`.
         """
         function, positional, named = _without_partials(fn, args, kwargs)
         callee, options = self._target(function)
@@ -92,8 +93,8 @@ class HerdExecutor(concurrent.futures.Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[R]:
-        """The results in order. Everything is taken from the iterables and submitted at once; with a `buffersize`, only
-        so many items ahead. `timeout` in seconds counts from this call. Raises as `submit` does."""
+        """Return the results in order. All items are submitted at once; with a `buffersize`, at most so many are under
+        way. `timeout` in seconds counts from this call. Raises as `submit`."""
         end = None if timeout is None else time.monotonic() + timeout
         if buffersize is not None and buffersize < max(chunksize, 1):
             raise ConfigurationError(f"buffersize={buffersize}: it takes at least a chunk, which is {chunksize}")
@@ -110,7 +111,7 @@ class HerdExecutor(concurrent.futures.Executor):
     def _feed(self, feeder: Feeder, under_way: deque[Piece], most: int | None) -> None:
         count = sum(piece.count for piece in under_way) if most is not None else 0
         while most is None or count + feeder.chunksize <= most or not under_way:
-            # A source that is read as it goes is the caller's code, which may wait for other threads.
+            # Without the lock where the source is read during the iteration: it may wait for other threads.
             with self._lock if most is None else contextlib.nullcontext():
                 self._refuse_if_shut_down()
                 piece = feeder.next_piece()
@@ -131,7 +132,7 @@ class HerdExecutor(concurrent.futures.Executor):
             while under_way:
                 future = future_of(under_way[0])
                 if future is not None:
-                    future.failure(None if end is None else max(end - time.monotonic(), 0.0))  # waits
+                    failure_of(future, None if end is None else max(end - time.monotonic(), 0.0))  # waits
                 for value in values_of(under_way[0]):
                     if isinstance(value, Failed):
                         raise value.error
@@ -143,8 +144,8 @@ class HerdExecutor(concurrent.futures.Executor):
             _cancel(filter(None, map(future_of, under_way)))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Takes nothing more. With `cancel_futures` all that has not ended is asked to be cancelled, what runs already,
-        too; with `wait` it returns when everything has ended. May be called several times."""
+        """Accept no further calls. `cancel_futures` requests the cancellation of all tasks that have not ended, running
+        ones included. With `wait`, return when all tasks have ended. May be called several times."""
         with self._lock:
             self._is_shut_down = True
             pending = tuple(self._pending)
@@ -164,13 +165,15 @@ class HerdExecutor(concurrent.futures.Executor):
         return found
 
     def _find_target(self, function: Callable[..., object]) -> tuple[Callee, TaskOptions]:
+        registry = self._herd.registry
         if isinstance(function, Task):
-            if function.herd is not self._herd:
+            task = core_of(function)
+            if task.herd is not self._herd:
                 raise ConfigurationError(f"{function.call} is a task of another Herd: make an executor for that one")
-            return function.callee, function.options(**self._options).checked
+            return task.callee(), task.changed(self._options).options
         _check_importable(function)
         call = findable_call_of(function)
-        return callee_of(call, function, self._herd.codec, self._herd.known_exceptions), self._checked
+        return callee_of(call, function, registry.codec, registry.exceptions), self._checked
 
 
 def _without_partials(

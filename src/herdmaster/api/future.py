@@ -21,47 +21,51 @@ CANCEL_SECONDS: Final = 5.0
 
 
 class CancelledTask(TaskCancelled, concurrent.futures.CancelledError):
-    """TaskCancelled, as futures raise it: a CancelledError of the standard library's, too. It is not asyncio's, which
-    would say that the coroutine that waits is to end."""
+    """The TaskCancelled that futures raise: also the CancelledError of `concurrent.futures`. Not that of asyncio, which
+    would end the coroutine that waits."""
 
 
 class Keeper(Protocol):
-    """What a future needs of the Herd that made it."""
+    """The part of the I/O thread that a future uses."""
 
     def pin(self, future: Future[R], /) -> None:
-        """Keeps the future until it is done, also when nothing else refers to it."""
+        """Keep the future until it is done, even if nothing else refers to it."""
 
     def unpin(self, future: Future[R], /) -> None: ...
 
     def call_back(self, callback: Callable[[], None], /) -> None:
-        """Runs code of the user's on a thread that may be blocked."""
+        """Run user code on a thread that may block."""
 
     def wake(self, waiter: asyncio.Future[None], /) -> None:
-        """Sets the result of a waiter in its own loop."""
+        """Set the result of a waiter in the loop that it belongs to."""
 
     def request_cancel(self, name: str, told: Callable[[bool], None], /) -> None:
-        """Asks for the end of a task. `told` is called once, on a thread that must not be blocked: True, after the
-        task's future has been given its outcome, if it has ended as cancelled."""
+        """Ask the primary to cancel a task. `told` is called once, on a thread that must not block: with True, after
+        the task's future has its outcome, if the task has ended as cancelled."""
 
 
 class Future(concurrent.futures.Future[R]):
-    """What a task will end with. `name` is the task's; with it any process can wait for the same task.
+    """The future of a task: a `concurrent.futures.Future` that can also be awaited.
 
     `result` raises what the task raised: a built-in exception as itself with TaskFailed as its cause, any other as
-    TaskFailed. Waiting, timing out and cancelling an await leave the task alone. A future that nothing refers to
-    does not collect the outcome; it then stays in ZooKeeper for others until its time to live is over.
+    TaskFailed. A wait that times out or is cancelled does not affect the task. A future that nothing refers to does not
+    collect the outcome, which then stays in ZooKeeper for other processes until its time to live is over.
 
-    After a cancelled outcome it is what the standard library has for that: `cancelled()` is True, `result` and
-    `exception` raise a CancelledError, `wait` and `as_completed` count it as done, and a future that
-    `asyncio.wrap_future` made of it is cancelled. The CancelledError is a TaskCancelled; awaiting raises it as well.
+    A task that ended as cancelled makes a cancelled future: `cancelled()` is True, `result` and `exception` raise a
+    CancelledError that is also a TaskCancelled (so does `await`), `wait` and `as_completed` count the future as done,
+    and a future that `asyncio.wrap_future` made of it is cancelled.
     """
 
+    name: str
+    """The name of the task. Any process can wait for the same task with `herd.future(name)`."""
+
     def __init__(self, name: str, keeper: Keeper, owner: object = None, *, has_outcome: bool = True) -> None:
-        """`owner` is kept until the future is done. Without an outcome it is done once the task is accepted."""
+        """`owner` is kept alive until the future is done. Without an outcome the future is done once the task is
+        accepted."""
         super().__init__()
         self.name = name
-        self.owner = owner
-        self.has_outcome = has_outcome
+        self._owner = owner
+        self._has_outcome = has_outcome
         self._keeper = keeper
         self._blocked: list[Any]  # set as `_waiters` by the base class
         self._waiting: tuple[asyncio.Future[None], ...] = ()
@@ -76,19 +80,20 @@ class Future(concurrent.futures.Future[R]):
         return f"<Future of {self.name}: {state}>"
 
     def cancel(self, timeout: float = CANCEL_SECONDS) -> bool:
-        """Asks for the task's end, wherever it is, and waits for what the primary decides. True only if the task has
-        ended as cancelled; False if it ended in another way, if another process that waits for it was quicker to
-        collect its outcome, or if nothing was decided within `timeout` seconds. The request stands all the same, and
-        the future will tell.
+        """Ask the primary to cancel the task, wherever it is, and wait for the decision.
 
-        A running task is ended as far as its pool can: a coroutine is cancelled, a process killed, and of a thread the
-        result is discarded.
+        Return True only if the task has ended as cancelled. Return False if it ended in another way, if another process
+        collected its outcome first, or if there was no decision within `timeout` seconds; the request then stays, and
+        the future still ends.
 
-        Raises RuntimeError in a coroutine, which it would block: there use `await future.cancel_async()`. In a plain
-        callback of an event loop, such as the one by which `asyncio.wrap_future` passes a cancellation on, nothing can
-        wait: there it asks and returns False.
+        A running task is ended as far as its pool can: a coroutine is cancelled, a process is killed, and the result of
+        a thread is discarded.
+
+        Raises RuntimeError in a coroutine, which it would block: use `await future.cancel_async()` there. In a plain
+        callback of an event loop, such as the one by which `asyncio.wrap_future` passes a cancellation on, it only
+        asks, and returns False.
         """
-        if self.done() and self.has_outcome:
+        if self.done() and self._has_outcome:
             return self.cancelled()
         if is_in_loop():
             if asyncio.current_task() is not None:
@@ -107,16 +112,16 @@ class Future(concurrent.futures.Future[R]):
         self._keeper.request_cancel(self.name, told)
         if not decided.acquire(timeout=max(timeout, 0.0)) or not verdicts[0]:
             return self._has_been_cancelled()
-        return not self.has_outcome or (self._is_done_within(limit - time.monotonic()) and self.cancelled())
+        return not self._has_outcome or (self._is_done_within(limit - time.monotonic()) and self.cancelled())
 
     def cancel_nowait(self) -> None:
-        """Asks for the task's end, from wherever it is called, and waits for nothing. Raises HerdClosed."""
-        if not (self.done() and self.has_outcome):
+        """Ask the primary to cancel the task, from any thread or coroutine, and do not wait. Raises HerdClosed."""
+        if not (self.done() and self._has_outcome):
             self._keeper.request_cancel(self.name, lambda _is_cancelled: None)
 
     async def cancel_async(self, timeout: float = CANCEL_SECONDS) -> bool:  # noqa: ASYNC109 - as for `cancel`
         """As `cancel`, for event loops."""
-        if self.done() and self.has_outcome:
+        if self.done() and self._has_outcome:
             return self.cancelled()
         verdicts: list[bool] = []
         decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -129,7 +134,7 @@ class Future(concurrent.futures.Future[R]):
         try:
             async with asyncio.timeout(timeout):
                 await decided
-                if verdicts[0] and self.has_outcome:
+                if verdicts[0] and self._has_outcome:
                     with contextlib.suppress(TaskCancelled):
                         await self
         except TimeoutError:
@@ -137,69 +142,56 @@ class Future(concurrent.futures.Future[R]):
         return verdicts[0] or self._has_been_cancelled()
 
     def _has_been_cancelled(self) -> bool:
-        """Its outcome may have come, and have been collected, just before its cancellation was asked for once more."""
-        return self.has_outcome and self.cancelled()
+        """Say whether the task ended as cancelled just before the request, so that there was nothing left to cancel."""
+        return self._has_outcome and self.cancelled()
 
     def result(self, timeout: float | None = None) -> R:
-        """What the task returned. Raises what it raised; TaskCancelled (also the standard library's CancelledError),
-        TaskExpired; TimeoutError after `timeout` seconds, and the task goes on;
-        OutcomeGone, BadOutcome, or HerdClosed where the outcome will not come; RuntimeError inside a running event loop
-        before the future is done."""
+        """Wait for the task to end and return what it returned.
+
+        Raises what the task raised; TaskCancelled (also a `concurrent.futures.CancelledError`) or TaskExpired;
+        TimeoutError after `timeout` seconds, while the task goes on; OutcomeGone, BadOutcome or HerdClosed if there
+        will be no outcome; RuntimeError inside a running event loop before the future is done.
+        """
         try:
             if not self.done() and timeout != 0:
                 refuse_in_loop("result", "await future")
             if not self._block(timeout):
-                raise self.still_pending(timeout or 0.0)
+                raise still_pending(self.name, timeout or 0.0)
             try:
                 return super().result()
             except concurrent.futures.CancelledError:
                 raise self._cancelled() from None
         finally:
-            del self  # as the standard library does: the error holds this frame, and the future holds the error
+            del self  # as in the standard library: the error holds this frame, and the future holds the error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What `result` raises, None if it returns. TimeoutError after `timeout` seconds is raised here, too, and so
-        is TaskCancelled, as the standard library does."""
+        """Wait for the task to end and return what `result` raises; None if `result` returns. As in the standard
+        library, TaskCancelled and the TimeoutError after `timeout` seconds are raised."""
         if not self.done() and timeout != 0:
             refuse_in_loop("exception", "await future")
         if not self._block(timeout):
-            raise self.still_pending(timeout or 0.0)
+            raise still_pending(self.name, timeout or 0.0)
         try:
             return super().exception()
         except concurrent.futures.CancelledError:
             raise self._cancelled() from None
 
-    def still_pending(self, timeout: float) -> TimeoutError:
-        """The error for a caller that waits no longer; not to be mistaken for a TimeoutError of the task's own."""
-        return TimeoutError(
-            f"{self.name} has not ended within {timeout:g} s; it goes on, and can be waited for again. "
-            f"`herd tasks show {self.name}` tells where it is"
-        )
-
-    def failure(self, timeout: float | None = None) -> BaseException | None:
-        """As `exception`, and for a cancelled future its TaskCancelled: given back, not raised."""
-        try:
-            return self.exception(timeout)
-        except TaskCancelled as error:
-            return error
-
     def _cancelled(self) -> CancelledTask:
         return CancelledTask(f"{self.name} was cancelled")
 
-    def keep(self) -> None:
-        """Keeps the future until it is done, so that the outcome is collected although no caller waits for it."""
+    def _keep(self) -> None:
         self._is_kept = True
         self._keeper.pin(self)
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[R]], object]) -> None:
-        """`fn(future)` is called on a thread of Herdmaster's own, never on the one that talks to ZooKeeper; at once,
-        and on this thread, if the future is done. What it raises is logged. (Those of asyncio are called in its loop.)
-        """
+        """Call `fn(future)` when the future is done: on a callback thread of Herdmaster, never on the I/O thread; at
+        once, and on this thread, if the future is done already. What it raises is logged. (A callback of asyncio is
+        called in its loop.)"""
         super().add_done_callback(call_of_asyncio(fn))
-        self.keep()  # a callback wants the outcome, too
+        self._keep()  # a callback wants the outcome, too
 
     def remove_done_callback(self, fn: Callable[[concurrent.futures.Future[R]], object]) -> int:
-        """Takes back each time that `fn` was added and has not been called; how often that was."""
+        """Remove every callback `fn` that has not been called, and return how many there were."""
         with self._condition:
             before = len(self._done_callbacks)
             self._done_callbacks = [callback for callback in self._done_callbacks if callback != fn]
@@ -207,7 +199,7 @@ class Future(concurrent.futures.Future[R]):
 
     @property
     def _waiters(self) -> list[Any]:
-        # The standard library's `wait` and `as_completed` take this before they block.
+        # `wait` and `as_completed` of the standard library read this before they block.
         if not self.done():
             refuse_in_loop("a wait of concurrent.futures", "await asyncio.wait([future])")
             self._blocked = noted(self.name, self._blocked)
@@ -237,7 +229,7 @@ class Future(concurrent.futures.Future[R]):
             if self.done():
                 return
             self._waiting += (waiter,)
-        # Nothing but the future knows of the coroutine that waits for it: without this both could be collected.
+        # Only the future refers to the coroutine that waits for it: unpinned, both could be collected as garbage.
         self._keeper.pin(self)
         running = begin_wait(self.name)
         try:
@@ -250,46 +242,9 @@ class Future(concurrent.futures.Future[R]):
                 if not self._waiting and not self._is_kept:
                     self._keeper.unpin(self)
 
-    def resolve(self, value: R, error: Exception | None) -> None:
-        """Sets the result, or the error if there is one. TaskCancelled makes it a cancelled future."""
-        if error is None:
-            self.set_result(value)
-        elif isinstance(error, TaskCancelled):
-            self._end_cancelled()
-        else:
-            self.set_exception(error)
-
-    def _end_cancelled(self) -> None:
-        super().cancel()
-        self.set_running_or_notify_cancel()  # which tells those that `wait`, or go through `as_completed`
-
-    def resolve_nowait(self, value: R, error: Exception | None) -> bool:
-        """As `resolve`, unless another thread is at this future just now: False then. It may be stopped there, in a
-        signal handler, say, that waits for something else to be resolved."""
-        if not self._condition.acquire(blocking=False):
-            return False
-        try:
-            self.resolve(value, error)
-        finally:
-            self._condition.release()
-        return True
-
-    def follow(self, other: Future[R]) -> None:
-        """Ends as the other one does."""
-
-        def copy(_done: concurrent.futures.Future[R]) -> None:
-            if other.cancelled():
-                self._end_cancelled()
-            elif (error := other.exception()) is not None:
-                self.set_exception(error)
-            else:
-                self.set_result(other.result())
-
-        other.add_done_callback(copy)
-
     def _block(self, timeout: float | None) -> bool:
-        """False if it is not done within the timeout. A task whose code waits here is known to wait; without a timeout
-        other code waits in the base class."""
+        """Return False if the future is not done within the timeout. The wait of a task's code is reported to its
+        worker. Other code without a timeout waits in the base class."""
         running = None if self.done() else begin_wait(self.name)
         if running is None:
             return timeout is None or self._is_done_within(timeout)
@@ -303,19 +258,26 @@ class Future(concurrent.futures.Future[R]):
             return self._condition.wait_for(self.done, timeout)
 
     def _invoke_callbacks(self) -> None:
-        # Called once by set_result and set_exception, mostly on the thread that talks to ZooKeeper.
-        self.owner = None
+        # Called once by set_result and set_exception, usually on the I/O thread.
+        self._owner = None
         self._keeper.unpin(self)
         for waiter in self._waiting:
             self._keeper.wake(waiter)
         if self._done_callbacks:
             self._keeper.call_back(super()._invoke_callbacks)  # type: ignore[misc]  # not in the published stubs
 
-    def leave_to_parent(self, error: Exception) -> None:
-        """In a forked child, where nothing resolves it: it fails, for this process alone."""
-        self._condition = threading.Condition()  # some thread that did not come along may hold the old one
-        self._waiters = []
-        self._done_callbacks = []
-        self._waiting = ()
-        if not self.done():
-            self.set_exception(error)
+
+def still_pending(name: str, timeout: float) -> TimeoutError:
+    """Return the error for a caller that waits no longer, which differs from a TimeoutError that the task raised."""
+    return TimeoutError(
+        f"{name} has not ended within {timeout:g} s; it goes on, and can be waited for again. "
+        f"`herd tasks show {name}` tells where it is"
+    )
+
+
+def failure_of(future: Future[R], timeout: float | None = None) -> BaseException | None:
+    """As `Future.exception`, but return the TaskCancelled of a cancelled future instead of raising it."""
+    try:
+        return future.exception(timeout)
+    except TaskCancelled as error:
+        return error

@@ -1,4 +1,4 @@
-"""How a runtime knows its futures: only as long as something refers to them."""
+"""Weak references to the futures of a process: the I/O thread knows a future only while something refers to it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from herdmaster.api.results import Reader
 R = TypeVar("R")
 
 
-class Line(weakref.ref["Future[object]"]):
-    """From a task's name to the future that waits for it, and to what reads its result."""
+class FutureRef(weakref.ref["Future[object]"]):
+    """A reference to the future of a task, with the reader of its result."""
 
     __slots__ = ("name", "reader")
     name: str
     reader: Reader | None
 
 
-def line_to(future: Future[R], reader: Reader | None, drop: Callable[[Line], None]) -> Line:
-    """`drop` is called when nothing refers to the future any more."""
-    # The future gets whatever the task returned; that this is an R is the caller's claim.
-    line = Line(cast("Future[object]", future), drop)
-    line.name = future.name
-    line.reader = reader
-    return line
+def ref_to(future: Future[R], reader: Reader | None, drop: Callable[[FutureRef], None]) -> FutureRef:
+    """Return a reference. `drop` is called with it when nothing refers to the future any more."""
+    # The future gets what the task returned. The caller claims that this is an R.
+    ref = FutureRef(cast("Future[object]", future), drop)
+    ref.name = future.name
+    ref.reader = reader
+    return ref

@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from types import MappingProxyType
-from typing import ParamSpec, Protocol, TypeVar, Unpack, overload
+from types import TracebackType
+from typing import ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
-import msgspec
-
-from herdmaster.api.callee import Callee, callee_of, check_codec, codecs_of, place_of
 from herdmaster.api.checks import check_call
 from herdmaster.api.definition import Definition, checked_function
+from herdmaster.api.direction import place_of, spec_of
 from herdmaster.api.event_loops import refuse_in_loop
-from herdmaster.api.exceptions import ExceptionRegistry
 from herdmaster.api.future import Future
-from herdmaster.api.hooks import HookRegistry
-from herdmaster.api.lifecycle import BaseHerd
+from herdmaster.api.herd_core import HerdCore, HerdSettings
+from herdmaster.api.internals import core_of
 from herdmaster.api.options import Options, TaskOptions, run_options
-from herdmaster.api.order import Order, order_call, order_chunk
+from herdmaster.api.order import Order, order_call, order_raw
 from herdmaster.api.questions import ask_and_wait, ask_and_wait_async
-from herdmaster.api.results import ChunkResults, Reader
-from herdmaster.api.submitting import orders_of, submit_all, submit_all_async, submit_and_wait, submit_and_wait_async
+from herdmaster.api.registry import RawHandler, Registry
+from herdmaster.api.results import Reader
+from herdmaster.api.submitting import (
+    submit_all,
+    submit_all_async,
+    submit_and_wait,
+    submit_and_wait_async,
+)
 from herdmaster.api.task import AsyncTask, Task
-from herdmaster.core.codec import Codec, Codecs
-from herdmaster.core.modules import check_modules, import_modules
-from herdmaster.core.names import DEFAULT_QUEUE, parse_task_name, raw_name
-from herdmaster.core.payload import MAX_PAYLOAD
-from herdmaster.core.transitions import NewTask
-from herdmaster.errors import ConfigurationError, InvalidName, PayloadTooLarge
+from herdmaster.core.codec import Codec
+from herdmaster.core.names import parse_task_name
+from herdmaster.errors import ConfigurationError, InvalidName
 from herdmaster.inspection.tasks import TaskSeen, find_task
 from herdmaster.operations.keys import KeyRelease
-from herdmaster.running.registration import Registration
+from herdmaster.running.hooks import AfterTask, BeforeTask, OnError, OnWorker
 from herdmaster.zookeeper.client import Client
 
 P = ParamSpec("P")
 R = TypeVar("R")
-RawHandler = Callable[[str, bytes], None]
+A = TypeVar("A", bound=AfterTask)
+B = TypeVar("B", bound=BeforeTask)
+E = TypeVar("E", bound=OnError)
+W = TypeVar("W", bound=OnWorker)
+X = TypeVar("X", bound=type[Exception])
 Bytes = bytes | bytearray | memoryview
 
 
 class Register(Protocol):
-    """What `@herd.task(...)` with options is: the decorator itself."""
+    """The decorator that `@herd.task(...)` with options returns."""
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[object, object, R]], /) -> AsyncTask[P, R]: ...
@@ -52,11 +58,12 @@ class Register(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
-    """Registers tasks and submits them. No thread and no socket before the first submission or wait.
+class Herd:
+    """Registers tasks and submits them. There is no thread and no socket before the first submission or wait.
 
-    Threads may share one. A forked child gets a session of its own; futures made before the fork stay with the parent.
-    The session ends with `close`, with the interpreter, or when the Herd and its futures are no longer referenced.
+    Threads may share a Herd. A forked child gets a session of its own; futures made before the fork belong to the
+    parent. The session ends with `close`, with the interpreter, or when nothing refers to the Herd, its tasks and its
+    futures any more.
     """
 
     def __init__(
@@ -69,24 +76,21 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
         codec: Codec | None = None,
         imports: Iterable[str] = (),
     ) -> None:
-        """`hosts` is `host:port[,host:port...][/namespace]`, else $HERD_ZOOKEEPER, else 127.0.0.1:2181. Times in
-        seconds. `codec` writes arguments and results in place of JSON; the workers of this app read it, too.
-        `imports` names modules that register tasks: workers import them, and this does not.
+        """`hosts` is `host:port[,host:port...][/namespace]`, else $HERD_ZOOKEEPER, else 127.0.0.1:2181. Times are in
+        seconds. `codec` writes arguments and results in place of JSON; the workers of this app read it, too. `imports`
+        names modules that register tasks: workers import them, and this constructor does not.
 
         Raises InvalidConnectString, ConfigurationError for a time, codec or import.
         """
-        HookRegistry.__init__(self)
-        ExceptionRegistry.__init__(self)
-        super().__init__(
-            hosts, session_timeout=session_timeout, submit_timeout=submit_timeout, connect_timeout=connect_timeout
-        )
-        self.raw: RawHandler | None = None
-        self.codec = check_codec(codec)
-        self.imports = check_modules("imports", imports)
-        self._functions: dict[str, Registration] = {}
-        self._definitions: dict[str, Definition] = {}
-        self._callees: dict[str, Callee] = {}
-        self._queues: dict[str, None] = {}  # an ordered set
+        registry = Registry(codec, imports)
+        settings = HerdSettings(hosts, session_timeout, submit_timeout, connect_timeout)
+        settings.check()
+        self._core = HerdCore(settings, registry)
+
+    @property
+    def __herdmaster_app__(self) -> Registry:
+        # For the processes of a worker's pool, which may not import this layer: see `running/child.py`.
+        return self._core.registry
 
     def __reduce__(self) -> tuple[object, ...]:
         found = place_of(self)
@@ -97,7 +101,15 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
             )
         return _import, found
 
-    # --- tasks -----------------------------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.hosts}>"
+
+    @property
+    def hosts(self) -> str:
+        """The connect string in force."""
+        return self._core.hosts
+
+    # --- the app -----------------------------------------------------------------------------------------------------
 
     @overload
     def task(self, function: Callable[P, Coroutine[object, object, R]], /) -> AsyncTask[P, R]: ...
@@ -109,64 +121,86 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
     def task(self, /, **options: Unpack[Options]) -> Register: ...
 
     def task(self, function: Callable[..., object] | None = None, /, **options: Unpack[Options]) -> object:
-        """Registers a function: `@herd.task` or `@herd.task(queue="mail", max_attempts=5)`; `Options` lists them all.
+        """Register a function: `@herd.task` or `@herd.task(queue="mail", max_attempts=5)`; `Options` lists all options.
 
-        Raises ConfigurationError for what cannot be a task, for another function of a name that is taken, and for
-        options that cannot work; InvalidName for a queue or priority, TypeError for an unknown option.
+        Raises ConfigurationError for a function that cannot be a task, for another function of the same name, and for
+        options that cannot work; InvalidName for a queue or priority; TypeError for an unknown option.
         """
-        TaskOptions().changed(options)  # a mistake is shown where it is, not where the function is
+        TaskOptions().changed(options)  # so that an error points at the decorator, and not at the function
 
         def register(function: Callable[..., object]) -> object:
-            new = Definition(checked_function(function))
+            definition = Definition(checked_function(function))
             is_async = inspect.iscoroutinefunction(function)
             submitting, running = run_options(options, is_async=is_async, of=function.__qualname__)
-            task = (AsyncTask if is_async else Task)(self, function, submitting, running)
-            known = self._definitions.get(task.call)
-            if known is not None:
-                new.check_replaces(known)
-            self._definitions[task.call] = new
-            self.learn_exceptions(options)
-            self._functions[task.call] = Registration(function, running, self.known_exceptions)
-            self._callees.pop(task.call, None)
-            self._queues[task.queue] = None
+            task = (AsyncTask if is_async else Task)(self._core, function, submitting, running)
+            registry = self._core.registry
+            registry.add(task.call, definition, function, running)
+            registry.learn_exceptions(options)
+            registry.add_queue(task.queue)
             return task
 
         return register if function is None else register(function)
 
-    def load_imports(self) -> None:
-        """Imports the modules that `imports` names. Raises ConfigurationError for one that cannot be imported."""
-        import_modules("imports", self.imports)
-
-    @property
-    def functions(self) -> Mapping[str, Registration]:
-        """What a worker of this app runs and how, by the name that calls give."""
-        return MappingProxyType(self._functions)
-
-    @property
-    def codecs(self) -> Codecs:
-        """What a worker of this app decodes besides JSON, by name."""
-        return MappingProxyType(codecs_of(self.codec))
-
-    @property
-    def queues(self) -> tuple[str, ...]:
-        """The queues that the tasks name, and the default one; `task.options(queue=...)` may name others."""
-        return tuple(dict.fromkeys((DEFAULT_QUEUE, *self._queues)))
-
     def raw_handler(self, handler: RawHandler) -> RawHandler:
-        """Registers what a worker does with raw tasks: `handler(name, data)`; what it raises makes the task fail."""
-        self.raw = handler
+        """Register what a worker does with raw tasks: `handler(name, data)`. A task fails if it raises."""
+        self._core.registry.raw = handler
         return handler
+
+    def exceptions(self, kind: X, /, *others: type[Exception]) -> X:
+        """Register exception classes; usable as a decorator. If a task raises exactly such a class, `result()` raises
+        that class, with the arguments and attributes that JSON can carry (4 KB in all). Any other exception that is not
+        built in comes back as TaskFailed. Both sides have to register the class: the worker's app and the submitter's.
+
+        Raises ConfigurationError for an object that is no exception class.
+        """
+        self._core.registry.add_exceptions("exceptions", (kind, *others))
+        return kind
+
+    def before_task(self, hook: B) -> B:
+        """Decorator: call `hook(task)` before each task's code, where that runs: on its thread, in the loop of the
+        coroutines, in its process. `task` is what `current_task()` returns. What a hook around tasks raises is logged
+        and does not affect the task.
+
+        Raises ConfigurationError for a hook that cannot be called so; the other decorators of hooks do, too.
+        """
+        self._core.registry.hook_lists.add("before_task", hook)
+        return hook
+
+    def after_task(self, hook: A) -> A:
+        """Decorator: call `hook(task, result)` after a task's code has returned."""
+        self._core.registry.hook_lists.add("after_task", hook)
+        return hook
+
+    def on_error(self, hook: E) -> E:
+        """Decorator: call `hook(task, error)` once for each attempt that failed, even if another attempt follows, with
+        the error that the submitter gets. It is called where the code raised; for other failures (a time limit, a
+        process that died, wrong arguments, an unknown call, a task that expired at the worker) on a thread of the
+        worker."""
+        self._core.registry.hook_lists.add("on_error", hook)
+        return hook
+
+    def on_worker_start(self, hook: W) -> W:
+        """Decorator: call `hook()` once, before a worker has a session. If it raises, the worker does not start. It may
+        be an `async def`, may block, and may submit tasks."""
+        self._core.registry.hook_lists.add("on_worker_start", hook)
+        return hook
+
+    def on_worker_stop(self, hook: W) -> W:
+        """Decorator: call `hook()` once, when a worker that had started has ended. It may be an `async def`. The
+        process waits 10 s for it."""
+        self._core.registry.hook_lists.add("on_worker_stop", hook)
+        return hook
 
     # --- submission --------------------------------------------------------------------------------------------------
 
     def submit_raw(self, data: Bytes) -> Future[None]:
-        """Submits bytes for the workers' raw handlers, the reference's included. Raises as `Task.submit`."""
+        """Submit bytes for the raw handlers of workers, those of the reference included. Raises as `Task.submit`."""
         refuse_in_loop("submit_raw", "await submit_raw_async(...)")
-        return submit_and_wait(self._started(), self._raw_task(data), self, self.submit_timeout)
+        return submit_and_wait(self._core, order_raw(self._core.new_ulid(), data))
 
     async def submit_raw_async(self, data: Bytes) -> Future[None]:
         """As `submit_raw`, for event loops."""
-        return await submit_and_wait_async(self._started(), self._raw_task(data), self)
+        return await submit_and_wait_async(self._core, order_raw(self._core.new_ulid(), data))
 
     def submit_call(
         self,
@@ -175,9 +209,10 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
         kwargs: Mapping[str, object] | None = None,
         **options: Unpack[Options],
     ) -> Future[R]:
-        """Submits a call by its name `module:qualname`, without the function. Raises as `Task.options` and
-        `Task.submit`, ConfigurationError for what is no such name."""
-        return self.submit_task(self.callee(call), args, kwargs or {}, self._checked(options))
+        """Submit a call by its name, `module:qualname`, without its function. Raises as `Task.options` and
+        `Task.submit`; ConfigurationError for text that is no such name."""
+        refuse_in_loop("submit_call", "await submit_call_async(...)")
+        return submit_and_wait(self._core, self._order(call, args, kwargs or {}, options))
 
     async def submit_call_async(
         self,
@@ -187,108 +222,63 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
         **options: Unpack[Options],
     ) -> Future[R]:
         """As `submit_call`, for event loops."""
-        return await self.submit_task_async(self.callee(call), args, kwargs or {}, self._checked(options))
+        return await submit_and_wait_async(self._core, self._order(call, args, kwargs or {}, options))
 
-    def begin_call(
-        self, call: str, args: Sequence[object], kwargs: Mapping[str, object], **options: Unpack[Options]
-    ) -> Future[R]:
-        """Submits without waiting for acceptance: an error of the submission becomes the future's."""
-        return self.begin_task(self.callee(call), args, kwargs, self._checked(options))
-
-    def _checked(self, options: Options) -> TaskOptions:
-        found = TaskOptions().changed(options)
-        self.learn_exceptions(options)
-        return found
-
-    def callee(self, call: str) -> Callee:
-        """What is known about the function that calls of this name run; its hints, if it is one of this Herd's."""
-        found = self._callees.get(call)
-        if found is None:
-            check_call(call)
-            registered = self._functions.get(call)
-            found = callee_of(
-                call, None if registered is None else registered.function, self.codec, self.known_exceptions
-            )
-            if registered is not None:
-                self._callees[call] = found
-        return found
-
-    def submit_task(
-        self, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
-    ) -> Future[R]:
-        """As `submit_call`, with options that have been checked."""
-        refuse_in_loop("submit", "await submit_async(...)")
-        order = self._call_task(callee, args, kwargs, options)
-        return submit_and_wait(self._started(), order, self, self.submit_timeout)
-
-    async def submit_task_async(
-        self, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
-    ) -> Future[R]:
-        """As `submit_task`, for event loops."""
-        return await submit_and_wait_async(self._started(), self._call_task(callee, args, kwargs, options), self)
+    def _order(self, call: str, args: Sequence[object], kwargs: Mapping[str, object], options: Options) -> Order:
+        callee = self._core.registry.callee(call)
+        checked = TaskOptions().changed(options)
+        self._core.registry.learn_exceptions(options)
+        return order_call(self._core.new_ulid(), callee, args, kwargs, checked)
 
     def submit_many(self, task: Task[P, R], items: Iterable[tuple[object, ...]]) -> list[Future[R]]:
-        """A task for each tuple of arguments, accepted in as few transactions as possible; their futures, in order.
+        """Submit a task for each tuple of arguments, in as few transactions as possible. Return their futures in order.
 
-        What is wrong with an item is raised as `Task.submit` does, before anything is submitted. Raises NotAllSubmitted
-        where only some were accepted, HerdClosed, RuntimeError inside a running event loop.
+        Errors of an item are raised as by `Task.submit`, before anything is submitted. Raises NotAllSubmitted if only
+        some tasks were accepted, HerdClosed, RuntimeError inside a running event loop.
         """
         refuse_in_loop("submit_many", "await submit_many_async(...)")
-        orders = self._orders(task, items)
-        return submit_all(self._started(), orders, self, self.submit_timeout)
+        return submit_all(self._core, core_of(task).order_many(self._core, items))
 
     async def submit_many_async(self, task: Task[P, R], items: Iterable[tuple[object, ...]]) -> list[Future[R]]:
         """As `submit_many`, for event loops."""
-        orders = self._orders(task, items)
-        return await submit_all_async(self._started(), orders, self)
+        return await submit_all_async(self._core, core_of(task).order_many(self._core, items))
 
-    def _orders(self, task: Task[P, R], items: Iterable[tuple[object, ...]]) -> list[Order]:
-        callee = task.callee
-        return orders_of(lambda args: self._call_task(callee, args, {}, task.checked), items)
-
-    def begin_task(
-        self, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
-    ) -> Future[R]:
-        """As `begin_call`, with options that have been checked."""
-        return self._started().submit(self._call_task(callee, args, kwargs, options), self)
-
-    def begin_chunk(self, callee: Callee, items: Sequence[msgspec.Raw], options: TaskOptions) -> Future[ChunkResults]:
-        """As `begin_task`, for several items that `Callee.write_item` gave. Raises PayloadTooLarge."""
-        return self._started().submit(order_chunk(self._new_ulid(), callee, items, options), self)
+    # --- tasks that were submitted elsewhere or earlier --------------------------------------------------------------
 
     def future(self, name: str) -> Future[object]:
-        """The future of a task that was submitted elsewhere or earlier. Its result raises OutcomeGone when there is
-        nothing to wait for. Raises InvalidName."""
+        """Return the future of a task that was submitted elsewhere or earlier. Its result raises OutcomeGone if there
+        is nothing to wait for. Raises InvalidName."""
         _check_name(name)
-        return self._started().attach(name, self, Reader(None, self.codecs, self.known_exceptions))
+        registry = self._core.registry
+        return self._core.started().attach(name, self._core, Reader(None, registry.codecs, registry.exceptions))
 
     def find(self, name: str, timeout: float = 10.0) -> TaskSeen | None:
-        """Where a task is and how far it says it is; None if it is nowhere. It changes nothing.
+        """Return where a task is and its progress, as its code reported it; None if it is nowhere. Changes nothing.
 
-        Raises InvalidName, TimeoutError when ZooKeeper could not be asked in `timeout` seconds, RuntimeError inside a
-        running event loop.
+        Raises InvalidName, TimeoutError if there is no answer from ZooKeeper in `timeout` seconds, RuntimeError inside
+        a running event loop.
         """
         refuse_in_loop("find", "await find_async(...)")
         _check_name(name)
-        return ask_and_wait(self._started(), partial(find_task, name), name, timeout)
+        return ask_and_wait(self._core.started(), partial(find_task, name), name, timeout)
 
     async def find_async(self, name: str, timeout: float = 10.0) -> TaskSeen | None:  # noqa: ASYNC109 - as `find`
         """As `find`, for event loops."""
         _check_name(name)
-        return await ask_and_wait_async(self._started(), partial(find_task, name), name, timeout)
+        return await ask_and_wait_async(self._core.started(), partial(find_task, name), name, timeout)
 
     def release_key(self, key: str, task: Task[P, R] | str | None = None, timeout: float = 10.0) -> str | None:
-        """Takes a uniqueness key from the task that holds it, so that the next submission with the key makes a task:
-        the key of a task or call (`module:qualname`), without one a key with `key_scope="global"`. The holder goes on,
-        or keeps its outcome. Returns its name; None if no task holds the key.
+        """Take a uniqueness key from the task that holds it, so that the next submission with the key makes a task.
 
-        Raises ConfigurationError for what is no key or call, TimeoutError when ZooKeeper could not be asked in
+        `task` is a task or a call (`module:qualname`); without it the key is one with `key_scope="global"`. The holder
+        goes on, or keeps its outcome. Return the holder's name; None if no task holds the key.
+
+        Raises ConfigurationError for text that is no key or call, TimeoutError if there is no answer from ZooKeeper in
         `timeout` seconds, RuntimeError inside a running event loop, HerdError for a holder that was submitted by an
         older version and has not ended.
         """
         refuse_in_loop("release_key", "await release_key_async(...)")
-        question = _release(key, task)
-        return ask_and_wait(self._started(), question, f"the key {key!r}", timeout)
+        return ask_and_wait(self._core.started(), _release(key, task), f"the key {key!r}", timeout)
 
     async def release_key_async(
         self,
@@ -297,24 +287,46 @@ class Herd(BaseHerd, HookRegistry, ExceptionRegistry):
         timeout: float = 10.0,  # noqa: ASYNC109 - as `release_key`
     ) -> str | None:
         """As `release_key`, for event loops."""
-        question = _release(key, task)
-        return await ask_and_wait_async(self._started(), question, f"the key {key!r}", timeout)
+        return await ask_and_wait_async(self._core.started(), _release(key, task), f"the key {key!r}", timeout)
 
-    def _raw_task(self, data: Bytes) -> Order:
-        try:
-            payload = bytes(memoryview(data))  # bytes() alone takes a number, too
-        except TypeError:
-            raise TypeError(
-                f"a raw task is bytes, not {type(data).__qualname__}: encode text, as in text.encode()"
-            ) from None
-        if len(payload) > MAX_PAYLOAD:
-            raise PayloadTooLarge(len(payload), MAX_PAYLOAD)
-        return Order(NewTask(raw_name(self._new_ulid()), payload))
+    # --- the session -------------------------------------------------------------------------------------------------
 
-    def _call_task(
-        self, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
-    ) -> Order:
-        return order_call(self._new_ulid(), callee, args, kwargs, options)
+    def directed_to(self, hosts: str) -> AbstractContextManager[None]:
+        """Context manager: direct this Herd to other servers, for tests of programs that hold a Herd in a module. It
+        also directs every Herd of this process that names the same servers and namespace, and those of processes that
+        are started meanwhile.
+
+        Work that is under way with the first servers stays there: that session ends and its futures fail. A Herd that
+        was closed is open in the block. Raises InvalidConnectString.
+        """
+        return self._core.directed_to(hosts, spec_of(self))
+
+    def close(self) -> None:
+        """End the session. Futures that are not done fail; their tasks go on. Idempotent. A `with` block opens the Herd
+        again."""
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        """Open the Herd if it is closed. The end of the last block that was entered closes it."""
+        self._core.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        io_thread = self._core.leave()
+        if io_thread is not None:
+            io_thread.close()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        io_thread = self._core.leave()
+        if io_thread is not None:
+            await asyncio.to_thread(io_thread.close)
 
 
 def _import(module: str, attribute: str) -> object:

@@ -12,7 +12,8 @@ import msgspec
 from herdmaster.api.callee import Callee
 from herdmaster.api.errors import HerdClosed
 from herdmaster.api.event_loops import refuse_in_loop
-from herdmaster.api.future import Future
+from herdmaster.api.future import Future, failure_of, still_pending
+from herdmaster.api.internals import keep
 from herdmaster.api.options import TaskOptions
 from herdmaster.api.progress_bar import ProgressBar
 from herdmaster.api.results import ChunkResults
@@ -23,7 +24,7 @@ Arguments = tuple[object, ...]
 
 
 class Submitter(Protocol):
-    """What a Herd is here. Errors of a submission become the future's."""
+    """The part of `HerdCore` that `Feeder` uses. Errors of a submission become the future's."""
 
     def begin_task(
         self, callee: Callee, args: Arguments, kwargs: dict[str, object], options: TaskOptions, /
@@ -35,8 +36,7 @@ class Submitter(Protocol):
 
 
 class Piece:
-    """What became of the next items of the source: a task under way for one or for `count` of them, or an error in the
-    place of one."""
+    """The next items of the source: a task under way for one item, or for a chunk of `count` items, or an error."""
 
     __slots__ = ("chunk", "count", "error", "future")
 
@@ -54,8 +54,8 @@ class Piece:
 
 
 class Feeder:
-    """Reads no further than it was asked for. `chunksize` items go into one task, fewer where they would be too many
-    bytes."""
+    """Submits the items of a source as they are asked for. `chunksize` items go into one task, fewer if they would be
+    too many bytes."""
 
     def __init__(
         self, herd: Submitter, callee: Callee, options: TaskOptions, items: Iterator[Arguments], chunksize: int
@@ -72,12 +72,12 @@ class Feeder:
         self._callee = callee
         self._options = options
         self._items = items
-        self._carried: list[msgspec.Raw] = []  # it found no room in the chunk before
+        self._carried: list[msgspec.Raw] = []  # an item for which the last chunk had no room
         self._next: deque[Piece] = deque()
         self._ended = False
 
     def next_piece(self) -> Piece | None:
-        """Submits; None at the end of the source. After an error of the source there is nothing more."""
+        """Submit the next piece; None at the end of the source. The source also ends when it raises an error."""
         if not self._next:
             if self.chunksize == 1:
                 self._feed_one()
@@ -107,7 +107,7 @@ class Feeder:
             return Piece(self._herd.begin_task(self._callee, args, {}, self._options))
         except HerdClosed as error:
             return self._end(error)
-        except Exception as error:  # noqa: BLE001 - it may be that of a function given as `key=`
+        except Exception as error:  # noqa: BLE001 - a function given as `key=` may raise anything
             return Piece(error=error)
 
     def _feed_chunk(self) -> None:
@@ -146,7 +146,7 @@ class Feeder:
             return Piece(error=error, count=len(chunk))
 
     def _end(self, error: HerdClosed) -> Piece:
-        """Nothing more can be submitted, so nothing more is taken."""
+        """Take no further items, because no more can be submitted."""
         self._ended = True
         self._carried.clear()
         return Piece(error=error)
@@ -159,7 +159,7 @@ _CHUNKS_AHEAD: Final = 8
 
 
 class Failed:
-    """An item's error, in its place."""
+    """The error of an item, in its place among the results."""
 
     __slots__ = ("error",)
 
@@ -168,7 +168,7 @@ class Failed:
 
 
 class Results(Generic[R]):
-    """Iterate it once, with `for` or with `async for`. Nothing is submitted before that."""
+    """The results of `task.map`. Iterate them once, with `for` or `async for`; nothing is submitted before that."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class Results(Generic[R]):
         self._return_exceptions = return_exceptions
         self._bar = bar or ProgressBar(None, is_shown=False)
         self._under_way: deque[Piece] = deque()
-        self._count = 0  # of the items in them
+        self._count = 0  # of items under way
 
     def __iter__(self) -> Iterator[R]:
         refuse_in_loop("`for` over the results of map", "async for")
@@ -203,7 +203,7 @@ class Results(Generic[R]):
             while self._fill(feeder):
                 future = future_of(self._under_way[0])
                 if future is not None:
-                    future.failure(self._timeout)  # waits; what the task raised is raised below
+                    failure_of(future, self._timeout)  # waits; what the task raised is raised below
                 for value in self._take_values():
                     yield self._given(value)
         finally:
@@ -236,11 +236,11 @@ class Results(Generic[R]):
             if future.done():
                 return  # what the task raised is raised in its place
             if isinstance(error, TimeoutError) and self._timeout is not None:
-                raise future.still_pending(self._timeout) from None
+                raise still_pending(future.name, self._timeout) from None
             raise
 
     def _fill(self, feeder: Feeder) -> bool:
-        """Submits until the window is full; False when there is nothing more to wait for."""
+        """Submit until the window is full. Return False if there is nothing left to wait for."""
         while not self._under_way or self._count + self._chunksize <= self._window:
             piece = feeder.next_piece()
             if piece is None:
@@ -250,14 +250,14 @@ class Results(Generic[R]):
         return bool(self._under_way)
 
     def _take_values(self) -> Iterator[object]:
-        """Of the piece that is first, which has ended."""
+        """Yield the values of the first piece, which has ended, and remove it."""
         for value in values_of(self._under_way[0]):
             self._bar.advance()
             yield value
         self._count -= self._under_way.popleft().count
 
     def _given(self, value: object) -> R:
-        """What an item is given as. The claim that it is an R is that of the function's hints."""
+        """Return the result of an item, or raise its error. The hints of the function claim that the result is an R."""
         if not isinstance(value, Failed):
             return cast("R", value)
         if self._return_exceptions:
@@ -265,23 +265,24 @@ class Results(Generic[R]):
         raise value.error
 
     def _let_go(self) -> None:
-        # Tasks cannot be taken back, but their outcomes can be collected.
+        # Submitted tasks go on, and their outcomes must still be collected.
         self._bar.close()
         for piece in self._under_way:
             future = future_of(piece)
             if future is not None:
-                future.keep()
+                keep(future)
         self._under_way.clear()
 
 
 def future_of(piece: Piece) -> Future[object] | None:
+    """Return the future of the task of a piece, if it has one."""
     return piece.future if piece.chunk is None else cast("Future[object]", piece.chunk)
 
 
 def values_of(piece: Piece) -> Iterator[object]:
-    """What each item of an ended piece gave, or Failed."""
+    """Yield the result of each item of a piece that has ended, Failed for an item that failed."""
     future = future_of(piece)
-    error = piece.error if future is None else future.failure()
+    error = piece.error if future is None else failure_of(future)
     if error is not None:
         assert isinstance(error, Exception)
         for _ in range(piece.count):
@@ -291,7 +292,7 @@ def values_of(piece: Piece) -> Iterator[object]:
         for position in range(piece.count):
             try:
                 value = results.read(position)
-            except Exception as failure:  # noqa: BLE001 - what the item's code raised
+            except Exception as failure:  # noqa: BLE001 - the item's code may raise anything
                 yield Failed(failure)
             else:
                 yield value

@@ -16,13 +16,13 @@ import msgspec
 from herdmaster.api.checks import (
     check_choice,
     check_count,
+    check_exceptions,
     check_flag,
     check_instant,
     check_seconds,
     read_bytes,
     read_exception_names,
 )
-from herdmaster.api.exceptions import check_exceptions
 from herdmaster.core.keys import KeyHolds, KeyScope
 from herdmaster.core.names import DEFAULT_PRIORITY, DEFAULT_QUEUE, check_priority, check_queue
 from herdmaster.core.options import Overrides, PoolKind, RunOptions, apply_overrides

@@ -1,4 +1,4 @@
-"""What a submission asks for: the task, and what its submitter wants besides."""
+"""`Order`: a task to submit, and what its submitter wants besides."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from herdmaster.api.results import ChunkReader, Reader
 from herdmaster.core.chunk import join_items
 from herdmaster.core.codec import write_arguments
 from herdmaster.core.keys import KeyRecord, KeyScope, Unique, encode_record, hash_key, shown_key
-from herdmaster.core.names import call_name
+from herdmaster.core.names import call_name, raw_name
 from herdmaster.core.options import Overrides
-from herdmaster.core.payload import BIG, Call, encode_call
+from herdmaster.core.payload import BIG, MAX_PAYLOAD, Call, encode_call
 from herdmaster.core.transitions import NewTask
-from herdmaster.errors import ConfigurationError
+from herdmaster.errors import ConfigurationError, PayloadTooLarge
 
 _NOTHING: Final = Overrides()
 _NO_KWARGS: Final = msgspec.Raw(b"{}")
 _WIDEST_MS: Final = 10**13 - 1
-"""Holds the place of a time that is known only when the task is sent, so that the payload has its size already."""
+"""Takes the place of a time that is known only when the task is sent, so that the payload has its final size."""
 
 
 class Order(msgspec.Struct, frozen=True):
-    """A task to submit. Without a `reader` its result is plain JSON; the rest is as in `TaskOptions`."""
+    """A task to submit. Without a `reader` its result is plain JSON; the other fields are as in `TaskOptions`."""
 
     task: NewTask
     reader: Reader | None = None
@@ -37,24 +37,37 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def waits(self) -> bool:
-        """Whether it may take any time until it is submitted."""
+        """Whether the submission may wait without a limit of time."""
         return self.max_backlog is not None and self.on_full is OnFull.WAIT
 
 
 def order_call(
     ulid: str, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
 ) -> Order:
-    """Raises NotSerializable, WrongArguments, PayloadTooLarge; ConfigurationError for what `key=` made of the
-    arguments."""
+    """Return the order of a call. `ulid` is the unique part of its name. Raises NotSerializable, WrongArguments,
+    PayloadTooLarge; ConfigurationError for what the function given as `key=` returned."""
     written = write_arguments(args, kwargs, callee.signature, callee.codec)
     key = None if options.key is None else _key(options.key, args, kwargs)
     return _order(ulid, callee, written, options, key)
 
 
 def order_chunk(ulid: str, callee: Callee, items: Sequence[msgspec.Raw], options: TaskOptions) -> Order:
-    """`items` as `Callee.write_item` gives them. Raises PayloadTooLarge."""
+    """Return the order of a chunk; `items` as `Callee.write_item` returns them. Raises PayloadTooLarge."""
     reader = ChunkReader(callee.reader, len(items))
     return _order(ulid, callee, (join_items(items), _NO_KWARGS), options, chunk_reader=reader)
+
+
+def order_raw(ulid: str, data: bytes | bytearray | memoryview) -> Order:
+    """Return the order of a raw task. Raises TypeError for data that is not bytes, PayloadTooLarge."""
+    try:
+        payload = bytes(memoryview(data))  # bytes() alone takes a number, too
+    except TypeError:
+        raise TypeError(
+            f"a raw task is bytes, not {type(data).__qualname__}: encode text, as in text.encode()"
+        ) from None
+    if len(payload) > MAX_PAYLOAD:
+        raise PayloadTooLarge(len(payload), MAX_PAYLOAD)
+    return Order(NewTask(raw_name(ulid), payload))
 
 
 def _order(
@@ -99,7 +112,7 @@ def _order(
 
 
 class _Claim(NamedTuple):
-    """What a task says of its key; `old_hash` is that of the same key in older versions, if it differs."""
+    """The fields of a task that concern its key. `old_hash` is the hash of the key in older versions, if it differs."""
 
     hash: str
     unique: Unique

@@ -1,6 +1,6 @@
-"""A bar on a terminal that says how far a `map` is, how fast, and how long it will take.
+"""The progress bar of `map`: what is done, how fast, and how long the rest will take.
 
-It is written to stderr, and only where that is a terminal: nothing of it ends up in a file or a pipe.
+It is written to stderr, and only if that is a terminal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _WIDEST_BAR: Final = 30
 
 
 class ProgressBar:
-    """`total` is None where it is unknown. `advance` costs nothing while there is nothing to show."""
+    """A progress bar. `total` is None if it is unknown. `advance` is cheap while there is nothing to draw."""
 
     def __init__(
         self,
@@ -36,20 +36,20 @@ class ProgressBar:
         self._is_drawn = False
 
     def start(self) -> None:
-        """From here on its time is counted."""
+        """Begin to count the time."""
         if self._is_shown:
             self._started = self._clock()
             self._next = self._started + _INTERVAL
 
     def advance(self) -> None:
-        """One more item has ended."""
+        """Note that one more item has ended."""
         self._done += 1
         if self._is_shown and (now := self._clock()) >= self._next:
             self._next = now + _INTERVAL
             self._draw(now)
 
     def close(self) -> None:
-        """Draws it a last time and leaves the line, so that what is written next begins on its own."""
+        """Draw the bar a last time and end its line."""
         if self._is_shown and self._done:
             self._draw(self._clock())
         if self._is_drawn:
@@ -66,19 +66,19 @@ class ProgressBar:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except (OSError, ValueError):  # the terminal is gone: the results are not
+        except (OSError, ValueError):  # the terminal is gone
             self._is_shown = False
 
 
 def total_of(iterables: Iterable[object]) -> int | None:
-    """How many items a zip of them has; None if one of them cannot say."""
+    """Return the number of items in a zip of iterables; None if one of them has no length."""
     lengths = [len(each) if isinstance(each, Sized) else None for each in iterables]
     known = [length for length in lengths if length is not None]
     return min(known) if known and len(known) == len(lengths) else None
 
 
 def progress_text(done: int, total: int | None, seconds: float, width: int) -> str:
-    """One line of at most `width` characters."""
+    """Return one line of at most `width` characters."""
     rate = done / seconds if seconds > 0 else 0.0
     speed = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
     if total is None:

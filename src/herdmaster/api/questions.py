@@ -1,4 +1,4 @@
-"""Questions of a program to ZooKeeper, such as where a task is, or which task held a key that is released."""
+"""Asks ZooKeeper a question for a program, such as where a task is, and waits for the answer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 class Asker(Protocol):
-    """What a Herd's runtime is here."""
+    """The part of `IoThread` that is used here."""
 
     def ask(self, question: Question, failed: Failed, /) -> None: ...
 
 
 def ask_and_wait(asker: Asker, question: Callable[[Client], Awaitable[T]], about: str, patience: float) -> T:
-    """What `question` returns. Raises what it raises, and TimeoutError when there was no answer for `patience` seconds:
-    then it is not asked any more, unless that is under way."""
+    """Return what `question` returns. Raises what it raises, and TimeoutError if there is no answer within `patience`
+    seconds; then it is not asked any more, unless it is under way. `about` stands in that error."""
     answer = _begin(asker, question)
     try:
         return answer.result(patience)

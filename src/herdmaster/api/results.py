@@ -1,4 +1,4 @@
-"""What a future makes of the outcome of a task that is done."""
+"""Reads outcomes: turns them into the results and exceptions of futures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 from herdmaster import forks
 from herdmaster.api.future import Future
+from herdmaster.api.internals import resolve
 from herdmaster.core.chunk import split_results
 from herdmaster.core.codec import Codecs, read_item, read_result
 from herdmaster.core.failure import error_info, rebuild_exception
@@ -21,18 +22,17 @@ _log = logging.getLogger("herdmaster.client")
 
 
 class Reader:
-    """Reads the results of one task's function, or of one that is not known. Threads may share one."""
+    """Reads the results of one function, known or not. Threads may share a reader."""
 
     def __init__(self, signature: Signature | None, codecs: Codecs, known: Known = NONE_KNOWN) -> None:
-        """`known` are the exceptions that are registered, also those to come."""
+        """`known` are the registered exception classes, including later ones."""
         self._signature = signature
         self._codecs = codecs
         self.known = known
         self._warned = False
 
     def runs_code(self, outcome: Outcome) -> bool:
-        """Whether reading may run code of the user's: a codec, or a class that the return hint names or that is
-        registered."""
+        """Say whether reading may run user code: a codec, a registered class, or one that the return hint names."""
         if outcome.error is not None and outcome.error.type in self.known:
             return True
         if outcome.state is not OutcomeState.DONE:
@@ -40,7 +40,7 @@ class Reader:
         return outcome.codec is not None or (self._signature is not None and self._signature.result_runs_code)
 
     def read(self, outcome: Outcome) -> object:
-        """The result. Raises BadOutcome."""
+        """Return the result. Raises BadOutcome."""
         try:
             return read_result(outcome, self._signature, self._codecs)
         except Misfit as error:
@@ -48,7 +48,7 @@ class Reader:
             return decode_result(outcome)
 
     def read_item(self, item: ItemResult, codec: str | None) -> object:
-        """The result of one item of a chunk. Raises what its function raised, BadOutcome."""
+        """Return the result of one item of a chunk. Raises what its function raised, BadOutcome."""
         if item.error is not None:
             raise rebuild_exception(item.error, self.known)
         try:
@@ -58,7 +58,7 @@ class Reader:
             return from_json(item.result)
 
     def _warn(self, error: Misfit) -> None:
-        # The task is done, and only this caller has its result: a wrong hint is no reason to keep it from its caller.
+        # The task is done, and only this caller has its result: a wrong hint must not withhold that.
         if not self._warned:
             call = None if self._signature is None else self._signature.call
             _log.warning("%s gave what its return hint does not say (%s); the result is plain JSON", call, error)
@@ -66,7 +66,7 @@ class Reader:
 
 
 class ChunkResults:
-    """What the items of one chunk gave. The values are made when they are asked for, on the thread of the caller."""
+    """The results of the items of one chunk. They are read on demand, on the caller's thread."""
 
     __slots__ = ("_codec", "_items", "_reader")
 
@@ -76,12 +76,12 @@ class ChunkResults:
         self._reader = reader
 
     def read(self, position: int) -> object:
-        """Raises what the function raised for that item, BadOutcome."""
+        """Return the result of an item. Raises what the function raised for the item, BadOutcome."""
         return self._reader.read_item(self._items[position], self._codec)
 
 
 class ChunkReader(Reader):
-    """Reads the outcome of a chunk of so many items as `ChunkResults`."""
+    """Reads the outcome of a chunk of `count` items as `ChunkResults`."""
 
     def __init__(self, reader: Reader | None, count: int) -> None:
         self._items = reader or Reader(None, {})
@@ -101,7 +101,7 @@ _PLAIN: Final = Reader(None, {})
 
 
 def read_outcome(outcome: Outcome, reader: Reader | None) -> tuple[object, Exception | None]:
-    """The result, plain JSON without a reader; and what is to be raised in its place."""
+    """Return the result, plain JSON if there is no reader, and the exception to raise in its place."""
     error = exception_of(outcome, NONE_KNOWN if reader is None else reader.known)
     if error is not None:
         return None, error
@@ -112,20 +112,19 @@ def read_outcome(outcome: Outcome, reader: Reader | None) -> tuple[object, Excep
 
 
 def not_kept(name: str) -> OutcomeGone:
-    """What stands in place of the outcome of a task that has none."""
+    """Return the error that takes the place of the outcome of a task with ignore_result=True."""
     return OutcomeGone(f"{name}: no outcome is kept, as ignore_result=True asks for")
 
 
 def resolve_with_outcome(future: Future[object], outcome: Outcome, reader: Reader) -> None:
-    """As `read_outcome` says, on a thread where code of the user's may run. The future is resolved whatever that code
-    raises: what waits for it would wait for ever."""
+    """Read an outcome on a thread where user code may run, and resolve the future, whatever that code raises."""
     result: object = None
     error: Exception | None
     try:
         with forks.UserCode():
             result, error = read_outcome(outcome, reader)
-    except BaseException as raised:  # noqa: BLE001 - also SystemExit: a model's validator may call `sys.exit`
+    except BaseException as raised:  # noqa: BLE001 - also SystemExit: the validator of a model may call `sys.exit`
         info = error_info(raised)
         error = BadOutcome(f"the code that reads this result raised {info.type}: {info.message}")
         error.__cause__ = raised
-    future.resolve(result, error)
+    resolve(future, result, error)

@@ -1,4 +1,4 @@
-"""The session of a Herd: kept up for as long as the Herd is, whatever happens to servers and connections."""
+"""The sessions of a Herd: one after the other, until the Herd is closed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger("herdmaster.client")
 
 
 class HerdClient(TaskClient):
-    """Remembers why there is no session, for those who wait for one."""
+    """A client that remembers why it has no session, for the errors of callers that wait for one."""
 
     fault: ZooKeeperError | None = None
 
@@ -31,7 +31,7 @@ class HerdClient(TaskClient):
         return client
 
     async def keep(self, stop: asyncio.Event) -> None:
-        """One session after the other, until it is to stop."""
+        """Run one session after the other until `stop` is set."""
         while not stop.is_set():
             known = self.fault
             try:
@@ -40,12 +40,12 @@ class HerdClient(TaskClient):
                 if known is None:
                     self.connection_log.note_loss(logging.WARNING)
                     _log.warning("%s; trying again", error)
-            except ZooKeeperError as error:  # such as a namespace that this client may not use
+            except ZooKeeperError as error:  # such as NoAuth for the namespace
                 if str(error) != str(known):
                     self.connection_log.note_loss(logging.ERROR)
                     _log.error("%s; trying again", error)
-            except Exception:  # noqa: BLE001 - a fault of ours costs a session, not the thread
-                _log.exception("the session ended in a way that was not foreseen; starting again")
+            except Exception:  # noqa: BLE001 - a bug of Herdmaster's ends a session, and not the thread
+                _log.exception("the session ended in an unexpected way; starting again")
             await _pause(stop)
 
 

@@ -9,151 +9,118 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar, cast
 
+from herdmaster.api.callee import Callee
 from herdmaster.api.future import Future
-from herdmaster.api.io_thread import Runtime
-from herdmaster.api.options import OnDuplicate
-from herdmaster.api.order import Order
+from herdmaster.api.herd_core import HerdCore
+from herdmaster.api.io_thread import IoThread
+from herdmaster.api.options import OnDuplicate, TaskOptions
+from herdmaster.api.order import Order, order_call
 from herdmaster.errors import DuplicateTask, HerdError, NotAllSubmitted, NotSubmitted, SubmissionUnknown
 
 R = TypeVar("R")
 
+PART: Final = 2000
+"""Tasks of `submit_many` that are under way at a time. Each has `submit_timeout` seconds, however many there are."""
 _GRACE_SECONDS: Final = 5.0
+"""The I/O thread gives a submission up in time. These further seconds are for a process whose threads rarely run."""
+
+# --- one task --------------------------------------------------------------------------------------------------------
 
 
-def submit_and_wait(runtime: Runtime, order: Order, owner: object, patience: float) -> Future[R]:
-    """Raises NotSubmitted, SubmissionUnknown, DuplicateTask; RuntimeError when closed."""
-    ended = threading.Lock()  # the cheapest thing that one thread can wait for and another can set
-    ended.acquire()
+def submit_and_wait(core: HerdCore, order: Order) -> Future[R]:
+    """Submit a task and return its future once the task is accepted.
+
+    Raises NotSubmitted, SubmissionUnknown, DuplicateTask, HerdClosed.
+    """
+    settled = threading.Lock()  # the cheapest object that one thread can wait for and another can set
+    settled.acquire()
     errors: list[HerdError] = []
 
-    def settled(error: HerdError | None) -> None:
+    def settle(error: HerdError | None) -> None:
         if error is not None:
             errors.append(error)
-        ended.release()
+        settled.release()
 
-    future: Future[R] = runtime.submit(order, owner, settled)
-    # The runtime gives up by itself when the time is over. This is for a process whose threads hardly get to run.
+    io_thread = core.started()
+    future: Future[R] = io_thread.submit(order, core, settle)
+    patience = -1 if order.waits else core.settings.submit_timeout + _GRACE_SECONDS
     try:
-        settled_in_time = ended.acquire(timeout=-1 if order.waits else patience + _GRACE_SECONDS)
-    except BaseException:  # Ctrl-C: what is not on its way is not to be submitted later
-        runtime.give_up(order.task.name)
+        settled_in_time = settled.acquire(timeout=patience)
+    except BaseException:  # Ctrl-C: a task that is not on its way must not be submitted later
+        io_thread.give_up(order.task.name)
         raise
     if not settled_in_time:
         raise SubmissionUnknown([order.task.name])
     if not errors:
         return future
-    del future  # it holds the error, too, and the error will hold this frame
-    return attach_or_raise(runtime, order, owner, errors.pop())
+    del future  # it holds the error, and the error will hold this frame
+    return _attach_or_raise(io_thread, core, order, errors.pop())
 
 
-async def submit_and_wait_async(runtime: Runtime, order: Order, owner: object) -> Future[R]:
-    """As `submit_and_wait`. Cancelled, it gives the submission up: the task is accepted only if it was on its way."""
+async def submit_and_wait_async(core: HerdCore, order: Order) -> Future[R]:
+    """As `submit_and_wait`. If it is cancelled, the task is accepted only if it was already on its way."""
     waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     errors: list[HerdError] = []
+    io_thread = core.started()
 
-    def settled(error: HerdError | None) -> None:
+    def settle(error: HerdError | None) -> None:
         if error is not None:
             errors.append(error)
-        runtime.wake(waiter)
+        io_thread.wake(waiter)
 
-    future: Future[R] = runtime.submit(order, owner, settled)
+    future: Future[R] = io_thread.submit(order, core, settle)
     try:
         await waiter
     except asyncio.CancelledError:
-        with contextlib.suppress(RuntimeError):  # closed: it is given up already
-            runtime.give_up(order.task.name)
+        with contextlib.suppress(RuntimeError):  # the Herd is closed, which has given it up
+            io_thread.give_up(order.task.name)
         raise
     if not errors:
         return future
     del future  # as above
-    return attach_or_raise(runtime, order, owner, errors.pop())
+    return _attach_or_raise(io_thread, core, order, errors.pop())
 
 
-def attach_or_raise(runtime: Runtime, order: Order, owner: object, error: HerdError) -> Future[R]:
-    """The future of the task that holds the key, where that is wanted."""
+def _attach_or_raise(io_thread: IoThread, core: HerdCore, order: Order, error: HerdError) -> Future[R]:
+    """Return the future of the task that holds the order's key, if `on_duplicate` asks for that."""
     if isinstance(error, DuplicateTask) and order.on_duplicate is OnDuplicate.RETURN:
-        # It gives what that task gives; that it is an R is the claim of the caller that chose the key.
-        return cast("Future[R]", runtime.attach_holder(error.name, owner, order))
+        # The caller who chose the key claims that the holder's result is an R, too.
+        return cast("Future[R]", io_thread.attach_holder(error.name, core, order))
     raise error
 
 
-PART: Final = 2000
-"""Tasks that are under way at a time: each of them has `submit_timeout` seconds, however many there are in all."""
+# --- many tasks ------------------------------------------------------------------------------------------------------
 
 
-class _Part(Generic[R]):
-    """Some of the tasks, on their way. `ended` is called when the last is settled, in the loop's thread."""
-
-    def __init__(self, runtime: Runtime, orders: Sequence[Order], owner: object, ended: Callable[[], None]) -> None:
-        self._runtime = runtime
-        self._orders = orders
-        self._owner = owner
-        self._ended = ended
-        self._errors: dict[str, HerdError] = {}
-        self._left = len(orders)
-        self._futures: list[Future[R]] = runtime.submit_many(orders, owner, self._settled)
-
-    def _settled(self, name: str, error: HerdError | None) -> None:
-        if error is not None:
-            self._errors[name] = error
-        self._left -= 1
-        if self._left == 0:
-            self._ended()
-
-    def give_up(self) -> None:
-        for order in self._orders:
-            self._runtime.give_up(order.task.name)
-
-    def futures(self) -> Iterator[Future[R] | HerdError]:
-        """What is known of each."""
-        for order, future in zip(self._orders, self._futures, strict=True):
-            error = self._errors.get(order.task.name)
-            try:
-                yield future if error is None else attach_or_raise(self._runtime, order, self._owner, error)
-            except HerdError as found:
-                yield found
+def order_many(
+    core: HerdCore, callee: Callee, options: TaskOptions, items: Iterable[tuple[object, ...]]
+) -> list[Order]:
+    """Return an order for each tuple of arguments. The first error is raised before any task is submitted."""
+    orders: list[Order] = []
+    for position, item in enumerate(items):
+        if not isinstance(item, tuple):
+            raise TypeError(
+                f"item {position} is a {type(item).__qualname__}, where the arguments of one task are a tuple, "
+                "such as (x,) or (x, y)"
+            )
+        try:
+            orders.append(order_call(core.new_ulid(), callee, item, {}, options))
+        except HerdError as error:
+            error.add_note(f"This was item {position}; none was submitted.")
+            raise
+    return orders
 
 
-class _Whole(Generic[R]):
-    """Collects the parts until one of them has an error."""
-
-    def __init__(self, orders: Sequence[Order]) -> None:
-        self._orders = orders
-        self._futures: list[Future[R] | None] = []
-        self._errors: dict[int, HerdError] = {}
-
-    def parts(self) -> Iterator[Sequence[Order]]:
-        for start in range(0, len(self._orders), PART):
-            if self._errors:
-                return
-            yield self._orders[start : start + PART]
-
-    def add(self, found: Iterable[Future[R] | HerdError]) -> None:
-        for each in found:
-            if isinstance(each, Future):
-                self._futures.append(each)
-            else:
-                self._errors[len(self._futures)] = each
-                self._futures.append(None)
-
-    def result(self) -> list[Future[R]]:
-        """Raises NotAllSubmitted."""
-        if self._errors:
-            self.add(NotSubmitted(f"{order.task.name} was not tried") for order in self._orders[len(self._futures) :])
-            raise NotAllSubmitted(self._futures, self._errors)
-        return [future for future in self._futures if future is not None]
-
-
-def submit_all(runtime: Runtime, orders: Sequence[Order], owner: object, patience: float) -> list[Future[R]]:
-    """The futures in order. Raises NotAllSubmitted; HerdClosed."""
+def submit_all(core: HerdCore, orders: Sequence[Order]) -> list[Future[R]]:
+    """Submit tasks and return their futures, in order, once all are accepted. Raises NotAllSubmitted, HerdClosed."""
     whole: _Whole[R] = _Whole(orders)
     for some in whole.parts():
-        ended = threading.Event()
-        part: _Part[R] = _Part(runtime, some, owner, ended.set)
-        # As for a single one: the runtime gives up by itself.
+        settled = threading.Event()
+        part: _Part[R] = _Part(core, core.started(), some, settled.set)
+        patience = None if some[0].waits else core.settings.submit_timeout + _GRACE_SECONDS
         try:
-            settled_in_time = ended.wait(None if some[0].waits else patience + _GRACE_SECONDS)
-        except BaseException:  # Ctrl-C, as for a single one
+            settled_in_time = settled.wait(patience)
+        except BaseException:  # Ctrl-C, as for one task
             part.give_up()
             raise
         if settled_in_time:
@@ -163,12 +130,13 @@ def submit_all(runtime: Runtime, orders: Sequence[Order], owner: object, patienc
     return whole.result()
 
 
-async def submit_all_async(runtime: Runtime, orders: Sequence[Order], owner: object) -> list[Future[R]]:
-    """As `submit_all`. Cancelled, it gives up those that are not on their way."""
+async def submit_all_async(core: HerdCore, orders: Sequence[Order]) -> list[Future[R]]:
+    """As `submit_all`. If it is cancelled, it gives up the tasks that are not on their way."""
     whole: _Whole[R] = _Whole(orders)
     for some in whole.parts():
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        part: _Part[R] = _Part(runtime, some, owner, partial(runtime.wake, waiter))
+        io_thread = core.started()
+        part: _Part[R] = _Part(core, io_thread, some, partial(io_thread.wake, waiter))
         try:
             await waiter
         except asyncio.CancelledError:
@@ -178,18 +146,69 @@ async def submit_all_async(runtime: Runtime, orders: Sequence[Order], owner: obj
     return whole.result()
 
 
-def orders_of(make: Callable[[tuple[object, ...]], Order], items: Iterable[tuple[object, ...]]) -> list[Order]:
-    """All or nothing: what is wrong with one is raised before any is submitted."""
-    orders: list[Order] = []
-    for position, item in enumerate(items):
-        if not isinstance(item, tuple):
-            raise TypeError(
-                f"item {position} is a {type(item).__qualname__}, where the arguments of one task are a tuple, "
-                "such as (x,) or (x, y)"
-            )
-        try:
-            orders.append(make(item))
-        except HerdError as error:
-            error.add_note(f"This was item {position}; none was submitted.")
-            raise
-    return orders
+class _Part(Generic[R]):
+    """Some of the tasks, on their way. `settled` is called on the I/O thread when the last one is settled."""
+
+    def __init__(
+        self, core: HerdCore, io_thread: IoThread, orders: Sequence[Order], settled: Callable[[], None]
+    ) -> None:
+        self._core = core
+        self._io_thread = io_thread
+        self._orders = orders
+        self._settled = settled
+        self._errors: dict[str, HerdError] = {}
+        self._left = len(orders)
+        self._futures: list[Future[R]] = io_thread.submit_many(orders, core, self._settle)
+
+    def _settle(self, name: str, error: HerdError | None) -> None:
+        if error is not None:
+            self._errors[name] = error
+        self._left -= 1
+        if self._left == 0:
+            self._settled()
+
+    def give_up(self) -> None:
+        """End the wait for those that are not on their way."""
+        for order in self._orders:
+            self._io_thread.give_up(order.task.name)
+
+    def futures(self) -> Iterator[Future[R] | HerdError]:
+        """Yield the future or the error of each task, in order."""
+        for order, future in zip(self._orders, self._futures, strict=True):
+            error = self._errors.get(order.task.name)
+            try:
+                yield future if error is None else _attach_or_raise(self._io_thread, self._core, order, error)
+            except HerdError as found:
+                yield found
+
+
+class _Whole(Generic[R]):
+    """Collects the parts of `submit_many` until one of them has an error."""
+
+    def __init__(self, orders: Sequence[Order]) -> None:
+        self._orders = orders
+        self._futures: list[Future[R] | None] = []
+        self._errors: dict[int, HerdError] = {}
+
+    def parts(self) -> Iterator[Sequence[Order]]:
+        """Yield the parts to submit, until one of them had an error."""
+        for start in range(0, len(self._orders), PART):
+            if self._errors:
+                return
+            yield self._orders[start : start + PART]
+
+    def add(self, found: Iterable[Future[R] | HerdError]) -> None:
+        """Add the futures and errors of the next part."""
+        for each in found:
+            if isinstance(each, Future):
+                self._futures.append(each)
+            else:
+                self._errors[len(self._futures)] = each
+                self._futures.append(None)
+
+    def result(self) -> list[Future[R]]:
+        """Return all futures. Raises NotAllSubmitted."""
+        if self._errors:
+            self.add(NotSubmitted(f"{order.task.name} was not tried") for order in self._orders[len(self._futures) :])
+            raise NotAllSubmitted(self._futures, self._errors)
+        return [future for future in self._futures if future is not None]

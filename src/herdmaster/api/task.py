@@ -5,39 +5,91 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 import msgspec
 
 from herdmaster.api.callee import Callee, call_of, callee_of, findable_call_of
+from herdmaster.api.event_loops import refuse_in_loop
 from herdmaster.api.future import Future
+from herdmaster.api.herd_core import HerdCore
+from herdmaster.api.internals import core_of
 from herdmaster.api.map import Feeder, Results
 from herdmaster.api.options import Options, TaskOptions, check_pool, check_run_options
+from herdmaster.api.order import Order, order_call
 from herdmaster.api.progress_bar import ProgressBar, total_of
+from herdmaster.api.submitting import (
+    order_many,
+    submit_all,
+    submit_all_async,
+    submit_and_wait,
+    submit_and_wait_async,
+)
 from herdmaster.core.options import Overrides, RunOptions, apply_overrides, overrides
-
-if TYPE_CHECKING:
-    from herdmaster.api.herd import Herd
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
+class TaskCore:
+    """The internal half of a task: its Herd, its function and its options."""
+
+    __slots__ = ("function", "herd", "options", "registered")
+
+    def __init__(
+        self, herd: HerdCore, function: Callable[..., object], options: TaskOptions, registered: RunOptions
+    ) -> None:
+        """`registered` are the options that the workers know; `options.overrides` are those that differ from them."""
+        self.herd = herd
+        self.function = function
+        self.options = options
+        self.registered = registered
+
+    def callee(self) -> Callee:
+        """Return what submissions need to know of the function. Raises ConfigurationError if no worker can find it."""
+        call = findable_call_of(self.function)
+        registry = self.herd.registry
+        registered = registry.functions.get(call)
+        if registered is not None and registered.function is self.function:
+            return registry.callee(call)
+        return callee_of(call, self.function, registry.codec, registry.exceptions)
+
+    def changed(self, options: Options) -> TaskCore:
+        """Return the same with other options. Raises as `Task.options`."""
+        changed = self.options.changed(options)
+        self.herd.registry.learn_exceptions(options)
+        running = apply_overrides(self.registered, changed.overrides)
+        name = self.function.__qualname__
+        check_pool(running, is_async=inspect.iscoroutinefunction(self.function), of=name)
+        check_run_options(running, name)
+        differing = overrides(self.registered, running) or Overrides()
+        new_options = msgspec.structs.replace(changed, overrides=differing)
+        return TaskCore(self.herd, self.function, new_options, self.registered)
+
+    def order(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Order:
+        """Return the order of one task. Raises as `order_call`."""
+        return order_call(self.herd.new_ulid(), self.callee(), args, kwargs, self.options)
+
+    def order_many(self, herd: HerdCore, items: Iterable[tuple[object, ...]]) -> list[Order]:
+        """Return the orders of many tasks for a Herd. Raises as `order_call`."""
+        return order_many(herd, self.callee(), self.options, items)
+
+
 class Task(Generic[P, R]):
-    """Made by `@herd.task`. Calling it is a plain call of the function; `submit` runs it on a worker."""
+    """A function that `@herd.task` registered. A plain call runs the function here; `submit` runs it on a worker."""
 
     __name__: str
     __wrapped__: Callable[P, R]
 
-    def __init__(self, herd: Herd, function: Callable[P, R], options: TaskOptions, registered: RunOptions) -> None:
-        """`registered` is what the workers know; `options.overrides` says what is to be otherwise."""
-        # Not the function's own attributes: one called `submit` or `queue` would take the place of the task's.
+    function: Callable[P, R]
+    """The function itself."""
+
+    def __init__(self, core: HerdCore, function: Callable[P, R], options: TaskOptions, registered: RunOptions) -> None:
+        # Without the function's own attributes: one named `submit` or `queue` would hide the task's.
         functools.update_wrapper(self, function, updated=())
-        self.function: Callable[P, R] = function
-        self.herd = herd
-        self.checked = options
-        self.registered = registered
+        self.function = function
+        self._core = TaskCore(core, function, options, registered)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -46,12 +98,12 @@ class Task(Generic[P, R]):
         return f"<Task {self.call}>"
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        # Pickled by its name, as functions are: `multiprocessing` passes them on.
+        # Pickled by its name, as functions are: `multiprocessing` passes tasks on.
         named = _find(self.function)
         if named is self:
             return self.function.__qualname__
         if isinstance(named, Task) and named.function is self.function:  # self is the one with other options
-            return _with_options, (named, self.checked)
+            return _with_options, (named, self._core.options)
         raise TypeError(
             f"{self!r} cannot be pickled or copied, because {self.function.__module__} has no task of that name: pass "
             "its name, `task.call`, and use herd.submit_call(name, args) there"
@@ -59,58 +111,54 @@ class Task(Generic[P, R]):
 
     @property
     def call(self) -> str:
-        """`module:qualname`, by which a worker finds the function."""
+        """The name by which a worker finds the function, `module:qualname`."""
         return call_of(self.function)
 
     @property
     def queue(self) -> str:
-        return self.checked.queue
+        """The queue that the task is submitted to."""
+        return self._core.options.queue
 
     @property
     def priority(self) -> int:
-        return self.checked.priority
+        """The priority of the task in its queue, from 0 to 9."""
+        return self._core.options.priority
 
     def options(self, **options: Unpack[Options]) -> Self:
-        """The same task with other options; `Options` lists them, and those that are not given stay as they are. What
-        a worker is to do otherwise travels with each task.
+        """Return the same task with other options; `Options` lists them all. Options that are not given stay as they
+        are. Options that differ from those that the worker knows travel with each task.
 
-        Raises ConfigurationError for what cannot work, InvalidName for a queue or priority, TypeError for an unknown
-        option.
+        Raises ConfigurationError for options that cannot work, InvalidName for a queue or priority, TypeError for an
+        unknown option.
         """
-        changed = self.checked.changed(options)
-        self.herd.learn_exceptions(options)
-        running = apply_overrides(self.registered, changed.overrides)
-        name = self.function.__qualname__
-        check_pool(running, is_async=inspect.iscoroutinefunction(self.function), of=name)
-        check_run_options(running, name)
-        otherwise = overrides(self.registered, running) or Overrides()
-        return type(self)(
-            self.herd, self.function, msgspec.structs.replace(changed, overrides=otherwise), self.registered
-        )
+        core = self._core.changed(options)
+        return type(self)(core.herd, self.function, core.options, core.registered)
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Returns once the task is accepted: from then on it is not lost.
+        """Submit a task and return its future once the task is accepted: from then on it is not lost.
 
-        With `key=` the future may be that of the task that holds the key already. With `ignore_result=True` it only
-        has the name: no outcome will be kept, so `result` raises OutcomeGone.
+        With `key=` the future may be that of the task that already holds the key. With `ignore_result=True` the future
+        has only the name: no outcome is kept, so `result` raises OutcomeGone.
 
-        Raises NotSerializable or PayloadTooLarge for the arguments, NotSubmitted if it certainly was not accepted in
-        `submit_timeout`, SubmissionUnknown if that is unknown, DuplicateTask and BacklogFull as the options ask for,
-        RuntimeError inside a running event loop.
+        Raises NotSerializable, WrongArguments or PayloadTooLarge for the arguments, NotSubmitted if the task was
+        certainly not accepted in `submit_timeout`, SubmissionUnknown if that is unknown, DuplicateTask and BacklogFull
+        as the options ask for, RuntimeError inside a running event loop.
         """
-        return self.herd.submit_task(self.callee, args, kwargs, self.checked)
+        refuse_in_loop("submit", "await submit_async(...)")
+        return submit_and_wait(self._core.herd, self._core.order(args, kwargs))
 
     async def submit_async(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """As `submit`, for event loops. Cancelled, the task may have been accepted all the same."""
-        return await self.herd.submit_task_async(self.callee, args, kwargs, self.checked)
+        """As `submit`, for event loops. If it is cancelled, the task may have been accepted nevertheless."""
+        return await submit_and_wait_async(self._core.herd, self._core.order(args, kwargs))
 
     def submit_many(self, items: Iterable[tuple[object, ...]]) -> list[Future[R]]:
         """As `Herd.submit_many`."""
-        return self.herd.submit_many(self, items)
+        refuse_in_loop("submit_many", "await submit_many_async(...)")
+        return submit_all(self._core.herd, self._core.order_many(self._core.herd, items))
 
     async def submit_many_async(self, items: Iterable[tuple[object, ...]]) -> list[Future[R]]:
         """As `Herd.submit_many_async`."""
-        return await self.herd.submit_many_async(self, items)
+        return await submit_all_async(self._core.herd, self._core.order_many(self._core.herd, items))
 
     @overload
     def map(
@@ -143,39 +191,31 @@ class Task(Generic[P, R]):
         return_exceptions: bool = False,
         progress: bool = False,
     ) -> object:
-        """The results of the task for each tuple of items, in order, as an iterator and as an async iterator.
+        """Run the task for each tuple of items. Return the results in order, as an iterator and async iterator.
 
-        Takes items as it goes: at most `window` of them are under way (by default 1000, or eight chunks). `chunksize`
-        items travel as one task, which saves time where the function takes little; a chunk that would be too large is
-        split, and an item that fails, fails alone. Attempts and limits of time hold for a whole chunk: one of its items
-        that raises is not tried again.
+        Items are taken as the iteration goes on: at most `window` of them are under way (by default 1000, or eight
+        chunks). `chunksize` items travel as one task, which saves time where the function is fast. A chunk that would
+        be too large is split. An item that fails does not fail the others of its chunk, and is not tried again;
+        attempts and time limits hold for the whole chunk.
 
-        What a task raises is raised in its place, and ends the iteration; with `return_exceptions` it is given in its
-        place. `timeout` in seconds bounds the wait for each result (TimeoutError). `progress` shows a bar on stderr, if
-        that is a terminal.
+        What a task raises is raised in its place and ends the iteration; with `return_exceptions` the exception is
+        returned in its place. `timeout` in seconds limits the wait for each result (TimeoutError). `progress` shows a
+        bar on stderr, if that is a terminal.
 
-        Raises ConfigurationError for what cannot work, TypeError without iterables.
+        Raises ConfigurationError for arguments that cannot work, TypeError without iterables.
         """
         if not iterables:
             raise TypeError("map takes an iterable for each argument of the task")
-        feeder = Feeder(self.herd, self.callee, self.checked, zip(*iterables, strict=False), chunksize)
+        core = self._core
+        feeder = Feeder(core.herd, core.callee(), core.options, zip(*iterables, strict=False), chunksize)
         bar = ProgressBar(total_of(iterables), is_shown=progress)
         return Results[object](feeder, window=window, timeout=timeout, return_exceptions=return_exceptions, bar=bar)
 
-    @property
-    def callee(self) -> Callee:
-        """What submissions have to know of the function. Raises ConfigurationError where no worker can find it."""
-        call = findable_call_of(self.function)
-        registered = self.herd.functions.get(call)
-        if registered is not None and registered.function is self.function:
-            return self.herd.callee(call)
-        return callee_of(call, self.function, self.herd.codec, self.herd.known_exceptions)
-
 
 class AsyncTask(Task[P, R]):
-    """The task of an `async def`: calling it gives a coroutine, as calling the function does."""
+    """The task of an `async def`: a plain call returns a coroutine, as for the function itself."""
 
-    # Its result is R, and a plain call gives a coroutine of it: not what a caller of Task[P, R] expects.
+    # The result of the task is R, but a plain call returns a coroutine of it, unlike that of a Task[P, R].
     def __call__(  # type: ignore[override]
         self, /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[object, object, R]:
@@ -183,7 +223,7 @@ class AsyncTask(Task[P, R]):
 
 
 def _find(function: Callable[..., object]) -> object:
-    """What stands at the place that a function's name says."""
+    """Return what its module holds under the name of a function."""
     found: object = sys.modules.get(function.__module__)
     for part in function.__qualname__.split("."):
         found = getattr(found, part, None)
@@ -191,4 +231,5 @@ def _find(function: Callable[..., object]) -> object:
 
 
 def _with_options(task: Task[P, R], options: TaskOptions) -> Task[P, R]:
-    return type(task)(task.herd, task.function, options, task.registered)
+    core = core_of(task)
+    return type(task)(core.herd, task.function, options, core.registered)

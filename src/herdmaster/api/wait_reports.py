@@ -8,7 +8,8 @@ from herdmaster.running.current import Running, running_now
 
 
 def begin_wait(task: str) -> Running | None:
-    """The task whose code is about to wait for another one, to be told of the end of that; None outside of a task."""
+    """Report that the running task begins to wait for another one. Return the running task, which is to hear of the end
+    of the wait; None outside of a task."""
     running = running_now.get(None)
     if running is not None:
         running.begin_wait(task)
@@ -16,7 +17,7 @@ def begin_wait(task: str) -> Running | None:
 
 
 class _Noted(list[Any]):
-    """The list in which `concurrent.futures` enters those that wait for a future, and takes them out again."""
+    """The list of a future's waiters in `concurrent.futures`. Each waiter that enters or leaves is reported."""
 
     def __init__(self, task: str, running: Running, waiters: list[Any]) -> None:
         super().__init__(waiters)
@@ -33,6 +34,6 @@ class _Noted(list[Any]):
 
 
 def noted(task: str, waiters: list[Any]) -> list[Any]:
-    """The list, such that a task whose code enters a waiter there is known to wait."""
+    """Return the list of waiters in a form that reports them to the worker, if this is the code of a task."""
     running = running_now.get(None)
     return waiters if running is None or isinstance(waiters, _Noted) else _Noted(task, running, waiters)

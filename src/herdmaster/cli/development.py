@@ -84,7 +84,7 @@ def dev(
     from herdmaster.api import fork_and_exit
     from herdmaster.cli.embedded import Development, ServerProcess
     from herdmaster.cli.logs import configure_role_logs
-    from herdmaster.cli.named_app import direct, load_directed_app, make_worker
+    from herdmaster.cli.named_app import direct, load_directed_app, make_worker, queues_of
     from herdmaster.cli.running import run_until_stopped
     from herdmaster.roles.primary.master import Master
     from herdmaster.roles.shared.role import Role
@@ -93,7 +93,7 @@ def dev(
     configure_role_logs(log_level, log_format)
     # No server answers there yet: an app that submits while it is imported fails, and does not reach its own hosts.
     loaded = load_directed_app(app, f"127.0.0.1:{port or 1}", imports)
-    settings = WorkerSettings(slots=slots, queues=loaded.queues)
+    settings = WorkerSettings(slots=slots, queues=queues_of(loaded))
 
     def make_roles(hosts: str) -> list[Role]:
         direct(loaded, hosts)

@@ -15,14 +15,16 @@ import click
 from herdmaster.api import Herd, direction
 from herdmaster.api.app_loader import import_from_here, load_app
 from herdmaster.api.checks import check_hosts
+from herdmaster.api.direction import spec_of
+from herdmaster.api.internals import core_of
 from herdmaster.cli.failures import Failed, Refused
 from herdmaster.cli.logs import restore_role_logs
 from herdmaster.cli.printing import plain
 from herdmaster.core.modules import check_modules, is_raised_by_herdmaster, place_of
+from herdmaster.core.names import DEFAULT_QUEUE
 from herdmaster.errors import ConfigurationError, HerdError
 from herdmaster.greenlets import refuse_patched
 from herdmaster.roles.worker.worker import Worker, WorkerSettings, print_raw
-from herdmaster.running.hooks import Hooks
 
 _MAX_NAMED: Final = 10
 
@@ -78,12 +80,13 @@ def _end_if_patched() -> None:
 
 def announce(spec: str, herd: Herd, *, may_import: bool) -> None:
     """Logs what an app has registered. `may_import`: the worker also runs what it has not."""
-    calls, name = sorted(herd.functions), full_name(spec, herd)
+    app = core_of(herd).registry
+    calls, name = sorted(app.functions), full_name(spec, herd)
     if calls:
         more = f" and {len(calls) - _MAX_NAMED} more" if len(calls) > _MAX_NAMED else ""
         count = "1 task" if len(calls) == 1 else f"{len(calls)} tasks"
         _log.info("worker: app %s has %s: %s%s", name, count, ", ".join(calls[:_MAX_NAMED]), more)
-    elif herd.raw is not None or may_import:
+    elif app.raw is not None or may_import:
         _log.info("worker: app %s has no tasks", name)
     else:
         _log.warning(
@@ -103,7 +106,7 @@ def load_directed_app(spec: str, hosts: str, imports: tuple[str, ...] = ()) -> H
     try:
         herd = load_named_app(spec, imports)
         is_directed = len(direction.targets()) > 1  # by the process that started this one
-        if is_directed or not direction.is_same_deployment(herd.own_hosts, hosts):
+        if is_directed or not direction.is_same_deployment(core_of(herd).own_hosts, hosts):
             direct(herd, hosts)  # before the other ends: what the app has begun when it was imported goes on
     finally:
         direction.end(everything)
@@ -122,9 +125,14 @@ def load_for_worker(spec: str | None, hosts: str | None, imports: tuple[str, ...
     return None
 
 
+def queues_of(herd: Herd | None) -> tuple[str, ...]:
+    """Return the queues that the tasks of an app name; the default one if there is no app."""
+    return (DEFAULT_QUEUE,) if herd is None else core_of(herd).registry.queues
+
+
 def direct(herd: Herd, hosts: str) -> None:
     """Until the command ends. Raises InvalidConnectString."""
-    click.get_current_context().call_on_close(herd.direct_to(hosts))
+    click.get_current_context().call_on_close(core_of(herd).direct_to(hosts, spec_of(herd)))
 
 
 def direct_all(hosts: str) -> None:
@@ -151,16 +159,16 @@ def make_worker(
     if herd is None or spec is None:
         return Worker(hosts, {}, settings, allow_import=allow_import)
     announce(spec, herd, may_import=bool(allow_import))
-    hooks: object = getattr(herd, "hooks", None)
+    app = core_of(herd).registry
     return Worker(
         hosts,
-        herd.functions,
+        app.functions,
         settings,
-        herd.raw or print_raw,
+        app.raw or print_raw,
         app=full_name(spec, herd),
-        codecs=getattr(herd, "codecs", None),
-        hooks=hooks if isinstance(hooks, Hooks) else None,
-        imports=(*herd.imports, *imports),
+        codecs=app.codecs,
+        hooks=app.hooks,
+        imports=(*app.imports, *imports),
         allow_import=allow_import,
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from herdmaster.api import Task
 from herdmaster.api.app_loader import import_from_here
+from herdmaster.api.internals import core_of
 from herdmaster.cli.failures import Failed, Refused
 from herdmaster.cli.named_app import load_named_app
 from herdmaster.core.modules import is_absence_of, place_of
@@ -36,7 +37,7 @@ def find_task(call: str, app: str | None) -> Task[..., object]:
     found: object = module
     for part in call.partition(":")[2].split("."):
         found = getattr(found, part, None)
-    if isinstance(found, Task) and (herd is None or found.call in herd.functions):
+    if isinstance(found, Task) and (herd is None or found.call in core_of(herd).registry.functions):
         return found
     raise Refused(_explain_absence(call, module, app, herd), _COMMAND)
 
@@ -67,7 +68,7 @@ def _import_module(call: str, herd: Herd | None) -> ModuleType | None:
 
 def _explain_absence(call: str, module: ModuleType | None, app: str | None, herd: Herd | None) -> str:
     if herd is not None:
-        place, known = f"app {app}", set(herd.functions)
+        place, known = f"app {app}", set(core_of(herd).registry.functions)
     else:
         values = vars(module).values() if module is not None else ()
         place, known = f"module {call.partition(':')[0]}", {value.call for value in values if isinstance(value, Task)}

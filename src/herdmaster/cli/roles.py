@@ -147,14 +147,13 @@ def worker(
 
     from herdmaster.api import Herd
     from herdmaster.cli.logs import configure_role_logs
-    from herdmaster.cli.named_app import load_for_worker, make_worker
+    from herdmaster.cli.named_app import load_for_worker, make_worker, queues_of
     from herdmaster.cli.running import run_role
-    from herdmaster.core.names import DEFAULT_QUEUE
     from herdmaster.roles.worker.worker import WorkerSettings
 
     configure_role_logs(log_level, log_format)
     herd = load_for_worker(app, hosts, imports)
-    named = tuple(dict.fromkeys(queues)) or (herd.queues if herd is not None else (DEFAULT_QUEUE,))
+    named = tuple(dict.fromkeys(queues)) or queues_of(herd)
     if hosts is None:
         hosts = (herd or Herd()).hosts
     new = WorkerSettings(queues=named, **settings)

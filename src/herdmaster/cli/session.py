@@ -19,6 +19,7 @@ from herdmaster.cli.options import (
 
 if TYPE_CHECKING:
     from herdmaster.api import Herd
+    from herdmaster.api.herd_core import HerdCore
     from herdmaster.zookeeper.client import Client
 
 T = TypeVar("T")
@@ -33,19 +34,20 @@ class Session(NamedTuple):
     app: str | None
     connect_timeout: float
 
-    def find_hosts(self, herd: Herd | None = None) -> str:
+    def find_hosts(self, core: HerdCore | None = None) -> str:
         """Return --zookeeper, else $HERD_ZOOKEEPER, else the hosts of the app's Herd, else the default.
 
-        `herd` is the app's Herd, if the command has loaded it already. Raises what `load_named_app` raises.
+        `core` is that of the app's Herd, if the command has loaded it already. Raises what `load_named_app` raises.
         """
         from herdmaster.api import Herd
-        from herdmaster.api.lifecycle import HOSTS_VARIABLE
+        from herdmaster.api.herd_core import HOSTS_VARIABLE
+        from herdmaster.api.internals import core_of
 
         if self.given_hosts is not None:
             return self.given_hosts
-        if os.environ.get(HOSTS_VARIABLE) or (herd is None and self.app is None):
+        if os.environ.get(HOSTS_VARIABLE) or (core is None and self.app is None):
             return Herd().hosts
-        return (herd or _load(cast("str", self.app))).hosts
+        return (core or core_of(_load(cast("str", self.app)))).hosts
 
     def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Return what `work` returns. Raises InvalidConnectString, NoServerReachable, ConfigurationError if the

@@ -13,17 +13,17 @@ from collections.abc import Mapping, Sequence
 
 from herdmaster.api.callee import Callee
 from herdmaster.api.options import TaskOptions
-from herdmaster.api.order import order_call
+from herdmaster.api.order import Order, order_call
 from herdmaster.core.names import UlidFactory
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError
 from herdmaster.roles.client.client import ClientSettings, TaskClient
 
 
-def make_task(callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions) -> NewTask:
+def make_order(callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions) -> Order:
     """Raises NotSerializable, WrongArguments, PayloadTooLarge."""
     ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new()
-    return order_call(ulid, callee, args, kwargs, options).task
+    return order_call(ulid, callee, args, kwargs, options)
 
 
 async def submit_and_leave(hosts: str, task: NewTask, *, connect_timeout: float, submit_timeout: float) -> str:

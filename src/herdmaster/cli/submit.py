@@ -18,7 +18,9 @@ from herdmaster.cli.session import Session, session_options
 if TYPE_CHECKING:
     from herdmaster.api import Future, Herd
     from herdmaster.api.callee import Callee
+    from herdmaster.api.herd_core import HerdCore
     from herdmaster.api.options import TaskOptions
+    from herdmaster.api.order import Order
 
 SAMPLES: Final = ("Sample task", "Another sample task")
 """The tasks that the reference's client submits."""
@@ -141,8 +143,10 @@ def submit(
     if not create:
         session.refuse_unused(hosts)
     if wait:
+        from herdmaster.cli.submission import make_order
+
         with _open(hosts, session.connect_timeout) as herd:
-            _print_result(herd.submit_task(request.callee, args, kwargs, request.options))
+            _submit_and_print(herd, make_order(request.callee, args, kwargs, request.options))
     else:
         _submit_and_leave(hosts, request, args, kwargs, session.connect_timeout)
 
@@ -152,17 +156,18 @@ class Request(NamedTuple):
 
     callee: Callee
     options: TaskOptions
-    herd: Herd | None
+    herd: HerdCore | None
 
 
 def make_request(call: str, given: Mapping[str, Any], app: str | None, *, unchecked: bool) -> Request:
     """Find the function, and apply the options that are given. Raises what `find_task` and `Task.options` raise."""
     options: Any = {name: value for name, value in given.items() if value is not None}
     if not unchecked:
+        from herdmaster.api.internals import core_of
         from herdmaster.cli.registered import find_task
 
-        task = find_task(call, app)
-        return Request(task.callee, task.options(**options).checked, task.herd)
+        task = core_of(find_task(call, app))
+        return Request(task.callee(), task.changed(options).options, task.herd)
     from herdmaster.api.callee import Callee
     from herdmaster.api.options import TaskOptions
 
@@ -174,15 +179,22 @@ def _submit_and_leave(
 ) -> None:
     import asyncio
 
-    from herdmaster.cli.submission import make_task, submit_and_leave
+    from herdmaster.cli.submission import make_order, submit_and_leave
 
-    task = make_task(request.callee, args, kwargs, request.options)
+    task = make_order(request.callee, args, kwargs, request.options).task
     name = asyncio.run(
         submit_and_leave(hosts, task, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK)
     )
     if name != task.name:
         click.echo(f"nothing was submitted: {name} holds the key", err=True)
     click.echo(name)
+
+
+def _submit_and_print(herd: Herd, order: Order) -> None:
+    from herdmaster.api.internals import core_of
+    from herdmaster.api.submitting import submit_and_wait
+
+    _print_result(submit_and_wait(core_of(herd), order))
 
 
 def _print_result(future: Future[object]) -> None:
@@ -235,14 +247,16 @@ def _open(hosts: str, connect_timeout: float) -> Herd:
     return Herd(hosts, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK)
 
 
-def _wait_ended(futures: Sequence[Future[None] | Future[object]]) -> BaseException | None:
+def _wait_ended(futures: Sequence[Future[Any]]) -> BaseException | None:
     """Wait for the first task. Return the error that it ended with, or None."""
+    from herdmaster.api.future import failure_of
+
     try:
-        return futures[0].failure(_PATIENCE)
+        return failure_of(futures[0], _PATIENCE)
     except concurrent.futures.TimeoutError:
         waiting = "1 task" if len(futures) == 1 else f"{len(futures)} tasks"
         click.echo(f"still waiting for {waiting}; `herd tasks show {futures[0].name}` says why", err=True)
-    return futures[0].failure()
+    return failure_of(futures[0])
 
 
 @contextlib.contextmanager

@@ -36,7 +36,8 @@ SendNote = Callable[[bytes], None]
 
 @runtime_checkable
 class App(Protocol):
-    """What a child needs of an app; a `Herd` is one. `codecs` and `hooks` are looked for, too."""
+    """The part of an app that a child process needs. `codecs` and `hooks` are looked for, too. A Herd returns such an
+    object as `__herdmaster_app__`."""
 
     @property
     def functions(self) -> Mapping[str, Registration]: ...
@@ -98,6 +99,7 @@ def load_program(setting: Setting) -> Program:
     app: object = importlib.import_module(module)
     for part in attribute.split("."):
         app = getattr(app, part, None)
+    app = getattr(app, "__herdmaster_app__", app)
     if not isinstance(app, App):
         raise ConfigurationError(
             f"{setting.app} is no app: give the worker app='module:attribute', where a Herd stands at the top level"

@@ -12,6 +12,7 @@ import msgspec
 
 from herdmaster.api import Task
 from herdmaster.api.checks import check_count, check_seconds
+from herdmaster.api.internals import core_of
 from herdmaster.core.names import DEFAULT_QUEUE, UlidFactory, call_name, parse_task_name
 from herdmaster.core.options import RunOptions, apply_overrides
 from herdmaster.errors import ConfigurationError, InvalidName
@@ -91,7 +92,8 @@ def _options(task: Task[..., Any] | None, attempt: int, max_attempts: int | None
     if task is not None and not isinstance(task, Task):
         raise TypeError(f"task_context takes a task, such as tasks.add, not {task!r}: or leave it out")
     check_count("attempt", attempt)
-    options = apply_overrides(task.registered, task.checked.overrides) if task is not None else RunOptions()
+    core = None if task is None else core_of(task)
+    options = RunOptions() if core is None else apply_overrides(core.registered, core.options.overrides)
     if max_attempts is not None and check_count("max_attempts", max_attempts) < attempt:
         raise ConfigurationError(f"attempt={attempt}: a task has at most max_attempts={max_attempts}")
     options = msgspec.structs.replace(options, max_attempts=max_attempts or max(options.max_attempts, attempt))

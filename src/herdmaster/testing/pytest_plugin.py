@@ -14,7 +14,6 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,11 +47,9 @@ def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
     def run(
         herd: Herd, *, slots: int = 4, masters: int = 1, workers: int = 1, session_timeout: float = 4.0
     ) -> Iterator[str]:
-        from herdmaster.api.direction import spec_of
         from herdmaster.roles.primary.master import Master, MasterSettings
-        from herdmaster.roles.worker.worker import Worker, WorkerSettings, print_raw
         from herdmaster.testing.checks import check_count
-        from herdmaster.testing.running import RunningRoles, check_herd, make_namespace_of
+        from herdmaster.testing.running import RunningRoles, check_herd, make_namespace_of, make_workers
 
         check_herd(herd)
         check_count("masters", masters, 0)
@@ -61,13 +58,8 @@ def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
         make_namespace_of(hosts)
         try:
             with herd.directed_to(hosts):
-                herd.load_imports()
-                of_worker = WorkerSettings(session_timeout, slots=slots, queues=herd.queues, drain_timeout=5.0)
-                make_worker = partial(
-                    Worker, app=spec_of(herd), imports=herd.imports, codecs=herd.codecs, hooks=herd.hooks
-                )
                 roles = [
-                    *(make_worker(hosts, herd.functions, of_worker, herd.raw or print_raw) for _ in range(workers)),
+                    *make_workers(herd, hosts, workers, slots, session_timeout),
                     *(Master(hosts, MasterSettings(session_timeout)) for _ in range(masters)),
                 ]
                 with RunningRoles(*roles):

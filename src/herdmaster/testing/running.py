@@ -7,9 +7,12 @@ from types import ModuleType, TracebackType
 from typing import Self
 
 from herdmaster.api import Herd
+from herdmaster.api.direction import spec_of
+from herdmaster.api.internals import core_of
 from herdmaster.roles.shared.bootstrap import make_namespace
 from herdmaster.roles.shared.role import Role
 from herdmaster.roles.shared.system import System
+from herdmaster.roles.worker.worker import Worker, WorkerSettings, print_raw
 from herdmaster.testing.background import BackgroundLoop
 from herdmaster.zookeeper.client import parse_connect_string
 
@@ -59,6 +62,26 @@ def make_namespace_of(hosts: str) -> None:
 
 async def _finished(running: asyncio.Future[None]) -> None:
     await running
+
+
+def make_workers(herd: Herd, hosts: str, count: int, slots: int, session_timeout: float) -> list[Worker]:
+    """Make workers of the Herd's app, which serve all its queues. Raises ConfigurationError."""
+    app = core_of(herd).registry
+    app.load_imports()
+    settings = WorkerSettings(session_timeout, slots=slots, queues=app.queues, drain_timeout=5.0)
+    return [
+        Worker(
+            hosts,
+            app.functions,
+            settings,
+            app.raw or print_raw,
+            app=spec_of(herd),
+            imports=app.imports,
+            codecs=app.codecs,
+            hooks=app.hooks,
+        )
+        for _ in range(count)
+    ]
 
 
 def check_herd(value: object) -> None:

@@ -47,7 +47,7 @@ herd = Herd("127.0.0.1:1")
 @herd.task
 def add(x, y): return x + y
 task = add.options(queue="mail", priority=9)
-herd.functions, herd.hosts, repr(herd), add(2, 3)
+herd._core.registry.functions, herd.hosts, repr(herd), add(2, 3)
 assert threading.active_count() == 1, threading.enumerate()
 assert sorted(os.listdir("/proc/self/fd")) == before
 herd.close()
@@ -267,11 +267,10 @@ def test_ctrl_c_ends_a_wait_and_the_session(namespace: str, znodes: Callable[[st
 def test_the_interpreter_ends_promptly_although_zookeeper_is_unreachable(prelude: str) -> None:
     program = f"""
 {prelude}
-import threading, time
-from herdmaster import Herd
+import os.path, threading, time
+from herdmaster import Herd, HerdExecutor
 herd = Herd(hosts, connect_timeout=60.0)
-future = herd.begin_call("m:f", (), {{}})
-future.keep()
+future = HerdExecutor(herd).submit(os.path.basename, "a/b")
 threading.Thread(target=future.exception, daemon=True).start()
 time.sleep(0.3)
 print(time.time(), flush=True)
@@ -336,7 +335,7 @@ class Submits:
     def __del__(self):
         global count
         try:
-            herd.submit_call("tests.api.tasks:add", [1, 1]).keep()
+            herd.submit_call("tests.api.tasks:add", [1, 1]).add_done_callback(print)
         except RuntimeError:
             pass  # on the thread that talks to ZooKeeper, which is a running loop
         count += 1

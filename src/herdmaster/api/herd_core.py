@@ -1,0 +1,253 @@
+"""The internal half of a Herd: its servers, its I/O thread while there is one, and what its app registered."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Final, TypeVar
+
+import msgspec
+
+from herdmaster.api import direction, fork_and_exit
+from herdmaster.api.callee import Callee
+from herdmaster.api.checks import check_hosts
+from herdmaster.api.errors import HerdClosed
+from herdmaster.api.future import Future
+from herdmaster.api.io_thread import CLOSED, IoThread
+from herdmaster.api.options import TaskOptions
+from herdmaster.api.order import order_call, order_chunk
+from herdmaster.api.registry import Registry
+from herdmaster.api.results import ChunkResults
+from herdmaster.core.names import UlidFactory
+from herdmaster.errors import ConfigurationError
+from herdmaster.greenlets import refuse_patched
+from herdmaster.roles.client.client import ClientSettings
+from herdmaster.running.current import running_now
+
+R = TypeVar("R")
+
+DEFAULT_HOSTS = "127.0.0.1:2181"
+HOSTS_VARIABLE = "HERD_ZOOKEEPER"
+
+_RANDOM_BYTES: Final = 4096
+_MOST_SECONDS: Final = 1_000_000
+"""ZooKeeper's session timeout is a 32-bit number of milliseconds."""
+
+_log = logging.getLogger("herdmaster.client")
+
+
+class HerdSettings(msgspec.Struct, frozen=True):
+    """The arguments of `Herd` that concern its session. `hosts` is None where the environment names the servers. Times
+    in seconds."""
+
+    hosts: str | None
+    session_timeout: float
+    submit_timeout: float
+    connect_timeout: float
+
+    def check(self) -> None:
+        """Raises InvalidConnectString, ConfigurationError for a time."""
+        if self.hosts is not None:
+            check_hosts(self.hosts)
+        for name in ("session_timeout", "submit_timeout", "connect_timeout"):
+            _check_seconds(name, getattr(self, name))
+
+
+class HerdCore:
+    """Tasks, futures and Herdmaster's other modules refer to this, users to the `Herd`. The session ends when nothing
+    refers to this any more. There is no thread and no socket before the first submission or wait."""
+
+    def __init__(self, settings: HerdSettings, registry: Registry) -> None:
+        self.settings = settings
+        self.registry = registry
+        self._io_thread: IoThread | None = None
+        self._target: str | None = None  # where this Herd was directed when that was last looked up
+        self._undirected_at = 0
+        self._is_warned = False
+        self._closed = False
+        self._blocks = 0  # `with` blocks that have been entered and not left
+        self._start_afresh()
+        fork_and_exit.add_app(self)
+
+    def _start_afresh(self) -> None:
+        # Reentrant: a signal handler or a finaliser may submit while this thread holds the lock.
+        self._lock = threading.RLock()
+        self._ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, _random_source())
+
+    # --- submissions -------------------------------------------------------------------------------------------------
+
+    def new_ulid(self) -> str:
+        """Return the unique part of a new task's name."""
+        with self._lock:
+            return self._ulids.new()
+
+    def begin_task(
+        self, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
+    ) -> Future[R]:
+        """Submit a call and do not wait for its acceptance: an error of the submission becomes the future's. Raises as
+        `order_call`, HerdClosed."""
+        return self.started().submit(order_call(self.new_ulid(), callee, args, kwargs, options), self)
+
+    def begin_chunk(self, callee: Callee, items: Sequence[msgspec.Raw], options: TaskOptions) -> Future[ChunkResults]:
+        """As `begin_task`, for several items as `Callee.write_item` returns them. Raises PayloadTooLarge,
+        HerdClosed."""
+        return self.started().submit(order_chunk(self.new_ulid(), callee, items, options), self)
+
+    # --- the I/O thread ----------------------------------------------------------------------------------------------
+
+    def started(self) -> IoThread:
+        """Return the I/O thread, which is started if there is none. Raises HerdClosed."""
+        io_thread = self._io_thread
+        return self._start() if io_thread is None or io_thread.has_failed else io_thread
+
+    def _start(self) -> IoThread:
+        with self._lock:
+            if self._closed:
+                raise HerdClosed(CLOSED)
+            refuse_patched()
+            if self._io_thread is not None and self._io_thread.has_failed:
+                self._io_thread = None
+            own = self.own_hosts
+            target = direction.target_of(self, own)
+            self._check_direction(own, target)
+            new = self._new_io_thread(target or own) if self._io_thread is None else None
+            if new is not None and self._io_thread is not None:
+                new.begin_close()  # a finaliser submitted in the middle of that, and has started one
+            elif new is not None:
+                self._io_thread, self._target = new, target
+            assert self._io_thread is not None
+            return self._io_thread
+
+    def _new_io_thread(self, hosts: str) -> IoThread:
+        settings = self.settings
+        client_settings = ClientSettings(settings.session_timeout, settings.connect_timeout)
+        return IoThread(hosts, client_settings, settings.submit_timeout)
+
+    def _detach(self) -> IoThread | None:
+        io_thread, self._io_thread = self._io_thread, None
+        return io_thread
+
+    def open(self) -> None:
+        """Enter a `with` block, which opens the Herd if it is closed."""
+        with self._lock:
+            self._blocks += 1
+            self._closed = False
+
+    def leave(self) -> IoThread | None:
+        """Leave a `with` block. Return the I/O thread to close if this was the last block."""
+        with self._lock:
+            self._blocks = max(self._blocks - 1, 0)
+            if self._blocks:
+                return None
+            self._closed = True
+            return self._detach()
+
+    def close(self) -> None:
+        """As `Herd.close`."""
+        with self._lock:
+            self._closed = True
+            io_thread = self._detach()
+        if io_thread is not None:
+            io_thread.close()
+
+    def __del__(self) -> None:
+        io_thread = getattr(self, "_io_thread", None)  # absent where __init__ raised
+        if io_thread is not None:
+            io_thread.begin_close()  # not close(): the collector may run this on any thread, at any place
+
+    def handle_fork(self) -> None:
+        """In a forked child: leave the session, and the names that are next in line, to the parent."""
+        self._io_thread = None
+        self._start_afresh()
+
+    # --- direction ---------------------------------------------------------------------------------------------------
+
+    @property
+    def own_hosts(self) -> str:
+        """The connect string where nothing directs this Herd. The variable is read at first use, not at import."""
+        return self.settings.hosts or os.environ.get(HOSTS_VARIABLE) or DEFAULT_HOSTS
+
+    @property
+    def hosts(self) -> str:
+        """The connect string in force."""
+        own = self.own_hosts
+        return direction.target_of(self, own) or own
+
+    @contextlib.contextmanager
+    def directed_to(self, hosts: str, spec: str | None) -> Iterator[None]:
+        """As `Herd.directed_to`, `spec` as for `direct_to`."""
+        check_hosts(hosts)
+        with self._lock:
+            closed, self._closed = self._closed, False
+        end = self.direct_to(hosts, spec)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._closed = closed
+            end()
+
+    def direct_to(self, hosts: str, spec: str | None) -> Callable[[], None]:
+        """Direct this Herd to other servers, until the returned function is called. Child processes find the Herd by
+        `spec`, its `module:attribute`. Raises InvalidConnectString."""
+        check_hosts(hosts)
+        began = direction.begin(hosts, core=self, spec=spec, source=self.own_hosts)
+        fork_and_exit.follow_direction()
+        return partial(direction.end, began)
+
+    def leave_target(self) -> IoThread | None:
+        """Detach and return the I/O thread if this Herd is directed elsewhere since it started; the next use starts
+        another one."""
+        with self._lock:
+            own = self.own_hosts
+            target = direction.target_of(self, own)
+            if (target or own) == (self._target or own):
+                return None
+            if target is None:
+                self._undirected_at = time.time_ns() // 1_000_000
+            self._target = target
+            return self._detach()
+
+    def _check_direction(self, own: str, target: str | None) -> None:
+        running = running_now.get(None)
+        if target is None and running is not None and running.started <= self._undirected_at:
+            raise HerdClosed(
+                f"{running.name} outlived the worker that ran it, which was directed elsewhere: it may not use {own}"
+            )
+        others = direction.targets() if target is None else []
+        if others and not self._is_warned and not any(direction.shares_servers(own, other) for other in others):
+            self._is_warned = True
+            _log.warning(
+                "a Herd of %s is used although this process is directed to %s: only Herds of the deployment of the "
+                "worker's app are directed; herd.directed_to(...) directs this one", own, others[0],
+            )  # fmt: skip
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or not 0 < value <= _MOST_SECONDS:
+        raise ConfigurationError(
+            f"{name}={value!r}: it takes a number of seconds, above 0 and at most {_MOST_SECONDS:,}, such as 10.0"
+        )
+
+
+def _random_source() -> Callable[[int], bytes]:
+    """Return a source of random bytes that asks the system for many at a time: a system call releases the
+    interpreter's lock, and it can take a millisecond to get that back from a busy thread. For use under a lock."""
+    supply = iter(b"")
+
+    def random_bytes(count: int) -> bytes:
+        nonlocal supply
+        found = bytes(islice(supply, count))
+        if len(found) < count:
+            supply = iter(secrets.token_bytes(_RANDOM_BYTES))
+            found = bytes(islice(supply, count))
+        return found
+
+    return random_bytes
