@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -331,3 +333,58 @@ async def test_a_pool_that_was_never_used_has_no_thread(make_setting: MakeSettin
     setting = make_setting()
     assert setting.pool._inner is None
     setting.pool.close()
+
+
+class LateQueue(deque[Any]):
+    """Calls `late` once, right after it has been found empty."""
+
+    def __init__(self, late: Callable[[], object]) -> None:
+        super().__init__()
+        self._late: Callable[[], object] | None = late
+
+    def __bool__(self) -> bool:
+        is_empty = not len(self)
+        if is_empty and self._late is not None:
+            late, self._late = self._late, None
+            late()
+        return not is_empty
+
+
+async def test_what_ends_right_after_the_last_look_wakes_the_workers_loop_again(make_setting: MakeSetting) -> None:
+    """The flag that says that the loop was woken is cleared before the look, not after it."""
+    setting = make_setting()
+
+    async def code() -> str:
+        return "ended"
+
+    def end_late() -> None:
+        setting.pool._ended.append((other, "late"))
+        setting.pool._wake_outer()
+
+    async def other() -> str:
+        return "never run"
+
+    setting.pool._ended = LateQueue(end_late)
+    setting.pool.submit([code])
+    await until(lambda: len(setting.deliveries.all) == 2, seconds=10)
+
+    assert setting.deliveries.batches == [[(code, "ended")], [(other, "late")]]
+
+
+async def test_what_is_submitted_right_after_the_last_look_wakes_the_pools_loop_again(
+    make_setting: MakeSetting,
+) -> None:
+    """As above, for the other direction."""
+    setting = make_setting()
+
+    async def first() -> str:
+        return "first"
+
+    async def late() -> str:
+        return "late"
+
+    setting.pool._incoming = LateQueue(lambda: setting.pool.submit([late]))
+    setting.pool.submit([first])
+    await until(lambda: len(setting.deliveries.all) == 2, seconds=10)
+
+    assert setting.deliveries.results == {first: "first", late: "late"}

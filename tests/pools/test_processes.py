@@ -186,6 +186,23 @@ async def test_a_task_over_its_memory_limit_fails_with_words_and_others_have_non
     ]
 
 
+async def test_the_limits_of_a_task_end_with_it_where_its_process_is_used_again(make_setting: MakeSetting) -> None:
+    setting = make_setting()
+    first = await setting.run_text("pid")
+    setting.limits = {
+        "echo limited": Limits(soft=0.05, memory=200_000_000),
+        "take_memory 250000000": Limits(memory=400_000_000),
+    }
+
+    assert await setting.run("echo limited", "take_memory 250000000", "take_memory 450000000", "sleep 0.1") == [
+        b"limited",
+        b"250000000",  # another limit than that of the task before
+        b"450000000",  # none
+        b"slept",  # past the soft limit of the first
+    ]
+    assert await setting.run_text("pid") == first
+
+
 @pytest.mark.parametrize(
     ("item", "words"),
     [

@@ -4,6 +4,8 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 
 import pytest
 
@@ -187,3 +189,35 @@ async def test_threads_are_daemons_so_that_blocking_code_keeps_no_process_alive(
 
     assert all(thread.daemon for thread in pool._threads)
     pool.close()
+
+
+class LateQueue(deque[tuple[int, int]]):
+    """Calls `late` once, right after it has been found empty."""
+
+    def __init__(self, late: Callable[[], None]) -> None:
+        super().__init__()
+        self._late: Callable[[], None] | None = late
+
+    def __bool__(self) -> bool:
+        is_empty = not len(self)
+        if is_empty and self._late is not None:
+            late, self._late = self._late, None
+            late()
+        return not is_empty
+
+
+async def test_what_ends_right_after_the_last_look_wakes_the_loop_again() -> None:
+    """The flag that says that the loop was woken is cleared before the look, not after it."""
+    collector = Collector()
+    pool: ThreadPool[int, int] = ThreadPool(1, lambda item: item, collector)
+
+    def end_late() -> None:
+        pool._ended.append((2, 2))
+        pool._wake()
+
+    pool._ended = LateQueue(end_late)
+    pool.submit([1])
+    await until(lambda: len(collector.results) == 2, seconds=10)
+    pool.close()
+
+    assert collector.batches == [[(1, 1)], [(2, 2)]]

@@ -64,3 +64,20 @@ async def test_asking_is_harmless_after_the_loop_has_closed() -> None:
     watch = Watch(loop, Looks())
     loop.close()
     watch.ask(time.monotonic())
+
+
+async def test_a_time_that_is_asked_for_during_a_look_is_looked_at() -> None:
+    """As by a thread that begins a task which the look no longer sees."""
+    times: list[float] = []
+
+    def look(now: float) -> None:
+        times.append(now)
+        if len(times) == 1:
+            watch.ask(now + 0.02)
+
+    watch = Watch(asyncio.get_running_loop(), look)
+    watch.ask(time.monotonic())
+    await until(lambda: len(times) == 2, seconds=10)
+
+    assert times[1] >= times[0] + 0.02
+    watch.close()

@@ -15,6 +15,7 @@ from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
+from herdmaster import forks
 from herdmaster.core.modules import import_modules
 from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import decode_call
@@ -136,12 +137,15 @@ class Speaker:
 
     def __init__(self, send_note: SendNote) -> None:
         self._send_note = send_note
+        self._generation = forks.generation
         self._lock = threading.Lock()
         self._unsent: dict[type, Said | Awaited] = {}
         self._may_send_at = 0.0
         self._timer: threading.Timer | None = None
 
     def say(self, note: Said | Awaited) -> None:
+        if forks.generation != self._generation:
+            return  # a forked child has nothing to say here, and may have the lock from a thread that it does not have
         with self._lock:
             self._unsent[type(note)] = note
             wait = self._may_send_at - time.monotonic()
