@@ -153,3 +153,70 @@ def test_a_rate_without_a_worker_wakes_nobody() -> None:
 
     assert decide(dispatcher) == []
     assert dispatcher.next_wakeup() is None
+
+
+def test_a_limit_that_is_set_while_tasks_run_counts_what_is_assigned_and_what_is_under_way() -> None:
+    waiting = tuple(f"task-{number}" for number in range(5))
+    dispatcher = told(tasks=(A, *waiting), inboxes={W: (B, C), X: ()}, alive=(W, X))
+    (first,) = decide(dispatcher, room=1)
+    assert isinstance(first, Assign)
+    limit(dispatcher, QueueSettings(max_running=4))  # two are assigned, and one is under way
+    assert len(decide(dispatcher)) == 1
+    dispatcher.remove_task(first.task)
+    dispatcher.add_assignment(first.worker, first.task)  # the event of what was counted already
+    dispatcher.finish(first.task)
+    assert decide(dispatcher) == []
+
+    dispatcher.remove_assignment(W, B)
+    assert len(decide(dispatcher)) == 1
+    assert decide(dispatcher) == []
+
+
+def test_a_limit_below_what_runs_lets_the_others_wait_until_enough_have_ended() -> None:
+    dispatcher = told(tasks=(A,), inboxes={W: (B, C), X: ()}, alive=(W, X))
+    limit(dispatcher, QueueSettings(max_running=1))
+    for ended in (B, C):
+        assert decide(dispatcher) == []
+        dispatcher.remove_assignment(W, ended)
+
+    assert len(decide(dispatcher)) == 1
+
+
+def test_a_limit_that_was_away_while_tasks_began_and_ended_counts_anew() -> None:
+    dispatcher = told(tasks=(A,), inboxes={W: (B,)}, alive=(W,))
+    limit(dispatcher, QueueSettings(max_running=1))
+    assert decide(dispatcher) == []
+    limit(dispatcher, None)
+    dispatcher.remove_assignment(W, B)
+    dispatcher.add_assignment(W, C)
+    limit(dispatcher, QueueSettings(max_running=2))
+
+    assert decide(dispatcher) == [Assign(A, W)]
+    dispatcher.add_task(B)
+    assert decide(dispatcher) == []
+
+
+def test_the_tasks_of_a_lost_worker_run_until_its_inbox_is_gone() -> None:
+    dispatcher = told(tasks=(A,), inboxes={W: (), X: (B,)}, alive=(W, X))
+    limit(dispatcher, QueueSettings(max_running=1))
+    dispatcher.remove_worker(X, 0.0)
+    assert decide(dispatcher) == [Recover(B, X)]
+    dispatcher.remove_inbox(X)  # another deleted it, with what was in it
+    dispatcher.finish(B)
+
+    assert decide(dispatcher) == [Assign(A, W)]
+
+
+def test_listings_after_a_reconnect_give_no_tokens_of_a_rate_anew() -> None:
+    dispatcher = told(tasks=(A, B), inboxes={W: ()}, alive=(W,))
+    settings = QueueSettings(rate=2.0)
+    limit(dispatcher, settings)
+    assert decide(dispatcher) == [Assign(A, W)]
+    dispatcher.interrupt()
+    dispatcher.postpone(A, 0.0)
+    dispatcher.replace_queues(["default"], 0.0)
+    dispatcher.set_limits("default", settings, 0.0)
+    tell_listings(dispatcher, tasks=(A, B), inboxes={W: ()}, alive=(W,))
+
+    assert decide(dispatcher, now=0.49) == []
+    assert len(decide(dispatcher, now=0.5)) == 1
