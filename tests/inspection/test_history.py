@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from herdmaster.core import layout
@@ -84,6 +85,14 @@ async def test_a_filter_chooses_failures(zk: Client, only: HistoryFilter, failur
     assert len((await read_history(zk, NOW - MINUTE, NOW, only)).failures) == failures
 
 
+async def test_records_are_of_the_range_although_their_batch_begins_before(zk: Client) -> None:
+    await make_folders(zk)
+    old = msgspec.structs.replace(FAILURE, ended=NOW - 2 * MINUTE)
+    await write(zk, Batch(1, NOW - 5 * MINUTE, NOW, failures=(old, FAILURE)))
+
+    assert (await read_history(zk, NOW - MINUTE, NOW)).failures == (FAILURE,)
+
+
 async def test_the_backlog_is_told_by_time(zk: Client) -> None:
     await make_folders(zk)
     await write(zk, Batch(1, NOW - MINUTE, NOW - 1, backlog={"q": 5}))
@@ -96,7 +105,7 @@ async def test_the_backlog_is_told_by_time(zk: Client) -> None:
 
 async def test_more_than_fits_one_reply_is_read(zk: Client) -> None:
     await make_folders(zk)
-    failures = (FailureRecord("task-1", "c" * 300, "q", Result.FAILED, "E" * 256, "x" * 300, 1),) * 60
+    failures = (FailureRecord("task-1", "c" * 300, "q", Result.FAILED, "E" * 256, "x" * 300, NOW),) * 60
     for number in range(30):
         await write(zk, Batch(1, NOW - MINUTE, NOW - number, failures=failures))
 

@@ -24,6 +24,8 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType({
     "workers": "herdmaster.cli.workers",
     "queues": "herdmaster.cli.queues",
     "keys": "herdmaster.cli.keys",
+    "history": "herdmaster.cli.history",
+    "stats": "herdmaster.cli.history",
     "zookeeper": "herdmaster.cli.development",
     "dev": "herdmaster.cli.development",
     "demo": "herdmaster.cli.demo.command",

@@ -133,7 +133,12 @@ async def read_history(client: Client, begins_ms: int, ends_ms: int, only: Histo
         begins,
         ends_ms,
         tuple(each for batch in batches for each in batch.counts if only.takes_counts(each)),
-        tuple(each for batch in batches for each in batch.failures if only.takes_failure(each)),
+        tuple(
+            each
+            for batch in batches
+            for each in batch.failures
+            if begins_ms <= each.ended <= ends_ms and only.takes_failure(each)
+        ),
         sum(batch.unrecorded for batch in batches),
         tuple(BacklogSample(batch.ends, batch.backlog) for batch in batches if batch.backlog is not None),
         unreadable,

@@ -13,7 +13,7 @@ from herdmaster.zookeeper.client import Client
 
 NOW = 1_700_000_000_000
 HOUR = 3600_000
-FAILURES = (FailureRecord("task-1", "a", "q", Result.FAILED, "ValueError", "x" * 300, 1),) * 20
+FAILURES = (FailureRecord("task-1", "a", "q", Result.FAILED, "ValueError", "x" * 300, NOW),) * 20
 BATCH = len(encode_batch(Batch(1, NOW, NOW, "w", (Counts("a", "q", {Result.DONE: 1}),), FAILURES)))
 
 

@@ -1,0 +1,141 @@
+"""`herd history` and `herd stats`, for people and for programs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+
+import pytest
+
+from herdmaster.cli.history import instant, seconds
+from herdmaster.core import layout
+from herdmaster.core.history import Batch, Counts, FailureRecord, Histogram, Result, batch_name, encode_batch
+from herdmaster.roles.shared.bootstrap import make_folders
+from herdmaster.zookeeper.client import Client
+from tests.cli.processes import HerdProcess, run_herd
+
+
+@pytest.fixture
+async def past(namespace: str) -> str:
+    """Ten minutes in which a payment failed twice for good and once for the time being."""
+    now = time.time_ns() // 1_000_000
+    common = {"call": "shop:pay", "queue": "money", "worker": "worker-1", "host": "host-1"}
+    lost = "net.ConnectionError"
+    ends = [(lost, Result.BURIED), ("ValueError", Result.BURIED), (lost, Result.RETRIED)]
+    failures = [
+        FailureRecord(f"task-{number}", error=error, message="no\x1b[2J route", ended=now - 1000 * number,
+                      began=now - 1000 * number - 210, attempt=3, result=result, **common)
+        for number, (error, result) in enumerate(ends)
+    ]  # fmt: skip
+    counts = (
+        Counts("shop:pay", "money", {Result.BURIED: 2, Result.RETRIED: 1}, Histogram({0: 3}), Histogram({31: 3})),
+        Counts("shop:area", "default", {Result.DONE: 98}, Histogram({0: 98}), Histogram({0: 98})),
+    )
+    batches = [
+        Batch(1, now - 600_000, now - 300_000, backlog={"default": 120}),
+        Batch(1, now - 300_000, now - 10, "worker-1", counts, tuple(failures), 4, {"default": 80, "money": 1}),
+    ]
+    async with Client(namespace) as client:
+        await make_folders(client)
+        for each in batches:
+            await client.create(layout.history_path(batch_name(each.ends, "0")), encode_batch(each))
+    return namespace
+
+
+async def herd(*arguments: str) -> tuple[int, list[str], str]:
+    done = await asyncio.to_thread(run_herd, *arguments)
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+async def test_the_history_says_what_failed_when_where_and_why(past: str) -> None:
+    code, lines, stderr = await herd("history", "--zookeeper", past)
+
+    assert (code, len(lines)) == (0, 9)
+    assert lines[0].endswith("  buried  shop:pay  task-0")
+    assert lines[1].strip() == "net.ConnectionError: no\\x1b[2J route"  # steers no terminal
+    assert lines[2].strip() == "attempt 3, ran 0.21 s on worker-1 (host-1)"
+    assert "4 failures in this time have no record" in stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "tasks"),
+    [
+        (["--failed"], ["task-0", "task-1"]),
+        (["--error", "ConnectionError"], ["task-0", "task-2"]),
+        (["--error", "net.ConnectionError", "--failed"], ["task-0"]),
+        (["--call", "pay", "--queue", "money", "--limit", "1"], ["task-0"]),
+        (["--call", "area"], []),
+    ],
+)
+async def test_the_history_can_be_narrowed(past: str, options: list[str], tasks: list[str]) -> None:
+    code, lines, _ = await herd("history", "--zookeeper", past, "--json", *options)
+
+    assert (code, [json.loads(line)["task"] for line in lines]) == (0, tasks)
+
+
+async def test_the_history_is_counted_by_error(past: str) -> None:
+    _, lines, _ = await herd("history", "--zookeeper", past, "--by", "error")
+    assert [line.split()[:3] for line in lines[::2]] == [
+        ["2", "shop:pay", "net.ConnectionError:"],
+        ["1", "shop:pay", "ValueError:"],
+    ]
+
+    _, lines, _ = await herd("history", "--zookeeper", past, "--by", "call", "--json")
+    (group,) = map(json.loads, lines)
+    assert (group["call"], group["count"], group["newest"]["task"]) == ("shop:pay", 3, "task-0")
+
+
+async def test_statistics_are_a_table_with_the_trend_of_the_backlog(past: str) -> None:
+    code, lines, stderr = await herd("stats", "--zookeeper", past)
+    table = [line.split() for line in lines]
+
+    assert (code, stderr) == (0, "")
+    assert table[0][:5] == ["call", "tasks/min", "done", "failed", "rate"]
+    assert table[1][:5] == ["shop:area", "9.8", "98", "0", "0.0%"]
+    assert table[2][:6] == ["shop:pay", "0.2", "0", "2", "100.0%", "1"]
+    assert table[3][:5] == ["all", "10.0", "98", "2", "2.0%"]
+    assert lines[-2:] == ["backlog of default: 80 (-40 since 10 m ago)", "backlog of money: 1 (+1 since 10 m ago)"]
+
+
+async def test_statistics_are_printed_for_programs(past: str) -> None:
+    _, lines, _ = await herd("stats", "--zookeeper", past, "--json", "--by", "queue", "--queue", "money")
+    money, total, backlog = map(json.loads, lines)
+
+    assert (money["group"], money["results"]) == ("money", {"buried": 2, "retried": 1})
+    assert money["running"]["p99"] == pytest.approx(0.2, rel=0.1)
+    assert total["group"] == "all"
+    assert backlog == {"backlog": {"default": [120, 80], "money": [0, 1]}}
+
+
+async def test_an_empty_history_says_so(namespace: str) -> None:
+    async with Client(namespace) as client:
+        await make_folders(client)
+
+    assert await herd("history", "--zookeeper", namespace) == (0, [], "nothing failed in this time\n")
+    assert await herd("stats", "--zookeeper", namespace) == (0, [], "no task has ended in this time\n")
+
+
+@pytest.mark.long
+def test_a_watch_ends_cleanly_at_ctrl_c(namespace: str) -> None:
+    with HerdProcess("master", namespace) as master:
+        master.wait_for_log("elected")
+        with HerdProcess("stats", "--zookeeper", namespace, "--watch") as watch:
+            watch.wait_for_log("no task has ended in this time")
+            watch.send(signal.SIGINT)
+            assert watch.wait() == 0
+            assert "Traceback" not in watch.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0005, "0.5 ms"), (0.021, "21 ms"), (0.21, "0.21 s"), (59, "59 s"), (600, "10 m"), (7300, "2 h")],
+)
+def test_durations_have_the_unit_that_suits_them(value: float, text: str) -> None:
+    assert seconds(value) == text
+
+
+def test_an_instant_has_a_date_unless_it_is_today() -> None:
+    assert len(instant(time.time_ns() // 1_000_000)) == len("14:03:22")
+    assert instant(0).startswith(("1970-01-01", "1969-12-31"))
