@@ -132,9 +132,11 @@ class EmbeddedZooKeeper:
         self._faults.raise_failure()
 
     def delay_replies(self, seconds: float) -> None:
-        """Delay every reply from here on by at least so long; 0 ends it. Raises TypeError, ValueError."""
+        """Delay every reply from now on by at least this time; 0 ends it. Raises TypeError, ValueError."""
         self.check_selects()
-        self._faults.delay = math.ceil(check_seconds("seconds", seconds) * 1000)
+        delay = check_seconds("seconds", seconds)
+        # The server's clock has whole milliseconds, so a delay can begin up to one millisecond early.
+        self._faults.delay = math.ceil(delay * 1000) + 1 if delay else 0
 
     def drop_connections(self) -> None:
         """Cuts every connection; sessions live on."""
