@@ -9,7 +9,7 @@ BIN := .venv/bin
 # All that is needed to work on Herdmaster, and what is enough to run it.
 INSTALLED := .venv/.installed
 RUNNABLE := .venv/.runnable
-CODE := $(wildcard src tests benchmarks chaos docs examples scripts)
+CODE := $(wildcard src tests benchmarks chaos docs examples mutation scripts)
 # Tests wait for servers and processes as much as they compute.
 PROCESSES ?= 4
 
@@ -110,6 +110,13 @@ SEEDS ?= 1000
 simulate: $(INSTALLED) ## Run SEEDS (1000) simulated worlds full of faults, from START on (a random one, printed)
 	$(BIN)/herd simulate --seeds $(SEEDS) $(if $(START),--start $(START))
 
+SAMPLE ?= 200
+
+.PHONY: mutants
+mutants: $(INSTALLED) ## Put SAMPLE (200) small faults into the code, one at a time, and see whether tests fail
+	@$(BIN)/python -m pip install --quiet --editable '.[mutants]'
+	@$(BIN)/python -m mutation --sample $(SAMPLE) $(if $(START),--start $(START)) --json build/mutants/report.json $(MUTANTS)
+
 FAILOVERS ?= 20
 
 .PHONY: chaos
@@ -132,4 +139,4 @@ proof: test ## `make test`, then the slow tests, the demo, the benchmarks and th
 clean: ## Remove everything that make made
 	rm -rf .venv .zookeeper .zookeeper.* build dist htmlcov .coverage .coverage.* .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find src tests $(wildcard benchmarks chaos examples) -name __pycache__ -prune -exec rm -rf {} +
+	find src tests $(wildcard benchmarks chaos examples mutation) -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,169 @@
+"""Which tests reach which lines: recorded by coverage, in one run of all tests, and kept until tests change.
+
+A record is a layer: the tests that were run, what coverage saw, and the sources as they were then. Where a test file
+has changed since, a newer layer has its tests; where a source has changed since, its lines are matched by their text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Final
+
+import coverage
+
+from mutation import recording, tree
+
+FOLDER: Final = tree.BUILD / "reach"
+_FIT: Final = "not apache and not slow"
+_SIMULATION: Final = "tests/simulation"  # its long tests reach almost everything, and take minutes
+LEFT_OUT: Final = ("tests/docs", "tests/scripts", "tests/chaos", "tests/mutation", "tests/zookeeper/server")
+
+# A race whose sides never meet while coverage looks on.
+_UNFIT: Final = ("tests/pools/test_seat.py::test_an_interruption_is_raised_in_the_code_that_it_is_for_or_nowhere",)
+
+_COVERAGE: Final = """\
+[run]
+parallel = true
+patch = subprocess
+source_pkgs = herdmaster
+data_file = {data}
+context = ${{HERD_MUTATION_TEST-}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    name: str
+    seconds: float
+    is_long: bool
+
+    @property
+    def path(self) -> str:
+        return self.name.partition("::")[0]
+
+
+class Layer:
+    """One record, read from its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, str] = json.loads((folder / "files.json").read_text("utf-8"))
+        self.tests = {test.name: test for test in _read_tests(folder / "tests")}
+        self._data = coverage.CoverageData(str(folder / "coverage"))
+        self._data.read()
+        self._measured = {_relative(path): path for path in self._data.measured_files()}
+
+    def reaching(self, path: str, source: str, lines: Iterable[int]) -> set[str]:
+        """Return the names of the tests that reach one of these lines of this source."""
+        measured = self._measured.get(path)
+        before = self.folder / "tree" / path
+        if measured is None or not before.exists():
+            return set()
+        contexts = self._data.contexts_by_lineno(measured)
+        then = matching_lines(before.read_text("utf-8"), source)
+        return {name for line in lines if line in then for name in contexts.get(then[line], ())}
+
+
+class Reach:
+    """All layers, the newest last."""
+
+    def __init__(self, layers: list[Layer]) -> None:
+        self._layers = layers
+
+    def reaching(self, path: str, source: str, lines: Iterable[int]) -> list[Recorded]:
+        """Return the tests that reach one of these lines; each as the newest layer that has its file knows it."""
+        wanted = list(lines)
+        newest = {name: layer for layer in self._layers for name in layer.files}
+        return [
+            layer.tests[name]
+            for layer in self._layers
+            for name in sorted(layer.reaching(path, source, wanted))
+            if name in layer.tests and newest.get(layer.tests[name].path) is layer
+        ]
+
+
+def load() -> Reach:
+    """Return all records."""
+    return Reach(_layers())
+
+
+def record(*, anew: bool, only: list[str] | None = None) -> None:
+    """Record the tests whose files have changed since they were recorded; of these only those below some paths."""
+    if anew:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    known: dict[str, str] = {}
+    for layer in _layers():
+        known |= layer.files
+    changed = {path: digest for path, digest in _test_files(only).items() if known.get(path) != digest}
+    simulated = {path for path in changed if path.startswith(_SIMULATION)}
+    for paths, marked in ((simulated, f"{_FIT} and not long"), (changed.keys() - simulated, _FIT)):
+        if paths:
+            _record({path: changed[path] for path in sorted(paths)}, marked)
+
+
+def matching_lines(before: str, now: str) -> dict[int, int]:
+    """Return for each line of the present text that stood in the earlier one where it stood; both count from 1."""
+    if before == now:
+        return {line: line for line in range(1, now.count("\n") + 2)}
+    matcher = SequenceMatcher(None, before.splitlines(), now.splitlines(), autojunk=False)
+    return {
+        block.b + offset + 1: block.a + offset + 1
+        for block in matcher.get_matching_blocks()
+        for offset in range(block.size)
+    }
+
+
+def _layers() -> list[Layer]:
+    folders = (path for path in FOLDER.iterdir() if (path / "files.json").exists())
+    return [Layer(path) for path in sorted(folders, key=lambda path: int(path.name))]
+
+
+def _test_files(only: list[str] | None) -> dict[str, str]:
+    paths = [str(path.relative_to(tree.ROOT)) for path in (tree.ROOT / "tests").rglob("test_*.py")]
+    chosen = [path for path in paths if not path.startswith(LEFT_OUT) and (not only or path.startswith(tuple(only)))]
+    return {path: hashlib.sha256((tree.ROOT / path).read_bytes()).hexdigest() for path in sorted(chosen)}
+
+
+def _record(files: dict[str, str], marked: str) -> None:
+    folder = FOLDER / str(1 + max((int(path.name) for path in FOLDER.iterdir()), default=0))
+    copy = folder / "tree"
+    tree.copy_to(copy)
+    (folder / "tests").mkdir()
+    settings = folder / "coveragerc"
+    settings.write_text(_COVERAGE.format(data=folder / "coverage"), encoding="utf-8")
+    command = [sys.executable, "-m", "coverage", "run", "--rcfile", str(settings), "-m", "pytest", "-q", "-n", "2"]
+    unfit = [option for test in _UNFIT for option in ("--deselect", test)]
+    options = [*unfit, "-p", "mutation.recording", "-p", "no:cacheprovider", "--server", "embedded", "-m", marked]
+    more = {recording.FOLDER: str(folder / "tests"), recording.CONTEXT: ""}
+    subprocess.run([*command, *options, *files], cwd=copy, env=tree.environment(copy, **more), check=False)
+    combine = [sys.executable, "-m", "coverage", "combine", "--quiet", "--rcfile", str(settings)]
+    subprocess.run(combine, cwd=copy, check=True)
+    (folder / "files.json").write_text(json.dumps(files), encoding="utf-8")
+
+
+def _read_tests(folder: Path) -> Iterator[Recorded]:
+    """Return the tests that passed. Setup and teardown count too."""
+    seconds: dict[str, float] = {}
+    is_long: dict[str, bool] = {}
+    unfit: set[str] = set()
+    for path in folder.glob("*.jsonl"):
+        for record in map(json.loads, path.read_text("utf-8").splitlines()):
+            name = record["test"]
+            seconds[name] = seconds.get(name, 0.0) + record["seconds"]
+            is_long[name] = record["long"]
+            if record["failed"] or record["skipped"]:
+                unfit.add(name)
+    return (Recorded(name, seconds[name], is_long[name]) for name in seconds if name not in unfit)
+
+
+def _relative(path: str) -> str:
+    return "src/" + path.rpartition("/src/")[2]

@@ -1,0 +1,48 @@
+"""A pytest plugin that lets coverage note, for each line, the tests that reach it, and writes how long each test took.
+
+A process that a test starts takes the test's name from the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import coverage
+import pytest
+
+CONTEXT: Final = "HERD_MUTATION_TEST"
+FOLDER: Final = "HERD_MUTATION_RECORDS"
+
+_file: Final = f"{uuid4().hex}.jsonl"
+_is_long: dict[str, bool] = {}
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    os.environ[CONTEXT] = item.nodeid
+    _is_long[item.nodeid] = item.get_closest_marker("long") is not None
+    measurement = coverage.Coverage.current()
+    if measurement is not None:
+        measurement.switch_context(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        os.environ[CONTEXT] = ""
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.nodeid in _is_long:  # in a process of xdist, not in the one that gathers
+        record = {
+            "test": report.nodeid,
+            "seconds": report.duration,
+            "failed": report.failed,
+            "skipped": report.skipped,
+            "long": _is_long[report.nodeid],
+        }
+        with (Path(os.environ[FOLDER]) / _file).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")

@@ -1,0 +1,188 @@
+"""The trial of one mutant: its tests run in a copy of the tree until one fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from mutation import selecting, tree
+from mutation.reach import Recorded
+
+_MARK: Final = "HERD_MUTATION_TRIAL"
+_MEMORY_KIB: Final = 8 * 1024 * 1024
+_TEST_FAILED: Final = 1  # pytest's exit codes
+_NOTHING_RUN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a mutant's tests may take, in seconds as they were recorded, and the simulation's seeds after them."""
+
+    fast: float = 45.0
+    long: float = 60.0
+    seeds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    state: str  # killed, timeout or survived
+    by: str = ""
+    tests: int = 0
+
+
+def in_stages(tests: list[Recorded], path: str, limits: Limits) -> Iterator[list[Recorded]]:
+    """Return the tests in the order in which they are worth running: those of the same folder first, the fast first."""
+    folder = str(Path(path).relative_to(tree.PACKAGE).parent)
+    near = f"tests/{folder}/"
+    nearest = f"{near}test_{Path(path).stem}.py"
+    fast = sorted(
+        (test for test in tests if not test.is_long),
+        key=lambda test: (test.path != nearest, not test.path.startswith(near), test.seconds),
+    )
+    fast = _within(fast, limits.fast)
+    long = sorted((test for test in tests if test.is_long), key=lambda test: (test.path != nearest, test.seconds))
+    first = sum(test.path.startswith(near) for test in fast[:40]) or 10
+    yield from (stage for stage in (fast[:first], fast[first:], _within(long, limits.long)) if stage)
+
+
+def _within(tests: list[Recorded], seconds: float) -> list[Recorded]:
+    chosen: list[Recorded] = []
+    for test in tests:
+        seconds -= test.seconds
+        if seconds < 0 and chosen:
+            break
+        chosen.append(test)
+    return chosen
+
+
+class Trial:
+    """Runs tests in one copy of the tree."""
+
+    def __init__(self, copy: Path) -> None:
+        self.copy = copy
+        self._mark = uuid4().hex  # in the environment of all that this trial starts
+
+    def end(self) -> None:
+        """Kill what runs for this trial."""
+        end_marked(self._mark)
+
+    def judge(self, path: str, code: str, stages: Iterable[list[Recorded]], limits: Limits) -> Ending:
+        """Return what became of this code at this path. The copy is as it was afterwards."""
+        module = self.copy / path
+        original = module.read_text("utf-8")
+        module.write_text(code, encoding="utf-8")
+        try:
+            return self._judge(stages, limits)
+        finally:
+            module.write_text(original, encoding="utf-8")
+
+    def _judge(self, stages: Iterable[list[Recorded]], limits: Limits) -> Ending:
+        count = 0
+        for stage in stages:
+            count += len(stage)
+            flaky: set[str] = set()
+            while True:
+                status, output = self._run([test for test in stage if test.name not in flaky])
+                failed = failed_test(output)
+                if status is None:
+                    return Ending("timeout", failed, count)
+                if status in {0, _NOTHING_RUN}:
+                    break
+                # A test that fails by itself now and then is no proof: it has to fail twice.
+                if status != _TEST_FAILED or not failed or self._fails(failed):
+                    return Ending("killed", failed or last_line(output), count)
+                flaky.add(failed)
+        if limits.seeds and not self._holds_in_worlds(limits.seeds):
+            return Ending("killed", f"herd simulate --seeds {limits.seeds} --start 1", count)
+        return Ending("survived", "", count)
+
+    def _fails(self, name: str) -> bool:
+        status, _ = self._run([Recorded(name, 1.0, is_long=False)])
+        return status not in {0, _NOTHING_RUN}
+
+    def _run(self, tests: list[Recorded]) -> tuple[int | None, str]:
+        if not tests:
+            return 0, ""
+        chosen = self.copy.with_suffix(".tests.json")
+        chosen.write_text(json.dumps([test.name for test in tests]), encoding="utf-8")
+        options = ["-q", "-x", "-p", "mutation.selecting", "-p", "no:cacheprovider", "--server", "embedded", "--tb=no"]
+        command = [sys.executable, "-m", "pytest", *options, "--timeout", "30"]
+        files = list(dict.fromkeys(test.path for test in tests))
+        return self._call([*command, *files], 30 + 4 * sum(test.seconds for test in tests), str(chosen))
+
+    def _holds_in_worlds(self, seeds: int) -> bool:
+        command = [sys.executable, "-m", "herdmaster", "simulate", "--seeds", str(seeds), "--start", "1"]
+        status, _ = self._call(command, 30 + seeds)
+        return status == 0
+
+    def _call(self, command: list[str], seconds: float, chosen: str = "") -> tuple[int | None, str]:
+        environment = tree.environment(self.copy, **{selecting.LIST: chosen, _MARK: self._mark})
+        limited = ["/bin/sh", "-c", f'ulimit -v {_MEMORY_KIB}; exec "$@"', "sh", *command]
+        with subprocess.Popen(
+            limited,
+            cwd=self.copy,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process:
+            try:
+                output, _ = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                self.end()
+                output, _ = process.communicate()
+                return None, output
+        self.end()
+        return process.returncode, output
+
+
+def failed_test(output: str) -> str:
+    """Return the name of the test that failed by pytest's output, or nothing."""
+    for line in output.splitlines():
+        for word in ("FAILED ", "ERROR "):
+            if line.startswith(word) and "::" in line:
+                return line.removeprefix(word).partition(" - ")[0]
+    return ""
+
+
+def last_line(output: str) -> str:
+    lines = [line for line in output.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def end_marked(mark: str) -> None:
+    """Kill every process that has this mark in its environment: what a test started and left behind."""
+    wanted = f"{_MARK}={mark}".encode()
+    for _ in range(3):  # one could be forking just now
+        found = [process for process in _processes() if wanted in _environment(process)]
+        for process in found:
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if not found:
+            return
+        time.sleep(0.05)
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _environment(process: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []

@@ -1,0 +1,92 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mutation.reach import Recorded, matching_lines
+from mutation.trial import Ending, Limits, Trial, end_marked, failed_test, in_stages
+
+MODULE = "src/herdmaster/core/names.py"
+
+
+def names(stages: list[list[Recorded]]) -> list[list[str]]:
+    return [[test.name for test in stage] for stage in stages]
+
+
+def test_near_tests_run_first_then_other_fast_ones_then_long_ones() -> None:
+    tests = [
+        Recorded("tests/api/test_a.py::test_far", 0.1, is_long=False),
+        Recorded("tests/core/test_names.py::test_slow", 0.5, is_long=False),
+        Recorded("tests/core/test_paths.py::test_quick", 0.1, is_long=False),
+        Recorded("tests/core/test_names.py::test_long", 2.0, is_long=True),
+        Recorded("tests/core/test_names.py::test_quick", 0.2, is_long=False),
+    ]
+
+    assert names(list(in_stages(tests, MODULE, Limits()))) == [
+        [
+            "tests/core/test_names.py::test_quick",
+            "tests/core/test_names.py::test_slow",
+            "tests/core/test_paths.py::test_quick",
+        ],
+        ["tests/api/test_a.py::test_far"],
+        ["tests/core/test_names.py::test_long"],
+    ]
+
+
+def test_what_takes_longer_than_the_limit_is_left_out() -> None:
+    tests = [Recorded(f"tests/core/test_names.py::test_{number}", 1.0, is_long=False) for number in range(9)]
+
+    (stage,) = in_stages(tests, MODULE, Limits(fast=3.0))
+
+    assert len(stage) == 3
+
+
+def test_a_mutant_that_no_test_reaches_survives(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n", "utf-8")
+
+    assert Trial(tmp_path).judge("a.py", "x = 2\n", [], Limits()) == Ending("survived", "", 0)
+    assert (tmp_path / "a.py").read_text("utf-8") == "x = 1\n"
+
+
+def test_the_copy_is_as_it_was_after_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n", "utf-8")
+
+    class Interrupted:
+        def __iter__(self) -> Iterator[list[Recorded]]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trial(tmp_path).judge("a.py", "x = 2\n", Interrupted(), Limits())
+
+    assert (tmp_path / "a.py").read_text("utf-8") == "x = 1\n"
+
+
+def test_the_test_that_failed_is_read_from_the_output() -> None:
+    assert failed_test("...\nFAILED tests/a.py::test_b[x-y] - assert 1 == 2\n1 failed") == "tests/a.py::test_b[x-y]"
+    assert failed_test("ERROR tests/a.py::test_b - KeyError") == "tests/a.py::test_b"
+    assert failed_test("3 passed") == ""
+
+
+def test_all_that_has_the_mark_is_killed_and_nothing_else() -> None:
+    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+    with (
+        subprocess.Popen(command, env={**os.environ, "HERD_MUTATION_TRIAL": "m1"}, stdout=subprocess.PIPE) as marked,
+        subprocess.Popen(command, env={**os.environ, "HERD_MUTATION_TRIAL": "m2"}, stdout=subprocess.PIPE) as other,
+    ):
+        try:
+            for process in (marked, other):
+                assert process.stdout is not None
+                process.stdout.readline()
+            end_marked("m1")
+            assert marked.wait(10) < 0
+            assert other.poll() is None
+        finally:
+            marked.kill()
+            other.kill()
+
+
+def test_lines_are_found_where_they_stood_before() -> None:
+    assert matching_lines("a\nb\nc\n", "a\nx\nb\nc\n") == {1: 1, 3: 2, 4: 3}
