@@ -377,10 +377,14 @@ async def test_what_is_submitted_right_after_the_last_look_wakes_the_pools_loop_
     """As above, for the other direction."""
     setting = make_setting()
 
+    is_late = asyncio.Event()  # of the pool's loop
+
     async def first() -> str:
+        await is_late.wait()  # at the end of a coroutine the pool looks again anyway
         return "first"
 
     async def late() -> str:
+        is_late.set()
         return "late"
 
     setting.pool._incoming = LateQueue(lambda: setting.pool.submit([late]))
