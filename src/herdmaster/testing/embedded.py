@@ -134,9 +134,7 @@ class EmbeddedZooKeeper:
     def delay_replies(self, seconds: float) -> None:
         """Delay every reply from now on by at least this time; 0 ends it. Raises TypeError, ValueError."""
         self.check_selects()
-        delay = check_seconds("seconds", seconds)
-        # The server's clock has whole milliseconds, so a delay can begin up to one millisecond early.
-        self._faults.delay = math.ceil(delay * 1000) + 1 if delay else 0
+        self._faults.delay = math.ceil(check_seconds("seconds", seconds) * 1000)
 
     def drop_connections(self) -> None:
         """Cuts every connection; sessions live on."""
