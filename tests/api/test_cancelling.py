@@ -216,7 +216,7 @@ def test_closing_ends_the_wait_for_a_verdict(quiet: App) -> None:
     future = quiet.add.submit(2, 3)
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         cancelling = threads.submit(future.cancel, PATIENCE)
-        wait_until(lambda: bool(quiet.herd._core.started()._client.cancels._told), "it is asked for")
+        wait_until(lambda: bool(quiet.herd._core.started()._client.cancels._answers), "it is asked for")
         started = time.monotonic()
         quiet.herd.close()
         assert cancelling.result(PATIENCE) is False

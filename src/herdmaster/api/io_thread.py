@@ -39,7 +39,7 @@ from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.errors import HerdError
 from herdmaster.roles.client.client import ClientSettings
 from herdmaster.roles.client.questions import Failed, Question
-from herdmaster.roles.shared.cancel_requests import Told
+from herdmaster.roles.shared.cancel_requests import Answer
 from herdmaster.zookeeper.errors import ClientClosed
 
 R = TypeVar("R")
@@ -132,7 +132,7 @@ class IoThread:
         future.set_exception(not_kept(holder))
         return future
 
-    def request_cancel(self, name: str, told: Told) -> None:
+    def request_cancel(self, name: str, told: Answer) -> None:
         """Ask the primary to cancel a task. `told` is called once on the I/O thread, after the task's future, if there
         is one here, has its outcome. Raises HerdClosed."""
         self._post(partial(self._submissions.cancel, name, told))

@@ -17,7 +17,7 @@ from herdmaster.api.session import HerdClient
 from herdmaster.core.outcome import Outcome
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
 from herdmaster.roles.client.backlog_limit import Asked
-from herdmaster.roles.shared.cancel_requests import Told
+from herdmaster.roles.shared.cancel_requests import Answer
 
 Settled = Callable[[HerdError | None], None]
 """Called once on the I/O thread, with None when the task was accepted. Must not block."""
@@ -56,7 +56,7 @@ class Submissions:
         self._loop = loop
         self._futures = futures
         self._unsettled = Unsettled(loop, patience, self.give_up)
-        self._cancels: dict[str, list[Told]] = {}  # of tasks that are not accepted yet
+        self._cancels: dict[str, list[Answer]] = {}  # of tasks that are not accepted yet
 
     def __len__(self) -> int:
         return len(self._unsettled)
@@ -87,7 +87,7 @@ class Submissions:
         ended = None if order.ignore_result else self._futures.end
         self._client.submit(order.task, lambda _task, error: self._settle(name, error), ended)
 
-    def cancel(self, name: str, told: Told) -> None:
+    def cancel(self, name: str, told: Answer) -> None:
         """Request the cancellation of a task, once it is accepted if it is not yet."""
         if self._loop.is_closed():
             told(False)

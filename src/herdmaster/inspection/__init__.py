@@ -1,1 +1,1 @@
-"""Looks at a namespace and changes nothing."""
+"""Looks at a namespace without changing it."""

@@ -1,4 +1,4 @@
-"""Where tasks are, for callers that know only their names."""
+"""Finds out whether tasks exist anywhere, for callers that know only their names."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _MAX_LISTINGS: Final = 10
 
 
 async def find_missing(client: Client, tasks: Sequence[str]) -> list[str]:
-    """Returns the tasks that are nowhere. A task on its way from one place to another is somewhere.
+    """Return the tasks that are nowhere. A task that moves from one place to another is somewhere.
 
-    Raises what reading raises.
+    Raises the error of a folder that cannot be read, ConnectionLoss and SessionExpired.
     """
     # A new session may talk to a server that lags behind what an earlier one has seen.
     await client.sync()
@@ -27,7 +27,8 @@ async def find_missing(client: Client, tasks: Sequence[str]) -> list[str]:
 
 
 async def _look_where_most_are(client: Client, tasks: Sequence[str]) -> list[str]:
-    """A cheap first look, without the listing of delayed tasks, whose names do not follow from a task's."""
+    """Look in the places where most tasks are. Cheap: it does not list delayed tasks, whose znodes are not named after
+    the task alone."""
     if len(tasks) > _FEW:
         return list(tasks)
     found = await client.multi_children(path for task in tasks for path in _own_places(task))
@@ -40,7 +41,7 @@ async def _look_where_most_are(client: Client, tasks: Sequence[str]) -> list[str
 
 
 async def _look_everywhere(client: Client, tasks: Sequence[str]) -> list[str]:
-    """All places at one moment: two requests would miss a task that moves in between."""
+    """Look in all places at one moment: two requests would miss a task that moves in between."""
     inboxes: tuple[str, ...] = ()
     for _ in range(_MAX_LISTINGS):
         one_by_one = len(tasks) * (len(inboxes) + 2) <= _MAX_PATHS
@@ -55,7 +56,7 @@ async def _look_everywhere(client: Client, tasks: Sequence[str]) -> list[str]:
         else:
             here.update(name for each in found for name in _names(each))
         return [task for task in tasks if task not in here]
-    return []  # inboxes come faster than they can be read; a later search will tell
+    return []  # inboxes appear faster than they can be read; a later search will tell
 
 
 def _own_places(task: str) -> tuple[str, ...]:
@@ -75,7 +76,7 @@ def _folders(inboxes: Sequence[str]) -> list[str]:
 
 
 def _names(result: tuple[str, ...] | errors.ServerError) -> tuple[str, ...]:
-    """What is in a folder. Raises what kept it from being read; a folder that is absent is empty."""
+    """Return the names in a folder; none if it is absent. Raises the error of a folder that cannot be read."""
     if isinstance(result, errors.NoNode):
         return ()
     if isinstance(result, errors.ServerError):
@@ -84,5 +85,5 @@ def _names(result: tuple[str, ...] | errors.ServerError) -> tuple[str, ...]:
 
 
 def _is_there(result: tuple[str, ...] | errors.ServerError) -> bool:
-    # NoAuth is said of a znode that exists.
+    # NoAuth is the answer for a znode that exists.
     return not isinstance(result, errors.NoNode)

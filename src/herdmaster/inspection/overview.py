@@ -1,6 +1,6 @@
-"""Looks at everything and changes nothing: who is primary, who stands by, who works, and how many tasks are where.
+"""An overview of a namespace: the primary, the backups, the workers, and how many tasks are where.
 
-What it sees is read over a short while, so a task that moves meanwhile may be counted twice or not at all.
+It is read over a short while, so a task that moves meanwhile may be counted twice or not at all.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from herdmaster.zookeeper.paths import sequence_of
 
 UNKNOWN: Final = "unknown"
 _MAX_SHOWN: Final = 100
-"""Characters of a znode's data that is not ours."""
+"""How many characters are shown of a znode's data that is not ours."""
 
 
 class MasterSeen(msgspec.Struct, frozen=True):
-    """A master. `since` is when its znode was made, in unix milliseconds of ZooKeeper's clock.
+    """A master. `since` is when its znode was created, in unix milliseconds of ZooKeeper's clock.
 
-    `host` and `pid` are None for a master of the reference, whose `name` is the id that it wrote, in hex digits where
-    that is no text, and `program` is `Curator` or `Java or C`.
+    `host` and `pid` are None for a reference master. The `name` of one is the id that it wrote, in hex digits if that
+    is no text, and its `program` is `Curator` or `Java or C`.
     """
 
     name: str
@@ -42,9 +42,9 @@ class MasterSeen(msgspec.Struct, frozen=True):
 
 
 class WorkerSeen(msgspec.Struct, frozen=True):
-    """A worker that is alive. `state` is `ready`, `draining`, what a worker of the reference wrote (`Idle`,
-    `Working`), or `unknown` for data that says nothing. `assigned` counts what is in its inbox. `calls`: it has
-    functions to run them with; `app`: where they come from, as `module:attribute`."""
+    """A living worker. `state` is `ready`, `draining`, the word that a reference worker wrote (`Idle`, `Working`), or
+    `unknown` for other data. `assigned` counts the tasks in its inbox. `calls` says whether it has functions to run
+    calls with, `app` where they come from, as `module:attribute`."""
 
     name: str
     since: int
@@ -60,8 +60,8 @@ class WorkerSeen(msgspec.Struct, frozen=True):
 
 
 class TaskCounts(msgspec.Struct, frozen=True):
-    """How many tasks are in which state. `recovering` are in the inboxes of workers that are gone; `ended` have an
-    outcome that has not been collected yet; `dead` were given up on and are kept for replay."""
+    """How many tasks are in which state. `recovering` are in the inboxes of lost workers; `ended` have an outcome that
+    is not yet collected; `dead` were given up on and are kept for replay."""
 
     backlog: int = 0
     delayed: int = 0
@@ -72,8 +72,8 @@ class TaskCounts(msgspec.Struct, frozen=True):
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """One look at a namespace. `clients` counts the journals of clients, those of clients that are gone included.
-    `master_is_left`: Curator masters that are gone have left `/master`, so that no other master can be primary."""
+    """One look at a namespace. `clients` counts the journals of clients, including those of clients that are gone.
+    `master_is_left`: Curator masters that are gone have left `/master`, so no other master can be primary."""
 
     primary: MasterSeen | None
     backups: tuple[MasterSeen, ...]
@@ -84,15 +84,15 @@ class Overview(msgspec.Struct, frozen=True):
 
 
 class Observer:
-    """Reads over a session that the caller keeps. What cannot be read is not counted, and is added to `unreadable`."""
+    """Looks over a session of the caller. What cannot be read is not counted, and is added to `unreadable`."""
 
     def __init__(self, client: Client, unreadable: Unreadable | None = None) -> None:
         self._client = client
         self._reader = ListingReader(client, unreadable)
 
     async def look(self) -> Overview:
-        """Sees everything that was done before it was called. Raises ConfigurationError where the namespace does not
-        exist, SessionExpired."""
+        """Return an overview that includes everything done before the call. Raises ConfigurationError if the namespace
+        does not exist, SessionExpired."""
         await self._client.sync()
         if await self._client.exists("/") is None:
             raise ConfigurationError(
@@ -116,7 +116,7 @@ class Observer:
         return Overview(primary, backups, workers, counts, clients, is_left)
 
     async def progress_of(self, workers: Sequence[str]) -> list[WorkerProgress]:
-        """What each of the workers says that it runs. Raises SessionExpired."""
+        """Return what each of the workers reports as running. Raises SessionExpired."""
         found = await self._read([layout.progress_path(worker) for worker in workers])
         return [decode_progress(found.get(layout.progress_path(worker), (None, None))[0]) for worker in workers]
 
@@ -125,7 +125,7 @@ class Observer:
         data, stat = found.get(layout.MASTER, (b"", None))
         names = [name for name in await self._reader.names(layout.MASTERS) if parse_master_name(name) is not None]
         records = await self._read([layout.master_record_path(name) for name in names])
-        # Who is primary is a matter of sessions: the data is only what that session says of itself.
+        # The session decides who is primary: the data is only what that session says about itself.
         owner = stat.ephemeral_owner if stat is not None else None
         backups = [_master(*record) for record in records.values() if record[1].ephemeral_owner != owner]
         backups.sort(key=lambda master: (master.since, master.name))
@@ -137,7 +137,7 @@ class Observer:
         return primary, tuple(backups)
 
     async def _curator_masters(self) -> list[MasterSeen]:
-        """They stand in line below `/master`; the one with the lowest number is primary."""
+        """Return the masters that queue below `/master`, the primary first: that with the lowest number."""
         names = sorted(await self._reader.names(layout.MASTER), key=sequence_of)
         found = await self._read([f"{layout.MASTER}/{name}" for name in names])
         return [
@@ -156,7 +156,7 @@ class Observer:
         return tuple(sorted(workers, key=lambda worker: (worker.since, worker.name)))
 
     async def _inboxes(self) -> dict[str, int]:
-        """How many assignments each inbox has."""
+        """Return the number of assignments in each inbox."""
         names = [name for name in await self._reader.names(layout.ASSIGN) if parse_worker_name(name) is not None]
         counts = await asyncio.gather(*(self._reader.count(layout.inbox_path(name)) for name in names))
         return dict(zip(names, counts, strict=True))
@@ -188,14 +188,14 @@ def _worker(name: str, data: bytes, stat: Stat, assigned: int) -> WorkerSeen:
             record.calls,
             None if record.app is None else _as_text(record.app.encode()),
         )
-    state = worker_state(data)  # what is usable and has no record is a worker of the reference
+    state = worker_state(data)  # usable data without a record is that of a reference worker
     if state is None:
         return WorkerSeen(name, stat.ctime, UNKNOWN, assigned)
     return WorkerSeen(name, stat.ctime, _as_text(data), assigned, state.slots, tuple(sorted(state.queues)))
 
 
 def _as_id(data: bytes) -> str:
-    """The id of a master of the reference: text, which the C program cuts or fills up with zeros, or else its bytes."""
+    """Return the id of a reference master: text, which the C program cuts or pads with zeros, or else its bytes."""
     data = data.rstrip(b"\0")
     try:
         text = data.decode()
@@ -205,5 +205,5 @@ def _as_id(data: bytes) -> str:
 
 
 def _as_text(data: bytes) -> str:
-    """Data that any program may have written, fit for a terminal."""
+    """Return data that any program may have written as text fit for a terminal."""
     return printable(data[: 4 * _MAX_SHOWN].decode("utf-8", "replace"), _MAX_SHOWN)

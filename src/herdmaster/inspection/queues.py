@@ -1,4 +1,4 @@
-"""Looks at the queues: how many tasks of each are where, who serves it, and what limits it."""
+"""The queues: how many tasks of each are where, how many workers serve it, and its limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from herdmaster.zookeeper.client import Client
 
 
 class QueueSeen(msgspec.Struct, frozen=True):
-    """One queue. `workers` counts those alive that serve it."""
+    """One queue. `workers` counts the living workers that serve it."""
 
     name: str
     pending: int = 0

@@ -1,4 +1,4 @@
-"""Reads for listings: a znode that is gone reads as absent, and one that may not be read is left out and counted."""
+"""Reads for listings: a znode that is gone counts as absent; one that cannot be read is left out and counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AT_ONCE: Final = 200
 
 
 class Unreadable:
-    """The znodes that listings left out because ZooKeeper refused to show them, as for an ACL."""
+    """The znodes that listings left out because ZooKeeper refused to show them, for example for an ACL."""
 
     def __init__(self) -> None:
         self._errors: dict[str, errors.ServerError] = {}
@@ -23,7 +23,7 @@ class Unreadable:
         return len(self._errors)
 
     def __str__(self) -> str:
-        """For people: how many were left out, and why the first was."""
+        """Return for people how many znodes were left out, and why the first was."""
         first = next(iter(self._errors.values()), None)
         if first is None:
             return "nothing was left out"
@@ -63,7 +63,7 @@ class ListingReader:
         return stat.num_children if stat is not None else 0
 
     async def stats(self, paths: Sequence[str]) -> list[Stat | errors.ServerError | None]:
-        """Return each znode's stat, None where it is gone, or why it cannot be read: then it is there all the same."""
+        """Return for each path its stat, None if the znode is gone, or the error if it exists and cannot be read."""
 
         async def stat_of(path: str) -> Stat | errors.ServerError | None:
             try:

@@ -1,6 +1,6 @@
-"""Looks for single tasks, and changes nothing: in which state each one is, what it is, and what it ended with.
+"""Finds and lists single tasks: the state of each, what it calls, and its outcome.
 
-Places are read in the order in which a task moves, so one that moves meanwhile is seen late rather than not at all.
+Places are read in the order in which a task moves, so a task that moves meanwhile is seen late rather than not at all.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from herdmaster.zookeeper.model import Stat
 
 _AT_ONCE: Final = 50
 _LOOKS: Final = 3
-"""A task between two places can be missed by one look."""
+"""One look can miss a task that moves between two places."""
 
 
 class TaskState(enum.StrEnum):
-    """Where a task is, for people. `running`: its worker told so in the last seconds, and otherwise it is `assigned`;
-    `recovering`: its worker is gone; `dead`: given up on and kept for replay; `ended`: in an unknown way."""
+    """The state of a task, for people. `running`: its worker reported so in the last seconds, otherwise it is
+    `assigned`. `recovering`: its worker is lost. `dead`: given up on and kept for replay. `ended`: its status cannot be
+    read."""
 
     DELAYED = "delayed"
     PENDING = "pending"
@@ -50,8 +51,8 @@ UNENDED: Final = frozenset({
 
 
 class TaskSeen(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One task. Times in unix milliseconds: `submitted` is when the client made the name, or when the znode of a raw
-    task was made; `due` of a delayed one."""
+    """One task. Times are in unix milliseconds. `submitted` is when the client made the name; for a raw task, when its
+    znode was created. `due` is set for a delayed task."""
 
     name: str
     state: TaskState
@@ -64,7 +65,7 @@ class TaskSeen(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TaskDetails(msgspec.Struct, frozen=True):
-    """A task with what its payload and its outcome say, as far as they can be read; `fault` says why not."""
+    """A task with the contents of its payload and outcome, as far as they can be read; `fault` says why not."""
 
     seen: TaskSeen
     call: Call | None = None
@@ -74,7 +75,7 @@ class TaskDetails(msgspec.Struct, frozen=True):
 
 
 class _Found(msgspec.Struct):
-    """A task and where it was seen; `state` is known only roughly for those that have ended."""
+    """A task and the place where it was found; `state` is only roughly known for one that has ended."""
 
     name: str
     state: TaskState
@@ -84,7 +85,7 @@ class _Found(msgspec.Struct):
 
 
 class Inspector:
-    """Reads over a session that the caller keeps. What cannot be read is left out, and is added to `unreadable`."""
+    """Looks over a session of the caller. What cannot be read is left out, and is added to `unreadable`."""
 
     def __init__(self, client: Client, unreadable: Unreadable | None = None) -> None:
         self._client = client
@@ -93,8 +94,8 @@ class Inspector:
     async def list_tasks(
         self, states: frozenset[TaskState], *, queue: str | None = None, before_ms: int | None = None
     ) -> AsyncIterator[TaskSeen]:
-        """The tasks in one of the states, oldest first; of one queue, or submitted before a time. Raises
-        ConfigurationError where the namespace does not exist, SessionExpired."""
+        """Yield the tasks in one of the states, oldest first, optionally only those of one queue or submitted before a
+        time. Raises ConfigurationError if the namespace does not exist, SessionExpired."""
         await self._client.sync()
         found = await self._places(states)
         running = await self._running()
@@ -107,7 +108,7 @@ class Inspector:
                     yield seen
 
     async def find(self, task: str) -> TaskDetails | None:
-        """None for a task that is nowhere. Raises as `list_tasks`."""
+        """Return a task, None if it is nowhere. Raises as `list_tasks`."""
         await self._client.sync()
         for _ in range(_LOOKS):
             found = (await self._places(frozenset(TaskState), (task,))).get(task)
@@ -121,7 +122,8 @@ class Inspector:
     # --- where they are ----------------------------------------------------------------------------------------------
 
     async def _places(self, states: frozenset[TaskState], only: Sequence[str] = ()) -> dict[str, _Found]:
-        """Where each task is. With `only` each folder is asked for these alone, where their paths follow from that."""
+        """Return the place of each task. With `only` each folder is asked for these tasks alone, if their paths follow
+        from their names."""
         found: dict[str, _Found] = {}
         if await self._client.exists("/") is None:
             raise ConfigurationError(f"the namespace in {self._client.hosts} does not exist: check the connect string")
@@ -158,7 +160,7 @@ class Inspector:
                 found[name] = _Found(name, state, f"{folder}/{name}", worker=worker)
 
     async def _running(self) -> dict[str, tuple[str, TaskProgress]]:
-        """What workers say that they run."""
+        """Return what workers report as running."""
         running: dict[str, tuple[str, TaskProgress]] = {}
         workers = [name for name in await self._reader.names(layout.PROGRESS) if parse_worker_name(name) is not None]
         nodes = await self._reader.nodes([layout.progress_path(worker) for worker in workers])
@@ -169,7 +171,7 @@ class Inspector:
     # --- what they are -----------------------------------------------------------------------------------------------
 
     async def _see(self, some: list[_Found], running: dict[str, tuple[str, TaskProgress]]) -> list[TaskSeen]:
-        """Those of them that are still there."""
+        """Return those of the tasks that still exist."""
         times = await self._times(some)
         ended = [each for each in some if each.state is TaskState.ENDED]
         outcomes = dict(zip((each.name for each in ended), await self._read(ended, _outcome), strict=True))
@@ -188,7 +190,7 @@ class Inspector:
         return seen
 
     async def _times(self, some: list[_Found]) -> dict[str, int | None]:
-        """When each was submitted, without those that are gone; None where that cannot be read."""
+        """Return when each task was submitted, without those that are gone; None if that cannot be read."""
         times: dict[str, int | None] = {each.name: ulid_time_ms(each.name) for each in some}
         raw = [each for each in some if times[each.name] is None]
         for each, stat in zip(raw, await self._reader.stats([each.path for each in raw]), strict=True):
@@ -201,7 +203,7 @@ class Inspector:
     async def _read(
         self, some: list[_Found], decode: Callable[[str, bytes], Outcome | BadOutcome]
     ) -> list[Outcome | BadOutcome | None]:
-        """None for one that is gone."""
+        """Read and decode one record per task; None for a task that is gone."""
         records = await self._client.multi_read([each.path for each in some]) if some else []
         return [
             decode(each.name, record[0] or b"") if isinstance(record, tuple) else _why(record)
@@ -230,7 +232,7 @@ class Inspector:
 
 
 async def find_task(name: str, client: Client) -> TaskSeen | None:
-    """None for a task that is nowhere. Raises as `Inspector.list_tasks`."""
+    """Return a task, None if it is nowhere. Raises as `Inspector.list_tasks`."""
     details = await Inspector(client).find(name)
     return None if details is None else details.seen
 

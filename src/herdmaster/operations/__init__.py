@@ -1,1 +1,1 @@
-"""What people do to tasks, queues and keys."""
+"""The operations of people on tasks, queues and keys."""

@@ -1,6 +1,5 @@
-"""What people do to tasks and queues: cancel, replay, purge, pause. Each is a transaction of the table, or a request
-that the primary carries out.
-"""
+"""Operations of people on tasks and queues: cancel, replay, purge, pause. Each is a transaction of the table, or a
+request that the primary carries out."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ _MAX_TRIES: Final = 20
 
 
 class CancelVerdict(enum.Enum):
-    """What became of a request to cancel."""
+    """How a request to cancel was answered."""
 
     CANCELLED = "cancelled"
     ENDED = "it had ended"
@@ -41,9 +40,9 @@ class CancelVerdict(enum.Enum):
 
 
 async def cancel(client: Client, task: str, patience: float) -> CancelVerdict:
-    """Asks for it and waits for the primary's answer, at most `patience` seconds. Raises SessionExpired."""
+    """Ask the primary to cancel a task, and wait at most `patience` seconds for its answer. Raises SessionExpired."""
     await client.sync()
-    await make_folders(client)  # where only the reference's roles have been, there are few
+    await make_folders(client)  # where only the reference's programs ran, few of them exist
     if await find_missing(client, [task]):
         return CancelVerdict.NOWHERE
     await make_request(client, task)
@@ -59,7 +58,7 @@ async def cancel(client: Client, task: str, patience: float) -> CancelVerdict:
 
 
 class KeyHeld(HerdError):
-    """The dead task's key belongs to another task by now, `holder`."""
+    """The key of the dead task belongs to another task, `holder`."""
 
     def __init__(self, task: str, holder: str) -> None:
         super().__init__(f"{task} is not replayed, because {holder} holds its key by now")
@@ -67,11 +66,12 @@ class KeyHeld(HerdError):
 
 
 async def replay(client: Client, task: str, new_task: str, *, with_key: bool = True) -> bool:
-    """Moves a dead task back to where it is assigned from, under a new name, its counts begun anew. Its uniqueness key
-    becomes that of the new task, in the same transaction; `with_key=False` leaves the key alone.
+    """Move a dead task back to the backlog under a new name, with its counts reset. In the same transaction its
+    uniqueness key becomes that of the new task; `with_key=False` leaves the key alone.
 
-    False if it is not (or no longer) dead. Raises KeyHeld, HerdError for a payload that is no call, and what ZooKeeper
-    refuses."""
+    Return False if the task is not, or no longer, dead. Raises KeyHeld, HerdError for a payload that is no call, and
+    the errors of ZooKeeper.
+    """
     try:
         data, _ = await client.get(layout.dead_path(task))
     except errors.NoNode:
@@ -88,7 +88,8 @@ async def replay(client: Client, task: str, new_task: str, *, with_key: bool = T
         except errors.TransactionFailed as failure:
             verdict = transitions.verdict(move, failure.index, Failure(type(failure.error).__name__))
             if verdict is Verdict.RACE_LOST:
-                # Another replay, or our own whose reply was lost: the new name is ours alone.
+                # Another replay, or an earlier request of this one whose reply was lost: only this call uses the new
+                # name.
                 return not await find_missing(client, [new_task])
             if verdict is Verdict.FOLDER_MISSING:
                 await make_folders(client)
@@ -102,7 +103,7 @@ async def replay(client: Client, task: str, new_task: str, *, with_key: bool = T
 
 
 async def _replay_move(client: Client, task: str, new_task: str, data: bytes, *, with_key: bool) -> Move | None:
-    """By what holds the key now; None where that has to be looked at again."""
+    """Return the move that fits the present holder of the key; None if the holder has to be read again."""
     try:
         call = decode_call(data) if with_key and is_call(task) else None
         key = None if call is None else held_key(call)
@@ -125,13 +126,13 @@ async def _replay_move(client: Client, task: str, new_task: str, data: bytes, *,
         return None
     if holder[0] == task.encode():
         return transitions.replay(task, new_task, fresh, HeldKey(key.hash), new_key)
-    if holder[0] == new_task.encode():  # by our own request whose reply was lost
+    if holder[0] == new_task.encode():  # by an earlier request of this call whose reply was lost
         return transitions.replay(task, new_task, fresh)
     raise KeyHeld(task, (holder[0] or b"").decode("utf-8", "replace"))
 
 
 async def _free_old_key(client: Client, key_hash: str, task: str) -> None:
-    """It may still be the task's after this, where the reply was lost."""
+    """Free the key of a task of an older version. If the reply is lost, the task may still hold it."""
     try:
         await free_old_key(client.transaction(), key_hash, task).commit()
     except errors.ConnectionLoss:
@@ -142,13 +143,13 @@ async def _free_old_key(client: Client, key_hash: str, task: str) -> None:
 
 
 async def purge(client: Client, task: str) -> bool:
-    """Takes a dead task away for good. False if it is not (or no longer) dead."""
+    """Delete a dead task for good. Return False if it is not, or no longer, dead."""
     was_lost = False
     while True:
         try:
             await client.delete(layout.dead_path(task))
         except errors.NoNode:
-            return was_lost  # by the request whose reply was lost, then
+            return was_lost  # if so, by the request whose reply was lost
         except errors.ConnectionLoss:
             was_lost = True
             continue
@@ -156,7 +157,8 @@ async def purge(client: Client, task: str) -> bool:
 
 
 async def change_queue(client: Client, queue: str, change: Callable[[QueueSettings], QueueSettings]) -> QueueSettings:
-    """Changes what stands in `/queues/QUEUE`, however many do so at once. Raises InvalidName, ConfigurationError."""
+    """Change the settings in `/queues/QUEUE`; concurrent changes are all kept. Raises InvalidName,
+    ConfigurationError."""
     path = layout.queue_path(check_queue(queue))
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Uniqueness keys for people: which there are, who holds them, and how one is taken from its holder."""
+"""Operations of people on uniqueness keys: list them, find the holder of one, release it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _MAX_TRIES: Final = 20
 
 
 class KeySeen(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A key that is held. `key` (cut, where it is long) and `call` are not known where its holder was submitted by an
-    older version. `since` in unix milliseconds."""
+    """A key that is held. `key` (cut if it is long) and `call` are unknown if an older version submitted the holder.
+    `since` is in unix milliseconds."""
 
     hash: str
     task: str
@@ -34,13 +34,13 @@ class KeySeen(msgspec.Struct, frozen=True, omit_defaults=True):
     scope: str = KeyScope.GLOBAL
 
     def is_named(self, key: str) -> bool:
-        """Whether the text, or the hash, is that of this key."""
+        """Return whether the text, or the hash, is that of this key."""
         call = self.call if self.scope == KeyScope.CALL else None
         return self.hash in (key, hash_key(key, call))
 
 
 class Released(msgspec.Struct, frozen=True):
-    """`task` lost its key; `state` is where it is, None if it is nowhere."""
+    """A key was released: `task` lost it. `state` is where that task is, None if it is nowhere."""
 
     hash: str
     task: str
@@ -48,7 +48,7 @@ class Released(msgspec.Struct, frozen=True):
 
 
 async def list_keys(client: Client, unreadable: Unreadable | None = None) -> AsyncIterator[KeySeen]:
-    """Yield all that are held, in no order. What cannot be read is left out, and is added to `unreadable`."""
+    """Yield all keys that are held, in no order. What cannot be read is left out, and is added to `unreadable`."""
     unreadable = unreadable if unreadable is not None else Unreadable()
     await client.sync()
     hashes = [name for name in await ListingReader(client, unreadable).names(layout.KEYS) if is_key_hash(name)]
@@ -58,7 +58,8 @@ async def list_keys(client: Client, unreadable: Unreadable | None = None) -> Asy
 
 
 async def find_key(client: Client, key: str, call: str | None = None) -> KeySeen | None:
-    """The key of a call, or of the whole namespace; of a call also that by which an older version knows it."""
+    """Find the key of a call, or of the whole namespace; for a call also the key under which an older version knows
+    it."""
     await client.sync()
     seen = await _see(client, [hash_key(key, call)])
     if not seen and call is not None:
@@ -68,14 +69,15 @@ async def find_key(client: Client, key: str, call: str | None = None) -> KeySeen
 
 
 async def release(client: Client, key_hash: str) -> Released | None:
-    """Takes a key from its holder, which goes on, or keeps its outcome, without it. None if no task holds it. Raises
-    HerdError where the holder was submitted by an older version and has not ended: it would free the key again when it
-    ends, although another task may have it then."""
+    """Take a key from its holder, which goes on, or keeps its outcome, without it. Return None if no task holds the
+    key. Raises HerdError if an older version submitted the holder and it has not ended: it would free the key again
+    when it ends, although another task may have it then."""
     return await _Releasing(key_hash).run(client)
 
 
 class KeyRelease:
-    """As `release`, of a key of the user's: what comes of it is the same however many sessions it takes."""
+    """The release of a key that a program names. It may be run over several sessions, with the same result as over
+    one."""
 
     def __init__(self, key: str, call: str | None = None) -> None:
         self._key = key
@@ -83,7 +85,7 @@ class KeyRelease:
         self._releasing: _Releasing | None = None
 
     async def run(self, client: Client) -> str | None:
-        """The name of the task that held it."""
+        """Release the key. Return the name of the task that held it."""
         if self._releasing is None:
             seen = await find_key(client, self._key, self._call)
             if seen is None:
@@ -94,7 +96,8 @@ class KeyRelease:
 
 
 class _Releasing:
-    """Knows after a lost reply, also of a session before, from which task the key is to be taken, and from no other."""
+    """One release. It remembers from which task the key is to be taken, also after a lost reply or session, and takes
+    it from no other."""
 
     def __init__(self, key_hash: str) -> None:
         self._hash = key_hash
@@ -136,8 +139,8 @@ async def _release_hold(client: Client, held: KeySeen) -> None:
 
 
 async def _release_old(client: Client, held: KeySeen, state: TaskState | None) -> None:
-    """Refused if its outcome goes meanwhile, with which an older version takes the key away: another task may have the
-    key then."""
+    """Free the key of a task of an older version. Refused if the outcome of that task goes meanwhile: an older version
+    then deletes the key, and another task may have it."""
     if state in UNENDED:
         raise HerdError(
             f"{held.task} was submitted by an older version of Herdmaster, and cannot be parted from its key before it "
@@ -150,8 +153,8 @@ async def _release_old(client: Client, held: KeySeen, state: TaskState | None) -
 
 
 async def _see(client: Client, hashes: Sequence[str], unreadable: Unreadable | None = None) -> list[KeySeen]:
-    """Return those of the keys that are held. Where key and hold do not fit, because the key was freed in between, both
-    are read again. Raises what keeps a key from being read, unless there is `unreadable` to add it to."""
+    """Return those of the keys that are held. If key and hold do not fit, because the key was freed in between, both
+    are read again. Raises the error of a key that cannot be read, or adds it to `unreadable` if that is given."""
     seen: list[KeySeen] = []
     for _ in range(_MAX_TRIES):
         holders = _holders(await client.multi_read(map(layout.key_path, hashes)), hashes, unreadable)
@@ -188,7 +191,7 @@ def _holders(
 
 
 def _hold_path(key_hash: str, holder: str) -> str:
-    """What is no task's name makes no path, and has no hold."""
+    """Return the path of the holder's hold. A holder that is no task's name has none."""
     return layout.hold_path(key_hash, holder if parse_task_name(holder) is not None else "nothing")
 
 

@@ -43,7 +43,7 @@ _OF_THE_CLIENT: Final = ("Client", "ConnectString", "Transaction", "Watcher", "p
 
 
 def __getattr__(name: str) -> object:
-    # Late: every module below imports this package, and most need no client.
+    # Imported late: every module below imports this package, and most need no client.
     if name in __all__:
         from herdmaster.zookeeper import client, model
 

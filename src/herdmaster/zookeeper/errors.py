@@ -1,4 +1,4 @@
-"""What can go wrong between a client and ZooKeeper.
+"""The errors of the ZooKeeper client and server.
 
 The classes::
 
@@ -6,9 +6,9 @@ The classes::
     └── ZooKeeperError
         ├── ServerError                 the server answered with an error code; one subclass per code
         │   ├── NoNode, NodeExists, BadVersion, NotEmpty, NoAuth, ...
-        │   └── TransactionFailed       a multi was refused: which operation, and its error
+        │   └── TransactionFailed       a transaction was refused: which operation, and its error
         ├── ConnectionLoss              the request may or may not have been applied
-        ├── SessionExpired              the session is over; nothing of it will be applied any more
+        ├── SessionExpired              the session is over; none of its requests will be applied any more
         │   └── ClientClosed            it is over because this side closed it
         ├── AuthenticationFailed        the server refused a credential
         ├── NoServerReachable           no session within the time that the caller allowed
@@ -25,13 +25,13 @@ from herdmaster.errors import HerdError
 
 
 class ZooKeeperError(HerdError):
-    """Base of everything that this layer raises."""
+    """The base of all errors of this layer."""
 
 
 class ServerError(ZooKeeperError):
     """The server answered with an error code.
 
-    `code` is the number on the wire, `path` what the request was about (where it was about one path).
+    `code` is the number on the wire, `path` the path that the request was about, if it was about one.
     """
 
     code: ClassVar[int] = 0
@@ -48,7 +48,7 @@ class ServerError(ZooKeeperError):
 
 
 class UnknownServerError(ServerError):
-    """A code that this client has no name for."""
+    """An error code that this client has no name for."""
 
     def __init__(self, path: str = "", number: int = 0) -> None:
         super().__init__(path)
@@ -139,9 +139,9 @@ class ThrottledOp(ServerError):
 
 
 class TransactionFailed(ServerError):
-    """A multi was refused; nothing of it was applied.
+    """A transaction was refused; nothing of it was applied.
 
-    `index` is the position of the operation that failed, `error` its own error.
+    `index` is the position of the operation that failed, `error` the error of that operation.
     """
 
     def __init__(self, index: int, error: ServerError) -> None:
@@ -152,11 +152,11 @@ class TransactionFailed(ServerError):
 
 
 class ConnectionLoss(ZooKeeperError):
-    """The connection went away after the request had left: it may have been applied, or not."""
+    """The connection was lost after the request had left: it may or may not have been applied."""
 
 
 class SessionExpired(ZooKeeperError):
-    """The session is over, and ZooKeeper refuses whatever it still sends."""
+    """The session is over, and ZooKeeper refuses every request that it still sends."""
 
 
 class ClientClosed(SessionExpired):
@@ -172,15 +172,16 @@ class NoServerReachable(ZooKeeperError):
 
 
 class RequestTooLarge(ZooKeeperError, ValueError):
-    """A request that no server would take: it would close the connection instead."""
+    """The request is larger than any server takes: a server would close the connection."""
 
 
 class WireError(ZooKeeperError):
-    """Bytes that do not follow the protocol."""
+    """The bytes do not follow the protocol."""
 
 
 class InvalidPath(ZooKeeperError, ValueError):
-    """Not a path that ZooKeeper accepts; the server would not always say so (it takes some for absent nodes)."""
+    """Not a path that ZooKeeper accepts. The server would not always say so: it answers some requests as for an absent
+    znode."""
 
 
 class InvalidConnectString(ZooKeeperError, ValueError):
@@ -192,6 +193,6 @@ AUTH_FAILED_CODE = -115
 
 
 def from_code(code: int, path: str = "") -> ServerError:
-    """The error for a code of the wire; an unknown code gets `UnknownServerError`, never a crash."""
+    """Return the error for a code of the wire; `UnknownServerError` for a code without a name."""
     kind = ServerError.by_code.get(code)
     return UnknownServerError(path, code) if kind is None else kind(path)

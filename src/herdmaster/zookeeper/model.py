@@ -1,4 +1,4 @@
-"""The nouns of ZooKeeper that client, server and wire share."""
+"""The types of ZooKeeper that client, server and wire share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Stat(msgspec.Struct, frozen=True, gc=False):
-    """A znode's bookkeeping, in the order of the wire. Times are unix milliseconds of the server's clock."""
+    """The stat of a znode, in the order of the wire. Times are unix milliseconds of the server's clock."""
 
     czxid: int
     mzxid: int
@@ -34,14 +34,14 @@ class Permission(enum.IntFlag):
 
 
 class Id(msgspec.Struct, frozen=True, gc=False):
-    """Who: a scheme (`world`, `auth`, `digest`, `ip`) and an identity within it."""
+    """An identity: a scheme (`world`, `auth`, `digest`, `ip`) and an id within it."""
 
     scheme: str
     id: str
 
 
 class Acl(msgspec.Struct, frozen=True, gc=False):
-    """What an identity may do; `permissions` is a sum of `Permission` values."""
+    """An entry of an ACL: what an identity may do. `permissions` is a sum of `Permission` values."""
 
     permissions: int
     id: Id
@@ -86,7 +86,7 @@ class EventType(enum.IntEnum):
 
 
 class WatchEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event of a watch. `path` is the client's own (its chroot taken off)."""
+    """An event of a watch. `path` is without the client's chroot."""
 
     type: EventType
     path: str
@@ -108,7 +108,7 @@ class WatcherType(enum.IntEnum):
 
 
 class SessionState(enum.Enum):
-    """What a client's session is doing. EXPIRED, CLOSED and AUTH_FAILED are final."""
+    """The state of a client's session. EXPIRED, CLOSED and AUTH_FAILED are final."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -123,7 +123,7 @@ class SessionState(enum.Enum):
 
 
 class ClientId(msgspec.Struct, frozen=True):
-    """What attaches to a session: its id and its only secret. Never logged: `repr` hides the password."""
+    """What a client attaches to a session with: its id and its secret. Never logged: `repr` hides the password."""
 
     session_id: int
     password: bytes
@@ -133,7 +133,7 @@ class ClientId(msgspec.Struct, frozen=True):
 
 
 class ClientInfo(msgspec.Struct, frozen=True, gc=False):
-    """An identity that a connection has proved, as `whoAmI` tells it."""
+    """An identity that a connection has proved, as `whoAmI` returns it."""
 
     scheme: str
     user: str

@@ -1,4 +1,4 @@
-"""Paths of znodes: what is valid, and how a chroot is put on and taken off."""
+"""Paths of znodes: which are valid, and how a chroot is added and removed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 
 from herdmaster.zookeeper.errors import InvalidPath
 
-# What PathUtils.validatePath of the server refuses. The server itself applies it to some requests only (a malformed
-# path in getData is just "no node"), so the client must.
+# What PathUtils.validatePath of the server refuses. The server applies it to some requests only (getData with a
+# malformed path is answered with "no node"), so the client must.
 _FORBIDDEN = r"\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff\U00010000-\U0010ffff"
 _SEGMENT = rf"(?!\.{{1,2}}(?:/|\Z))[^/{_FORBIDDEN}]+"
 _VALID = re.compile(rf"/|(?:/{_SEGMENT})+")
@@ -20,7 +20,7 @@ _SEQUENCE_DIGITS: Final = 10
 
 
 def is_valid(path: str) -> bool:
-    """Whether ZooKeeper accepts the path for every request."""
+    """Return whether ZooKeeper accepts the path for every request."""
     # Nearly every path passes these tests, which take a quarter of the expression's time.
     if path.isascii() and path.isprintable() and path[:1] == "/" != path[-1] and "//" not in path and "/." not in path:
         return True
@@ -28,7 +28,7 @@ def is_valid(path: str) -> bool:
 
 
 def validate(path: str) -> str:
-    """The path itself. Raises InvalidPath, which says what is wrong with it."""
+    """Return the path. Raises InvalidPath, which says what is wrong with it."""
     if is_valid(path):
         return path
     raise InvalidPath(f"invalid znode path {path!r}: {_fault(path)}")
@@ -51,7 +51,7 @@ def join(parent: str, name: str) -> str:
 
 
 def parent_of(path: str) -> str:
-    """The parent's path; `/` for a child of the root and for the root itself."""
+    """Return the parent's path; `/` for a child of the root and for the root itself."""
     return path[: path.rindex("/")] or "/"
 
 
@@ -60,12 +60,12 @@ def name_of(path: str) -> str:
 
 
 def sequence_of(name: str) -> str:
-    """The number with which ZooKeeper ends the name or path of a sequential znode."""
+    """Return the number with which ZooKeeper ends the name or path of a sequential znode."""
     return name[-_SEQUENCE_DIGITS:]
 
 
 class Chroot(msgspec.Struct, frozen=True):
-    """A prefix in front of every path of a client; `prefix` is empty or a valid path that is not `/`.
+    """A prefix of every path of a client; `prefix` is empty or a valid path other than `/`.
 
     Raises InvalidPath.
     """
@@ -79,14 +79,14 @@ class Chroot(msgspec.Struct, frozen=True):
             validate(self.prefix)
 
     def add(self, path: str) -> str:
-        """The path as the server knows it."""
+        """Return the path as the server knows it."""
         if not self.prefix:
             return path
         return self.prefix if path == "/" else self.prefix + path
 
     def remove(self, path: str) -> str:
-        """The path as the client knows it. Outside the chroot (an event of /zookeeper/config, see ZOOKEEPER-4565)
-        the path is returned as it is; `/app` is no prefix of `/apple`."""
+        """Return the path as the client knows it. A path outside the chroot (an event of /zookeeper/config, see
+        ZOOKEEPER-4565) is returned as it is; `/app` is no prefix of `/apple`."""
         prefix = self.prefix
         if not prefix or not path.startswith(prefix):
             return path

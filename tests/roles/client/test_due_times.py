@@ -22,7 +22,7 @@ class _Clock:
 
 def _due_times(clock: _Clock) -> DueTimes:
     found = DueTimes(clock, lambda: 12_345)  # this machine's own clock is far off
-    found.tell(SERVER_MS)
+    found.synchronize(SERVER_MS)
     return found
 
 
@@ -75,7 +75,7 @@ def test_a_reading_is_used_for_a_minute() -> None:
     clock = _Clock()
     due_times = DueTimes(clock, lambda: 0)
     seen = [due_times.is_fresh]
-    due_times.tell(SERVER_MS)
+    due_times.synchronize(SERVER_MS)
     seen.append(due_times.is_fresh)
     clock.now += FRESH_SECONDS - 1
     seen.append(due_times.is_fresh)

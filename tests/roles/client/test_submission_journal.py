@@ -12,7 +12,7 @@ from herdmaster.core import layout
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError, NotSubmitted, SubmissionUnknown
 from herdmaster.roles.client.due_times import DueTimes
-from herdmaster.roles.client.submission_journal import MAX_BATCH_TASKS, Journal
+from herdmaster.roles.client.submission_journal import MAX_BATCH_TASKS, SubmissionJournal
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -135,7 +135,7 @@ async def test_late_requests_of_an_old_session_cannot_land_once_a_new_one_has_be
     namespace: str, stage: Stage
 ) -> None:
     await make_folders(stage.zk)
-    journal = Journal(lambda: "c1", DueTimes(boot_clock, lambda: 0))
+    journal = SubmissionJournal(lambda: "c1", DueTimes(boot_clock, lambda: 0))
     told: list[HerdError | None] = []
     name = new_raw_name()
     async with Proxy(namespace) as proxy:
@@ -327,7 +327,7 @@ async def test_giving_up_on_what_is_under_way_is_honest(namespace: str, stage: S
 
 
 async def test_what_was_given_up_on_takes_no_room_while_the_connection_is_away() -> None:
-    journal = Journal(lambda: "c1", DueTimes(boot_clock, lambda: 0))
+    journal = SubmissionJournal(lambda: "c1", DueTimes(boot_clock, lambda: 0))
     for _ in range(10_000):
         name = new_raw_name()
         journal.submit(NewTask(name, b"x"), lambda _, error: None)

@@ -38,7 +38,7 @@ def test_the_return_is_told_with_its_time_its_session_and_what_was_found(
 ) -> None:
     clock = Clock()
     log = make(clock, WARNING, "3 things wait")
-    log.tell_opened()
+    log.log_opened()
     log.listen(SessionState.CONNECTED)
     log.listen(SessionState.DISCONNECTED)
     clock.now += 2.34
@@ -60,7 +60,7 @@ def test_the_time_runs_from_the_loss_to_the_new_session_and_the_highest_level_co
     log.note_loss(ERROR)
     log.note_loss(WARNING)
     clock.now += 5
-    log.tell_opened()
+    log.log_opened()
     log.listen(SessionState.DISCONNECTED)
     log.listen(SessionState.CONNECTED)
     assert said()[1:] == [

@@ -118,19 +118,19 @@ def listing_as_difference() -> Any:
 
 def blind_resubmission() -> Any:
     """After a lost connection every batch without a reply is sent again."""
-    settle = journal.Journal._settle_doubt
+    settle = journal.SubmissionJournal._settle_doubt
 
     async def settle_doubt(self: Any, client: Client) -> None:
         for batch in self._sent:
             batch.refused = True
         await settle(self, client)
 
-    return _patched((journal.Journal, "_settle_doubt", settle_doubt))
+    return _patched((journal.SubmissionJournal, "_settle_doubt", settle_doubt))
 
 
 def bad_version_is_accepted() -> Any:
     """Somebody counted the batch already, so it must have been accepted."""
-    refused = journal.Journal._refused
+    refused = journal.SubmissionJournal._refused
 
     def treat(self: Any, batch: Any, error: errors.TransactionFailed) -> None:
         found = transitions.verdict(batch.submission, error.index, Failure(type(error.error).__name__))
@@ -141,7 +141,7 @@ def bad_version_is_accepted() -> Any:
         else:
             refused(self, batch, error)
 
-    return _patched((journal.Journal, "_refused", treat))
+    return _patched((journal.SubmissionJournal, "_refused", treat))
 
 
 def commit_without_guard() -> Any:

@@ -81,7 +81,7 @@ class Injector:
         return call
 
     def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run, tell, call_nowait = Handle.run, Connection._tell, BaseClient.call_nowait
+        run, tell, call_nowait = Handle.run, Connection._notify, BaseClient.call_nowait
         of_role, handle_fault, emit = callbacks.callbacks_of_role, VirtualLoop.call_exception_handler, Eavesdropper.emit
 
         def run_handle(handle: Handle) -> None:
@@ -115,7 +115,7 @@ class Injector:
                 emit(listener, record)
 
         monkeypatch.setattr(Handle, "run", run_handle)
-        monkeypatch.setattr(Connection, "_tell", tell_listeners)
+        monkeypatch.setattr(Connection, "_notify", tell_listeners)
         monkeypatch.setattr(BaseClient, "call_nowait", call)
         monkeypatch.setattr(role, "callbacks_of_role", remember)
         monkeypatch.setattr(VirtualLoop, "call_exception_handler", handle)

@@ -1,1 +1,1 @@
-"""A client: submits tasks and waits for their outcomes."""
+"""The client role: submits tasks and waits for their outcomes."""

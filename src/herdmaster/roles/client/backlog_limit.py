@@ -1,8 +1,8 @@
-"""Submissions that are only wanted while not too many tasks wait.
+"""Submissions that are sent only while the backlog is below a limit.
 
-The count is the number of children of `/tasks`, and this client's submissions that are on their way there. One request
-serves all submissions that ask at the same time. No watch fires when a folder gets emptier without listing it, so where
-a submission waits, the request is repeated: after a tenth of a second, then less often, at least once a second.
+The count is the number of children of `/tasks` plus the submissions of this client that are on their way there. One
+request serves all submissions that ask at the same time. ZooKeeper has no watch for the number of children, so while a
+submission waits, the request is repeated: first after a tenth of a second, then less often, at least once a second.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ _MOST_SECONDS: Final = 1.0
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A task that is to be submitted while fewer than `limit` wait. With `waits` it waits for that, else it is refused
-    with BacklogFull. One of the two is called once, in the loop, unless it is forgotten first."""
+    """A task to be submitted while fewer than `limit` tasks wait. With `waits` it waits until that is so, otherwise it
+    is refused with BacklogFull. One of the two callbacks is called once, in the loop, unless the task is forgotten
+    first."""
 
     name: str
     limit: int
@@ -35,7 +36,8 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class BacklogLimit:
-    """`run` belongs to a session, the rest may be called at any time from the same loop."""
+    """The submissions that wait for room in the backlog. `run` belongs to a session; the other methods may be called at
+    any time from the same loop."""
 
     def __init__(self) -> None:
         self._asked: dict[str, Asked] = {}
@@ -47,7 +49,7 @@ class BacklogLimit:
         self._wake.set()
 
     def forget(self, name: str) -> None:
-        """It is settled, or not wanted any more."""
+        """Drop a submission that is settled or no longer wanted."""
         self._asked.pop(name, None)
         if name in self._on_their_way:
             self._on_their_way.discard(name)
@@ -60,7 +62,7 @@ class BacklogLimit:
                 pause = _FIRST_SECONDS
                 await self._wake.wait()
             self._wake.clear()
-            # Those that are accepted while the question is under way may be missing in the answer.
+            # Submissions that are accepted while the question is under way may be missing from the answer.
             in_doubt = len(self._on_their_way)
             if self._decide(await _count(client), in_doubt):
                 pause = _FIRST_SECONDS
@@ -69,12 +71,13 @@ class BacklogLimit:
                 pause = min(pause * 2, _MOST_SECONDS)
 
     def _decide(self, waiting: int, in_doubt: int) -> bool:
-        """`in_doubt` tasks may be among those that wait, or not yet. True if anything was decided."""
+        """Decide which submissions go. `in_doubt` tasks may or may not be among the `waiting` ones. Return whether any
+        was decided."""
         decided = 0
         admitted = 0
         for asked in tuple(self._asked.values()):
             if asked.name not in self._asked:
-                continue  # the answer to another one made its caller forget it
+                continue  # an earlier answer made its caller forget it
             least = waiting + admitted
             if least + in_doubt < asked.limit:
                 admitted += 1
@@ -90,7 +93,7 @@ class BacklogLimit:
         return decided > 0
 
     async def _pause(self, seconds: float) -> None:
-        """Who does not wait is not kept waiting by those who do."""
+        """Sleep before the next question, and return early when a submission arrives that does not wait."""
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()

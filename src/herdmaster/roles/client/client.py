@@ -1,4 +1,4 @@
-"""A client: submits tasks and waits for their outcomes, over as many sessions as it takes."""
+"""The client role: submits tasks and waits for their outcomes, over as many sessions as that takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from herdmaster.roles.client.due_times import DueTimes
 from herdmaster.roles.client.key_claims import KeyedSubmissions
 from herdmaster.roles.client.outcomes import Ended, OutcomeWatch
 from herdmaster.roles.client.questions import Questions
-from herdmaster.roles.client.submission_journal import Accepted, Journal
+from herdmaster.roles.client.submission_journal import Accepted, SubmissionJournal
 from herdmaster.roles.shared.cancel_requests import CancelRequests
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.system import System
@@ -22,7 +22,7 @@ from herdmaster.zookeeper.client import Client
 
 
 class ClientSettings(msgspec.Struct, frozen=True):
-    """Times in seconds."""
+    """The settings of a client. Times are in seconds."""
 
     session_timeout: float = 10.0
     connect_timeout: float | None = 10.0
@@ -30,17 +30,19 @@ class ClientSettings(msgspec.Struct, frozen=True):
 
 
 class TaskClient(Role):
-    """`run` keeps a session; the other methods may be called from the same loop at any time, also without one."""
+    """A client. `run` keeps a session; the other methods may be called from the same loop at any time, also while there
+    is no session."""
 
-    loss_level = logging.INFO  # a library's; what is said of it at higher levels is followed by its end at the same
+    # A line of a library. Had it a higher level, the line about the return would need the same.
+    loss_level = logging.INFO
 
     def __init__(self, hosts: str, settings: ClientSettings | None = None, system: System | None = None) -> None:
         super().__init__("client", hosts, system)
         self._settings = settings or ClientSettings()
-        self.says_late = True  # when no server answers
+        self.says_late = True  # whether to log that no server answers
         self._is_running = False
         due_times = DueTimes(self.system.clock, self.system.unix_ms)
-        self.journal = Journal(self.system.new_id, due_times)
+        self.journal = SubmissionJournal(self.system.new_id, due_times)
         self._keyed = KeyedSubmissions(self.journal.submit, due_times.asked_at)
         self.backlog_limit = BacklogLimit()
         self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl, rng=self.system.rng)
@@ -59,7 +61,8 @@ class TaskClient(Role):
         return f"outcomes awaited: {waiting}, submissions not yet accepted: {unresolved}"
 
     def stop(self) -> None:
-        """As for every role. Who still waits to be accepted is told what is known, at the latest when `run` ends."""
+        """Ask `run` to end. Callers that still wait to be accepted are told what is known, at the latest when `run`
+        returns."""
         super().stop()
         if not self._is_running:
             self._end()
@@ -93,8 +96,9 @@ class TaskClient(Role):
         await self.journal.close(client)
 
     def submit(self, task: NewTask, accepted: Accepted, ended: Ended | None) -> None:
-        """`accepted` is called once: with None, or with what is known: NotSubmitted, SubmissionUnknown, DuplicateTask.
-        `ended` is called once when the task has ended, if it was accepted; None for a task without an outcome."""
+        """Submit a task. `accepted` is called once: with None, or with what is known: NotSubmitted, SubmissionUnknown,
+        DuplicateTask. If the task was accepted, `ended` is called once when it has ended; `ended` is None for a task
+        without an outcome."""
 
         def handle(done: NewTask, error: HerdError | None) -> None:
             if error is None and ended is not None:
@@ -107,11 +111,12 @@ class TaskClient(Role):
             self._keyed.submit(task, handle)
 
     def give_up(self, name: str) -> None:
-        """The caller that waits for acceptance learns at once what is known; nothing, if it was not admitted yet."""
+        """Tell the caller that waits for acceptance at once what is known. A submission that was not yet admitted is
+        dropped without a call."""
         self.backlog_limit.forget(name)
         if not self._keyed.give_up(name):
             self.journal.give_up(name)
 
     def attach(self, task: str, ended: Ended) -> None:
-        """Waits for a task that another process, or an earlier run of this one, submitted."""
+        """Wait for a task that another process, or an earlier run of this one, submitted."""
         self.outcomes.wait_for(task, ended, locate=True)

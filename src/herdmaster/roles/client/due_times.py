@@ -1,4 +1,4 @@
-"""When submitted tasks are due and expire: what a client says in durations, in times of the servers' clock."""
+"""Turns the durations of submitted tasks (delay, expiry) into times of the servers' clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from herdmaster.core.transitions import NewTask
 from herdmaster.zookeeper.recipes.server_time import ServerTime
 
 FRESH_SECONDS: Final = 60.0
-"""So long a reading of the servers' clock is used."""
+"""For how long a reading of the servers' clock is used."""
 
 
 def is_timed(task: NewTask) -> bool:
@@ -21,17 +21,17 @@ def is_timed(task: NewTask) -> bool:
 
 
 class DueTimes:
-    """`clock` gives seconds, monotonic; `unix_ms` this machine's time, which is never used: there is a reading of the
-    servers' clock before a task is given its times."""
+    """The servers' clock for one client. `clock` gives monotonic seconds. `unix_ms`, this machine's clock, is never
+    used: a reading of the servers' clock precedes the first task that is given times."""
 
     def __init__(self, clock: Callable[[], float], unix_ms: Callable[[], int]) -> None:
         self._clock = clock
         self._time = ServerTime(clock, unix_ms)
         self._read_at: float | None = None
 
-    def tell(self, written_ms: int) -> None:
-        """As `ServerTime.tell`."""
-        self._time.tell(written_ms)
+    def synchronize(self, written_ms: int) -> None:
+        """Take a reading, as `ServerTime.synchronize`."""
+        self._time.synchronize(written_ms)
         self._read_at = self._clock()
 
     @property
@@ -39,12 +39,13 @@ class DueTimes:
         return self._read_at is not None and 0 <= self._clock() - self._read_at < FRESH_SECONDS
 
     def asked_at(self) -> float:
-        """Now, for `fix`: durations count from when the caller asked, however long it takes to reach a server."""
+        """Return the present moment for `fix`. Durations count from the call, however long it takes to reach a
+        server."""
         return self._clock()
 
     def fix(self, task: NewTask, asked_at: float) -> NewTask:
-        """The task with times instead of durations; what is due already has none. Raises `BadPayload` where what is to
-        expire is no call."""
+        """Return the task with times in place of durations; a task that is due already has none. Raises `BadPayload`
+        for a task that expires and is no call."""
         now = self._time.now_ms()
         began = now - round((self._clock() - asked_at) * 1000)
         due = task.due_ms if task.delay_ms is None else began + task.delay_ms

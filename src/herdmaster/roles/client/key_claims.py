@@ -1,12 +1,12 @@
-"""Submissions that claim a uniqueness key: one of those with the same key is accepted, the others learn which.
+"""Submissions that claim a uniqueness key: one per key is accepted, the others learn which task holds it.
 
-The key is created in the transaction of the task, so the journal's refusal is the only judge. After a refusal the
-client reads who holds the key; where it has gone meanwhile, the task is submitted again. Of the claims of one client
-only one at a time is sent: in one batch the second would refuse the first.
+The key is created in the transaction that creates the task, so ZooKeeper alone decides. After a refusal the client
+reads who holds the key. If the key has gone meanwhile, the task is submitted again. A client sends only one claim per
+key at a time: in one batch the second would refuse the first.
 
-A key of a call was a key of the namespace in older versions, under another hash. What one of their clients submitted
-holds that one, so it is looked for before a claim is sent. No transaction can do better: those clients know nothing of
-the key that this one takes.
+In older versions the key of a call was a key of the whole namespace, under another hash. A task that such a client
+submitted holds that old key, so the client looks for it before it sends a claim. No transaction can do better: older
+clients know nothing of the key that this one takes.
 """
 
 from __future__ import annotations
@@ -47,21 +47,22 @@ class _Claim(msgspec.Struct, frozen=True):
 
 
 class KeyedSubmissions:
-    """`submit` is the journal's, `asked_at` that of its `DueTimes`: delays count from when a claim was made, however
-    long it takes. What is claimed outlives sessions."""
+    """The claims of one client. `submit` is that of the journal. `asked_at` is that of its `DueTimes`: delays count
+    from when a claim was made, however long it takes. Claims outlive sessions."""
 
     def __init__(self, submit: Callable[[NewTask, Accepted, float], None], asked_at: Callable[[], float]) -> None:
         self._submit = submit
         self._asked_at = asked_at
-        self._behind: dict[str, list[str]] = {}  # per key that is being claimed: who waits for what becomes of it
-        self._followers: dict[str, _Claim] = {}  # by task, those of the lists who have not given up
-        self._unsent: dict[str, _Claim] = {}  # by task: has not looked for a holder of its old key yet
-        self._seeking: dict[str, _Claim] = {}  # by task: was refused, and seeks the holder
+        self._behind: dict[str, list[str]] = {}  # per key that is being claimed: the claims that wait for its answer
+        self._followers: dict[str, _Claim] = {}  # by task: the claims of those lists that were not given up
+        self._unsent: dict[str, _Claim] = {}  # by task: the old key has not been looked for yet
+        self._seeking: dict[str, _Claim] = {}  # by task: refused, and the holder is not known yet
         self._ended = False
         self._wake = asyncio.Event()
 
     def submit(self, task: NewTask, accepted: Accepted) -> None:
-        """As `Journal.submit`, and DuplicateTask where another task holds the key."""
+        """Submit a task, as `SubmissionJournal.submit`. `accepted` may also get DuplicateTask: another task holds the
+        key."""
         self._enter(_Claim(task, accepted, self._asked_at()))
 
     def _enter(self, claim: _Claim) -> None:
@@ -78,7 +79,7 @@ class KeyedSubmissions:
             self._send(claim)
 
     def give_up(self, name: str) -> bool:
-        """As `Journal.give_up`; False if it is the journal that has it."""
+        """Give up, as `SubmissionJournal.give_up`. Return False if the journal has the task."""
         claim = self._unsent.pop(name, None)
         if claim is not None:
             self._answer(claim, NotSubmitted(f"{name} was not accepted in time: no connection to ZooKeeper"))
@@ -94,16 +95,16 @@ class KeyedSubmissions:
         return True
 
     def end(self) -> None:
-        """After `Journal.end`: no session will follow."""
+        """Refuse all claims. To be called after `SubmissionJournal.end`: no session will follow."""
         self._ended = True
         unsent, self._unsent = self._unsent, {}
         for claim in unsent.values():
-            self._send(claim)  # the journal says that the client is closed
+            self._send(claim)  # the journal answers that the client is closed
         for name in list(self._seeking):
             self.give_up(name)
 
     async def run(self, client: Client) -> None:
-        """Finds holders until the session is over: raises SessionExpired then."""
+        """Find the holders of refused keys until the session is over. Raises SessionExpired then."""
         self._wake.set()
         while True:
             await self._wake.wait()
@@ -113,7 +114,7 @@ class KeyedSubmissions:
                 await self._find(client, list(self._seeking.values())[:_READ_AT_ONCE])
 
     async def _look(self, client: Client, claims: list[_Claim]) -> None:
-        """Sends those whose old key is free, as nearly all are; the others seek."""
+        """Send the claims whose old key is free, as nearly all are; look for the holders of the others."""
         found = await client.multi_read(layout.key_path(claim.old_key) for claim in claims)
         for claim, result in zip(claims, found, strict=True):
             if self._unsent.pop(claim.task.name, None) is None:
@@ -126,7 +127,7 @@ class KeyedSubmissions:
     async def _find(self, client: Client, claims: list[_Claim]) -> None:
         if not claims:
             return
-        # A new session may talk to a server that lags behind, and name a holder of long ago.
+        # A new session may talk to a server that lags behind, and would name a former holder.
         await client.sync()
         found = await client.multi_read(layout.key_path(claim.key) for claim in claims)
         old = await self._find_old_holders(client, [claim for claim in claims if claim.old_key])
@@ -141,8 +142,9 @@ class KeyedSubmissions:
                 self._send(claim)
 
     async def _find_old_holders(self, client: Client, claims: list[_Claim]) -> dict[str, str]:
-        """By the claim's task. One without a hold was submitted by an older version, and holds the key for every call.
-        One with a hold took the key for the whole namespace, which is another key, unless it runs the same call."""
+        """Return the holders of old keys, by the claim's task. A holder without a hold was submitted by an older
+        version, and holds the key for every call. A holder with a hold has the key of the whole namespace, which is
+        another key unless it runs the same call."""
         replies = await client.multi_read(layout.key_path(claim.old_key) for claim in claims)
         found = [
             (claim, holder)

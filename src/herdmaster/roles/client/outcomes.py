@@ -1,8 +1,8 @@
-"""Waits for the outcomes of many tasks: one-shot watches on their statuses, armed and read in bulk.
+"""Waits for the outcomes of many tasks, with one-shot watches on their statuses, armed and read in bulk.
 
-What is waited for outlives a session: the next one arms everything again, and a status that is there already fires at
-once. A task can vanish without an outcome (an in-memory server that was restarted, an operator's `deleteall`): so all
-are looked for in every new session, after a long absence, and every few minutes.
+The awaited tasks outlive a session: the next session arms all watches again, and a status that exists already fires at
+once. A task can vanish without an outcome (after a restart of an in-memory server, or an operator's `deleteall`). So
+the client looks for all of its tasks in every new session, after a long absence, and every few minutes.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from herdmaster.zookeeper.client import Client, Node
 from herdmaster.zookeeper.model import EventType, SessionState, WatchEvent
 
 READ_BYTES: Final = 4 * 1024 * 1024
-"""Aimed at per reply: names tell nothing of a result's size, so the recent ones are taken as the measure."""
+"""The size that a reply should have. Names tell nothing of a result's size, so recent results are the measure."""
 MAX_READ: Final = 200
 LOOK_AGAIN_SECONDS: Final = 60.0
-"""Between two looks for tasks that are waited for by name: other clients may take their outcomes."""
+"""Time between two looks for tasks that are awaited by name: other clients may collect their outcomes."""
 LOOK_AT_ALL_SECONDS: Final = 300.0
 FIRST_LOOK_SECONDS: Final = 2.0
-"""After a new session; many clients may have lost theirs at once, so all three are jittered."""
+"""Time from a new session to the first look. Many clients may have lost theirs at once, so all three are jittered."""
 
 _log = logging.getLogger("herdmaster.client")
 
 Ended = Callable[[str, Outcome | None, HerdError | None], bool]
-"""Called once with the outcome, or with BadOutcome or OutcomeGone. True: it was delivered, so its status may be
-collected."""
+"""Called once with the outcome, or with BadOutcome or OutcomeGone. Returns True if the outcome was delivered, so that
+its status may be collected."""
 
 
 class OutcomeWatch:
-    """`outcome_ttl` (seconds) is how long statuses are kept: after a longer absence a task may have ended unseen. `rng`
-    spreads the searches of many clients."""
+    """The tasks that one client waits for. `outcome_ttl` (seconds) is how long statuses are kept: after a longer
+    absence a task may have ended unseen. `rng` spreads the searches of many clients."""
 
     def __init__(self, *, outcome_ttl: float, rng: random.Random) -> None:
         self._outcome_ttl = outcome_ttl
@@ -53,9 +53,9 @@ class OutcomeWatch:
         self._to_read: dict[str, None] = {}
         self._to_locate: dict[str, None] = {}
         self._to_collect: dict[str, None] = {}
-        self._to_clear: dict[str, None] = {}  # could not be collected, perhaps because something stands below
-        self._to_check: dict[str, None] = {}  # read; to be collected unless others wait for them
-        self._shared: set[str] = set()  # waited for by name, so that others may collect them, too
+        self._to_clear: dict[str, None] = {}  # could not be collected, perhaps because znodes exist below the status
+        self._to_check: dict[str, None] = {}  # were read; to be collected unless other clients wait for them
+        self._shared: set[str] = set()  # awaited by name, so that other clients may collect them, too
         self._waiters = Waiters()
         self._size = 512.0  # bytes of a recent status, smoothed
         self._reading = 0
@@ -63,14 +63,15 @@ class OutcomeWatch:
         self._client: Client | None = None
         self._committer: Committer | None = None
         self._locating = asyncio.Event()
-        self._look_again_at = self._look_at_all_at = 0.0  # of the loop's time
+        self._look_again_at = self._look_at_all_at = 0.0  # in the loop's time
         self._away_since: float | None = None
 
     # --- the caller's side ---------------------------------------------------------------------------------------
 
     def wait_for(self, task: str, ended: Ended, *, locate: bool = False) -> None:
-        """With `locate` the task may be long gone, or be collected by another client: it is looked for at once, and
-        other clients are told that this one waits. A task that is found nowhere ends with OutcomeGone."""
+        """Wait for a task. With `locate` the task may be long gone, or another client may collect its outcome: the
+        client looks for it at once, and tells other clients that it waits. A task that is found nowhere ends with
+        OutcomeGone."""
         self._waiting[task] = ended
         self._to_arm[task] = None
         if locate:
@@ -80,7 +81,7 @@ class OutcomeWatch:
         self._schedule_step()
 
     def forget(self, task: str) -> None:
-        """No caller waits for it any more."""
+        """Stop to wait for a task."""
         if self._waiting.pop(task, None) is not None:
             for names in (self._to_arm, self._to_read, self._to_locate):
                 names.pop(task, None)
@@ -98,11 +99,11 @@ class OutcomeWatch:
     # --- one session -----------------------------------------------------------------------------------------------
 
     async def run(self, client: Client) -> None:
-        """Until the session is over: raises SessionExpired then."""
+        """Wait for outcomes until the session is over. Raises SessionExpired then."""
         self._client = client
         self._committer = Committer(client)
         self._reading = 0
-        self._step_scheduled = False  # a step that failed at once has left it
+        self._step_scheduled = False  # a step that failed at once may have left it set
         self._to_read.clear()
         self._to_arm = dict.fromkeys(self._waiting)
         self._waiters.begin_session(client)
@@ -127,11 +128,11 @@ class OutcomeWatch:
             self._away_since = self._away_since or client.clock()
 
     def _in(self, seconds: float) -> float:
-        """About this many seconds from now, in the loop's time."""
+        """Return the loop's time in about so many seconds."""
         return asyncio.get_running_loop().time() + seconds * self._rng.uniform(0.8, 1.2)
 
     async def _wait_to_locate(self) -> None:
-        """Until there are tasks to look for: those that something was said about, or whose turn has come."""
+        """Wait until there are tasks to look for, or until it is time to look for all of them."""
         due = min(self._look_again_at, self._look_at_all_at)
         try:
             async with asyncio.timeout_at(due):
@@ -144,7 +145,7 @@ class OutcomeWatch:
             if now >= self._look_again_at:
                 self._look_again_at = self._in(LOOK_AGAIN_SECONDS)
                 self._to_locate.update(dict.fromkeys(self._shared))
-                self._schedule_step()  # registrations that failed are tried again
+                self._schedule_step()  # to try registrations that failed again
 
     def _handle_state(self, state: SessionState) -> None:
         client = self._client
@@ -173,7 +174,7 @@ class OutcomeWatch:
         client = self._client
         if client is None or client.state is not SessionState.CONNECTED:
             return
-        self._waiters.send()  # ahead of the watches: a registration that comes after the outcome may be too late
+        self._waiters.send()  # before the watches: a registration that comes after the outcome may be too late
         if self._to_arm:
             paths = [layout.status_path(task) for task in self._to_arm if task in self._waiting]
             self._to_arm.clear()
@@ -199,7 +200,7 @@ class OutcomeWatch:
         if event.type is EventType.CREATED:
             self._to_read[task] = None
         else:
-            self._to_arm[task] = None  # the watch is used up by whatever fired it
+            self._to_arm[task] = None  # its watch has fired for another reason
         self._schedule_step()
 
     def _read(self, client: Client, tasks: list[str]) -> None:
@@ -218,7 +219,7 @@ class OutcomeWatch:
                 for task, status in zip(tasks, statuses, strict=True):
                     self._handle_status(task, status, others_wait=others_wait)
             elif not isinstance(error, errors.SessionExpired):
-                self._to_arm.update(dict.fromkeys(tasks))  # their watches are used up
+                self._to_arm.update(dict.fromkeys(tasks))  # their watches have fired
 
         # The stat of /waiters in the same reply tells whether any task has waiters: mostly none has.
         paths = [layout.status_path(task) for task in tasks]
@@ -229,7 +230,7 @@ class OutcomeWatch:
         if isinstance(status, tuple):
             self._was_read(task, status[0] or b"", others_wait=others_wait)
         elif isinstance(status, errors.NoNode):
-            # Created and deleted again, by a client that had not seen this one's registration.
+            # Created and deleted again, by a client that had not seen the registration of this one.
             self._to_arm[task] = None
             self._locate_later((task,))
         else:
@@ -240,12 +241,12 @@ class OutcomeWatch:
         try:
             outcome = decode_outcome(task, data)
         except BadOutcome as error:
-            # Another program wrote it, so it is not ours to delete: it is swept when its time is over.
+            # Another program wrote this status, so this client does not delete it: it is swept when its time is over.
             self._deliver(task, None, error)
             return
-        # Other clients leave it to this one, once they know that it waits; then this one leaves it to them as well.
+        # Other clients leave the outcome for this one, once they know that it waits; then this one leaves it for them.
         is_shared = self._waiters.is_registered(task)
-        # The outcome of a task with a key is for all who submit with the same key, until its time to live is over.
+        # The outcome of a task with a key is for every client that submits with the same key, until it is swept.
         if not self._deliver(task, outcome, None) or outcome.key is not None:
             return
         if is_shared:
@@ -256,7 +257,7 @@ class OutcomeWatch:
             self._to_collect[task] = None
 
     def _share(self, tasks: Sequence[str], awaited: set[str] | None) -> None:
-        """Collects the outcomes that no other client waits for, and leaves it the others."""
+        """Collect the outcomes that no other client waits for, and leave the others."""
         for task in tasks:
             if awaited is None:
                 self._to_check[task] = None
@@ -286,14 +287,14 @@ class OutcomeWatch:
 
     def _collected(self, settlement: Settlement) -> None:
         if settlement.fate in (Fate.UNKNOWN, Fate.SESSION_OVER):
-            self._to_collect[settlement.move.task] = None  # once more: it is gone, or it goes then
+            self._to_collect[settlement.move.task] = None  # collect again: it is gone already, or it goes then
             self._schedule_step()
         elif settlement.verdict is Verdict.UNEXPECTED:
             self._to_clear[settlement.move.task] = None
             self._locating.set()
 
     async def _clear(self, client: Client) -> None:
-        """A status that stays after all is swept when its time is over."""
+        """Delete what stands below statuses. A status that stays nevertheless is swept when its time is over."""
         while self._to_clear:
             task = next(iter(self._to_clear))
             try:
@@ -310,7 +311,7 @@ class OutcomeWatch:
 
     async def _locate(self, client: Client) -> None:
         while self._to_locate:
-            # Before the search: what asks for one of them from now on has seen more than this search may.
+            # Cleared before the search: a request that comes from now on may have seen more than this search does.
             tasks = list(self._to_locate)
             self._to_locate.clear()
             try:

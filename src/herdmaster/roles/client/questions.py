@@ -11,13 +11,13 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
 Question = Callable[[Client], Awaitable[None]]
-"""Asked again over the next session where one ends in the middle. It passes its answer on by itself."""
+"""Asks, and passes the answer on itself. Asked again over the next session if one ends in the middle."""
 Failed = Callable[[HerdError], None]
-"""Called once if there is no answer: why not."""
+"""Called once, with the reason, if there is no answer."""
 
 
 class Questions:
-    """Questions outlive sessions. They are asked one after the other."""
+    """The questions of one client, asked one after the other. They outlive sessions."""
 
     def __init__(self) -> None:
         self._wanted: deque[tuple[Question, Failed]] = deque()
@@ -28,12 +28,12 @@ class Questions:
         self._wake.set()
 
     def end(self) -> None:
-        """No session will follow."""
+        """Fail all questions: no session will follow."""
         while self._wanted:
             self._wanted.popleft()[1](errors.ClientClosed("the client has ended"))
 
     async def run(self, client: Client) -> None:
-        """Asks until the session is over: raises SessionExpired then."""
+        """Ask until the session is over. Raises SessionExpired then."""
         self._wake.set()
         while True:
             await self._wake.wait()

@@ -1,10 +1,10 @@
-"""Submission: batches that are accepted exactly once, however often the connection or the session is lost.
+"""Submits batches of tasks, each accepted exactly once however often the connection or the session is lost.
 
 The data version of `/clients/CLIENT` counts the accepted batches. Every batch checks that this session's `alive` node
-exists, sets the journal expecting the version that it counted on, and creates the tasks. So after any doubt one read
-of the version says which batches were accepted: those that counted on less. `BadVersion` by itself says nothing; it
-only leads to that read. A new session first deletes the older `alive` nodes: whatever is still on its way from an old
-session is refused from then on.
+exists, sets the journal with the expected version, and creates the tasks. So after any doubt one read of the version
+tells which batches were accepted: those that expected a lower one. `BadVersion` alone tells nothing; it only leads to
+that read. A new session first deletes the older `alive` nodes: from then on, requests of an old session that are still
+under way are refused.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class _Item:
     def __init__(self, task: NewTask, accepted: Accepted, asked_at: float | None) -> None:
         self.task = task
         self.accepted = accepted
-        self.asked_at = asked_at  # of a task that is due or expires at a time
-        self.abandoned = False  # its caller has been told that the outcome is unknown
+        self.asked_at = asked_at  # for a task that is due or expires at a time
+        self.abandoned = False  # its caller was told that the outcome is unknown
         self.cost = len(task.data) + len(task.name) + 200
 
 
@@ -53,7 +53,7 @@ class _Batch:
 
     def __init__(self, items: list[_Item], counted_on: int, submission: Submission) -> None:
         self.items = items
-        self.counted_on = counted_on  # the journal's version before it
+        self.counted_on = counted_on  # the journal's version that it expects
         self.submission = submission
         self.replied = False
         self.refused = False  # certainly not accepted, whatever the journal's version is
@@ -63,19 +63,19 @@ class KeyTaken(NotSubmitted):
     """The task was certainly not accepted, because another one holds its uniqueness key."""
 
 
-class Journal:
-    """One client object's submissions. `new_id` gives a random id; it is asked again when a journal was swept."""
+class SubmissionJournal:
+    """The submissions of one client. `new_id` gives a random id; it is called again when a journal was swept."""
 
     def __init__(self, new_id: Callable[[], str], due_times: DueTimes) -> None:
         self._new_id = new_id
         self._due_times = due_times
         self._name = client_name(new_id())
-        self._exists = False  # the journal has been created
+        self._exists = False  # whether the journal has been created
         self._items: dict[str, _Item] = {}
         self._queue: deque[_Item] = deque()
-        self._abandoned = 0  # items of the queue that no caller waits for
+        self._abandoned = 0  # items of the queue whose callers gave up
         self._sent: deque[_Batch] = deque()
-        self._version = 0  # that the next batch counts on
+        self._version = 0  # that the next batch expects
         self._in_doubt = True  # the version has to be read before anything is sent
         self._prepared = False  # this session's alive node exists
         self._time_is_wanted = False  # by a task of the queue
@@ -86,8 +86,9 @@ class Journal:
     # --- the caller's side ---------------------------------------------------------------------------------------
 
     def submit(self, task: NewTask, accepted: Accepted, asked_at: float | None = None) -> None:
-        """`accepted` is called once: with None when the task is in ZooKeeper, else with NotSubmitted (KeyTaken, if that
-        is why) or SubmissionUnknown. `asked_at` is when it was asked for, if not now: see `DueTimes.asked_at`."""
+        """Submit a task. `accepted` is called once: with None when the task is in ZooKeeper, else with NotSubmitted
+        (KeyTaken, if that is the reason) or SubmissionUnknown. `asked_at` is when the caller asked, if not now: see
+        `DueTimes.asked_at`."""
         if asked_at is None and is_timed(task):
             asked_at = self._due_times.asked_at()
         item = _Item(task, accepted, asked_at if is_timed(task) else None)
@@ -99,7 +100,7 @@ class Journal:
         self._wake.set()
 
     def give_up(self, name: str) -> None:
-        """The caller waits no longer; it is told at once what is known."""
+        """Tell the caller, which no longer waits, what is known."""
         item = self._items.get(name)
         if item is None:
             return
@@ -113,7 +114,7 @@ class Journal:
             self._abandoned = 0
 
     def end(self) -> None:
-        """No session will follow: each caller that still waits is told what is known."""
+        """Tell each caller that still waits what is known: no session will follow."""
         self._ended = True
         self._queue.clear()
         for batch in self._sent:
@@ -141,12 +142,12 @@ class Journal:
     # --- one session -----------------------------------------------------------------------------------------------
 
     async def run(self, client: Client) -> None:
-        """Sends batches until the session is over: raises SessionExpired then."""
+        """Send batches until the session is over. Raises SessionExpired then."""
         self._prepared = False
         self._in_doubt = True
         self._fault = None
         for batch in self._sent:
-            batch.replied = True  # of the old session nothing more will come
+            batch.replied = True  # no more replies come in the old session
         self._wake.set()
         client.add_listener(self._handle_state)
         try:
@@ -174,10 +175,10 @@ class Journal:
         self._wake.set()
 
     async def _prepare(self, client: Client) -> None:
-        """Makes the journal, forbids the older sessions, announces this one."""
+        """Create the journal, delete the alive nodes of older sessions, and create that of this session."""
         path = layout.client_path(self._name)
         if not self._exists:
-            with contextlib.suppress(errors.NodeExists):  # random, so it is ours: an earlier try was applied
+            with contextlib.suppress(errors.NodeExists):  # a random id: an earlier request of this client created it
                 await until_certain(partial(client.create, path))
             self._exists = True
         try:
@@ -196,7 +197,8 @@ class Journal:
         self._in_doubt = True
 
     def _journal_gone(self) -> None:
-        """Swept, because this client was away for long. What was under way can never be known."""
+        """Start a new journal after this one was swept, because the client was away for long. The fate of what was
+        under way cannot be known any more."""
         _log.warning("the journal of %s was swept: going on under another id", self._name)
         self._name = client_name(self._new_id())
         self._exists = self._prepared = False
@@ -210,7 +212,7 @@ class Journal:
         self._send_again([batch for batch in sent if batch.refused])
 
     async def _settle_doubt(self, client: Client) -> None:
-        """Reads how many batches were accepted; the others are sent again."""
+        """Read how many batches were accepted, and send the others again."""
         path = layout.client_path(self._name)
         await client.sync(path)
         stat = await client.exists(path)
@@ -231,7 +233,7 @@ class Journal:
         self._send_again(missing)
 
     async def _read_time(self, client: Client) -> None:
-        """By a write to this session's alive node, whose version counts nothing."""
+        """Read the servers' clock with a write to this session's alive node, whose version counts nothing."""
         try:
             stat = await client.set(layout.alive_path(self._name, client.session_id), b"")
         except errors.NoNode:
@@ -239,7 +241,7 @@ class Journal:
         except errors.ConnectionLoss:
             pass
         else:
-            self._due_times.tell(stat.mtime)
+            self._due_times.synchronize(stat.mtime)
             self._time_is_wanted = False
         self._wake.set()
 
@@ -290,7 +292,7 @@ class Journal:
 
         def done(results: Results | None, error: Exception | None) -> None:
             if results is not None and isinstance(journal := results[1], Stat):
-                self._due_times.tell(journal.mtime)
+                self._due_times.synchronize(journal.mtime)
             self._done(batch, error)
 
         try:
@@ -299,7 +301,8 @@ class Journal:
             self._done(batch, error)
 
     def _fix_times(self, item: _Item) -> NewTask | None:
-        """None for one that is refused, because its payload can take no time limit."""
+        """Return the task with times of the servers' clock; None for one that is refused, because its payload can take
+        no time limit."""
         if item.asked_at is None:
             return item.task
         try:
@@ -312,7 +315,7 @@ class Journal:
         batch.replied = True
         self._wake.set()
         if batch not in self._sent:
-            return  # its doubt was settled meanwhile, by the next session
+            return  # the next session has settled it meanwhile
         if error is None:
             self._sent.remove(batch)
             for item in batch.items:
@@ -332,12 +335,12 @@ class Journal:
             case Verdict.READ_JOURNAL | Verdict.JOURNAL_GONE:
                 return  # reading the journal tells which of the two
             case Verdict.SESSION_REPLACED:
-                self._prepared = False  # the alive node of a living session was deleted: announce it anew
+                self._prepared = False  # the alive node of a living session was deleted: create it again
             case found:
                 owner = batch.submission.owners[error.index]
                 operation = batch.submission.operations[error.index]
                 if found is Verdict.FOLDER_MISSING or (found is Verdict.UNEXPECTED and owner < 0):
-                    # Not this task's fault: the next start makes the folder again.
+                    # Not the fault of this task: the next start makes the folder again.
                     self._fault = error.error
                     _log.warning("submissions wait: ZooKeeper refused %s: %s", operation.path, error.error)
                 elif found is Verdict.KEY_TAKEN:
@@ -348,12 +351,13 @@ class Journal:
                     self._refuse([batch.items[owner]], error.error)
 
     def _refuse(self, items: Iterable[_Item], error: Exception) -> None:
-        """Certainly not accepted, and by their own fault: the others of the batch go again without them."""
+        """Fail items that were certainly not accepted, by their own fault. The others of the batch go again without
+        them."""
         for item in items:
             self._abandon(item, NotSubmitted(f"{item.task.name} was refused: {error}"))
 
     async def close(self, client: Client) -> None:
-        """Takes the journal away when nothing is in doubt; otherwise the sweep does, later."""
+        """Delete the journal if nothing is in doubt; otherwise it is swept later."""
         if not self._prepared or self._sent or client.state is not SessionState.CONNECTED:
             return
         transaction = client.transaction().delete(layout.alive_path(self._name, client.session_id))

@@ -1,9 +1,9 @@
-"""Registers who waits for tasks by name, so that the first reader of an outcome does not take it from the others.
+"""Registers which clients wait for tasks by name, so that the first reader of an outcome leaves it for the others.
 
-A client that waits for a task by name has a znode `/waiters/TASK/SESSION`, an ephemeral. The submitter has none, for
-its wait must cost nothing. A client that has read an outcome deletes the status, unless the task has waiters, or it is
-a waiter itself: then it writes `read` to `/waiters/TASK` and leaves the status there. The master that sweeps deletes
-both a while after that (see `waiter_sweep`).
+A client that waits for a task by name has an ephemeral `/waiters/TASK/SESSION`. The submitter has none, because its
+wait must cost nothing. A client that has read an outcome deletes the status, unless the task has waiters or this client
+is one: then it writes `read` to `/waiters/TASK` and leaves the status. The master that sweeps deletes both a while
+later (see `waiter_sweep`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _log = logging.getLogger("herdmaster.client")
 
 
 class Waiters:
-    """One client's registrations, made anew in every session, and its marks, which outlive sessions."""
+    """The registrations of one client, made anew in every session, and its marks, which outlive sessions."""
 
     def __init__(self) -> None:
         self._client: Client | None = None
-        self._sent: set[str] = set()  # registrations of this session; of these,
-        self._registered: set[str] = set()  # those that the server has answered
+        self._sent: set[str] = set()  # registrations of this session
+        self._registered: set[str] = set()  # those of them that the server has answered
         self._to_register: dict[str, None] = {}
         self._to_mark: dict[str, None] = {}
         self._to_leave: dict[str, None] = {}
@@ -40,14 +40,14 @@ class Waiters:
         self._client = None
 
     def is_registered(self, task: str) -> bool:
-        """Whether the others who read the outcome of the task are going to leave it for this client."""
+        """Return whether other readers of the task's outcome leave it for this client."""
         return task in self._registered
 
     def register(self, task: str) -> None:
         self._to_register[task] = None
 
     def leave(self, task: str) -> None:
-        """This client does not wait for the task any more."""
+        """Stop to wait for a task."""
         self._to_register.pop(task, None)
         self._registered.discard(task)
         if task in self._sent:
@@ -55,11 +55,11 @@ class Waiters:
             self._to_leave[task] = None
 
     def mark(self, task: str) -> None:
-        """Its outcome was read: the status may go as soon as its waiters have read it, too."""
+        """Mark the outcome of a task as read: its status may go as soon as its waiters have read it, too."""
         self._to_mark[task] = None
 
     def send(self) -> None:
-        """Sends what has been asked for; call it while connected."""
+        """Send registrations, marks and withdrawals. To be called while connected."""
         client = self._client
         if client is None:
             return
@@ -67,9 +67,9 @@ class Waiters:
         for task in marks:
             client.set_nowait(layout.waiters_path(task), layout.WAS_READ, partial(self._marked, task))
         left, self._to_leave = self._to_leave, {}
-        for task in left:  # after the marks: what has neither a waiter nor a mark is swept
+        for task in left:  # after the marks: a folder with neither a waiter nor a mark is swept
             client.delete_nowait(layout.waiter_path(task, client.session_id), _ignore)
-            # Of the version that no mark has; refused while others wait.
+            # Only an unmarked one has version 0. Refused while others wait.
             client.delete_nowait(layout.waiters_path(task), _ignore, 0)
         registrations, self._to_register = self._to_register, {}
         for task in registrations:
@@ -80,7 +80,7 @@ class Waiters:
 
     def _marked(self, task: str, _stat: Stat | None, error: Exception | None) -> None:
         if isinstance(error, (errors.ConnectionLoss, errors.SessionExpired)):
-            self._to_mark[task] = None  # sent again when a connection is there
+            self._to_mark[task] = None  # sent again with the next connection
 
     def _was_registered(self, client: Client, task: str, _path: str | None, error: Exception | None) -> None:
         if client is not self._client or task not in self._sent:
@@ -93,8 +93,8 @@ class Waiters:
             _log.debug("%s: other readers may take its outcome: %s", task, error)
 
     def find_awaited(self, tasks: Sequence[str], found: Callable[[Sequence[str], set[str] | None], None]) -> None:
-        """`found` is called with the tasks and with those of them that have waiters; with None if the session ended
-        before that was known."""
+        """Find out which of the tasks have waiters. `found` is called with the tasks and those of them that have; with
+        None in place of these if the session ended before they were known."""
         client = self._client
         if client is None:
             found(tasks, None)
@@ -110,9 +110,10 @@ class Waiters:
 
 
 def _is_awaited(folder: tuple[str, ...] | errors.ServerError) -> bool:
-    """A task whose waiters may not be read counts as awaited, so that its outcome stays for them."""
+    """Return whether a task has waiters. If they cannot be read, it counts as awaited, so that its outcome stays for
+    them."""
     return bool(folder) if isinstance(folder, tuple) else not isinstance(folder, errors.NoNode)
 
 
 def _ignore(_result: object, _error: Exception | None) -> None:
-    """What failed is found out by others: the next request of the same pipeline, or the sweep."""
+    """Ignore the answer: a failure shows in the next request of the same pipeline, or is swept."""

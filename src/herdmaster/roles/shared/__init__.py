@@ -1,1 +1,1 @@
-"""What the roles have in common."""
+"""What the three roles share: a role's life, its session, committing moves."""

@@ -1,7 +1,7 @@
-"""What others have put below a znode of the protocol, which then cannot be deleted.
+"""Deletes znodes that other programs put below a znode of the protocol, which cannot be deleted before.
 
-A Java worker whose connection broke creates its status a second time as `/status/TASK/status`, and with the next broken
-connection one level deeper.
+A Java worker whose connection broke creates its status a second time as `/status/TASK/status`, and one level deeper
+with each further break.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MAX_DEPTH: Final = 16
 
 
 async def delete_below(client: Client, path: str, depth: int = _MAX_DEPTH) -> int:
-    """Deletes the descendants of a znode, as far as it may; says how many went. Raises SessionExpired and
+    """Delete the descendants of a znode, as far as permitted. Return how many were deleted. Raises SessionExpired and
     ConnectionLoss."""
     try:
         names = await client.children(path) if depth else ()

@@ -1,4 +1,4 @@
-"""What every role needs before it starts: the namespace and its folders."""
+"""Creates what every role needs before it starts: the namespace and its folders."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from herdmaster.zookeeper.client import Client, ConnectString, Predecessors
 from herdmaster.zookeeper.paths import Chroot
 
 _log = logging.getLogger("herdmaster")
-_connecting = logging.getLogger("herdmaster.connecting")  # the command line has a place of its own for its lines
+_connecting = logging.getLogger("herdmaster.connecting")  # the command line shows these lines in a place of their own
 
 
 async def make_namespace(
     hosts: ConnectString, system: System, *, session_timeout: float, connect_timeout: float | None
 ) -> None:
-    """Creates the chroot of a connect string, level by level. It takes a session of its own without the chroot.
+    """Create the chroot of a connect string, level by level, over a session without the chroot.
 
     Raises NoServerReachable.
     """
@@ -32,13 +32,13 @@ async def make_namespace(
 
 
 async def make_folders(client: Client) -> list[str]:
-    """Creates the folders that are absent, and returns them. Raises NoNode where the namespace itself is absent."""
+    """Create the folders that are absent, and return them. Raises NoNode if the namespace itself is absent."""
     present = await _present(client)
     return [folder for folder in FOLDERS if folder not in present and await _ensure(client, folder)]
 
 
 async def _present(client: Client) -> set[str]:
-    """What is in the namespace as far as one request tells: the sweeping master asks in every round."""
+    """Return the names in the namespace with one request: the sweeping master asks in every round."""
     try:
         return {f"/{name}" for name in await client.children("/")}
     except errors.NoAuth:
@@ -46,7 +46,7 @@ async def _present(client: Client) -> set[str]:
 
 
 async def restore_folders(client: Client) -> None:
-    """Creates the folders that were deleted while roles work, and logs which. Raises as `make_folders`."""
+    """Create the folders that were deleted while roles work, and log which. Raises as `make_folders`."""
     there = {f"/{name}" for name in await client.children("/")}
     if there.issuperset(FOLDERS):
         return
@@ -56,7 +56,7 @@ async def restore_folders(client: Client) -> None:
 
 
 async def _ensure(client: Client, path: str) -> bool:
-    """True if this call created it."""
+    """Create a znode unless it exists. Return whether this call created it."""
     if await client.exists(path) is not None:
         return False
     try:
@@ -100,9 +100,9 @@ async def open_client(
     says_late: bool = True,
     is_founder: bool = False,
 ) -> Client:
-    """A session in a namespace whose folders exist, which closes its predecessors. A namespace that is made for it is
-    logged, as a warning unless it `is_founder`: its name may be a mistake. Raises NoServerReachable,
-    AuthenticationFailed."""
+    """Open a session in a namespace whose folders exist; it closes its predecessors. If the namespace has to be
+    created, that is logged, as a warning unless the caller `is_founder`: its name may be a mistake. Raises
+    NoServerReachable, AuthenticationFailed."""
     client = _client(hosts, system, session_timeout, connect_timeout, predecessors, says_late=says_late)
     await client.open()
     try:

@@ -1,7 +1,7 @@
-"""What a callback of a role raises ends the role's session.
+"""Ends a role's session when one of the role's callbacks raises.
 
-asyncio logs what a callback raises, and goes on. The callbacks of a role keep the state of its session: one that failed
-may have left it half-changed, and a task that is missing there is never run, or never committed. With a new session
+asyncio logs what a callback raises, and goes on. But callbacks keep the state of a role's session: a failed one may
+have left it half-changed, and a task that is missing there is never run, or never committed. With a new session
 everything is read anew from ZooKeeper.
 
 A callback belongs to a role by its context, which everything that the role schedules inherits.
@@ -16,14 +16,14 @@ from contextvars import Context, ContextVar
 from typing import Any, Final
 
 Failed = Callable[[Exception], bool]
-"""Called with what a callback raised. Returns False if that ends no session, and is to be logged."""
+"""Called with what a callback raised. Returns False if the error ends no session and is to be logged."""
 
 _failed: Final[ContextVar[Failed | None]] = ContextVar("herdmaster.callback_failed", default=None)
 
 
 @contextmanager
 def callbacks_of_role(failed: Failed) -> Iterator[None]:
-    """`failed` is told of the callbacks that are scheduled within, and of those that they schedule."""
+    """Call `failed` for errors of callbacks that are scheduled within this context, and of those that they schedule."""
     token = _failed.set(failed)
     try:
         yield
@@ -32,7 +32,7 @@ def callbacks_of_role(failed: Failed) -> Iterator[None]:
 
 
 def watch_callbacks() -> None:
-    """Makes the running loop report failed callbacks. A handler that was set before is called as well."""
+    """Make the running loop report failed callbacks. A handler that was set before is called as well."""
     loop = asyncio.get_running_loop()
     present = loop.get_exception_handler()
     if not isinstance(present, _Handler):
@@ -44,19 +44,19 @@ class _Handler:
         self._other = other
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        is_told = _tell(context)
+        is_reported = _report(context)
         if self._other is not None:
             self._other(loop, context)
-        elif not is_told:
+        elif not is_reported:
             loop.default_exception_handler(context)
 
 
-def _tell(context: dict[str, Any]) -> bool:
+def _report(context: dict[str, Any]) -> bool:
     error = context.get("exception")
-    # A task whose exception was never retrieved is no callback, and perhaps code of the user's.
+    # A task whose exception was never retrieved is no callback, and may be code of the user's.
     if not isinstance(error, Exception) or "task" in context or "future" in context:
         return False
-    # asyncio tells it outside of the callback's context (before 3.12), uvloop within, and so does the connection.
+    # asyncio calls this outside of the callback's context (before 3.12), uvloop and our connection within.
     inside: Context | None = getattr(context.get("handle"), "_context", None)
     failed = _failed.get() if inside is None else inside.get(_failed)
     return failed is not None and failed(error)

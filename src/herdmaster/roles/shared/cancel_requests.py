@@ -1,7 +1,7 @@
-"""Requests to cancel, as a client makes them: a znode in `/cancel`, which goes when the primary has decided.
+"""A client's requests to cancel tasks: a znode in `/cancel` each, which the primary deletes when it has decided.
 
-A request may be made twice, after a lost connection or by the next session: the primary takes one away whose task has
-ended. What came of it the task's status tells, or the outcome that this client was waiting for anyway.
+A request may be made twice, after a lost connection or by the next session: the primary deletes a request whose task
+has ended. The answer is the task's status, or the outcome if this client waits for it anyway.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ from herdmaster.zookeeper.recipes.ownership import wait_unless_over
 
 _log = logging.getLogger("herdmaster.client")
 
-Told = Callable[[bool], None]
-"""Called once: whether the task has ended as cancelled."""
+Answer = Callable[[bool], None]
+"""Called once, with whether the task ended as cancelled."""
 
 
 class CancelRequests:
-    """`is_waited_for` says whether this client is about to learn a task's outcome: then that decides, so that no
-    caller is told of it before the outcome is there. Requests outlive sessions."""
+    """The requests of one client. `is_waited_for` says whether this client is about to get a task's outcome: then that
+    decides, so that no caller is answered before the outcome is there. Requests outlive sessions."""
 
     def __init__(self, is_waited_for: Callable[[str], bool]) -> None:
         self._is_waited_for = is_waited_for
-        self._told: dict[str, list[Told]] = {}
+        self._answers: dict[str, list[Answer]] = {}
         self._decided: set[str] = set()  # their outcomes are on their way
         self._pursued: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
 
-    def request(self, task: str, told: Told) -> None:
-        self._told.setdefault(task, []).append(told)
+    def request(self, task: str, answer: Answer) -> None:
+        self._answers.setdefault(task, []).append(answer)
         self._wake.set()
 
     def settle(self, task: str, *, is_cancelled: bool) -> None:
-        """Its outcome has come, or never will."""
+        """Answer the requests for a task whose outcome has come, or never will."""
         self._decided.discard(task)
-        for told in self._told.pop(task, ()):
-            told(is_cancelled)
+        for answer in self._answers.pop(task, ()):
+            answer(is_cancelled)
 
     def end(self) -> None:
-        """No session will follow. The requests that were made stand."""
-        for task in list(self._told):
+        """Answer all requests: no session will follow. The znodes of requests stay."""
+        for task in list(self._answers):
             self.settle(task, is_cancelled=False)
 
     async def run(self, client: Client) -> None:
-        """Makes requests and waits for what comes of them, until the session is over: raises SessionExpired then."""
+        """Make requests and wait for their answers until the session is over. Raises SessionExpired then."""
         self._wake.set()
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                for task in [task for task in self._told if task not in self._pursued and task not in self._decided]:
+                for task in [task for task in self._answers if task not in self._pursued and task not in self._decided]:
                     pursued = self._pursued[task] = asyncio.ensure_future(self._pursue(client, task))
                     pursued.add_done_callback(_raise_fault)
         finally:
@@ -89,13 +89,13 @@ class CancelRequests:
 
 
 def _raise_fault(pursued: asyncio.Task[None]) -> None:
-    """As a callback, which ends the session: the next one makes the request again."""
+    """Raise a fault in a callback, which ends the session: the next one makes the request again."""
     if not pursued.cancelled():
         pursued.result()
 
 
 async def make_request(client: Client, task: str) -> None:
-    """Asks the primary to cancel a task. Raises SessionExpired."""
+    """Ask the primary to cancel a task. Raises SessionExpired."""
     while True:
         try:
             with contextlib.suppress(errors.NodeExists):
@@ -107,7 +107,7 @@ async def make_request(client: Client, task: str) -> None:
 
 
 async def wait_decided(client: Client, task: str) -> None:
-    """Until the primary has taken the request away. Raises SessionExpired."""
+    """Wait until the primary has deleted the request. Raises SessionExpired."""
     while True:
         changed = asyncio.Event()
 
@@ -120,8 +120,8 @@ async def wait_decided(client: Client, task: str) -> None:
 
 
 async def read_state(client: Client, task: str) -> OutcomeState | None:
-    """What the task ended as; None where its status says nothing, or was collected: by another client, as this client's
-    own outcomes settle a request when they come. Raises SessionExpired."""
+    """Return the state in which the task ended; None if its status cannot be read or was collected. Only another client
+    can have collected it: an outcome of this client answers its requests when it comes. Raises SessionExpired."""
     try:
         data, _ = await client.get(layout.status_path(task))
         return decode_outcome(task, data or b"").state

@@ -1,7 +1,7 @@
-"""Commits moves: many in one transaction, and what becomes of each when one of them is refused.
+"""Commits moves, many in one transaction, and sorts out a refused one.
 
 A batch fails as a whole. Then the move that caused it, and those that share its cause, are answered with the verdict of
-the transition table; the others are sent again, first as a batch, after a second failure singly.
+the transition table. The others are sent again: first as a batch, after a second failure one by one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from herdmaster.zookeeper.client import Client, Results, Transaction
 from herdmaster.zookeeper.paths import parent_of
 
 MAX_BATCH_BYTES: Final = 128 * 1024
-"""ZooKeeper keeps its last 500 transactions in memory for followers that fell behind."""
+"""ZooKeeper keeps its last 500 transactions in memory, for followers that have fallen behind."""
 MAX_BATCH_MOVES: Final = 200
 
 _log = logging.getLogger("herdmaster")
@@ -55,14 +55,14 @@ Settled = Callable[[Settlement], None]
 
 
 class _Batch:
-    """The operations of several moves; a check that several of them share is made once."""
+    """The operations of several moves. A check that several moves share is made once."""
 
     def __init__(self, moves: list[Move], settled: Settled, failures: int) -> None:
         self.moves = moves
         self.settled = settled
         self.failures = failures
         self.operations: list[Operation] = []
-        self.owners: list[list[tuple[Move, int]]] = []  # per operation: whose it is, and its index there
+        self.owners: list[list[tuple[Move, int]]] = []  # per operation: the moves that it belongs to, and where
         checks: dict[str, int] = {}
         for move in moves:
             for index, operation in enumerate(move.operations):
@@ -76,14 +76,14 @@ class _Batch:
 
 
 class Committer:
-    """How one role commits moves. `settled` is called once per move, in the order of the wire."""
+    """Commits the moves of one role. `settled` is called once per move, in the order of the wire."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._namespace = len(client.hosts.chroot.prefix)
 
     def commit(self, moves: Iterable[Move], settled: Settled) -> None:
-        """Sends the moves at once, as few transactions. At most one move per task may be under way."""
+        """Send the moves at once, in as few transactions as possible. A task may have at most one move under way."""
         batch: list[Move] = []
         size = 0
         for move in moves:
@@ -153,7 +153,7 @@ class Committer:
 
 
 class Gathering:
-    """Moves that follow from replies: those of one turn of the loop are committed together."""
+    """Collects moves that follow from replies: those of one turn of the loop are committed together."""
 
     def __init__(self, commit: Callable[[list[Move]], None]) -> None:
         self._commit = commit
@@ -170,7 +170,7 @@ class Gathering:
 
 
 def _shares_cause(move: Move, cause: Operation, failure: Failure) -> bool:
-    """A folder that is gone refuses every create in it."""
+    """Return whether the move fails for the same cause: a missing folder refuses every create in it."""
     if failure is not Failure.NO_NODE or not isinstance(cause, CreateNode):
         return False
     folder = parent_of(cause.path)

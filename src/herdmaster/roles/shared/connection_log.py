@@ -12,10 +12,12 @@ _log = logging.getLogger("herdmaster")
 
 
 class ConnectionLog:
-    """Over all sessions of a role. `meanwhile` describes what the role does not do until the connection is back,
-    `found` what it finds then: an empty text if the role logs that itself. `level` is that of the loss.
+    """The connection log of a role, over all of its sessions. `meanwhile` returns what the role does not do until the
+    connection is back, `found` what waits for it then: an empty text if the role logs that itself. `level` is that of
+    the line about the loss.
 
-    The return is logged at the level of what was logged before it, so that the loss is never the last line about it.
+    The return is logged at the highest level that was used since the loss, so that the loss is never the last line
+    about it.
     """
 
     def __init__(
@@ -27,31 +29,31 @@ class ConnectionLog:
         self._meanwhile = meanwhile
         self._found = found
         self._lost_at: float | None = None
-        self._told = logging.NOTSET  # the highest level that anything was told at since
+        self._highest_level = logging.NOTSET  # the highest level that was used since
 
     def listen(self, state: SessionState) -> None:
-        """To the changes of a session."""
+        """Follow the changes of a session's state."""
         if state is SessionState.DISCONNECTED:
             self.note_loss(self._level)
             _log.log(self._level, "%s: the connection to ZooKeeper was lost: %s", self._kind, self._meanwhile())
         elif state is SessionState.CONNECTED:
-            self._tell_back("the same session")
+            self._log_back("the same session")
 
     def note_loss(self, level: int) -> None:
-        """Something else has logged, at this level, that a session has ended, or that none was established."""
+        """Note that a line at this level was logged elsewhere: a session has ended, or none was established."""
         if self._lost_at is None:
             self._lost_at = self._clock()
-        self._told = max(self._told, level)
+        self._highest_level = max(self._highest_level, level)
 
-    def tell_opened(self) -> None:
-        """A new session is there. The first of all is not logged."""
-        self._tell_back("a new session")
+    def log_opened(self) -> None:
+        """Log that a new session is there. The first session is not logged."""
+        self._log_back("a new session")
 
-    def _tell_back(self, session: str) -> None:
+    def _log_back(self, session: str) -> None:
         if self._lost_at is None:
             return
         seconds = self._clock() - self._lost_at
         found = self._found()
         text = f"%s: the connection to ZooKeeper is back after %.1f s, with %s{'; ' if found else ''}%s"
-        _log.log(self._told, text, self._kind, seconds, session, found)
-        self._lost_at, self._told = None, logging.NOTSET
+        _log.log(self._highest_level, text, self._kind, seconds, session, found)
+        self._lost_at, self._highest_level = None, logging.NOTSET

@@ -13,10 +13,10 @@ HoldReply = tuple[bytes | None, Stat] | errors.ServerError
 
 
 async def read_holds(client: Client, holders: Sequence[tuple[str, str]]) -> list[HoldReply | None]:
-    """Of each key, by its hash, with a task: the reply for the hold of that task; None where the task does not hold the
-    key. Raises what reading raises.
+    """Read the hold of each (key hash, task). Return by hash the reply for the hold; None if the task does not hold the
+    key. Raises the errors of the reads.
 
-    A hold is read before its key. The two come and go together, so where the key is still there, its hold would be.
+    A hold is read before its key. The two are created and deleted together, so if the key still exists, its hold would.
     """
     paths = (path for key, task in holders for path in (layout.hold_path(key, task), layout.key_path(key)))
     replies = await client.multi_read(paths)

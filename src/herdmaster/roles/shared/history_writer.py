@@ -1,4 +1,4 @@
-"""Writes what has ended in this process into `/history`, a batch at a time.
+"""Writes what has ended in this process to `/history`, in batches.
 
 A batch that may not have been written is written again under its name, also with the next session, so it is counted
 once. While ZooKeeper is away the recorder goes on counting in the memory that it has.
@@ -20,11 +20,11 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
 INTERVAL: Final = 5.0
-"""Seconds between two batches of one process, at least."""
+"""The shortest time between two batches of one process."""
 _WRITES_PER_SECOND: Final = 20
 """Of all workers together."""
 _BACKLOG_SECONDS: Final = 60.0
-"""Between two samples of a backlog, where nothing else is written."""
+"""Time between two samples of a backlog if nothing else is written."""
 
 _log = logging.getLogger("herdmaster.history")
 
@@ -32,7 +32,7 @@ Backlog = Mapping[str, int]
 
 
 class HistoryWriter:
-    """Belongs to a role and outlives its sessions. `count_backlog` tells a primary's waiting tasks by queue."""
+    """The writer of one role; it outlives sessions. `count_backlog` returns a primary's waiting tasks by queue."""
 
     def __init__(self, recorder: Recorder, system: System, count_backlog: Callable[[], Backlog] | None = None) -> None:
         self._recorder = recorder
@@ -63,7 +63,7 @@ class HistoryWriter:
         try:
             await client.create(layout.history_path(name), data)
         except errors.NodeExists:
-            pass  # it was written, and the reply lost
+            pass  # it was written, and the reply was lost
         except errors.ConnectionLoss:
             return False
         except errors.NoNode:
@@ -86,7 +86,7 @@ class HistoryWriter:
         return batch_name(batch.ends, self._system.new_id()), encode_batch(batch)
 
     def _sample(self) -> Backlog | None:
-        """Return the backlog when it has changed and the last sample is old enough, or something else is written."""
+        """Return the backlog if it has changed and the last sample is old enough, or if something else is written."""
         if self._count_backlog is None:
             return None
         now = self._system.clock()
@@ -107,7 +107,7 @@ class HistoryWriter:
         return max(INTERVAL, workers.num_children / _WRITES_PER_SECOND) if workers is not None else INTERVAL
 
     def _tell_refused(self, error: errors.ServerError) -> None:
-        """Once, until a batch is written again."""
+        """Log a refusal once, until a batch is written again."""
         if not self._is_refused:
             _log.warning("the history is not written, because ZooKeeper refused it: %s", error)
         self._is_refused = True

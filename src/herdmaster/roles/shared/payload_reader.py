@@ -17,13 +17,14 @@ KeyT = TypeVar("KeyT")
 MAX_READ: Final = 200
 """The weight of one request."""
 MAX_READS: Final = 1000
-"""The weight of all that are under way."""
+"""The weight of all requests under way."""
 _WEIGHT_OF_BIG: Final = 50
-"""A big call has up to 512 KiB, so four in one read; a raw task may have twice as much, but seldom does: 25."""
+"""A big call has up to 512 KiB, so one read takes four. A raw task may have twice as much, but seldom has: one read
+takes 25."""
 _WEIGHT_OF_RAW: Final = 8
 
 Read = Callable[[KeyT, bytes | None, Stat | None, Exception | None], None]
-"""Called per task: its payload and stat, or an error. NoNode says that it is not there."""
+"""Called per task with its payload and stat, or with an error. NoNode: the task is not there."""
 
 _Found = Callable[[bytes | None, Stat | None, Exception | None], None]
 
@@ -42,7 +43,7 @@ class _Batch:
 
 
 class PayloadReader:
-    """What one role reads over one session; more than `MAX_READS` waits its turn."""
+    """The reads of one role over one session. Reads beyond a weight of `MAX_READS` wait their turn."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -50,8 +51,8 @@ class PayloadReader:
         self._under_way = 0
 
     def read(self, wanted: Iterable[tuple[KeyT, str, str]], read: Read[KeyT]) -> None:
-        """`wanted` are (key, task, path); `read` is called once for each key, in this order, and never before this
-        returns unless the session is over."""
+        """Read the payloads of (key, task, path). `read` is called once for each key, in this order, and never before
+        this returns unless the session is over."""
         batch = _Batch()
         for key, task, path in wanted:
             weight = _weight(task)
@@ -73,20 +74,20 @@ class PayloadReader:
                 self._client.multi_read_nowait(batch.paths, partial(self._done, batch))
             except errors.ZooKeeperError as error:
                 self._under_way -= batch.weight
-                _tell_error(batch, error)
+                _fail(batch, error)
 
     def _done(
         self, batch: _Batch, results: Sequence[Node | errors.ServerError] | None, error: Exception | None
     ) -> None:
         self._under_way -= batch.weight
         if results is not None:
-            _tell(batch, results)
+            _succeed(batch, results)
         else:
-            _tell_error(batch, error or errors.SessionExpired("the session ended"))
+            _fail(batch, error or errors.SessionExpired("the session ended"))
         self._send()
 
 
-def _tell(batch: _Batch, results: Sequence[Node | errors.ServerError]) -> None:
+def _succeed(batch: _Batch, results: Sequence[Node | errors.ServerError]) -> None:
     for found, result in zip(batch.found, results, strict=True):
         if isinstance(result, tuple):
             found(result[0] or b"", result[1], None)
@@ -94,6 +95,6 @@ def _tell(batch: _Batch, results: Sequence[Node | errors.ServerError]) -> None:
             found(None, None, result)
 
 
-def _tell_error(batch: _Batch, error: Exception) -> None:
+def _fail(batch: _Batch, error: Exception) -> None:
     for found in batch.found:
         found(None, None, error)

@@ -1,8 +1,8 @@
-"""Which program is primary: one of ours, or one of the reference.
+"""Which program is primary: one of ours, or a reference program.
 
-Under one of the reference, which never looks at a task's name twice, nothing can be put back into `/tasks`. Nor while
-there is no primary: the next may be one of the reference, which at its takeover deletes from `/tasks` what it saw
-assigned, and would delete what was put back meanwhile.
+Under a reference primary, which never looks at a task's name twice, nothing may be put back into `/tasks`. Nor while
+there is no primary: the next one may be a reference program. At its takeover that deletes from `/tasks` the tasks that
+it saw assigned, and would delete what was put back meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from herdmaster.zookeeper.client import Client, Node
 
 
 class PrimaryProgram(enum.Enum):
-    """Who is primary. The value says what becomes of the tasks that a worker leaves in its inbox under it."""
+    """The program that is primary. The value says what becomes of the tasks that a worker leaves in its inbox under
+    it."""
 
     OURS = "the primary gives them to other workers"
     REFERENCE = (
@@ -29,15 +30,16 @@ class PrimaryProgram(enum.Enum):
 
 
 class PrimaryKind:
-    """What one session knows about it."""
+    """The kind of primary, as one session sees it."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._asking = False
 
     def ask(self, answer: Callable[[bool], None]) -> None:
-        """Answers later; never if the session ends, or while there is no primary, so ask again. Who asks again before
-        that is answered with the first; so all must give the same `answer`."""
+        """Call `answer` later, with whether the primary is one of ours. It is not called if the session ends or there
+        is no primary, so ask again. While a question is under way, another one is ignored: all must give the same
+        `answer`."""
         if self._asking:
             return
         self._asking = True
@@ -54,7 +56,8 @@ class PrimaryKind:
 
 
 async def primary_program(client: Client) -> PrimaryProgram:
-    """Who is primary now. Of a C and a Java master both ids are hex digits, so they cannot be told apart."""
+    """Return the program that is primary now. A C and a Java master both write hex digits, so they cannot be told
+    apart."""
     try:
         data, stat = await client.get(layout.MASTER)
     except errors.NoNode:
@@ -66,10 +69,10 @@ async def primary_program(client: Client) -> PrimaryProgram:
 
 
 async def primary_is_ours(client: Client) -> bool:
-    """False where there is no primary."""
+    """Return whether the primary is one of ours; False if there is none."""
     return await primary_program(client) is PrimaryProgram.OURS
 
 
 def is_ours(data: bytes | None) -> bool:
-    """Whether `/master` with this data is one of ours."""
+    """Return whether `/master` with this data belongs to one of ours."""
     return decode_master(data) is not None

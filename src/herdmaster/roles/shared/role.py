@@ -1,4 +1,4 @@
-"""What masters, workers and clients have in common: one session after the other, until told to stop."""
+"""The base of masters, workers and clients: one session after the other, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = logging.getLogger("herdmaster")
 
 
 async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:
-    """Runs all until one returns or raises; the others are cancelled. Raises what that one raised."""
+    """Run all until one returns or raises, and cancel the others. Raises what that one raised."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -43,10 +43,10 @@ async def _abandon(opening: asyncio.Future[Client]) -> None:
 
 
 class Role(abc.ABC):
-    """A process's part. `run` returns after `stop`; it raises only what trying again would not mend."""
+    """A role of a process. `run` returns after `stop`; it raises only what trying again would not mend."""
 
     loss_level: int = logging.WARNING
-    """Of the log line about a lost connection."""
+    """The level of the log line about a lost connection."""
 
     def __init__(self, kind: str, hosts: str, system: System | None = None) -> None:
         """Raises InvalidConnectString."""
@@ -54,7 +54,7 @@ class Role(abc.ABC):
         self.system = system or System()
         self.hosts = parse_connect_string(hosts)
         self.predecessors = Predecessors()
-        """The sessions that the next one is to close, so that none of their ephemerals stands in its way."""
+        """The sessions that the next one closes, so that none of their ephemerals is in its way."""
         self._stopping = asyncio.Event()
         self._short_sessions = 0  # in a row
         self.connection_log = ConnectionLog(
@@ -64,7 +64,7 @@ class Role(abc.ABC):
 
     @abc.abstractmethod
     async def open(self) -> Client:
-        """A new session. Raises NoServerReachable when none is to be had."""
+        """Open a new session. Raises NoServerReachable."""
 
     async def open_session(
         self,
@@ -74,7 +74,7 @@ class Role(abc.ABC):
         says_late: bool = True,
         is_founder: bool = False,
     ) -> Client:
-        """For `open`: as `open_client`, with what the role knows of its earlier sessions."""
+        """Open a session as `open_client`, with what the role knows of its earlier sessions. For `open`."""
         return await open_client(
             self.hosts,
             self.system,
@@ -87,18 +87,20 @@ class Role(abc.ABC):
 
     @abc.abstractmethod
     async def serve(self, client: Client) -> None:
-        """Does the work of one session. Raises SessionExpired when it is over; returns when it must start again."""
+        """Do the work of one session. Raises SessionExpired when it is over; returns when the role has to start
+        again."""
 
     def meanwhile(self) -> str:
-        """What it does not do until a lost connection is back, for the log."""
+        """Return what the role does not do until a lost connection is back, for the log."""
         return "waiting for it"
 
     def found(self) -> str:
-        """What waits for the connection when it is back, for the log; empty if there is nothing to say at once."""
+        """Return what waits for the role when the connection is back, for the log; empty if there is nothing to say
+        yet."""
         return ""
 
     def stop(self) -> None:
-        """Asks `run` to end. Idempotent."""
+        """Ask `run` to end. Idempotent."""
         self._stopping.set()
 
     @property
@@ -106,8 +108,8 @@ class Role(abc.ABC):
         return self._stopping.is_set()
 
     async def run(self) -> None:
-        """Raises, before it has had a session, what `open` raises; later AuthenticationFailed alone. After a lost
-        session, and after any fault, it starts again with a new one."""
+        """Run until `stop`. Before the first session this raises what `open` raises; later only AuthenticationFailed.
+        After a lost session, and after any fault, the role starts again with a new session."""
         with callbacks_of_role(self._callback_failed):
             await self._run_sessions()
 
@@ -127,7 +129,7 @@ class Role(abc.ABC):
             else:
                 has_served = True
                 if client is not None:
-                    self.connection_log.tell_opened()
+                    self.connection_log.log_opened()
                     await self._serve_session(client)
             if not self.is_stopping:
                 await self._pause()
@@ -151,7 +153,7 @@ class Role(abc.ABC):
                 self.connection_log.note_loss(logging.WARNING)
                 _log.warning("%s: %s; starting again with a new session", self.kind, error)
         except Exception:  # noqa: BLE001 - see below; it is logged with its traceback
-            # Whatever it is: with a new session everything is read anew, and others' tasks must not wait for it.
+            # Any fault: with a new session everything is read anew, and the tasks of others must not wait for it.
             _log.exception("%s: a fault of Herdmaster's own; starting again with a new session", self.kind)
         finally:
             is_short = self.system.clock() - began < _SHORT_SESSION_SECONDS
@@ -160,8 +162,8 @@ class Role(abc.ABC):
             self._callback_fault = None
 
     async def _pause(self) -> None:
-        # So that many roles that lost their sessions together do not come back in one instant, and that what fails
-        # each time fails seldom.
+        # Jittered, so that many roles that lost their sessions together do not come back in one instant. Longer after
+        # each short session, so that what fails each time fails seldom.
         await asyncio.sleep(self.system.rng.uniform(0.05, 0.2) * 2.0 ** min(self._short_sessions, _MAX_DOUBLINGS))
 
     async def _open_unless_stopped(self) -> Client | None:
@@ -180,18 +182,19 @@ class Role(abc.ABC):
         return None
 
     async def _wait_fault(self, fault: asyncio.Future[None]) -> None:
-        """Raises what a callback raised."""
+        """Wait for a failed callback, and raise its error."""
         await fault
 
     def _callback_failed(self, error: Exception) -> bool:
-        """Whether it ends a session. What else callbacks raise before that has ended follows from the first."""
+        """Return whether the error ends a session. Errors of callbacks before the session has ended follow from the
+        first."""
         fault = self._callback_fault
         if fault is None or fault.cancelled():
             return False
         if fault.done():
             return True
         fault.set_exception(error)
-        fault.exception()  # it counts as heard, also where the session ends for another reason at the same moment
+        fault.exception()  # mark it as retrieved, also if the session ends for another reason at the same moment
         return True
 
     async def _wait_stopped(self, client: Client) -> None:
@@ -199,4 +202,4 @@ class Role(abc.ABC):
         await self.drain(client)
 
     async def drain(self, client: Client) -> None:  # noqa: B027 - most roles have nothing to do
-        """What a role still does in a session before it ends it."""
+        """Do what the role still has to do in a session before it ends it."""

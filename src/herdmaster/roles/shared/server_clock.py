@@ -1,6 +1,6 @@
-"""The servers' clock for a master: it writes its own znode, and the reply says when that was.
+"""The servers' clock for a master: it writes its own znode, and the reply says when.
 
-A reading is used for a minute. A later caller gets none, and is told when a new one is there. So neither a wrong
+A reading is used for a minute. After that a caller gets none, and is called when a new one is there. So neither a wrong
 clock of this machine nor one that jumps makes anything due.
 """
 
@@ -19,7 +19,7 @@ _TRY_AGAIN_SECONDS: Final = 5.0
 
 
 class ServerClock:
-    """`path` is the master's own znode under `/masters`, `data` what stands in it."""
+    """The clock of one session. `path` is the master's own znode under `/masters`, `data` the data of that znode."""
 
     def __init__(self, client: Client, path: str, data: bytes, unix_ms: Callable[[], int]) -> None:
         self._client = client
@@ -31,13 +31,13 @@ class ServerClock:
         self._waiting: list[Callable[[], None]] | None = None  # None: no request is under way
 
     async def read(self) -> int:
-        """A new reading, in unix milliseconds. Raises what `Client.set` raises."""
-        self._tell((await self._client.set(self._path, self._data)).mtime)
+        """Take a new reading. Return unix milliseconds. Raises what `Client.set` raises."""
+        self._synchronize((await self._client.set(self._path, self._data)).mtime)
         return self._time.now_ms()
 
     def now_ms(self, changed: Callable[[], None]) -> int | None:
-        """Unix milliseconds; None when the last reading is too old: `changed` is called when it pays to ask again.
-        Raises the session's final error."""
+        """Return unix milliseconds; None if the last reading is too old. Then `changed` is called when asking again is
+        worth it. Raises the session's final error."""
         now = self._client.clock()
         if self._read_at is not None and 0 <= now - self._read_at < FRESH_SECONDS:
             return self._time.now_ms()
@@ -50,27 +50,27 @@ class ServerClock:
         return None
 
     def estimate_ms(self) -> int:
-        """Unix milliseconds as far as is known, however old the last reading is; to plan with, not to decide by."""
+        """Return unix milliseconds as far as known, however old the last reading is: to plan with, not to decide by."""
         return self._time.now_ms()
 
     def wakeup(self, due_ms: int) -> float | None:
-        """When, on the client's clock, to ask again for a thing that is due then: in a minute at the latest, with a new
-        reading. None while that one is awaited."""
+        """Return when, on the client's clock, to ask again for something that is due at `due_ms`: in a minute at the
+        latest, with a new reading. None while a reading is awaited."""
         if self._waiting is not None:
             return None
         if self._read_at is None:
             return self._may_ask_at
-        # Never before the millisecond is full, or the last one would be spent asking.
+        # Never before the millisecond is over, or the last one would be spent asking.
         due = self._client.clock() + (due_ms - self._time.now_ms() + 1) / 1000
         return max(min(due, self._read_at + FRESH_SECONDS), self._may_ask_at)
 
-    def _tell(self, written_ms: int) -> None:
-        self._time.tell(written_ms)
+    def _synchronize(self, written_ms: int) -> None:
+        self._time.synchronize(written_ms)
         self._read_at = self._client.clock()
 
     def _handle_reply(self, stat: Stat | None, error: Exception | None) -> None:
         if stat is not None:
-            self._tell(stat.mtime)
+            self._synchronize(stat.mtime)
         elif isinstance(error, errors.ServerError):
             self._may_ask_at = self._client.clock() + _TRY_AGAIN_SECONDS
         waiting, self._waiting = self._waiting or [], None

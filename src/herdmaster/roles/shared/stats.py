@@ -1,4 +1,4 @@
-"""Times and counts of many znodes, of which some may be hidden."""
+"""Stats of many znodes, some of which may be hidden."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from herdmaster.zookeeper.model import Stat
 
 
 async def read_stats(client: Client, paths: Iterable[str]) -> list[Stat | None]:
-    """None for a znode that is gone, or that the server does not tell of: ZooKeeper checks the permission to read here
-    from 3.9.2 on. Raises SessionExpired and ConnectionLoss."""
+    """Return the stats; None for a znode that is gone, or that the server does not show: from 3.9.2 on ZooKeeper checks
+    the permission to read here. Raises SessionExpired and ConnectionLoss."""
     return await asyncio.gather(*(_read(client, path) for path in paths))
 
 

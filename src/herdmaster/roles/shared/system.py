@@ -1,6 +1,6 @@
-"""What a role takes from the machine that it runs on: time, chance, a name, and a pool for task code.
+"""What a role takes from its machine: clocks, randomness, a host name, and a pool for task code.
 
-The default is the real one; a simulation gives its own.
+The default is the real machine; a simulation gives another.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class PoolFactory(Protocol):
 
 
 class System(msgspec.Struct, frozen=True):
-    """`clock` in seconds, for session deadlines; `unix_ms` for what znodes show; `new_id` gives 16 hex digits."""
+    """The machine of a role. `clock` gives seconds for session deadlines, `unix_ms` the time that znodes show, `new_id`
+    16 hex digits."""
 
     clock: Clock = boot_clock
     unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000

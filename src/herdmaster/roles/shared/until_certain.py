@@ -1,4 +1,4 @@
-"""Writes whose connection may go away before the reply comes."""
+"""Repeats writes whose reply was lost."""
 
 from __future__ import annotations
 

@@ -282,7 +282,7 @@ class Worker(Role):
         stat = await client.exists(layout.worker_path(self.name))
         if stat is None or stat.ephemeral_owner != client.session_id:
             return False
-        self._time.tell(stat.mtime)
+        self._time.synchronize(stat.mtime)
         return True
 
     async def _look_after(self, client: Client, session: WorkerSession) -> None:
@@ -316,7 +316,7 @@ class Worker(Role):
     async def _ask_time(self, client: Client) -> None:
         """Writes its own znode anew, whose mtime tells the servers' time."""
         with contextlib.suppress(errors.ConnectionLoss, errors.NoNode):  # another time; its loss others notice
-            self._time.tell((await client.set(layout.worker_path(self.name), self._record(READY))).mtime)
+            self._time.synchronize((await client.set(layout.worker_path(self.name), self._record(READY))).mtime)
 
     # --- the end -------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
-"""What a client is before it has operations: a session's life, the questions about it, and a call.
+"""The base of a client: the life of its session, its state, and requests in records of the wire.
 
-When the session is over, expired or closed, everything pending raises and so does every later call; going on takes a
-new object. A call made while the connection is away waits for it. A write whose connection went away after it had
-been sent raises ConnectionLoss; reads are asked again.
+When the session is over, expired or closed, everything pending raises, and so does every later call; to go on takes a
+new object. A call while the connection is away waits for the next one. A write whose connection was lost after it had
+left raises ConnectionLoss; reads are sent again.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from herdmaster.zookeeper.wire.multi import MultiRead
 from herdmaster.zookeeper.wire.records import Record, Request
 
 LATE_SECONDS: Final = 3.0
-"""After which a warning is logged that no server answers."""
+"""After this time a warning is logged that no server answers."""
 
-_connecting = logging.getLogger("herdmaster.connecting")  # the command line has a place of its own for its lines
+_connecting = logging.getLogger("herdmaster.connecting")  # the command line shows these lines in a place of their own
 
 ReplyT = TypeVar("ReplyT", bound=Record)
 
@@ -50,7 +50,7 @@ _REPEATABLE: Final[frozenset[type[Record]]] = frozenset(
         records.GetChildren,
         records.GetChildren2,
         records.Sync,
-        records.AddWatch,  # arming a watch twice is arming it once, and so with taking it off
+        records.AddWatch,  # arming or removing a watch twice is the same as once
         records.SetWatches2,
         records.RemoveWatches,
         records.GetEphemerals,
@@ -64,7 +64,7 @@ _REPEATABLE: Final[frozenset[type[Record]]] = frozenset(
 class BaseClient:
     """A session with the servers of a connect string.
 
-    `session_timeout` in seconds is what is asked for; `timeout` what the server granted. `credentials` are
+    `session_timeout` (seconds) is what the client asks for, `timeout` what the server granted. `credentials` are
     (scheme, bytes) pairs that every connection presents first.
     """
 
@@ -82,9 +82,9 @@ class BaseClient:
     ) -> None:
         """Raises InvalidConnectString, or ValueError for a timeout that the protocol cannot carry.
 
-        `connect_timeout` (seconds) bounds `async with`; None waits for ever. `predecessors`, given to one client after
-        the other, makes each close the sessions that those before it had to give up without a server's word.
-        `says_late`: a warning is logged where no server has answered after three seconds.
+        `connect_timeout` (seconds) bounds `async with`; None waits for ever. `predecessors` is given to one client
+        after the other: each closes the sessions that earlier ones gave up without an answer of a server. `says_late`:
+        log a warning if no server has answered after three seconds.
         """
         if not 0 < session_timeout <= _MAX_TIMEOUT:
             raise ValueError(f"session_timeout is {session_timeout}: it takes seconds, at most {_MAX_TIMEOUT:.0f}")
@@ -110,7 +110,7 @@ class BaseClient:
     # --- life ----------------------------------------------------------------------------------------------------
 
     async def open(self) -> Self:
-        """Connects. Raises NoServerReachable after `connect_timeout`, AuthenticationFailed, or SessionExpired."""
+        """Connect. Raises NoServerReachable after `connect_timeout`, AuthenticationFailed, or SessionExpired."""
         if self._connection is not None:
             raise RuntimeError("the client was opened before: one object is one session, make a new one")
         self._loop = asyncio.get_running_loop()
@@ -130,7 +130,7 @@ class BaseClient:
                 f"no session with {self.hosts} within {self._connect_timeout:g} s ({fault}): is ZooKeeper running?"
             ) from None
         except BaseException:
-            await self.abandon()  # a client that was never opened is not returned, so its caller could not close it
+            await self.abandon()  # the caller gets no client, so it could not close it
             raise
         finally:
             late.cancel()
@@ -174,7 +174,7 @@ class BaseClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the session; its ephemerals are gone when this returns, if a server could be reached. Idempotent."""
+        """End the session. If a server could be reached, its ephemerals are gone when this returns. Idempotent."""
         connection = self._connection
         if connection is None:
             return
@@ -189,7 +189,7 @@ class BaseClient:
             await self.abandon()
 
     async def abandon(self) -> None:
-        """Stops without telling the server, whose session then lapses by its timeout."""
+        """Stop without telling the server; the session then lapses by its timeout."""
         connection = self._connection
         if connection is not None:
             connection.handle(self._session.abandon())
@@ -210,17 +210,17 @@ class BaseClient:
 
     @property
     def session_id(self) -> int:
-        """As it stands in `ephemeral_owner` of the session's znodes."""
+        """The id that is the `ephemeral_owner` of the session's znodes."""
         return self.client_id.session_id
 
     @property
     def timeout(self) -> float:
-        """Seconds, as negotiated (as requested before the first connection)."""
+        """Seconds, as negotiated; before the first connection, as requested."""
         return self._session.timeout
 
     @property
     def deadline(self) -> float:
-        """Until when, on `clock`, the session is certainly alive on the server."""
+        """The time, on `clock`, until which the session certainly lives on the server."""
         return self._session.deadline
 
     @property
@@ -228,7 +228,7 @@ class BaseClient:
         return self._clock
 
     def add_listener(self, listener: StateListener) -> None:
-        """`listener` is called at every change of state, in order with replies and watch events."""
+        """Call `listener` at every change of state, in order with replies and watch events."""
         self._listeners.append(listener)
         if self._connection is not None:
             self._connection.add_listener(listener)
@@ -242,7 +242,7 @@ class BaseClient:
     # --- requests ------------------------------------------------------------------------------------------------
 
     def outward(self, path: str, *, sequential: bool = False) -> str:
-        """The path as the server knows it. Raises InvalidPath; a sequential one may end with `/`."""
+        """Return the path as the server knows it. Raises InvalidPath; a sequential one may end with `/`."""
         if sequential:
             validate(path + "0")
             return self._chroot.prefix + path  # unlike elsewhere, `/` here is the start of a child's name
@@ -253,15 +253,15 @@ class BaseClient:
     def creation(
         self, path: str, data: bytes | None, acl: tuple[Acl, ...], mode: CreateMode, ttl: float | None
     ) -> AnyCreate:
-        """The request that creates a znode; `ttl` in seconds. Raises InvalidPath, or ValueError for a time to live that
-        cannot be."""
+        """Return the request that creates a znode; `ttl` in seconds. Raises InvalidPath, or ValueError for an
+        impossible time to live."""
         if mode is _PERSISTENT and ttl is None:
             return records.Create(self.outward(path), data, acl, mode)
         return creation(self.outward(path, sequential=mode.is_sequential), data, acl, mode, ttl)
 
     def call_nowait(self, request: Request[Record], done: Done, *, arm: Arm | None = None) -> Pending:
-        """Sends a request with full paths; `done` is called in the order of the wire. Raises RequestTooLarge, or the
-        session's final error."""
+        """Send a request with full paths; `done` is called as the contract in `nowait.py` says. Raises RequestTooLarge,
+        or the session's final error."""
         if self._connection is None:
             raise RuntimeError(_NOT_OPEN)
         pending = Pending(request, done, retry=type(request) in _REPEATABLE, arm=arm)
@@ -269,13 +269,14 @@ class BaseClient:
         return pending
 
     async def call(self, request: Request[ReplyT], *, arm: Arm | None = None) -> ReplyT:
-        """Sends a request with full paths and waits for its reply. Cancelled, it is not sent if it has not left."""
+        """Send a request with full paths and return its reply. If it is cancelled before it has left, it is not
+        sent."""
         if self._loop is None or self._connection is None:
             raise RuntimeError(_NOT_OPEN)
         # Not asyncio.get_running_loop, which asks the system for the process id every time.
         future: asyncio.Future[ReplyT] = self._loop.create_future()
 
-        # Any: the session decodes with the request's own reply_type, which no type of `done` can say.
+        # Any: the session decodes with the request's own reply_type, which the type of `done` cannot express.
         def done(reply: Any, error: Exception | None) -> None:
             if future.done():
                 return

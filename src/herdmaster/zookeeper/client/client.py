@@ -20,8 +20,8 @@ from herdmaster.zookeeper.wire.records import Record
 class Client(NowaitClient):
     """A client with ZooKeeper's operations. Every path is below the chroot of the connect string.
 
-    All of them raise a ServerError that says what the server refused, InvalidPath, RequestTooLarge, SessionExpired, and
-    those that write ConnectionLoss.
+    All operations raise a ServerError that says what the server refused, InvalidPath, RequestTooLarge and
+    SessionExpired; writes also raise ConnectionLoss.
     """
 
     # --- znodes --------------------------------------------------------------------------------------------------
@@ -35,12 +35,12 @@ class Client(NowaitClient):
         acl: tuple[Acl, ...] = OPEN_ACL,
         ttl: float | None = None,
     ) -> str:
-        """Returns the path, which for a sequential mode ends with the number that the server chose.
+        """Create a znode and return its path, which for a sequential mode ends with the number that the server chose.
 
-        `ttl` is a time to live in seconds, kept to the millisecond, for the persistent modes: the servers take the
-        znode away some time after its data has not been set for that long, but not while it has children. Raises
-        ValueError where it is out of range, given to another mode or missing for a mode that needs it, and
-        Unimplemented where the servers do not allow it, as by default (`zookeeper.extendedTypesEnabled`).
+        `ttl` is a time to live in seconds, kept to the millisecond, for the persistent modes: the servers delete the
+        znode some time after its data has not been set for that long, but not while it has children. Raises ValueError
+        if it is out of range, given to another mode or missing for a mode that needs it, and Unimplemented if the
+        servers do not allow it, as by default (`zookeeper.extendedTypesEnabled`).
         """
         request = self.creation(path, data, acl, mode, ttl)
         try:
@@ -54,7 +54,7 @@ class Client(NowaitClient):
         await self.call(records.Delete(self.outward(path), version))
 
     async def exists(self, path: str, watcher: Watcher | None = None) -> Stat | None:
-        """None where there is no such znode; the watcher is armed in either case, for one event."""
+        """Return the stat, None if there is no such znode. The watcher is armed in either case, for one event."""
         path = self.outward(path)
         arm = Arm(WatchTable.EXIST, path, watcher) if watcher is not None else None
         try:
@@ -63,7 +63,7 @@ class Client(NowaitClient):
             return None
 
     async def get(self, path: str, watcher: Watcher | None = None) -> tuple[bytes | None, Stat]:
-        """Data (None is ZooKeeper's null, distinct from b"") and stat. The watcher is armed on success."""
+        """Return data (None is ZooKeeper's null, distinct from b"") and stat. The watcher is armed on success."""
         path = self.outward(path)
         arm = Arm(WatchTable.DATA, path, watcher) if watcher is not None else None
         reply = await self.call(records.GetData(path, watcher is not None), arm=arm)
@@ -73,7 +73,7 @@ class Client(NowaitClient):
         return (await self.call(records.SetData(self.outward(path), data, version))).stat
 
     async def children(self, path: str, watcher: Watcher | None = None) -> tuple[str, ...]:
-        """Names, in no order."""
+        """Return the names, in no order."""
         return (await self.children_and_stat(path, watcher))[0]
 
     async def children_and_stat(self, path: str, watcher: Watcher | None = None) -> tuple[tuple[str, ...], Stat]:
@@ -87,15 +87,15 @@ class Client(NowaitClient):
         return reply.acl, reply.stat
 
     async def set_acl(self, path: str, acl: tuple[Acl, ...], version: int = -1) -> Stat:
-        """`version` is compared with the stat's `aversion`."""
+        """Replace the ACL. `version` is compared with the stat's `aversion`."""
         return (await self.call(records.SetAcl(self.outward(path), acl, version))).stat
 
     async def sync(self, path: str = "/") -> None:
-        """After it, reads of this session see every write that was done before it was called."""
+        """Wait until reads of this session see every write that was done before the call."""
         await self.call(records.Sync(self.outward(path)))
 
     async def multi_read(self, paths: Iterable[str]) -> list[Node | errors.ServerError]:
-        """Data and stat of several znodes in one request, each with a result or an error of its own.
+        """Read data and stat of several znodes with one request. Each has a result or an error of its own.
 
         The caller bounds the size: the reply holds all the data.
         """
@@ -103,10 +103,10 @@ class Client(NowaitClient):
         return nodes_of(paths, await self.call(self._reads_of(paths))) if paths else []
 
     async def multi_children(self, paths: Iterable[str]) -> list[tuple[str, ...] | errors.ServerError]:
-        """The children of several znodes, in no order, each with a result or an error of its own.
+        """Read the children of several znodes with one request, in no order. Each has a result or an error of its own.
 
-        One request reads them all at one moment: the server applies no write in the middle of it. The caller bounds the
-        size of the reply, which holds all the names.
+        All are read at one moment: the server applies no write in between. The caller bounds the size of the reply,
+        which holds all the names.
         """
         paths = tuple(paths)
         return children_of(paths, await self.call(self._listings_of(paths))) if paths else []
@@ -115,9 +115,10 @@ class Client(NowaitClient):
         return Transaction(self)
 
     async def ephemerals(self, prefix: str = "/") -> tuple[str, ...]:
-        """The paths of this session's ephemerals that start with the prefix (a plain prefix, no segment boundary).
+        """Return the paths of this session's ephemerals that start with the prefix (a plain prefix, not whole
+        segments).
 
-        Raises InvalidPath for a prefix that does not start with `/`: below a chroot it would reach beside that.
+        Raises InvalidPath for a prefix that does not start with `/`: it would reach beyond the chroot.
         """
         if not prefix.startswith("/"):
             raise errors.InvalidPath(f"invalid prefix {prefix!r}: it must start with '/'")
@@ -125,17 +126,17 @@ class Client(NowaitClient):
         return tuple(self._chroot.remove(path) for path in reply.children)
 
     async def count_descendants(self, path: str) -> int:
-        """How many znodes stand below a path, at any depth."""
+        """Return the number of znodes below a path, at any depth."""
         return (await self.call(records.GetAllChildrenNumber(self.outward(path)))).number
 
     async def who_am_i(self) -> tuple[ClientInfo, ...]:
-        """The identities that the server knows this connection by (3.7 and newer)."""
+        """Return the identities that the server has for this connection (3.7 and newer)."""
         return (await self.call(records.WhoAmI())).infos
 
     # --- watches and credentials -----------------------------------------------------------------------------------
 
     async def add_watch(self, path: str, watcher: Watcher, *, recursive: bool = False) -> None:
-        """A watch that stays. After a reconnect it is armed again, but what happened meanwhile is not told.
+        """Arm a watch that stays. After a reconnect it is armed again, but what happened meanwhile is not reported.
 
         Servers before 3.9 keep one kind of watch per path (ZOOKEEPER-4466): do not mix it with one-shot watches.
         """
@@ -143,7 +144,7 @@ class Client(NowaitClient):
         await self.call(request, arm=arm)
 
     async def remove_watch(self, path: str, watcher: Watcher, *, recursive: bool = False) -> None:
-        """Takes a persistent watch away, at the server only if nothing else watches the path."""
+        """Remove a persistent watch; at the server only if nothing else watches the path."""
         path = self.outward(path)
         table = WatchTable.RECURSIVE if recursive else WatchTable.PERSISTENT
         if self._session.disarm(Arm(table, path, watcher)):
@@ -152,9 +153,9 @@ class Client(NowaitClient):
                 await self.call(records.RemoveWatches(path, int(WatcherType.ANY)))
 
     async def watch_created(self, paths: Iterable[str], watcher: Watcher) -> None:
-        """Arms one-shot watches on many znodes at once, in packets of at most 128 KiB.
+        """Arm one-shot watches on many znodes at once, in packets of at most 128 KiB.
 
-        The watcher is called for each path once, when the znode is created, and at once where it exists already.
+        The watcher is called once for each path: when the znode is created, or at once if it exists already.
         """
         wanted = [(WatchTable.EXIST, self.outward(path)) for path in paths]
         try:
@@ -166,7 +167,7 @@ class Client(NowaitClient):
             raise
 
     def watch_created_nowait(self, paths: Iterable[str], watcher: Watcher) -> None:
-        """As `watch_created`, for those who learn of the session's end in another way."""
+        """As `watch_created`, without an answer. For callers that hear of the session's end from a listener."""
         wanted = [(WatchTable.EXIST, self.outward(path)) for path in paths]
         for packet in self._exist_packets(wanted, watcher):
             self.call_nowait(packet, lambda _reply, _error: None)
@@ -178,11 +179,12 @@ class Client(NowaitClient):
         return arming_packets(wanted, self._session.last_zxid)
 
     def forget_created(self, path: str, watcher: Watcher) -> None:
-        """This side forgets a watch of `watch_created`; an event that still comes is ignored."""
+        """Forget a watch of `watch_created` on this side; an event that still comes is ignored."""
         self._session.watches.remove(WatchTable.EXIST, self._chroot.add(path), watcher)
 
     async def add_credential(self, scheme: str, credential: bytes) -> None:
-        """Authenticates this session, on every later connection, too. Raises AuthenticationFailed, which ends it."""
+        """Authenticate this session, also on every later connection. Raises AuthenticationFailed, which ends the
+        session."""
         done = asyncio.get_running_loop().create_future()
 
         def finish(_reply: Record | None, error: Exception | None) -> None:

@@ -34,7 +34,7 @@ class ConnectString(msgspec.Struct, frozen=True):
 
 
 def parse_connect_string(text: str) -> ConnectString:
-    """Raises InvalidConnectString, which names the part that is wrong."""
+    """Parse a connect string. Raises InvalidConnectString, which names the part that is wrong."""
     hosts, slash, path = text.strip().partition("/")
     addresses = tuple(_parse_address(part.strip(), text) for part in hosts.split(","))
     try:

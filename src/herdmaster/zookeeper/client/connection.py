@@ -1,7 +1,7 @@
-"""The shell around a session: the socket, the timers, the round over the servers.
+"""The I/O of a session: the socket, the timers, the choice of servers.
 
-Requests of one event-loop turn leave in one send. Events are handed out in the order of the wire, synchronously, so
-that a listener sees a change before the reply that shows it.
+Requests of one turn of the event loop leave in one send. Events are handed out in the order of the wire, synchronously,
+so a listener sees a change before the reply that shows it.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ _READ_SIZE = 64 * 1024
 
 
 def boot_clock() -> float:
-    """Seconds that never go back and that run on while the machine sleeps: a session expires meanwhile, too."""
+    """Return seconds of a clock that never goes back and that runs on while the machine sleeps: sessions expire
+    meanwhile, too."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
 
 
 class _Link(asyncio.Protocol, asyncio.BufferedProtocol):
-    """One TCP connection. Where the loop can (asyncio.BufferedProtocol), it reads into a buffer that stays: for every
-    other read it asks the system for 256 KiB and gives them back, which costs more than what is done with the data."""
+    """One TCP connection. If the loop supports asyncio.BufferedProtocol, it reads into a permanent buffer: for every
+    other read asyncio allocates 256 KiB and frees it again, which costs more than handling the data."""
 
     def __init__(self, owner: Connection) -> None:
         self._owner = owner
@@ -69,7 +70,7 @@ class _Link(asyncio.Protocol, asyncio.BufferedProtocol):
         self._owner.handle_data(self, data)
 
     def eof_received(self) -> None:
-        # A server that ends its half is done with us; a plain close would first wait for what is still to be written.
+        # A server that ends its half is done with this client; a plain close would first wait for unsent data.
         self.abort()
 
     def pause_writing(self) -> None:
@@ -84,13 +85,13 @@ class _Link(asyncio.Protocol, asyncio.BufferedProtocol):
             self.lost.set_result(error)
 
     def abort(self) -> None:
-        """Closes at once: what the socket still holds must not wait for a peer that may be gone."""
+        """Close at once: data that the socket still holds must not wait for a peer that may be gone."""
         if self.transport is not None:
             self.transport.abort()
 
 
 class Connection:
-    """Keeps a session connected until it is over. `clock` and `rng` are parameters so that a simulation owns them."""
+    """Keeps a session connected until it is over. `clock` and `rng` are parameters for simulations."""
 
     def __init__(self, session: Session, addresses: tuple[Address, ...], *, clock: Clock, rng: random.Random) -> None:
         self._session = session
@@ -121,13 +122,13 @@ class Connection:
     # --- out -----------------------------------------------------------------------------------------------------
 
     def send(self, pending: Pending) -> None:
-        """Raises the session's final error when it is over."""
+        """Send a request. Raises the session's final error when it is over."""
         self._session.enqueue(pending)
         if not self._flush_scheduled:
             self.schedule_flush()
 
     def schedule_flush(self) -> None:
-        """What is said until then leaves in one send."""
+        """Flush in the next turn of the loop: requests until then leave in one send."""
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
@@ -144,11 +145,11 @@ class Connection:
     # --- in ------------------------------------------------------------------------------------------------------
 
     def handle_connected(self, link: _Link) -> None:
-        if self._link is not None:  # an attempt that was given up in the moment in which it succeeded
+        if self._link is not None:  # an attempt that was given up at the moment in which it succeeded
             self._link = None
             self.handle(self._session.connection_lost(self._clock()))
         if self._session.is_over:
-            link.abort()  # to attach now would keep alive on the server what is over here
+            link.abort()  # attaching now would keep the session alive on the server
             return
         self._link = link
         self._drop_reason = None
@@ -167,7 +168,7 @@ class Connection:
             self.schedule_flush()
 
     def handle(self, events: list[Event]) -> None:
-        """Hands out what the session decided, and sends what it has to say."""
+        """Hand out the session's events, then send what it has to send."""
         for event in events:
             match event:
                 case Completed():
@@ -177,16 +178,16 @@ class Connection:
                         self._report(error)
                 case Fired():
                     if not self._session.is_over:
-                        self._tell(event.watchers, event.event)
+                        self._notify(event.watchers, event.event)
                 case StateChanged():
                     self._set_timer()
-                    self._tell(self._listeners, event.state)
+                    self._notify(self._listeners, event.state)
                 case DropConnection():
                     self._drop(event.reason)
-        # After the tasks that these events wake in the next turn: what they have to say leaves in that turn.
+        # Scheduled after the tasks that these events wake, so that requests of these tasks leave in the same turn.
         self.schedule_flush()
 
-    def _tell(self, listeners: list[Callable[[_NewsT], None]], news: _NewsT) -> None:
+    def _notify(self, listeners: list[Callable[[_NewsT], None]], news: _NewsT) -> None:
         for listener in tuple(listeners):
             try:
                 listener(news)
@@ -195,7 +196,7 @@ class Connection:
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, errors.SessionExpired):
-            return  # a listener wanted to go on although the session is over; it learns of the end like all others
+            return  # a listener sent a request although the session is over; it is told of the end like all others
         self._loop.call_exception_handler({"message": "a ZooKeeper listener failed", "exception": error})
 
     def _drop(self, reason: str) -> None:
@@ -206,7 +207,7 @@ class Connection:
     # --- time ----------------------------------------------------------------------------------------------------
 
     def _set_timer(self) -> None:
-        """Sees to it that the session is asked in time. A timer that proves too early costs less than moving it."""
+        """Set the timer to the session's next tick. One that fires too early costs less than moving it."""
         when = self._session.next_tick()
         if self._timer is not None:
             if when is not None and self._timer_at <= when:
@@ -219,7 +220,7 @@ class Connection:
             self._timer = self._loop.call_later(max(when - self._clock(), 0.001), self._handle_timer)
 
     def _handle_timer(self) -> None:
-        # After a stall the socket may hold what was sent in time: a timer of the next turn comes after its reads.
+        # After a stall the socket may hold data that arrived in time: a timer of the next turn runs after these reads.
         self._timer = self._loop.call_later(0, self._tick)
 
     def _tick(self) -> None:
@@ -239,8 +240,8 @@ class Connection:
         failures = 0
         for address in itertools.cycle(self._addresses):
             was_of_use = await self._attempt(address)
-            # Not the TCP connection resets the backoff, for a server without quorum accepts and closes; and not the
-            # handshake alone, for a server may refuse whatever follows it.
+            # A TCP connection alone does not reset the backoff, because a server without quorum accepts and closes; nor
+            # does the handshake, because a server may refuse everything that follows it.
             failures = 0 if was_of_use else failures + 1
             if not self._session.is_over:
                 await asyncio.sleep(self._backoff(failures))
@@ -250,18 +251,18 @@ class Connection:
     def _handle_run_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is None:
             return
-        # A fault of this module, but no caller may wait for ever because of it.
+        # A fault of this module; no caller may wait for ever because of it.
         self._loop.call_exception_handler({"message": "a ZooKeeper connection failed", "exception": task.exception()})
         self.handle(self._session.abandon())
 
     def _backoff(self, failures: int) -> float:
-        """Seconds before the next attempt, with jitter: short at first, at most a tenth of the timeout."""
+        """Return the seconds before the next attempt, with jitter: short at first, at most a tenth of the timeout."""
         rounds = failures // len(self._addresses)
         ceiling = min(1.0, self._session.timeout / 10, 0.02 * 2.0 ** min(rounds, 10))
         return self._rng.uniform(0.2, 1.0) * ceiling
 
     async def _attempt(self, address: Address) -> bool:
-        """One connection from its start to its end. Returns whether anything was answered on it."""
+        """Run one connection from its start to its end. Return whether anything was answered on it."""
         self._address = address
         link = await self._connect(address)
         error = None if link is None else await link.lost
@@ -291,7 +292,7 @@ class Connection:
     # --- the sessions before this one ------------------------------------------------------------------------------
 
     def close_predecessors(self, predecessors: Predecessors) -> None:
-        """Starts to close them, beside this session, by the server that it is connected to."""
+        """Start to close them in the background, through the server of the present connection."""
         if predecessors and (self._closing is None or self._closing.done()):
             self._closing = self._loop.create_task(
                 predecessors.close(self._dial_again, self._session.timeout), name="zookeeper-predecessors"
@@ -302,7 +303,7 @@ class Connection:
         return await dial(self._address, factory, self._dial_limit, self._rng)
 
     async def stop(self) -> None:
-        """Ends the loop and the socket; the session has to be over."""
+        """End the task and the socket. The session has to be over."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

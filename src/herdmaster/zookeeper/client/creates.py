@@ -1,4 +1,4 @@
-"""Which request creates a znode, and what a time to live may be."""
+"""The request that creates a znode, and the limits of a time to live."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TTL_IS_OFF: Final = (
 
 
 def creation(path: str, data: bytes | None, acl: tuple[Acl, ...], mode: CreateMode, ttl: float | None) -> AnyCreate:
-    """The request for a full path; `ttl` in seconds. Raises ValueError for a time to live that cannot be."""
+    """Return the request for a full path; `ttl` in seconds. Raises ValueError for an impossible time to live."""
     if ttl is not None:
         return _creation_with_ttl(path, data, acl, mode, ttl)
     if mode is _CONTAINER:
@@ -52,9 +52,9 @@ def _creation_with_ttl(path: str, data: bytes | None, acl: tuple[Acl, ...], mode
 
 
 def explain(failure: errors.ServerError, refusal: errors.ServerError, request: Record) -> None:
-    """Adds to a failure what an operator has to do, where a create was refused for its time to live.
+    """Add to a failure what an operator has to do, if a create was refused for its time to live.
 
-    `refusal` is what the server said to `request`: of a transaction that failed, the error of the one operation.
+    `refusal` is the server's error for `request`: for a failed transaction, the error of that operation.
     """
     if isinstance(refusal, errors.Unimplemented) and isinstance(request, CreateTtl):
         failure.add_note(_TTL_IS_OFF)

@@ -1,4 +1,4 @@
-"""How a connection to a server is made: names are resolved at every attempt, and all their addresses tried."""
+"""Makes connections to servers. Names are resolved at every attempt, and all addresses tried."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class Unreachable(Exception):
 
 
 async def dial(address: Address, factory: Callable[[], ProtocolT], limit: float, rng: random.Random) -> ProtocolT:
-    """A new connection's protocol, made by `factory`. Tries the addresses of a name one after the other, so that one
-    that swallows packets hides no other. `limit` is in seconds, once for the name and once for its addresses.
+    """Connect, and return the protocol that `factory` makes. Addresses of a name are tried one after the other, so that
+    one that swallows packets does not hide the others. `limit` is in seconds, once for the name and once for its
+    addresses.
 
     Raises Unreachable.
     """
@@ -30,7 +31,7 @@ async def dial(address: Address, factory: Callable[[], ProtocolT], limit: float,
     try:
         async with asyncio.timeout(limit):
             hosts = await _resolve(loop, address, rng)
-    # UnicodeError: a name that is no host name to the resolver.
+    # UnicodeError: the resolver takes the name for no host name.
     except (OSError, TimeoutError, UnicodeError) as error:
         raise Unreachable(str(error) or "its name was not resolved in time") from None
     for host in hosts:
@@ -45,7 +46,8 @@ async def dial(address: Address, factory: Callable[[], ProtocolT], limit: float,
 
 
 async def _resolve(loop: asyncio.AbstractEventLoop, address: Address, rng: random.Random) -> list[str]:
-    """Anew at every attempt (ZOOKEEPER-2184), in an order of our own: one name may stand for all servers."""
+    """Return the addresses of a name, resolved anew (ZOOKEEPER-2184) and in random order: one name may stand for all
+    servers."""
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(address.host)
         return [address.host]

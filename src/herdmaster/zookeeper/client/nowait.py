@@ -69,7 +69,7 @@ class NowaitClient(BaseClient):
         self.call_nowait(records.SetData(self.outward(path), data, version), read)
 
     def exists_nowait(self, path: str, done: Callback[Stat]) -> None:
-        """A znode that does not exist is no error: `done` is called with None and None."""
+        """Read the stat. A znode that does not exist is no error: `done` is called with None and None."""
 
         def read(reply: Record | None, error: Exception | None) -> None:
             if isinstance(reply, records.StatReply):
@@ -86,7 +86,7 @@ class NowaitClient(BaseClient):
         self.call_nowait(records.GetData(self.outward(path), False), read)
 
     def children_nowait(self, path: str, done: Callback[tuple[str, ...]]) -> None:
-        """Names, in no order."""
+        """Read the names, in no order."""
 
         def read(reply: Record | None, error: Exception | None) -> None:
             done(reply.children if isinstance(reply, records.ChildrenReply) else None, error)
@@ -94,13 +94,13 @@ class NowaitClient(BaseClient):
         self.call_nowait(records.GetChildren(self.outward(path), False), read)
 
     def multi_read_nowait(self, paths: Sequence[str], done: Callback[list[Node | errors.ServerError]]) -> None:
-        """As `Client.multi_read`, but no paths are a request, too."""
+        """As `Client.multi_read`. An empty list of paths is sent, too."""
         self._call_multi(self._reads_of(paths), partial(nodes_of, paths), done)
 
     def multi_children_nowait(
         self, paths: Sequence[str], done: Callback[list[tuple[str, ...] | errors.ServerError]]
     ) -> None:
-        """As `Client.multi_children`, but no paths are a request, too."""
+        """As `Client.multi_children`. An empty list of paths is sent, too."""
         self._call_multi(self._listings_of(paths), partial(children_of, paths), done)
 
     def _call_multi(
@@ -143,7 +143,7 @@ class NowaitClient(BaseClient):
 
 
 def nodes_of(paths: Sequence[str], reply: MultiReply) -> list[Node | errors.ServerError]:
-    """Raises WireError where the reply does not answer these reads."""
+    """Return the nodes of a reply. Raises WireError if it does not answer these reads."""
     found: list[Node | errors.ServerError] = []
     for result in reply.results:
         if isinstance(result, records.DataReply):
@@ -154,7 +154,7 @@ def nodes_of(paths: Sequence[str], reply: MultiReply) -> list[Node | errors.Serv
 
 
 def children_of(paths: Sequence[str], reply: MultiReply) -> list[tuple[str, ...] | errors.ServerError]:
-    """Raises WireError where the reply does not answer these listings."""
+    """Return the listings of a reply. Raises WireError if it does not answer these requests."""
     found: list[tuple[str, ...] | errors.ServerError] = []
     for result in reply.results:
         if isinstance(result, records.ChildrenReply):

@@ -1,9 +1,9 @@
-"""Sessions that this side has given up and no server has ended, and how they are closed.
+"""Closes sessions that this side gave up while no server answered.
 
-A client that reaches no server gives its session up by its own clock. The servers, once they are back, keep that
-session for another timeout, and with it its ephemerals, such as `/master`. So the owner's next client closes that
-session as soon as its own is established, over a second connection to the server that it has just reached. Nothing is
-sent on that connection but the handshake and closeSession: the requests of the old session have failed already.
+A client that reaches no server gives its session up by its own clock. When the servers are back, they keep that session
+for another timeout, and with it its ephemerals, such as `/master`. So the owner's next client closes the old session as
+soon as its own is established, over a second connection to the same server. That connection carries nothing but the
+handshake and closeSession: the requests of the old session have failed already.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _log = logging.getLogger("herdmaster.zookeeper")
 
 _MOST_KEPT: Final = 8
 _MOST_ATTEMPTS: Final = 3
-"""For each: after them the session lapses by itself."""
+"""For each session: after these it lapses by itself."""
 
 _PAUSE_SECONDS: Final = 0.1
 _SHORTEST_MS: Final = 1
-"""The timeout that is asked for. A server grants its shortest, so a session that is attached to and then not closed,
-because the connection breaks just then, lives no longer than it would have."""
+"""The timeout that is asked for. A server grants its shortest, so a session that was attached to but not closed,
+because the connection broke, lives no longer than it would have."""
 
 _XID: Final = 1
 
 
 class SessionCloser(asyncio.Protocol):
-    """One connection, which closes one session. `ended` is true once the servers do not have the session any more."""
+    """A connection that closes one session. `ended` is True once the servers do not have the session any more."""
 
     def __init__(self, identity: ClientId) -> None:
         self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -94,7 +94,7 @@ class SessionCloser(asyncio.Protocol):
 
 
 Dial = Callable[[Callable[[], SessionCloser]], Awaitable[SessionCloser]]
-"""Makes a connection to the server that the present session has reached. Raises Unreachable."""
+"""Connects to the server that the present session has reached. Raises Unreachable."""
 
 
 class _Left(msgspec.Struct):
@@ -104,9 +104,10 @@ class _Left(msgspec.Struct):
 
 
 class Predecessors:
-    """Given to each of an owner's clients, one after the other: they add themselves, and close those before them.
+    """The given-up sessions of one owner. It is given to the owner's clients one after the other: each adds its own
+    session, and closes the earlier ones.
 
-    It keeps the sessions' passwords no longer than until a server has answered, or a few attempts have failed.
+    Passwords are kept only until a server has answered, or a few attempts have failed.
     """
 
     def __init__(self) -> None:
@@ -116,15 +117,15 @@ class Predecessors:
         return len(self._left)
 
     def add(self, identity: ClientId, pid: int) -> None:
-        """`pid` is the process that opened the session: a forked child leaves its parent's sessions alone."""
+        """Add a session. `pid` is the process that opened it: a forked child leaves its parent's sessions alone."""
         self._left.append(_Left(identity, pid))
 
     def holds(self, session_id: int) -> bool:
         return any(left.identity.session_id == session_id for left in self._left)
 
     async def close(self, dial: Dial, limit: float) -> None:
-        """Closes them all, or gives them up; `limit` (seconds) bounds each attempt. Cancelled, it keeps what is left
-        for the next client."""
+        """Close all, or give them up; `limit` (seconds) bounds each attempt. If it is cancelled, the rest is kept for
+        the next client."""
         while self._left:
             left = self._left[0]
             if left.pid != os.getpid():
@@ -136,7 +137,7 @@ class Predecessors:
                 session_id = left.identity.session_id & 0xFFFFFFFFFFFFFFFF
                 _log.info("closed session 0x%x, which was given up while no server answered", session_id)
             if is_ended or left.attempts >= _MOST_ATTEMPTS:
-                with contextlib.suppress(ValueError):  # too many were added meanwhile, and this one had to go
+                with contextlib.suppress(ValueError):  # it was dropped meanwhile because too many were added
                     self._left.remove(left)
             else:
                 await asyncio.sleep(_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""What goes into a session and what comes out of it: requests under way, and events."""
+"""The input and output of a session: requests under way, and events."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def _never() -> bool:
 
 
 class Pending:
-    """A request on its way, from the call to its reply. `xid` is 0 until it has left, negative in the preface.
+    """A request from its call to its reply. `xid` is 0 until it has left, negative in the preface.
 
-    `is_cancelled` says whether the caller has gone: then it does not leave any more, and arms nothing.
+    `is_cancelled` says whether the caller has gone: then the request does not leave any more, and arms nothing.
     """
 
     __slots__ = ("arm", "done", "frame", "is_cancelled", "request", "retry", "sent_at", "xid")
@@ -53,8 +53,8 @@ class Pending:
         arm: Arm | None = None,
         is_cancelled: Callable[[], bool] = _never,
     ) -> None:
-        """Raises RequestTooLarge for what no server would take (sent, it would cost the connection), ValueError for a
-        number that the wire cannot carry."""
+        """Raises RequestTooLarge for a request that no server would take (it would cost the connection), ValueError for
+        a number that the wire cannot carry."""
         frame = bytearray(HEADER.size)
         try:
             request.write(frame)
@@ -75,23 +75,23 @@ class Pending:
 
     @classmethod
     def for_preface(cls, request: Request[Record], xid: int) -> Pending:
-        """A request of the session's own, which begins a connection and goes with it."""
+        """Return a request of the session itself, which begins a connection and goes with it."""
         pending = cls(request, lambda _reply, _error: None)
         pending.xid = xid
         return pending
 
     @property
     def is_moot(self) -> bool:
-        """No caller waits for it: it belongs to a connection's preface, or its caller has gone."""
+        """Whether no caller waits for it: it belongs to a connection's preface, or its caller has gone."""
         return self.xid < 0 or self.is_cancelled()
 
     def loss(self) -> errors.ConnectionLoss:
-        """What to raise when its connection has gone."""
+        """Return the error to raise when its connection is lost."""
         name = type(self.request).__name__
         return errors.ConnectionLoss(f"the connection was lost after a {name} had been sent: it may be applied")
 
     def stamp(self, xid: int, now: float) -> bytearray:
-        """The frame to send, under this xid."""
+        """Return the frame to send, with this xid."""
         self.xid = xid
         self.sent_at = now
         _XID.pack_into(self.frame, _XID_OFFSET, xid)
@@ -118,7 +118,7 @@ class StateChanged(msgspec.Struct, frozen=True):
 
 
 class DropConnection(msgspec.Struct, frozen=True):
-    """The shell must close the connection and then call `connection_lost`."""
+    """The caller must close the connection and then call `connection_lost`."""
 
     reason: str
 

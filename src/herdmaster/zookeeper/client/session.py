@@ -1,12 +1,14 @@
 """One ZooKeeper session without I/O: bytes and times go in, bytes and events come out.
 
-The shell (`connection.py`) owns the socket and the clock. It tells of connections made and lost, passes what it
-received, sends what `take_output` gives, and calls `tick` at `next_tick`. Every method takes `now` in seconds of a
-clock that never goes back and that runs on while the machine is suspended.
+Its owner (`connection.py`) has the socket and the clock. It reports connections made and lost, passes received bytes,
+sends what `take_output` returns, and calls `tick` at `next_tick`. Every method takes `now` in seconds of a clock that
+never goes back and that runs on while the machine is suspended.
 
-What decides about a request that was under way when the connection went: it had not left, then it waits for the next
-connection; it had left and is a read, then it is asked again; else it raises ConnectionLoss, because only the caller
-knows how to find out whether it was applied.
+What becomes of a request when the connection is lost:
+
+- It has not left: it waits for the next connection.
+- It has left and is a read: it is sent again.
+- It has left and is a write: it raises ConnectionLoss, because only the caller can find out whether it was applied.
 """
 
 from __future__ import annotations
@@ -51,20 +53,20 @@ _EVENT_TYPES: Final = {int(kind): kind for kind in EventType}
 
 
 class Session:
-    """The state of one session; see the module's theory."""
+    """The state of one session."""
 
     def __init__(
         self, *, timeout: float, connect_timeout: float, chroot: Chroot, credentials: tuple[tuple[str, bytes], ...] = ()
     ) -> None:
         self.state = SessionState.CONNECTING
         self.is_over = False  # the state is final
-        self.is_gone = False  # a server has said that the session has ended, there too
+        self.is_gone = False  # a server has said that the session has ended
         self.timeout = timeout  # the requested one until a server has negotiated
         self.client_id: ClientId | None = None
         self.last_zxid = 0
         self.watches = WatchRegistry()
         self.was_answered = False  # a request on the present connection, or on the last one, beyond its preface
-        self.paused = False  # set by the shell while the socket takes no more
+        self.paused = False  # set by the owner while the socket takes no more
         self._chroot = chroot
         self._requested_timeout = timeout
         self._connect_timeout = connect_timeout
@@ -74,7 +76,7 @@ class Session:
         self._in_flight: deque[Pending] = deque()
         self._handshake: bytes | None = None  # the connect request, until it is taken
         self._attached = False  # the handshake of the present connection is done
-        self._connected_at: float | None = None  # the connection attempt whose handshake is not done
+        self._connected_at: float | None = None  # when the connection was made whose handshake is not done
         self._heard_at = 0.0  # when anything of the session arrived
         self._replied_at = 0.0  # when anything but an event arrived
         self._sent_at = 0.0
@@ -86,8 +88,8 @@ class Session:
 
     @property
     def deadline(self) -> float:
-        """Until when the session is certainly alive on the server: its clock starts when a request arrives, which is
-        never before it was sent."""
+        """Until when the session certainly lives on the server. The server's clock starts when a request arrives, which
+        is never before it was sent."""
         return self._answered_at + self.timeout
 
     @property
@@ -95,7 +97,7 @@ class Session:
         return len(self._queue)
 
     def next_tick(self) -> float | None:
-        """When `tick` has something to decide, None while only a connection attempt is going on."""
+        """Return when to call `tick`; None while only a connection attempt is under way."""
         if self.is_over:
             return None
         if self.state is SessionState.CONNECTED:
@@ -114,7 +116,7 @@ class Session:
 
     def _drops_at(self) -> float:
         silent = self._heard_at + self.timeout * 2 / 3
-        # Events alone do not prove that the server hears this side, and they must not hide that nothing is answered.
+        # Events alone do not prove that the server hears this side, and must not hide that nothing is answered.
         asked = [self._in_flight[0].sent_at] if self._in_flight else []
         if self._ping_sent_at is not None:
             asked.append(self._ping_sent_at)
@@ -123,7 +125,7 @@ class Session:
     # --- what the caller wants -----------------------------------------------------------------------------------
 
     def enqueue(self, pending: Pending) -> None:
-        """Raises the session's final error when it is over."""
+        """Queue a request. Raises the session's final error when it is over."""
         if self.is_over:
             raise self._final_error()
         self._queue.append(pending)
@@ -133,13 +135,13 @@ class Session:
             raise self._final_error()
 
     def add_credential(self, scheme: str, credential: bytes, done: Done) -> None:
-        """Authenticates now, and again on every later connection: ZooKeeper keeps it per connection."""
+        """Authenticate now, and again on every later connection: ZooKeeper keeps credentials per connection."""
         self.enqueue(Pending(Auth(0, scheme, credential), done, retry=True))
         self._credentials.append((scheme, credential))
 
     def disarm(self, arm: Arm) -> bool:
-        """Forgets a watch, armed or on its way. True when the server may forget it, too: nothing else watches the path,
-        and the server takes off all watches of a path at once."""
+        """Forget a watch, armed or on its way. Return True if the server may forget it, too: nothing else watches the
+        path, and the server removes all watches of a path at once."""
         known = self.watches.remove(arm.table, arm.path, arm.watcher)
         shared = self.watches.holds(arm.path)
         for pending in (*self._in_flight, *self._queue):
@@ -151,7 +153,7 @@ class Session:
         return known and not shared
 
     def close(self, done: Done) -> list[Event]:
-        """Ends the session. Connected, it asks the server and ends with its reply; else the session just lapses."""
+        """End the session. If connected, ask the server, and end with its reply; otherwise the session lapses."""
         if self.state is SessionState.CONNECTED:
             self._queue.append(Pending(CloseSession(), done))
             return []
@@ -160,7 +162,7 @@ class Session:
         return events
 
     def abandon(self) -> list[Event]:
-        """Ends the session on this side only."""
+        """End the session on this side only."""
         return [] if self.is_over else self._end(SessionState.CLOSED)
 
     # --- connections ---------------------------------------------------------------------------------------------
@@ -175,14 +177,14 @@ class Session:
         ).encode()
 
     def connection_lost(self, now: float) -> list[Event]:
-        """What had left and may have been applied raises; reads and what had not left wait."""
+        """Fail the writes that had left; reads, and requests that had not left, wait for the next connection."""
         self._handshake = None
         self._attached = False
         self._connected_at = None
         self._ping_sent_at = None
         in_flight = [pending for pending in self._in_flight if not pending.is_moot]
         if any(isinstance(pending.request, CloseSession) for pending in in_flight):
-            # The end was wanted, and whether the server heard of it or lets the session lapse is all the same.
+            # The end was wanted, so it does not matter whether the server heard of it or lets the session lapse.
             return self._end(SessionState.CLOSED)
         unsent = [pending for pending in self._queue if not pending.is_moot]
         self._queue = deque([pending for pending in in_flight if pending.retry] + unsent)
@@ -195,7 +197,7 @@ class Session:
         return events + self.tick(now)
 
     def take_output(self, now: float) -> bytes:
-        """Everything that may leave now, as one piece."""
+        """Return everything that may leave now, as one piece."""
         if self._handshake is not None:
             output, self._handshake = self._handshake, None
             self._sent_at = now
@@ -224,14 +226,14 @@ class Session:
     def receive(self, data: bytes, now: float) -> list[Event]:
         if self.is_over:
             return []
-        # After a long stall the deadline is judged before anything that arrived meanwhile is believed.
+        # After a long stall the deadline is checked before data that arrived meanwhile is believed.
         if self.client_id is not None and now >= self._lapses_at():
             return self._end(SessionState.EXPIRED)
         events: list[Event] = []
         try:
             self._receive_frames(data, now, events)
         except errors.WireError as error:
-            if self._in_flight:  # not asked again: the same answer would cost the next connection too
+            if self._in_flight:  # not sent again: the same answer would cost the next connection, too
                 pending = self._in_flight.popleft()
                 events.append(Completed(pending, None, error if pending.retry else pending.loss()))
             events.append(DropConnection(f"the server's bytes are not the protocol: {error}"))
@@ -247,7 +249,7 @@ class Session:
                     self._receive_message(body, now, events)
                 if self.is_over:
                     return
-            frames = self._framer.feed(b"")  # raises where what follows is no frame
+            frames = self._framer.feed(b"")  # raises if what follows is no frame
         if self._attached:  # bytes of a server that gives no session keep none alive
             self._heard_at = now
 
@@ -270,7 +272,7 @@ class Session:
         self._answered_at = self._sent_at
         self._heard_at = self._replied_at = now
         self.state = SessionState.CONNECTED
-        # Ahead of every request of the caller, so that no reply can overtake an event or miss a credential.
+        # Ahead of every request of the caller, so that no reply overtakes an event or misses a credential.
         preface = [Pending.for_preface(Auth(0, *credential), XID_AUTH) for credential in self._credentials]
         preface += [Pending.for_preface(packet, XID_SET_WATCHES) for packet in self.watches.rearm(self.last_zxid)]
         self._queue.extendleft(reversed(preface))
@@ -279,7 +281,7 @@ class Session:
     def _receive_message(self, body: bytes, now: float, events: list[Event]) -> None:
         xid, zxid, code = unpack_reply_header(body)
         if xid == XID_EVENT:
-            # Its zxid is not taken: since 3.9 it is the change's own, and a reply must not look newer than it is.
+            # Its zxid is not taken: since 3.9 it is that of the change, and a reply must not look newer than it is.
             self._receive_event(body, events)
             return
         self._replied_at = now
@@ -292,7 +294,7 @@ class Session:
         if not self._in_flight or self._in_flight[0].xid != xid:
             raise errors.WireError(f"a reply with xid {xid} to no request")
         pending = self._in_flight[0]
-        # Read before anything is believed of it: what cannot be read is dealt with like any other garbage.
+        # Decoded before anything is believed of it: a reply that cannot be read is handled like any other garbage.
         reply = pending.request.reply_type.read(reply_body(body)) if code == 0 else None
         self._in_flight.popleft()
         self._answered_at = max(self._answered_at, pending.sent_at)
@@ -310,8 +312,8 @@ class Session:
 
     def _arm(self, arm: Arm, code: int) -> None:
         if code == 0:
-            # An exists-watch of a znode that is there is kept as a data watch: in the exist list of setWatches it
-            # would fire at once, and stay silent if the znode went meanwhile.
+            # An exists-watch of a znode that exists is kept as a data watch: in the exist list of setWatches it would
+            # fire at once, and stay silent if the znode went meanwhile.
             table = WatchTable.DATA if arm.table is WatchTable.EXIST else arm.table
             self.watches.add(table, arm.path, arm.watcher)
         elif code == _NO_NODE and arm.table is WatchTable.EXIST:
@@ -339,7 +341,7 @@ class Session:
         number, path = decode_event(body)
         kind = _EVENT_TYPES.get(number)
         if kind is None:
-            return  # a kind of a later server: nothing of ours is armed for it
+            return  # a kind of a later server: nothing of this client is armed for it
         watchers = self.watches.fire(kind, path)
         if watchers:
             events.append(Fired(watchers, WatchEvent(kind, self._chroot.remove(path))))
@@ -359,7 +361,7 @@ class Session:
         return []
 
     def take_ping(self, now: float) -> bytes:
-        """A ping when it is time for one, else nothing. At most one is under way: all pongs look alike."""
+        """Return a ping if it is time for one, otherwise nothing. At most one is under way: all pongs look alike."""
         idle = now - self._sent_at >= self.timeout / 3
         if not idle or not self._attached or self._ping_sent_at is not None:
             return b""

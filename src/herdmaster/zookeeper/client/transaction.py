@@ -23,10 +23,10 @@ from herdmaster.zookeeper.wire.records import (
 )
 
 Result = str | Stat | None
-"""Of one operation: a create's path, a set's stat, None of a delete or check."""
+"""The result of one operation: the path of a create, the stat of a set, None of a delete or check."""
 
 Results = tuple[Result, ...]
-"""In the order of the operations."""
+"""The results, in the order of the operations."""
 
 _OVERHEAD: Final = 25  # a header, the lengths of path, data and ACL, flags or a version
 _ACL_OVERHEAD: Final = 12  # permissions and two lengths
@@ -36,7 +36,7 @@ _TTL: Final = 8
 class Transaction:
     """Collects operations; `commit` sends them as one request.
 
-    `size` is an upper estimate of the request's bytes, for keeping batches bounded.
+    `size` is an upper estimate of the request's bytes, to keep batches bounded.
     """
 
     def __init__(self, client: BaseClient) -> None:
@@ -57,8 +57,8 @@ class Transaction:
         acl: tuple[Acl, ...] = OPEN_ACL,
         ttl: float | None = None,
     ) -> Self:
-        """As `Client.create`. Raises ValueError for a time to live that cannot be; what the servers refuse, `commit`
-        raises."""
+        """Add a create, as `Client.create`. Raises ValueError for an impossible time to live; `commit` raises what the
+        servers refuse."""
         operation = self._client.creation(path, data, acl, mode, ttl)
         self.size += sum(_ACL_OVERHEAD + _size(entry.id.scheme) + _size(entry.id.id) for entry in acl)
         if ttl is not None:
@@ -74,7 +74,7 @@ class Transaction:
         return self._add(SetData(path, data, version), path, data)
 
     def check(self, path: str, version: int = -1) -> Self:
-        """The transaction fails unless the znode exists (and has the version)."""
+        """Let the transaction fail unless the znode exists (and has the version)."""
         path = self._client.outward(path)
         return self._add(Check(path, version), path)
 
@@ -84,13 +84,13 @@ class Transaction:
         return self
 
     async def commit(self) -> Results:
-        """The results in the order of the operations, paths without the chroot. Raises TransactionFailed (nothing was
-        applied), ConnectionLoss (perhaps it was), RequestTooLarge or SessionExpired."""
+        """Send the operations. Return the results in their order, paths without the chroot. Raises TransactionFailed
+        (nothing was applied), ConnectionLoss (it may have been), RequestTooLarge or SessionExpired."""
         operations = tuple(self._operations)
         return _results(operations, await self._client.call(Multi(operations)), self._chroot)
 
     def commit_nowait(self, done: Callback[Results]) -> None:
-        """As `commit`, with a callback: see the contract in `client/nowait.py`."""
+        """Send the operations with a callback; for its contract see `client/nowait.py`."""
         operations = tuple(self._operations)
 
         def interpret(reply: Record | None, error: Exception | None) -> None:
@@ -126,7 +126,7 @@ def _results(operations: tuple[WriteOperation, ...], reply: MultiReply, chroot: 
 
 
 def _failure(operations: tuple[WriteOperation, ...], reply: MultiReply, chroot: Chroot) -> errors.TransactionFailed:
-    # 0 for those before the one that failed, its own code for that one, -2 for those after it.
+    # 0 for the operations before the one that failed, an error for that one, -2 for those after it.
     codes = [result.code for result in reply.results if isinstance(result, ErrorResult)]
     index = next((index for index, code in enumerate(codes) if code != 0), 0)
     refusal = errors.from_code(codes[index], chroot.remove(operations[index].path))

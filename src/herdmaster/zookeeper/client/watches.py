@@ -1,4 +1,4 @@
-"""The watches that a session has armed, and who is told when one fires. Pure bookkeeping, full paths only."""
+"""The watches that a session has armed, and the watchers of each. Bookkeeping without I/O, full paths only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_COVERING = 10_000
 
 
 class WatchTable(enum.Enum):
-    """Where a watch is kept; the server has the same tables, DATA and EXIST being one there."""
+    """The kind of a watch. The server has the same tables, except that DATA and EXIST are one there."""
 
     DATA = "data"
     EXIST = "exist"
@@ -28,16 +28,16 @@ class WatchTable(enum.Enum):
 
 
 class WatchRegistry:
-    """One-shot watches leave when they fire; persistent ones stay until removed."""
+    """The watchers by kind and path. One-shot watches leave when they fire; persistent ones stay until removed."""
 
     def __init__(self) -> None:
         self._tables: dict[WatchTable, dict[str, list[Watcher]]] = {table: {} for table in WatchTable}
         data, exist, child = (self._tables[table] for table in (WatchTable.DATA, WatchTable.EXIST, WatchTable.CHILD))
-        # By event type, which starts at 1. An event of a busy folder comes by here, so each step is a plain look-up.
+        # By event type, which starts at 1. Every event of a busy folder passes here, so each step is a plain look-up.
         self._one_shot = ((), (data, exist), (data, exist, child), (data, exist), (child,))
         self._persistent = self._tables[WatchTable.PERSISTENT]
         self._recursive = self._tables[WatchTable.RECURSIVE]
-        self._covering: dict[str, tuple[Watcher, ...]] = {}  # folder: the recursive watchers of what is in it
+        self._covering: dict[str, tuple[Watcher, ...]] = {}  # folder: the recursive watchers of its children
 
     def add(self, table: WatchTable, path: str, watcher: Watcher) -> None:
         watchers = self._tables[table].setdefault(path, [])
@@ -46,11 +46,11 @@ class WatchRegistry:
             self._covering.clear()
 
     def holds(self, path: str) -> bool:
-        """Whether a watch of any kind is armed for the path."""
+        """Return whether a watch of any kind is armed for the path."""
         return any(path in paths for paths in self._tables.values())
 
     def remove(self, table: WatchTable, path: str, watcher: Watcher) -> bool:
-        """Forgets the watcher; True when it was there."""
+        """Forget the watcher. Return whether it was there."""
         watchers = self._tables[table].get(path)
         if watchers is None or watcher not in watchers:
             return False
@@ -61,14 +61,15 @@ class WatchRegistry:
         return True
 
     def fire(self, kind: EventType, path: str) -> list[Watcher]:
-        """Whom an event concerns, each once. A persistent and a one-shot watch may both want one event of the wire."""
+        """Return the watchers of an event, each once, and remove the one-shot watches. One event of the wire may
+        concern both a persistent and a one-shot watch."""
         found: list[Watcher] = []
         for table in self._one_shot[kind]:
             if path in table:
                 found += table.pop(path)
         if path in self._persistent:
             found += self._persistent[path]
-        # Recursive watches have no children events of their own (ZOOKEEPER-4475): one that arrives is another watch's.
+        # Recursive watches have no children events (ZOOKEEPER-4475): one that arrives belongs to another watch.
         if self._recursive and kind != EventType.CHILDREN_CHANGED:
             if path in self._recursive:
                 found += self._recursive[path]
@@ -92,14 +93,14 @@ class WatchRegistry:
         return watchers
 
     def rearm(self, relative_zxid: int) -> list[SetWatches2]:
-        """The packets that arm everything again on a new connection."""
+        """Return the packets that arm everything again on a new connection."""
         return list(
             arming_packets(((table, path) for table, paths in self._tables.items() for path in paths), relative_zxid)
         )
 
 
 def arming_packets(watches: Iterable[tuple[WatchTable, str]], relative_zxid: int) -> Iterator[SetWatches2]:
-    """Packets that arm the watches, each of at most REARM_LIMIT bytes of paths (or of one path)."""
+    """Yield packets that arm the watches, each of at most REARM_LIMIT bytes of paths (or of one path)."""
     batch: dict[WatchTable, list[str]] = {table: [] for table in WatchTable}
     size = 0
     for table, path in watches:

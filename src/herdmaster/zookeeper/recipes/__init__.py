@@ -1,1 +1,1 @@
-"""What several roles need of ZooKeeper: a folder's children as a stream, election, membership."""
+"""Recipes that several roles use: the children of a folder as a stream, election, membership."""

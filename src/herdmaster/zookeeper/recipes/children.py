@@ -1,10 +1,10 @@
-"""The children of a folder, and if wanted the grandchildren, as one stream of changes.
+"""The children of a folder, and optionally the grandchildren, as one stream of changes.
 
-The stream begins with a listing; after it come single changes; after every reconnect comes a listing again, because a
-persistent watch tells nothing of what happened meanwhile. A listing replaces what was known, it is no difference: a
-name can leave and come back unseen. Changes that arrive while a listing is under way are left out, since the listing
-shows them: a server sends an event before any reply that shows the change. For the same reason changes of several
-streams of one client, taken together, are at every moment what ZooKeeper held at one moment.
+The stream begins with a listing, followed by single changes. After every reconnect comes a listing again, because a
+persistent watch reports nothing that happened meanwhile. A listing replaces what was known and is no difference: a name
+can leave and come back unseen. Changes that arrive while a listing is under way are left out, because the listing shows
+them: a server sends an event before any reply that shows the change. For the same reason the changes of several streams
+of one client, taken together, show at every moment what ZooKeeper held at one moment.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from herdmaster.zookeeper.paths import join
 
 
 class Interrupted(msgspec.Struct, frozen=True):
-    """The connection went: what is known may be old until the next listings."""
+    """The connection was lost: what is known may be old until the next listings."""
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """All the names in a folder; None where there is no such folder."""
+    """All names in a folder; None if the folder does not exist."""
 
     folder: str
     names: tuple[str, ...] | None
@@ -48,14 +48,14 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Complete(msgspec.Struct, frozen=True):
-    """Every listing of this round has been given: the picture is whole."""
+    """Every listing of this round was given: the picture is whole."""
 
     root: str
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """A folder cannot be watched or listed, and not because the session is over. If it is the root, the stream is of no
-    more use; any other counts as absent."""
+    """A folder cannot be watched or listed, although the session lives. If it is the root, the stream is of no more
+    use; any other folder counts as absent."""
 
     folder: str
     error: errors.ServerError
@@ -68,7 +68,7 @@ Sink = Callable[[ChildChange], None]
 class ChildStream:
     """Watches `root` and gives its changes to `sink`, synchronously and in the order of the wire.
 
-    With `depth` 2 the children of each child are given as well (folder = the child's path).
+    With `depth` 2 it gives the children of each child as well; then `folder` is the path of the child.
     """
 
     def __init__(self, client: Client, root: str, sink: Sink, *, depth: int = 1) -> None:
@@ -82,19 +82,19 @@ class ChildStream:
         self._stopped = False
 
     def start(self) -> None:
-        """Arms the watch and asks for the first listing. Raises the session's final error."""
+        """Arm the watch and ask for the first listing. Raises the session's final error."""
         self._client.add_listener(self._handle_state)
         self._client.add_watch_nowait(self._root, self._handle_event, self._handle_armed, recursive=True)
         self._list_root()
 
     def list_again(self) -> None:
-        """Everything is listed anew, as after a reconnect. Raises the session's final error."""
+        """List everything anew, as after a reconnect. Raises the session's final error."""
         if not self._stopped and self._client.state is SessionState.CONNECTED:
             self._interrupt()
             self._list_root()
 
     async def stop(self) -> None:
-        """Nothing more is given from here on."""
+        """Stop. No more changes are given from here on."""
         self._stopped = True
         self._client.remove_listener(self._handle_state)
         if not self._client.state.is_final:
@@ -105,7 +105,7 @@ class ChildStream:
             return
         if state is SessionState.CONNECTED:
             self._list_root()
-        else:  # also at the session's end, to which a stalled process comes without having been disconnected before
+        else:  # also at the session's end, which a stalled process may reach without having been disconnected before
             self._interrupt()
 
     def _interrupt(self) -> None:
@@ -132,13 +132,13 @@ class ChildStream:
                 if not isinstance(error, errors.NoNode):
                     self._sink(Failed(folder, error))
                 self._handle_listing(folder, None)
-            # The client announces the end of the session, and a new connection brings a new listing.
+            # Otherwise the session is over, which the client announces, or a new connection brings a new listing.
 
         self._client.children_nowait(folder, done)
 
     def _handle_listing(self, folder: str, names: tuple[str, ...] | None) -> None:
         self._awaited.discard(folder)
-        if names is not None or folder == self._root:  # where no root is, nothing is in it
+        if names is not None or folder == self._root:  # if there is no root, nothing is in it
             self._listed.add(folder)
         self._sink(Listed(folder, names))
         if folder == self._root and self._depth > 1:

@@ -1,6 +1,6 @@
 """Election through one ephemeral znode: the client whose session owns it is elected.
 
-The one way to resign is to end the session: a session that lives on could still have writes under way.
+The only way to resign is to end the session: a session that lives on could still have writes under way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from herdmaster.zookeeper.recipes.ownership import claim, wait_while
 
 
 class Election:
-    """One session's candidacy for `path`. Two sessions never own the znode at a time."""
+    """The candidacy of one session for `path`. At most one session owns the znode at any time."""
 
     def __init__(self, client: Client, path: str, data: bytes) -> None:
         self._client = client
@@ -20,7 +20,7 @@ class Election:
         self._data = data
 
     async def wait_elected(self, on_standby: Callable[[], None] = lambda: None) -> None:
-        """Returns when this session owns the znode; `on_standby` is called each time another is found to own it.
+        """Return when this session owns the znode. `on_standby` is called each time another session is found to own it.
 
         Raises SessionExpired when the session is over.
         """
@@ -29,5 +29,5 @@ class Election:
             await wait_while(self._client, self._path, owned=False)
 
     async def wait_lost(self) -> None:
-        """Returns when the znode is gone although the session lives: it was deleted by hand."""
+        """Return when the znode is gone although the session lives: it was deleted by hand."""
         await wait_while(self._client, self._path, owned=True)

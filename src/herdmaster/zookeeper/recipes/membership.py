@@ -1,4 +1,4 @@
-"""Membership: a session announces itself with an ephemeral znode and learns if that vanishes."""
+"""Membership: a session announces itself with an ephemeral znode, and is told if that vanishes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from herdmaster.zookeeper.recipes.ownership import claim, wait_while
 
 
 async def join_group(client: Client, path: str, data: bytes) -> None:
-    """Creates the ephemeral `path`. Raises NodeExists where another session owns it."""
+    """Create the ephemeral `path`. Raises NodeExists if another session owns it."""
     if not await claim(client, path, data):
         raise errors.NodeExists(path)
 
 
 async def wait_member_lost(client: Client, path: str) -> None:
-    """Returns when this session's own ephemeral is gone although the session lives.
+    """Return when this session's ephemeral is gone although the session lives.
 
     Raises SessionExpired when the session is over.
     """

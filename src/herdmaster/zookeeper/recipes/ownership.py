@@ -1,6 +1,6 @@
-"""Ephemerals that belong to a session: claiming one, and learning that it went.
+"""Ephemerals of a session: claim one, and wait until it is gone.
 
-Whose a znode is says its `ephemeral_owner`, never its data.
+The owner of a znode is its `ephemeral_owner`, whatever its data says.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from herdmaster.zookeeper.model import CreateMode, WatchEvent
 
 
 async def claim(client: Client, path: str, data: bytes) -> bool:
-    """Creates the ephemeral; True when it belongs to this session now, False when it is another's.
+    """Create the ephemeral. Return True if it belongs to this session now, False if it belongs to another.
 
     Raises SessionExpired when the session is over.
     """
@@ -21,7 +21,7 @@ async def claim(client: Client, path: str, data: bytes) -> bool:
         try:
             await client.create(path, data, mode=CreateMode.EPHEMERAL)
         except (errors.NodeExists, errors.ConnectionLoss):
-            # Perhaps an earlier request of this session created it, and only the reply was lost.
+            # An earlier request of this session may have created it, if only the reply was lost.
             stat = await client.exists(path)
             if stat is not None:
                 return stat.ephemeral_owner == client.session_id
@@ -30,7 +30,7 @@ async def claim(client: Client, path: str, data: bytes) -> bool:
 
 
 async def wait_while(client: Client, path: str, *, owned: bool) -> None:
-    """Waits while the znode exists and does (`owned`) or does not belong to this session.
+    """Wait while the znode exists and does (`owned`) or does not belong to this session.
 
     Raises SessionExpired when the session is over.
     """
@@ -47,7 +47,7 @@ async def wait_while(client: Client, path: str, *, owned: bool) -> None:
 
 
 async def wait_unless_over(client: Client, event: asyncio.Event) -> None:
-    """Waits for the event. Raises SessionExpired when the session ends first."""
+    """Wait for the event. Raises SessionExpired if the session ends first."""
     over = asyncio.Event()
 
     def listen(_state: object = None) -> None:

@@ -18,7 +18,7 @@ READ."""
 _BUILT: Final = f"{VERSION}, built on 2026-11-22 00:00 UTC"
 """There is no build. The day is that on which these lines were last compared with those of Apache's server."""
 
-Told = str | Callable[[], str]
+Value = str | Callable[[], str]
 """A value, or what finds it out when it is asked for."""
 
 
@@ -35,11 +35,11 @@ class Overview(Protocol):
     @property
     def connections(self) -> Collection[Connection]: ...
     @property
-    def about(self) -> Mapping[str, Told]: ...
+    def about(self) -> Mapping[str, Value]: ...
     @property
     def environment(self) -> Mapping[str, str]: ...
     @property
-    def measures(self) -> Mapping[str, Told]: ...
+    def measures(self) -> Mapping[str, Value]: ...
     @property
     def latency(self) -> Latency: ...
     @property
@@ -54,9 +54,9 @@ def answer(word: bytes, server: Overview, uptime: int) -> bytes | None:
         name = word.decode("ascii")
     except UnicodeDecodeError:
         return None
-    teller = _WORDS.get(name)
-    if teller is not None:
-        return teller(_Answers(server, uptime)).encode()
+    answer_to = _WORDS.get(name)
+    if answer_to is not None:
+        return answer_to(_Answers(server, uptime)).encode()
     if name in _NOT_OFFERED:
         return f"{name} is not executed because it is not in the whitelist.\n".encode()
     return None
@@ -123,13 +123,13 @@ class _Answers:
             "approximate_data_size": tree.data_size,
             "global_sessions": len(self._server.state.sessions),
             "local_sessions": 0,
-            **{key: _tell(value) for key, value in self._server.measures.items()},
+            **{key: _text_of(value) for key, value in self._server.measures.items()},
         }
         return "".join(f"zk_{key}\t{value}\n" for key, value in values.items())
 
     def conf(self) -> str:
         about = self._server.about.items()
-        return "".join(f"{key}={_tell(value)}\n" for key, value in about)
+        return "".join(f"{key}={_text_of(value)}\n" for key, value in about)
 
     def envi(self) -> str:
         values = {"zookeeper.version": _BUILT, **self._server.environment}
@@ -175,7 +175,7 @@ class _Answers:
         return _listing({path: list(sessions) for path, sessions in by_path.items()})
 
 
-def _tell(value: Told) -> str:
+def _text_of(value: Value) -> str:
     return value if isinstance(value, str) else value()
 
 

@@ -135,9 +135,9 @@ class Listener:
     def _refuse(self) -> None:
         self._refused += 1
         if self._quiet is None:
-            self._tell_refused()
+            self._log_refused()
 
-    def _tell_refused(self) -> None:
+    def _log_refused(self) -> None:
         self._quiet = None
         refused, self._refused = self._refused, 0
         if refused:
@@ -149,4 +149,4 @@ class Listener:
     def _complain(self, text: str) -> None:
         if self._quiet is None:
             _log.warning("%s", text)
-            self._quiet = self._loop.call_later(_QUIET_SECONDS, self._tell_refused)
+            self._quiet = self._loop.call_later(_QUIET_SECONDS, self._log_refused)

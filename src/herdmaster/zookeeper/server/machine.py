@@ -77,11 +77,11 @@ class Machine:
         self.received = 0
         self.latency = Latency()
         self.started = now
-        self.about: dict[str, four_letter.Told] = {}
+        self.about: dict[str, four_letter.Value] = {}
         """What the word `conf` tells of the driver: clientPort, dataDir and the like."""
         self.environment: dict[str, str] = {}
         """What the word `envi` tells besides the version."""
-        self.measures: dict[str, four_letter.Told] = {}
+        self.measures: dict[str, four_letter.Value] = {}
         """What the word `mntr` tells of the driver."""
         self._secret = secret
         self._attached: dict[int, Connection] = {}

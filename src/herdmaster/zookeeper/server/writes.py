@@ -138,14 +138,14 @@ class Writes:
         kind = change.type
         watchers = self._watches.node_changed(path, deleted=kind is EventType.DELETED)
         if watchers:
-            self._tell(watchers, kind, path, change, zxid)
+            self._send(watchers, kind, path, change, zxid)
         if kind is not EventType.DATA_CHANGED:
             parent = path[: path.rindex("/")] or "/"
             watchers = self._watches.children_changed(parent)
             if watchers:
-                self._tell(watchers, EventType.CHILDREN_CHANGED, parent, change, zxid)
+                self._send(watchers, EventType.CHILDREN_CHANGED, parent, change, zxid)
 
-    def _tell(self, watchers: Collection[Connection], kind: EventType, path: str, change: Change, zxid: int) -> None:
+    def _send(self, watchers: Collection[Connection], kind: EventType, path: str, change: Change, zxid: int) -> None:
         acl = change.parent_acl if kind is EventType.CHILDREN_CHANGED else change.acl
         event = encode_event(zxid, kind, path)
         for connection in watchers:
