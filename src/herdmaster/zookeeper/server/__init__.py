@@ -17,7 +17,7 @@ __all__ = ["EmbeddedServer", "Limits"]
 
 
 def __getattr__(name: str) -> object:
-    """Loads the listener when it is asked for: a simulation uses the pure parts without it."""
+    """Load the listener when it is asked for: a simulation uses the pure parts without it."""
     if name in __all__:
         from herdmaster.zookeeper.server import tcp  # noqa: PLC0415 - this is the point of the function
 

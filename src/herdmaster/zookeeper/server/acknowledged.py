@@ -1,8 +1,8 @@
 """How far the journal was acknowledged, in a small file beside its logs.
 
-It is written whenever an fsync of the log has ended, and is not made durable itself: after a kill it is exact, after a
-loss of power it may be behind, and it is never ahead of what is on disk. So a log that ends before it has lost
-something, which would otherwise look like a crash before the block was whole.
+The file is written after every fsync of the log, and is not made durable itself. After a kill it is exact; after a loss
+of power it may be behind; it is never ahead of what is on disk. So a log that ends before it has lost something, which
+otherwise would look like a crash before the block was complete.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ _log = logging.getLogger(__name__)
 
 
 class End(NamedTuple):
-    """The newest transaction that was acknowledged, and the first of the log that it is in, by their zxids."""
+    """The newest acknowledged transaction and the first one of its log, by their zxids."""
 
     first: int
     last: int
 
 
 class Acknowledged:
-    """The file of one data directory. For one thread at a time."""
+    """The file of one data directory. Only one thread may use it at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _NAME
         self._file = -1
 
     def open(self) -> None:
-        """Raises OSError."""
+        """Open the file. Raises OSError."""
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
 
     def read(self) -> End | None:
-        """None where nothing is known, as before the first transaction. Raises OSError."""
+        """Return what was acknowledged; None if that is unknown, as before the first transaction. Raises OSError."""
         data = os.pread(self._file, _RECORD.size + _CHECKSUM.size, 0)
         if len(data) < _RECORD.size + _CHECKSUM.size:
             return None
@@ -54,13 +54,13 @@ class Acknowledged:
 
     def write(self, end: End) -> None:
         record = _RECORD.pack(_MAGIC, *end)
-        # It only helps to explain a loss: what it cannot take is no reason to refuse a transaction.
+        # The file only helps to explain a loss: if it cannot be written, that is no reason to refuse a transaction.
         with contextlib.suppress(OSError):
             os.pwrite(self._file, record + _CHECKSUM.pack(zlib.crc32(record)), 0)
 
     def warn_of_loss(self, zxid: int, log_of: Callable[[int], Path]) -> None:
-        """Says what is missing where the logs end at `zxid`, once. `log_of` gives the log that begins with a
-        transaction. Raises OSError."""
+        """Log once what is missing if the logs end at `zxid`. `log_of` returns the log that begins with a transaction.
+        Raises OSError."""
         end = self.read()
         if end is None or end.last <= zxid:
             return

@@ -1,4 +1,4 @@
-"""Who may do what: the schemes world, auth, digest and ip, as ZooKeeper's own providers judge them."""
+"""Access control: the schemes world, auth, digest and ip, with the rules of ZooKeeper's own providers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADMIN: Final = int(Permission.ADMIN)
 
 
 def permits(acl: tuple[Acl, ...], permission: int, identities: Sequence[Id]) -> bool:
-    """Whether one of the identities has one of the permissions."""
+    """Return whether one of the identities has one of the permissions."""
     if acl is OPEN_ACL:
         return True
     if not acl or _SUPER in identities:
@@ -36,13 +36,14 @@ def permits(acl: tuple[Acl, ...], permission: int, identities: Sequence[Id]) -> 
 
 
 def require(acl: tuple[Acl, ...], permission: int, identities: Sequence[Id], path: str) -> None:
-    """Raises NoAuth."""
+    """Raise NoAuth unless one of the identities has one of the permissions."""
     if acl is not OPEN_ACL and not permits(acl, permission, identities):
         raise NoAuth(path)
 
 
 def resolve(acl: tuple[Acl, ...], identities: Sequence[Id], path: str) -> tuple[Acl, ...]:
-    """The list as it is stored: duplicates dropped, `auth` replaced by whom the connection has proved to be.
+    """Return the list as it is stored: without duplicates, `auth` replaced by the identities that the connection has
+    proved.
 
     Raises InvalidAcl.
     """
@@ -68,7 +69,7 @@ def resolve(acl: tuple[Acl, ...], identities: Sequence[Id], path: str) -> tuple[
 
 
 def masked(acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
-    """The list for a client without ADMIN: the password part of every digest reads `x`."""
+    """Return the list for a client without ADMIN: the password part of every digest reads `x`."""
     return tuple(
         Acl(entry.permissions, Id("digest", re.sub(":.*", ":x", entry.id.id))) if entry.id.scheme == "digest" else entry
         for entry in acl
@@ -76,7 +77,7 @@ def masked(acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
 
 
 def authenticate(scheme: str, credential: bytes, address: str, super_digest: str) -> tuple[Id, ...] | None:
-    """The identities that an auth request adds, or None where it is refused."""
+    """Return the identities that an auth request adds, or None if it is refused."""
     if scheme == "ip":
         return (Id("ip", address),)
     if scheme != "digest":
@@ -86,7 +87,8 @@ def authenticate(scheme: str, credential: bytes, address: str, super_digest: str
 
 
 def digest_id(credential: bytes) -> Id:
-    """`user:password` as the server keeps it. The whole text is hashed, and the password may contain colons."""
+    """Return the identity for `user:password` as the server keeps it. The whole text is hashed, and the password may
+    contain colons."""
     text = credential.decode("utf-8", "replace")
     user, _, _ = text.partition(":")
     # ZooKeeper's protocol fixes SHA-1; it hides a password from readers of an ACL and secures nothing else.
@@ -121,7 +123,7 @@ def _matches(granted: Id, identity: Id) -> bool:
 
 
 def _network(text: str) -> tuple[int, int] | None:
-    """Address and prefix length of `a.b.c.d` or `a.b.c.d/bits`."""
+    """Return address and prefix length of `a.b.c.d` or `a.b.c.d/bits`."""
     address, slash, suffix = text.partition("/")
     base = _ipv4(address)
     bits = _java_integer(suffix) if slash else 32

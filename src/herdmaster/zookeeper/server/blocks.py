@@ -1,7 +1,7 @@
-"""Files of checked blocks, which the journal and its snapshots are made of.
+"""Files of checked blocks: the format of the journal and its snapshots.
 
-A file begins with a magic and a salt. A block is {marker, length, CRC32} and a payload; the salt seeds every CRC32, so
-a piece of another journal (a client may well store one as data) is never mistaken for a block of this file.
+A file begins with a magic and a salt. A block is {marker, length, CRC32} and a payload. The salt seeds every CRC32, so
+a piece of another journal (a client may store one as data) is never mistaken for a block of this file.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ HEADER_LENGTH: Final = _HEADER.size
 
 
 class Fault(Exception):
-    """A block that is none, at `offset`, or the header of the file, at 0. `is_tail` where no block follows it: a write
-    that was cut short."""
+    """A faulty block at `offset`, or a faulty header of the file, at 0. `is_tail` if no block follows: a write that was
+    cut short."""
 
     def __init__(self, offset: int, *, is_tail: bool) -> None:
         super().__init__(f"no valid block at offset {offset}")
@@ -40,7 +40,7 @@ class Fault(Exception):
 
 
 def header(salt: bytes) -> bytes:
-    """How a file begins."""
+    """Return the beginning of a file."""
     start = _MAGIC + salt
     return start + _LENGTH.pack(zlib.crc32(start))
 
@@ -54,7 +54,7 @@ def block(payload: bytes, seed: int) -> bytes:
 
 
 def read_blocks(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Offset and payload of every block. Raises Fault at the first one that is not whole."""
+    """Yield offset and payload of every block. Raises Fault at the first incomplete or damaged one."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(_HEADER.size)
@@ -85,7 +85,7 @@ def _read_block(file: BinaryIO, available: int, seed: int) -> bytes | None:
 
 
 def _any_block_after(file: BinaryIO, offset: int, seed: int) -> bool:
-    """Whether a whole block stands anywhere behind the faulty one: then that is no torn tail but damage."""
+    """Return whether a complete block stands anywhere after the faulty one: then that is damage and no torn tail."""
     file.seek(offset + 1)
     rest = file.read()
     start = rest.find(_MARKER)

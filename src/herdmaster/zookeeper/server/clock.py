@@ -1,4 +1,4 @@
-"""The only place where the server reads the time. Tests give it another clock."""
+"""The clock of the server: nothing else in it reads the time. Tests give it another one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SystemClock:
 
 
 class MovableClock:
-    """Another clock, moved forward by hand."""
+    """A clock that can be moved forward by hand."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

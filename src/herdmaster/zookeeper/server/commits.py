@@ -1,8 +1,8 @@
-"""What has been answered goes out once what it shows is on disk.
+"""Group commit: replies leave when the writes that they show are on disk.
 
-Group commit: while one fsync runs, in a thread of its own, the machine goes on; what it does meanwhile makes up the
-next one. Everything leaves in the order in which it was made, reads and events included, for they may show a write
-that is not on disk yet.
+While one fsync runs, in a thread of its own, the machine goes on; what it does meanwhile makes up the next one.
+Everything leaves in the order in which it was made, including reads and events, which may show a write that is not on
+disk yet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_WAITING: Final = 32 << 20
 
 
 class Output(NamedTuple):
-    """`arrivals`: how many of the requests that it answers came when."""
+    """What one link is to be sent. `arrivals`: how many of the answered requests came when."""
 
     link: Link
     data: bytes
@@ -30,8 +30,9 @@ class Output(NamedTuple):
 
 
 class Commits:
-    """`take_snapshot` gives the state as it is at the call, and takes the transactions that it shows but that were not
-    submitted yet. `deliver` sends, `fail` hears of a disk that does not take any more."""
+    """The pipeline between the machine, the journal and the links. `take_snapshot` returns the state as it is at the
+    call, and the transactions that it shows but that were not submitted yet. `deliver` sends, `fail` is called when the
+    disk takes no more."""
 
     def __init__(
         self,
@@ -64,7 +65,8 @@ class Commits:
         return self._waiting > _MAX_WAITING
 
     def submit(self, outputs: Sequence[Output], transactions: Sequence[Transaction], received: int) -> None:
-        """`received`: the bytes of the requests behind the transactions, roughly the memory that they hold."""
+        """Send the outputs once the transactions are on disk. `received`: the bytes of the requests behind the
+        transactions, roughly the memory that they hold."""
         if self._has_failed:
             return
         if self._commit is None and not transactions:
@@ -77,7 +79,7 @@ class Commits:
             self._begin()
 
     async def close(self) -> None:
-        """Everything submitted is on disk and delivered after this, unless the disk failed."""
+        """Wait until everything submitted is on disk and delivered, unless the disk failed."""
         while self._commit is not None or self._archiving is not None:
             pending = {each for each in (self._commit, self._archiving) if each is not None}
             await asyncio.wait(pending)
@@ -109,8 +111,9 @@ class Commits:
         self._wake()
 
     def _begin_snapshot(self) -> None:
-        """The state is ahead of the journal by what waits here and by what was not submitted yet: all of that goes into
-        the old file before a new one begins, so that the snapshot replaces exactly the old files."""
+        """Write a snapshot. The state is ahead of the journal by the transactions that wait here and those that were
+        not submitted yet. All of these go into the old file before a new one begins, so that the snapshot replaces
+        exactly the old files."""
         snapshot, unsubmitted = self._take_snapshot()
         outputs, self._outputs = self._outputs, []
         transactions, self._transactions = self._transactions + unsubmitted, []
@@ -136,7 +139,7 @@ class Commits:
         error = done.exception()
         if error is None:
             return not self._has_failed
-        # Nothing that waits may be acknowledged any more: it is not on disk, and perhaps never will be.
+        # Nothing that waits may be acknowledged any more: it is not on disk, and may never be.
         self._outputs, self._transactions = [], []
         if not self._has_failed:
             self._has_failed = True

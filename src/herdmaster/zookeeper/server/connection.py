@@ -1,4 +1,4 @@
-"""One client's connection as the machine sees it: bytes that came, bytes to send, and whose session it carries."""
+"""A client's connection as the machine sees it: received bytes, bytes to send, and the session."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Phase(enum.Enum):
 
 
 class Connection:
-    """`established` is in unix milliseconds. Compared and hashed by identity."""
+    """A connection. `established` is in unix milliseconds. Compared and hashed by identity."""
 
     def __init__(self, host: str, port: int, established: int, frame_limit: int) -> None:
         self.host = host
@@ -35,12 +35,12 @@ class Connection:
         self.framer = Framer(frame_limit)
         self.greeting = b""
         self.backlog: deque[tuple[int, bytes]] = deque()
-        """Frames that wait, each with the monotonic milliseconds at which it came: the machine handles a bounded number
-        of them in one go."""
+        """Frames that wait, each with the monotonic milliseconds of its arrival: the machine handles a bounded number
+        at a time."""
         self.is_broken = False
-        """What came after the backlog is no protocol: the connection ends with it."""
+        """The bytes after the backlog are not the protocol: the connection ends with the backlog."""
         self.shows_life = False
-        """A request was handled that keeps the session."""
+        """A request was handled that keeps the session alive."""
         self.outgoing: list[bytes] = []
         self.outgoing_size = 0
         self.held: deque[tuple[int, bytes]] = deque()
@@ -57,7 +57,7 @@ class Connection:
 
     @property
     def session_id(self) -> int:
-        """0 before the handshake."""
+        """The id of its session; 0 before the handshake."""
         return self.actor.session_id
 
     @property
@@ -74,41 +74,43 @@ class Connection:
             self.outgoing_size += len(data)
 
     def note_handled(self, arrival: int) -> None:
-        """A request that came then was handled: its answer is in what is sent next."""
+        """Note that a request which arrived then was handled: the next output has its answer."""
         self._arrivals[arrival] = self._arrivals.get(arrival, 0) + 1
 
     def take_arrivals(self) -> dict[int, int]:
-        """How many of the requests that `take` will answer came when. What is held back is not answered yet."""
+        """Return how many of the requests that `take` will answer arrived when. Requests whose answers are held back
+        are not answered yet."""
         if self.held:
             return {}
         arrivals, self._arrivals = self._arrivals, {}
         return arrivals
 
     def take(self) -> list[bytes]:
-        """What is to be sent, which is then no longer here."""
+        """Return the output, and forget it."""
         self.take_arrivals()
         outgoing, self.outgoing, self.outgoing_size = self.outgoing, [], 0
         return outgoing
 
     def mark(self) -> int:
-        """A place in what is sent, for `hold` and `cut`: how many frames were ever sent."""
+        """Return a place in the output, for `hold` and `cut`: how many frames were ever sent."""
         return self.sent
 
     def hold(self, mark: int, until: int) -> None:
-        """What was sent since the mark waits until then, and what comes later does not overtake it."""
+        """Hold back the frames sent since the mark until that time. Later frames do not overtake them."""
         frames = self._take_since(mark)
         due = max(until, self.held[-1][0]) if self.held else until
         self.held.extend((due, data) for data in frames)
 
     def cut(self, mark: int, length: int) -> None:
-        """Of what was sent since the mark only the first bytes of the last frame stay, and nothing waits any longer."""
+        """Drop the frames sent since the mark, except the first bytes of the last one. Nothing is held back any
+        longer."""
         frames = self._take_since(mark)
         self.release()
         if frames:
             self.outgoing.append(frames[-1][:length])
 
     def release(self, now: int | None = None) -> None:
-        """What is due by then goes out; everything where no time is given."""
+        """Send the frames that are due by `now`; all of them if no time is given."""
         while self.held and (now is None or self.held[0][0] <= now):
             _, data = self.held.popleft()
             self.outgoing.append(data)

@@ -13,18 +13,18 @@ _FOLDERS: Final = ("/proc/self/fd", "/dev/fd")
 
 
 def limit() -> int:
-    """How many this process may have, by its soft limit; -1 where there is no limit."""
+    """Return how many this process may have, by its soft limit; -1 if there is no limit."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def is_reserved(descriptor: int) -> bool:
-    """Whether a descriptor that was just opened is one of the last. The system gives the lowest that is free."""
+    """Return whether a descriptor that was just opened is one of the last. The system gives the lowest that is free."""
     most = limit()
     return most != resource.RLIM_INFINITY and descriptor >= most - RESERVE
 
 
 def count_open() -> int:
-    """How many are open; the limit where none is left to look with, 0 where the system does not tell."""
+    """Return how many are open; the limit if none is left to look with, 0 if the system does not tell."""
     for folder in _FOLDERS:
         if Path(folder).is_dir():
             try:
@@ -35,8 +35,8 @@ def count_open() -> int:
 
 
 def raise_limit() -> None:
-    """Raises the soft limit to the hard one, where the system lets it. It is for processes that are the server's own:
-    a limit of 1,024 may be meant for code that uses `select`."""
+    """Raise the soft limit to the hard one, if the system allows it. For processes of the server alone: a limit of
+    1,024 may be meant for code that uses `select`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
         return

@@ -1,6 +1,5 @@
-"""What a transaction does, once its checks have passed: the deterministic changes that are applied, journalled and
-replayed. A request is never evaluated twice; a sequential create, say, stands here with its final name.
-"""
+"""The effects of a transaction whose checks have passed: deterministic changes that are applied, journalled and
+replayed. A request is never evaluated twice: the effect of a sequential create, for example, has its final name."""
 
 from __future__ import annotations
 
@@ -10,7 +9,8 @@ from herdmaster.zookeeper.model import Acl
 
 
 class NodeCreated(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="create"):
-    """`session_id` is the owner of an ephemeral, else 0; `ttl` in milliseconds, 0 for a znode without one."""
+    """A znode was created. `session_id` is the owner of an ephemeral, otherwise 0; `ttl` is in milliseconds, 0 for a
+    znode without one."""
 
     path: str
     data: bytes | None
@@ -35,14 +35,14 @@ class AclSet(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="acl"):
 
 
 class SessionOpened(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="open"):
-    """`timeout` in milliseconds, as negotiated when the session began."""
+    """A session was opened. `timeout` is in milliseconds, as negotiated when it began."""
 
     session_id: int
     timeout: int
 
 
 class SessionClosed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="close"):
-    """The session's ephemerals go with it."""
+    """A session was closed. Its ephemerals go with it."""
 
     session_id: int
 
@@ -52,7 +52,7 @@ Effect = NodeEffect | SessionOpened | SessionClosed
 
 
 class Transaction(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """All that one zxid stands for; `effects` is empty where a request failed, for that takes a zxid too.
+    """What one zxid stands for. `effects` is empty if a request failed, which takes a zxid, too.
 
     `time` is the server's clock in unix milliseconds.
     """

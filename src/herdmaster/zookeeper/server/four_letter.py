@@ -1,4 +1,4 @@
-"""The four-letter words: plain questions of operators and of some clients, asked instead of a handshake."""
+"""The four-letter words: questions of operators and of some clients, sent in place of a handshake."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ VERSION: Final = "3.9.2-herdmaster"
 READ."""
 
 _BUILT: Final = f"{VERSION}, built on 2026-11-22 00:00 UTC"
-"""There is no build. The day is that on which these lines were last compared with those of Apache's server."""
+"""There is no build. This is the day on which these lines were last compared with those of Apache's server."""
 
 Value = str | Callable[[], str]
-"""A value, or what finds it out when it is asked for."""
+"""A value, or a function that returns it."""
 
 
 _NOT_OFFERED: Final = ("crst", "dirs", "gtmk", "hash", "init", "lsnp", "orst", "srst", "stmk")
 
 
 class Overview(Protocol):
-    """What the words tell about."""
+    """What the words report about."""
 
     @property
     def state(self) -> State: ...
@@ -49,7 +49,7 @@ class Overview(Protocol):
 
 
 def answer(word: bytes, server: Overview, uptime: int) -> bytes | None:
-    """The whole answer, or None where the bytes are no such word. `uptime` in milliseconds."""
+    """Return the whole answer, or None if the bytes are no such word. `uptime` in milliseconds."""
     try:
         name = word.decode("ascii")
     except UnicodeDecodeError:
@@ -63,7 +63,7 @@ def answer(word: bytes, server: Overview, uptime: int) -> bytes | None:
 
 
 class _Answers:
-    """One method per word."""
+    """The answers, one method per word."""
 
     def __init__(self, server: Overview, uptime: int) -> None:
         self._server = server
@@ -153,7 +153,7 @@ class _Answers:
         return "\n".join(lines) + "\n"
 
     def wchs(self) -> str:
-        """The data table only, as ZooKeeper counts; there, persistent watches are in that table too."""
+        """Only the data table, as ZooKeeper counts; there, persistent watches are in that table, too."""
         tables = _data_tables(self._server)
         watchers = {watcher for table in tables for watcher in table.by_watcher}
         paths = {path for table in tables for path in table.by_path}
@@ -216,7 +216,7 @@ def _outstanding(server: Overview) -> int:
 
 
 def _operation(opcode: int) -> str:
-    """The short name of a request, as Apache's server writes it."""
+    """Return the short name of a request, as Apache's server writes it."""
     return _SHORT_NAMES.get(opcode, "UNKN")
 
 

@@ -1,4 +1,4 @@
-"""Drives one machine from an event loop: links in, one round of output per turn, the clock's ticks."""
+"""Drives one machine from an event loop: input of the links, one round of output per turn, the ticks of the clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MILLISECONDS: Final = 1000
 
 
 class Hub:
-    """`commits` is None where there is no journal; `connections_per_host` 0 means no limit."""
+    """The links of one machine. `commits` is None if there is no journal; `connections_per_host` 0 means no limit."""
 
     def __init__(
         self, machine: Machine, clock: Clock, loop: asyncio.AbstractEventLoop, connections_per_host: int
@@ -82,12 +82,12 @@ class Hub:
     # --- turns -------------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """There is something to send, or something that waits may go on: in the next turn of the loop."""
+        """Run a turn in the next turn of the loop: there is something to send, or something that waits may go on."""
         if self._turn is None and not self._is_stopping:
             self._turn = self._loop.call_soon(self.run_turn)
 
     def run_turn(self) -> None:
-        """Sends what every connection is owed, then goes on with requests that wait."""
+        """Send the output of every connection, then go on with requests that wait."""
         self._turn = None
         outputs = []
         for connection in self.machine.take_output():
@@ -136,15 +136,15 @@ class Hub:
         self._ticker = self._loop.call_later(seconds, self._run_tick, self._loop.time() + 2 * seconds)
 
     def _run_tick(self, deadline: float) -> None:
-        """After a stall of the whole process no session is expired before one more tick: clients in this very process
-        could not send a sign of life either."""
+        """Tick. After a stall of the whole process no session is expired before one more tick: clients in this very
+        process could not send a sign of life either."""
         was_late, self._is_late = self._is_late, self._loop.time() > deadline
         if was_late or not self._is_late:
             self.tick()
         self._schedule_tick()
 
     def _schedule_release(self) -> None:
-        """What a fault holds back goes when it is due, not with the next tick."""
+        """Send what a fault holds back when it is due, not with the next tick."""
         due = self.machine.next_release()
         if due is not None and self._release is None and not self._is_stopping:
             wait = max(0, due - self._clock.now().monotonic) / _MILLISECONDS
@@ -159,13 +159,13 @@ class Hub:
             action(link)
 
     async def wait_empty(self) -> None:
-        """Until no link is left."""
+        """Wait until every link is closed."""
         if self._links:
             self._emptied = asyncio.Event()
             await self._emptied.wait()
 
     def stop(self) -> None:
-        """From here on nothing is handled any more, whatever clients send; `run_turn` still delivers what was."""
+        """Handle nothing any more, whatever clients send; `run_turn` still delivers the answers that exist."""
         self._is_stopping = True
         for timer in (self._ticker, self._release, self._turn):
             if timer is not None:

@@ -1,4 +1,4 @@
-"""Moments, and what begins with one."""
+"""Moments of the server's clocks, and the zxid with which a server begins."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Instant(NamedTuple):
 
 
 def first_zxid(unix_ms: int) -> int:
-    """Where a server without a past begins to count: above every zxid that another one issued before, for clients
-    refuse to go back in time. The seconds stand in the high 32 bits, as an epoch does; the milliseconds, at the top of
-    the low ones, tell two starts within a second apart."""
+    """Return the zxid with which a server without a past begins to count. It is above every zxid that an earlier one
+    issued, because clients refuse to go back in time. The high 32 bits are seconds, in place of an epoch; the top of
+    the low bits are milliseconds, which tell two starts within a second apart."""
     seconds, milliseconds = divmod(unix_ms, 1000)
     return (seconds & 0x7FFFFFFF) << 32 | milliseconds << 22

@@ -1,14 +1,14 @@
-"""What makes the server durable: a log of transactions, and snapshots that replace its older part.
+"""The durability of the server: a log of transactions, and snapshots that replace its older part.
 
-In the folder are `snapshot.ZXID` (the state after that transaction), `log.ZXID` (the transactions from that one on),
+The folder holds `snapshot.ZXID` (the state after that transaction), `log.ZXID` (the transactions from that one on),
 `acknowledged` (see `acknowledged.py`) and `lock`. A block of a log holds the transactions of one fsync. On start the
 newest valid snapshot is loaded and the logs are replayed; every transaction must follow the one before it. A snapshot
-gets its name only when the log that goes on behind it is on disk, the first one too: so where that log is missing, it
-was taken away.
+gets its name only when the log that follows it is on disk, also the first one. So if that log is missing, it was
+removed by hand.
 
-A last block that is not whole was never acknowledged, so it is cut off, with a warning, for a damaged block at the end
-looks the same. Anything else that is damaged, the journal refuses to interpret: it names the file and the offset, and
-starting is up to a human with a backup.
+An incomplete last block was never acknowledged, so it is cut off, with a warning, because a damaged block at the end
+looks the same. The journal does not interpret any other damage: it names the file and the offset, and a human with a
+backup has to decide.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _LOG: Final = "log."
 _SNAPSHOT: Final = "snapshot."
 _HEX_DIGITS: Final = 16
 _RETRY_SECONDS: Final = 5.0
-"""Before another snapshot is taken where there was no descriptor for the last one: each costs a copy of the state."""
+"""Time before another snapshot is tried if there was no descriptor for the last one: each costs a copy of the state."""
 
 _logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class _Damaged(NamedTuple):
 class Journal:
     """One data directory. `limit` is the size of the log, in bytes, at which a snapshot is due.
 
-    `append` and `append_and_rotate` are for one thread, `archive` may run in another.
+    `append` and `append_and_rotate` are for one thread; `archive` may run in another.
     """
 
     def __init__(self, folder: Path, entropy: Callable[[int], bytes], limit: int) -> None:
@@ -99,7 +99,7 @@ class Journal:
         return self._size_of(_LOG)
 
     def open(self, fresh: State, secret: bytes) -> tuple[State, bytes]:
-        """The state and the secret of this directory: what is in it or, where it is empty, what is given.
+        """Open the directory. Return its state and its secret; those given if it is empty.
 
         Raises DataDirectoryInUse, JournalCorrupt, JournalError.
         """
@@ -119,7 +119,8 @@ class Journal:
             raise
 
     def append(self, transactions: Sequence[Transaction]) -> None:
-        """They are on disk when this returns. Raises JournalWriteFailed, after which nothing can be appended."""
+        """Write the transactions; they are on disk when this returns. Raises JournalWriteFailed, after which nothing
+        can be appended."""
         if not transactions:
             return
         data = block(self._encoder.encode(transactions), self._seed)
@@ -133,9 +134,9 @@ class Journal:
         self._acknowledged.write(End(self._first, self._zxid))
 
     def append_and_rotate(self, transactions: Sequence[Transaction], zxid: int) -> bool:
-        """As `append`; what comes after `zxid`, the last of them, goes into a new file. The snapshot of that moment can
-        then `archive` the old ones. False where a new file cannot be opened: it goes on in the old one, and a snapshot
-        is due again after a while."""
+        """Append, and begin a new file after `zxid`, the last of the transactions. A snapshot of that moment can then
+        `archive` the old files. Return False if a new file cannot be opened: the journal goes on in the old one, and a
+        snapshot is due again after a while."""
         self.append(transactions)
         if self._zxid != zxid:
             raise JournalError(f"the snapshot shows 0x{zxid:x}, the files that it replaces end at 0x{self._zxid:x}")
@@ -149,8 +150,8 @@ class Journal:
         return True
 
     def archive(self, snapshot: Snapshot) -> None:
-        """Writes the snapshot and removes the files that it replaces. Where no file can be opened for it, the old ones
-        stay for the next snapshot to replace. Raises JournalWriteFailed."""
+        """Write the snapshot and remove the files that it replaces. If no file can be opened for it, the next snapshot
+        replaces the old files. Raises JournalWriteFailed."""
         if not self._path(_LOG, snapshot.zxid + 1).exists():
             raise JournalError(f"no log goes on behind the snapshot of 0x{snapshot.zxid:x}: it cannot replace any")
         try:
@@ -170,7 +171,7 @@ class Journal:
             raise JournalWriteFailed(f"cannot write a snapshot into {self._folder}: {error}") from error
 
     def close(self) -> None:
-        """Gives the directory free for others."""
+        """Release the directory for other servers."""
         for descriptor in (self._log, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -212,7 +213,7 @@ class Journal:
         return state, snapshot.heading.secret
 
     def _begin(self, first: Snapshot) -> None:
-        """The first start in this folder: a snapshot and the log behind it, or what `_has_begun` knows."""
+        """Begin a new folder: write a snapshot and the log that follows it."""
         path = self._path(_SNAPSHOT, first.zxid)
         unfinished = write_snapshot(first, path, self._entropy(SALT_LENGTH))
         log_files.sync_folder(self._folder)
@@ -222,7 +223,7 @@ class Journal:
         log_files.sync_folder(self._folder)
 
     def _has_begun(self, logs: list[tuple[int, Path]]) -> bool:
-        """False where these logs, without a snapshot, are what a crash during the first start leaves behind."""
+        """Return False if these logs, without a snapshot, are what a crash during the first start leaves behind."""
         if not logs:
             return False
         zxid, path = logs[0]
@@ -231,7 +232,8 @@ class Journal:
         return not is_alone or path.stat().st_size > HEADER_LENGTH
 
     def _remove_leftovers(self) -> None:
-        """Of starts and snapshots that were cut short: the log first, which means nothing without its snapshot."""
+        """Remove what starts and snapshots that were cut short have left; the log first, which means nothing without
+        its snapshot."""
         leftovers = list(self._folder.glob(f"{_SNAPSHOT}*{UNFINISHED}"))
         if leftovers and not self._files(_SNAPSHOT):
             for _, path in self._files(_LOG):
@@ -241,8 +243,9 @@ class Journal:
             path.unlink()
 
     def _newest_snapshot(self) -> tuple[Snapshot | None, _Damaged | None]:
-        """None where the directory is empty. An older one serves where the newest is damaged, if the logs since then
-        are still there: the replay finds a gap, and the caller an end before the damaged one."""
+        """Return the newest snapshot that can be read, None if the directory is empty. If the newest is damaged, an
+        older one serves if the logs since then exist: the replay finds a gap, and the caller an end before the damaged
+        one."""
         damaged: _Damaged | None = None
         for zxid, path in reversed(self._files(_SNAPSHOT)):
             try:
@@ -278,7 +281,7 @@ class Journal:
             self._replay_log(state, path, is_newest=index == len(needed) - 1)
 
     def _check_next_log(self, zxid: int, logs: list[tuple[int, Path]]) -> None:
-        """The log that goes on behind the snapshot was on disk before the snapshot had its name."""
+        """Check that the log that follows the snapshot exists: it was on disk before the snapshot had its name."""
         later = [(first, path) for first, path in logs if first > zxid]
         if not later:
             path = self._path(_LOG, zxid + 1)
@@ -298,15 +301,15 @@ class Journal:
         except Fault as fault:
             if not (is_newest and fault.is_tail):
                 raise JournalCorrupt(path, fault.offset, _what_is_wrong(fault)) from None
-            # It is cut when nothing else speaks against a start: a refused start leaves everything as it was.
+            # Cut only when nothing else speaks against a start: a refused start leaves everything as it was.
             self._torn = path, fault.offset
         except (msgspec.DecodeError, ReplayGap, KeyError) as error:
             raise JournalCorrupt(path, at, f"this block does not follow the one before ({error})") from error
         self._size += path.stat().st_size
 
     def _begin_log(self) -> None:
-        """A new log for what follows the newest transaction. A log of the same name has no transaction in it. Raises
-        OSError; the log is the one before then."""
+        """Begin a new log for what follows the newest transaction. A log of the same name has no transaction in it.
+        Raises OSError; then the log is the one before."""
         path = self._path(_LOG, self._zxid + 1)
         head = header(self._entropy(SALT_LENGTH))
         log = log_files.begin(path, head)
@@ -327,7 +330,7 @@ class Journal:
         )
 
     def _give_up(self, error: OSError) -> None:
-        """After a failed write or fsync it is unknown what the disk holds, and trying again would not show it."""
+        """Stop after a failed write or fsync: it is unknown what the disk holds, and trying again would not show it."""
         if self._log >= 0:
             os.close(self._log)
             self._log = -1
@@ -336,7 +339,7 @@ class Journal:
     def _size_of(self, kind: str) -> int:
         total = 0
         for _, path in self._files(kind):
-            # The archivist may be removing it at this moment.
+            # The archiving thread may be removing it at this moment.
             with contextlib.suppress(FileNotFoundError):
                 total += path.stat().st_size
         return total
@@ -348,7 +351,7 @@ class Journal:
         return self._path(_LOG, first)
 
     def _files(self, kind: str) -> list[tuple[int, Path]]:
-        """Zxid and path of the files of a kind, oldest first."""
+        """Return zxid and path of the files of a kind, oldest first."""
         found = []
         for path in self._folder.iterdir():
             digits = path.name.removeprefix(kind)

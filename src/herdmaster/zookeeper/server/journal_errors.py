@@ -1,4 +1,4 @@
-"""What is wrong with a data directory."""
+"""The errors of a data directory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class JournalError(ZooKeeperError):
 
 
 class DataDirectoryInUse(JournalError):
-    """Another server has it."""
+    """Another server uses the data directory."""
 
 
 class JournalCorrupt(JournalError):
-    """A file is damaged other than by a crash while it was written. `path` and `offset` say where."""
+    """A file is damaged in a way that no crash during a write explains. `path` and `offset` say where."""
 
     def __init__(self, path: Path, offset: int, reason: str) -> None:
         super().__init__(
@@ -28,4 +28,4 @@ class JournalCorrupt(JournalError):
 
 
 class JournalWriteFailed(JournalError):
-    """The disk did not take what had to be written; the server stops, and nothing unwritten was acknowledged."""
+    """The disk did not take what had to be written. The server stops, and nothing unwritten was acknowledged."""

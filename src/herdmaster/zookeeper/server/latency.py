@@ -1,12 +1,11 @@
-"""How long answers took: from a request's arrival until its answer left, in whole milliseconds, as Apache's server
-counts. What it waited for others of its connection, and for the disk, is part of that.
-"""
+"""The latency of answers, in whole milliseconds: from the arrival of a request until its answer left, as Apache's
+server counts. It includes waiting for earlier requests of the connection, and for the disk."""
 
 from __future__ import annotations
 
 
 class Latency:
-    """Of one connection, or of all."""
+    """The latency of one connection, or of all."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -16,7 +15,7 @@ class Latency:
         self.newest = 0
 
     def add(self, milliseconds: int, count: int) -> None:
-        """So many answers took so long."""
+        """Count so many answers that took so long."""
         self.least = min(self.least, milliseconds) if self.count else milliseconds
         self.most = max(self.most, milliseconds)
         self.newest = milliseconds
@@ -25,5 +24,5 @@ class Latency:
 
     @property
     def mean(self) -> float:
-        """To four places; 0 before the first answer."""
+        """The mean, to four places; 0 before the first answer."""
         return round(self.total / self.count, 4) if self.count else 0.0

@@ -1,4 +1,4 @@
-"""One TCP connection: bytes to and from the hub, and the limits of what a client may cost."""
+"""One TCP connection: its bytes from and to the hub, and the limits of what a client may cost."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _FAREWELL: Final = 5.0
 
 
 class Owner(Protocol):
-    """Who the links report to."""
+    """What the links report to."""
 
     def attach(self, link: Link, host: str, port: int) -> Connection | None:
-        """A client connected; None turns it away."""
+        """Take a new client; None turns it away."""
 
     def receive(self, link: Link, data: bytes) -> None: ...
 
     def end(self, link: Link) -> None:
-        """The client sends nothing more."""
+        """Note that the client sends nothing more."""
 
     def wake(self) -> None: ...
 
@@ -28,7 +28,7 @@ class Owner(Protocol):
 
 
 class Link(asyncio.Protocol):
-    """`handshake` in seconds, `unread` in bytes (see `Limits`)."""
+    """The asyncio protocol of a connection. `handshake` is in seconds, `unread` in bytes (see `Limits`)."""
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop, handshake: float, unread: int) -> None:
         self._owner = owner
@@ -69,7 +69,7 @@ class Link(asyncio.Protocol):
             self._owner.receive(self, data)
 
     def eof_received(self) -> bool:
-        """True: the transport stays open for what the client may still read."""
+        """Return True: the transport stays open for what the client may still read."""
         if self._connection is not None:
             self._owner.end(self)
         return self._connection is not None
@@ -90,7 +90,7 @@ class Link(asyncio.Protocol):
             self._owner.detach(self)
 
     def deliver(self, data: bytes, *, close: bool) -> None:
-        """Sends. A client that has left too much unread is cut off."""
+        """Send data, and close after it if wanted. A client that has left too much unread is cut off."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -104,7 +104,7 @@ class Link(asyncio.Protocol):
             self._farewell = self._loop.call_later(_FAREWELL, transport.abort)
 
     def read_on(self, wanted: bool) -> None:
-        """Whether to take more bytes from the client; what it sends otherwise waits in its own system."""
+        """Take more bytes from the client, or stop taking them: then they wait in the client's system."""
         if wanted == self._is_reading or self._transport is None or self._transport.is_closing():
             return
         self._is_reading = wanted

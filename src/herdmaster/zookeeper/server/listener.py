@@ -1,6 +1,6 @@
-"""Takes connections, and refuses them while the process has few file descriptors left.
+"""Accepts connections, and refuses them while the process has few file descriptors left.
 
-asyncio's own server takes connections until no descriptor is left, not even for the journal. Then it logs each of a
+asyncio's own server accepts connections until no descriptor is left, not even for the journal. Then it logs each of a
 hundred failed attempts per turn of the loop, and retries all of them.
 """
 
@@ -45,8 +45,8 @@ class Listener:
         return int(self._sockets[0].getsockname()[1])
 
     async def open(self, host: str, port: int) -> None:
-        """Listens on every address of the host; on its first one alone where `port` is 0, for a free port, because
-        several would get a port each. Raises OSError."""
+        """Listen on every address of the host. If `port` is 0, for a free port, listen on the first address only,
+        because several would get a port each. Raises OSError."""
         addresses = await self._resolve(host, port)
         try:
             for family, address in addresses if port else addresses[:1]:
@@ -58,7 +58,7 @@ class Listener:
             self._loop.add_reader(each, self._accept, each)
 
     async def _resolve(self, host: str, port: int) -> list[tuple[int, tuple[str | bytes | int, ...]]]:
-        """Families and addresses. What is no name needs no look-up, which takes a thread."""
+        """Return families and addresses. An address needs no look-up, which takes a thread."""
         with contextlib.suppress(ValueError):
             family = socket.AF_INET if ipaddress.ip_address(host).version == 4 else socket.AF_INET6
             return [(family, (host, port))]
@@ -82,7 +82,7 @@ class Listener:
             ) from None
 
     async def close(self) -> None:
-        """Takes no more connections. Those that it has taken get to their protocol first."""
+        """Accept no more connections. Accepted ones get to their protocol first."""
         for each in self._sockets:
             self._loop.remove_reader(each)
         for timer in (*self._retries.values(), self._quiet):

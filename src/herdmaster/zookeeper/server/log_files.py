@@ -1,4 +1,4 @@
-"""Files of the journal as the system has them: opened, written, cut and made durable."""
+"""The journal's files in the file system: opened, written, cut and made durable."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _log = logging.getLogger(__name__)
 
 
 def is_out_of_descriptors(error: OSError) -> bool:
-    """Whether it says that no file can be opened at this moment, and nothing about the disk."""
+    """Return whether the error says that no file can be opened at this moment, and nothing about the disk."""
     return error.errno in _OUT_OF_DESCRIPTORS
 
 
 def begin(path: Path, head: bytes) -> int:
-    """A new file that begins so, durable with its name; returns its descriptor, to append. Raises OSError; where that
-    `is_out_of_descriptors`, nothing has changed."""
+    """Create a file that begins with `head`, durable with its name. Return its descriptor, to append. Raises OSError;
+    if that `is_out_of_descriptors`, nothing has changed."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
@@ -43,7 +43,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def cut(path: Path, offset: int) -> None:
-    """Takes off what is no whole block, and says so."""
+    """Cut off an incomplete block, and log that."""
     size = path.stat().st_size - offset
     if size:
         _log.warning(

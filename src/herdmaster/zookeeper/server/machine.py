@@ -1,11 +1,11 @@
-"""The server without its sockets: bytes of connections in, bytes for connections out.
+"""The server without sockets: bytes of connections in, bytes for connections out.
 
-The machine has no clock, no randomness and no I/O; every time and secret is a parameter, and nothing depends on hash
-order, so the same inputs give the same outputs. One thread at a time may use it.
+The machine has no clock, no randomness and no I/O. Every time and secret is a parameter, and nothing depends on hash
+order, so the same inputs give the same outputs. Only one thread at a time may use it.
 
-Its driver calls `connect`, `receive`, `resume`, `disconnect` and `tick`, and after each round takes what the
-connections have to send from `take_output`. Where transactions are journalled (`recording`), it takes `take_recorded`
-first and holds back the output until those are on disk: a reply, an event and even a read may show them.
+Its driver calls `connect`, `receive`, `resume`, `disconnect` and `tick`. After each round it takes the output of the
+connections from `take_output`. If transactions are journalled (`recording`), the driver first takes `take_recorded`,
+and holds the output back until these are on disk: a reply, an event and even a read may show them.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ from herdmaster.zookeeper.wire.records import Record, Request
 _REQUESTS_PER_ROUND: Final = 400
 _OUTPUT_PER_ROUND: Final = 1 << 20
 _NO_SIGNS_OF_LIFE: Final = frozenset({OpCode.AUTH, OpCode.SASL})
-"""A session is kept by the requests that are handled, pings among them: not by these two, and not by other bytes."""
+"""A session is kept alive by the requests that are handled, pings among them, except these two; other bytes do not keep
+it."""
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Times in milliseconds, sizes in bytes. `super_digest` is the digest id (`user:hash`) that no ACL stops."""
+    """The settings of a machine. Times in milliseconds, sizes in bytes. `super_digest` is the digest id (`user:hash`)
+    that no ACL stops."""
 
     tick: int = 100
     min_timeout: int = 4000
@@ -57,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Machine:
-    """`state` is what the server remembers from before, or a fresh one; `secret` makes the sessions' passwords."""
+    """A server. `state` is what it remembers from before, or a fresh one; `secret` makes the passwords of sessions."""
 
     def __init__(
         self,
@@ -78,11 +80,11 @@ class Machine:
         self.latency = Latency()
         self.started = now
         self.about: dict[str, four_letter.Value] = {}
-        """What the word `conf` tells of the driver: clientPort, dataDir and the like."""
+        """What the word `conf` reports of the driver: clientPort, dataDir and the like."""
         self.environment: dict[str, str] = {}
-        """What the word `envi` tells besides the version."""
+        """What the word `envi` reports besides the version."""
         self.measures: dict[str, four_letter.Value] = {}
-        """What the word `mntr` tells of the driver."""
+        """What the word `mntr` reports of the driver."""
         self._secret = secret
         self._attached: dict[int, Connection] = {}
         self._outbox = Outbox()
@@ -95,13 +97,13 @@ class Machine:
     # --- what the driver calls ---------------------------------------------------------------------------------------
 
     def connect(self, host: str, port: int, now: Instant) -> Connection:
-        """A client connected from there."""
+        """Take a new connection."""
         connection = Connection(host, port, now.unix, self.settings.frame_limit)
         self.connections[connection] = None
         return connection
 
     def receive(self, connection: Connection, data: bytes, now: Instant, *, handle: bool = True) -> None:
-        """Bytes came in. Frames that one round has no room for, or that are not to be handled yet, wait in
+        """Take received bytes. Frames that one round has no room for, or that are not to be handled yet, wait in
         `connection.backlog` for `resume`."""
         if connection.phase is Phase.GREETING:
             data = self._greet(connection, data, now)
@@ -112,12 +114,13 @@ class Machine:
             self.resume(connection, now)
 
     def end(self, connection: Connection, now: Instant) -> None:
-        """The client sends nothing more, but may still read: it gets the answers that it is owed, then the end."""
+        """Note that the client sends nothing more. It may still read: it gets the answers that it is owed, then the
+        end."""
         connection.is_broken = True
         self.resume(connection, now)
 
     def resume(self, connection: Connection, now: Instant) -> None:
-        """Handles frames that wait, a bounded number of them."""
+        """Handle frames that wait, a bounded number of them."""
         backlog = connection.backlog
         for _ in range(_REQUESTS_PER_ROUND):
             if not backlog or connection.outgoing_size > _OUTPUT_PER_ROUND:
@@ -134,13 +137,13 @@ class Machine:
             self._close(connection)
 
     def disconnect(self, connection: Connection) -> None:
-        """The connection is gone. Its session lives on, its watches do not."""
+        """Forget a connection that is gone. Its session lives on, its watches do not."""
         self._close(connection)
         self.connections.pop(connection, None)
 
     def tick(self, now: Instant) -> None:
-        """Ends sessions whose time is over, sweeps containers and znodes with a time to live, releases what a fault
-        held back. To be called at least once per tick."""
+        """End sessions whose time is over, sweep containers and znodes with a time to live, release what a fault held
+        back. To be called at least once per tick."""
         for connection in list(self._held):
             connection.release(now.monotonic)
             self._outbox.mark(connection)
@@ -154,28 +157,29 @@ class Machine:
                 self._writes.delete(path, now.unix)
 
     def next_due(self) -> int:
-        """When `tick` has something to do next, in monotonic milliseconds."""
+        """Return when `tick` has something to do next, in monotonic milliseconds."""
         deadline = self.state.sessions.next_deadline()
         release = self.next_release()
         return min(time for time in (self._next_sweep, deadline, release) if time is not None)
 
     def next_release(self) -> int | None:
-        """When `tick` sends something next that a fault held back, in monotonic milliseconds."""
+        """Return when `tick` releases something next that a fault held back, in monotonic milliseconds."""
         return min((connection.held[0][0] for connection in self._held), default=None)
 
     def take_output(self) -> list[Connection]:
-        """The connections with something to send (`Connection.take`) or to be closed after that (`is_closed`)."""
+        """Return the connections with something to send (`Connection.take`) or to be closed after that
+        (`is_closed`)."""
         return self._outbox.take()
 
     def note_delivered(self, connection: Connection, arrivals: Mapping[int, int], now: Instant) -> None:
-        """The answers to requests that came then (`Connection.take_arrivals`) have left."""
+        """Note that the answers to requests that arrived then (`Connection.take_arrivals`) have left."""
         for arrival, count in arrivals.items():
             connection.latency.add(now.monotonic - arrival, count)
             self.latency.add(now.monotonic - arrival, count)
             connection.responded = now.monotonic
 
     def take_recorded(self) -> list[Transaction]:
-        """The transactions since the last call, for the journal."""
+        """Return the transactions since the last call, for the journal."""
         recorded, self._writes.recorded = self._writes.recorded, []
         return recorded
 
@@ -185,7 +189,7 @@ class Machine:
         return self._outbox.sent
 
     def expire_session(self, session_id: int, now: Instant) -> None:
-        """The session ends now: its ephemerals go, and its connection without a word."""
+        """End the session now: its ephemerals go, and its connection is closed without an answer."""
         connection = self._attached.get(session_id)
         if connection is not None:
             self._close(connection)
@@ -193,7 +197,7 @@ class Machine:
             self._writes.close_session(session_id, now.unix)
 
     def drop_connection(self, session_id: int) -> bool:
-        """Cuts the connection of a session, with what was not sent yet. False where it has none."""
+        """Cut the connection of a session, with the output that was not sent yet. Return False if it has none."""
         connection = self._attached.get(session_id)
         if connection is None:
             return False
@@ -203,7 +207,7 @@ class Machine:
 
     @staticmethod
     def _take_frames(connection: Connection, data: bytes, monotonic: int) -> None:
-        """What stands before a frame of an impossible length is still handled."""
+        """Split bytes into frames. Frames before one of an impossible length are still handled."""
         try:
             while frames := connection.framer.feed(data):
                 connection.backlog.extend([(monotonic, each) for each in frames])
@@ -214,7 +218,7 @@ class Machine:
     # --- the handshake -----------------------------------------------------------------------------------------------
 
     def _greet(self, connection: Connection, data: bytes, now: Instant) -> bytes:
-        """The bytes that are no four-letter word; empty while that is not known."""
+        """Return the bytes that are no four-letter word; nothing while that is not known."""
         data = connection.greeting + data
         connection.greeting = data
         if len(data) < WORD_LENGTH:
@@ -259,8 +263,8 @@ class Machine:
         session = sessions.find(request.session_id)
         if session is None or not is_password(request.password, session.id, self._secret):
             return None
-        # The newest connection of a session is the one that counts. Apache's server cuts the one before even for a
-        # wrong password, so there a client that can read an ephemeral's owner can keep that session from being served.
+        # Only the newest connection of a session counts. Apache's server closes the previous one even for a wrong
+        # password, so there a client that can read an ephemeral's owner can keep that session from being served.
         previous = self._attached.get(session.id)
         if previous is not None:
             self._close(previous)
@@ -294,7 +298,7 @@ class Machine:
             self._apply_with_faults(self.faults, connection, header, request, now)
 
     def apply(self, connection: Connection, xid: int, request: Request[Record], now: Instant) -> None:
-        """One request of an attached session."""
+        """Handle one request of an attached session."""
         if not self._requests.apply(connection, xid, request, now.unix):
             self._close(connection)
 
@@ -337,7 +341,7 @@ class Machine:
             return
         if isinstance(then, Delay):
             if not connection.is_closed:
-                # One more: the clock leaves out parts of a millisecond, so this one may be almost over.
+                # One more, because the clock is truncated to milliseconds: the present one may be almost over.
                 connection.hold(mark, now.monotonic + then.milliseconds + 1)
                 if connection.held:
                     self._held[connection] = None

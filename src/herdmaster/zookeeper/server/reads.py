@@ -17,14 +17,14 @@ from herdmaster.zookeeper.wire.records import Record, Request
 
 
 class Reads:
-    """Answers reads of a tree. A watch is set only where the answer says so (exists also where nothing exists)."""
+    """Answers reads of a tree. A watch is set only if the read succeeds; that of `exists` also if nothing exists."""
 
     def __init__(self, tree: Tree, watches: Watches[Connection]) -> None:
         self._tree = tree
         self._watches = watches
 
     def answer(self, connection: Connection, request: Request[Record]) -> Record:
-        """Raises the ServerError that the client gets."""
+        """Return the reply. Raises the ServerError that the client gets."""
         handler = _HANDLERS.get(type(request))
         if handler is None:
             raise Unimplemented(request.subject)
@@ -92,7 +92,7 @@ class Reads:
         types: list[int] = []
         for operation in request.operations:
             try:
-                # A watch inside a multiRead is ignored, as ZooKeeper does it.
+                # A watch inside a multiRead is ignored, as in ZooKeeper.
                 if isinstance(operation, records.GetData):
                     result = self.get_data(connection, records.GetData(operation.path, False))
                 else:
@@ -141,7 +141,7 @@ def _watcher_type(number: int) -> WatcherType:
         raise MarshallingError from None
 
 
-# Each handler takes the request type that it is registered under, which one signature for all cannot say.
+# Each handler takes the request type that it is registered under, which one signature for all cannot express.
 _HANDLERS: Final[dict[type[Request[Record]], Callable[[Reads, Connection, Any], Record]]] = {
     records.Exists: Reads.exists,
     records.GetData: Reads.get_data,

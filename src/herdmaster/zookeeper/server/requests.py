@@ -1,4 +1,4 @@
-"""What each request of an attached session does and how it is answered."""
+"""Handles each request of an attached session, and answers it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ _EMPTY: Final = records.EmptyReply()
 
 
 class Requests:
-    """Every method answers into the outbox: first the events that a request causes, then its reply."""
+    """The handlers of requests. Each one answers into the outbox: first the events that a request causes, then its
+    reply."""
 
     def __init__(
         self, state: State, watches: Watches[Connection], outbox: Outbox, writes: Writes, super_digest: str
@@ -58,7 +59,7 @@ class Requests:
         self._super_digest = super_digest
 
     def apply(self, connection: Connection, xid: int, request: Request[Record], unix_ms: int) -> bool:
-        """False where the connection ends with this request."""
+        """Handle a request. Return False if the connection ends with it."""
         reply: Record
         try:
             if isinstance(request, _WRITES):
@@ -87,12 +88,12 @@ class Requests:
         return True
 
     def reply(self, connection: Connection, xid: int, error: int, reply: Record | None = None) -> None:
-        """With the newest zxid, which is the request's own where it was a write."""
+        """Reply with the newest zxid, which for a write is that of the request."""
         connection.last_zxid = zxid = self._state.zxid
         self._outbox.send(connection, encode_reply(xid, zxid, error, reply))
 
     def refuse_unreadable(self, connection: Connection, xid: int, opcode: int, unix_ms: int) -> bool:
-        """A known request whose body is none. False where the connection ends with it."""
+        """Answer a known request whose body cannot be read. Return False if the connection ends with it."""
         if opcode == OpCode.SASL:
             return False
         if opcode in _WRITE_OPCODES:
@@ -101,7 +102,8 @@ class Requests:
         return True
 
     def apply_other(self, connection: Connection, xid: int, opcode: int, unix_ms: int) -> bool:
-        """A request that has no record. False where the connection ends with it, which an unknown one makes it do."""
+        """Answer a request that has no record. Return False if the connection ends with it, as it does for an unknown
+        one."""
         if opcode == OpCode.RECONFIG:
             self._writes.commit((), unix_ms)
             self.reply(connection, xid, ReconfigDisabled.code)
@@ -118,8 +120,8 @@ class Requests:
         return True
 
     def _answer_sasl(self, connection: Connection, xid: int, request: records.Sasl) -> bool:
-        """What Apache's server without SASL says: an empty answer to every token. A client that goes on for ever does
-        not keep its session by that (see `Machine`); a null token costs the connection."""
+        """Answer as Apache's server without SASL: an empty answer to every token. That does not keep the session of a
+        client that goes on for ever (see `Machine`); a null token costs the connection."""
         if request.token is None:
             return False
         self._outbox.send(connection, encode_reply(xid, 0, 0, records.SaslReply(None)))
@@ -136,7 +138,7 @@ class Requests:
         return True
 
     def _set_watches(self, connection: Connection, request: records.SetWatches | records.SetWatches2) -> None:
-        """A watch that missed something fires at once; the others are armed. Persistent ones catch up on nothing."""
+        """Arm watches again. A watch that missed something fires at once; persistent ones catch up on nothing."""
         for path in request.data:
             node = self._state.tree.find(path)
             changed = None if node is None or node.mzxid <= request.relative_zxid else EventType.DATA_CHANGED

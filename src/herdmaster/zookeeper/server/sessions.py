@@ -1,7 +1,7 @@
-"""Sessions and their expiry. Pure: every time is a parameter, in milliseconds of a monotonic clock.
+"""Sessions and their expiry, without a clock: every time is a parameter, in monotonic milliseconds.
 
-Sessions expire in buckets: deadline = floor((now + timeout) / tick) * tick + tick, so a session lives between one
-timeout and one timeout and a tick after the last sign of life.
+Sessions expire in buckets: deadline = floor((now + timeout) / tick) * tick + tick. So a session lives between one
+timeout and one timeout and a tick after its last sign of life.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PASSWORD_LENGTH: Final = 16
 
 
 class Session(msgspec.Struct):
-    """`timeout` in milliseconds; `deadline` is 0 while no clock has run for it yet."""
+    """An open session. `timeout` is in milliseconds; `deadline` is 0 while no clock has run for it yet."""
 
     id: int
     timeout: int
@@ -24,13 +24,13 @@ class Session(msgspec.Struct):
 
 
 def first_session_id(server_id: int, unix_ms: int) -> int:
-    """Where a server's ids begin: its number in the high byte, five bytes of its clock, two bytes of counter."""
+    """Return the first id of a server: its number in the high byte, five bytes of its clock, two bytes of counter."""
     number = (server_id & 0xFF) << 56 | (unix_ms & 0xFFFFFFFFFF) << 16
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def password_of(session_id: int, secret: bytes) -> bytes:
-    """The password of a session, which only this server can make."""
+    """Return the password of a session, which only this server can make."""
     return hmac.digest(secret, session_id.to_bytes(8, "big", signed=True), hashlib.sha256)[:PASSWORD_LENGTH]
 
 
@@ -57,7 +57,7 @@ class Sessions:
         return tuple(self._sessions.values())
 
     def open(self, session_id: int, timeout: int) -> Session:
-        """A new session, which does not expire before its first `touch`."""
+        """Open a session, which does not expire before its first `touch`."""
         session = Session(session_id, timeout)
         self._sessions[session_id] = session
         self.next_id = max(self.next_id, session_id + 1)
@@ -69,7 +69,7 @@ class Sessions:
             self._leave_bucket(session)
 
     def touch(self, session: Session, now: int) -> None:
-        """A sign of life. A shorter timeout than before may bring the deadline forward."""
+        """Note a sign of life. A shorter timeout than before may bring the deadline forward."""
         tick = self.tick
         deadline = (now + session.timeout) // tick * tick + tick
         if deadline == session.deadline:
@@ -79,12 +79,12 @@ class Sessions:
         self._buckets.setdefault(deadline, {})[session.id] = None
 
     def restart(self, now: int) -> None:
-        """All sessions get their whole timeout from now on, as after a restart of the server."""
+        """Give all sessions their whole timeout from now on, as after a restart of the server."""
         for session in self._sessions.values():
             self.touch(session, now)
 
     def expired(self, now: int) -> list[int]:
-        """The sessions whose time is over, oldest deadline first. They stay until `close`."""
+        """Return the sessions whose time is over, oldest deadline first. They stay until `close`."""
         due = sorted(deadline for deadline in self._buckets if deadline <= now)
         return [session_id for deadline in due for session_id in self._buckets[deadline]]
 
@@ -92,7 +92,7 @@ class Sessions:
         return min(self._buckets, default=None)
 
     def buckets(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Deadlines with their sessions, the soonest first."""
+        """Return the deadlines with their sessions, the soonest first."""
         return [(deadline, tuple(self._buckets[deadline])) for deadline in sorted(self._buckets)]
 
     def _leave_bucket(self, session: Session) -> None:

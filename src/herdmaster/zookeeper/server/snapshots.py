@@ -84,7 +84,7 @@ def snapshot_of(state: State, secret: bytes) -> Snapshot:
 
 
 def restore(snapshot: Snapshot, tick: int, next_session_id: int) -> State:
-    """A state like the one that the snapshot was taken of. Session ids go on from whichever is higher."""
+    """Return a state like the one of the snapshot. Session ids go on from the higher of the two."""
     heading = snapshot.heading
     state = State(tick, max(heading.next_session_id, next_session_id), heading.zxid)
     for session in heading.sessions:
@@ -96,12 +96,12 @@ def restore(snapshot: Snapshot, tick: int, next_session_id: int) -> State:
 
 
 UNFINISHED: Final = ".tmp"
-"""What the name of a snapshot ends with until it is whole."""
+"""The end of a snapshot's name until it is complete."""
 
 
 def write_snapshot(snapshot: Snapshot, path: Path, salt: bytes) -> Path:
-    """Writes it whole and durably, under the name with UNFINISHED, which is returned. The caller gives it its own
-    name, and makes the folder durable. Raises OSError."""
+    """Write the snapshot completely and durably, under the name with UNFINISHED, which is returned. The caller renames
+    it and makes the folder durable. Raises OSError."""
     temporary = path.with_name(path.name + UNFINISHED)
     temporary.touch(mode=0o600)
     with temporary.open("wb") as file:
@@ -116,7 +116,7 @@ def write_snapshot(snapshot: Snapshot, path: Path, salt: bytes) -> Path:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Raises Fault where it is not whole."""
+    """Read a snapshot. Raises Fault if it is incomplete or damaged."""
     blocks = read_blocks(path)
     nodes: list[NodeRecord] = []
     at = 0
@@ -134,7 +134,7 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 def _batches(nodes: tuple[NodeRecord, ...]) -> Iterator[list[NodeRecord]]:
-    """Blocks of about a mebibyte, so that encoding never holds the interpreter for long."""
+    """Yield blocks of about a mebibyte, so that encoding never holds the interpreter for long."""
     batch: list[NodeRecord] = []
     size = 0
     for node in nodes:

@@ -1,6 +1,5 @@
-"""All that a server remembers: znodes, sessions and the counter of transactions. Watches, connections and clocks are
-not part of it: they end with the process.
-"""
+"""What a server remembers: znodes, sessions and the counter of transactions. Watches, connections and clocks are not
+part of it: they end with the process."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ class ReplayGap(ZooKeeperError):
 
 
 class State:
-    """`zxid` is the newest transaction that the tree and the sessions show."""
+    """The state of a server. `zxid` is the newest transaction that the tree and the sessions show."""
 
     def __init__(self, tick: int, next_session_id: int, zxid: int = 0) -> None:
         self.tree = Tree()
@@ -23,7 +22,7 @@ class State:
         self.zxid = zxid
 
     def apply(self, effect: Effect, zxid: int, time: int) -> tuple[Change, ...]:
-        """Does it, and says what watchers should hear."""
+        """Apply an effect. Return the changes that watchers should be told of."""
         if isinstance(effect, SessionOpened):
             self.sessions.open(effect.session_id, effect.timeout)
             return ()
@@ -36,7 +35,7 @@ class State:
         return () if change is None else (change,)
 
     def replay(self, transaction: Transaction) -> None:
-        """A transaction of the journal. Raises ReplayGap, before anything is changed, where one is missing."""
+        """Apply a transaction of the journal. Raises ReplayGap, before anything is changed, if one is missing."""
         if transaction.zxid != self.zxid + 1:
             raise ReplayGap(f"transaction 0x{transaction.zxid:x} follows 0x{self.zxid:x}")
         for effect in transaction.effects:

@@ -1,7 +1,7 @@
 """The embedded server on TCP: a thin listener around the machine.
 
-All that one turn of the event loop brings is handled first; then each connection gets what it is owed in one write,
-and with a data directory only after one fsync for the whole turn (`commits.py`).
+All input of one turn of the event loop is handled first. Then each connection gets its output in one write; with a data
+directory only after one fsync for the whole turn (`commits.py`).
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class EmbeddedServer:
 
     `port` 0 takes a free one, which later starts of the same object take again. Without `data_dir` everything is in
     memory and ends with `stop`. `tick_time` and the bounds of session timeouts are in milliseconds. `super_digest` is
-    the digest id (`user:hash`) of the user whom no ACL stops; without it there is none. `faults` is for tests (see
-    `faults.py`), `clock` and `entropy` too.
+    the digest id (`user:hash`) of the user whom no ACL stops; without it there is none. `faults` (see `faults.py`),
+    `clock` and `entropy` are for tests.
     """
 
     def __init__(
@@ -135,9 +135,9 @@ class EmbeddedServer:
     # --- from start to stop ------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Serves when this returns.
+        """Start to serve; clients can connect when this returns.
 
-        Raises OSError where it cannot listen, JournalError where the data directory is in use or damaged.
+        Raises OSError if it cannot listen, JournalError if the data directory is in use or damaged.
         """
         if self._hub is not None:
             raise RuntimeError("the server is running already")
@@ -171,8 +171,8 @@ class EmbeddedServer:
         self._hub, self._journal, self._closed = hub, journal, loop.create_future()
 
     async def stop(self) -> None:
-        """What was answered is delivered, connections end, sessions do not: a client would find them again after a
-        restart with the same data directory. Does nothing where the server is not running."""
+        """Stop. Existing answers are delivered and connections end. Sessions do not: a client finds its session again
+        after a restart with the same data directory. Does nothing if the server is not running."""
         hub, self._hub = self._hub, None
         if hub is None:
             if self._ending is not None:
@@ -183,7 +183,7 @@ class EmbeddedServer:
             self._closed.set_result(None)
 
     async def wait_stopped(self) -> None:
-        """Until `stop`. Raises JournalError where the disk failed, after which the server has stopped by itself."""
+        """Wait until `stop`. Raises JournalError if the disk failed, after which the server has stopped by itself."""
         if self._closed is None:
             raise RuntimeError("the server was never started: await start() first")
         await asyncio.shield(self._closed)
@@ -212,7 +212,7 @@ class EmbeddedServer:
             self._journal = None
 
     def _fail(self, error: BaseException) -> None:
-        """The disk does not take any more: no client gets an answer from here on."""
+        """Stop because the disk takes no more: no client gets an answer from here on."""
         hub, self._hub = self._hub, None
         if hub is None:
             return
@@ -257,13 +257,13 @@ class EmbeddedServer:
     # --- for tests of programs that use it ---------------------------------------------------------------------------
 
     def expire_session(self, session_id: int) -> None:
-        """The session ends now, as if its time were over."""
+        """End the session now, as if its time were over."""
         hub = self._running
         hub.machine.expire_session(session_id, self._clock.now())
         hub.wake()
 
     def drop_connections(self, session_id: int | None = None) -> None:
-        """Cuts the connection of one session, or all of them. Sessions live on."""
+        """Cut the connection of one session, or all connections. Sessions live on."""
         hub = self._running
         for connection in list(hub.machine.connections):
             if connection.session_id and session_id in (None, connection.session_id):
@@ -271,7 +271,7 @@ class EmbeddedServer:
         hub.wake()
 
     def advance(self, milliseconds: int) -> None:
-        """Moves the server's clock forward, and does what is due by then."""
+        """Move the server's clock forward, and do what is due by then."""
         hub = self._running
         self._clock.advance(milliseconds)
         hub.tick()

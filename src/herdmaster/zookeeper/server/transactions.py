@@ -1,7 +1,7 @@
-"""The checks of every write, in ZooKeeper's order, and the effect that a write has when they pass.
+"""The checks of every write, in ZooKeeper's order, and the effect of a write that passes them.
 
 A view answers for the tree as it will be: the tree itself for a single request, a `Draft` for the operations of a
-multi, each of which sees what those before it did.
+multi, each of which sees the effects of those before it.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ class View(Protocol):
 
 
 class Actor(msgspec.Struct):
-    """Who asks. `identities` begins with the ip of the connection; a digest is added with every auth."""
+    """The client that asks. `identities` begins with the ip of the connection; every auth adds a digest."""
 
     session_id: int
     identities: list[Id]
 
 
 class Shadow(msgspec.Struct, gc=False):
-    """A znode as a multi in the making leaves it."""
+    """A znode as the operations of a multi leave it."""
 
     acl: tuple[Acl, ...]
     session_id: int
@@ -83,7 +83,7 @@ class Shadow(msgspec.Struct, gc=False):
 
 
 class Draft:
-    """What the operations of a multi did so far, over a tree that stays as it is until all of them passed."""
+    """The effects of the operations of a multi so far, over a tree that stays as it is until all have passed."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -120,9 +120,9 @@ class Draft:
 def prepare(
     view: View, request: WriteOperation | SetAcl, actor: Actor, *, ttl_allowed: bool, in_multi: bool = False
 ) -> NodeEffect | None:
-    """The effect of a request whose checks pass; None for a check.
+    """Check a request, and return its effect; None for a check.
 
-    Raises the ServerError that the client gets; MarshallingError means all of a multi.
+    Raises the ServerError that the client gets; MarshallingError concerns the whole multi.
     """
     if isinstance(request, Create | Create2 | CreateContainer | CreateTtl):
         return _prepare_create(view, request, actor, ttl_allowed, in_multi)
@@ -151,7 +151,7 @@ def _prepare_create(view: View, request: AnyCreate, actor: Actor, ttl_allowed: b
         raise NodeExists(path)
     if parent.session_id:
         raise NoChildrenForEphemerals(path)
-    # Outside a multi the opcode alone makes a container (flags 4 in a plain create is ignored), inside one the flags.
+    # Outside a multi the opcode alone makes a container (flags 4 in a plain create are ignored), inside one the flags.
     container = mode is CreateMode.CONTAINER if in_multi else isinstance(request, CreateContainer)
     owner = actor.session_id if mode.is_ephemeral and not container else 0
     return NodeCreated(path, request.data, acl, owner, ttl, container)

@@ -21,7 +21,7 @@ SPECIAL_PATHS: Final = frozenset({"/", "/zookeeper", "/zookeeper/quota", "/zooke
 
 
 def wrap32(number: int) -> int:
-    """As a signed int32, which is what the counters of a znode are."""
+    """Return the number as a signed int32, which the counters of a znode are."""
     return (number + 0x80000000 & 0xFFFFFFFF) - 0x80000000
 
 
@@ -65,7 +65,8 @@ class Znode(msgspec.Struct, gc=False):
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What watchers may want to know. `acl` is the znode's own, `parent_acl` its parent's: they say who may hear it."""
+    """A change that watchers may be told of. `acl` is that of the znode, `parent_acl` that of its parent: they say who
+    may be told."""
 
     type: EventType
     path: str
@@ -74,7 +75,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class AclTable:
-    """Equal ACLs of many znodes are one object, kept for as long as a znode has it. The open one is always there."""
+    """The ACLs of all znodes. Equal ones are one object, kept for as long as a znode has it. The open one is always
+    there."""
 
     def __init__(self) -> None:
         self._uses: dict[tuple[Acl, ...], _Uses] = {}
@@ -83,7 +85,7 @@ class AclTable:
         return len(self._uses)
 
     def take(self, acl: tuple[Acl, ...]) -> tuple[Acl, ...]:
-        """For one more znode."""
+        """Return the shared ACL for one more znode."""
         if acl is OPEN_ACL or acl == OPEN_ACL:
             return OPEN_ACL
         uses = self._uses.get(acl)
@@ -93,7 +95,7 @@ class AclTable:
         return uses.acl
 
     def release(self, acl: tuple[Acl, ...]) -> None:
-        """One znode fewer has it."""
+        """Note that one znode fewer has it."""
         if acl is OPEN_ACL:
             return
         uses = self._uses[acl]
@@ -108,14 +110,14 @@ class _Uses(msgspec.Struct):
 
 
 def parent_key(path: str) -> str:
-    """The parent's key in the tree; "" is the root's second key, as it is ZooKeeper's."""
+    """Return the parent's key in the tree; "" is the root's second key, as in ZooKeeper."""
     return path[: path.rindex("/")]
 
 
 class Tree:
     def __init__(self) -> None:
         root = Znode(b"", OPEN_ACL)
-        # "" is an alias of "/" in every lookup of the protocol, so the root simply has two keys.
+        # "" is an alias of "/" in every look-up of the protocol, so the root has two keys.
         self._nodes: dict[str, Znode] = {"": root, "/": root}
         self._ephemerals: dict[int, dict[str, None]] = {}
         self._sweepable: dict[str, None] = {}
@@ -133,7 +135,7 @@ class Tree:
         return len(self._nodes)
 
     def items(self) -> Iterator[tuple[str, Znode]]:
-        """Every znode once, parents before children, siblings in the order of creation."""
+        """Yield every znode once, parents before children, siblings in the order of creation."""
         return ((path, node) for path, node in self._nodes.items() if path)
 
     def children_of(self, path: str) -> tuple[str, ...]:
@@ -141,7 +143,7 @@ class Tree:
         return tuple(children) if children else ()
 
     def count_descendants(self, path: str) -> int:
-        """ZooKeeper counts "/" among the descendants of ""."""
+        """Return the number of znodes below a path. ZooKeeper counts "/" among the descendants of ""."""
         pending, count = ["" if path == "/" else path], 0 if path else 1
         while pending:
             parent = pending.pop()
@@ -160,7 +162,7 @@ class Tree:
 
     @property
     def acl_count(self) -> int:
-        """Different ACLs beside the open one."""
+        """The number of different ACLs, without the open one."""
         return len(self._acls)
 
     @property
@@ -169,7 +171,8 @@ class Tree:
         return self._data_size
 
     def expired_paths(self, unix_ms: int) -> list[str]:
-        """Containers that had a child and are empty, and childless znodes that outlived their time to live."""
+        """Return the containers that had a child and are empty, and the childless znodes that outlived their time to
+        live."""
         found = []
         for path in self._sweepable:
             node = self._nodes[path]
@@ -180,8 +183,8 @@ class Tree:
         return found
 
     def apply(self, effect: NodeEffect, zxid: int, time: int) -> Change | None:
-        """Does it, and says what watchers should hear (nothing about an ACL). The effect must fit the tree: its
-        checks are behind it."""
+        """Apply an effect, which must fit the tree: its checks have passed. Return the changes that watchers should be
+        told of; a new ACL is none."""
         if isinstance(effect, NodeCreated):
             return self._create(effect, zxid, time)
         if isinstance(effect, DataSet):
@@ -195,7 +198,7 @@ class Tree:
         return None
 
     def restore(self, path: str, node: Znode) -> None:
-        """Puts back a znode of a snapshot as it was; parents come before their children."""
+        """Put back a znode of a snapshot as it was; parents come before their children."""
         node.acl = self._acls.take(node.acl)
         if path in SPECIAL_PATHS:
             known = self._nodes[path]

@@ -1,5 +1,6 @@
-"""Who watches what, with the semantics of ZooKeeper 3.9: one-shot, persistent and recursive watches of one connection
-on one path stand side by side, and none replaces another (before ZOOKEEPER-4466 the newest mode replaced the others).
+"""The watches of all connections, with the semantics of ZooKeeper 3.9: one-shot, persistent and recursive watches of
+one connection on one path exist side by side, and none replaces another (before ZOOKEEPER-4466 the newest mode replaced
+the others).
 
 Pure, and generic in the watcher: anything hashable. Dicts serve as sets that keep their order.
 """
@@ -36,7 +37,7 @@ class Table(Generic[W]):
         return True
 
     def take(self, path: str) -> Collection[W]:
-        """The watchers of a path, which are gone from the table."""
+        """Remove and return the watchers of a path."""
         watchers = self.by_path.pop(path, None)
         if watchers is None:
             return ()
@@ -71,14 +72,15 @@ class Watches(Generic[W]):
         self.recursive: Table[W] = Table()
 
     def drop(self, watcher: W) -> None:
-        """All watches of a watcher that is gone."""
+        """Remove all watches of a watcher that is gone."""
         for table in (self.data, self.child, self.persistent, self.recursive):
             table.drop(watcher)
 
     def node_changed(self, path: str, *, deleted: bool = False) -> Collection[W]:
-        """Who hears that a znode was created, changed or deleted, each once. One-shot watches are used up.
+        """Return the watchers to tell that a znode was created, changed or deleted, each once. One-shot watches are
+        removed.
 
-        A deletion uses up the child watches of the znode too, and tells a watcher of both tables only once.
+        A deletion removes the child watches of the znode, too; a watcher in both tables is returned once.
         """
         found: dict[W, None] = dict.fromkeys(self.data.take(path))
         if self.persistent.by_path:
@@ -90,7 +92,7 @@ class Watches(Generic[W]):
         return found
 
     def children_changed(self, path: str) -> Collection[W]:
-        """Who hears that a znode's children changed: never a recursive watch (ZOOKEEPER-4475)."""
+        """Return the watchers to tell that a znode's children changed: never a recursive watch (ZOOKEEPER-4475)."""
         found: dict[W, None] = dict.fromkeys(self.child.take(path))
         if self.persistent.by_path:
             found.update(self.persistent.by_path.get(path, {}))
@@ -100,7 +102,7 @@ class Watches(Generic[W]):
         return any(table.holds(path, watcher) for table in self._tables(kind))
 
     def remove(self, path: str, kind: WatcherType, watcher: W) -> bool:
-        """Whether there was such a watch. Types 1 and 2 mean one-shot watches only (ZOOKEEPER-4471)."""
+        """Remove a watch. Return whether there was one. Types 1 and 2 mean one-shot watches only (ZOOKEEPER-4471)."""
         removed = [table.discard(path, watcher) for table in self._tables(kind)]
         return any(removed)
 
@@ -119,7 +121,7 @@ class Watches(Generic[W]):
         return (self.data, self.child, self.persistent, self.recursive)
 
     def _add_recursive(self, path: str, found: dict[W, None]) -> None:
-        """Those on the path itself and on every ancestor: `/n` is one of `/n/a`, not of `/nn`."""
+        """Add the recursive watchers of the path and of every ancestor: `/n` is one of `/n/a`, not of `/nn`."""
         table = self.recursive.by_path
         found.update(table.get(path, {}))
         end = path.rfind("/")

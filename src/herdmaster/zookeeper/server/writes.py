@@ -1,4 +1,5 @@
-"""Requests that change the tree or the sessions. Each takes one zxid, also where it fails, and tells the watchers."""
+"""Requests that change the tree or the sessions. Each takes one zxid, also if it fails, and sends the events of
+watches."""
 
 from __future__ import annotations
 
@@ -62,10 +63,10 @@ class Writes:
         self._ttl_allowed = ttl_allowed
         self._recording = recording
         self.recorded: list[Transaction] = []
-        """What a journal has not taken yet; stays empty where there is none."""
+        """The transactions that no journal has taken yet; stays empty if there is none."""
 
     def write(self, actor: Actor, request: WriteOperation | records.SetAcl, time: int) -> records.Record:
-        """One write. Raises the ServerError that the client gets."""
+        """Apply one write, and return its reply. Raises the ServerError that the client gets."""
         try:
             effect = prepare(self._state.tree, request, actor, ttl_allowed=self._ttl_allowed)
         except ServerError:
@@ -75,7 +76,7 @@ class Writes:
         return self._result(request, effect)[1]
 
     def multi(self, actor: Actor, request: Multi, time: int) -> MultiReply:
-        """All of the operations or, with the error of the first that failed, none. Raises MarshallingError."""
+        """Apply all of the operations or, with the error of the first that failed, none. Raises MarshallingError."""
         draft = Draft(self._state.tree)
         effects: list[NodeEffect | None] = []
         for operation in request.operations:
@@ -103,14 +104,14 @@ class Writes:
         return MultiReply(tuple(results), tuple(types))
 
     def commit(self, effects: Sequence[Effect], time: int) -> None:
-        """A transaction of its own; without effects it only takes a zxid."""
+        """Apply effects as one transaction; without effects it only takes a zxid."""
         zxid = self._state.zxid + 1
         for effect in effects:
             self._apply(effect, zxid, time)
         self._finish(zxid, time, tuple(effects))
 
     def open_session(self, timeout: int, time: int) -> int:
-        """The id of a new session. `timeout` in milliseconds."""
+        """Open a session, and return its id. `timeout` in milliseconds."""
         session_id = self._state.sessions.next_id
         self.commit((SessionOpened(session_id, timeout),), time)
         return session_id
@@ -119,7 +120,7 @@ class Writes:
         self.commit((SessionClosed(session_id),), time)
 
     def delete(self, path: str, time: int) -> None:
-        """A deletion that the server itself decided."""
+        """Delete a znode by a decision of the server."""
         self.commit((NodeDeleted(path),), time)
 
     def _finish(self, zxid: int, time: int, effects: tuple[Effect, ...]) -> None:
@@ -132,8 +133,8 @@ class Writes:
             self._notify(change, zxid)
 
     def _notify(self, change: Change, zxid: int) -> None:
-        """The znode's own event first, then its parent's. A watcher without READ hears nothing, and a one-shot watch
-        of it is used up all the same (CVE-2024-23944)."""
+        """Send the znode's own event first, then its parent's. A watcher without READ gets no event, but its one-shot
+        watch is used up (CVE-2024-23944)."""
         path = change.path
         kind = change.type
         watchers = self._watches.node_changed(path, deleted=kind is EventType.DELETED)
@@ -155,7 +156,7 @@ class Writes:
     def _result(
         self, request: WriteOperation | records.SetAcl, effect: NodeEffect | None
     ) -> tuple[int, records.Record]:
-        """The type of a result within a multi, and the result. Types follow 3.9 (ZOOKEEPER-4026)."""
+        """Return the type of a result within a multi, and the result. Types follow 3.9 (ZOOKEEPER-4026)."""
         if effect is None or isinstance(effect, NodeDeleted):
             return request.opcode, records.EmptyReply()
         if (
@@ -163,7 +164,8 @@ class Writes:
             and not effect.container
             and isinstance(request, records.Create | records.CreateContainer)
         ):
-            # The second is one without the flags of a container in a multi, where the flags decide and not the type.
+            # The second case is a create with the flags of a plain znode in a createContainer: in a multi the flags
+            # decide, not the type.
             return OpCode.CREATE, records.PathReply(effect.path)
         node = self._state.tree.find(effect.path)
         assert node is not None

@@ -1,7 +1,7 @@
 """Frames, headers and the handshake.
 
-A frame is an int32 length and that many bytes. A request is {xid, type} and a body, a reply {xid, zxid, err} and a
-body where err is 0; the two messages of the handshake have no header.
+A frame is an int32 length and that many bytes. A request is {xid, type} and a body. A reply is {xid, zxid, err}, and a
+body if err is 0. The two messages of the handshake have no header.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _CONNECTED_STATE: Final = 3
 
 
 class Framer:
-    """Cuts a stream of bytes into frames. A frame longer than `limit`, or of a length below 1, raises WireError."""
+    """Splits a stream of bytes into frames. A frame longer than `limit`, or of a length below 1, raises WireError."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = bytearray()  # begins with the length of a frame
-        self._needed = 4  # bytes that the buffer must have before there is anything new to find in it
+        self._needed = 4  # bytes that the buffer must have before it is worth a look
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The bodies of the frames that are complete now. A bad length raises when no whole frame stands before it,
-        so those that do are not lost: `feed(b"")` tells what comes after them."""
+        """Add bytes, and return the bodies of the frames that are complete now. A bad length raises only when no
+        complete frame precedes it, so that those are not lost: `feed(b"")` raises for what comes after them."""
         if self._buffer:
             self._buffer += data
             if len(self._buffer) < self._needed:
@@ -108,7 +108,7 @@ _REQUEST_TYPES: Final = _request_types()
 
 
 def encode_request(xid: int, request: Request[Record]) -> bytes:
-    """A whole frame."""
+    """Return a whole frame."""
     out = bytearray(12)
     request.write(out)
     _LENGTH.pack_into(out, 0, len(out) - 4)
@@ -123,7 +123,7 @@ def decode_request_header(body: bytes) -> RequestHeader:
 
 
 def decode_request(body: bytes) -> Request[Record] | None:
-    """The request in a frame's body, None for an unknown type. Trailing bytes are ignored, as the server does.
+    """Return the request in a frame's body, None for an unknown type. Trailing bytes are ignored, as by the server.
 
     Raises WireError for a body that does not hold the record.
     """
@@ -132,7 +132,7 @@ def decode_request(body: bytes) -> Request[Record] | None:
 
 
 def encode_reply(xid: int, zxid: int, error: int, reply: Record | None) -> bytes:
-    """A whole frame; the body is left out where there is an error."""
+    """Return a whole frame, without a body if there is an error."""
     out = bytearray(20)
     if reply is not None and error == 0:
         reply.write(out)
@@ -146,7 +146,7 @@ def decode_reply_header(body: bytes) -> ReplyHeader:
 
 
 def unpack_reply_header(body: bytes) -> tuple[int, int, int]:
-    """The fields of a ReplyHeader as a plain tuple, for code that reads many."""
+    """Return the fields of a ReplyHeader as a plain tuple, for code that reads many."""
     if len(body) < _REPLY_HEADER.size:
         raise WireError("a reply without a whole header")
     xid, zxid, error = _REPLY_HEADER.unpack_from(body)
@@ -154,12 +154,12 @@ def unpack_reply_header(body: bytes) -> tuple[int, int, int]:
 
 
 def reply_body(body: bytes) -> Reader:
-    """A reader that stands behind the reply header."""
+    """Return a reader that stands behind the reply header."""
     return Reader(body, _REPLY_HEADER.size)
 
 
 def encode_event(zxid: int, kind: EventType, path: str) -> bytes:
-    """A watch event as a whole frame. `zxid` is -1 before 3.9.0 (ZOOKEEPER-4655)."""
+    """Return a watch event as a whole frame. `zxid` is -1 before 3.9.0 (ZOOKEEPER-4655)."""
     out = bytearray(_REPLY_HEADER.pack(XID_EVENT, zxid, 0))
     out += _EVENT.pack(kind, _CONNECTED_STATE)
     USTRING.write(out, path)
@@ -167,7 +167,7 @@ def encode_event(zxid: int, kind: EventType, path: str) -> bytes:
 
 
 def decode_event(body: bytes) -> tuple[int, str]:
-    """The type, as a number, and the path of an event's frame body."""
+    """Return the type, as a number, and the path of an event's frame body."""
     try:
         kind, _, length = _EVENT_BODY.unpack_from(body, _REPLY_HEADER.size)
     except struct.error:
@@ -182,7 +182,8 @@ def decode_event(body: bytes) -> tuple[int, str]:
 
 
 class ConnectRequest(msgspec.Struct, frozen=True):
-    """`timeout` in milliseconds; `session_id` 0 asks for a new session; without its byte `read_only` is None."""
+    """The client's message. `timeout` is in milliseconds; `session_id` 0 asks for a new session; `read_only` is None if
+    its byte is missing."""
 
     last_zxid_seen: int
     timeout: int
@@ -191,7 +192,7 @@ class ConnectRequest(msgspec.Struct, frozen=True):
     read_only: bool | None = False
 
     def encode(self) -> bytes:
-        """A whole frame."""
+        """Return a whole frame."""
         out = bytearray(_CONNECT_REQUEST.pack(0, self.last_zxid_seen, self.timeout, self.session_id))
         BUFFER.write(out, self.password)
         if self.read_only is not None:
@@ -208,7 +209,7 @@ class ConnectRequest(msgspec.Struct, frozen=True):
 
 
 class ConnectResponse(msgspec.Struct, frozen=True):
-    """`timeout` is the negotiated one in milliseconds; 0 means that the session was refused."""
+    """The server's message. `timeout` is the negotiated one in milliseconds; 0 means that the session was refused."""
 
     timeout: int
     session_id: int
@@ -216,7 +217,7 @@ class ConnectResponse(msgspec.Struct, frozen=True):
     read_only: bool | None = False
 
     def encode(self) -> bytes:
-        """A whole frame."""
+        """Return a whole frame."""
         out = bytearray(_CONNECT_RESPONSE.pack(0, self.timeout, self.session_id))
         BUFFER.write(out, self.password)
         if self.read_only is not None:

@@ -1,7 +1,8 @@
-"""Transactions (multi) and batched reads (multiRead): lists of other records, each behind a header of its own.
+"""Transactions (multi) and batched reads (multiRead): lists of other records, each behind a header.
 
 A header is {type int, done bool, err int}; the list ends with {-1, true, -1}. A failed multi is answered with header
-error 0 and a list of errors: 0 before the operation that failed, its own code there, -2 after it.
+error 0 and a list of errors: 0 for the operations before the one that failed, an error for that one, -2 for those after
+it.
 """
 
 from __future__ import annotations
@@ -69,13 +70,14 @@ _RESULTS: Final[dict[int, type[Record]]] = {
 
 
 class ErrorResult(Record, frozen=True, gc=False):
-    """One operation's error inside a multi or multiRead reply."""
+    """The error of one operation in the reply to a multi or multiRead."""
 
     code: int
 
 
 class MultiReply(Record, frozen=True, gc=False):
-    """`results` in the order of the operations; `types` the wire type of each (-1 for an error)."""
+    """The reply to both. `results` are in the order of the operations; `types` is the wire type of each (-1 for an
+    error)."""
 
     results: tuple[Record, ...]
     types: tuple[int, ...]
@@ -128,7 +130,7 @@ def _read_operations(reader: Reader, allowed: Mapping[int, type[OperationT]]) ->
 
 
 class Multi(Request[MultiReply], frozen=True, gc=False):
-    """All of the operations, or none."""
+    """Writes of which all are applied, or none."""
 
     operations: tuple[WriteOperation, ...]
     opcode: ClassVar[OpCode] = OpCode.MULTI

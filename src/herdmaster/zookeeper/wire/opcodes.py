@@ -1,4 +1,4 @@
-"""Numbers that the protocol gives to requests, and the xids that are not counters."""
+"""The protocol's numbers of requests, and the xids that are not counters."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _NULL = b"\xff\xff\xff\xff"
 
 
 class Reader:
-    """A cursor over received bytes. Every read raises WireError where the bytes end too early."""
+    """A cursor over received bytes. Every read raises WireError if the bytes end too early."""
 
     __slots__ = ("data", "offset")
 
@@ -60,7 +60,7 @@ class Reader:
         return self.data[start:end]
 
     def read_buffer(self) -> bytes | None:
-        """A length and that many bytes; a length of -1 stands for null."""
+        """Read a length and that many bytes; a length of -1 stands for null."""
         data = self.data
         try:
             (length,) = _INT.unpack_from(data, self.offset)
@@ -138,7 +138,7 @@ def _string(data: bytes) -> str:
 
 
 class _Ustring:
-    """A string that must be there. Invalid UTF-8 is replaced, as the server does it."""
+    """A string that must be there. Invalid UTF-8 is replaced, as by the server."""
 
     def write(self, out: bytearray, value: str, /) -> None:
         out += packed_string(value)
@@ -160,7 +160,7 @@ class _NullableUstring:
 
 
 class _Buffer:
-    """Bytes or null; ZooKeeper keeps the two apart."""
+    """Bytes or null; ZooKeeper distinguishes the two."""
 
     def write(self, out: bytearray, value: bytes | None, /) -> None:
         out += packed_buffer(value)
@@ -196,7 +196,7 @@ class _Acl:
 
 
 class Vector(Generic[T]):
-    """A counted list, read as a tuple. A null vector is an error, except where `null_is_empty`."""
+    """A counted list, read as a tuple. A null vector is an error, unless `null_is_empty`."""
 
     def __init__(self, item: Codec[T], *, null_is_empty: bool = False) -> None:
         self._item = item
@@ -212,7 +212,7 @@ class Vector(Generic[T]):
         count = reader.read_int()
         if count == -1 and self._null_is_empty:
             return ()
-        # Every item takes at least one byte: a count beyond that is a lie, found before memory is spent on it.
+        # Every item takes at least one byte: a larger count is wrong, and is found before memory is spent on it.
         if not 0 <= count <= reader.remaining:
             raise WireError(f"a vector of {count} items runs past the end of the message")
         read = self._item.read
@@ -221,7 +221,7 @@ class Vector(Generic[T]):
 
 @functools.lru_cache(maxsize=64)
 def packed_acls(value: tuple[Acl, ...]) -> bytes:
-    """Kept, because a program writes the same few again and again."""
+    """Return encoded ACLs. Cached, because a program writes the same few again and again."""
     out = bytearray()
     _PLAIN_ACLS.write(out, value)
     return bytes(out)

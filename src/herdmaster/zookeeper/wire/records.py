@@ -1,8 +1,8 @@
 """Every request and reply of the protocol as a frozen record: the fields in the order of the wire, and their codecs.
 
-`layout` stands in the order of the fields, so `read` and `write` are one loop each; the few records that make up nearly
-all traffic spell theirs out, which takes half the time. A request names its `opcode` and the record that answers it.
-Multi and multiRead, whose bodies are lists of other records, stand in `multi.py`.
+`layout` is in the order of the fields, so `read` and `write` are one loop each. The few records that make up nearly all
+traffic spell them out, which takes half the time. A request names its `opcode` and the record of its reply. Multi and
+multiRead, whose bodies are lists of other records, are in `multi.py`.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ ReplyT_co = TypeVar("ReplyT_co", bound=Record, covariant=True)
 
 
 class Request(Record, Generic[ReplyT_co], frozen=True, gc=False):
-    """What a client asks; `reply_type` is the record that a success brings."""
+    """A request of a client; `reply_type` is the record of a successful reply."""
 
     opcode: ClassVar[OpCode]
     reply_type: ClassVar[type[Record]]
 
     @property
     def subject(self) -> str:
-        """The path that the request is about, for errors; empty where there is none."""
+        """The path that the request is about, for errors; empty if there is none."""
         path = getattr(self, "path", "")
         return path if isinstance(path, str) else ""
 
@@ -177,7 +177,7 @@ class CreateContainer(Request[PathStatReply], frozen=True, gc=False):
 
 
 class CreateTtl(Request[PathStatReply], frozen=True, gc=False):
-    """`ttl` in milliseconds."""
+    """Create a znode with a time to live. `ttl` is in milliseconds."""
 
     path: str
     data: bytes | None
@@ -242,7 +242,7 @@ class GetAcl(Request[AclReply], frozen=True, gc=False):
 
 
 class SetAcl(Request[StatReply], frozen=True, gc=False):
-    """`version` is compared with the znode's aversion."""
+    """Replace an ACL. `version` is compared with the znode's aversion."""
 
     path: str
     acl: tuple[Acl, ...]
@@ -281,7 +281,7 @@ class Ping(Request[EmptyReply], frozen=True, gc=False):
 
 
 class Check(Request[EmptyReply], frozen=True, gc=False):
-    """Only inside a multi: some real servers mishandle it elsewhere."""
+    """Check a version. Only inside a multi: some real servers mishandle it elsewhere."""
 
     path: str
     version: int
@@ -358,7 +358,7 @@ class AddWatch(Request[NumberReply], frozen=True, gc=False):
 
 
 class GetEphemerals(Request[ChildrenReply], frozen=True, gc=False):
-    """Of the caller's own session; a plain string prefix, null for all."""
+    """The ephemerals of the caller's session; the prefix is a plain string, null for all."""
 
     prefix: str | None
     layout = (NULLABLE_USTRING,)
