@@ -19,8 +19,8 @@ from mutation.reach import Recorded
 
 _MARK: Final = "HERD_MUTATION_TRIAL"
 _MEMORY_KIB: Final = 8 * 1024 * 1024
-_TEST_FAILED: Final = 1  # pytest's exit codes
-_NOTHING_RUN: Final = 5
+_PASSED: Final = (0, 5)  # pytest's exit codes; 5: there was nothing to run
+_TEST_FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,19 @@ def _within(tests: list[Recorded], seconds: float) -> list[Recorded]:
     return chosen
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    module: Path
+    original: str
+    code: str
+
+    def do(self) -> None:
+        self.module.write_text(self.code, encoding="utf-8")
+
+    def undo(self) -> None:
+        self.module.write_text(self.original, encoding="utf-8")
+
+
 class Trial:
     """Runs tests in one copy of the tree."""
 
@@ -78,36 +91,46 @@ class Trial:
     def judge(self, path: str, code: str, stages: Iterable[list[Recorded]], limits: Limits) -> Ending:
         """Return what became of this code at this path. The copy is as it was afterwards."""
         module = self.copy / path
-        original = module.read_text("utf-8")
-        module.write_text(code, encoding="utf-8")
+        change = _Change(module, module.read_text("utf-8"), code)
+        change.do()
         try:
-            return self._judge(stages, limits)
+            return self._judge(change, stages, limits)
         finally:
-            module.write_text(original, encoding="utf-8")
+            change.undo()
 
-    def _judge(self, stages: Iterable[list[Recorded]], limits: Limits) -> Ending:
+    def _judge(self, change: _Change, stages: Iterable[list[Recorded]], limits: Limits) -> Ending:
         count = 0
         for stage in stages:
             count += len(stage)
-            flaky: set[str] = set()
+            left = {test.name: test for test in stage}
             while True:
-                status, output = self._run([test for test in stage if test.name not in flaky])
+                status, output = self._run(list(left.values()))
                 failed = failed_test(output)
                 if status is None:
                     return Ending("timeout", failed, count)
-                if status in {0, _NOTHING_RUN}:
+                if status in _PASSED:
                     break
-                # A test that fails by itself now and then is no proof: it has to fail twice.
-                if status != _TEST_FAILED or not failed or self._fails(failed):
+                if status != _TEST_FAILED or failed not in left or self._proves(left.pop(failed), change):
                     return Ending("killed", failed or last_line(output), count)
-                flaky.add(failed)
         if limits.seeds and not self._holds_in_worlds(limits.seeds):
             return Ending("killed", f"herd simulate --seeds {limits.seeds} --start 1", count)
         return Ending("survived", "", count)
 
-    def _fails(self, name: str) -> bool:
-        status, _ = self._run([Recorded(name, 1.0, is_long=False)])
-        return status not in {0, _NOTHING_RUN}
+    def _proves(self, test: Recorded, change: _Change) -> bool:
+        """Say whether a test that failed once has failed because of the change, and not by itself."""
+        if not self._fails(test):
+            return False
+        if not test.failed:
+            return True
+        change.undo()
+        try:
+            return not self._fails(test)
+        finally:
+            change.do()
+
+    def _fails(self, test: Recorded) -> bool:
+        status, _ = self._run([test])
+        return status not in _PASSED
 
     def _run(self, tests: list[Recorded]) -> tuple[int | None, str]:
         if not tests:
