@@ -132,6 +132,7 @@ class HeldTasksMachine(RuleBasedStateMachine):
         assert {held.task.name for held in tasks.going_back} == names(State.GOING_BACK)
         assert tasks.in_pool == len(names(State.IN_POOL))
         assert set(tasks.requests) == self.requests
+        assert tasks._unsent.keys() == self.unsent
         unrun = (State.WAITING, State.IN_POOL, State.AWAITING_RETRY)
         assert tasks.unrun() == [held for held in tasks if self.states[held.task.name] in unrun]
         for held in self.known:
@@ -166,3 +167,14 @@ def test_a_delivery_under_the_name_of_an_earlier_one_waits_for_its_request() -> 
     assert tasks.begin_commits(lambda _name: True) == []
     assert tasks.end_request("task-1") is later
     assert tasks.begin_commits(lambda _name: True) == [later.move]
+
+
+def test_a_move_is_sent_again_after_a_request_that_has_not_ended_its_task() -> None:
+    tasks = HeldTasks()
+    held = tasks.add(Delivered("task-1", b"", 1), 0.0)
+    tasks.finish(held, move_of("task-1"))
+    assert tasks.begin_commits(lambda _name: True) == [held.move]
+    assert tasks.begin_commits(lambda _name: True) == []
+    tasks.end_request("task-1")
+
+    assert tasks.begin_commits(lambda _name: True) == [held.move]
