@@ -20,7 +20,6 @@ STEPS: dict[str, frozenset[State]] = {
     "wait": frozenset({State.IN_POOL, State.AWAITING_RETRY}),
     "go_back": frozenset({State.WAITING, State.IN_POOL}),
     "finish": frozenset(State) - {State.GONE},
-    "remove": frozenset(State) - {State.GONE},
 }
 """The states that allow a step, beside `await_retry`, which also needs a retry to wait for."""
 
@@ -36,7 +35,6 @@ def call_step(tasks: HeldTasks, step: str, held: Held) -> None:
         "go_back": lambda: tasks.go_back(held, AGAIN),
         "finish": lambda: tasks.finish(held, move_of(held.task.name)),
         "await_retry": lambda: tasks.await_retry(held),
-        "remove": lambda: tasks.remove(held),
     }
     calls[step]()
 
@@ -91,13 +89,17 @@ class HeldTasksMachine(RuleBasedStateMachine):
             "finish": State.COMMITTING,
             "await_retry": State.AWAITING_RETRY,
         }
-        if step == "remove":
-            del self.states[name]
-            assert held.state is State.GONE
-            return
         self.states[name] = after[step]
         if step == "finish":
             self.unsent.add(name)
+
+    @rule(name=st.sampled_from(NAMES))
+    def remove(self, name: str) -> None:
+        held = self.tasks.get(name)
+        assert self.tasks.remove(name) is held
+        assert held is None or held.state is State.GONE
+        self.states.pop(name, None)
+        self.unsent.discard(name)
 
     @rule(denied=st.sets(st.sampled_from(NAMES)))
     def commit(self, denied: set[str]) -> None:
@@ -160,7 +162,7 @@ def test_a_delivery_under_the_name_of_an_earlier_one_waits_for_its_request() -> 
     held = tasks.add(Delivered("task-1", b"", 1), 0.0)
     tasks.finish(held, move_of("task-1"))
     assert len(tasks.begin_commits(lambda _name: True)) == 1
-    tasks.remove(held)
+    tasks.remove("task-1")
     later = tasks.add(Delivered("task-1", b"", 2), 0.0)
     tasks.finish(later, move_of("task-1"))
 

@@ -14,7 +14,7 @@ from herdmaster.errors import HerdError
 from herdmaster.roles.shared.committer import Committer, Fate, Settlement
 from herdmaster.roles.worker.held import Held, HeldTasks, State
 from herdmaster.roles.worker.inbox import Inbox
-from herdmaster.roles.worker.next_move import NextMoves
+from herdmaster.roles.worker.next_move import Again, NextMoves
 from herdmaster.roles.worker.refusals import Remedy, remedy
 from herdmaster.roles.worker.timers import Timers
 from herdmaster.zookeeper.client import Client
@@ -89,19 +89,16 @@ class Commits:
         self._turn()
 
     def _committed(self, move: Move, held: Held) -> None:
-        if move.transition is TransitionName.MARK_START:
-            held.marked = True
-        elif held.move is not move:
-            return  # of an earlier delivery under this name
-        elif move.transition is TransitionName.RETRY_IN_PLACE:
-            self._retry_in_place(held)
+        if held.move is not move:
+            if move.transition is TransitionName.MARK_START:
+                held.marked = True
+        elif held.again is not None and move.transition is TransitionName.RETRY_IN_PLACE:
+            self._retry_in_place(held, held.again)
         else:
             self._inbox.forget(move.task)
             self._let_go(move.task)
 
-    def _retry_in_place(self, held: Held) -> None:
-        again = held.again
-        assert again is not None
+    def _retry_in_place(self, held: Held, again: Again) -> None:
         held.task.payload, held.task.call = again.payload, decode_call(again.payload)
         self._tasks.await_retry(held)
         self._timers.call_later(again.seconds, self._retry, held)

@@ -40,6 +40,10 @@ class State(enum.Enum):
     GONE = "nothing"
 
 
+# To read an attribute of an Enum class takes longer than a step.
+_WAITING, _IN_POOL, _GOING_BACK, _COMMITTING, _AWAITING_RETRY, _GONE = State
+
+
 class IllegalStep(Exception):
     """A step that the state of the task does not allow: a fault of Herdmaster's own."""
 
@@ -52,7 +56,7 @@ class Held:
     def __init__(self, task: Delivered, now: float) -> None:
         self.task = task
         self.since = now
-        self.state = State.WAITING
+        self.state = _WAITING
         self.kind = PoolKind.THREAD
         self.job: Job[Held] | None = None
         """In the pool; None as soon as its slot counts as free."""
@@ -72,8 +76,8 @@ class Held:
 
 
 class HeldTasks:
-    """All tasks of one session, by name. Every step but `finish` and `remove` raises IllegalStep in a state that the
-    table does not name; `finish` in the states GONE and COMMITTING with a request under way, `remove` in GONE.
+    """All tasks of one session, by name. Each step raises IllegalStep in a state that the table does not name for it,
+    and `finish` also while a request about a task that is COMMITTING is under way.
 
     At most one request about a name is under way: a transaction, or a pause before the next one. It may outlive the
     task, and the next delivery under that name waits for it.
@@ -121,7 +125,7 @@ class HeldTasks:
 
     def unrun(self) -> list[Held]:
         """Return the tasks whose code has not been run to its end, in the order in which they came."""
-        return [held for held in self._all.values() if held.state not in (State.GOING_BACK, State.COMMITTING)]
+        return [held for held in self._all.values() if held.state not in (_GOING_BACK, _COMMITTING)]
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -134,78 +138,84 @@ class HeldTasks:
 
     def start(self, held: Held) -> None:
         """Note that a task is handed to its pool."""
-        if held.state is not State.WAITING:
+        if held.state is not _WAITING:
             _refuse("start", held)
         del self._waiting[held.task.name]
         self._in_pool += 1
-        held.state = State.IN_POOL
+        held.state = _IN_POOL
 
     def wait(self, held: Held) -> None:
         """Let a task wait for a slot: its code was not run, or its retry in place is due."""
-        if held.state is State.IN_POOL:
+        if held.state is _IN_POOL:
             self._in_pool -= 1
-        elif held.state is not State.AWAITING_RETRY:
+        elif held.state is not _AWAITING_RETRY:
             _refuse("wait", held)
-        held.state = State.WAITING
+        held.state = _WAITING
         self._waiting[held.task.name] = held
 
     def go_back(self, held: Held, again: Again) -> None:
         """Note that a task is to be tried again, or elsewhere."""
-        if held.state not in (State.WAITING, State.IN_POOL):
+        if held.state not in (_WAITING, _IN_POOL):
             _refuse("go_back", held)
         self._leave(held)
-        held.state = State.GOING_BACK
+        held.state = _GOING_BACK
         held.again = again
         self._going_back[held.task.name] = held
 
     def finish(self, held: Held, move: Move) -> None:
         """Note the move that is to be committed."""
-        if held.state is State.GONE or (held.state is State.COMMITTING and held.task.name in self._requests):
+        if held.state is _IN_POOL:
+            self._in_pool -= 1
+        elif held.state is _GONE or (held.state is _COMMITTING and held.task.name in self._requests):
             _refuse("finish", held)
-        self._leave(held)
-        held.state = State.COMMITTING
+        else:
+            self._leave(held)
+        held.state = _COMMITTING
         held.move = move
         self._unsent[held.task.name] = held
 
     def await_retry(self, held: Held) -> None:
         """Note that the retry in place is committed."""
-        if held.state is not State.COMMITTING or held.again is None:
+        if held.state is not _COMMITTING or held.again is None:
             _refuse("await_retry", held)
         self._leave(held)
-        held.state = State.AWAITING_RETRY
+        held.state = _AWAITING_RETRY
         held.again = held.move = None
         held.marked = False
 
-    def remove(self, held: Held) -> None:
-        """Hold a task no longer."""
-        if held.state is State.GONE:
-            _refuse("remove", held)
-        self._leave(held)
-        held.state = State.GONE
-        del self._all[held.task.name]
+    def remove(self, name: str) -> Held | None:
+        """Hold a task no longer. Return it, or None if it is not held."""
+        held = self._all.pop(name, None)
+        if held is not None:
+            self._leave(held)
+            held.state = _GONE
+        return held
 
     def _leave(self, held: Held) -> None:
         """Take a task out of the index of its state."""
-        match held.state:
-            case State.WAITING:
-                del self._waiting[held.task.name]
-            case State.IN_POOL:
-                self._in_pool -= 1
-            case State.GOING_BACK:
-                del self._going_back[held.task.name]
-            case State.COMMITTING:
-                self._unsent.pop(held.task.name, None)
+        state = held.state
+        if state is _COMMITTING:
+            self._unsent.pop(held.task.name, None)
+        elif state is _IN_POOL:
+            self._in_pool -= 1
+        elif state is _WAITING:
+            del self._waiting[held.task.name]
+        elif state is _GOING_BACK:
+            del self._going_back[held.task.name]
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def begin_commits(self, may_commit: Callable[[str], bool]) -> list[Move]:
         """Return the moves to be committed now, and count a request for each. Leaves out names that have one under way,
         and those that `may_commit` denies."""
-        ready = [held for name, held in self._unsent.items() if name not in self._requests and may_commit(name)]
-        for held in ready:
-            del self._unsent[held.task.name]
-            self._requests.add(held.task.name)
-        return [held.move for held in ready if held.move is not None]
+        moves: list[Move] = []
+        for name, held in self._unsent.items():
+            if held.move is not None and name not in self._requests and may_commit(name):
+                moves.append(held.move)
+        for move in moves:
+            del self._unsent[move.task]
+            self._requests.add(move.task)
+        return moves
 
     def begin_request(self, name: str) -> None:
         self._requests.add(name)
@@ -214,7 +224,7 @@ class HeldTasks:
         """Return the task if it is still held. One that is still committing is sent again."""
         self._requests.discard(name)
         held = self._all.get(name)
-        if held is not None and held.state is State.COMMITTING:
+        if held is not None and held.state is _COMMITTING:
             self._unsent[name] = held
         return held
 

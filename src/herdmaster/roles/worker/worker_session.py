@@ -105,11 +105,14 @@ class WorkerSession:
 
     def task_arrived(self, task: Delivered) -> None:
         held = self._tasks.get(task.name)
-        if held is not None and held.task.czxid == task.czxid:
-            return  # read again after a reconnect
-        self.task_left(task.name)
+        if held is not None:
+            if held.task.czxid == task.czxid:
+                return  # read again after a reconnect
+            self.task_left(task.name)
         held = self._tasks.add(task, self._loop.time())
-        self._follow(held, self._admission.admit(held))
+        move = self._admission.admit(held)
+        if move is not None:
+            self._follow(held, move)
 
     def task_unreadable(self, name: str, error: errors.NoAuth) -> None:
         if self._tasks.get(name) is None:
@@ -119,9 +122,8 @@ class WorkerSession:
 
     def task_left(self, name: str) -> None:
         """Drop a task whose assignment is gone. If its code runs, what comes of that is dropped as well."""
-        held = self._tasks.get(name)
+        held = self._tasks.remove(name)
         if held is not None:
-            self._tasks.remove(held)
             self._slots.stop(held)
             self._changed()
 
@@ -204,11 +206,11 @@ class WorkerSession:
             self._commits.send()
             self._schedule_step()
 
-    def _follow(self, held: Held, move: Move | Again | None) -> None:
-        """Let a task take the move that was decided; None leaves it where it is."""
+    def _follow(self, held: Held, move: Move | Again) -> None:
+        """Let a task take the move that was decided."""
         if isinstance(move, Move):
             self._tasks.finish(held, move)
-        elif move is not None:
+        else:
             self._tasks.go_back(held, move)
 
     def _put_back(self, primary_is_ours: bool) -> None:
