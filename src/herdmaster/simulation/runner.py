@@ -1,5 +1,4 @@
-"""Runs many seeds in several processes, and tells of one that failed: what is left of its plan when everything is left
-out that it does not need, and the story."""
+"""Run many seeds in several processes, and explain one that failed: its plan, as small as possible, and its trace."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ from herdmaster.simulation.plan.shrink import Shrinker
 from herdmaster.simulation.world.world import Result, World
 
 _SEEDS_PER_CHUNK: Final = 10
-_STORY_LINES: Final = 60
+_TRACE_LINES: Final = 60
 
 
 class FailedSeed(msgspec.Struct, frozen=True):
@@ -32,19 +31,19 @@ class FailedSeed(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct):
-    """What came of some seeds. `virtual_seconds` are the worlds', `seconds` passed meanwhile."""
+    """The results of some seeds. `virtual_seconds` passed in the worlds, `seconds` in reality."""
 
     start: int
     seeds: int = 0
     transactions: int = 0
     executions: int = 0
     faults: dict[str, int] = msgspec.field(default_factory=dict)
-    """How many of each kind befell a process."""
+    """The number of faults by kind."""
     virtual_seconds: float = 0.0
     seconds: float = 0.0
     failed: list[FailedSeed] = msgspec.field(default_factory=list)
     story: str | None = None
-    """The file that tells of the first failure."""
+    """The file with the trace of the first failure."""
 
     def add(self, other: Tally) -> None:
         self.seeds += other.seeds
@@ -54,8 +53,8 @@ class Tally(msgspec.Struct):
         self.failed += other.failed
         self.count_faults(other.faults)
 
-    def count_faults(self, befallen: dict[str, int]) -> None:
-        for kind, count in befallen.items():
+    def count_faults(self, counts: dict[str, int]) -> None:
+        for kind, count in counts.items():
             self.faults[kind] = self.faults.get(kind, 0) + count
 
     def __str__(self) -> str:
@@ -75,7 +74,7 @@ def _by_count(fault: tuple[str, int]) -> tuple[int, str]:
 
 
 def run_seed(seed: int, *, listen: bool = False) -> Result:
-    """With `listen` the story holds what the roles logged, too."""
+    """Run the world of a seed. With `listen` the trace has what the roles log."""
     return World(draw_plan(seed), listen=listen).run()
 
 
@@ -90,12 +89,12 @@ def run_chunk(start: int, count: int) -> Tally:
         tally.virtual_seconds += result.seconds
         if result.failure is not None:
             tally.failed.append(FailedSeed(seed, result.failure))
-    gc.collect()  # worlds are full of circles, and the collector sleeps while one runs
+    gc.collect()  # worlds are full of reference cycles, and the collector is off while one runs
     return tally
 
 
 def run_seeds(start: int, count: int, processes: int) -> Iterator[Tally]:
-    """One tally per chunk, in the order of the seeds."""
+    """Yield one tally per chunk, in the order of the seeds."""
     end = start + count
     chunks = [(first, min(_SEEDS_PER_CHUNK, end - first)) for first in range(start, end, _SEEDS_PER_CHUNK)]
     if processes <= 1:
@@ -103,8 +102,8 @@ def run_seeds(start: int, count: int, processes: int) -> Iterator[Tally]:
         return
     others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_die_quietly) as pool:
-        # Ctrl-C reaches every process of a terminal, and only the first has something to say about it. The others start
-        # with it blocked, so that it does not hit them before they know that.
+        # Ctrl-C reaches every process of a terminal, and only the first handles it. SIGINT is blocked while the others
+        # start, so that it does not interrupt them.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             tallies = pool.map(run_chunk, *zip(*chunks, strict=True))
@@ -113,7 +112,7 @@ def run_seeds(start: int, count: int, processes: int) -> Iterator[Tally]:
         try:
             yield from tallies
         except BaseException:
-            # Nothing waits for worlds that are under way: what ended this process alone is theirs as well.
+            # Do not wait for worlds that are still running.
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
@@ -129,7 +128,7 @@ def _die_quietly() -> None:
 
 
 def _die_with(parent: BaseProcess) -> None:
-    """A process of the pool holds both ends of its queue, and would wait for more work for ever."""
+    """Exit when the parent is gone: a pool process holds both ends of its queue, and would wait for work for ever."""
     parent.join()
     os._exit(1)
 
@@ -139,7 +138,7 @@ def default_processes() -> int:
 
 
 def simulate(start: int, count: int, *, processes: int, heard: Callable[[Tally, Tally], None]) -> Tally:
-    """Runs the seeds; `heard` is called with the next few, and with all so far."""
+    """Run the seeds. `heard` is called with the tally of each chunk, and with the total so far."""
     began = time.monotonic()
     total = Tally(start)
     for tally in run_seeds(start, count, processes):
@@ -150,8 +149,7 @@ def simulate(start: int, count: int, *, processes: int, heard: Callable[[Tally, 
 
 
 def explain(seed: int, folder: Path, say: Callable[[str], None]) -> Tally:
-    """Runs one seed and tells its story, of a failure the shortest that was found, which goes into a file in `folder`
-    as well."""
+    """Run one seed. If it fails, shrink its plan, print the trace, and write the trace to a file in `folder`."""
     began = time.monotonic()
     plan = draw_plan(seed)
     result = World(plan, listen=True).run()
@@ -162,23 +160,23 @@ def explain(seed: int, folder: Path, say: Callable[[str], None]) -> Tally:
         return tally
     tally.failed.append(FailedSeed(seed, result.failure))
     say(f"seed {seed} FAILED: {result.failure}")
-    say(f"looking for a shorter way to that (of {len(plan.faults)} faults, {len(plan.jobs)} tasks) ...")
-    shrinker = Shrinker(plan, result.failure)
+    say(f"looking for a smaller plan that fails so (of {len(plan.faults)} faults, {len(plan.jobs)} tasks) ...")
+    shrinker = Shrinker(plan, result.failure, lambda smaller: World(smaller).run().failure)
     result = World(shrinker.shrink(), listen=True).run()
-    lines = story_of(shrinker.plan, result)
+    lines = trace_lines(shrinker.plan, result)
     path = folder / f"simulation-{seed}.txt"
     path.write_text("\n".join(lines) + "\n")
     tally.story = str(path)
-    say("\n".join(lines if len(lines) <= 2 * _STORY_LINES else [*lines[:_STORY_LINES], "...", *lines[-_STORY_LINES:]]))
+    say("\n".join(lines if len(lines) <= 2 * _TRACE_LINES else [*lines[:_TRACE_LINES], "...", *lines[-_TRACE_LINES:]]))
     say(f"the whole story: {path}")
     return tally
 
 
-def story_of(plan: Plan, result: Result) -> list[str]:
-    """Heading and story, line by line."""
-    heading = [f"seed {plan.seed}: {result.failure or 'all held'}", "", f"{len(plan.parts)} processes:"]
-    heading += [f"  {part.slot}{' (as the reference)' if part.reference else ''}" for part in plan.parts]
+def trace_lines(plan: Plan, result: Result) -> list[str]:
+    """Return the lines of a heading and of the trace."""
+    heading = [f"seed {plan.seed}: {result.failure or 'all held'}", "", f"{len(plan.programs)} programs:"]
+    heading += [f"  {each.name}{' (reference)' if each.reference else ''}" for each in plan.programs]
     heading += ["", f"{len(plan.faults)} faults:", *(f"  {fault}" for fault in plan.faults)]
     heading += ["", f"{len(plan.jobs)} tasks:"]
     heading += [f"  {job.index} by {job.client} at {job.at:.3f} s: {job.code} {job.seconds:.3f} s" for job in plan.jobs]
-    return [*heading, "", *result.story.lines()]
+    return [*heading, "", *result.trace.lines()]

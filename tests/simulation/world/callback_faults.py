@@ -1,4 +1,4 @@
-"""Callbacks of roles that fail, at moments that a seed draws: in simulated worlds, where each says what it leaves."""
+"""Make callbacks of roles raise in simulated worlds, at moments that a seed draws."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from herdmaster.roles.shared import callbacks, role
-from herdmaster.simulation.checks.trace import Eavesdropper
+from herdmaster.simulation.checks.log_check import LogCheck
 from herdmaster.simulation.plan.drawing import draw_plan
 from herdmaster.simulation.world.loop import Handle, VirtualLoop
 from herdmaster.simulation.world.world import Result, World
@@ -19,7 +19,7 @@ from herdmaster.zookeeper.client.base import BaseClient
 from herdmaster.zookeeper.client.connection import Connection
 
 MOST: Final = 4
-"""Faults of a world."""
+"""The most faults in a world."""
 RATE: Final = 0.005
 _OURS: Final = ("herdmaster.roles", "herdmaster.zookeeper.client", "herdmaster.simulation.world.pool")
 
@@ -27,7 +27,7 @@ Callback = Callable[..., Any]
 
 
 class Injected(Exception):
-    """In place of whatever a callback may raise."""
+    """Raised by a callback that is made to fail."""
 
 
 def _role(failed: callbacks.Failed) -> role.Role:
@@ -37,8 +37,8 @@ def _role(failed: callbacks.Failed) -> role.Role:
 
 
 class Injector:
-    """Has callbacks fail, before they do anything or after they have done it, as long as the world's other faults go
-    on. A callback is that of a role whose session lives, as the scheduler, a listener or the reply to a request."""
+    """Makes callbacks fail, before or after their work, until the horizon of the plan. Only callbacks of roles with a
+    live session fail: from the loop, of a listener, or of the reply to a request."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.injected: list[str] = []
@@ -82,7 +82,7 @@ class Injector:
 
     def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         run, tell, call_nowait = Handle.run, Connection._notify, BaseClient.call_nowait
-        of_role, handle_fault, emit = callbacks.callbacks_of_role, VirtualLoop.call_exception_handler, Eavesdropper.emit
+        of_role, handle_fault, emit = callbacks.callbacks_of_role, VirtualLoop.call_exception_handler, LogCheck.emit
 
         def run_handle(handle: Handle) -> None:
             if str(getattr(handle.callback, "__module__", "")).startswith(_OURS):
@@ -101,8 +101,8 @@ class Injector:
             return of_role(failed)
 
         def handle(loop: VirtualLoop, context: dict[str, object]) -> None:
-            """All processes share the loop, so the context does not tell whose callback it was. Until its session has
-            ended, a role goes on with books that do not fit: what that leads to is no fault of its own."""
+            """Give an injected error to the role of the process. Until its session has ended, such a role goes on with
+            wrong state: further errors are ignored."""
             error = context.get("exception")
             name = loop.current.name
             if isinstance(error, Injected):
@@ -110,7 +110,7 @@ class Injector:
             elif name not in self._failed or not self._has_failed(name):
                 handle_fault(loop, context)
 
-        def hear(listener: Eavesdropper, record: logging.LogRecord) -> None:
+        def hear(listener: LogCheck, record: logging.LogRecord) -> None:
             if not record.exc_info or not isinstance(record.exc_info[1], Injected):
                 emit(listener, record)
 
@@ -119,4 +119,4 @@ class Injector:
         monkeypatch.setattr(BaseClient, "call_nowait", call)
         monkeypatch.setattr(role, "callbacks_of_role", remember)
         monkeypatch.setattr(VirtualLoop, "call_exception_handler", handle)
-        monkeypatch.setattr(Eavesdropper, "emit", hear)
+        monkeypatch.setattr(LogCheck, "emit", hear)

@@ -22,7 +22,7 @@ _TELL = """
 import hashlib, sys
 from herdmaster.simulation.runner import run_seed
 for seed in sys.argv[1:]:
-    story = "\\n".join(run_seed(int(seed), listen=True).story.lines())
+    story = "\\n".join(run_seed(int(seed), listen=True).trace.lines())
     print(seed, len(story), hashlib.sha256(story.encode()).hexdigest())
 """
 
@@ -68,11 +68,11 @@ def test_worlds_leave_no_memory_behind() -> None:
 
 @pytest.mark.parametrize("hash_seed", ["0", "4711"])
 def test_a_seed_replays_byte_for_byte(hash_seed: str) -> None:
-    tell = f"run_seed({SEED}, listen=True).story.lines()"
+    tell = f"run_seed({SEED}, listen=True).trace.lines()"
     code = f"from herdmaster.simulation.runner import run_seed; print('\\n'.join({tell}))"
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
     command = [sys.executable, "-c", code]
     printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    lines = run_seed(SEED, listen=True).story.lines()
+    lines = run_seed(SEED, listen=True).trace.lines()
     assert len(lines) > 100
     assert printed.rstrip("\n") == "\n".join(lines).rstrip("\n")

@@ -1,4 +1,4 @@
-"""A transaction as who did what to which task, read from its effects alone: independent of the code that made it."""
+"""The effects of a transaction, read without the code that asked for it: which tasks and other znodes changed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FOLDERS_OF_TASKS: Final = (layout.TASKS, layout.STATUS, layout.DEAD, layout.CAN
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who a session belongs to. `name` is the process's."""
+    """The owner of a session. `name` is that of the process."""
 
     name: str
-    slot: str
+    program: str
     kind: Kind
     reference: bool
 
@@ -32,8 +32,16 @@ class Actor(msgspec.Struct, frozen=True):
 SERVER: Final = Actor("server", "server", Kind.MASTER, reference=False)
 
 
-class Deed(msgspec.Struct):
-    """Paths in the order of the transaction. `places` is where each task that it touches was before."""
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A transaction and the session that asked for it; 0 for one that the server made by itself."""
+
+    session_id: int
+    transaction: Transaction
+
+
+class Effects(msgspec.Struct):
+    """The effects of one transaction. Paths are in its order; `places` is where each task that it touches was
+    before."""
 
     session_id: int
     zxid: int
@@ -44,13 +52,13 @@ class Deed(msgspec.Struct):
     closed: int | None
     places: dict[str, tuple[str, ...]]
     written: dict[str, bytes]
-    """What stands now in the nodes that it changed."""
+    """The new data of the changed nodes."""
     time: int
     """The servers' clock, in unix milliseconds."""
 
 
 def task_of(path: str) -> str | None:
-    """The task that stands at a path; None for every other znode."""
+    """Return the task that a path belongs to, or None."""
     match path.split("/"):
         case ["", "assign", _, task]:
             return task
@@ -63,36 +71,37 @@ def task_of(path: str) -> str | None:
 
 
 def inbox_of(path: str) -> str | None:
-    """The worker in whose inbox a path is."""
+    """Return the worker in whose inbox a path is, or None."""
     match path.split("/"):
         case ["", "assign", worker, _]:
             return worker
     return None
 
 
-def read_deed(session_id: int, transaction: Transaction, namespace: str) -> Deed:
-    """Paths are those within the namespace."""
-    deed = Deed(session_id, transaction.zxid, [], [], [], None, None, {}, {}, transaction.time)
+def read_effects(entry: Entry, namespace: str) -> Effects:
+    """Read the effects, with paths relative to the namespace."""
+    transaction = entry.transaction
+    effects = Effects(entry.session_id, transaction.zxid, [], [], [], None, None, {}, {}, transaction.time)
     for effect in transaction.effects:
         match effect:
             case NodeCreated():
-                deed.created.append((effect.path.removeprefix(namespace), effect.data or b"", effect.session_id))
+                effects.created.append((effect.path.removeprefix(namespace), effect.data or b"", effect.session_id))
             case NodeDeleted(path):
-                deed.deleted.append(path.removeprefix(namespace))
+                effects.deleted.append(path.removeprefix(namespace))
             case DataSet(path, data):
-                deed.changed.append(path.removeprefix(namespace))
-                deed.written[path.removeprefix(namespace)] = data or b""
+                effects.changed.append(path.removeprefix(namespace))
+                effects.written[path.removeprefix(namespace)] = data or b""
             case SessionOpened():
-                deed.opened = effect.session_id
+                effects.opened = effect.session_id
             case SessionClosed():
-                deed.closed = effect.session_id
+                effects.closed = effect.session_id
             case _:
-                deed.changed.append(effect.path)
-    return deed
+                effects.changed.append(effect.path)
+    return effects
 
 
 _WORDS: Final[tuple[tuple[set[str], set[str], str], ...]] = (
-    # what is deleted, what is created, what that is called
+    # folders deleted from, folders created in, the words for that
     ({"tasks"}, {"assign"}, "assigned"),
     ({"assign"}, {"status"}, "completed"),
     ({"assign"}, {"tasks"}, "put back"),
@@ -106,7 +115,7 @@ _WORDS: Final[tuple[tuple[set[str], set[str], str], ...]] = (
     ({"assign", "cancel"}, {"status"}, "cancelled"),
     (set(), {"cancel"}, "asked to cancel"),
     ({"cancel"}, set(), "dropped the request to cancel"),
-    ({"status"}, set(), "took away the outcome of"),
+    ({"status"}, set(), "deleted the outcome of"),
     ({"assign"}, set(), "dropped the assignment of"),
     ({"tasks"}, set(), "dropped from /tasks"),
     (set(), {"tasks"}, "submitted"),
@@ -116,33 +125,33 @@ _WORDS: Final[tuple[tuple[set[str], set[str], str], ...]] = (
 )
 
 
-def tell(deed: Deed) -> str:
-    """The deed in words: tasks first, then what else it touches."""
+def describe(effects: Effects) -> str:
+    """Describe the effects: tasks first, then other znodes."""
     parts: list[str] = []
-    if deed.opened is not None:
-        parts.append(f"session {deed.opened:x} began")
-    if deed.closed is not None:
-        parts.append(f"session {deed.closed:x} ended")
+    if effects.opened is not None:
+        parts.append(f"session {effects.opened:x} began")
+    if effects.closed is not None:
+        parts.append(f"session {effects.closed:x} ended")
     moves: dict[str, tuple[list[str], list[str]]] = {}
     others: list[str] = []
-    for path in deed.deleted:
+    for path in effects.deleted:
         task = task_of(path)
         if task is None:
             others.append(f"deleted {path}")
         else:
             moves.setdefault(task, ([], []))[0].append(path)
-    for path, data, owner in deed.created:
+    for path, data, owner in effects.created:
         task = task_of(path)
         if task is None:
             others.append(f"created {path}{' (ephemeral)' if owner else ''}{f' {data[:60]!r}' if data else ''}")
         else:
             moves.setdefault(task, ([], []))[1].append(path)
-    others.extend(f"set {path}" for path in deed.changed)
-    parts += [_tell_move(task, *paths) for task, paths in moves.items()]
-    return "; ".join((*parts, *others)) or "tried in vain"
+    others.extend(f"set {path}" for path in effects.changed)
+    parts += [_describe_move(task, *paths) for task, paths in moves.items()]
+    return "; ".join((*parts, *others)) or "changed nothing"
 
 
-def _tell_move(task: str, deleted: list[str], created: list[str]) -> str:
+def _describe_move(task: str, deleted: list[str], created: list[str]) -> str:
     gone, come = ({path.split("/")[1] for path in paths} for paths in (deleted, created))
     for before, after, words in _WORDS:
         if (gone, come) == (before, after):

@@ -1,6 +1,6 @@
-"""What tasks' code did, held against what was put into inboxes, and outcomes held against what the code did.
+"""Check runs of code against assignments, and outcomes against runs.
 
-Part of the ledger, as `terms` is. Tasks that a reference role has touched are left out: it answers `done` to all.
+Part of the ledger. Leaves out tasks that a reference role has touched: it answers `done` to all.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import msgspec
 
 from herdmaster.core.names import is_call
 from herdmaster.core.outcome import Outcome, OutcomeState
-from herdmaster.simulation.checks.effects import Actor, Deed, inbox_of
+from herdmaster.simulation.checks.effects import Actor, Effects, inbox_of
 from herdmaster.simulation.checks.history import TaskHistory
-from herdmaster.simulation.plan.plan import ALWAYS, Code, Job, Kind
-from herdmaster.simulation.world.task_code import PlannedFailure
+from herdmaster.simulation.plan.jobs import ALWAYS, Code, Job, PlannedFailure
+from herdmaster.simulation.plan.plan import Kind
 
 _LARGE: Final = 500_000
-"""From so many characters on a payload or a result may be too large."""
+"""Characters from which on a payload or a result may be too large."""
 _PLANNED: Final = f"{PlannedFailure.__module__}.{PlannedFailure.__qualname__}"
 
 Permits = Callable[[Job, TaskHistory], bool]
 
 _FAILURES: Final[Mapping[str, Permits]] = {
-    # the error's type, and whether this task may end with it
+    # error type: whether a task may end with it
     _PLANNED: lambda job, history: job.code is Code.FAIL and history.executions > 0,
     "WorkerLost": lambda _job, history: bool(history.given),
     "TimeLimitExceeded": lambda job, _history: job.timeout is not None,
@@ -35,28 +35,28 @@ _FAILURES: Final[Mapping[str, Permits]] = {
 }
 
 
-class Runs:
-    """`jobs` are the tasks' by name."""
+class ExecutionCheck:
+    """`jobs` are the jobs by task."""
 
     def __init__(
-        self, jobs: Mapping[str, Job], history: Callable[[str], TaskHistory], blame: Callable[[str], None]
+        self, jobs: Mapping[str, Job], history: Callable[[str], TaskHistory], report: Callable[[str], None]
     ) -> None:
         self._jobs = jobs
         self._history = history
-        self._blame = blame
+        self._report = report
         self.only_tasks_kill = False
-        """Whether workers are lost through the code of tasks alone."""
+        """Whether only the code of tasks kills workers, and no fault does."""
 
-    def note_given(self, deed: Deed) -> None:
-        """Assignments that it creates, or that it sets back to be run once more."""
-        for path in (*(path for path, _, _ in deed.created), *deed.changed):
+    def note_given(self, effects: Effects) -> None:
+        """Count the assignments that are created, or set to be run again."""
+        for path in (*(path for path, _, _ in effects.created), *effects.changed):
             worker = inbox_of(path)
             if worker is not None:
                 given = self._history(path.rpartition("/")[2]).given
                 given[worker] = given.get(worker, 0) + 1
 
     def started(self, task: str, worker: str) -> str | None:
-        """One more run of its code; says what is wrong with that."""
+        """Count a run of the code of a task. Return what is wrong with it, or None."""
         history = self._history(task)
         history.executions += 1
         starts = history.started[worker] = history.started.get(worker, 0) + 1
@@ -65,34 +65,34 @@ class Runs:
             return f"started {task} {starts} times as {worker}, which was given it {given} times"
         return None
 
-    def judge_outcome(self, history: TaskHistory, outcome: Outcome, actor: Actor) -> None:
+    def check_outcome(self, history: TaskHistory, outcome: Outcome, actor: Actor) -> None:
         job = self._jobs.get(history.name)
         if job is None or history.excused or actor.reference:
             return
-        fault = _fault(job, history, outcome, actor)
+        error = _outcome_error(job, history, outcome, actor)
         if self.only_tasks_kill and job.code not in (Code.KILL, Code.HANG) and _error_of(outcome) == "WorkerLost":
-            fault = " for the loss of workers that other tasks killed"
-        if fault is not None:
-            self._blame(f"ended {history.name} as {outcome.state.value}{fault}")
+            error = " for the loss of workers that other tasks killed"
+        if error is not None:
+            self._report(f"ended {history.name} as {outcome.state.value}{error}")
 
 
-def _fault(job: Job, history: TaskHistory, outcome: Outcome, actor: Actor) -> str | None:
+def _outcome_error(job: Job, history: TaskHistory, outcome: Outcome, actor: Actor) -> str | None:
     match outcome.state:
         case OutcomeState.CANCELLED:
-            return ", and nobody asked for that" if job.cancel is None else None
+            return ", without a request" if job.cancel is None else None
         case OutcomeState.EXPIRED:
-            return ", and it had all the time of the world" if job.expires is None else None
+            return ", and it never expires" if job.expires is None else None
         case OutcomeState.FAILED:
-            return _fault_of_failure(job, history, outcome)
+            return _failure_error(job, history, outcome)
         case OutcomeState.DONE:
-            return _fault_of_result(job, history, outcome, actor)
+            return _result_error(job, history, outcome, actor)
 
 
 def _error_of(outcome: Outcome) -> str:
     return "" if outcome.error is None else outcome.error.type.removeprefix("herdmaster.errors.")
 
 
-def _fault_of_failure(job: Job, history: TaskHistory, outcome: Outcome) -> str | None:
+def _failure_error(job: Job, history: TaskHistory, outcome: Outcome) -> str | None:
     kind = _error_of(outcome)
     permits = _FAILURES.get(kind)
     if permits is None or not permits(job, history):
@@ -102,7 +102,7 @@ def _fault_of_failure(job: Job, history: TaskHistory, outcome: Outcome) -> str |
     return None
 
 
-def _fault_of_result(job: Job, history: TaskHistory, outcome: Outcome, actor: Actor) -> str | None:
+def _result_error(job: Job, history: TaskHistory, outcome: Outcome, actor: Actor) -> str | None:
     if actor.kind is not Kind.WORKER or not history.executions:
         return ", and its code never ran"
     if job.garbage or (job.code is Code.FAIL and (not job.times or job.times >= ALWAYS)):

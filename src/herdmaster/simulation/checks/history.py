@@ -1,4 +1,4 @@
-"""What the ledger keeps: a znode, and what became of a task."""
+"""Records of the ledger: a znode, and the history of a task."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 
 
 class TaskHistory(msgspec.Struct):
-    """`excused`: a reference role has touched it. `silent`: its outcome is not wanted. `given`, `started`: how often
-    each worker had it put into its inbox, and began it."""
+    """The history of a task.
+
+    `excused`: a reference role has touched the task. `silent`: no outcome is wanted. `given` and `started` count per
+    worker the assignments in its inbox, and the runs.
+    """
 
     name: str
     accepted: int = 0

@@ -1,7 +1,7 @@
-"""Draws the plan of a seed.
+"""Draw the plan of a seed.
 
-What came later is drawn from sources of its own (`scenes`, `wishes`, `steps`, `flaws`), so that a seed goes on to mean
-much the same world in which it once found something.
+The modules that were added later (`full_workers`, `features`, `step_faults`, `poison`, `reference_defects`,
+`contested_keys`) use random generators of their own. So an old seed still means much the same world.
 """
 
 from __future__ import annotations
@@ -12,30 +12,39 @@ from typing import Final
 import msgspec
 
 from herdmaster.simulation.plan import faults
-from herdmaster.simulation.plan.contested_keys import with_rivals
+from herdmaster.simulation.plan.contested_keys import with_contested_keys
 from herdmaster.simulation.plan.faults import AnyFault, Weights, When
-from herdmaster.simulation.plan.features import with_wishes
-from herdmaster.simulation.plan.full_workers import with_scene
-from herdmaster.simulation.plan.plan import ALWAYS, DEFAULT, OTHER, Code, Job, Kind, Part, Plan
+from herdmaster.simulation.plan.features import with_features
+from herdmaster.simulation.plan.full_workers import with_full_workers
+from herdmaster.simulation.plan.hardware import Disk, Latency
+from herdmaster.simulation.plan.jobs import ALWAYS, DEFAULT, OTHER, Code, Job
+from herdmaster.simulation.plan.plan import Kind, Plan, Program
 from herdmaster.simulation.plan.poison import with_poison
-from herdmaster.simulation.plan.reference_defects import with_flaws
-from herdmaster.simulation.plan.step_faults import with_steps
-from herdmaster.simulation.world.network import Latency
-from herdmaster.simulation.world.server import Disk
+from herdmaster.simulation.plan.reference_defects import with_reference_defects
+from herdmaster.simulation.plan.step_faults import with_step_faults
 
-_ANOTHER_CHANCE: Final = 0.35
+_ANOTHER_FAULT_CHANCE: Final = 0.35
+_EXTENSIONS: Final = (
+    with_full_workers,
+    with_features,
+    with_step_faults,
+    with_poison,
+    with_reference_defects,
+    with_contested_keys,
+)
 _KEYS: Final = ("0" * 16, "1" * 16)
 HORIZON: Final = (6.0, 20.0)
-"""Seconds in which tasks are submitted and faults happen."""
+"""The seconds in which tasks are submitted and faults happen."""
 
 
 def draw_plan(seed: int) -> Plan:
+    """Return the plan that the seed stands for."""
     rng = random.Random(f"herdmaster/{seed}")
     horizon = rng.uniform(*HORIZON)
     reference = rng.random() < 0.2
-    parts = _draw_parts(rng, reference=reference)
+    programs = _draw_programs(rng, reference=reference)
     typical = rng.choice((0.0002, 0.0005, 0.002, 0.01, 0.05))
-    jobs = _draw_jobs(rng, parts, horizon)
+    jobs = _draw_jobs(rng, programs, horizon)
     timeout = rng.choice((4.0, 6.0, 10.0))
     plan = Plan(
         seed=seed,
@@ -47,16 +56,18 @@ def draw_plan(seed: int) -> Plan:
         outcome_ttl=90.0,
         max_deliveries=rng.choice((1, 2, 5)),
         horizon=horizon,
-        parts=parts,
+        programs=programs,
         jobs=jobs,
-        faults=_Misfortune(rng, parts, jobs, horizon, timeout).draw(),
+        faults=_FaultDrawing(rng, programs, jobs, horizon, timeout).draw(),
         sweeps=rng.random() < 0.06,
     )
-    return with_rivals(with_flaws(with_poison(with_steps(with_wishes(with_scene(plan))))))
+    for extend in _EXTENSIONS:
+        plan = extend(plan)
+    return plan
 
 
-def _draw_parts(rng: random.Random, *, reference: bool) -> tuple[Part, ...]:
-    parts: list[Part] = []
+def _draw_programs(rng: random.Random, *, reference: bool) -> tuple[Program, ...]:
+    programs: list[Program] = []
     for kind, count in (
         (Kind.MASTER, rng.choice((1, 2, 2, 3))),
         (Kind.WORKER, rng.choice((1, 2, 2, 3, 4))),
@@ -64,9 +75,9 @@ def _draw_parts(rng: random.Random, *, reference: bool) -> tuple[Part, ...]:
     ):
         for number in range(1, count + 1):
             foreign = reference and number > 1 and rng.random() < 0.6
-            parts.append(
-                Part(
-                    slot=f"{kind}-{number}",
+            programs.append(
+                Program(
+                    name=f"{kind}-{number}",
                     kind=kind,
                     starts=rng.uniform(0.0, 1.0),
                     skew_ms=rng.choice((0, 0, rng.randrange(-10_000, 10_000), rng.randrange(-(10**8), 10**8))),
@@ -76,18 +87,18 @@ def _draw_parts(rng: random.Random, *, reference: bool) -> tuple[Part, ...]:
                     attaches=rng.random() < 0.6,
                 )
             )
-    return tuple(parts)
+    return tuple(programs)
 
 
-def _draw_jobs(rng: random.Random, parts: tuple[Part, ...], horizon: float) -> tuple[Job, ...]:
-    clients = [part for part in parts if part.kind is Kind.CLIENT]
+def _draw_jobs(rng: random.Random, programs: tuple[Program, ...], horizon: float) -> tuple[Job, ...]:
+    clients = [program for program in programs if program.kind is Kind.CLIENT]
     count = rng.choice((3, 12, 30, 30, 60))
     bursts = [rng.uniform(0.5, horizon) for _ in range(rng.randrange(1, 6))]
     slow = rng.choice((0.0, 0.15, 0.5))
     return tuple(_draw_job(rng, index, rng.choice(clients), bursts, slow) for index in range(count))
 
 
-def _draw_job(rng: random.Random, index: int, client: Part, bursts: list[float], slow: float) -> Job:
+def _draw_job(rng: random.Random, index: int, client: Program, bursts: list[float], slow: float) -> Job:
     chance = rng.random()
     code, times = Code.RUN, 0
     if chance < 0.07:
@@ -100,7 +111,7 @@ def _draw_job(rng: random.Random, index: int, client: Part, bursts: list[float],
     raw = client.reference or rng.random() < 0.3
     return Job(
         index=index,
-        client=client.slot,
+        client=client.name,
         at=rng.choice(bursts) + rng.choice((0.0, 0.0, rng.uniform(0.0, 0.5))),
         raw=raw,
         code=code,
@@ -116,17 +127,22 @@ def _draw_job(rng: random.Random, index: int, client: Part, bursts: list[float],
     )
 
 
-# --- what goes wrong -------------------------------------------------------------------------------------------------
+# --- faults ----------------------------------------------------------------------------------------------------------
 
 
-class _Misfortune:
+class _FaultDrawing:
     """Draws the faults of one plan."""
 
     def __init__(
-        self, rng: random.Random, parts: tuple[Part, ...], jobs: tuple[Job, ...], horizon: float, session_timeout: float
+        self,
+        rng: random.Random,
+        programs: tuple[Program, ...],
+        jobs: tuple[Job, ...],
+        horizon: float,
+        session_timeout: float,
     ) -> None:
         self._rng = rng
-        self._parts = parts
+        self._programs = programs
         self._jobs = jobs
         self._horizon = horizon
         self._timeout = session_timeout
@@ -137,16 +153,16 @@ class _Misfortune:
         found: list[AnyFault] = []
         for _ in range(rng.choice((0, 1, 2, 3, 5, 8, 15))):
             when = self._draw_when()
-            # At a transaction, most often the process that asked for it is meant.
-            slot = "" if when.transaction and rng.random() < 0.6 else rng.choice(self._parts).slot
-            found.append(self._draw_fault(weights, when, slot))
-            while rng.random() < _ANOTHER_CHANCE:  # misfortunes come together
+            # At a transaction the fault mostly hits the program that asked for it.
+            program = "" if when.transaction and rng.random() < 0.6 else rng.choice(self._programs).name
+            found.append(self._draw_fault(weights, when, program))
+            while rng.random() < _ANOTHER_FAULT_CHANCE:  # faults come in groups
                 later = msgspec.structs.replace(when, later=when.later + rng.expovariate(2.0))
-                found.append(self._draw_fault(weights, later, slot))
+                found.append(self._draw_fault(weights, later, program))
         return tuple(found)
 
     def _draw_when(self) -> When:
-        """Most hit in the middle of things: at a transaction, wherever that is in time, or soon after a submission."""
+        """Draw mostly moments of activity: at a transaction, or soon after a submission."""
         rng = self._rng
         chance = rng.random()
         if chance < 0.5:
@@ -156,7 +172,7 @@ class _Misfortune:
         return When(at=rng.uniform(0.0, self._horizon))
 
     def _draw_span(self) -> float:
-        """Seconds: a moment, or less than a session timeout, about one, or long."""
+        """Return seconds: a moment, less than a session timeout, about one, or longer."""
         rng = self._rng
         return rng.choice(
             (
@@ -165,16 +181,16 @@ class _Misfortune:
             )
         )
 
-    def _draw_fault(self, weights: Weights, when: When, slot: str) -> AnyFault:
+    def _draw_fault(self, weights: Weights, when: When, program: str) -> AnyFault:
         rng = self._rng
         kind = rng.choices(tuple(weights), tuple(weights.values()))[0]
         fields: dict[str, object] = {"when": when}
         for field in msgspec.structs.fields(kind):
             match field.name:
-                case "slot":
-                    fields["slot"] = slot
+                case "program":
+                    fields["program"] = program
                 case "what":
-                    fields["what"] = rng.choice(tuple(faults.Meddling))
+                    fields["what"] = rng.choice(tuple(faults.Mistake))
                 case "seconds":
                     fields["seconds"] = self._draw_span()
                 case "milliseconds":

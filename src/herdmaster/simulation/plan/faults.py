@@ -1,4 +1,4 @@
-"""What can go wrong, as records. `World` makes it happen; a story tells it in the words of `__str__`."""
+"""Faults as records. `world.fault_injection` makes them happen."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 
 
 class When(msgspec.Struct, frozen=True):
-    """At a time in seconds, or right after so many transactions were applied; `later` seconds after that. Or before
-    callback number `step` of a process, counted from its start."""
+    """When a fault happens: at a time in seconds, right after a number of transactions was applied, or before callback
+    number `step` of a process, counted from its start. `later` is added in seconds to the first two."""
 
     at: float = 0.0
     transaction: int = 0
@@ -19,7 +19,7 @@ class When(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         if self.step:
-            return f"at its step {self.step}"
+            return f"at step {self.step}"
         later = f"{self.later:.3f} s after " if self.later and self.transaction else ""
         if self.transaction:
             return f"{later or 'after '}transaction {self.transaction}"
@@ -27,6 +27,8 @@ class When(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The base of all faults."""
+
     when: When
 
     def __str__(self) -> str:
@@ -38,112 +40,115 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return f"{type(self).__name__} {self.when}: {fields}"
 
 
-class OfPart(Fault, frozen=True, kw_only=True):
-    """`slot` is whom it befalls; empty: whose transaction it was."""
+class ProgramFault(Fault, frozen=True, kw_only=True):
+    """A fault of one program. An empty `program` means the one that asked for the transaction."""
 
-    slot: str
-
-
-class Cut(OfPart, frozen=True, kw_only=True):
-    """Its connection ends; what is under way is lost."""
+    program: str
 
 
-class CutInMessage(OfPart, frozen=True, kw_only=True):
-    """Its connection ends in the middle of what it sends (`up`) or gets next: before or after a request is applied."""
+class Cut(ProgramFault, frozen=True, kw_only=True):
+    """The connection ends, and what is in flight is lost."""
+
+
+class CutInMessage(ProgramFault, frozen=True, kw_only=True):
+    """The connection ends within the next message that is sent (`up`) or received: before or after a request is
+    applied."""
 
     up: bool
 
 
-class Silence(OfPart, frozen=True, kw_only=True):
-    """Its connection brings nothing any more, without an error: half-open."""
+class Silence(ProgramFault, frozen=True, kw_only=True):
+    """The connection is half-open: nothing arrives any more, and no error is reported."""
 
     up: bool
     down: bool
 
 
-class Stall(OfPart, frozen=True, kw_only=True):
-    """Its connection brings nothing for a while, then all of it."""
+class Stall(ProgramFault, frozen=True, kw_only=True):
+    """The connection delivers nothing for a while, then everything."""
 
     seconds: float
     up: bool
 
 
-class Partition(OfPart, frozen=True, kw_only=True):
-    """It reaches no server, or (not `everywhere`) only one server less."""
+class Partition(ProgramFault, frozen=True, kw_only=True):
+    """The process reaches no server (`everywhere`), or all but one."""
 
     seconds: float
     everywhere: bool
 
 
-class Expire(OfPart, frozen=True, kw_only=True):
-    """The server ends its session before its time."""
+class Expire(ProgramFault, frozen=True, kw_only=True):
+    """The server ends the session early."""
 
 
-class Crash(OfPart, frozen=True, kw_only=True):
-    """It is killed, or its machine loses `power`; it starts again after a while."""
+class Crash(ProgramFault, frozen=True, kw_only=True):
+    """The process is killed, or its machine loses `power`; it starts again after a while."""
 
     seconds: float
     power: bool
 
 
-class Leave(OfPart, frozen=True, kw_only=True):
-    """It is told to stop, and starts again that long after it has ended."""
+class Leave(ProgramFault, frozen=True, kw_only=True):
+    """The process is told to stop, and the program starts again after a while."""
 
     seconds: float
 
 
-class Pause(OfPart, frozen=True, kw_only=True):
-    """It stands still (SIGSTOP) and goes on afterwards as if nothing had been."""
-
-    seconds: float
-    io_first: bool
-
-
-class Sleep(OfPart, frozen=True, kw_only=True):
-    """Its whole machine sleeps: afterwards its timers are late."""
+class Pause(ProgramFault, frozen=True, kw_only=True):
+    """The process is stopped (SIGSTOP) and continued later."""
 
     seconds: float
     io_first: bool
 
 
-class JumpClock(OfPart, frozen=True, kw_only=True):
-    """Its unix clock is set."""
+class Sleep(ProgramFault, frozen=True, kw_only=True):
+    """The machine sleeps; afterwards the timers of the process are late."""
+
+    seconds: float
+    io_first: bool
+
+
+class JumpClock(ProgramFault, frozen=True, kw_only=True):
+    """The unix clock of the process is set."""
 
     milliseconds: int
 
 
-class StartDuplicate(OfPart, frozen=True, kw_only=True):
+class StartDuplicate(ProgramFault, frozen=True, kw_only=True):
     """The same program is started a second time, for a while."""
 
     seconds: float
 
 
-class PauseFull(OfPart, frozen=True, kw_only=True):
-    """A worker stands still as soon as it holds a task that waits for a thread, and goes on as a zombie."""
+class PauseFull(ProgramFault, frozen=True, kw_only=True):
+    """A worker is paused as soon as a task waits for one of its threads."""
 
     seconds: float
     io_first: bool
 
 
-class LeaveUnseen(OfPart, frozen=True, kw_only=True):
-    """A worker that holds a task that waits for a thread is told to stop, while the primary hears of nothing; it starts
-    again."""
+class LeaveUnseen(ProgramFault, frozen=True, kw_only=True):
+    """A worker is told to stop while a task waits for one of its threads and the primary is partitioned; the worker
+    starts again."""
 
     seconds: float
 
 
 class RestartServer(Fault, frozen=True, kw_only=True):
-    """The server crashes and comes back."""
+    """The server crashes and is started again."""
 
     seconds: float
 
 
 class PauseServer(Fault, frozen=True, kw_only=True):
+    """The server process is stopped and continued."""
+
     seconds: float
 
 
-class Meddling(enum.StrEnum):
-    """What an operator does by hand that he better had left alone."""
+class Mistake(enum.StrEnum):
+    """What an operator does by hand and should not do."""
 
     OUST_PRIMARY = "deletes /master"
     OUST_WORKER = "deletes a worker from /workers"
@@ -152,19 +157,21 @@ class Meddling(enum.StrEnum):
     LITTER = "creates znodes with names that mean nothing"
 
 
-class Meddle(Fault, frozen=True, kw_only=True):
-    what: Meddling
+class MakeMistake(Fault, frozen=True, kw_only=True):
+    """An operator makes a mistake."""
+
+    what: Mistake
 
 
 class Limit(enum.StrEnum):
-    """What may hold for a queue."""
+    """A limit of a queue."""
 
-    PAUSED = "nothing of it is assigned"
-    ONE = "one task of it at a time"
-    SLOW = "two tasks of it a second"
+    PAUSED = "nothing of the queue is assigned"
+    ONE = "one task of the queue at a time"
+    SLOW = "two tasks of the queue per second"
 
 
-class Govern(Fault, frozen=True, kw_only=True):
+class LimitQueue(Fault, frozen=True, kw_only=True):
     """An operator limits a queue for a while."""
 
     queue: str
@@ -173,19 +180,19 @@ class Govern(Fault, frozen=True, kw_only=True):
 
 
 class Cancel(Fault, frozen=True, kw_only=True):
-    """An operator asks to cancel the task that this job became."""
+    """An operator asks to cancel the task of a job."""
 
     job: int
 
 
 class Release(Fault, frozen=True, kw_only=True):
-    """An operator releases the key of this job."""
+    """An operator releases the key of a job."""
 
     job: int
 
 
 class Replay(Fault, frozen=True, kw_only=True):
-    """An operator replays all that is dead."""
+    """An operator replays all dead tasks."""
 
 
 AnyFault = (
@@ -205,15 +212,15 @@ AnyFault = (
     | LeaveUnseen
     | RestartServer
     | PauseServer
-    | Meddle
-    | Govern
+    | MakeMistake
+    | LimitQueue
     | Cancel
     | Replay
     | Release
 )
 
 DELAYING: Final = (Stall, Pause, PauseFull, Sleep, PauseServer)
-"""These make something late that is not lost."""
+"""Faults that delay something without losing it."""
 
 Weights = dict[type[AnyFault], int]
 PROFILES: Final[dict[str, Weights]] = {
@@ -232,11 +239,11 @@ PROFILES: Final[dict[str, Weights]] = {
         StartDuplicate: 3,
         RestartServer: 6,
         PauseServer: 4,
-        Meddle: 5,
+        MakeMistake: 5,
     },
     "bad network": {Cut: 5, CutInMessage: 20, Silence: 4, Stall: 5},
     "zombies": {Pause: 10, Sleep: 3, Silence: 5, Partition: 8, Stall: 4, Expire: 2, Crash: 2},
     "come and go": {Leave: 12, Crash: 6, Pause: 4, CutInMessage: 4, StartDuplicate: 3, RestartServer: 1},
-    "bad server": {RestartServer: 8, PauseServer: 6, CutInMessage: 4, Partition: 2, Expire: 4, Meddle: 4},
+    "bad server": {RestartServer: 8, PauseServer: 6, CutInMessage: 4, Partition: 2, Expire: 4, MakeMistake: 4},
 }
-"""How often each kind of fault is drawn, for a few kinds of bad days."""
+"""The weight of each kind of fault, by profile."""

@@ -1,8 +1,6 @@
-"""What a seed stands for: who takes part, what is submitted, how the network and the disk are, and what goes wrong
-when.
+"""The plan of a run: the programs, the jobs, the network, the disk, and the faults with their times.
 
-A plan is drawn as a whole before anything runs (`drawing`), so that a fault can be left out and everything else stay as
-it was.
+A plan is drawn as a whole before anything runs (`drawing`). So a fault can be left out while all else stays the same.
 """
 
 from __future__ import annotations
@@ -12,104 +10,56 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.core.keys import KeyHolds, KeyScope
 from herdmaster.simulation.plan.faults import DELAYING, AnyFault
-from herdmaster.simulation.world.network import Latency
-from herdmaster.simulation.world.server import Disk
+from herdmaster.simulation.plan.hardware import Disk, Latency
+from herdmaster.simulation.plan.jobs import DEFAULT, Job
 
-ALWAYS: Final = 99
-"""A job that misbehaves so often never behaves."""
-DEFAULT: Final = "default"
-OTHER: Final = "other"
 _USUAL_SECONDS: Final = 0.5
 
 
 class Kind(enum.StrEnum):
+    """What role a program has."""
+
     MASTER = "master"
     WORKER = "worker"
     CLIENT = "client"
     OPERATOR = "operator"
 
 
-class Flaw(enum.StrEnum):
+class Defect(enum.StrEnum):
     """What a reference role does wrong beyond its two-step moves."""
 
     NONE = "none"
     JAVA = "java"
-    """After a broken connection a worker repeats its status at `/status/TASK/status`, and a master does not repeat the
+    """After a lost connection a worker repeats its status at `/status/TASK/status`, and a master does not repeat the
     delete of a task."""
     C = "c"
-    """A master that recovers nothing, cuts the names of tasks, and dies of a task without a worker."""
+    """A master recovers nothing, cuts the names of tasks, and exits at a task for which there is no worker."""
 
 
-class Part(msgspec.Struct, frozen=True):
-    """A process that takes part. `reference`: it behaves as the reference's programs do. Times in seconds."""
+class Program(msgspec.Struct, frozen=True):
+    """A program that is run by one process after the other. Times are in seconds.
 
-    slot: str
+    `reference`: the program is a reference role. `slots`: the threads of a worker.
+    """
+
+    name: str
     kind: Kind
     starts: float
     skew_ms: int = 0
     reference: bool = False
-    flaw: Flaw = Flaw.NONE
+    defect: Defect = Defect.NONE
     slots: int = 1
     queues: tuple[str, ...] = (DEFAULT,)
     lacks: bool = False
-    """A worker without the rare function."""
+    """A worker lacks the rare function."""
     attaches: bool = True
-    """A client that comes back waits for the outcomes of what it submitted in an earlier life."""
-
-
-class Code(enum.StrEnum):
-    """What a task's code does."""
-
-    RUN = "run"
-    FAIL = "fail"
-    HANG = "hang"
-    KILL = "kill"
-
-
-CALL: Final = "simulated:code"
-RARE: Final = "simulated:rare"
-
-
-class Job(msgspec.Struct, frozen=True):
-    """A submission. `seconds` is how long its code runs; `times`, for HANG and KILL, how often it does so before it
-    behaves; `garbage`: its payload is no call; `key`: a uniqueness key, which only one task holds at a time."""
-
-    index: int
-    client: str
-    at: float
-    raw: bool
-    code: Code
-    seconds: float
-    times: int = 0
-    size: int = 0
-    queue: str = DEFAULT
-    priority: int = 5
-    silent: bool = False
-    garbage: bool = False
-    key: str | None = None
-    key_scope: KeyScope = KeyScope.CALL
-    key_holds: KeyHolds = KeyHolds.DONE
-    old_key: bool = False
-    """Its client is of a version that knew neither."""
-    patience: float | None = None
-    """After so many seconds its client gives up waiting for the acceptance."""
-    attempts: int = 1
-    backoff: float = 0.0
-    delay: float | None = None
-    """It is due so many seconds after it was submitted."""
-    expires: float | None = None
-    """If it has not begun so many seconds after it was submitted, it ends as expired."""
-    cancel: float | None = None
-    """Seconds after its submission at which an operator asks to cancel it."""
-    timeout: float | None = None
-    """Seconds that its code may take."""
-    rare: bool = False
-    """Not every worker has its function."""
+    """A restarted client waits for the outcomes of what it submitted in an earlier process."""
 
 
 class Plan(msgspec.Struct, frozen=True):
+    """All that a run is made of."""
+
     seed: int
     addresses: tuple[str, ...]
     namespace: str
@@ -119,20 +69,21 @@ class Plan(msgspec.Struct, frozen=True):
     outcome_ttl: float
     max_deliveries: int
     horizon: float
-    parts: tuple[Part, ...]
+    """Seconds after which no more faults happen."""
+    programs: tuple[Program, ...]
     jobs: tuple[Job, ...]
     faults: tuple[AnyFault, ...]
     sweeps: bool
-    """The run goes on until everything that has a time to live has been swept away."""
+    """The run goes on until everything with a time to live has been swept."""
     lingers: float = 0.0
-    """How many seconds reference roles stay after the faults have stopped."""
+    """Seconds for which reference roles stay after the last fault."""
 
     @property
     def slowness(self) -> float:
-        """Seconds by which anything here is late at most that is neither lost nor given up."""
+        """The most seconds by which anything is late that is neither lost nor given up."""
         late = sum(fault.seconds for fault in self.faults if isinstance(fault, DELAYING))
         return _USUAL_SECONDS + 4 * self.latency.spike + late
 
     @property
     def has_reference(self) -> bool:
-        return any(part.reference for part in self.parts)
+        return any(program.reference for program in self.programs)

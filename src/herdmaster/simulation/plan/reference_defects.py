@@ -1,5 +1,4 @@
-"""Reference roles with the faults of the real programs, which stay for a while after the other faults are over. Added
-to the plans of some worlds that have such roles.
+"""Give the reference roles of some plans the defects of the real programs, and let them stay after the last fault.
 
 Left out is what loses tasks by itself: two Java masters with one id, and Curator masters. `tests/reference` has them.
 """
@@ -11,21 +10,21 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.simulation.plan.plan import Flaw, Kind, Part, Plan
+from herdmaster.simulation.plan.plan import Defect, Kind, Plan, Program
 
 _CHANCE: Final = 0.6
-_MASTERS: Final = (Flaw.JAVA, Flaw.C)
+_MASTERS: Final = (Defect.JAVA, Defect.C)
 
 
-def with_flaws(plan: Plan) -> Plan:
-    """The plan, perhaps with such faults in its reference roles."""
+def with_reference_defects(plan: Plan) -> Plan:
+    """Return the plan, perhaps with defects in its reference roles."""
     rng = random.Random(f"herdmaster/{plan.seed}/flaws")
     if not plan.has_reference or rng.random() >= _CHANCE:
         return plan
-    parts = tuple(_with_flaw(rng, part) if part.reference else part for part in plan.parts)
-    return msgspec.structs.replace(plan, parts=parts, lingers=rng.choice((0.0, 6.0)) * plan.session_timeout)
+    programs = tuple(_with_defect(rng, program) if program.reference else program for program in plan.programs)
+    return msgspec.structs.replace(plan, programs=programs, lingers=rng.choice((0.0, 6.0)) * plan.session_timeout)
 
 
-def _with_flaw(rng: random.Random, part: Part) -> Part:
-    flaws = _MASTERS if part.kind is Kind.MASTER else (Flaw.JAVA,)
-    return msgspec.structs.replace(part, flaw=rng.choice((Flaw.NONE, *flaws)))
+def _with_defect(rng: random.Random, program: Program) -> Program:
+    defects = _MASTERS if program.kind is Kind.MASTER else (Defect.JAVA,)
+    return msgspec.structs.replace(program, defect=rng.choice((Defect.NONE, *defects)))

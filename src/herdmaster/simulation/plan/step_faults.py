@@ -1,5 +1,5 @@
-"""Faults between two callbacks of one process: after so many of them it is killed, or stands still, whatever it was in
-the middle of. Added to the plans of some worlds."""
+"""Add faults between two callbacks of one process to some of the plans: before a given step the process is killed or
+paused."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _CHANCE: Final = 0.4
 _MOST_STEPS: Final = 4000
 
 
-def with_steps(plan: Plan) -> Plan:
-    """The plan, perhaps with such faults added."""
+def with_step_faults(plan: Plan) -> Plan:
+    """Return the plan, perhaps with such faults added."""
     rng = random.Random(f"herdmaster/{plan.seed}/steps")
     if rng.random() >= _CHANCE:
         return plan
@@ -27,10 +27,10 @@ def with_steps(plan: Plan) -> Plan:
 
 
 def _draw(rng: random.Random, plan: Plan) -> AnyFault:
-    # As often among the first ten steps as among the last thousands: much happens at the beginning.
+    # As often among the first ten steps as among the last thousands: most happens at the start.
     when = When(step=int(math.exp(rng.uniform(0.0, math.log(_MOST_STEPS)))))
-    slot = rng.choice(plan.parts).slot
+    program = rng.choice(plan.programs).name
     if rng.random() < 0.7:
-        return faults.Crash(when=when, slot=slot, seconds=rng.uniform(0.01, 2.0), power=rng.random() < 0.3)
+        return faults.Crash(when=when, program=program, seconds=rng.uniform(0.01, 2.0), power=rng.random() < 0.3)
     seconds = rng.uniform(0.1, 2.0) * plan.session_timeout
-    return faults.Pause(when=when, slot=slot, seconds=seconds, io_first=rng.random() < 0.5)
+    return faults.Pause(when=when, program=program, seconds=seconds, io_first=rng.random() < 0.5)

@@ -1,4 +1,4 @@
-"""What a client's process does: it submits its jobs when their time comes, and keeps book of what it is told."""
+"""The program of a client: submits jobs at their times, and reports what it is told."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
 from herdmaster.roles.client.client import ClientSettings, TaskClient
 from herdmaster.roles.shared.system import System
-from herdmaster.simulation.checks.keys import Claim, claim_of
-from herdmaster.simulation.plan.plan import CALL, RARE, Job
+from herdmaster.simulation.plan.jobs import CALL, RARE, Job
+from herdmaster.simulation.plan.key_claims import Claim, claim_of
 from herdmaster.simulation.world.process import Process
-from herdmaster.simulation.world.program_state import Slot, Submission
+from herdmaster.simulation.world.program_state import ProgramState, Submission
 from herdmaster.zookeeper.errors import ZooKeeperError
 
 _PAUSE_SECONDS = 0.2
 
 
-class Office(Protocol):
-    """Where clients announce their tasks and report what they were told."""
+class ClientReports(Protocol):
+    """Takes the tasks that clients submit, and what clients are told."""
 
-    def announce(self, name: str, job: Job) -> None: ...
+    def announce(self, task: str, job: Job) -> None: ...
 
-    def was_accepted(self, submission: Submission) -> None: ...
+    def was_accepted(self, task: str) -> None: ...
 
-    def was_refused(self, submission: Submission) -> None: ...
+    def was_refused(self, task: str) -> None: ...
 
-    def was_duplicate(self, submission: Submission, holder: str) -> None: ...
+    def was_duplicate(self, task: str, job: Job, holder: str) -> None: ...
 
-    def was_lost_sight_of(self, submission: Submission) -> None: ...
+    def was_unknown(self, task: str) -> None: ...
 
-    def has_ended(self, submission: Submission, outcome: Outcome | None, error: HerdError | None) -> None: ...
+    def has_ended(self, task: str, outcome: Outcome | None, error: HerdError | None) -> None: ...
 
     def complain(self, text: str) -> None: ...
 
 
 class ClientProgram:
-    """One life of a client."""
+    """One process of a client."""
 
     def __init__(
         self,
-        slot: Slot,
+        state: ProgramState,
         process: Process,
         hosts: str,
         settings: ClientSettings,
         system: System,
         jobs: list[Job],
-        office: Office,
+        reports: ClientReports,
     ) -> None:
-        self._slot = slot
+        self._state = state
         self._process = process
         self._jobs = jobs
-        self._office = office
+        self._reports = reports
         self._role = TaskClient(hosts, settings, system)
         self.predecessors = self._role.predecessors
         self._ulids = UlidFactory(process.unix_ms, process.rng.randbytes)
         self._stopping = False
-        self._impatience: list[asyncio.TimerHandle] = []
+        self._patience_timers: list[asyncio.TimerHandle] = []
 
     def stop(self) -> None:
-        """Ends the session; who still waits for an acceptance is told what is known."""
+        """End the session. Callers that wait for an acceptance are told what is known."""
         self._stopping = True
         for submission in self._mine():
             self._give_up(submission)
@@ -75,14 +75,14 @@ class ClientProgram:
 
     async def run(self) -> None:
         submitting = asyncio.ensure_future(self._submit_all())
-        for submission in list(self._slot.submissions.values()):
+        for submission in list(self._state.submissions.values()):
             if (
                 submission.accepted
                 and not submission.delivered
                 and not submission.job.silent
-                and self._slot.part.attaches
+                and self._state.program.attaches
             ):
-                submission.attached = self._slot.life
+                submission.attached = self._state.life
                 self._role.attach(submission.name, self._ended)
         try:
             while not self._stopping:
@@ -92,24 +92,24 @@ class ClientProgram:
                     await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             submitting.cancel()
-            for timer in self._impatience:
+            for timer in self._patience_timers:
                 timer.cancel()
             await asyncio.gather(submitting, return_exceptions=True)
-        for submission in self._slot.submissions.values():
-            if submission.life == self._slot.life and not submission.answered:
-                self._office.complain(f"has ended, and was never told what became of {submission.name}")
+        for submission in self._state.submissions.values():
+            if submission.life == self._state.life and not submission.answered:
+                self._reports.complain(f"has ended, and was never told what became of {submission.name}")
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything was submitted, and every caller that waited has been told."""
-        return all(job.index in self._slot.submitted_jobs for job in self._jobs) and not any(
+        """Whether everything was submitted, and every waiting caller was told."""
+        return all(job.index in self._state.submitted_jobs for job in self._jobs) and not any(
             not submission.answered or (self._waits_for(submission) and not submission.delivered)
             for submission in self._mine()
         )
 
     def _mine(self) -> list[Submission]:
-        life = self._slot.life
-        return [each for each in self._slot.submissions.values() if life in (each.life, each.attached)]
+        life = self._state.life
+        return [each for each in self._state.submissions.values() if life in (each.life, each.attached)]
 
     def _waits_for(self, submission: Submission) -> bool:
         return submission.accepted and not submission.job.silent
@@ -117,7 +117,7 @@ class ClientProgram:
     async def _submit_all(self) -> None:
         loop = self._process.loop
         for job in sorted(self._jobs, key=lambda job: (job.at, job.index)):
-            if job.index in self._slot.submitted_jobs:
+            if job.index in self._state.submitted_jobs:
                 continue
             if job.at > loop.now:
                 await asyncio.sleep(job.at - loop.now)
@@ -125,23 +125,23 @@ class ClientProgram:
 
     def _submit(self, job: Job) -> None:
         task = self._task(job)
-        submission = Submission(job, task.name, self._slot.life)
-        self._slot.submitted_jobs[job.index] = None
-        self._slot.submissions[task.name] = submission
-        self._office.announce(task.name, job)
+        submission = Submission(job, task.name, self._state.life)
+        self._state.submitted_jobs[job.index] = None
+        self._state.submissions[task.name] = submission
+        self._reports.announce(task.name, job)
         if job.silent:
             self._role.submit(task, self._accepted, None)
         else:
             self._role.submit(task, self._accepted, self._ended)
         if job.patience is not None:
-            self._impatience.append(self._process.loop.call_later(job.patience, self._give_up, submission))
+            self._patience_timers.append(self._process.loop.call_later(job.patience, self._give_up, submission))
 
     def _give_up(self, submission: Submission) -> None:
-        """A caller that gives up is told at once what is known."""
+        """Give up waiting for the acceptance: the caller is told at once what is known."""
         if not submission.answered:
             self._role.give_up(submission.name)
             if not submission.answered:
-                self._office.complain(f"gave up on {submission.name}, and was not told what became of it")
+                self._reports.complain(f"gave up on {submission.name}, and was not told what became of it")
 
     def _task(self, job: Job) -> NewTask:
         filling = "x" * job.size
@@ -156,34 +156,34 @@ class ClientProgram:
         name = call_name(self._ulids.new(), job.queue, job.priority, big=len(data) > BIG, conditional=conditional)
         return _with_key(NewTask(name, data, delay_ms=delay, expires_ms=expires), claim)
 
-    # --- what it is told ---------------------------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------------------------------------------
 
     def _accepted(self, task: NewTask, error: HerdError | None) -> None:
-        submission = self._slot.submissions[task.name]
+        submission = self._state.submissions[task.name]
         if submission.answered:
-            self._office.complain(f"was told twice what became of the submission of {task.name}")
+            self._reports.complain(f"was told twice what became of the submission of {task.name}")
         submission.answered = True
         if error is None:
             submission.accepted = True
-            self._office.was_accepted(submission)
+            self._reports.was_accepted(submission.name)
         elif isinstance(error, DuplicateTask):
             submission.refused = True
-            self._office.was_duplicate(submission, error.name)
+            self._reports.was_duplicate(submission.name, submission.job, error.name)
         elif isinstance(error, NotSubmitted):
             submission.refused = True
-            self._office.was_refused(submission)
+            self._reports.was_refused(submission.name)
         elif isinstance(error, SubmissionUnknown):
             submission.unknown = True
-            self._office.was_lost_sight_of(submission)
+            self._reports.was_unknown(submission.name)
         else:
-            self._office.complain(f"was told {error!r} of {task.name}")
+            self._reports.complain(f"was told {error!r} of {task.name}")
 
     def _ended(self, name: str, outcome: Outcome | None, error: HerdError | None) -> bool:
-        submission = self._slot.submissions[name]
+        submission = self._state.submissions[name]
         if submission.delivered:
-            self._office.complain(f"was told twice that {name} has ended")
+            self._reports.complain(f"was told twice that {name} has ended")
         submission.delivered = True
-        self._office.has_ended(submission, outcome, error)
+        self._reports.has_ended(submission.name, outcome, error)
         return not isinstance(error, OutcomeGone)
 
 
@@ -194,7 +194,7 @@ def _with_key(task: NewTask, claim: Claim | None) -> NewTask:
 
 
 def _payload(job: Job, filling: str, claim: Claim | None) -> bytes:
-    """Not by `encode_call`, which refuses large ones: another client may not."""
+    """Encode a call without `encode_call`, which refuses large ones: another client may send them."""
     wanted = Overrides(max_attempts=job.attempts, backoff=job.backoff, timeout=job.timeout or UNSET)
     args = msgspec.Raw(msgspec.json.encode([job.index, filling]))
     name = RARE if job.rare else CALL

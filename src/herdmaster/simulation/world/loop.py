@@ -1,8 +1,8 @@
-"""An event loop on virtual time: nothing sleeps, and what is ready runs in one order that depends on nothing outside.
+"""An event loop on virtual time. Nothing sleeps, and the order of callbacks depends on nothing outside the loop.
 
-Every callback belongs to the owner in whose callback it was scheduled, as a callback in a real process belongs to that
-process. So a whole process can die (its callbacks are dropped from then on), stand still (they are put aside while time
-goes on), or have slept with its machine (its timers are late by that time).
+Each callback belongs to the owner in whose callback it was scheduled, as in a real process. So a process can be killed
+(its callbacks are dropped), be paused (its callbacks are put aside while time goes on), or have slept with its machine
+(its timers are late by that time).
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ from typing import Final, Protocol, TypeVar
 T = TypeVar("T")
 
 MAX_STEPS_PER_INSTANT: Final = 100_000
-"""More callbacks than this without any time passing is a loop that spins."""
-MAX_LOOKS_PER_STEP: Final = 20_000
-"""One callback that looks at the clock more often waits for time to pass, which it does not as long as it runs."""
+"""More callbacks than this in one instant mean that the code spins."""
+MAX_CLOCK_READS_PER_STEP: Final = 20_000
+"""A callback that reads the clock more often than this waits for time to pass, which it does not meanwhile."""
 _MANY_TASKS: Final = 100
 
 
 class Spin(BaseException):
-    """Code that would never return."""
+    """Raised in code that would never return."""
 
 
-def _nothing() -> None:
-    """No trap is set."""
+def _no_trap() -> None:
+    """The default of `Owner.trapped`."""
 
 
 class Owner:
-    """Whom callbacks belong to."""
+    """An owner of callbacks."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive = True
         self.paused = False
         self.lag = 0.0
-        """Seconds that its machine has slept: its loop's clock is behind by so much."""
+        """Seconds for which the machine has slept, by which its loop's clock is behind."""
         self.frozen: list[Handle] = []
         self.tasks: list[asyncio.Task[object]] = []
         self.steps = 0
-        """Callbacks so far."""
+        """Callbacks that have run."""
         self.trap = 0
-        """Before this step `trapped` is called."""
-        self.trapped: Callable[[], None] = _nothing
+        """The step before which `trapped` is called."""
+        self.trapped: Callable[[], None] = _no_trap
 
     def __repr__(self) -> str:
         return self.name
 
 
 class Handle(asyncio.TimerHandle):
-    """A callback and whose it is. `is_io`: it brings something from outside, so it does not follow its owner's
-    clock."""
+    """A callback and its owner. `is_io`: the callback brings something from outside, so the lag of its owner does not
+    apply."""
 
     __slots__ = ("args", "callback", "is_io", "lag", "owner")
 
@@ -70,7 +70,7 @@ class Handle(asyncio.TimerHandle):
         *,
         is_io: bool = False,
     ) -> None:
-        # What the base class does to make one costs as much as running it, and is about debugging.
+        # The base class's constructor does work for debugging that costs as much as running the callback.
         self._when = when
         self._loop = loop
         self._cancelled = False
@@ -88,7 +88,7 @@ class Handle(asyncio.TimerHandle):
         return self is other
 
     def __hash__(self) -> int:
-        return hash(self._when)  # as the base class; an address would let sets be in another order in each run
+        return hash(self._when)  # as in the base class; with an address the order of sets would differ in each run
 
     def __repr__(self) -> str:
         return f"<{self.callback} of {self.owner} at {self._when:.6f} s>"
@@ -110,7 +110,7 @@ class Handle(asyncio.TimerHandle):
 
 
 class Connector(Protocol):
-    """What opens connections for the loop; see `Network`."""
+    """Opens connections for the loop; see `Network`."""
 
     async def connect(
         self, owner: Owner, factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
@@ -118,7 +118,8 @@ class Connector(Protocol):
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
-    """`now` is the world's time in seconds. `fail` is told of what a callback raised and nothing caught."""
+    """The one loop of all processes. `now` is the time of the world in seconds; `fail` is called with what a callback
+    raises."""
 
     def __init__(self, start: float, fail: Callable[[str], None]) -> None:
         self.now = start
@@ -132,12 +133,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._sequence = 0
         self._stopped = False
         self._closed = False
-        self._looks = 0
+        self._clock_reads = 0
 
     # --- running -----------------------------------------------------------------------------------------------------
 
     def run_forever(self) -> None:
-        """Until `stop`, or until nothing is left that could ever run."""
+        """Run until `stop` is called, or no callback is left."""
         self._stopped = False
         _set_running_loop(self)
         try:
@@ -153,7 +154,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             _set_running_loop(None)
 
     def _advance(self) -> bool:
-        """Moves time to the next timer, and makes ready all that are due then. False where there is none."""
+        """Move time to the next timer, and make ready all that are due then. Return whether there was one."""
         timers = self._timers
         while timers and (timers[0][0] <= self.now or not self._ready):
             when, sequence, handle = heapq.heappop(timers)
@@ -180,7 +181,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             return
         self.current = owner
         self.steps += 1
-        self._looks = 0
+        self._clock_reads = 0
         handle.run()
 
     def stop(self) -> None:
@@ -193,7 +194,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return self._closed
 
     def close(self) -> None:
-        """Nothing is scheduled from here on."""
+        """Drop all callbacks; nothing can be scheduled any more."""
         self._closed = True
         self._ready.clear()
         self._timers.clear()
@@ -201,8 +202,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     # --- owners ------------------------------------------------------------------------------------------------------
 
     def thaw(self, owner: Owner, *, io_first: bool) -> None:
-        """What was put aside may run: in the order in which it came up, or what came from outside first, as in a loop
-        that polls its sockets before it looks at its timers."""
+        """Let the callbacks that were put aside run: in their order, or those from outside first, as in a loop that
+        polls its sockets before its timers."""
         frozen, owner.frozen = owner.frozen, []
         owner.paused = False
         if io_first:
@@ -210,21 +211,21 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._ready.extend(frozen)
 
     def pending_of(self, owner: Owner) -> list[Handle]:
-        """What is still scheduled for it, in no particular order."""
+        """Return the callbacks that are scheduled for an owner, in no particular order."""
         handles = [*self._ready, *owner.frozen, *(entry[2] for entry in self._timers)]
         return [handle for handle in handles if handle.owner is owner and not handle.cancelled()]
 
     # --- scheduling --------------------------------------------------------------------------------------------------
 
-    def note_look_at_clock(self) -> None:
-        self._looks += 1
-        if self._looks > MAX_LOOKS_PER_STEP:
-            self._looks = 0
+    def note_clock_read(self) -> None:
+        self._clock_reads += 1
+        if self._clock_reads > MAX_CLOCK_READS_PER_STEP:
+            self._clock_reads = 0
             self._fail(f"{self.current.name} spins in one callback at {self.now:.6f} s")
             raise Spin
 
     def time(self) -> float:
-        self.note_look_at_clock()
+        self.note_clock_read()
         return self.now - self.current.lag
 
     def call_soon(self, callback: Callable[..., object], *args: object, context: Context | None = None) -> Handle:
@@ -250,8 +251,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return self._push(when + owner.lag, Handle(when, callback, args, self, owner, context))
 
     def call_for(self, owner: Owner, when: float, callback: Callable[..., object], *args: object) -> Handle:
-        """At a time of the world, for another owner, as something that reaches it from outside."""
+        """Schedule a callback at a time of the world for another owner, as something that arrives from outside."""
         return self._push(when, Handle(when, callback, args, self, owner, is_io=True))
+
+    def call_world(self, when: float, callback: Callable[..., object], *args: object) -> Handle:
+        """Schedule a callback that belongs to no process."""
+        return self.call_for(self.world, when, callback, *args)
 
     def _push(self, when: float, handle: Handle) -> Handle:
         if handle.owner.alive and not self._closed:
@@ -260,17 +265,17 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """A cancelled timer stays until its time comes."""
+        """Do nothing: a cancelled timer stays until its time comes."""
 
     def run_as(self, owner: Owner, action: Callable[[], T]) -> T:
-        """What `action` schedules belongs to `owner`."""
+        """Call `action`; what it schedules belongs to `owner`."""
         before, self.current = self.current, owner
         try:
             return action()
         finally:
             self.current = before
 
-    # --- what asyncio asks of a loop ---------------------------------------------------------------------------------
+    # --- the interface of asyncio -----------------------------------------------------------------------------------
 
     def create_future(self) -> asyncio.Future[object]:
         return asyncio.Future(loop=self)
@@ -293,10 +298,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return False
 
     def get_exception_handler(self) -> None:
-        """There is none but the world."""
+        """Return None: the loop handles exceptions itself."""
 
     def set_exception_handler(self, _handler: object) -> None:
-        """A callback that fails fails the run: what else would be done about it is not reached."""
+        """Do nothing: a callback that raises fails the run."""
 
     def call_exception_handler(self, context: dict[str, object]) -> None:
         if not self._closed and self.current.alive:

@@ -1,9 +1,9 @@
-"""A network in memory. Each connection brings its bytes in order, late, in pieces, or never; nothing orders two
-connections against each other.
+"""A network in memory. Each connection delivers its bytes in order, late, in pieces, or never. Connections
+have no order between them.
 
-What can happen to a connection: it is cut, with what was under way lost from some byte on; it falls silent in one
-direction or in both, without an error; it stalls, and later all comes at once. Where a process is partitioned from a
-server its connections stall and it cannot make new ones.
+A connection can be cut, and then loses what is in flight from some byte on; it can fall silent in one direction or in
+both, without an error; it can stall, and deliver everything later. While a process is partitioned from a server, its
+connections stall and it cannot open new ones.
 """
 
 from __future__ import annotations
@@ -14,33 +14,18 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-import msgspec
-
+from herdmaster.simulation.plan.hardware import Latency
 from herdmaster.simulation.world.loop import Handle, Owner, VirtualLoop
-from herdmaster.simulation.world.process import Process
 
-_SPIKE_CHANCE: Final = 0.01
 _SPLIT_CHANCE: Final = 0.03
 _LOST_BY_RESET: Final = 0.4
 _RESET_LOST: Final = 0.2
 _REFUSAL_SECONDS: Final = (0.05, 0.6)
-"""As of a machine behind others. Refused at once, every client would spend the world's time with asking again."""
-
-
-class Latency(msgspec.Struct, frozen=True):
-    """Seconds from one end to the other: `typical`, or now and then anything up to `spike`."""
-
-    typical: float
-    spike: float
-
-    def draw(self, rng: random.Random) -> float:
-        if rng.random() < _SPIKE_CHANCE:
-            return rng.uniform(self.typical, self.spike)
-        return self.typical * rng.uniform(0.5, 1.5)
+"""As if behind a proxy. If refused at once, clients would spend the run with connecting."""
 
 
 class Lane:
-    """One direction of a connection. `sink` gets bytes, and None at the end."""
+    """One direction of a connection. `sink` is called with bytes, and with None at the end."""
 
     def __init__(
         self,
@@ -61,7 +46,7 @@ class Lane:
         self._is_silent = False
         self._pending: Handle | None = None
         self.on_next: Callable[[bytes], None] | None = None
-        """Takes the place of the sink for what arrives next."""
+        """Called instead of the sink with what arrives next."""
 
     def send(self, data: bytes | None) -> None:
         if not self._is_silent:
@@ -70,16 +55,16 @@ class Lane:
             self._schedule()
 
     def hold(self, until: float) -> None:
-        """What is under way, and what comes, arrives no earlier."""
+        """Deliver nothing before this time."""
         self._held_until = max(self._held_until, until)
 
     def silence(self) -> None:
-        """Nothing arrives any more, without an error."""
+        """Deliver nothing any more, without an error."""
         self._is_silent = True
         self._queue.clear()
 
     def lose(self) -> None:
-        """What is under way is gone; more may be sent."""
+        """Lose what is in flight; more may be sent."""
         self._queue.clear()
 
     def _schedule(self) -> None:
@@ -102,7 +87,7 @@ class Lane:
         self._schedule()
 
     def _take(self) -> tuple[bytes, bool]:
-        """All that has arrived by now, as a socket gives it; seldom only a part."""
+        """Return all that has arrived by now, as a socket does; rarely only a part."""
         parts: list[bytes] = []
         is_end = False
         while self._queue and self._queue[0][0] <= self._loop.now and not is_end:
@@ -135,13 +120,22 @@ class Listener(Protocol):
     def receive(self, wire: Wire, data: bytes) -> None: ...
 
     def lose(self, wire: Wire) -> None:
-        """The connection has ended, from whatever side."""
+        """Handle the end of a connection, from either side."""
+
+
+class Endpoint(Owner):
+    """A process that opens connections from a host."""
+
+    def __init__(self, name: str, host: str) -> None:
+        super().__init__(name)
+        self.host = host
+        self.wires: dict[Wire, None] = {}
 
 
 class Wire:
-    """One connection. Each side hears once that it has ended, unless it ended it by itself."""
+    """One connection. Each side is told once of its end, unless that side ended the connection itself."""
 
-    def __init__(self, network: Network, process: Process, address: str, rng: random.Random) -> None:
+    def __init__(self, network: Network, process: Endpoint, address: str, rng: random.Random) -> None:
         self._network = network
         self._loop = network.loop
         self._rng = rng
@@ -157,7 +151,7 @@ class Wire:
     def __str__(self) -> str:
         return f"{self.process.name} to {self.address}"
 
-    # --- what arrives ------------------------------------------------------------------------------------------------
+    # --- arrivals ---------------------------------------------------------------------------------------------------
 
     def _reach_server(self, data: bytes | None) -> None:
         if not self._server_open:
@@ -182,7 +176,7 @@ class Wire:
         if self.protocol is not None:
             self.protocol.connection_lost(None)
 
-    # --- what either side does ---------------------------------------------------------------------------------------
+    # --- what each side does -----------------------------------------------------------------------------------------
 
     @property
     def is_closing(self) -> bool:
@@ -193,14 +187,14 @@ class Wire:
             self.up.send(data)
 
     def close_from_client(self) -> None:
-        """The system closes it after what was written; what comes the other way is of no interest any more."""
+        """Close as the operating system does after what was written; nothing is received any more."""
         if self._client_open:
             self._client_open = False
             self.down.silence()
             self.up.send(None)
 
     def abort_from_client(self) -> None:
-        """A reset: what was written arrives before it or not, and the reset itself may get lost."""
+        """Reset the connection: what was written may be lost, and so may the reset itself."""
         if not self._client_open:
             return
         self._client_open = False
@@ -225,18 +219,18 @@ class Wire:
             self.up.silence()
             self.down.send(None)
 
-    # --- what befalls it ---------------------------------------------------------------------------------------------
+    # --- faults ------------------------------------------------------------------------------------------------------
 
     def cut(self) -> None:
-        """Both sides are told, after a while; what is under way is lost."""
+        """End the connection: both sides are told after a while, and what is in flight is lost."""
         self.up.lose()
         self.down.lose()
         self.up.send(None)
         self.down.send(None)
 
     def cut_in(self, lane: Lane) -> None:
-        """It is cut in the middle of what arrives next in that direction: before its first byte, after its last, or
-        anywhere between."""
+        """Cut the connection within what arrives next in that direction: before its first byte, after its last, or
+        between."""
 
         def arrive(data: bytes) -> None:
             place = self._rng.choice((0, len(data), self._rng.randrange(len(data) + 1)))
@@ -254,7 +248,7 @@ class Wire:
 
 
 class Transport(asyncio.Transport):
-    """The client's end."""
+    """The client's end of a connection."""
 
     def __init__(self, wire: Wire) -> None:
         super().__init__()
@@ -274,26 +268,26 @@ class Transport(asyncio.Transport):
 
 
 class Network:
-    """`addresses` all lead to the one server, as the servers of an ensemble all show one tree."""
+    """Opens connections. All addresses lead to the one server, as all servers of an ensemble show one tree."""
 
     def __init__(self, loop: VirtualLoop, listener: Listener, latency: Latency, seed: object) -> None:
         self.loop = loop
         self.listener = listener
         self.latency = latency
         self._seed = seed
-        self._partitions: dict[tuple[str, str], float] = {}  # (slot, address): until when
+        self._partitions: dict[tuple[str, str], float] = {}  # (host, address): until when
         self._count = 0
 
     async def connect(
         self, owner: Owner, factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
     ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
-        assert isinstance(owner, Process)
+        assert isinstance(owner, Endpoint)
         self._count += 1
         rng = random.Random(f"{self._seed}/wire/{self._count}")
         address = f"{host}:{port}"
         await asyncio.sleep(self.latency.draw(rng) + self.latency.draw(rng))
-        # A lost SYN is sent again, so a connection attempt outlasts a partition if its caller is patient.
-        while (until := self._partitioned_until(owner.slot, address)) > self.loop.now:  # noqa: ASYNC110 - it may move on
+        # A lost SYN is sent again: an attempt outlasts a partition if its caller waits long enough.
+        while (until := self._partitioned_until(owner.host, address)) > self.loop.now:  # noqa: ASYNC110 - the time may be extended
             await asyncio.sleep(until - self.loop.now)
         if not self.listener.is_listening:
             await asyncio.sleep(rng.uniform(*_REFUSAL_SECONDS))
@@ -314,9 +308,9 @@ class Network:
             raise
         return wire.transport, protocol
 
-    def partition(self, process: Process, address: str, until: float) -> None:
-        """Nothing passes between them until then. What was under way arrives afterwards, as TCP sends it again."""
-        key = (process.slot, address)
+    def partition(self, process: Endpoint, address: str, until: float) -> None:
+        """Deliver nothing between the two until then. What is in flight arrives afterwards, as TCP sends it again."""
+        key = (process.host, address)
         self._partitions[key] = max(until, self._partitions.get(key, 0.0))
         for wire in process.wires:
             if wire.address == address:
@@ -324,11 +318,11 @@ class Network:
                 wire.down.hold(until)
 
     def heal(self) -> None:
-        """New connections are possible for every process."""
+        """End all partitions for new connections."""
         self._partitions.clear()
 
-    def _partitioned_until(self, slot: str, address: str) -> float:
-        return self._partitions.get((slot, address), 0.0)
+    def _partitioned_until(self, host: str, address: str) -> float:
+        return self._partitions.get((host, address), 0.0)
 
 
 def _resolve(future: asyncio.Future[object]) -> None:

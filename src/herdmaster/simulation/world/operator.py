@@ -1,12 +1,10 @@
-"""An operator with a shell: does what an operator is to do, and what should have been left alone."""
+"""The program of an operator: runs one errand, which may be a mistake."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from typing import Final, Protocol
-
-import msgspec
 
 from herdmaster.core import layout
 from herdmaster.core.names import UlidFactory, renewed_name
@@ -16,7 +14,8 @@ from herdmaster.operations import actions
 from herdmaster.operations import keys as held_keys
 from herdmaster.operations.actions import CancelVerdict
 from herdmaster.roles.shared.system import System
-from herdmaster.simulation.plan.faults import Limit, Meddling
+from herdmaster.simulation.plan.faults import Limit, Mistake
+from herdmaster.simulation.world.errands import CancelTask, Errand, LimitQueueFor, ReleaseKey, ReplayDead
 from herdmaster.simulation.world.process import Process
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -47,65 +46,42 @@ _SETTINGS: Final = {
 }
 
 
-class CancelTask(msgspec.Struct, frozen=True):
-    task: str
+class OperatorReports(Protocol):
+    """Takes what operators are told."""
 
-
-class GovernQueue(msgspec.Struct, frozen=True):
-    """Limits it, and takes the limit away after so many seconds, whatever happens to him."""
-
-    queue: str
-    limit: Limit
-    seconds: float
-
-
-class ReplayDead(msgspec.Struct, frozen=True):
-    """Everything in `/dead`, under new names."""
-
-
-class ReleaseKey(msgspec.Struct, frozen=True):
-    hash: str
-
-
-Errand = Meddling | CancelTask | GovernQueue | ReplayDead | ReleaseKey
-
-
-class Register(Protocol):
-    """Where operators report what they were told."""
-
-    def was_told_of_cancelling(self, task: str, verdict: CancelVerdict) -> None: ...
+    def cancel_answered(self, task: str, verdict: CancelVerdict) -> None: ...
 
 
 class Operator:
-    """One errand's process."""
+    """Runs one errand."""
 
-    def __init__(self, hosts: str, system: System, process: Process, register: Register) -> None:
+    def __init__(self, hosts: str, system: System, process: Process, reports: OperatorReports) -> None:
         self._hosts = hosts
         self._system = system
         self._process = process
-        self._register = register
+        self._reports = reports
 
     async def do(self, errand: Errand) -> None:
-        if isinstance(errand, GovernQueue):
-            await self._govern(errand)
+        if isinstance(errand, LimitQueueFor):
+            await self._limit(errand)
             return
-        with contextlib.suppress(errors.ZooKeeperError, HerdError):  # he tries once
+        with contextlib.suppress(errors.ZooKeeperError, HerdError):  # tried once
             async with self._client() as client:
                 if isinstance(errand, CancelTask):
                     verdict = await actions.cancel(client, errand.task, _PATIENCE)
-                    self._register.was_told_of_cancelling(errand.task, verdict)
+                    self._reports.cancel_answered(errand.task, verdict)
                 elif isinstance(errand, ReleaseKey):
                     await held_keys.release(client, errand.hash)
                 elif isinstance(errand, ReplayDead):
                     await self._replay(client)
                 else:
-                    await self._meddle(client, errand)
+                    await self._make_mistake(client, errand)
 
     def _client(self) -> Client:
         clock, rng = self._system.clock, self._system.rng
         return Client(self._hosts, session_timeout=_TIMEOUT, connect_timeout=_TIMEOUT, clock=clock, rng=rng)
 
-    async def _govern(self, errand: GovernQueue) -> None:
+    async def _limit(self, errand: LimitQueueFor) -> None:
         await self._set(errand.queue, _SETTINGS[errand.limit])
         await asyncio.sleep(errand.seconds)
         await self._set(errand.queue, UNLIMITED)
@@ -129,25 +105,25 @@ class Operator:
                 if self._process.rng.random() < _WITHOUT_KEY:
                     await actions.replay(client, task, new, with_key=False)
 
-    # --- by hand -----------------------------------------------------------------------------------------------------
+    # --- mistakes ---------------------------------------------------------------------------------------------------
 
-    async def _meddle(self, client: Client, what: Meddling) -> None:
-        if what is Meddling.LITTER:
+    async def _make_mistake(self, client: Client, what: Mistake) -> None:
+        if what is Mistake.LITTER:
             for path in _LITTER:
                 with contextlib.suppress(errors.ServerError):
                     await client.create(path, LITTER)
             return
-        paths = await self._victims(client, what)
+        paths = await self._targets(client, what)
         if paths:
             await client.delete(self._process.rng.choice(paths))
 
-    async def _victims(self, client: Client, what: Meddling) -> list[str]:
+    async def _targets(self, client: Client, what: Mistake) -> list[str]:
         match what:
-            case Meddling.OUST_PRIMARY:
+            case Mistake.OUST_PRIMARY:
                 return [layout.MASTER]
-            case Meddling.OUST_WORKER:
+            case Mistake.OUST_WORKER:
                 return [f"{layout.WORKERS}/{name}" for name in sorted(await client.children(layout.WORKERS))]
-            case Meddling.OUST_MASTER:
+            case Mistake.OUST_MASTER:
                 return [f"{layout.MASTERS}/{name}" for name in sorted(await client.children(layout.MASTERS))]
             case _:
                 clients = [f"{layout.CLIENTS}/{name}" for name in sorted(await client.children(layout.CLIENTS))]

@@ -1,5 +1,5 @@
-"""A pool whose jobs take virtual time. Like the real one it claims a job when a thread begins it, and hands over what
-has ended in batches, with one wake-up of the loop."""
+"""A pool whose jobs take virtual time. Like the real pool it claims a job when a thread starts it, and delivers results
+in batches, with one wake-up of the loop."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ _WAKE_SECONDS: Final = 0.0002
 
 
 class Durations(Protocol):
-    """Says how long the code that has just been called would have run; None: for ever."""
+    """Tells how long the code that has just been called would have run."""
 
-    def take_duration(self) -> float | None: ...
+    def take_duration(self) -> float | None:
+        """Return seconds, or None for ever."""
+        ...
 
 
 class SimulatedPool(Generic[T, R]):
-    """The code of a job runs in the instant in which a thread begins it, and its result comes when its time is over."""
+    """Runs the code of a job in the instant in which a thread starts it, and delivers the result after its duration."""
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class SimulatedPool(Generic[T, R]):
         self._ended: list[tuple[T, R]] = []
         self._running: dict[int, T] = {}
         self._idle = list(range(slots))
-        self._threads = slots  # also those that were given up on
+        self._threads = slots  # including those that were given up on
         self._woken = False
         self._closed = False
         self.slots = slots
@@ -69,7 +71,7 @@ class SimulatedPool(Generic[T, R]):
 
     @property
     def running_tasks(self) -> list[str]:
-        """The names of the tasks that one of our workers runs here in its present session."""
+        """The names of the tasks that one of our workers runs here in its current session."""
         running = [] if self._closed else self._running.values()
         return [item.task.name for item in running if isinstance(item, Held)]
 
@@ -87,7 +89,7 @@ class SimulatedPool(Generic[T, R]):
         self._queue.clear()
 
     def _later(self, action: Callable[..., object], *args: object) -> None:
-        """As soon as the system lets a thread run."""
+        """Call when the operating system would schedule a thread."""
         self._process.loop.call_later(self._process.rng.uniform(0, _WAKE_SECONDS), action, *args)
 
     def _begin(self, thread: int) -> None:
@@ -107,7 +109,7 @@ class SimulatedPool(Generic[T, R]):
         self._idle.append(thread)
 
     def _give_up(self, thread: int, item: T, ended: Ended) -> None:
-        """Its thread runs on, and another one takes its place."""
+        """Report the task as ended. Its thread runs on, and another one takes its place."""
         if self._running.get(thread) is item:
             del self._running[thread]
             self._threads += 1
@@ -116,7 +118,7 @@ class SimulatedPool(Generic[T, R]):
 
     def _end(self, thread: int, item: T, result: R) -> None:
         if self._running.get(thread) is not item:
-            return  # it was given up on
+            return  # the task was given up on
         del self._running[thread]
         self._hand_over(item, result)
         self._begin(thread)
@@ -133,8 +135,8 @@ class SimulatedPool(Generic[T, R]):
         self._deliver(ended)
 
 
-class PoolOfProcess:
-    """Makes the pools of one process."""
+class SimulatedPools:
+    """The pool factory of one process."""
 
     def __init__(self, process: Process, durations: Durations) -> None:
         self._process = process
@@ -148,6 +150,6 @@ class PoolOfProcess:
         /,
         *,
         limits_of: Callable[[T], Limits] | None = None,
-        given_up: Callable[[T], None] | None = None,  # noqa: ARG002 - what is given up has told all in its instant
+        given_up: Callable[[T], None] | None = None,  # noqa: ARG002 - the code has run in one instant
     ) -> Pool[T]:
         return SimulatedPool(self._process, self._durations, slots, run, deliver, limits_of)

@@ -1,52 +1,48 @@
-"""One process of the simulated world: its clocks, its chance, its sockets, and the ways in which it can come to
-harm."""
+"""One process of the simulated world: its clocks, its random generator, its connections and its pools."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-from herdmaster.roles.shared.system import System
-from herdmaster.simulation.world.loop import Owner, VirtualLoop
-
-if TYPE_CHECKING:
-    from herdmaster.simulation.world.network import Wire
-    from herdmaster.simulation.world.pool import PoolOfProcess
+from herdmaster.roles.shared.system import PoolFactory, System
+from herdmaster.simulation.world.loop import VirtualLoop
+from herdmaster.simulation.world.network import Endpoint
 
 UNIX_EPOCH_MS: Final = 1_700_000_000_000
-"""What unix clocks show when the world's clock shows 0."""
+"""The unix time at which the clock of the world shows 0."""
 
 
-class Fillable(Protocol):
+class RunningPool(Protocol):
+    """A pool of a process."""
+
     @property
     def is_full(self) -> bool:
-        """Whether something waits for a thread."""
+        """Whether a task waits for a thread."""
         ...
 
     @property
     def running_tasks(self) -> list[str]: ...
 
 
-class Process(Owner):
-    """`slot` is the part that it plays, `name` one life of it. `rng` is its own: what it draws depends on no other
-    else."""
+class Process(Endpoint):
+    """Process number `life` of a program, which runs on a host of the program's name. What its `rng` draws does not
+    depend on other processes."""
 
-    def __init__(self, loop: VirtualLoop, slot: str, life: int, seed: object, *, skew_ms: int = 0) -> None:
-        super().__init__(f"{slot}#{life}")
+    def __init__(self, loop: VirtualLoop, program: str, life: int, seed: object, *, skew_ms: int = 0) -> None:
+        super().__init__(f"{program}#{life}", host=program)
         self.loop = loop
-        self.slot = slot
-        self.rng = random.Random(f"{seed}/{slot}/{life}")
-        self.wires: dict[Wire, None] = {}
-        self.pools: list[Fillable] = []
+        self.rng = random.Random(f"{seed}/{program}/{life}")
+        self.pools: list[RunningPool] = []
         self.skew_ms = skew_ms
         self.is_over = False
-        self._boot = self.rng.uniform(0, 1e6)  # machines were not booted together
+        self._boot = self.rng.uniform(0, 1e6)  # machines boot at different times
         self._pid = self.rng.randrange(2, 30_000)
 
     def clock(self) -> float:
-        """Seconds since its machine booted; goes on while the machine sleeps."""
-        self.loop.note_look_at_clock()
+        """Return the seconds since the machine booted, including those in which it slept."""
+        self.loop.note_clock_read()
         return self.loop.now + self._boot
 
     def unix_ms(self) -> int:
@@ -55,13 +51,13 @@ class Process(Owner):
     def new_id(self) -> str:
         return f"{self.rng.getrandbits(64):016x}"
 
-    def system(self, make_pool: PoolOfProcess) -> System:
+    def system(self, make_pool: PoolFactory) -> System:
         return System(
             clock=self.clock,
             unix_ms=self.unix_ms,
             new_id=self.new_id,
             rng=random.Random(self.rng.getrandbits(64)),
-            host=self.slot,
+            host=self.host,
             pid=self._pid,
             make_pool=make_pool,
         )
@@ -69,13 +65,13 @@ class Process(Owner):
     def start(
         self, main: Callable[[], Coroutine[object, object, None]], ended: Callable[[BaseException | None], None]
     ) -> None:
-        """Runs `main` in this process; `ended` hears of its end, unless the process is killed before."""
+        """Run `main` in this process. `ended` is called at its end, unless the process is killed before."""
 
         async def run() -> None:
             error: BaseException | None = None
             try:
                 await main()
-            except Exception as failure:  # noqa: BLE001 - the world decides about every failure
+            except Exception as failure:  # noqa: BLE001 - the supervisor decides about each failure
                 error = failure
             self.is_over = True
             self.loop.run_as(self.loop.world, lambda: self.loop.call_soon(ended, error))
@@ -83,8 +79,8 @@ class Process(Owner):
         self._main = self.loop.run_as(self, lambda: self.loop.create_task(run(), name=self.name))
 
     def kill(self, *, power: bool) -> None:
-        """It is gone at this moment. With `power` its machine is gone too: its connections never end, they fall silent;
-        else its system closes them after what was written."""
+        """End the process at once. With `power` its machine is off too, and its connections fall silent; else the
+        operating system closes the connections after what was written."""
         self.alive = False
         self.frozen.clear()
         for wire in list(self.wires):

@@ -1,4 +1,4 @@
-"""The parts that are played in a world, by one process after the other, and what a client keeps on its disk."""
+"""The state of each program: its process, its role, and what a client keeps on its disk."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from typing import Protocol
 
 import msgspec
 
-from herdmaster.simulation.plan.plan import Job, Part
-from herdmaster.simulation.world.operator import Errand
+from herdmaster.simulation.plan.jobs import Job
+from herdmaster.simulation.plan.plan import Program
+from herdmaster.simulation.world.errands import Errand
 from herdmaster.simulation.world.process import Process
 from herdmaster.zookeeper.client import Predecessors
 
 
-class Actable(Protocol):
-    """A role, ours or a reference one."""
+class Stoppable(Protocol):
+    """A role, ours or a reference role."""
 
     def stop(self) -> None: ...
 
 
 class Submission(msgspec.Struct):
-    """One task that a client submitted. `life` is the client's life that did."""
+    """One task that a client submitted. `life` is the number of the client's process."""
 
     job: Job
     name: str
@@ -30,23 +31,23 @@ class Submission(msgspec.Struct):
     unknown: bool = False
     delivered: bool = False
     attached: int = 0
-    """The life that waits for its outcome, if another than the one that submitted it."""
+    """The number of the process that waits for the outcome, if not the submitting process."""
 
 
-class Slot:
-    """One part. `wanted`: it is to run, and if it ends it starts again."""
+class ProgramState:
+    """What is known of one program. While `wanted`, the program is started again when its process ends."""
 
-    def __init__(self, part: Part) -> None:
-        self.part = part
-        self.name = part.slot
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.name = program.name
         self.life = 0
         self.process: Process | None = None
-        self.role: Actable | None = None
+        self.role: Stoppable | None = None
         self.given_up: Predecessors | None = None
-        """What the role knows of its sessions that no server has ended."""
+        """The role's earlier sessions that no server has ended."""
         self.wanted = True
         self.restart_seconds: float | None = None
-        """After leaving: when to start again; None, not at all."""
+        """After a stop: when to start again, or None for never."""
         self.submissions: dict[str, Submission] = {}
         self.submitted_jobs: dict[int, None] = {}
         self.hung_since: float | None = None

@@ -1,7 +1,7 @@
-"""The reference's roles on our own client, with their traits: what the originals do in two requests takes two here,
-what
-they repeat after a lost connection is repeated, and no name is looked at twice. `tests/reference` has the same roles on
-another client library, and says trait by trait where they come from.
+"""The reference roles on our own client, with their properties: what the originals do in two requests takes two, what
+they repeat after a lost connection is repeated, and a known name is not looked at again.
+
+`tests/reference` has the same roles on another client library, and names the source of each property.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from herdmaster.core import layout
 from herdmaster.roles.shared.system import System
-from herdmaster.simulation.plan.plan import Job
+from herdmaster.simulation.plan.jobs import Job
 from herdmaster.simulation.world.process import Process
 from herdmaster.simulation.world.task_code import TaskCode
 from herdmaster.zookeeper import errors
@@ -29,7 +29,7 @@ _C_NAME: Final = 15
 
 
 async def _repeat(request: Callable[[], Awaitable[T]]) -> T:
-    """After a lost connection the same again, whatever became of it."""
+    """Send a request again after each lost connection, although it may have been applied."""
     while True:
         try:
             return await request()
@@ -38,7 +38,7 @@ async def _repeat(request: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _ignore(request: Callable[[], Awaitable[object]], *, repeat: bool = True) -> None:
-    """Whatever the server answers."""
+    """Send a request and ignore the answer."""
     try:
         await (_repeat(request) if repeat else request())
     except (errors.ServerError, errors.ConnectionLoss):
@@ -46,7 +46,7 @@ async def _ignore(request: Callable[[], Awaitable[object]], *, repeat: bool = Tr
 
 
 class ReferenceRole:
-    """A program of the reference: one session, and the process ends with it."""
+    """A reference program: its process ends with its one session."""
 
     def __init__(self, hosts: str, session_timeout: float, system: System) -> None:
         self.client = Client(
@@ -60,7 +60,7 @@ class ReferenceRole:
         self._stopping.set()
 
     def begin(self) -> None:
-        """The session is there."""
+        """Start the work; called once the client is started."""
 
     async def run(self) -> None:
         async with self.client:
@@ -76,13 +76,13 @@ class ReferenceRole:
             self._stopping.set()
 
     def spawn(self, action: Callable[..., Coroutine[object, object, None]], *args: object) -> None:
-        """Something that goes on by itself, as a callback of the original does."""
+        """Run an action on its own, as a callback of the original does."""
 
         async def run() -> None:
             try:
                 await action(*args)
             except (errors.ZooKeeperError, RuntimeError):
-                return  # the original logs it
+                return  # the original only logs it
 
         task = asyncio.ensure_future(run())
         self._actions[task] = None
@@ -90,9 +90,9 @@ class ReferenceRole:
 
 
 class ReferenceMaster(ReferenceRole):
-    """Assigns each new task to a worker picked at random: creates the assignment, then deletes the task.
+    """Assigns each new task to a random worker: creates the assignment, then deletes the task.
 
-    `repeats_wrongly`: it asks again for a delete at `/tasks//tasks/TASK`, which no client library sends."""
+    `repeats_wrongly`: it repeats a delete at the path `/tasks//tasks/TASK`, which no client library sends."""
 
     def __init__(self, hosts: str, session_timeout: float, system: System, *, repeats_wrongly: bool = False) -> None:
         super().__init__(hosts, session_timeout, system)
@@ -120,7 +120,7 @@ class ReferenceMaster(ReferenceRole):
                     data, _ = await _repeat(lambda: self.client.get(layout.MASTER))
                 except errors.NoNode:
                     continue
-                if data != self._id:  # whose session it is does not matter to it
+                if data != self._id:  # it does not compare the sessions
                     await self._watch_master()
                     return
             await self._take_over()
@@ -128,7 +128,7 @@ class ReferenceMaster(ReferenceRole):
 
     async def _watch_master(self) -> None:
         def changed(event: WatchEvent) -> None:
-            if event.type is EventType.DELETED:  # any other event uses the watch up, and it is deaf from then on
+            if event.type is EventType.DELETED:  # after any other event there is no watch any more
                 self.spawn(self._run_for_master)
 
         if await _repeat(lambda: self.client.exists(layout.MASTER, changed)) is None:
@@ -183,7 +183,7 @@ class ReferenceMaster(ReferenceRole):
         while True:
             try:
                 await _repeat(lambda: self.client.create(layout.task_path(name), data))
-            except errors.NodeExists:  # because its delete is still on the way, it hopes
+            except errors.NodeExists:  # it assumes that a delete is in flight
                 await asyncio.sleep(_TASK_EXISTS_PAUSE)
             else:
                 return
@@ -200,14 +200,14 @@ class ReferenceMaster(ReferenceRole):
     async def _assign(self, name: str) -> None:
         data, _ = await _repeat(lambda: self.client.get(layout.task_path(name)))
         if not self._workers:
-            return  # passed over, for good
+            return  # skipped for good
         worker = self.rng.choice(self._workers)
         await _repeat(lambda: self.client.create(layout.assignment_path(worker, name), data))
         await _ignore(lambda: self.client.delete(layout.task_path(name)), repeat=not self._repeats_wrongly)
 
 
 class CMaster(ReferenceMaster):
-    """It assigns, and nothing else. It cuts names at 15 characters, and a task without a worker ends the process."""
+    """Only assigns. It cuts names at 15 characters, and exits at a task for which there is no worker."""
 
     async def _take_over(self) -> None:
         await self._list_workers()
@@ -231,7 +231,7 @@ class CMaster(ReferenceMaster):
 class ReferenceWorker(ReferenceRole):
     """Runs one task after the other, and answers `done` to all: creates the status, then deletes the assignment.
 
-    `repeats_wrongly`: it creates a status that a lost connection left undecided once more below the first."""
+    `repeats_wrongly`: after a lost connection it creates the status again, below the first."""
 
     def __init__(
         self,
@@ -276,14 +276,14 @@ class ReferenceWorker(ReferenceRole):
         run = self._code.handle_raw(self._process, lambda: self.name)
         try:
             run(name, payload)
-        except Exception:  # noqa: BLE001 - it gets no status and stays in the inbox
+        except Exception:  # noqa: BLE001 - the task gets no status and stays in the inbox
             self._code.take_duration()
             return
         duration = self._code.take_duration()
         await (asyncio.sleep(duration) if duration is not None else asyncio.get_running_loop().create_future())
         status = self._create_status(layout.status_path(name))
         delete = self.client.delete(layout.assignment_path(self.name, name))
-        await asyncio.gather(status, delete, return_exceptions=True)  # neither waits for the other
+        await asyncio.gather(status, delete, return_exceptions=True)  # both are sent at once
 
     async def _create_status(self, path: str) -> None:
         while True:
@@ -298,7 +298,7 @@ class ReferenceWorker(ReferenceRole):
 
 
 class ReferenceClient(ReferenceRole):
-    """Creates sequential tasks and waits for their statuses. A create that it repeats makes a second task."""
+    """Creates sequential tasks and waits for their statuses. A repeated create makes a second task."""
 
     def __init__(
         self,

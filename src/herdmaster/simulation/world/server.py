@@ -1,7 +1,8 @@
-"""The server of the simulated world: the real machine, a disk that takes time, and the ways in which it stops.
+"""The server of the simulated world: the real state machine, with a disk that takes time, crashes and pauses.
 
-What the machine did goes to the disk in batches, and nothing leaves before it is there; a crash forgets the rest. So
-the history of the world is what is on disk: `Witness` hears of each transaction then, in order, with who asked for it.
+Transactions are written to disk in batches, and replies leave only afterwards; a crash loses what is not on disk. So
+the history of the world is what is on disk: the `Observer` is told of each transaction then, in order, together with
+the session that asked for it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Final, Protocol
 
 import msgspec
 
+from herdmaster.simulation.checks.effects import Entry
+from herdmaster.simulation.plan.hardware import Disk
 from herdmaster.simulation.world.loop import Owner, VirtualLoop
 from herdmaster.simulation.world.network import Wire
 from herdmaster.simulation.world.process import UNIX_EPOCH_MS
@@ -29,35 +32,24 @@ _TICK_MS: Final = 100
 _SECRET: Final = b"a secret for passwords of sessions"
 
 
-class Disk(msgspec.Struct, frozen=True):
-    """Seconds that a batch takes to be on disk; 0 for a server that answers at once."""
+class Observer(Protocol):
+    """Is told what the server does."""
 
-    typical: float
-
-
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A transaction and the session that asked for it; 0 where the server did it by itself."""
-
-    session_id: int
-    transaction: Transaction
-
-
-class Witness(Protocol):
     def applied(self, wire: Wire, count: int) -> None:
-        """A request of that connection was applied; `count` transactions were applied so far."""
+        """A request of this connection was applied; `count` is the number of transactions so far."""
 
     def recorded(self, entry: Entry) -> None:
-        """The transaction is part of history now."""
+        """The transaction is on disk."""
 
     def attached(self, session_id: int, wire: Wire) -> None:
-        """The session is carried by that connection now."""
+        """The session is attached to this connection."""
 
     def asked(self, session_id: int, wire: Wire, request: Request[Record]) -> None:
-        """That connection asks for this, in its session."""
+        """The connection sends a request in its session."""
 
 
 class _Machine(Machine):
-    """Tells who asked for each transaction."""
+    """The state machine, which reports the connection behind each transaction."""
 
     applied: Callable[[Connection, list[Transaction]], None]
     heard: Callable[[Connection, Request[Record]], None]
@@ -76,23 +68,23 @@ class _Machine(Machine):
 
 
 class Batch(msgspec.Struct):
-    """What one write to disk brings about."""
+    """One write to disk, and the replies that leave after it."""
 
     entries: list[Entry]
     outputs: list[tuple[Wire, bytes, bool]]
 
 
 class SimulatedServer:
-    """Several addresses may lead to it; see `Network`."""
+    """The server process. Several addresses may lead to it; see `Network`."""
 
-    def __init__(self, loop: VirtualLoop, disk: Disk, rng: random.Random, witness: Witness) -> None:
+    def __init__(self, loop: VirtualLoop, disk: Disk, rng: random.Random, observer: Observer) -> None:
         self.process = Owner("server")
         self.count = 0
-        """Transactions that were applied."""
+        """The number of transactions that were applied."""
         self._loop = loop
         self._disk = disk
         self._rng = rng
-        self._witness = witness
+        self._observer = observer
         self._settings = Settings(tick=_TICK_MS)
         self._skew_ms = rng.randrange(-5000, 5000)
         unix = self._now().unix
@@ -117,16 +109,16 @@ class SimulatedServer:
 
     @property
     def asked(self) -> int:
-        """Requests since the last start, without pings."""
+        """The number of requests since the last start, without pings."""
         return self._machine.asked if self._machine is not None else 0
 
     @property
     def state(self) -> State:
-        """As applied, which may be ahead of the disk."""
+        """The state as applied, which may be ahead of the disk."""
         return self._state
 
     def start(self) -> None:
-        """Sessions go on with their whole timeout."""
+        """Start with what is on disk. Sessions continue with their full timeout."""
         machine = _Machine(self._state, self._settings, _SECRET, self._now(), recording=True)
         machine.applied = self._applied
         machine.heard = self._heard
@@ -134,7 +126,7 @@ class SimulatedServer:
         self._loop.run_as(self.process, self._schedule_tick)
 
     def crash(self) -> None:
-        """Connections end; what was not on disk never happened."""
+        """End all connections, and lose what is not on disk."""
         self._machine = None
         self._generation += 1
         self._unsaved.clear()
@@ -157,7 +149,7 @@ class SimulatedServer:
             self._wake()
 
     def unix_ms(self) -> int:
-        """Its clock."""
+        """Return the time by the server's clock."""
         return self._now().unix
 
     def _now(self) -> Instant:
@@ -179,7 +171,7 @@ class SimulatedServer:
         before = connection.session_id
         self._machine.receive(connection, data, self._now())
         if connection.session_id != before:
-            self._witness.attached(connection.session_id, wire)
+            self._observer.attached(connection.session_id, wire)
         self._collect(connection.session_id)
         self._wake()
 
@@ -192,14 +184,14 @@ class SimulatedServer:
     # --- transactions ------------------------------------------------------------------------------------------------
 
     def _heard(self, connection: Connection, request: Request[Record]) -> None:
-        self._witness.asked(connection.session_id, self._wires[connection], request)
+        self._observer.asked(connection.session_id, self._wires[connection], request)
 
     def _applied(self, connection: Connection, transactions: list[Transaction]) -> None:
         self._keep(connection.session_id, transactions)
-        self._witness.applied(self._wires[connection], self.count)
+        self._observer.applied(self._wires[connection], self.count)
 
     def _collect(self, session_id: int) -> None:
-        """Those that no request asked for: sessions opened and expired."""
+        """Collect the transactions that no request asked for: sessions opened and expired."""
         if self._machine is not None and self._machine.recorded_count:
             self._keep(session_id, self._machine.take_recorded())
 
@@ -232,7 +224,7 @@ class SimulatedServer:
         self._resume()
 
     def _save(self) -> None:
-        """One batch after the other; a batch without transactions only waits for those before it."""
+        """Write one batch after the other; a batch without transactions only waits for those before it."""
         while self._saving:
             batch = self._saving[0]
             if batch.entries and self._disk.typical:
@@ -250,7 +242,7 @@ class SimulatedServer:
     def _deliver(self, batch: Batch) -> None:
         for entry in batch.entries:
             self._kept.append(entry.transaction)
-            self._witness.recorded(entry)
+            self._observer.recorded(entry)
         for wire, data, close in batch.outputs:
             if data:
                 wire.write_from_server(data)
@@ -259,7 +251,7 @@ class SimulatedServer:
                 self.lose(wire)
 
     def _resume(self) -> None:
-        """Goes on with requests that one round had no room for."""
+        """Continue with requests that did not fit into one round."""
         machine = self._machine
         for connection in list(self._wires):
             if machine is not None and connection.backlog:

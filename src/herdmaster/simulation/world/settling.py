@@ -1,167 +1,223 @@
-"""The end of a world: faults stop, everything settles, the system is idle, and at last all leave."""
+"""The end of a run: faults stop, everything settles, the system is idle, and all programs leave."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
 from herdmaster.core import layout
-from herdmaster.simulation.plan.plan import Code, Kind
+from herdmaster.simulation.checks.ledger import Ledger
+from herdmaster.simulation.checks.trace import Trace
+from herdmaster.simulation.plan.jobs import Code
+from herdmaster.simulation.plan.plan import Kind, Plan
+from herdmaster.simulation.world.client_program import ClientProgram
+from herdmaster.simulation.world.loop import VirtualLoop
 from herdmaster.simulation.world.operator import LITTER
-
-if TYPE_CHECKING:
-    from herdmaster.simulation.world.world import World
+from herdmaster.simulation.world.program_state import ProgramState
+from herdmaster.simulation.world.supervisor import RESTART_SECONDS, Supervisor
 
 _LOOK_SECONDS: Final = 0.25
-_RESTART_SECONDS: Final = 0.5
 _HANG_SECONDS: Final = 3.0
 _LEAVE_SECONDS: Final = 120.0
 _IDLE_SECONDS: Final = 8.0
 _IDLE_WINDOWS: Final = 6
 _LONGEST_LIFE: Final = 6.0
-"""In times to live. A round of the sweep for keys takes at most one: the outcome goes, its key is found without
-a task in two rounds, and the hold that was made to free the key is found without a key in two more."""
+"""The longest time after which everything is swept, in times to live. A round of the sweep for keys takes at most one:
+the outcome is deleted, its key is found without a task in two rounds, and the hold that was created to free the key is
+found without a key in two more."""
 
 
-class Ending:
-    """Each step schedules the next. What does not hold ends the run."""
+class FaultSource(Protocol):
+    """What makes faults happen."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def stop(self) -> None:
+        """Let no more faults happen."""
+
+
+class QuietTime(Protocol):
+    @property
+    def quiet_at(self) -> float:
+        """When the last effect of a fault is over."""
+        ...
+
+
+class RequestCount(Protocol):
+    @property
+    def asked(self) -> int:
+        """The number of requests that the server got."""
+        ...
+
+
+class Settling:
+    """Runs the steps of the end, each of which schedules the next. `heal` ends all partitions."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        loop: VirtualLoop,
+        trace: Trace,
+        supervisor: Supervisor,
+        ledger: Ledger,
+        server: RequestCount,
+        faults: FaultSource,
+        window: QuietTime,
+        *,
+        heal: Callable[[], None],
+        fail: Callable[[str], None],
+    ) -> None:
+        self._plan = plan
+        self._loop = loop
+        self._trace = trace
+        self._supervisor = supervisor
+        self._ledger = ledger
+        self._server = server
+        self._faults = faults
+        self._window = window
+        self._heal = heal
+        self._fail = fail
         self._deadline = 0.0
 
     def begin(self) -> None:
-        """Faults stop, as soon as those that go on for a while are over."""
-        world = self._world
-        world.mishaps.stop()
-        if world.mishaps.calm_at > world.loop.now:
-            world.at(world.mishaps.calm_at, self.begin)
+        """Stop the faults, and go on once their effects are over."""
+        self._faults.stop()
+        if self._window.quiet_at > self._loop.now:
+            self._loop.call_world(self._window.quiet_at, self.begin)
             return
-        world.story.add("world", "faults have stopped")
-        world.network.heal()
-        world.at(world.loop.now + world.plan.lingers, self._dismiss_references)
+        self._trace.add("world", "faults have stopped")
+        self._heal()
+        self._after(self._plan.lingers, self._stop_references)
 
-    def _dismiss_references(self) -> None:
-        world = self._world
-        for slot in world.slots.values():
-            if slot.part.reference:
-                world.leave(slot, None)
-        self._deadline = world.loop.now + self._patience()
-        world.at(world.loop.now + _LOOK_SECONDS, self._look)
+    def _stop_references(self) -> None:
+        self._stop_all(state for state in self._states() if state.program.reference)
+        self._deadline = self._loop.now + self._settling_seconds()
+        self._after(_LOOK_SECONDS, self._look)
+
+    def _after(self, seconds: float, step: Callable[..., object], *args: object) -> None:
+        self._loop.call_world(self._loop.now + seconds, step, *args)
+
+    def _states(self) -> list[ProgramState]:
+        return list(self._supervisor.states.values())
+
+    def _stop_all(self, states: Iterable[ProgramState]) -> None:
+        for state in states:
+            self._supervisor.stop(state, None)
 
     # --- settling ----------------------------------------------------------------------------------------------------
 
-    def _patience(self) -> float:
-        """Seconds in which everything has to settle: sessions end, a primary is elected, tasks run; and each task that
-        takes its worker with it does so several times."""
-        plan = self._world.plan
-        poisons = sum(1 for job in plan.jobs if job.code in (Code.HANG, Code.KILL) and job.times)
+    def _settling_seconds(self) -> float:
+        """Return the time in which everything has to settle: sessions end, a primary is elected, tasks run. Each task
+        that kills its worker does so several times."""
+        plan = self._plan
+        deadly = sum(1 for job in plan.jobs if job.code in (Code.HANG, Code.KILL) and job.times)
         work = sum(job.seconds * job.attempts + (job.delay or 0.0) for job in plan.jobs)
         return (
-            90.0 + 4 * plan.session_timeout + work + poisons * (plan.max_deliveries + 2) * (plan.session_timeout + 6.0)
+            90.0 + 4 * plan.session_timeout + work + deadly * (plan.max_deliveries + 2) * (plan.session_timeout + 6.0)
         )
 
     def _look(self) -> None:
-        """Whether all has settled; until then tasks that never end take their workers with them."""
-        world = self._world
-        for slot in world.slots.values():
-            if slot.hung_since is not None and world.loop.now - slot.hung_since > _HANG_SECONDS:
-                slot.hung_since = None
-                world.kill(slot, power=False, restart_seconds=_RESTART_SECONDS)
-        waiting = world.ledger.unsettled() + world.casting.unsettled() + self._sessions_of_the_dead()
+        """Look whether all has settled. Until then, kill workers in which a task has hung for a while."""
+        now = self._loop.now
+        for state in self._states():
+            if state.hung_since is not None and now - state.hung_since > _HANG_SECONDS:
+                state.hung_since = None
+                self._supervisor.kill(state, power=False, restart_seconds=RESTART_SECONDS)
+        waiting = self._ledger.unsettled() + self._waiting_clients() + self._sessions_of_the_dead()
         if not waiting:
-            world.story.add("world", "all has settled")
+            self._trace.add("world", "all has settled")
             self._watch_idleness(_IDLE_WINDOWS)
-        elif world.loop.now > self._deadline:
-            world.fail(f"not settled {self._patience():.0f} s after the faults stopped: {'; '.join(waiting[:5])}")
+        elif now > self._deadline:
+            seconds = self._settling_seconds()
+            self._fail(f"not settled {seconds:.0f} s after the faults stopped: {'; '.join(waiting[:5])}")
         else:
-            world.at(world.loop.now + _LOOK_SECONDS, self._look)
+            self._after(_LOOK_SECONDS, self._look)
+
+    def _waiting_clients(self) -> list[str]:
+        """Return the clients that have not submitted everything, or are still waiting."""
+        found = []
+        for state in self._states():
+            if state.program.kind is not Kind.CLIENT or state.program.reference:
+                continue
+            if not state.is_running:
+                found.append(f"{state.name} is not running")
+            elif isinstance(state.role, ClientProgram) and not state.role.is_settled:
+                found.append(f"{state.name} is waiting")
+        return found
 
     def _sessions_of_the_dead(self) -> list[str]:
-        world = self._world
-        living = {
-            process.name for slot in world.slots.values() if (process := slot.process) is not None and process.alive
-        }
-        owners = [world.ledger.actors[session_id].name for session_id in world.ledger.open_sessions]
+        living = {process.name for state in self._states() if (process := state.process) is not None and process.alive}
+        owners = [self._ledger.actors[session_id].name for session_id in self._ledger.open_sessions]
         return [f"a session of {name} has not ended" for name in owners if name not in living]
 
     # --- idleness ----------------------------------------------------------------------------------------------------
 
     def _watch_idleness(self, windows: int) -> None:
-        world = self._world
-        world.at(
-            world.loop.now + _IDLE_SECONDS, self._judge_idleness, world.server.asked, self._count_kept(), windows - 1
-        )
+        self._after(_IDLE_SECONDS, self._check_idleness, self._server.asked, self._count_kept(), windows - 1)
 
     def _count_kept(self) -> int:
-        """What has a time to live: each is read, and when that is over, read again and taken away."""
-        return sum(
-            1 for path in self._world.ledger.nodes if path.startswith(("/status/", "/clients/", "/dead/", "/waiters/"))
-        )
+        """Count the znodes with a time to live: each is read, and when its time is over, read again and deleted."""
+        folders = ("/status/", "/clients/", "/dead/", "/waiters/")
+        return sum(1 for path in self._ledger.nodes if path.startswith(folders))
 
-    def _judge_idleness(self, asked_before: int, kept: int, windows: int) -> None:
-        """No role polls, and none tries again and again what cannot succeed. Roles that have just started, or lost
-        their primary, are busy for a while even where no task is left; so of a few windows one has to be quiet."""
-        world = self._world
-        asked = world.server.asked - asked_before
-        masters = sum(1 for slot in world.slots.values() if slot.part.kind is Kind.MASTER and slot.is_running)
+    def _check_idleness(self, asked_before: int, kept: int, windows: int) -> None:
+        """Check that no role polls, or retries for ever what cannot succeed. Roles that have just started, or lost
+        their primary, are busy for a while without any task; so only one of a few windows has to be quiet."""
+        asked = self._server.asked - asked_before
+        masters = sum(1 for state in self._states() if state.program.kind is Kind.MASTER and state.is_running)
         limit = 10 + 3 * masters + 3 * kept  # a round of the sweeper
         if asked <= limit:
-            self._dismiss(Kind.CLIENT)
+            self._stop_kind(Kind.CLIENT)
         elif windows:
             self._watch_idleness(windows)
         else:
-            world.fail(f"{asked} requests in {_IDLE_SECONDS:.0f} s in which nothing was to be done")
+            self._fail(f"{asked} requests in {_IDLE_SECONDS:.0f} s in which nothing was to be done")
 
     # --- leaving -----------------------------------------------------------------------------------------------------
 
-    def _dismiss(self, kind: Kind) -> None:
-        """Tells all of a kind to stop, then waits for them."""
-        world = self._world
-        for slot in world.slots.values():
-            if slot.part.kind is kind:
-                world.leave(slot, None)
-        self._deadline = world.loop.now + _LEAVE_SECONDS
-        self._wait_dismissed(kind)
+    def _stop_kind(self, kind: Kind) -> None:
+        """Tell all programs of a kind to stop, then wait for them."""
+        self._stop_all(state for state in self._states() if state.program.kind is kind)
+        self._deadline = self._loop.now + _LEAVE_SECONDS
+        self._wait_stopped(kind)
 
-    def _wait_dismissed(self, kind: Kind) -> None:
-        world, now = self._world, self._world.loop.now
-        slots = [slot for slot in world.slots.values() if slot.part.kind is kind and slot.is_running]
-        left = [f"{slot.name} does not stop" for slot in slots]
-        if kind is Kind.WORKER:  # the inbox of one that left without a connection is the primary's to clear
+    def _wait_stopped(self, kind: Kind) -> None:
+        running = [state for state in self._states() if state.program.kind is kind and state.is_running]
+        left = [f"{state.name} does not stop" for state in running]
+        if kind is Kind.WORKER:  # the primary clears the inbox of a worker that left without a connection
             left += self._members_left("workers", "assign")
-        if left and now < self._deadline:
-            world.at(now + _LOOK_SECONDS, self._wait_dismissed, kind)
+        if left and self._loop.now < self._deadline:
+            self._after(_LOOK_SECONDS, self._wait_stopped, kind)
         elif left:
-            world.fail(left[0])
-        elif kind is Kind.CLIENT and world.plan.sweeps:
-            world.at(now + _LONGEST_LIFE * world.plan.outcome_ttl, self._dismiss, Kind.WORKER)
+            self._fail(left[0])
+        elif kind is Kind.CLIENT and self._plan.sweeps:
+            self._after(_LONGEST_LIFE * self._plan.outcome_ttl, self._stop_kind, Kind.WORKER)
         elif kind is Kind.MASTER:
-            # Sessions of processes that were killed end by themselves.
-            world.at(now + 2 * world.plan.session_timeout + 2.0, self._finish)
+            # Sessions of processes that were killed have to expire.
+            self._after(2 * self._plan.session_timeout + 2.0, self._finish)
         else:
-            self._dismiss(Kind.WORKER if kind is Kind.CLIENT else Kind.MASTER)
+            self._stop_kind(Kind.WORKER if kind is Kind.CLIENT else Kind.MASTER)
 
     def _finish(self) -> None:
-        world, ledger = self._world, self._world.ledger
+        """Check that nothing is left, and end the run."""
+        ledger = self._ledger
         left = self._members_left("workers", "masters", "assign")
-        if world.plan.sweeps:
+        if self._plan.sweeps:
             left += self._members_left("status", "clients", "dead", "keys", "waiters")
         left += [path for path in ledger.nodes if path == layout.MASTER or "/alive-" in path]
         if left:
-            world.fail(left[0])
-        for submission in [each for slot in world.slots.values() for each in slot.submissions.values()]:
+            self._fail(left[0])
+        for submission in [each for state in self._states() for each in state.submissions.values()]:
             if submission.refused and ledger.history(submission.name).accepted:
-                world.fail(f"{submission.name} was accepted, after its client was told that it was not")
+                self._fail(f"{submission.name} was accepted, after its client was told that it was not")
         if ledger.open_sessions:
-            world.fail(f"{len(ledger.open_sessions)} sessions are left")
+            self._fail(f"{len(ledger.open_sessions)} sessions are left")
         never = [task for task in ledger.unsettled() if not task.startswith(layout.ASSIGN)]
         if never:
-            world.fail(f"after all had left: {never[0]}")
-        world.loop.stop()
+            self._fail(f"after all had left: {never[0]}")
+        self._loop.stop()
 
     def _members_left(self, *folders: str) -> list[str]:
         found = []
-        for path, node in self._world.ledger.nodes.items():
+        for path, node in self._ledger.nodes.items():
             match path.split("/"):
                 case ["", folder, name] if folder in folders and node.data != LITTER:
                     found.append(f"{name} is left in /{folder}")

@@ -1,18 +1,18 @@
-"""The code of tasks: what it does in each run, how long that takes, and a record of each run."""
+"""The code of tasks: what it does in each run, and how long that takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import msgspec
 
-from herdmaster.core import layout
-from herdmaster.simulation.plan.plan import Code, Job
+from herdmaster.simulation.plan.jobs import Code, Job, PlannedFailure
 from herdmaster.simulation.world.process import Process
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """One run of a task's code. `at` in seconds of the world."""
+    """One run of the code of a task. `at` is in seconds of the world."""
 
     task: str
     worker: str
@@ -20,50 +20,47 @@ class Execution(msgspec.Struct, frozen=True):
     at: float
 
 
-class PlannedFailure(Exception):
-    """What a job raises that is to fail."""
+class Effector(Protocol):
+    """Finds the task of a run, and does to the process what the code does."""
+
+    def find_task(self, process: Process, worker: str, names: list[str]) -> str:
+        """Return the task among `names` that is in the worker's inbox; fail the run if none is and none may be."""
+        ...
+
+    def names_of(self, index: int) -> list[str]:
+        """Return the tasks that a job became."""
+        ...
+
+    def started(self, execution: Execution, code: Code) -> None:
+        """Note a run."""
+
+    def kill(self, process: Process, task: str) -> None:
+        """Kill the process."""
+
+    def hang(self, process: Process) -> None:
+        """Note that a thread of the process never returns."""
 
 
 class TaskCode:
-    """`inbox_holds` says whether an assignment exists on the server, `excused` whether the run may be without one;
-    `kill` ends a process at once, for that task."""
+    """Runs the code of jobs."""
 
-    def __init__(
-        self,
-        jobs: dict[int, Job],
-        *,
-        inbox_holds: Callable[[str], bool],
-        excused: Callable[[Process, str], bool],
-        started: Callable[[Execution, str], None],
-        kill: Callable[[Process, str], None],
-        hang: Callable[[Process], None],
-        complain: Callable[[str], None],
-    ) -> None:
-        self.names: dict[int, list[str]] = {}
-        """The tasks that each job became: one, and more when it is replayed; a reference client's are not there."""
+    def __init__(self, jobs: Mapping[int, Job], effector: Effector) -> None:
         self._jobs = jobs
-        self._inbox_holds = inbox_holds
-        self._excused = excused
-        self._started = started
-        self._kill = kill
-        self._hang = hang
-        self._complain = complain
+        self._effector = effector
         self._misbehaved: dict[int, int] = {}
         self._duration: float | None = 0.0
 
     def take_duration(self) -> float | None:
+        """Return the duration in seconds of the run that has just started, or None for ever."""
         duration, self._duration = self._duration, 0.0
         return duration
 
     def run(self, process: Process, worker: str, index: int, task: str | None = None) -> None:
-        """Called in the worker's process when the code begins."""
+        """Run the code of a job in the worker's process."""
         job = self._jobs[index]
-        names = [task] if task is not None else self.names[index]
-        held = [name for name in names if self._inbox_holds(layout.assignment_path(worker, name))]
-        task = held[0] if held else names[-1]
-        if not held and not self._excused(process, task):
-            self._complain(f"{process.name} started {task}, which is not in its inbox")
-        self._started(Execution(task, worker, process.name, process.loop.now), job.code)
+        names = [task] if task is not None else self._effector.names_of(index)
+        task = self._effector.find_task(process, worker, names)
+        self._effector.started(Execution(task, worker, process.name, process.loop.now), job.code)
         self._duration = job.seconds
         if job.code is Code.FAIL:
             failed = self._misbehaved[index] = self._misbehaved.get(index, 0) + 1
@@ -72,13 +69,13 @@ class TaskCode:
         if job.code in (Code.HANG, Code.KILL) and self._misbehaved.get(index, 0) < job.times:
             self._misbehaved[index] = self._misbehaved.get(index, 0) + 1
             if job.code is Code.KILL:
-                self._kill(process, task)
+                self._effector.kill(process, task)
             else:
                 self._duration = None
-                self._hang(process)
+                self._effector.hang(process)
 
     def call(self, process: Process, worker: Callable[[], str]) -> Callable[[int, str], str]:
-        """The function that calls name."""
+        """Return the function that calls name."""
 
         def run(index: int, filling: str) -> str:
             self.run(process, worker(), index)
@@ -87,7 +84,7 @@ class TaskCode:
         return run
 
     def handle_raw(self, process: Process, worker: Callable[[], str]) -> Callable[[str, bytes], None]:
-        """The handler of raw tasks."""
+        """Return the handler of raw tasks."""
 
         def run(name: str, data: bytes) -> None:
             index = int(data.partition(b":")[0].removeprefix(b"t"))

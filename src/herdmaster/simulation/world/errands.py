@@ -1,0 +1,34 @@
+"""What an operator can be sent to do."""
+
+from __future__ import annotations
+
+import msgspec
+
+from herdmaster.simulation.plan.faults import Limit, Mistake
+
+
+class CancelTask(msgspec.Struct, frozen=True):
+    """Ask to cancel a task."""
+
+    task: str
+
+
+class LimitQueueFor(msgspec.Struct, frozen=True):
+    """Limit a queue, and take the limit away after so many seconds, also if the operator's process was killed."""
+
+    queue: str
+    limit: Limit
+    seconds: float
+
+
+class ReplayDead(msgspec.Struct, frozen=True):
+    """Replay everything in `/dead` under new names."""
+
+
+class ReleaseKey(msgspec.Struct, frozen=True):
+    """Release a uniqueness key."""
+
+    hash: str
+
+
+Errand = Mistake | CancelTask | LimitQueueFor | ReplayDead | ReleaseKey

@@ -1,0 +1,68 @@
+"""Operators: one process for each errand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from herdmaster.simulation.plan import faults
+from herdmaster.simulation.plan.faults import Fault, Mistake
+from herdmaster.simulation.plan.jobs import Job
+from herdmaster.simulation.plan.key_claims import claim_of
+from herdmaster.simulation.plan.plan import Kind, Program
+from herdmaster.simulation.world.errands import CancelTask, Errand, LimitQueueFor, ReleaseKey, ReplayDead
+from herdmaster.simulation.world.pauses import FaultWindow
+from herdmaster.simulation.world.supervisor import Supervisor
+
+
+class Operators:
+    """Sends operators on the errands that faults stand for. `names_of` returns the tasks that a job became;
+    `has_reference`: reference roles take part."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        window: FaultWindow,
+        jobs: Mapping[int, Job],
+        names_of: Callable[[int], list[str]],
+        *,
+        has_reference: bool,
+    ) -> None:
+        self._supervisor = supervisor
+        self._window = window
+        self._jobs = jobs
+        self._names_of = names_of
+        self._has_reference = has_reference
+        self._count = 0
+
+    def apply(self, fault: Fault) -> None:
+        """Send an operator, unless there is nothing to do."""
+        errand = self._errand_of(fault)
+        if errand is None or (errand is Mistake.LITTER and self._has_reference):
+            return  # a reference master would assign tasks to the worker that is litter
+        if isinstance(errand, LimitQueueFor):
+            self._window.extend(errand.seconds)
+        self._send(errand)
+
+    def _errand_of(self, fault: Fault) -> Errand | None:
+        match fault:
+            case faults.MakeMistake(what=what):
+                return what
+            case faults.Cancel(job=index):
+                names = self._names_of(index)
+                return CancelTask(names[0]) if names else None
+            case faults.Release(job=index):
+                claim = claim_of(self._jobs[index]) if index in self._jobs else None
+                return None if claim is None else ReleaseKey(claim.hash)
+            case faults.Replay():
+                return ReplayDead()
+            case faults.LimitQueue(queue=queue, limit=limit, seconds=seconds):
+                return LimitQueueFor(queue, limit, seconds)
+        return None
+
+    def _send(self, errand: Errand) -> None:
+        """Start an operator. Only an errand that has to be undone is started again if the process is killed."""
+        self._count += 1
+        state = self._supervisor.add(Program(name=f"operator-{self._count}", kind=Kind.OPERATOR, starts=0.0))
+        state.errand = errand
+        self._supervisor.start(state)
+        state.wanted = isinstance(errand, LimitQueueFor)
