@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+from herdmaster.api.internals import core_of
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.submit import Request, make_request
 from herdmaster.core.names import parse_task_name
@@ -67,7 +68,7 @@ def test_what_is_registered_holds_unless_something_else_is_given(
     assert (found.call, options.queue, options.priority) == ("registered_shop:send", "mail", 7)
     assert options.expires == 60_000
     assert options.overrides == Overrides()  # its worker knows the rest
-    assert herd is sys.modules["registered_shop"].herd
+    assert herd is core_of(sys.modules["registered_shop"].herd)
     _, options, _ = request_of(call, {"queue": "slow", "max_attempts": 5, "key": None})
     assert (options.queue, options.priority, options.overrides.max_attempts) == ("slow", 7, 5)
     assert capsys.readouterr() == ("", "imported\n")
