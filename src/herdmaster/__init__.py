@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from herdmaster.api import AsyncTask, Future, Herd, HerdClosed, HerdExecutor, Options, Results, Task
     from herdmaster.core.codec import Codec
     from herdmaster.inspection.tasks import TaskSeen
-    from herdmaster.running.current import current_task
+    from herdmaster.running.current import CurrentTask, current_task
 
 __version__ = "0.1.0"
 
@@ -46,6 +46,7 @@ __all__ = [
     "BadOutcome",
     "Codec",
     "ConfigurationError",
+    "CurrentTask",
     "DuplicateTask",
     "Future",
     "Herd",
@@ -86,7 +87,7 @@ _LATE: Final = {
     ),
     "Codec": "herdmaster.core.codec",
     "TaskSeen": "herdmaster.inspection.tasks",
-    "current_task": "herdmaster.running.current",
+    **dict.fromkeys(("CurrentTask", "current_task"), "herdmaster.running.current"),
 }
 
 

@@ -109,7 +109,7 @@ class SubmissionUnknown(HerdError):
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(tuple(names))
-        self.names = tuple(names)
+        self.names: tuple[str, ...] = tuple(names)
 
     def __str__(self) -> str:
         shown = ", ".join(self.names[:10])
@@ -127,8 +127,8 @@ class NotAllSubmitted(HerdError):
 
     def __init__(self, futures: Sequence[object | None], errors: Mapping[int, HerdError]) -> None:
         super().__init__(futures, errors)
-        self.futures = tuple(futures)
-        self.errors = dict(errors)
+        self.futures: tuple[object | None, ...] = tuple(futures)
+        self.errors: dict[int, HerdError] = dict(errors)
 
     def __str__(self) -> str:
         position, error = min(self.errors.items())

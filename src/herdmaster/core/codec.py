@@ -22,16 +22,20 @@ from herdmaster.errors import BadOutcome, BadPayload, NotSerializable
 
 
 class Codec(Protocol):
-    """`encode` may raise anything for a value that it cannot carry, `decode` for bytes that it did not make. Both run
-    on any thread."""
+    """A format for arguments and results. `encode` may raise anything for a value that it cannot carry, `decode` for
+    bytes that it did not make. Both run on any thread."""
 
     @property
     def name(self) -> str:
-        """By which both ends know it. Another format is another name."""
+        """The name of the format, by which both ends know it."""
 
-    def encode(self, value: object, /) -> bytes: ...
+    def encode(self, value: object, /) -> bytes:
+        """Return the bytes of a value."""
+        ...
 
-    def decode(self, data: bytes, /) -> object: ...
+    def decode(self, data: bytes, /) -> object:
+        """Return the value of bytes."""
+        ...
 
 
 Codecs = Mapping[str, Codec]

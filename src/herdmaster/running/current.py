@@ -87,10 +87,10 @@ class CurrentTask:
         options = running.options
         parsed = parse_task_name(running.name)
         self._running = running
-        self.name = running.name
-        self.attempt = running.attempt
-        self.max_attempts = options.max_attempts
-        self.queue = parsed.queue if parsed is not None else DEFAULT_QUEUE
+        self.name: str = running.name
+        self.attempt: int = running.attempt
+        self.max_attempts: int = options.max_attempts
+        self.queue: str = parsed.queue if parsed is not None else DEFAULT_QUEUE
         self.deadline: datetime | None = None
         if options.timeout is not None:
             started = datetime.fromtimestamp(running.started / 1000, UTC)

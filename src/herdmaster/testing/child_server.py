@@ -78,6 +78,7 @@ class ChildServer(abc.ABC):
 
     @property
     def pid(self) -> int:
+        """The server's process id."""
         return self._running().pid
 
     @property

@@ -34,7 +34,7 @@ class TaskContext:
         self.name = name
         self.attempt = attempt
         self.options = options
-        self.started = _unix_ms()
+        self.started: int = _unix_ms()
         self.hook_claim: HookClaim | None = None
         self._said: list[Progress] = []
 

@@ -63,6 +63,7 @@ class EmbeddedZooKeeper:
 
     @property
     def port(self) -> int:
+        """The port that the server listens on."""
         return self._server.port
 
     def start(self) -> None:

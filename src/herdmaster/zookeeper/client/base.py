@@ -88,7 +88,7 @@ class BaseClient:
         """
         if not 0 < session_timeout <= _MAX_TIMEOUT:
             raise ValueError(f"session_timeout is {session_timeout}: it takes seconds, at most {_MAX_TIMEOUT:.0f}")
-        self.hosts = parse_connect_string(hosts) if isinstance(hosts, str) else hosts
+        self.hosts: ConnectString = parse_connect_string(hosts) if isinstance(hosts, str) else hosts
         self._connect_timeout = connect_timeout
         self._chroot = self.hosts.chroot
         self._clock = clock

@@ -43,7 +43,7 @@ class Transaction:
         self._client = client
         self._chroot = client.hosts.chroot
         self._operations: list[WriteOperation] = []
-        self.size = 0
+        self.size: int = 0
 
     def __len__(self) -> int:
         return len(self._operations)
