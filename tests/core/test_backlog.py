@@ -105,7 +105,7 @@ def test_releasing_what_left_meanwhile_offers_nothing() -> None:
     backlog.release(A)
 
     assert take_all(backlog) == []
-    assert backlog._held == set()
+    assert backlog._held == {}
 
 
 def test_a_name_that_left_and_came_back_is_the_youngest() -> None:
@@ -126,7 +126,7 @@ def test_counts_are_per_queue() -> None:
     for name in (A, B, call("mail"), call("mail", 9)):
         backlog.add(name)
 
-    assert backlog.counts() == {"default": 2, "mail": 2}
+    assert backlog.count_by_queue() == {"default": 2, "mail": 2}
 
 
 def test_tasks_of_a_queue_that_nobody_serves_leave_nothing_behind_when_they_go() -> None:

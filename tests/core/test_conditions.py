@@ -109,4 +109,4 @@ def test_a_task_that_leaves_before_its_header_is_read_is_held_no_more() -> None:
     dispatcher = told(alive=(W,))
     dispatcher.add_task(CONDITIONAL)
     dispatcher.remove_task(CONDITIONAL)
-    assert dispatcher._backlog._held == set()
+    assert dispatcher._backlog._held == {}

@@ -118,7 +118,7 @@ def test_a_lost_reply_is_no_reason_to_assign_what_a_listing_shows_in_an_inbox() 
     tell_listings(dispatcher, tasks=(), inboxes={W: (A,)}, alive=(W,))
 
     assert decide(dispatcher) == []
-    assert dispatcher._backlog._held == set()
+    assert dispatcher._backlog._held == {}
 
 
 def test_what_is_on_its_way_counts_as_load() -> None:

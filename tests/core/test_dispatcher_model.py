@@ -221,7 +221,7 @@ class PrimaryAtWork(RuleBasedStateMachine):
         dispatcher = self.model.dispatcher
         assert self.model.decided == dispatcher._marks._under_way == {}
         assert dispatcher._copies == {}
-        assert dispatcher._backlog._held == set()
+        assert dispatcher._backlog._held == {}
         assert not dispatcher._marks._postponed
         assert dispatcher._roster.lost() == []
         assert all(not worker.incoming for worker in dispatcher._roster)

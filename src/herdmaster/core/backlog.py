@@ -9,11 +9,11 @@ because it is to be tried again later.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from herdmaster.core.names import is_call, queue_and_priority
+from herdmaster.core.names import is_call, queue_and_priority, ulid_time_ms
 
 _MIN_VOIDS: Final = 64
 
@@ -38,7 +38,8 @@ class Backlog:
         self._arrivals: dict[str, int] = {}
         self._count = 0
         self._foreign: set[str] = set()
-        self._held: set[str] = set()
+        self._held: dict[str, str] = {}  # the queue of each
+        self._counts: Counter[str] = Counter()  # of the tasks that are here, by queue
         self._buckets: dict[tuple[str, int, bool], Bucket] = {}
 
     def __len__(self) -> int:
@@ -60,6 +61,7 @@ class Backlog:
             return False
         self._count += 1
         self._arrivals[name] = self._count
+        self._counts[bucket.queue] += 1
         bucket.names.append(name)
         return True
 
@@ -67,11 +69,14 @@ class Backlog:
         if self._arrivals.pop(name, None) is None:
             self._foreign.discard(name)
             return
-        if name in self._held:
+        queue = self._held.get(name)
+        if queue is not None:
+            self._counts[queue] -= 1
             return  # the place of one that was taken is gone already
         # Its place is found to be void when its turn comes, which may be never: perhaps no worker serves the queue.
         bucket = self._bucket(name)
         if bucket is not None:
+            self._counts[bucket.queue] -= 1
             bucket.voids += 1
             if bucket.voids > max(_MIN_VOIDS, len(bucket.names) // 2):
                 self._sweep(bucket)
@@ -91,14 +96,16 @@ class Backlog:
 
     def hold(self, name: str) -> None:
         """Takes a task from the offer; it need not be here (yet)."""
-        self._held.add(name)
+        place = queue_and_priority(name)
+        if place is not None:
+            self._held[name] = place[0]
 
     def release(self, name: str, *, last: bool = False) -> None:
         """Puts a task that is still here back on offer, in front of younger ones; or as the `last`, so that those that
         were held from their arrival on keep their order."""
         if name not in self._held:
             return
-        self._held.discard(name)
+        del self._held[name]
         if name in self._arrivals:
             bucket = self._bucket(name)
             assert bucket is not None
@@ -133,16 +140,21 @@ class Backlog:
     def take(self, bucket: Bucket) -> str:
         """Holds and returns the task that `oldest` spoke of."""
         name = bucket.names.popleft()
-        self._held.add(name)
+        self._held[name] = bucket.queue
         return name
 
-    def counts(self) -> dict[str, int]:
-        """Tasks on offer per queue, held and void places included; for logs."""
-        found: dict[str, int] = {}
-        for bucket in self._buckets.values():
-            if bucket.names:
-                found[bucket.queue] = found.get(bucket.queue, 0) + len(bucket.names)
-        return found
+    def count_by_queue(self) -> dict[str, int]:
+        """Return how many tasks are here, by queue."""
+        return {queue: count for queue, count in self._counts.items() if count}
+
+    def oldest_by_queue(self) -> dict[str, int]:
+        """Return the smallest time in the names of the tasks that are next, by queue, in unix milliseconds."""
+        oldest: dict[str, int] = {}
+        for bucket in list(self._buckets.values()):
+            time = None if self.oldest(bucket) is None else ulid_time_ms(bucket.names[0])
+            if time is not None:
+                oldest[bucket.queue] = min(time, oldest.get(bucket.queue, time))
+        return oldest
 
     def _sweep(self, bucket: Bucket) -> None:
         places = dict.fromkeys(bucket.names)

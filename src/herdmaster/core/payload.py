@@ -184,6 +184,16 @@ def with_error(data: bytes, info: ErrorInfo) -> bytes:
     return data
 
 
+def call_of(data: bytes) -> str:
+    """The name of the call; empty for what is no call."""
+    if b'"call"' not in data:
+        return ""
+    try:
+        return decode_call(data).call
+    except BadPayload:
+        return ""
+
+
 def asked_of(data: bytes) -> tuple[str, ...]:
     """The workers that had no such function; none for what is no call."""
     if b'"asked"' not in data:

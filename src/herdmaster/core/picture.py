@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core.backlog import Backlog
+from herdmaster.core.census import Census, take_census
 from herdmaster.core.conditions import Conditions, is_conditional
 from herdmaster.core.decisions import Assign, Decision
 from herdmaster.core.isolation import Isolation
@@ -195,6 +196,11 @@ class TaskPicture(Offers[Decision]):
         workers = list(self._roster)
         assigned = sum(len(worker.inbox or ()) for worker in workers)
         return Totals(len(self._backlog), assigned, sum(worker.alive for worker in workers))
+
+    def take_census(self) -> Census:
+        """Count tasks, workers and slots."""
+        waiting, oldest = self._backlog.count_by_queue(), self._backlog.oldest_by_queue()
+        return take_census(waiting, oldest, self._roster, self._throttle.limits)
 
     def unserved_queues(self) -> dict[str, bool]:
         """Return the queues with waiting tasks that no live worker takes; True where one would take raw tasks."""

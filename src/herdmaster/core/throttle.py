@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from herdmaster.core.names import queue_and_priority
@@ -102,6 +102,11 @@ class Throttle:
         """Others have no limits any more."""
         for queue in sorted(self._settings.keys() - set(queues)):
             self.set_limits(queue, None, now)
+
+    @property
+    def limits(self) -> Mapping[str, QueueSettings]:
+        """The queues that have limits."""
+        return self._settings
 
     # --- what the workers hold -----------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.monitoring.gauges import GAUGES, Reading
+from herdmaster.roles.shared.instruments import Instruments
 
 MAX_CALLS: Final = 200
 OTHER: Final = "other"
@@ -49,7 +50,7 @@ class _Gauges(Collector):
         yield from families.values()
 
 
-class Metrics:
+class Metrics(Instruments):
     """The metrics of one process. Every method may be called on any thread."""
 
     def __init__(self) -> None:
@@ -80,7 +81,7 @@ class Metrics:
         """Add a function that is asked for the gauges at every scrape."""
         self._sources.append(source)
 
-    def attempt_ended(self, end: AttemptEnd) -> None:
+    def attempt_ended(self, end: AttemptEnd, /) -> None:
         runs, durations = self._of_call(end)
         runs.inc()
         times = end.times
@@ -89,19 +90,19 @@ class Metrics:
             durations.observe(ran / 1000)
             self._waits.labels(end.queue).observe(waited / 1000)
 
-    def tasks_submitted(self, queue: str, result: str, count: int = 1) -> None:
+    def tasks_submitted(self, queue: str, result: str, count: int = 1, /) -> None:
         self._submissions.labels(queue, result).inc(count)
 
-    def request_ended(self, operation: str, seconds: float) -> None:
+    def request_ended(self, operation: str, seconds: float, /) -> None:
         self._requests.labels(operation).observe(seconds)
 
     def session_expired(self) -> None:
         self._expirations.inc()
 
-    def tasks_recovered(self, reason: str, count: int = 1) -> None:
+    def tasks_recovered(self, reason: str, count: int = 1, /) -> None:
         self._recoveries.labels(reason).inc(count)
 
-    def took_over(self, seconds: float) -> None:
+    def took_over(self, seconds: float, /) -> None:
         self._takeovers.observe(seconds)
 
     def render(self, accept: str | None = None) -> tuple[bytes, str]:

@@ -15,6 +15,7 @@ from herdmaster.core.recovery import Recovery
 from herdmaster.roles.primary.dispatch import Dispatch
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.primary.part import MAX_UNDER_WAY, SET_ASIDE_SECONDS, TRY_LATER_SECONDS
+from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
 from tests.roles.primary.scripted import STATE, FakeServerClock, ScriptedClient, W, new_dispatcher
 
@@ -40,7 +41,7 @@ class Rig:
             dispatcher,
             clock,
             recovery=Recovery(),
-            report=PrimaryLog(),
+            report=PrimaryLog(System(), lambda _end: None),
             wake=lambda: None,
             list_again=self.list_again,
         )

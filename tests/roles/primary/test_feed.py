@@ -14,6 +14,7 @@ from herdmaster.core.members import WorkerRecord, encode_record
 from herdmaster.core.queues import QueueSettings, encode_queue
 from herdmaster.roles.primary.feed import Feed
 from herdmaster.roles.primary.log import PrimaryLog
+from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.recipes.children import Added, Complete, Interrupted, Listed, Removed
 from tests.roles.primary.scripted import STAT, ScriptedClient, W
@@ -28,7 +29,7 @@ class Rig:
         self.client = ScriptedClient()
         self.dispatcher = Dispatcher()
         client: Any = self.client
-        self.feed = Feed(client, self.dispatcher, PrimaryLog(), lambda: None)
+        self.feed = Feed(client, self.dispatcher, PrimaryLog(System(), lambda _end: None), lambda: None)
 
     def take_over(self) -> None:
         """All is listed but the queues: tasks, and a worker with room for them."""

@@ -8,6 +8,7 @@ from herdmaster.core import transitions
 from herdmaster.core.endings import expired
 from herdmaster.core.queues import UNLIMITED, QueueSettings
 from herdmaster.roles.primary.log import PrimaryLog
+from herdmaster.roles.shared.system import System
 
 W = "worker-w"
 
@@ -15,7 +16,7 @@ W = "worker-w"
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> PrimaryLog:
     caplog.set_level(logging.INFO, "herdmaster")
-    return PrimaryLog()
+    return PrimaryLog(System(), lambda _end: None)
 
 
 def test_each_thing_is_told_once(log: PrimaryLog, caplog: pytest.LogCaptureFixture) -> None:

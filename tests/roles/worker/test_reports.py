@@ -11,6 +11,8 @@ from herdmaster.core.history import Result
 from herdmaster.core.options import RunOptions
 from herdmaster.core.transitions import NewTask
 from herdmaster.inspection.history import read_history
+from herdmaster.roles.shared.instruments import Instruments
+from herdmaster.roles.shared.system import System
 from herdmaster.roles.worker.worker import Worker, WorkerSettings
 from herdmaster.running.registration import Registration
 from tests.roles.stage import TIMEOUT, Stage, new_call, new_call_name, until
@@ -26,7 +28,7 @@ def fail() -> None:
     raise ValueError("no route to the bank")
 
 
-class Reported:
+class Reported(Instruments):
     """A worker whose reports are kept."""
 
     def __init__(self, stage: Stage, functions: dict[str, object]) -> None:
@@ -35,9 +37,12 @@ class Reported:
             stage.hosts,
             functions,  # type: ignore[arg-type]  # functions of any signature
             WorkerSettings(session_timeout=TIMEOUT),
-            receivers=[self.ends.append],
+            system=System(instruments=self),
         )
         stage.start(self.worker)
+
+    def attempt_ended(self, end: AttemptEnd, /) -> None:
+        self.ends.append(end)
 
     async def of(self, task: str, count: int = 1) -> list[AttemptEnd]:
         await until(lambda: sum(end.task == task for end in self.ends) >= count, f"{count} reports of {task}")

@@ -59,7 +59,7 @@ class Cancellation(FolderPart):
             elif is_call(task):
                 wanted.append((where, task, path_of(where)))
             else:
-                self.gathering.add(cancel(where, b""))
+                self.end(cancel(where, b""))
         self.reader.read(wanted, self._cancel)
 
     def next_wakeup(self) -> float | None:
@@ -78,7 +78,7 @@ class Cancellation(FolderPart):
 
     def _cancel(self, where: Whereabouts, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
         if data is not None or isinstance(error, errors.NoAuth):
-            self.gathering.add(cancel(where, data or b""))
+            self.end(cancel(where, data or b""), data or b"")
         else:
             self.give_up(where.task, error)
 

@@ -100,11 +100,11 @@ class Dispatch(Part):
     def _assign(self, decision: Assign, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
         task = decision.task
         if isinstance(error, errors.NoAuth):
-            self.gathering.add(transitions.refuse(task, unreadable(task, error)))
+            self.end(transitions.refuse(task, unreadable(task, error)))
         elif data is None:
             self.give_up(task, error)
         elif len(data) > MAX_MOVABLE:
-            self.gathering.add(transitions.refuse(task, too_large(task, len(data))))
+            self.end(transitions.refuse(task, too_large(task, len(data))), data)
         else:
             self._place(decision, data)
 
@@ -147,7 +147,7 @@ class Dispatch(Part):
         # The header that was read before may be that of an earlier attempt.
         expires, now_ms = expiry_of(task, data), self._server_clock.now_ms(self.wake)
         if expires is not None and now_ms is not None and expires <= now_ms:
-            self.gathering.add(transitions.refuse(task, expired(task, data), freed_key(task, data)))
+            self.end(transitions.refuse(task, expired(task, data), freed_key(task, data)), data)
         else:
             self._dispatcher.set_expiry(task, expires)
             self.finish(task)
@@ -162,13 +162,13 @@ class Dispatch(Part):
             worker, task = decision.worker, decision.task
             status = statuses.get(task)
             if isinstance(error, errors.NoAuth):
-                self.gathering.add(transitions.refuse_assigned(worker, task, unreadable(task, error)))
+                self.end(transitions.refuse_assigned(worker, task, unreadable(task, error)))
             elif data is None:
                 self.give_up(task, error)
             elif isinstance(status, Exception):
                 self.give_up(task, status)
             else:
-                self.gathering.add(self._recovery.move(worker, task, data, has_status=status is not None))
+                self.end(self._recovery.move(worker, task, data, has_status=status is not None), data)
 
         def look(decision: Recover) -> None:
             def done(stat: Stat | None, error: Exception | None) -> None:

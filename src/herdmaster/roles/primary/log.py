@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from herdmaster.core.attempt_end import AttemptEnd
+from herdmaster.core.history import Result
+from herdmaster.core.names import DEFAULT_QUEUE, queue_and_priority
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.core.picture import Totals
 from herdmaster.core.queues import UNLIMITED, QueueSettings, describe_queue
@@ -13,16 +16,32 @@ from herdmaster.core.recovery import worker_of
 from herdmaster.core.table import TransitionName
 from herdmaster.core.transitions import CreateNode, Move
 from herdmaster.errors import BadOutcome
+from herdmaster.roles.shared.system import System
 
 _MAX_REMEMBERED: Final = 1000
+_ENDS: Final = {
+    TransitionName.BURY: Result.BURIED,
+    TransitionName.REFUSE: Result.REFUSED,
+    TransitionName.REFUSE_ASSIGNED: Result.REFUSED,
+    TransitionName.REFUSE_DELAYED: Result.REFUSED,
+    TransitionName.CANCEL_WAITING: Result.CANCELLED,
+    TransitionName.CANCEL_DELAYED: Result.CANCELLED,
+    TransitionName.CANCEL_ASSIGNED: Result.CANCELLED,
+}
+"""The moves by which a primary ends a task; a refusal may be an expiry."""
 
 _log = logging.getLogger("herdmaster.master")
 
 
 class PrimaryLog:
-    """One term's."""
+    """What one term tells the log and the system's instruments. `report` is called for each task that the primary
+    ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, system: System, report: Callable[[AttemptEnd], None]) -> None:
+        self._system = system
+        self._instruments = system.instruments
+        self._report = report
+        self._began: float | None = system.clock()  # None: it has decided
         self._told: dict[str, set[str]] = {}
         self._recovered: dict[str, int] = {}
         self._queues: dict[str, QueueSettings] = {}  # what was told of those that have limits
@@ -37,6 +56,9 @@ class PrimaryLog:
 
     def tell_totals(self, totals: Totals) -> None:
         """Say what there is, once the picture is whole."""
+        if self._began is not None:
+            self._instruments.took_over(self._system.clock() - self._began)
+            self._began = None
         _log.info("found tasks waiting: %d, assigned: %d; workers: %d", totals.waiting, totals.assigned, totals.workers)
 
     def tell_isolated(self, task: str) -> None:
@@ -86,21 +108,34 @@ class PrimaryLog:
     def tell_left(self, worker: str, *, drained: bool) -> None:
         _log.info("%s has drained" if drained else "%s was lost", worker)
 
-    def tell_committed(self, move: Move) -> None:
+    def tell_committed(self, move: Move, call: str = "") -> None:
+        """`call` is what the task of a move that ends it would have called, if that is known."""
         match move.transition:
             case TransitionName.RECOVER:
                 worker = worker_of(move)
                 self._recovered[worker] = self._recovered.get(worker, 0) + 1
+                self._instruments.tasks_recovered("worker lost")
             case TransitionName.BURY:
                 _log.error("buried %s: too many workers were lost while they held it", move.task)
             case TransitionName.REFUSE | TransitionName.REFUSE_ASSIGNED | TransitionName.REFUSE_DELAYED:
                 self._tell_refused(move)
+        if move.transition in _ENDS:
+            self._report(self._end(move, call))
 
     def tell_cleared(self, worker: str) -> None:
         """The worker's inbox is empty."""
         count = self._recovered.pop(worker, 0)
         if count:
             _log.info("recovered %d tasks of %s", count, worker)
+
+    def _end(self, move: Move, call: str) -> AttemptEnd:
+        outcome = _outcome_of(move)
+        result = _ENDS[move.transition]
+        if outcome is not None and outcome.state is OutcomeState.EXPIRED:
+            result = Result.EXPIRED
+        queue, _ = queue_and_priority(move.task) or (DEFAULT_QUEUE, 0)
+        attempt, error = (outcome.attempt, outcome.error) if outcome is not None else (1, None)
+        return AttemptEnd(move.task, call, queue, result, self._system.unix_ms(), attempt=attempt, error=error)
 
     def _tell_refused(self, move: Move) -> None:
         outcome = _outcome_of(move)

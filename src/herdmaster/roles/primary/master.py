@@ -7,15 +7,20 @@ import logging
 import msgspec
 
 from herdmaster.core import layout
+from herdmaster.core.attempt_end import AttemptEnd
+from herdmaster.core.census import Census
 from herdmaster.core.dispatcher import ORPHAN_INBOX_SECONDS
+from herdmaster.core.history_recorder import Recorder
 from herdmaster.core.members import MasterRecord, encode_record
 from herdmaster.core.names import master_name
 from herdmaster.core.recovery import MAX_DELIVERIES
+from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.primary.overdue import Overdue, Patience
 from herdmaster.roles.primary.primary import Primary, PrimarySettings
 from herdmaster.roles.primary.recount import RECOUNT_SECONDS
 from herdmaster.roles.primary.stand_in import StandIn
 from herdmaster.roles.primary.sweeper import Ages, Sweeper
+from herdmaster.roles.shared.history_writer import HistoryWriter
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.roles.shared.system import System
@@ -45,6 +50,24 @@ class Master(Role):
         super().__init__("master", hosts, system)
         self._settings = settings or MasterSettings()
         self.is_primary = False
+        self._primary: Primary | None = None
+        self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms())
+        self._history = HistoryWriter(self._recorder, self.system, self._count_backlog)
+
+    def take_census(self) -> Census | None:
+        """Count tasks, workers and slots, as the primary; None on a backup, and while the picture may be old."""
+        return self._primary.take_census() if self._primary is not None else None
+
+    def _count_backlog(self) -> dict[str, int] | None:
+        census = self.take_census()
+        return None if census is None else census.waiting
+
+    def _make_log(self) -> PrimaryLog:
+        return PrimaryLog(self.system, self._report)
+
+    def _report(self, end: AttemptEnd) -> None:
+        self._recorder.attempt_ended(end)
+        self.system.instruments.attempt_ended(end)
 
     def meanwhile(self) -> str:
         return "nothing is decided until it is back" if self.is_primary else "it cannot take over until it is back"
@@ -56,7 +79,7 @@ class Master(Role):
     async def serve(self, client: Client) -> None:
         """One session: announces itself, competes for `/master`, and is primary once it has it."""
         system = self.system
-        name = master_name(system.new_id())
+        name = self._recorder.writer = master_name(system.new_id())
         data = encode_record(MasterRecord(name, system.host, system.pid, system.unix_ms()))
         record = layout.master_record_path(name)
         await join_group(client, record, data)
@@ -69,9 +92,11 @@ class Master(Role):
                 self._stand_in(client, stand_in, server_clock),
                 Sweeper(client, stand_in, server_clock, self._settings.ages).run(),
                 wait_member_lost(client, record),
+                self._history.run(client),
             )
         finally:
             self.is_primary = False
+            self._primary = None
 
     async def _compete(self, client: Client, election: Election, name: str, server_clock: ServerClock) -> None:
         standing_by = False
@@ -85,7 +110,8 @@ class Master(Role):
         await election.wait_elected(on_standby)
         self.is_primary = True
         _log.info("elected: %s is primary", name)
-        primary = Primary(client, server_clock, self._primary_settings(stands_in=False))
+        primary = Primary(client, server_clock, self._make_log(), self._primary_settings(stands_in=False))
+        self._primary = primary
         await run_until_first(primary.run(), election.wait_lost())
         _log.warning("/master was taken away although the session lives: starting again")
 
@@ -93,8 +119,9 @@ class Master(Role):
         while True:
             await stand_in.wait(wanted=True)
             _log.info("the primary is a program of the reference: standing in for what it does not do")
-            primary = Primary(client, server_clock, self._primary_settings(stands_in=True))
-            overdue = Overdue(client, server_clock, self._settings.patience, self._settings.max_deliveries)
+            report = self._make_log()
+            primary = Primary(client, server_clock, report, self._primary_settings(stands_in=True))
+            overdue = Overdue(client, server_clock, report, self._settings.patience, self._settings.max_deliveries)
             await run_until_first(primary.run(), overdue.run(), stand_in.wait(wanted=False))
             _log.info("standing in no longer")
             await primary.stop()

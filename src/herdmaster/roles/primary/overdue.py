@@ -55,13 +55,18 @@ class Overdue:
     """One session's, while its master stands in."""
 
     def __init__(
-        self, client: Client, server_clock: ServerClock, patience: Patience, max_deliveries: int = MAX_DELIVERIES
+        self,
+        client: Client,
+        server_clock: ServerClock,
+        report: PrimaryLog,
+        patience: Patience,
+        max_deliveries: int = MAX_DELIVERIES,
     ) -> None:
         self._client = client
         self._server_clock = server_clock
         self._patience = patience
         self._recovery = Recovery(max_deliveries)
-        self._report = PrimaryLog()
+        self._report = report
         self._primary: tuple[int, str] | None = None
         self._primary_seen = 0
         self._waiting: dict[str, int] = {}  # tasks: since when each has stood in `/tasks`, as far as is known

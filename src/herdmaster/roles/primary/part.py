@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+from herdmaster.core.payload import call_of
 from herdmaster.core.recovery import follow_up
 from herdmaster.core.table import Verdict
 from herdmaster.core.transitions import Move
@@ -63,6 +64,7 @@ class Part(ABC):
         self._committer = Committer(client)
         self._list_again = list_again
         self._may_list_again = 0.0
+        self._calls: dict[str, str] = {}  # of the tasks that are being ended
 
     @abstractmethod
     def step(self) -> None:
@@ -79,6 +81,11 @@ class Part(ABC):
 
     # --- moves -------------------------------------------------------------------------------------------------------
 
+    def end(self, move: Move, payload: bytes = b"") -> None:
+        """Commit a move that ends its task. `payload` says what is reported as its call."""
+        self._calls[move.task] = call_of(payload)
+        self.gathering.add(move)
+
     def commit(self, moves: Iterable[Move]) -> None:
         self._committer.commit(moves, self._settle)
 
@@ -93,7 +100,7 @@ class Part(ABC):
             self._handle_refused(move, settlement.verdict)
 
     def _handle_committed(self, move: Move) -> None:
-        self.report.tell_committed(move)
+        self.report.tell_committed(move, self._calls.pop(move.task, ""))
 
     def _handle_refused(self, move: Move, verdict: Verdict) -> None:
         following = follow_up(move, verdict)
@@ -117,16 +124,19 @@ class Part(ABC):
 
     def finish(self, key: str) -> None:
         """Nothing is under way about the task any more."""
+        self._calls.pop(key, None)
         self._picture.finish(key)
         self.wake()
 
     def postpone(self, key: str, seconds: float) -> None:
         """Nothing is under way about the task, and nothing is decided about it for a while."""
+        self._calls.pop(key, None)
         self._picture.postpone(key, self.clock() + seconds)
         self.wake()
 
     def refute(self, key: str) -> None:
         """ZooKeeper says that the task is not where the picture showed it."""
+        self._calls.pop(key, None)
         now = self.clock()
         if not self._picture.refute(key, now + SET_ASIDE_SECONDS) and now >= self._may_list_again:
             self._may_list_again = now + SET_ASIDE_SECONDS

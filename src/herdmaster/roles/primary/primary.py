@@ -10,6 +10,7 @@ import asyncio
 
 import msgspec
 
+from herdmaster.core.census import Census
 from herdmaster.core.dispatcher import ORPHAN_INBOX_SECONDS, Dispatcher
 from herdmaster.core.recovery import MAX_DELIVERIES, Recovery
 from herdmaster.roles.primary.cancellation import Cancellation, Pictures
@@ -38,13 +39,14 @@ class PrimarySettings(msgspec.Struct, frozen=True):
 class Primary:
     """One term of a primary, or of a master that stands in under a reference primary."""
 
-    def __init__(self, client: Client, server_clock: ServerClock, settings: PrimarySettings) -> None:
+    def __init__(
+        self, client: Client, server_clock: ServerClock, report: PrimaryLog, settings: PrimarySettings
+    ) -> None:
         self._client = client
         self._clock = client.clock
         self._wake = asyncio.Event()
         wake = self._wake.set
-        report = PrimaryLog()
-        dispatcher = Dispatcher(orphan_inbox_seconds=settings.orphan_inbox_seconds)
+        dispatcher = self._dispatcher = Dispatcher(orphan_inbox_seconds=settings.orphan_inbox_seconds)
         self._feed = Feed(client, dispatcher, report, wake)
         promotion = Promotion(client, server_clock, report, wake, stands_in=settings.stands_in)
         cancellation = Cancellation(client, Pictures(dispatcher, promotion.schedule), report, wake)
@@ -74,6 +76,10 @@ class Primary:
             await self._restore_folders()
             for step in self._steps:
                 step.step()
+
+    def take_census(self) -> Census | None:
+        """Count tasks, workers and slots; None while the picture may be old."""
+        return self._dispatcher.take_census() if self._dispatcher.is_current else None
 
     async def stop(self) -> None:
         """Watch nothing from here on. Call it after `run`, where the session goes on."""

@@ -67,19 +67,17 @@ class Promotion(FolderPart):
     ) -> None:
         due_ms, task = item.due_ms, item.task
         if isinstance(error, errors.NoAuth):
-            self.gathering.add(transitions.refuse_delayed(due_ms, task, unreadable(task, error)))
+            self.end(transitions.refuse_delayed(due_ms, task, unreadable(task, error)))
         elif data is None:
             self.give_up(task, error)
         elif len(data) > MAX_MOVABLE:
-            self.gathering.add(transitions.refuse_delayed(due_ms, task, too_large(task, len(data))))
+            self.end(transitions.refuse_delayed(due_ms, task, too_large(task, len(data))), data)
         else:
             expires = expiry_of(task, data)
-            has_expired = expires is not None and expires <= now_ms
-            self.gathering.add(
-                transitions.refuse_delayed(due_ms, task, expired(task, data), freed_key(task, data))
-                if has_expired
-                else transitions.promote(due_ms, task, data)
-            )
+            if expires is not None and expires <= now_ms:
+                self.end(transitions.refuse_delayed(due_ms, task, expired(task, data), freed_key(task, data)), data)
+            else:
+                self.gathering.add(transitions.promote(due_ms, task, data))
 
     def _handle_refused(self, move: Move, verdict: Verdict) -> None:
         if verdict is Verdict.DROP_DELAYED_WAITING and self._stands_in:

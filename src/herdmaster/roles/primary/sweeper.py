@@ -17,6 +17,7 @@ import msgspec
 from herdmaster.core import layout
 from herdmaster.core.names import parse_client_name, parse_task_name
 from herdmaster.core.outcome import KEPT_SECONDS
+from herdmaster.roles.primary.history_sweep import HistorySweep
 from herdmaster.roles.primary.key_sweep import KeySweep
 from herdmaster.roles.primary.outcome_sweep import OutcomeSweep
 from herdmaster.roles.primary.stand_in import StandIn, Standing
@@ -40,11 +41,13 @@ _log = logging.getLogger("herdmaster.master")
 
 
 class Ages(msgspec.Struct, frozen=True):
-    """How long things are kept, in seconds."""
+    """How long things are kept, in seconds; and how many bytes of the history."""
 
     outcome: float = KEPT_SECONDS
     dead: float = 30 * _DAY
     journal: float = _DAY
+    history: float = _DAY
+    history_size: int = 16 * 1024 * 1024
 
     @property
     def interval(self) -> float:
@@ -63,6 +66,7 @@ class Sweeper:
         self._ages = ages
         self._outcomes = OutcomeSweep(client, ages.outcome)
         self._waiters = WaiterSweep(client, self._outcomes.take_away, min(_LINGER, ages.outcome))
+        self._history = HistorySweep(client, ages.history, ages.history_size)
         self._died: dict[str, int] = {}
         self._keys = KeySweep(client)
         self._next_keys = 0
@@ -90,6 +94,7 @@ class Sweeper:
             partial(self._waiters.sweep, now),
             partial(self._sweep_dead, now - self._ages.dead * 1000),
             partial(self._sweep_journals, now),
+            partial(self._history.sweep, now),
         ]
         if now >= self._next_keys:
             self._next_keys = now + int(min(10 * self._ages.interval, _MAX_INTERVAL) * 1000)

@@ -32,9 +32,12 @@ Backlog = Mapping[str, int]
 
 
 class HistoryWriter:
-    """The writer of one role; it outlives sessions. `count_backlog` returns a primary's waiting tasks by queue."""
+    """The writer of one role; it outlives sessions. `count_backlog` returns a primary's waiting tasks by queue, or None
+    on a backup."""
 
-    def __init__(self, recorder: Recorder, system: System, count_backlog: Callable[[], Backlog] | None = None) -> None:
+    def __init__(
+        self, recorder: Recorder, system: System, count_backlog: Callable[[], Backlog | None] | None = None
+    ) -> None:
         self._recorder = recorder
         self._system = system
         self._count_backlog = count_backlog
@@ -93,10 +96,10 @@ class HistoryWriter:
         is_due = self._sampled_at is None or now - self._sampled_at >= _BACKLOG_SECONDS
         if not is_due and self._recorder.is_empty:
             return None
-        backlog = dict(self._count_backlog())
-        if backlog == self._sampled and self._recorder.is_empty:
+        backlog = self._count_backlog()
+        if backlog is None or (backlog == self._sampled and self._recorder.is_empty):
             return None
-        self._sampled, self._sampled_at = backlog, now
+        self._sampled, self._sampled_at = dict(backlog), now
         return backlog
 
     async def _interval(self, client: Client) -> float:

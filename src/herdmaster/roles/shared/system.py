@@ -18,6 +18,7 @@ import msgspec
 from herdmaster.pools.limits import Limits
 from herdmaster.pools.protocol import Pool
 from herdmaster.pools.threads import ThreadPool
+from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.zookeeper.client.connection import Clock, boot_clock
 
 T = TypeVar("T")
@@ -50,3 +51,4 @@ class System(msgspec.Struct, frozen=True):
     host: str = msgspec.field(default_factory=socket.gethostname)
     pid: int = msgspec.field(default_factory=os.getpid)
     make_pool: PoolFactory = ThreadPool
+    instruments: Instruments = msgspec.field(default_factory=Instruments)

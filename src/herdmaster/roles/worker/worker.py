@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -128,11 +128,10 @@ class Worker(Role):
         hooks: Hooks | None = None,
         imports: Iterable[str] = (),
         allow_import: Iterable[str] = (),
-        receivers: Iterable[Callable[[AttemptEnd], None]] = (),
     ) -> None:
         """`app` is where the functions come from, as `module:attribute`: tasks in processes need it, and these import
         the modules `imports` after it. `allow_import` are prefixes of modules whose functions may be run without having
-        been registered. `receivers` are called for each attempt that has ended.
+        been registered.
 
         Raises InvalidConnectString, InvalidName for a queue, ConfigurationError.
         """
@@ -149,7 +148,6 @@ class Worker(Role):
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
         self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms())
         self._history = HistoryWriter(self._recorder, self.system)
-        self._receivers = (self._recorder.attempt_ended, *receivers)
         self._since = 0
         self._is_leaving = False
         self._changed = asyncio.Event()
@@ -238,8 +236,8 @@ class Worker(Role):
         )
 
     def _report(self, end: AttemptEnd) -> None:
-        for receive in self._receivers:
-            receive(end)
+        self._recorder.attempt_ended(end)
+        self.system.instruments.attempt_ended(end)
 
     @property
     def _queues(self) -> tuple[str, ...]:

@@ -1,0 +1,30 @@
+"""What roles tell of their work to what measures it, such as metrics. Telling costs a call each, and never fails."""
+
+from __future__ import annotations
+
+from herdmaster.core.attempt_end import AttemptEnd
+
+
+class Instruments:
+    """Measures nothing; a subclass receives what happens in a process.
+
+    The methods return at once and raise nothing. They may be called on any thread.
+    """
+
+    def attempt_ended(self, end: AttemptEnd, /) -> None:
+        """A worker has ended an attempt, or a primary a task, and that is committed."""
+
+    def tasks_submitted(self, queue: str, result: str, count: int = 1, /) -> None:
+        """Tasks were accepted, or refused for the reason `result`."""
+
+    def tasks_recovered(self, reason: str, count: int = 1, /) -> None:
+        """A primary has taken tasks back from a worker that was lost."""
+
+    def took_over(self, seconds: float, /) -> None:
+        """A primary has decided for the first time, so long after it was elected."""
+
+    def session_expired(self) -> None:
+        """A session with ZooKeeper was lost."""
+
+    def request_ended(self, operation: str, seconds: float, /) -> None:
+        """ZooKeeper has answered a request."""
