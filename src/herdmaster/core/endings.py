@@ -20,13 +20,17 @@ def failed(task: str, payload: bytes, kind: str, message: str) -> bytes:
     return _ending(task, payload, OutcomeState.FAILED, ErrorInfo(kind, message))
 
 
+# What ends a task whose payload cannot be read does not know its key: the key stays until the key sweep finds that the
+# task is nowhere.
+
+
 def too_large(task: str, size: int) -> bytes:
-    """Of a task whose payload cannot be moved."""
+    """Return the outcome of a task whose payload cannot be moved."""
     return failed(task, b"", PayloadTooLarge.__name__, str(PayloadTooLarge(size, MAX_PAYLOAD)))
 
 
 def unreadable(task: str, error: Exception) -> bytes:
-    """Of a task whose payload ZooKeeper does not give out."""
+    """Return the outcome of a task whose payload ZooKeeper does not give out."""
     return failed(task, b"", BadPayload.__name__, cannot_be_read(error))
 
 
