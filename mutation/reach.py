@@ -24,6 +24,7 @@ from mutation import recording, tree
 FOLDER: Final = tree.BUILD / "reach"
 _FIT: Final = "not apache and not slow"
 _MOST_SECONDS: Final = 20.0
+_FILES_OF_A_LAYER: Final = 20
 _SIMULATION: Final = "tests/simulation"  # its long tests reach almost everything, and take minutes
 LEFT_OUT: Final = ("tests/docs", "tests/scripts", "tests/chaos", "tests/mutation", "tests/zookeeper/server")
 
@@ -110,8 +111,13 @@ def record(*, anew: bool, only: list[str] | None = None) -> None:
     changed = {path: digest for path, digest in _test_files(only).items() if known.get(path) != digest}
     simulated = {path for path in changed if path.startswith(_SIMULATION)}
     for paths, marked in ((simulated, f"{_FIT} and not long"), (changed.keys() - simulated, _FIT)):
-        if paths:
-            _record({path: changed[path] for path in sorted(paths)}, marked)
+        # In parts, so that a run that is interrupted has not been for nothing.
+        for part in _batched(sorted(paths), _FILES_OF_A_LAYER):
+            _record({path: changed[path] for path in part}, marked)
+
+
+def _batched(paths: list[str], size: int) -> Iterator[list[str]]:
+    return (paths[start : start + size] for start in range(0, len(paths), size))
 
 
 def matching_lines(before: str, now: str) -> dict[int, int]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import NoReturn
 
 import kazoo.protocol.connection
@@ -51,6 +52,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if needing.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.apache)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Keep the promise of `within`: a fallback that gives the same answer later is no proof of what the test says."""
+    began = time.monotonic()
+    result = yield
+    limit = item.get_closest_marker("within")
+    if limit is not None and (took := time.monotonic() - began) > limit.args[0]:
+        pytest.fail(f"took {took:.1f} s, and must not need more than {limit.args[0]:g} s", pytrace=False)
+    return result
 
 
 def _without_zookeeper(reason: ZooKeeperNotInstalled) -> NoReturn:

@@ -29,7 +29,7 @@ from tests.api.conftest import SESSION_TIMEOUT, run_roles
 from tests.api.tasks import App
 from tests.api.znodes import Znodes, expire, session_of, wait_until
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.within(20)]  # after PATIENCE each `cancel` looks once more, and is right
 
 PATIENCE = 30.0
 

@@ -108,6 +108,7 @@ def _ends_its_session(herd: Herd, hosts: str, znodes: Callable[[str], Znodes], e
     assert not any(thread.name == "herdmaster-io" for thread in threading.enumerate())
 
 
+@pytest.mark.within(9)  # `close` waits 10 s for a thread that does not end
 def test_close_ends_session_journal_and_thread(quiet: App, namespace: str, znodes: Callable[[str], Znodes]) -> None:
     _ends_its_session(quiet.herd, namespace, znodes, quiet.herd.close)
 
@@ -143,6 +144,7 @@ def test_a_herd_that_nobody_keeps_ends_them(namespace: str, znodes: Callable[[st
     wait_until(lambda: set(threading.enumerate()) <= before, "its threads have ended")
 
 
+@pytest.mark.within(9)  # `close` waits 10 s for a thread that does not end
 def test_closing_twice_and_from_several_threads_is_no_error(quiet: App) -> None:
     quiet.herd.submit_raw(b"x")
     threads = [threading.Thread(target=quiet.herd.close) for _ in range(4)]
@@ -177,6 +179,7 @@ def test_closing_before_the_first_use_is_the_end_too(quiet: App) -> None:
         quiet.add.submit(2, 3)
 
 
+@pytest.mark.within(9)  # `close` waits 10 s for a thread that does not end
 async def test_closing_wakes_what_awaits(quiet: App) -> None:
     future = await quiet.add.submit_async(2, 3)
     waiting = asyncio.ensure_future(asyncio.wait_for(future, 20))
@@ -187,6 +190,7 @@ async def test_closing_wakes_what_awaits(quiet: App) -> None:
         await waiting
 
 
+@pytest.mark.within(9)  # `close` waits 10 s for a thread that does not end
 def test_closing_calls_the_callbacks_that_are_left(quiet: App) -> None:
     errors: list[BaseException | None] = []
     quiet.add.submit(2, 3).add_done_callback(lambda done: errors.append(done.exception()))

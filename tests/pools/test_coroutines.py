@@ -14,7 +14,7 @@ from herdmaster.pools.coroutines import AsyncPool
 from herdmaster.pools.limits import NO_LIMITS, Died, Ended, Limits, Stopped, TimedOut
 from tests.pools.conditions import Deliveries, until
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.within(20)]  # after the grace of 30 s everything is delivered
 
 Code = Callable[[], Awaitable[str]]
 

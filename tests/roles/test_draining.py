@@ -59,6 +59,7 @@ async def test_an_idle_worker_leaves_at_once_and_takes_its_inbox_with_it(stage: 
     assert await stage.names(layout.WORKERS) == await stage.names(layout.ASSIGN) == []
 
 
+@pytest.mark.within(9)  # everything goes back when the drain timeout of 10 s is over
 async def test_what_runs_may_end_and_what_waits_goes_back_at_once(stage: Stage) -> None:
     gate = stage.gate()
     worker = await stage.worker(raw=gate, slots=1)
@@ -86,6 +87,7 @@ async def _is_in_tasks(stage: Stage, names: list[str]) -> bool:
     return set(names) <= set(await stage.names(layout.TASKS))
 
 
+@pytest.mark.within(9)  # everything goes back when the drain timeout of 10 s is over
 async def test_what_is_assigned_while_it_drains_goes_back_too(stage: Stage) -> None:
     gate = stage.gate()
     worker = await stage.worker(raw=gate, slots=1)
@@ -111,6 +113,7 @@ async def test_what_outlasts_the_drain_timeout_is_handed_back_while_it_runs(stag
     assert await stage.names(layout.ASSIGN) == await stage.names(layout.STATUS) == []
 
 
+@pytest.mark.within(9)  # everything goes back when the drain timeout of 10 s is over
 async def test_handing_back_marks_no_start_and_costs_no_delivery(stage: Stage) -> None:
     gate = stage.gate()
     worker = await stage.worker({"m:f": lambda: None}, raw=gate, slots=1)
@@ -147,6 +150,7 @@ async def test_a_task_that_is_in_tasks_as_well_is_kept_until_the_other_copy_is_g
     assert await stage.data(layout.task_path(name)) == b"this copy"
 
 
+@pytest.mark.within(9)  # everything goes back when the drain timeout of 10 s is over
 async def test_a_connection_that_breaks_while_it_drains_costs_nothing(namespace: str, stage: Stage) -> None:
     async with Proxy(namespace) as proxy:
         gate = stage.gate()
