@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herdmaster import __version__
-from herdmaster.cli.program import VERBS, herd
+from herdmaster.cli.program import COMMANDS, herd
 from herdmaster.cli.session import Session
 from herdmaster.cli.submit import check_call, looks_like_hosts, read_arguments
 
@@ -38,7 +38,9 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
+)
 def test_help_imports_no_asyncio_and_nothing_of_a_role(arguments: list[str]) -> None:
     command = [sys.executable, "-c", _HELP_AND_MODULES, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
@@ -72,7 +74,7 @@ def test_help_names_every_verb_with_a_whole_sentence() -> None:
     code, text, _ = run("--help")
     assert code == 0
     listed = text.partition("Commands:\n")[2].splitlines()
-    assert [line.split()[0] for line in listed] == list(VERBS)
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
     assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
 
 

@@ -124,6 +124,6 @@ def test_herd_submit_sends_a_task_to_its_registered_queue_and_prints_its_name_al
     parsed = parse_task_name(result.stdout.removesuffix("\n"))
     assert parsed is not None
     assert (parsed.queue, parsed.priority, result.stderr) == ("default", 5, "")
-    result = run_herd(*at, folder=folder)
+    result = run_herd("submit", "--zookeeper", "127.0.0.1:1", "registered_shop:send", folder=folder)
     assert (result.returncode, result.stdout) == (2, "")
     assert "registered_shop:send misses `address`" in result.stderr

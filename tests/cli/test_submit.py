@@ -193,10 +193,18 @@ def test_status_as_json_is_one_object(cluster: str) -> None:
     assert found["tasks"] == {"backlog": 0, "delayed": 0, "assigned": 0, "recovering": 0, "ended": 0, "dead": 0}
 
 
+def test_a_namespace_whose_master_starts_meanwhile_is_used(namespace: str) -> None:
+    with HerdProcess("submit", "--unchecked", "m:f", "--zookeeper", namespace) as submit:
+        submit.wait_for_log("waiting for a master to create the folders")
+        with HerdProcess("master", namespace):
+            assert submit.wait() == 0
+            assert _CALL(submit.stdout)
+
+
 @pytest.mark.parametrize("command", [("submit", "--unchecked", "m:f"), ("client", "text")], ids=" ".join)
 def test_a_namespace_that_no_program_has_used_is_refused(namespace: str, command: tuple[str, ...]) -> None:
     for hosts in (namespace, f"{namespace}/typo"):
-        result = run_herd(*command, "--zookeeper", hosts)
+        result = run_herd(*command, "--zookeeper", hosts, "--connect-timeout=0.3")
         assert (result.returncode, result.stdout) == (2, "")
         (line,) = result.stderr.splitlines()
         assert line == (

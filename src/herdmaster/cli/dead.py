@@ -72,10 +72,7 @@ def replay(*, task: tuple[str, ...], everything: bool, queue: str | None, withou
 
     _for_each(selection, session, act)
     if held:
-        raise Failed(
-            "give --without-key to run a task beside the one that holds its key, or see `herd keys release`",
-            "herd dead replay",
-        )
+        raise Failed("give --without-key to run a task beside the one that holds its key, or see `herd keys release`")
 
 
 @dead.command
@@ -101,12 +98,22 @@ def purge(
 
     selection = _select(task, everything, queue, older_than)
     if everything and not yes:
-        click.confirm("Delete them all? They cannot be replayed afterwards", abort=True, err=True)
+        _confirm()
 
     async def act(client: Client, name: str) -> str | None:
         return f"{name}: purged" if await actions.purge(client, name) else None
 
     _for_each(selection, session, act)
+
+
+def _confirm() -> None:
+    """Raises Failed where there is no one to ask, Abort for a no."""
+    try:
+        click.confirm("Delete them all? They cannot be replayed afterwards", abort=True, err=True)
+    except click.Abort as error:
+        if isinstance(error.__context__, EOFError):
+            raise Failed("nothing was deleted: confirm with --yes") from None
+        raise
 
 
 class _Selection(NamedTuple):
@@ -170,8 +177,7 @@ def _for_each(selection: _Selection, session: Session, act: Callable[[Client, st
         return missed
 
     missed = session.run(work)
-    command = click.get_current_context().command_path
     if failures:
-        raise Failed(f"{failures} of the tasks failed: see above", command)
+        raise Failed(f"{failures} of the tasks failed: see above")
     if missed and not selection.everything:
-        raise Failed("not all of these tasks are dead: `herd tasks show TASK` says where a task is", command)
+        raise Failed("not all of these tasks are dead: `herd tasks show TASK` says where a task is")

@@ -21,9 +21,11 @@ _PIPE_CLOSED: Final = 128 + signal.SIGPIPE
 class Failed(click.ClickException):
     """A command that was used correctly and could not be carried out: exit code 1."""
 
-    def __init__(self, message: str, command: str = "herd") -> None:
+    def __init__(self, message: str, command: str | None = None) -> None:
+        """`command` is the one that fails, as it was typed; without it, the command that runs."""
         super().__init__(message)
-        self.command = command
+        context = click.get_current_context(silent=True)
+        self.command = command or (context.command_path if context is not None else "herd")
 
     def show(self, file: IO[Any] | None = None) -> None:  # Any is click's own
         say(f"{self.command}: {self.message}", file=file or sys.stderr)
@@ -48,6 +50,10 @@ def errors_in_one_line(ctx: click.Context) -> Iterator[None]:
         raise Refused(f"{message}{stop} See `{command} --help`.", command) from None
     except KeyboardInterrupt:
         ctx.exit(INTERRUPTED)
+    except click.Abort as error:  # of a question that was not answered
+        if isinstance(error.__context__, KeyboardInterrupt):
+            ctx.exit(INTERRUPTED)
+        raise
     except HerdError as error:
         # A caller's mistake is also a ValueError or a TypeError.
         kind = Refused if isinstance(error, (ValueError, TypeError)) else Failed

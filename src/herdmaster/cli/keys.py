@@ -53,7 +53,7 @@ def show(*, key: str | None, call: str | None, as_json: bool, session: Session) 
     for seen in found:
         click.echo(msgspec.json.encode(seen)) if as_json else say(_row(seen, now))
     if not found and key is not None:
-        raise Failed(f"no task holds {_described(key, call)}", "herd keys")
+        raise Failed(f"no task holds {_described(key, call)}")
     if not found and not as_json:
         click.echo("no task holds a key", err=True)
 
@@ -77,7 +77,7 @@ def release(*, key: str, call: str | None, session: Session) -> None:
 
     released = session.run(work)
     if released is None:
-        raise Failed(f"no task holds {_described(key, call)}: `herd keys show` lists those that are held", "herd keys")
+        raise Failed(f"no task holds {_described(key, call)}: `herd keys show` lists those that are held")
     state = "exists no more" if released.state is None else f"is {released.state.value}"
     say(f"released: {released.task}, which {state}, held it")
 

@@ -1,4 +1,4 @@
-"""The group of all verbs, each imported when it is asked for."""
+"""`herd`: the group of all commands, each imported when it is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from herdmaster import __version__
 from herdmaster.cli.failures import errors_in_one_line
 
-VERBS: Final[Mapping[str, str]] = MappingProxyType({
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType({
     "master": "herdmaster.cli.roles",
     "worker": "herdmaster.cli.roles",
     "client": "herdmaster.cli.submit",
@@ -31,19 +31,19 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType({
     "demo": "herdmaster.cli.demo.command",
     "simulate": "herdmaster.cli.simulation",
 })  # fmt: skip
-"""A verb and the module that has a command of that name, in the order of the help."""
+"""The name of each command and the module that holds it, in the order of the help."""
 
 
 class LazyGroup(click.Group):
-    """Imports a verb's module when the verb is used or its help is asked for."""
+    """A group that imports the module of a command when the command is used."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return list(COMMANDS)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
+        if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(VERBS[cmd_name]), cmd_name)
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
         assert isinstance(command, click.Command)
         return command
 
@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        if os.environ.get("NO_COLOR"):
+        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
             ctx.color = False
         with errors_in_one_line(ctx):
             return super().invoke(ctx)
@@ -68,8 +68,10 @@ class LazyGroup(click.Group):
 def herd(ctx: click.Context) -> None:
     """Run tasks on many machines, with Apache ZooKeeper as the only infrastructure.
 
-    HOSTS is host:port[,host:port...][/namespace]. Where it is not given it is $HERD_ZOOKEEPER, else 127.0.0.1:2181;
-    `herd worker` takes that of its app first.
+    HOSTS is host:port[,host:port...][/namespace]. Without HOSTS, a command connects to $HERD_ZOOKEEPER, else where the
+    Herd of its app goes, else to 127.0.0.1:2181; `herd worker` prefers its app to $HERD_ZOOKEEPER.
+
+    Exit codes: 0 done, 1 failed, 2 used incorrectly, 130 interrupted.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from herdmaster.api import Herd
 
-_COMMAND: Final = "herd submit"
 _MAX_NAMED: Final = 10
 
 
@@ -39,7 +38,7 @@ def find_task(call: str, app: str | None) -> Task[..., object]:
         found = getattr(found, part, None)
     if isinstance(found, Task) and (herd is None or found.call in core_of(herd).registry.functions):
         return found
-    raise Refused(_explain_absence(call, module, app, herd), _COMMAND)
+    raise Refused(_explain_absence(call, module, app, herd))
 
 
 def _import_module(call: str, herd: Herd | None) -> ModuleType | None:
@@ -54,15 +53,13 @@ def _import_module(call: str, herd: Herd | None) -> ModuleType | None:
         if not is_absence_of(name, error):
             reason = "it calls sys.exit" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
             raise Failed(
-                f"{name} cannot be imported ({reason}){place_of(error)}: --unchecked submits without the import",
-                _COMMAND,
+                f"{name} cannot be imported ({reason}){place_of(error)}: --unchecked submits without the import"
             ) from None
         if herd is not None:
             return None
     raise Refused(
         f"no module {name!r} is importable from here: run this in the folder that holds it, or submit with "
-        "--unchecked, which imports nothing",
-        _COMMAND,
+        "--unchecked, which imports nothing"
     )
 
 

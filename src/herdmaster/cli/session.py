@@ -7,6 +7,8 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
+import click
+
 from herdmaster.cli.options import (
     C,
     Decorator,
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from herdmaster.zookeeper.client import Client
 
 T = TypeVar("T")
+
+_PATIENCE: Final = 3.0
+"""Seconds until a command that waits for a master says so."""
+
+_POLL_SECONDS: Final = 0.1
 
 _APP_HELP: Final = "The app. Its Herd names the servers if neither --zookeeper nor $HERD_ZOOKEEPER does."
 
@@ -71,23 +78,40 @@ class Session(NamedTuple):
         return asyncio.run(run())
 
     def refuse_unused(self, hosts: str) -> None:
-        """Raise ConfigurationError if no program of Herdmaster has used the namespace. Raises also as `run`."""
+        """Raise ConfigurationError if no program of Herdmaster has used the namespace. Raises also as `run`.
+
+        A master that starts at the same time has `connect_timeout` seconds to create its folders.
+        """
         import asyncio
 
-        async def look() -> bool:
-            from herdmaster.core import layout
-            from herdmaster.zookeeper.client import Client
-
-            async with Client(hosts, connect_timeout=self.connect_timeout) as client:
-                return await client.exists(layout.TASKS) is not None
-
-        if not asyncio.run(look()):
+        if not asyncio.run(_wait_until_used(hosts, self.connect_timeout)):
             from herdmaster.errors import ConfigurationError
 
             raise ConfigurationError(
                 f"the namespace in {hosts} has never been used: check the connect string, start a master there, or "
                 "submit with --create"
             )
+
+
+async def _wait_until_used(hosts: str, seconds: float) -> bool:
+    """Return whether the namespace has the folder of tasks, at the latest after this time."""
+    import asyncio
+
+    from herdmaster.core import layout
+    from herdmaster.zookeeper.client import Client
+
+    async with Client(hosts, connect_timeout=seconds) as client:
+        started = asyncio.get_running_loop().time()
+        is_told = False
+        while await client.exists(layout.TASKS) is None:
+            waited = asyncio.get_running_loop().time() - started
+            if waited > seconds:
+                return False
+            if waited > _PATIENCE and not is_told:
+                click.echo(f"waiting for a master to create the folders in {hosts}", err=True)
+                is_told = True
+            await asyncio.sleep(_POLL_SECONDS)
+    return True
 
 
 def _load(app: str) -> Herd:

@@ -16,7 +16,6 @@ from herdmaster.cli.failures import Failed, Refused
 if TYPE_CHECKING:
     from herdmaster.simulation.runner import Tally
 
-_COMMAND: Final = "herd simulate"
 _CLEAR: Final = "\r\x1b[K"
 _MANY: Final = 1000
 _LARGEST_START: Final = 10**9
@@ -44,7 +43,7 @@ def simulate(
     drawn from the seed; what was promised is checked after every transaction. Ends with 1 where a world failed.
     """
     if seed is not None and (seeds, start, processes) != (None, None, None):
-        raise Refused("--seed means one world: leave out --seeds, --start and --processes.", _COMMAND)
+        raise Refused("--seed means one world: leave out --seeds, --start and --processes.")
     from herdmaster.simulation.runner import explain
 
     signal.signal(signal.SIGTERM, _end_in_good_order)
@@ -61,7 +60,7 @@ def simulate(
         click.echo(msgspec.json.format(msgspec.json.encode(tally), indent=2))
     if tally.failed:
         first = tally.failed[0].seed
-        raise Failed(f"a promise was broken: `herd simulate --seed {first}` does it again", _COMMAND)
+        raise Failed(f"a promise was broken: `herd simulate --seed {first}` does it again")
 
 
 def _run_many(seeds: int, start: int | None, processes: int | None, display: _Display) -> Tally:

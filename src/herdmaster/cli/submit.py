@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from herdmaster.api.herd_core import HerdCore
     from herdmaster.api.options import TaskOptions
     from herdmaster.api.order import Order
+    from herdmaster.core.transitions import NewTask
 
 SAMPLES: Final = ("Sample task", "Another sample task")
 """The tasks that the reference's client submits."""
@@ -136,19 +137,20 @@ def submit(
     An ARG is JSON if it can be read as JSON, else text; NAME=VALUE is a keyword argument. To pass text that looks like
     either, write it as JSON: '"5"', '"a=b"'.
     """
+    from herdmaster.cli.submission import make_order
+
     check_call(call)
     args, kwargs = read_arguments(arguments)
     request = make_request(call, given, session.app, unchecked=unchecked)
+    order = make_order(request.callee, args, kwargs, request.options)
     hosts = session.find_hosts(request.herd)
     if not create:
         session.refuse_unused(hosts)
     if wait:
-        from herdmaster.cli.submission import make_order
-
         with _open(hosts, session.connect_timeout) as herd:
-            _submit_and_print(herd, make_order(request.callee, args, kwargs, request.options))
+            _submit_and_print(herd, order)
     else:
-        _submit_and_leave(hosts, request, args, kwargs, session.connect_timeout)
+        _submit_and_leave(hosts, order.task, session.connect_timeout)
 
 
 class Request(NamedTuple):
@@ -174,14 +176,11 @@ def make_request(call: str, given: Mapping[str, Any], app: str | None, *, unchec
     return Request(Callee(call), TaskOptions().changed(options), None)
 
 
-def _submit_and_leave(
-    hosts: str, request: Request, args: Sequence[object], kwargs: Mapping[str, object], connect_timeout: float
-) -> None:
+def _submit_and_leave(hosts: str, task: NewTask, connect_timeout: float) -> None:
     import asyncio
 
-    from herdmaster.cli.submission import make_order, submit_and_leave
+    from herdmaster.cli.submission import submit_and_leave
 
-    task = make_order(request.callee, args, kwargs, request.options).task
     name = asyncio.run(
         submit_and_leave(hosts, task, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK)
     )
@@ -203,7 +202,7 @@ def _print_result(future: Future[object]) -> None:
     with _naming_unfinished([future]):
         error = _wait_ended([future])
     if error is not None:
-        raise Failed(f"{future.name} failed: {_explain(error)}", "herd submit")
+        raise Failed(f"{future.name} failed: {_explain(error)}")
     click.echo(to_json(future.result(), "the result"))
 
 

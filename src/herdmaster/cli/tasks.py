@@ -88,7 +88,7 @@ def list_tasks(
             count += 1
             click.echo(_as_json(seen)) if as_json else say(_row(seen, now))
         if count == 0 and not as_json:
-            click.echo("no tasks", err=True)
+            click.echo(f"no {' or '.join([*states, 'tasks'])}".replace(" or tasks", " tasks"), err=True)
 
     session.run(work)
     say_left_out(unreadable)
@@ -153,8 +153,8 @@ def result(*, task: str, session: Session) -> None:
     details, reason = _find(task, session)
     if details.outcome is None:
         state = f"{details.seen.state.value}; {reason}" if reason else details.seen.state.value
-        raise Failed(details.fault or f"{task} has not ended: it is {state}", "herd tasks result")
-    _print_outcome(task, details.outcome, "herd tasks result")
+        raise Failed(details.fault or f"{task} has not ended: it is {state}")
+    _print_outcome(task, details.outcome)
 
 
 def _find(task: str, session: Session) -> tuple[TaskDetails, str]:
@@ -171,8 +171,7 @@ def _find(task: str, session: Session) -> tuple[TaskDetails, str]:
 
     details, reason = session.run(work)
     if details is None:
-        command = click.get_current_context().command_path
-        raise Failed(f"there is no {task}: it never existed, or it has ended and its outcome was collected", command)
+        raise Failed(f"there is no {task}: it never existed, or it has ended and its outcome was collected")
     return details, reason
 
 
@@ -184,13 +183,13 @@ def check_task(task: str) -> None:
         raise click.BadParameter(f"{task!r} is not the name of a task, such as task-01h...default", param_hint="TASK")
 
 
-def _print_outcome(task: str, outcome: Outcome, command: str) -> None:
+def _print_outcome(task: str, outcome: Outcome) -> None:
     from herdmaster.core.outcome import OutcomeState
 
     if outcome.state is OutcomeState.DONE:
         click.echo(bytes(outcome.result) if outcome.result is not None else b"null")
         return
-    raise Failed(f"{task} {_ending(outcome)}", command)
+    raise Failed(f"{task} {_ending(outcome)}")
 
 
 def _ending(outcome: Outcome) -> str:
