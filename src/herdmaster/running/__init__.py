@@ -1,1 +1,1 @@
-"""The code around a task's function: finding it, calling it, and telling what came of it."""
+"""The code around a task's function: finds it, calls it, and describes its result."""

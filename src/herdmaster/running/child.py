@@ -1,6 +1,6 @@
-"""What runs in the processes of a worker's pool: it imports the worker's app, and runs one call after the other.
+"""The code that runs in the processes of a worker's pool: imports the worker's app, and runs one call after the other.
 
-The app is imported by the name under which the worker was given it, so its functions are the ones that the worker has.
+The app is imported by the name that the worker was given, so it has the same functions as in the worker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import decode_call
 from herdmaster.core.run import Lacking, Run, encode_run
 from herdmaster.errors import ConfigurationError
-from herdmaster.running.current import Awaited, Said
+from herdmaster.running.current import ProgressReport, WaitReport
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.hooks import Hooks
 from herdmaster.running.invocation import invoke
@@ -29,8 +29,8 @@ from herdmaster.running.program import Program, way
 from herdmaster.running.registration import Registration
 
 HANDLER: Final = "herdmaster.running.child:make_handler"
-_SAY_SECONDS: Final = 0.5
-"""Between two words of progress on their way to the worker."""
+_NOTE_SECONDS: Final = 0.5
+"""Between two notes that are sent to the worker."""
 
 SendNote = Callable[[bytes], None]
 
@@ -45,8 +45,8 @@ class App(Protocol):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What a child is told when it starts. `app` is `module:attribute`; `imports` are modules that register tasks with
-    it."""
+    """What a child is told at its start. `app` is `module:attribute`; `imports` are modules that register tasks with
+    the app."""
 
     app: str | None
     prefixes: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 class Handover(msgspec.Struct, frozen=True, array_like=True):
-    """One task for a child. `options` are all that hold for it."""
+    """One task for a child, with all options that apply to it."""
 
     name: str
     payload: bytes
@@ -64,36 +64,40 @@ class Handover(msgspec.Struct, frozen=True, array_like=True):
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _handover_decoder: Final = msgspec.msgpack.Decoder(Handover)
-_note_decoder: Final[msgspec.msgpack.Decoder[Said | Awaited]] = msgspec.msgpack.Decoder(Said | Awaited)
+_note_decoder: Final[msgspec.msgpack.Decoder[ProgressReport | WaitReport]] = msgspec.msgpack.Decoder(
+    ProgressReport | WaitReport
+)
 
 
 def encode_handover(task: Delivered) -> bytes:
     return _encoder.encode(Handover(task.name, task.payload, task.options, task.started))
 
 
-def hear(task: Delivered, data: bytes) -> None:
-    """Takes a note of a child's code: of its progress, or of what it waits for."""
+def apply_note(task: Delivered, data: bytes) -> None:
+    """Apply a note from a child's code to its task: its progress, or the tasks that it waits for."""
     note = _note_decoder.decode(data)
-    if isinstance(note, Said):
-        task.say(note)
+    if isinstance(note, ProgressReport):
+        task.report_progress(note)
     else:
-        task.hear_awaited(note)
+        task.note_waits(note)
 
 
 def make_handler(argument: str) -> Callable[[bytes, SendNote], bytes]:
-    """For `herdmaster.pools.processes`; `argument` is a `Setting` as JSON. Raises what importing the app raises."""
+    """Make the handler for `herdmaster.pools.processes`. `argument` is a `Setting` as JSON. Raises what the import of
+    the app raises."""
     program = load_program(msgspec.json.decode(argument, type=Setting))
 
     def handle(request: bytes, send_note: SendNote) -> bytes:
         handover = _handover_decoder.decode(request)
-        # What a task sets in context variables goes with its copy.
-        return encode_run(contextvars.copy_context().run(run_handover, program, handover, Speaker(send_note)))
+        # The context variables that a task sets are dropped with its copy of the context.
+        return encode_run(contextvars.copy_context().run(run_handover, program, handover, Reporter(send_note)))
 
     return handle
 
 
 def load_program(setting: Setting) -> Program:
-    """Raises ConfigurationError if there is no such app or one of `imports` fails, and what the app's module raises."""
+    """Import the app and make its program. Raises ConfigurationError if there is no such app or one of `imports` fails,
+    and what the app's module raises."""
     if setting.app is None:
         return Program({}, prefixes=setting.prefixes)
     module, _, attribute = setting.app.partition(":")
@@ -115,83 +119,84 @@ def load_program(setting: Setting) -> Program:
     )
 
 
-def run_handover(program: Program, handover: Handover, speaker: Speaker) -> Run:
-    """Raises MemoryError of a task with a memory limit."""
+def run_handover(program: Program, handover: Handover, reporter: Reporter) -> Run:
+    """Run one task. Raises the MemoryError of a task with a memory limit."""
     call = decode_call(handover.payload)
     callee = program.find(call.call)
     if callee is None:
         reason = f"{call.call} is registered with the worker, and not in the app that its processes import"
         return Run(Lacking(reason), handover.started, handover.started)
     task = HandedOver(
-        handover.name, handover.payload, 0, call, callee, way(handover.options), handover.started, speaker=speaker
+        handover.name, handover.payload, 0, call, callee, way(handover.options), handover.started, reporter=reporter
     )
     started = _unix_ms()
     try:
         return Run(invoke(task, callee, call), started, _unix_ms())
     finally:
-        speaker.close()
+        reporter.close()
 
 
-class Speaker:
-    """Passes on what code says of its progress, and what it waits for: the last word for certain, but not each."""
+class Reporter:
+    """Sends the progress of a task's code, and which tasks it waits for, to the worker. The last note of each kind is
+    sent for certain, but not every one."""
 
     def __init__(self, send_note: SendNote) -> None:
         self._send_note = send_note
         self._generation = forks.generation
         self._lock = threading.Lock()
-        self._unsent: dict[type, Said | Awaited] = {}
+        self._unsent: dict[type, ProgressReport | WaitReport] = {}
         self._may_send_at = 0.0
         self._timer: threading.Timer | None = None
 
-    def say(self, note: Said | Awaited) -> None:
+    def report(self, note: ProgressReport | WaitReport) -> None:
         if forks.generation != self._generation:
-            return  # a forked child has nothing to say here, and may have the lock from a thread that it does not have
+            return  # in a forked child, which reports nothing, and where the lock may be held forever
         with self._lock:
             self._unsent[type(note)] = note
             wait = self._may_send_at - time.monotonic()
             if wait <= 0:
                 self._send()
             elif self._timer is None:
-                timer = threading.Timer(wait, self._is_time)
+                timer = threading.Timer(wait, self._send_due)
                 timer.daemon = True
-                with contextlib.suppress(RuntimeError, MemoryError):  # no room for a thread: then the next word goes
+                with contextlib.suppress(RuntimeError, MemoryError):  # no room for a thread: a later note is sent
                     timer.start()
                     self._timer = timer
 
     def close(self) -> None:
-        """The rest is dropped: the task has ended."""
+        """Drop the notes that were not sent, because the task has ended."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
             self._unsent.clear()
 
-    def _is_time(self) -> None:
+    def _send_due(self) -> None:
         with self._lock:
             self._timer = None
             self._send()
 
     def _send(self) -> None:
         for note in self._unsent.values():
-            self._may_send_at = time.monotonic() + _SAY_SECONDS
+            self._may_send_at = time.monotonic() + _NOTE_SECONDS
             self._send_note(_encoder.encode(note))
         self._unsent.clear()
 
 
 class HandedOver(Delivered, kw_only=True):
-    """A task in a child's hands."""
+    """A task that a child runs."""
 
-    speaker: Speaker
+    reporter: Reporter
 
-    def say(self, said: Said) -> None:
-        self.speaker.say(said)
+    def report_progress(self, progress: ProgressReport) -> None:
+        self.reporter.report(progress)
 
     def begin_wait(self, task: str) -> None:
         super().begin_wait(task)
-        self.speaker.say(Awaited(self.waits_for))
+        self.reporter.report(WaitReport(self.waits_for))
 
     def end_wait(self, task: str) -> None:
         super().end_wait(task)
-        self.speaker.say(Awaited(self.waits_for))
+        self.reporter.report(WaitReport(self.waits_for))
 
 
 def _unix_ms() -> int:

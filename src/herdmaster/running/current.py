@@ -1,4 +1,4 @@
-"""The task whose code is running, as that code may see it, and what it says of its progress."""
+"""The task whose code is running, as that code sees it, and the progress that it reports."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from herdmaster.core.progress import MAX_NOTE
 from herdmaster.errors import ConfigurationError, NoCurrentTask
 
 
-class Said(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="said"):
-    """The progress that a task last spoke of."""
+class ProgressReport(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="progress"):
+    """The progress that a task reported last."""
 
     done: float
     total: float | None = None
     note: str = ""
 
 
-class Awaited(msgspec.Struct, frozen=True, array_like=True, tag="awaited"):
-    """The tasks that a task waits for now."""
+class WaitReport(msgspec.Struct, frozen=True, array_like=True, tag="waits"):
+    """The tasks that a task is waiting for."""
 
     names: tuple[str, ...]
 
 
 class HookClaim:
-    """Which side calls the hooks for the end of one run: the thread or loop of its code, or the worker, which gave the
-    code up. It is the side that takes the claim first."""
+    """Decides which side calls the hooks for the end of one run: the thread or loop of its code, or the worker, which
+    gave up on the code. The side that takes the claim first calls them."""
 
     __slots__ = ("_token",)
 
@@ -43,7 +43,7 @@ class HookClaim:
         return not self._token
 
     def take(self) -> bool:
-        """True for the first caller only. Any thread may call it."""
+        """Return True to the first caller only, on whatever thread."""
         try:
             self._token.pop()
         except IndexError:
@@ -52,9 +52,11 @@ class HookClaim:
 
 
 class Running(Protocol):
-    """One run of a task's code. `started` in unix milliseconds. `say`, `begin_wait` and `end_wait` are called by any
-    thread; the last two with the name of the task that the code waits for. `hook_claim` is None where the code is not
-    given up while it runs on."""
+    """One run of a task's code. `started` in unix milliseconds.
+
+    `report_progress`, `begin_wait` and `end_wait` are called on any thread; the last two with the name of the task that
+    the code waits for. `hook_claim` is None if the worker never gives up on code that runs on.
+    """
 
     @property
     def name(self) -> str: ...
@@ -71,7 +73,7 @@ class Running(Protocol):
     @property
     def hook_claim(self) -> HookClaim | None: ...
 
-    def say(self, said: Said, /) -> None: ...
+    def report_progress(self, progress: ProgressReport, /) -> None: ...
 
     def begin_wait(self, task: str, /) -> None: ...
 
@@ -79,7 +81,7 @@ class Running(Protocol):
 
 
 class CurrentTask:
-    """What a task's code may know of itself. `deadline` is when its `timeout` ends it, None without one."""
+    """The running task, as its own code sees it. `deadline` is when its `timeout` ends it, None without one."""
 
     __slots__ = ("_running", "attempt", "deadline", "max_attempts", "name", "queue")
 
@@ -97,13 +99,13 @@ class CurrentTask:
             self.deadline = started + timedelta(seconds=options.timeout)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Says how far the task is: `done` of `total`, in whatever it counts. Costs next to nothing, so that a loop may
-        say it each time; others see it within three seconds. Raises ConfigurationError for what are no numbers.
+        """Report how far the task is: `done` of `total`, in any unit. Costs next to nothing, so a loop may call it in
+        every round. Others see the progress within three seconds. Raises ConfigurationError for what is not a number.
         """
         _check_number(done)
         if total is not None:
             _check_number(total)
-        self._running.say(Said(done, total, str(note)[:MAX_NOTE]))
+        self._running.report_progress(ProgressReport(done, total, str(note)[:MAX_NOTE]))
 
     def __repr__(self) -> str:
         return f"<CurrentTask {self.name}, attempt {self.attempt} of {self.max_attempts}>"
@@ -118,8 +120,8 @@ running_now: Final[ContextVar[Running]] = ContextVar("herdmaster.running")
 
 
 def current_task() -> CurrentTask:
-    """The task whose code calls this. Raises NoCurrentTask outside of one, and in threads that a task has started
-    without its context (`contextvars.copy_context().run` gives it to them)."""
+    """Return the task whose code calls this. Raises NoCurrentTask outside of a task, and in threads that a task has
+    started without its context (start them with `contextvars.copy_context().run`)."""
     try:
         return CurrentTask(running_now.get())
     except LookupError:

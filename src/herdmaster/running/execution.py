@@ -1,4 +1,4 @@
-"""Runs delivered tasks in the pools of a worker, and takes back what the pools make of them."""
+"""Runs delivered tasks in the pools of a worker, and turns what the pools deliver into runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from herdmaster.running.delivery import Delivered
 from herdmaster.running.invocation import describe, invoke, invoke_async
 
 RawHandler = Callable[[str, bytes], None]
-"""Called with the task's name and bytes; what it raises makes the task fail."""
+"""Called with the name and the bytes of a raw task, which fails if this raises."""
 
 PoolResult = Run | bytes | TimedOut | Died | Stopped | NotStarted
 
@@ -29,9 +29,11 @@ _EXPIRED: Final = Expired()
 
 
 class Executor:
-    """`may_start` is asked last, where the code runs: after a stall of the process the session may be over, and then
-    nothing is started any more. `now_ms` gives the servers' time, by which a task expires, `unix_ms` this machine's,
-    which outcomes show.
+    """Runs the code of tasks for one session.
+
+    `may_start` is asked right before the code runs, on its thread: after a stall of the process the session may be
+    over, and then nothing may be started. `now_ms` gives the servers' time, by which tasks expire; `unix_ms` gives the
+    time of this machine, which outcomes show.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Executor:
         self._unix_ms = unix_ms
 
     def run(self, task: Delivered) -> Run | NotStarted:
-        """On a thread. Never raises, whatever the task's code does."""
+        """Run a task on this thread. Never raises, whatever the task's code does."""
         if not self._may_start():
             return _NOT_STARTED
         started = self._begin(task)
@@ -59,7 +61,7 @@ class Executor:
         return Run(invoke(task, callee, call), started, self._unix_ms())
 
     async def run_async(self, task: Delivered) -> Run | NotStarted:
-        """In the loop of the coroutines. Lets CancelledError through, and nothing else."""
+        """Run a task in the loop of the coroutines. Raises nothing but CancelledError."""
         assert task.call is not None
         assert task.callee is not None
         if not self._may_start():
@@ -70,23 +72,24 @@ class Executor:
         return Run(await invoke_async(task, task.callee, task.call), started, self._unix_ms())
 
     def make_request(self, task: Delivered) -> tuple[bytes, Limits] | None:
-        """For a process; None if it must not be started now."""
+        """Return the request and the limits for a process, or None if the task must not be started now."""
         if not self._may_start() or self.is_expired(task):
             return None
         self._begin(task)
         return encode_handover(task), task.way.limits
 
     def is_expired(self, task: Delivered) -> bool:
-        """Whether its time is over before its code has begun."""
+        """Return whether the task expired before its code was begun."""
         return task.call is not None and task.call.expires is not None and self._now_ms() >= task.call.expires
 
     def expire(self) -> Run:
-        """The run of a task that came too late to be run."""
+        """Return the run of a task that has expired."""
         now = self._unix_ms()
         return Run(_EXPIRED, now, now)
 
     def read_result(self, task: Delivered, result: PoolResult) -> Run | None:
-        """What a pool delivered as a run; None for a task that was not started, or was stopped: it may be again."""
+        """Return what a pool delivered as a run. None for a task that was not started or was stopped: it may be started
+        again."""
         match result:
             case Run():
                 return result
@@ -99,7 +102,7 @@ class Executor:
         return None
 
     def _begin(self, task: Delivered) -> int:
-        task.said = task.waits = None
+        task.progress = task.waits = None
         task.started = started = self._unix_ms()
         return started
 

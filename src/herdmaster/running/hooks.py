@@ -1,4 +1,4 @@
-"""What a user may have done around each task, and around a worker's life."""
+"""The functions of an app that are called around each task, and at the start and the stop of a worker."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _log = logging.getLogger("herdmaster.task")
 
 
 class Hooks(msgspec.Struct, frozen=True):
-    """`before_task(task)`, then `after_task(task, result)` or `on_error(task, exception)` are called where the task's
-    code runs: on its thread, in the loop of the coroutines, in its process. Of a chunk the result is the list of its
-    items' results, with the exception where one failed. Where an attempt ends in another way than by its code,
-    `on_error` is called in the worker (see `error_calls`). What they raise is logged, and changes nothing of the task's
-    fate.
+    """The hooks of an app.
 
-    Each of `on_worker_start` is called once, before the worker has a session: if one raises, the worker does not start.
-    Each of `on_worker_stop` is called when it has ended (see `worker_hooks`). The processes of a pool call the hooks of
-    the app that they import, and these two not at all.
+    `before_task(task)`, then `after_task(task, result)` or `on_error(task, exception)` are called where the task's code
+    runs: on its thread, in the loop of the coroutines, or in its process. The result of a chunk is the list of its
+    items' results, with an exception for each item that failed. If an attempt is not ended by its code, `on_error` is
+    called in the worker (see `error_calls`). What these hooks raise is logged and does not affect the task.
+
+    Each of `on_worker_start` is called once, before the worker has a session; if one raises, the worker does not start.
+    Each of `on_worker_stop` is called after the last session (see `worker_hooks`). The processes of a pool call the
+    task hooks of the app that they import, and never these two.
     """
 
     before_task: BeforeTask | None = None
@@ -42,7 +43,7 @@ def call_before(hooks: Hooks, running: Running) -> None:
         try:
             with forks.UserCode():
                 hooks.before_task(CurrentTask(running))
-        except BaseException:  # noqa: BLE001 - whatever it is, the task has nothing to do with it
+        except BaseException:  # noqa: BLE001 - an error of a hook never fails the task
             _log.exception("%s: before_task failed", running.name)
 
 

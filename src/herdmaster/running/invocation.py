@@ -1,7 +1,7 @@
-"""Calls a function with the arguments of a call, and says what came of it.
+"""Calls a function with the arguments of a call, and describes how that ended.
 
-There is one coroutine for plain functions and for `async def` ones; with a plain function it never waits, so it can be
-run without an event loop.
+One coroutine serves plain functions and `async def` ones. With a plain function it never waits, so it runs without an
+event loop.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from herdmaster.errors import (
     UnknownCall,
     WrongArguments,
 )
-from herdmaster.running.current import Running, Said, running_now
+from herdmaster.running.current import ProgressReport, Running, running_now
 from herdmaster.running.hooks import call_after, call_before, call_on_error
 from herdmaster.running.program import Callee
 
 _REFUSED = (BadPayload, WrongArguments, ConfigurationError, NotSerializable)
-"""Errors about the call that Herdmaster itself raises before and after the code, and would raise in every attempt."""
+"""Errors that Herdmaster itself raises about a call, before or after its code. Every attempt would raise them."""
 
 Outcome = tuple[Ending, object]
-"""What came of it, and the result or exception for those who watch."""
+"""How a call ended, and its result or exception for the hooks."""
 
 
 def invoke(running: Running, callee: Callee, call: Call) -> Ending:
-    """Runs a plain function here and now. Raises only MemoryError of a task with a memory limit, whose process is not
-    to be used again."""
+    """Run a plain function. Raises only the MemoryError of a task with a memory limit, whose process must not be used
+    again."""
     token = running_now.set(running)
     try:
         _run(running, callee, call).send(None)
@@ -56,7 +56,7 @@ def invoke(running: Running, callee: Callee, call: Call) -> Ending:
 
 
 async def invoke_async(running: Running, callee: Callee, call: Call) -> Ending:
-    """As `invoke`; lets the cancellation through that ends an `async def`."""
+    """As `invoke`, for an `async def` as well. Also raises the CancelledError that ends one."""
     token = running_now.set(running)
     try:
         return (await _run(running, callee, call))[0]
@@ -73,7 +73,7 @@ async def _run_watched(
     run: Callable[[Running, Callee, Call], Awaitable[Outcome]], running: Running, callee: Callee, call: Call
 ) -> Outcome:
     hooks = callee.program.hooks
-    hook_claim = running.hook_claim  # of this run: a later one of the same task has another
+    hook_claim = running.hook_claim  # of this run: a later run of the task has another one
     call_before(hooks, running)
     ending, value = await run(running, callee, call)
     if isinstance(ending, (Returned, ChunkRan)):
@@ -133,16 +133,16 @@ async def _run_items(running: Running, callee: Callee, call: Call) -> Outcome:
     items: list[ItemRun] = []
     values: list[object] = []
     for each in calls:
-        running.say(Said(len(items), len(calls)))
+        running.report_progress(ProgressReport(len(items), len(calls)))
         ending, value = await _run_one(running, callee, each)
         if isinstance(ending, Returned):
             items.append(ItemRun(ending.result))
         elif isinstance(ending, Raised) and not isinstance(value, SoftTimeLimitExceeded):
             items.append(ItemRun(raised=ending))
-        elif items and isinstance(value, WrongArguments):  # others were run: it is this one's own fault
+        elif items and isinstance(value, WrongArguments):  # other items were run, so this item is at fault
             items.append(ItemRun(raised=refused(value)))
         else:
-            return ending, value  # which concerns them all
+            return ending, value  # it concerns all items
         values.append(value)
     return ChunkRan(tuple(items)), values
 
@@ -155,8 +155,8 @@ def _is_for_the_pool(error: BaseException, running: Running, callee: Callee) -> 
 
 
 def describe(error: BaseException, known: Known = NONE_KNOWN) -> Raised:
-    """What a task's code raised, where the app knows these classes."""
+    """Describe what a task's code raised. `known` are the exceptions that the app has registered."""
     info = error_info(error, known)
-    if isinstance(error, HerdError) and type(error).__module__.startswith("herdmaster."):  # known by their bare names
+    if isinstance(error, HerdError) and type(error).__module__.startswith("herdmaster."):  # known by bare names
         info = ErrorInfo(type(error).__name__, info.message, info.traceback)
     return raised(error, info)

@@ -1,7 +1,7 @@
-"""What a worker can run, by the name that a call gives.
+"""The functions that a worker can run, by their names in calls.
 
-That is functions that were registered, and, if it was told so, those of modules that it may import. Nothing else is
-ever run, whatever a payload says.
+These are the registered functions, and those of modules that the worker may import. Nothing else is ever run, whatever
+a payload says.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_IMPORTED: Final = 10_000
 
 
 class Way(msgspec.Struct, frozen=True, gc=False):
-    """How one task is run."""
+    """The options and limits with which one task is run."""
 
     options: RunOptions = DEFAULT_OPTIONS
     limits: Limits = NO_LIMITS
@@ -43,7 +43,8 @@ def way(options: RunOptions) -> Way:
 
 
 class Callee:
-    """What calls of one name run. One that has to be imported is, when it is run first, on the pool's thread."""
+    """The function that calls of one name run. If it has to be imported, that is done at its first run, on the pool's
+    thread."""
 
     def __init__(
         self, call: str, registration: Registration | None, program: Program, prefixes: tuple[str, ...]
@@ -59,7 +60,8 @@ class Callee:
         self.is_async = self._way.options.pool is PoolKind.ASYNCIO
 
     def way(self, wanted: Overrides | None) -> Way:
-        """Raises ConfigurationError for a pool that cannot run the function."""
+        """Return how a call with these options is run. Raises ConfigurationError for a pool that cannot run the
+        function."""
         if wanted is None:
             return self._way
         options = apply_overrides(self._way.options, wanted)
@@ -72,7 +74,7 @@ class Callee:
 
     @property
     def function(self) -> Function:
-        """Raises UnknownCall, ConfigurationError, and whatever the module's own code raises."""
+        """The function, imported if need be. Raises UnknownCall, ConfigurationError, and what the module raises."""
         if self._function is None:
             function = resolve_import(self.call, self._prefixes)
             if inspect.iscoroutinefunction(function):
@@ -85,7 +87,8 @@ class Callee:
 
 
 class Program:
-    """`functions` by the names of calls; `prefixes` as `herdmaster.core.imports` has them; `codecs` by their names."""
+    """What a worker can run: `functions` by the names of their calls, and what may be imported by `prefixes` (see
+    `herdmaster.core.imports`). `codecs` by their names."""
 
     def __init__(
         self,
@@ -107,7 +110,7 @@ class Program:
 
     @property
     def names(self) -> list[str]:
-        """What is registered."""
+        """The names of the registered functions, sorted."""
         return sorted(self._registrations)
 
     @property
@@ -116,7 +119,7 @@ class Program:
 
     @property
     def pools(self) -> set[PoolKind]:
-        """Those that the registered functions run in."""
+        """The pools that the registered functions run in."""
         return {registration.options.pool for registration in self._registrations.values()}
 
     def find(self, call: str) -> Callee | None:

@@ -1,4 +1,4 @@
-"""What a worker can run: the functions that its app registered, each with how it is run."""
+"""The functions that an app registers, each with its options."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ DEFAULT_OPTIONS: Final = RunOptions()
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """A function and the options that hold for it where a call says nothing else. `known` are the exceptions that its
-    app has registered, also those to come."""
+    """A function and its options, which a call may override. `known` are the exceptions that its app has registered,
+    including those that it registers later."""
 
     function: Function
     options: RunOptions = DEFAULT_OPTIONS
@@ -27,7 +27,7 @@ class Registration(msgspec.Struct, frozen=True):
 
 
 def registrations(functions: Mapping[str, Function | Registration]) -> dict[str, Registration]:
-    """Plain functions with the default options, an `async def` in the pool that it needs.
+    """Return a registration for each function: plain functions get the default options, an `async def` its pool.
 
     Raises ConfigurationError for a function in a pool that cannot run it.
     """

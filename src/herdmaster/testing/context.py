@@ -16,7 +16,7 @@ from herdmaster.api.internals import core_of
 from herdmaster.core.names import DEFAULT_QUEUE, UlidFactory, call_name, parse_task_name
 from herdmaster.core.options import RunOptions, apply_overrides
 from herdmaster.errors import ConfigurationError, InvalidName
-from herdmaster.running.current import CurrentTask, HookClaim, Said, running_now
+from herdmaster.running.current import CurrentTask, HookClaim, ProgressReport, running_now
 
 
 class Progress(NamedTuple):
@@ -36,21 +36,21 @@ class TaskContext:
         self.options = options
         self.started: int = _unix_ms()
         self.hook_claim: HookClaim | None = None
-        self._said: list[Progress] = []
+        self._reports: list[Progress] = []
 
     @property
     def progress(self) -> list[Progress]:
         """All that the code has said of its progress so far, the latest last."""
-        return list(self._said)
+        return list(self._reports)
 
     @property
     def current(self) -> CurrentTask:
         """What `current_task()` gives inside, for tests that ask for more than the code under test does."""
         return CurrentTask(self)
 
-    def say(self, said: Said) -> None:
+    def report_progress(self, report: ProgressReport) -> None:
         """For `current_task().progress`, from any thread."""
-        self._said.append(Progress(said.done, said.total, said.note))
+        self._reports.append(Progress(report.done, report.total, report.note))
 
     def begin_wait(self, task: str) -> None:
         """No worker's slot is held up."""

@@ -146,10 +146,10 @@ def _shows(
 
 def test_a_process_says_what_its_code_waits_for() -> None:
     notes: list[bytes] = []
-    task = child.HandedOver(FIRST, b"", 0, speaker=child.Speaker(notes.append))
+    task = child.HandedOver(FIRST, b"", 0, reporter=child.Reporter(notes.append))
     task.begin_wait(AWAITED)
     told = Delivered(FIRST, b"", 1)
-    child.hear(told, notes[0])
+    child.apply_note(told, notes[0])
 
     assert told.waits_for == (AWAITED,)
-    task.speaker.close()
+    task.reporter.close()

@@ -1,4 +1,4 @@
-"""The end of a worker in good order: what runs may finish, the rest goes elsewhere, and the worker deregisters."""
+"""Drains a worker: what runs may finish, the other tasks are handed back, and the worker deregisters."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class Draining:
-    """Of one session. `record` is what the worker's znode says meanwhile; `changed` is set whenever something ended;
-    `leaving` is called before the worker takes its own znode away."""
+    """The drain of one session. `record` is the data of the worker's znode meanwhile, `changed` is set whenever a task
+    has ended, and `leaving` is called before the worker deletes its own znode."""
 
     def __init__(
         self,
@@ -41,9 +41,13 @@ class Draining:
         self._leaving = leaving
 
     async def run(self, patience: float) -> None:
-        """Under a primary of ours: finishes what runs, hands back the rest, takes the inbox away. Under any other, and
-        while there is none: runs the inbox empty, with what comes into it meanwhile. It stays registered for that: a
-        reference primary takes the tasks of a worker that is gone for lost. After `patience` seconds it gives up."""
+        """Drain for at most `patience` seconds, then give up.
+
+        - Under one of our primaries: finish what runs, hand back the rest, delete the inbox.
+        - Under any other primary, and while there is none: run everything in the inbox, and what comes into it
+          meanwhile. The worker stays registered until then, because a reference primary treats the tasks of
+          a worker that is gone as lost.
+        """
         client, session = self._client, self._session
         count = len(self._running())
         _log.info("%s drains: %s running", self._name, "1 task is" if count == 1 else f"{count} tasks are")
@@ -96,28 +100,28 @@ class Draining:
             _log.warning("%s leaves %s in its inbox; %s", self._name, left, program.value)
 
     async def _deregister(self, program: PrimaryProgram) -> bool:
-        """False when the primary was quicker to assign another task."""
-        # The inbox first: its event comes first, by which the primary tells a drained worker from a lost one.
+        """Delete the inbox and the worker's own znode. Return False if another task was assigned first."""
+        # The inbox first: by the order of the events the primary tells a drained worker from a lost one.
         transaction = self._client.transaction().delete(layout.inbox_path(self._name))
         if program is not PrimaryProgram.OURS:
-            # What a reference primary assigns before it hears that the worker is gone goes into the inbox, where it
-            # finds it when it does. Without the inbox it would never look at the task again.
+            # A reference primary may assign tasks until it hears that the worker is gone, and then looks for them in
+            # the inbox. Without an inbox it would never look at these tasks again.
             transaction.create(layout.inbox_path(self._name))
         return await self._commit(transaction.delete(layout.worker_path(self._name)))
 
     async def _leave_curator(self) -> bool:
-        """Deregisters and puts all tasks back at one moment. A Curator master deletes what stands in the inbox of a
-        worker that is gone, and assigns anew to a worker that is registered what that puts back before it goes."""
+        """Deregister and put all tasks back in one transaction. A Curator master deletes what is in the inbox of a
+        worker that is gone; tasks that are put back before the worker goes may be assigned to it again."""
         moves = self._session.moves_back()
         if moves is None or len(moves) > MAX_BATCH_MOVES or sum(move.size() for move in moves) > MAX_BATCH_BYTES:
             self._session.hand_back(running=True)
             return self._session.is_empty and await self._deregister(PrimaryProgram.CURATOR)
-        # The worker first: the master hears of its end before it sees the tasks.
+        # The worker's znode first: the master hears of its end before it sees the tasks.
         transaction = self._client.transaction().delete(layout.worker_path(self._name))
         for move in moves:
             for operation in move.operations:
                 add_operation(transaction, operation)
-        # Refused where a task was assigned meanwhile: the master would delete it with the inbox.
+        # Refused if a task was assigned meanwhile: the master would delete that task with the inbox.
         inbox = layout.inbox_path(self._name)
         return await self._commit(transaction.delete(inbox).create(inbox))
 
@@ -129,7 +133,7 @@ class Draining:
             if isinstance(failure.error, errors.NotEmpty) and self._session.is_empty:
                 _log.warning("the inbox of %s is left behind: what it holds are no tasks", self._name)
                 return True
-            # NoNode of the worker's own znode or inbox: an earlier transaction whose reply was lost did it.
+            # NoNode of the worker's own znode or inbox: an earlier transaction was applied, and its reply lost.
             own = (layout.worker_path(self._name), layout.inbox_path(self._name))
             return isinstance(failure.error, errors.NoNode) and failure.error.path in own
         except errors.ConnectionLoss:

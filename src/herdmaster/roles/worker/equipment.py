@@ -30,9 +30,11 @@ _log = logging.getLogger("herdmaster.task")
 
 
 class Equipment:
-    """`setting` says what processes import; without an app or a prefix they have nothing to run. Each task runs in a
-    copy of `context`, in a process in a copy of the one that the import of the app has left. Processes are started in
-    `folder`."""
+    """What the pools of one session are made of.
+
+    `setting` names the app that processes import. Each task runs in a copy of `context`; in a process, in a copy of the
+    context that the import of the app has left. Processes are started in `folder`.
+    """
 
     def __init__(
         self,
@@ -49,7 +51,7 @@ class Equipment:
         self._folder = folder
 
     def check(self, task: Delivered) -> None:
-        """Raises ConfigurationError for a task that no pool of this worker can run."""
+        """Raise ConfigurationError for a task that no pool of this worker can run."""
         if task.options.pool is PoolKind.PROCESS and self._setting.app is None:
             assert task.callee is not None
             if not task.callee.is_imported:
@@ -59,6 +61,7 @@ class Equipment:
                 )
 
     def make(self, kind: PoolKind, slots: int, deliver: Deliver) -> Pool[Held]:
+        """Make a pool that calls `deliver` with the tasks that have ended."""
         executor, context = self._executor, self._context
 
         def run(held: Held) -> PoolResult:
@@ -93,7 +96,7 @@ def _give_up(held: Held) -> None:
 
 
 def _note(held: Held, data: bytes) -> None:
-    child.hear(held.task, data)
+    child.apply_note(held.task, data)
 
 
 def _log_output(held: Held | None, _stream: str, line: str) -> None:

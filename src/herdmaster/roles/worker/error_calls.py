@@ -1,7 +1,7 @@
-"""Calls the `on_error` hook for attempts that ended in another way than by their code: past a time limit, with their
-process, before their code began.
+"""Calls the `on_error` hook for attempts that were not ended by their code: that ran into a time limit, whose process
+died, or whose code was never begun.
 
-The hook is the user's and may block, so it is called on threads, never in the loop of the session.
+The hook is user code and may block, so it is called on threads, never in the loop of the session.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class ErrorCalls:
-    """`call` and `finish` belong to one loop."""
+    """A queue of calls, and the threads that work on it. `call` and `finish` are called in one event loop."""
 
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
         self._waiting: deque[tuple[Delivered, Exception]] = deque()
         self._lock = threading.Lock()
-        self._threads = 0  # that are calling
+        self._threads = 0  # those that are working
         self._dropped = 0
         self._ended: Callable[[], object] | None = None
-        self.context = Context()  # each call gets a copy
+        self.context = Context()
+        """Each call runs in a copy of it."""
 
     def call(self, task: Delivered, outcome: Outcome) -> None:
-        """With the error that the submitter is given."""
+        """Call the hook with the error that the submitter gets."""
         error = exception_of(outcome) if self._hooks.on_error is not None else None
         if error is None:
             return
@@ -59,7 +60,7 @@ class ErrorCalls:
         threading.Thread(target=self._work, name="herdmaster-on-error", daemon=True).start()
 
     async def finish(self) -> None:
-        """Waits a while for the calls that are under way."""
+        """Wait for the calls that are under way, for a limited time."""
         ended = asyncio.Event()
         with self._lock:
             if self._threads:
@@ -82,7 +83,7 @@ class ErrorCalls:
         call_on_error(self._hooks, task, error)
 
     def _next(self) -> tuple[Delivered, Exception] | None:
-        """None: this thread is not needed any more."""
+        """Return the next call, or None if this thread is no longer needed."""
         with self._lock:
             if self._waiting:
                 return self._waiting.popleft()

@@ -1,4 +1,4 @@
-"""A worker's own fence: what it does about running tasks while its session may be over."""
+"""The fence of a worker: stops running tasks when its session may be over."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from herdmaster.zookeeper.client import Client
 
 
 class Fence:
-    """Calls `stop` at the session's deadline, from which on another worker may be given what runs here. Should the
-    session live on after all, that is run again."""
+    """A timer that calls `stop` at the session's deadline. From then on another worker may be given the tasks that run
+    here. If the session lives on after all, they are run again."""
 
     def __init__(self, client: Client, stop: Callable[[], None]) -> None:
         self._client = client
@@ -18,10 +18,11 @@ class Fence:
         self._timer: asyncio.TimerHandle | None = None
 
     def raise_at_deadline(self, is_wanted: Callable[[], bool]) -> None:
-        """Does nothing once `is_wanted` returns False, because the connection is back. The deadline may still move."""
+        """Stop the tasks at the deadline, which may still move, unless `is_wanted` returns False by then because the
+        connection is back."""
         if not is_wanted():
             return
-        self.cancel()  # that of an interruption before this one
+        self.cancel()  # the timer of an earlier interruption
         left = self._client.deadline - self._client.clock()
         if left <= 0:
             self._stop()

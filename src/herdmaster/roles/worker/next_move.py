@@ -1,4 +1,4 @@
-"""What follows from a run of a task's code: the one place where the worker decides which transition a task takes next.
+"""Decides which transition a task takes after its code has run: the only place where a worker decides that.
 
 Everything that a decision needs is a parameter, chance and the servers' time included. A task that goes back is decided
 in two steps, because where it goes depends on whose primary there is, and only such tasks need to know that.
@@ -32,7 +32,7 @@ from herdmaster.errors import HerdError, ResultTooLarge, UnknownCall, WrongArgum
 from herdmaster.running.delivery import Delivered
 
 MAX_ASKED: Final = 5
-"""A function is asked for at least this often before the task fails: workers that are deployed anew may have it."""
+"""A call is tried on workers at least this often before it fails: a worker that is deployed meanwhile may have it."""
 MAX_WORKERS_ASKED: Final = 20
 """At most this many workers are asked, however many there are."""
 NO_FUNCTION: Final = Lacking()
@@ -47,8 +47,8 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class Again(msgspec.Struct, frozen=True):
-    """The task goes back with this payload, due after `seconds`. `otherwise`: how it ends where it cannot, which
-    is with `error`."""
+    """A task that goes back with this payload, and is due after `seconds`. If it cannot go back, it ends with the move
+    `otherwise`, because of `error`."""
 
     payload: bytes
     seconds: float
@@ -80,7 +80,7 @@ class NextMoves:
         self._app = app
 
     def after_run(self, task: Delivered, run: Run) -> Move | Again:
-        """The next move of a task that was run."""
+        """Return the next move of a task that was run."""
         ending = run.ending
         if isinstance(ending, Returned):
             try:
@@ -102,22 +102,22 @@ class NextMoves:
         return self._end_otherwise(task, self._outcome(task, OutcomeState.EXPIRED, None))
 
     def refuse(self, task: Delivered, error: HerdError) -> Move:
-        """The end of a task that is not run at all."""
+        """Return the move that ends a task without running it."""
         what = refused(error)
-        return self._tell_failed(task, what.error, self._bury_or_end(task, what, None))
+        return self._report_failed(task, what.error, self._bury_or_end(task, what, None))
 
     def pass_on(self, task: Delivered, lacking: Lacking = NO_FUNCTION) -> Move | Again:
-        """`forward`, and the log says where that is the task's end."""
+        """As `forward`; if that ends the task, the end is logged."""
         found = self.forward(task, lacking)
-        return self._tell_lacking(task, found, self._lack(task, lacking)) if isinstance(found, Move) else found
+        return self._report_lacking(task, found, self._lack(task, lacking)) if isinstance(found, Move) else found
 
     def forward(self, task: Delivered, lacking: Lacking = NO_FUNCTION) -> Move | Again:
-        """What becomes of a call whose function, or parameters of it, this worker lacks. It costs no attempt."""
+        """Return what follows for a call whose function, or a parameter of it, this worker lacks. Costs no attempt."""
         assert task.call is not None
         asked = (*task.call.asked, self._worker)
         error = self._lack(task, lacking)
         failed = self._bury_or_end(task, refused(error), None)
-        repeats = len(asked) - len(set(asked))  # the primary asks no worker twice as long as there is another
+        repeats = len(asked) - len(set(asked))  # while there is another worker, the primary chooses none twice
         if len(asked) >= (MAX_ASKED if self._worker in task.call.asked else MAX_WORKERS_ASKED):
             return failed
         seconds = (
@@ -141,7 +141,7 @@ class NextMoves:
         )
 
     def _described_app(self, call: str) -> str:
-        """What this worker's app has in place of a call, and what may be missing."""
+        """Say which calls this worker's app has instead, and what it may lack."""
         app = f"its app {self._app}" if self._app is not None else "its app"
         module = call.partition(":")[0]
         missing = f": perhaps it does not import {module}, which `herd worker --import {module}` does"
@@ -158,11 +158,11 @@ class NextMoves:
         return f"{app} has: {shown}{'' if is_imported else missing}"
 
     def put_back(self, task: Delivered, again: Again, *, primary_is_ours: bool) -> Move:
-        """A primary of the reference never looks at a name twice, so under it a task is retried where it is, and
-        cannot be forwarded at all."""
+        """Return the move of a task that goes back. A reference primary never looks at a name twice, so under it a task
+        is retried in place, and cannot be forwarded at all."""
         if not primary_is_ours:
             if again.otherwise is not None:
-                return self._tell_lacking(task, again.otherwise, again.error)
+                return self._report_lacking(task, again.otherwise, again.error)
             return transitions.retry_in_place(self._worker, task.name, again.payload)
         if again.otherwise is None and again.seconds == 0:
             return transitions.retry_now(self._worker, task.name, again.payload)
@@ -171,7 +171,8 @@ class NextMoves:
         return row(self._worker, task.name, due, again.payload)
 
     def _after_items(self, task: Delivered, ran: ChunkRan, run: Run) -> Move | Again:
-        """One that fails, fails alone, when none of them is to be tried again."""
+        """Return the next move of a chunk. If an item is to be retried, the whole chunk is; else an item that failed
+        fails alone."""
         for item in ran.items:
             if item.raised is not None:
                 seconds = seconds_until_retry(task.options, task.attempt, item.raised, self._uniform)
@@ -184,7 +185,7 @@ class NextMoves:
         seconds = seconds_until_retry(task.options, task.attempt, what, self._uniform)
         if seconds is None or task.call is None:
             move = self._bury_or_end(task, what, run)
-            return self._tell_failed(task, what.error, move, run, hook_called=what.hook_called)
+            return self._report_failed(task, what.error, move, run, hook_called=what.hook_called)
         return self._try_again(task, what, seconds, run, hook_called=what.hook_called)
 
     def _try_again(self, task: Delivered, what: Raised, seconds: float, run: Run, *, hook_called: bool) -> Again:
@@ -201,10 +202,10 @@ class NextMoves:
             return transitions.bury(self._worker, task.name, with_error(task.payload, what.error), outcome, key)
         return self._end_otherwise(task, outcome)
 
-    def _tell_failed(
+    def _report_failed(
         self, task: Delivered, error: ErrorInfo, move: Move, run: Run | None = None, *, hook_called: bool = False
     ) -> Move:
-        """Tells the hook, unless it is told, and the log: nothing else does where no client waits for the outcome."""
+        """Call the hook, unless it was called, and log the failure, which nothing else shows if no client waits."""
         if not hook_called:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=error))
         is_buried = move.transition is TransitionName.BURY
@@ -214,15 +215,15 @@ class NextMoves:
         _log.warning("%s%s", _described(task, error), dead)
         return move
 
-    def _tell_lacking(self, task: Delivered, move: Move, error: UnknownCall | WrongArguments | None) -> Move:
-        """Told when it is certain: another worker may have what this one lacks."""
+    def _report_lacking(self, task: Delivered, move: Move, error: UnknownCall | WrongArguments | None) -> Move:
+        """Call the hook and log the failure once it is certain that no worker has what this one lacks."""
         if error is not None:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=refused(error).error))
         asked = (*(task.call.asked if task.call is not None else ()), self._worker)
         what = "takes its arguments" if isinstance(error, WrongArguments) else "has it"
         kind = WrongArguments if isinstance(error, WrongArguments) else UnknownCall
         message = f"no worker that was asked {what}: {', '.join(dict.fromkeys(asked))}"
-        return self._tell_failed(task, ErrorInfo(kind.__name__, message), move, hook_called=True)
+        return self._report_failed(task, ErrorInfo(kind.__name__, message), move, hook_called=True)
 
     def _note_end(self, task: Delivered, result: Result, run: Run | None, error: ErrorInfo | None = None) -> None:
         """Keep what is reported once the move is committed."""
@@ -247,7 +248,7 @@ class NextMoves:
         return transitions.complete(self._worker, task.name, outcome, key)
 
     def _end_otherwise(self, task: Delivered, outcome: bytes) -> Move:
-        """Not as done."""
+        """End a task with another outcome than done."""
         return self._end(task, outcome, None if task.call is None else key_without_success(task.call))
 
     def _outcome(

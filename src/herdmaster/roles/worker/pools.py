@@ -1,6 +1,6 @@
-"""A worker's slots: which pool runs what, and how much room there is.
+"""A worker's slots: the pools that run its tasks, and the room that is left in them.
 
-A pool is made when something is to run in it. One whose task is stopped counts the slot as free from that moment on.
+A pool is made when the first task is to run in it. The slot of a task that is stopped counts as free at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _STOPPABLE: Final = (PoolKind.ASYNCIO, PoolKind.PROCESS)
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """`slots`: tasks that run at a time, in all; of these so many at most on threads, and in processes."""
+    """How many tasks may run at a time: `slots` in all, of these at most `threads` on threads and `processes` in
+    processes."""
 
     slots: int
     threads: int
@@ -30,38 +31,40 @@ class Capacity(msgspec.Struct, frozen=True):
 
 
 class Slots:
+    """Hands tasks to pools, and counts the slots that they take. `make_pool` makes the pool of a kind."""
+
     def __init__(self, capacity: Capacity, make_pool: Callable[[PoolKind, int], Pool[Held]]) -> None:
         self._capacity = capacity.slots
         self._capacities = {kind: capacity.of(kind) for kind in PoolKind}
         self._make_pool = make_pool
         self._pools: dict[PoolKind, Pool[Held]] = {}
         self._taken = dict.fromkeys(PoolKind, 0)
-        self._alone = 0  # of these, suspects that nothing may run beside
+        self._alone = 0  # tasks of these that run alone
 
     @property
     def running(self) -> list[Held]:
-        """Those whose code runs now; a snapshot."""
+        """The tasks whose code runs now; a snapshot."""
         return [held for pool in self._pools.values() for held in pool.running]
 
     def find_stalled(self) -> list[Held]:
-        """What runs in pools that are full and all of whose tasks wait for others; empty if there is a slot left, or
-        one that goes on."""
+        """Return the tasks of the pools that are full and in which every task waits for other tasks. Empty while there
+        is a free slot, or a task that goes on."""
         running = {kind: pool.running for kind, pool in self._pools.items()}
-        everything = [held for some in running.values() for held in some]
-        if len(everything) >= self._capacity:
-            return everything if all(held.task.waits for held in everything) else []
-        full = [some for kind, some in running.items() if len(some) >= self._capacities[kind]]
-        return [held for some in full if all(held.task.waits for held in some) for held in some]
+        tasks = [held for in_pool in running.values() for held in in_pool]
+        if len(tasks) >= self._capacity:
+            return tasks if all(held.task.waits for held in tasks) else []
+        full = [in_pool for kind, in_pool in running.items() if len(in_pool) >= self._capacities[kind]]
+        return [held for in_pool in full if all(held.task.waits for held in in_pool) for held in in_pool]
 
     def room(self, waiting: Iterable[Held]) -> Room:
-        """What may be handed over of these. As long as all is for one pool, that pool itself keeps the order."""
+        """Return the room for the waiting tasks. As long as all tasks are for one pool, that pool keeps their order."""
         kinds = {kind for kind, taken in self._taken.items() if taken} | {held.kind for held in waiting}
         free = {kind: self._capacities[kind] - taken for kind, taken in self._taken.items()}
         taken = sum(self._taken.values())
         return Room(self._capacity - taken, free, len(kinds) <= 1, taken == 0, self._alone > 0)
 
     def start(self, chosen: list[Held]) -> None:
-        """Hands them to their pools."""
+        """Hand tasks to their pools."""
         by_kind: dict[PoolKind, list[Held]] = {}
         for held in chosen:
             by_kind.setdefault(held.kind, []).append(held)
@@ -75,26 +78,26 @@ class Slots:
                 self._alone += held.alone
 
     def withdraw(self, held: Held) -> bool:
-        """Withdraws a job that no slot has begun."""
+        """Withdraw the job of a task that no slot has begun. Return False if there is none."""
         if held.job is not None and held.job.claim():
             self.release(held)
             return True
         return False
 
     def stop(self, held: Held) -> None:
-        """Ends what can be ended, and counts the slot as free."""
+        """End the code of a task if that can be done. Its slot counts as free either way."""
         if held.job is not None and not self.withdraw(held):
             self.release(held)
             self._pools[held.kind].stop(held)
 
     def stop_all(self) -> None:
-        """Coroutines and processes; a thread runs on."""
+        """Stop the coroutines and processes. Threads run on."""
         for held in self.running:
             if held.kind in _STOPPABLE:
                 self.stop(held)
 
     def release(self, held: Held) -> None:
-        """Its job has ended. Once it has been stopped, that changes nothing."""
+        """Free the slot of a task whose job has ended, unless the task was stopped before."""
         if held.job is not None:
             held.job = None
             self._taken[held.kind] -= 1

@@ -1,7 +1,6 @@
-"""Shows in `/progress/worker-ID` what a worker runs and how far that is.
+"""Shows in `/progress/worker-ID` which tasks a worker runs, and how far they are.
 
-Tasks that come and go within two seconds are not shown unless they say something of themselves, so a worker of short
-tasks writes nothing at all.
+A task that ends within two seconds is not shown unless it reports progress, so a worker of short tasks writes nothing.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from herdmaster.zookeeper.model import CreateMode
 
 _LOOK_SECONDS: Final = 1.0
 _WRITE_SECONDS: Final = 2.0
-"""Between two writes, at least."""
+"""The least time between two writes."""
 _SHOWN_AFTER_MS: Final = 2000
 
 _log = logging.getLogger("herdmaster.worker")
 
 
 class Slots(Protocol):
-    """`running`: the tasks whose code runs. `find_stalled`: see `Stalls`."""
+    """What the writer asks of a session: the tasks whose code runs, and `Slots.find_stalled`."""
 
     @property
     def running(self) -> list[Delivered]: ...
@@ -40,7 +39,7 @@ class Slots(Protocol):
 
 
 class ProgressWriter:
-    """`unix_ms` is the clock that the `started` of tasks is of."""
+    """Writes the progress of one session. `unix_ms` is the clock by which tasks have started."""
 
     def __init__(self, client: Client, worker: str, slots: Slots, unix_ms: Callable[[], int]) -> None:
         self._client = client
@@ -51,28 +50,30 @@ class ProgressWriter:
         self._shown = encode_progress(())
 
     async def run(self) -> None:
-        """Until it is cancelled. Raises SessionExpired."""
+        """Write until cancelled. Raises SessionExpired."""
         written_at = self._client.clock() - _WRITE_SECONDS
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            with contextlib.suppress(errors.ConnectionLoss):  # at the next look again
+            with contextlib.suppress(errors.ConnectionLoss):  # the next look is soon
                 await self._stalls.look()
             picture = self._picture()
-            # A little early rather than a look too late.
+            # Rather a little early than one look late.
             if picture == self._shown or self._client.clock() - written_at < _WRITE_SECONDS - _LOOK_SECONDS / 100:
                 continue
             written_at = self._client.clock()
             try:
                 await self._write(picture)
             except errors.ConnectionLoss:
-                continue  # at the next look again
+                continue
             except errors.ServerError as error:
                 _log.warning("the progress of tasks cannot be shown: %s", error)
             self._shown = picture
 
     def _picture(self) -> bytes:
         before = self._unix_ms() - _SHOWN_AFTER_MS
-        shown = [_progress(task) for task in self._slots.running if task.said is not None or 0 < task.started <= before]
+        shown = [
+            _progress(task) for task in self._slots.running if task.progress is not None or 0 < task.started <= before
+        ]
         return encode_progress(shown, stalled=self._stalls.is_stalled)
 
     async def _write(self, picture: bytes) -> None:
@@ -83,7 +84,7 @@ class ProgressWriter:
 
     async def _create(self, picture: bytes) -> None:
         try:
-            with contextlib.suppress(errors.NodeExists):  # it was created, and the reply lost
+            with contextlib.suppress(errors.NodeExists):  # created by a request whose reply was lost
                 await self._client.create(self._path, picture, mode=CreateMode.EPHEMERAL)
         except errors.NoNode:
             await restore_folders(self._client)
@@ -91,20 +92,20 @@ class ProgressWriter:
 
 
 def _progress(task: Delivered) -> TaskProgress:
-    said = task.said
+    progress = task.progress
     return TaskProgress(
         task.name,
         task.started,
         task.call.call if task.call is not None else None,
         task.attempt,
-        said.done if said is not None else None,
-        said.total if said is not None else None,
-        said.note if said is not None else "",
+        progress.done if progress is not None else None,
+        progress.total if progress is not None else None,
+        progress.note if progress is not None else "",
         _awaited(task),
     )
 
 
 def _awaited(task: Delivered) -> tuple[str, ...]:
-    """Those that it waits for since a while."""
+    """Return the tasks that a task has been waiting for longer than a short while."""
     before = time.monotonic() - _SHOWN_AFTER_MS / 1000
     return tuple(name for name, since in (task.waits or {}).items() if since <= before)[:MAX_AWAITED]

@@ -1,4 +1,4 @@
-"""What a worker does about a task whose transaction ZooKeeper refused."""
+"""Decides what a worker does about a task whose transaction ZooKeeper refused."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from herdmaster.core.transitions import CreateNode, Move
 
 
 class Remedy(enum.Enum):
-    """What helps where no other move does."""
+    """What to do with a task for which there is no other move."""
 
     LET_GO = "let go"  # another role has it now
-    FAIL = "fail"  # it ends without having been run
-    TRY_LATER = "try later"  # a reference master, or a folder that is made again, may mend it
-    SET_ASIDE = "set aside"  # nothing of the protocol explains it
+    FAIL = "fail"  # end it without running it
+    TRY_LATER = "try later"  # the cause passes: a reference master acts, or a missing folder is made again
+    SET_ASIDE = "set aside"  # nothing in the protocol explains the refusal
 
 
 def remedy(worker: str, move: Move, verdict: Verdict | None) -> Move | Remedy:
-    """The move that takes the refused one's place, or what else to do. The task is still held."""
+    """Return the move that replaces the refused one, or what else to do. The task is still held."""
     name = move.task
     match verdict:
         case Verdict.RACE_LOST:
@@ -27,7 +27,7 @@ def remedy(worker: str, move: Move, verdict: Verdict | None) -> Move | Remedy:
         case Verdict.DROP_ASSIGNMENT:
             return transitions.drop_assignment_because_status(worker, name)
         case Verdict.DECIDE_AGAIN:
-            # The status that the move above relied on was collected meanwhile: the task has ended all the same.
+            # The status that the move above relied on was collected meanwhile, so the task has ended.
             return transitions.complete(worker, name, None)
         case Verdict.WITHOUT_KEY:
             return transitions.without_key(move)
@@ -40,6 +40,6 @@ def remedy(worker: str, move: Move, verdict: Verdict | None) -> Move | Remedy:
 
 
 def _failure(burial: Move) -> bytes | None:
-    """The outcome that a burial was to leave: the last of what it creates."""
+    """Return the outcome that a burial would have left: the data of the last znode that it creates."""
     created = [operation for operation in burial.operations if isinstance(operation, CreateNode)]
     return created[-1].data if created else None

@@ -1,8 +1,8 @@
-"""Detects a stalled worker: all that runs there waits for tasks that wait for a slot themselves.
+"""Detects a stalled worker: every task that runs there waits for tasks that wait for a slot themselves.
 
-A task that waits for another keeps its slot. Where each slot has such a task, and what they wait for stands in `/tasks`
-or in this worker's own inbox, no slot becomes free by itself. That is only logged and shown in `/progress`: Herdmaster
-does not decide which of the tasks is to give way.
+A task that waits for another task keeps its slot. If every slot has such a task, and the awaited tasks are in `/tasks`
+or in this worker's own inbox, no slot becomes free by itself. A stall is only logged and shown in `/progress`:
+Herdmaster does not decide which task gives way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
 PATIENCE: Final = 5.0
-"""Seconds for which the same tasks wait for the same others before they are looked for, and between two such looks."""
+"""Seconds for which the same tasks wait for the same others before those are searched, and between two searches."""
 _AGAIN_SECONDS: Final = 600.0
 _MOST_LOOKED_FOR: Final = 50
 _MOST_NAMED: Final = 5
@@ -27,38 +27,38 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class Stalls:
-    """`find_stalled` gives what runs in full pools all of whose tasks wait for others, and nothing as long as there is
-    a slot, or a task that goes on."""
+    """Watches the slots of one session. `find_stalled` as `Slots.find_stalled`."""
 
     def __init__(self, client: Client, worker: str, find_stalled: Callable[[], Sequence[Delivered]]) -> None:
         self._client = client
         self._worker = worker
         self._find_stalled = find_stalled
-        self._seen: dict[str, tuple[str, ...]] = {}
+        self._waiting: dict[str, tuple[str, ...]] = {}
         self._look_at = 0.0
-        self._told_at: float | None = None
+        self._logged_at: float | None = None
         self.is_stalled = False
 
     async def look(self) -> None:
-        """Called about once a second. Raises ConnectionLoss, SessionExpired."""
+        """Look at the slots; to be called about once a second. Raises ConnectionLoss, SessionExpired."""
         now = self._client.clock()
         waiting = {task.name: task.waits_for for task in self._find_stalled()}
-        if waiting != self._seen:
-            self._seen, self._look_at = waiting, now + PATIENCE
+        if waiting != self._waiting:
+            self._waiting, self._look_at = waiting, now + PATIENCE
             if self.is_stalled:
                 _log.info("%s goes on: not all of its slots wait any more", self._worker)
             self.is_stalled = False
         elif waiting and now >= self._look_at:
             self._look_at = now + PATIENCE
             was, self.is_stalled = self.is_stalled, await self._are_held_up(waiting)
-            if self.is_stalled and (not was or self._told_at is None or now - self._told_at >= _AGAIN_SECONDS):
-                self._told_at = now
-                self._tell(waiting)
+            if self.is_stalled and (not was or self._logged_at is None or now - self._logged_at >= _AGAIN_SECONDS):
+                self._logged_at = now
+                self._log_stall(waiting)
 
     async def _are_held_up(self, waiting: dict[str, tuple[str, ...]]) -> bool:
-        """Whether none of the tasks that are waited for has ended, or is in the hands of another worker."""
+        """Return whether every awaited task is in `/tasks` or in this worker's inbox: none has ended, and no other
+        worker has one."""
         awaited = list(dict.fromkeys(name for names in waiting.values() for name in names))[:_MOST_LOOKED_FOR]
-        # What runs here waits as well, or this would not be asked.
+        # An awaited task that runs here waits as well, or `find_stalled` would have returned nothing.
         paths = [path for name in awaited for path in (layout.task_path(name), self._assignment(name))]
         try:
             found = await asyncio.gather(*map(self._client.exists, paths))
@@ -70,7 +70,7 @@ class Stalls:
     def _assignment(self, task: str) -> str:
         return layout.assignment_path(self._worker, task)
 
-    def _tell(self, waiting: dict[str, tuple[str, ...]]) -> None:
+    def _log_stall(self, waiting: dict[str, tuple[str, ...]]) -> None:
         pairs = [f"{task} waits for {', '.join(names[:_MOST_NAMED])}" for task, names in waiting.items()]
         more = f" and {len(pairs) - _MOST_NAMED} more" if len(pairs) > _MOST_NAMED else ""
         _log.warning(

@@ -53,10 +53,10 @@ from herdmaster.zookeeper.recipes.membership import wait_member_lost
 from herdmaster.zookeeper.recipes.server_time import ServerTime
 
 _LONG_WAIT_SECONDS: Final = 2.0
-"""A prefetched task that waits longer than this for a slot goes back, so that an idle worker can have it."""
+"""A prefetched task that waits longer than this for a slot is handed back, so that an idle worker can run it."""
 
 _TIME_SECONDS: Final = 60.0
-"""Between two looks at the servers' time."""
+"""Between two readings of the servers' time."""
 
 _COROUTINES: Final = 1000
 
@@ -68,14 +68,14 @@ def default_slots() -> int:
 
 
 def print_raw(name: str, data: bytes) -> None:
-    """The raw handler of a worker that was given none: what the reference's worker does."""
+    """Print a raw task, as the reference's worker does. The default raw handler."""
     wait_for_room()
-    # With its line end in one write: several threads print.
+    # One write with the line end, because several threads print.
     print(f"{name}: {data.decode('utf-8', 'replace')}\n", end="", flush=True)  # noqa: T201 - its purpose
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """Times in seconds. `slots`: tasks that run at a time, in all; by default a little more than there are processors,
+    """Times in seconds. `slots`: how many tasks run at a time; by default a little more than there are processors,
     and 1,000 where all tasks are coroutines. Of these, so many at most run on `threads` (all; beside coroutines a
     little more than there are processors), and so many in `processes` (as many as there are processors).
     """
@@ -90,7 +90,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
 
 def capacity_of(settings: WorkerSettings, pools: Collection[PoolKind]) -> Capacity:
-    """The settings with their defaults for tasks in these pools. Raises ConfigurationError."""
+    """Return the capacity by the settings, with defaults for tasks in these pools. Raises ConfigurationError."""
     only_coroutines = set(pools) == {PoolKind.ASYNCIO}
     most_threads = default_slots() if PoolKind.ASYNCIO in pools else MAX_SLOTS  # slots for coroutines cost nothing
     slots = settings.slots if settings.slots is not None else _COROUTINES if only_coroutines else default_slots()
@@ -110,9 +110,10 @@ def _check_queues(queues: tuple[str, ...]) -> None:
 
 
 class Worker(Role):
-    """`functions` by the name that a call gives; nothing else is ever run, and nothing imported because a payload says
-    so, except what `allow_import` names. `stop` drains: what runs may end within `drain_timeout`, the rest is handed
-    back.
+    """A role that runs tasks: the `functions` by their names in calls, and what `allow_import` lets it import. Nothing
+    else is ever run or imported because of a payload.
+
+    `stop` drains: what runs may end within `drain_timeout`, and the rest is handed back.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class Worker(Role):
         self._capacity = capacity_of(self._settings, self._program.pools)
         self._raw_handler = raw_handler
         self._error_calls = ErrorCalls(self._program.hooks)
-        self._context = contextvars.Context()  # of which each task gets a copy
+        self._context = contextvars.Context()  # each task runs in a copy
         self._folder = Folder()
         self._session: WorkerSession | None = None
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
@@ -155,13 +156,14 @@ class Worker(Role):
         _check_queues(self._settings.queues)
 
     async def run(self) -> None:
-        """As `Role.run`, between the two hooks. Raises HookFailed, too, and ConfigurationError in a patched process."""
+        """Run between the start hooks and the stop hooks. Raises as `Role.run`, HookFailed, and ConfigurationError in a
+        process that gevent or eventlet has patched."""
         refuse_patched()
         hooks = WorkerHooks(self._program.hooks.on_worker_start, self._program.hooks.on_worker_stop)
         if not await hooks.start(self._stopping):
             return
         self._error_calls.context = self._context = contextvars.copy_context()
-        self._folder = Folder()  # which the hooks may have changed
+        self._folder = Folder()  # the hooks may have changed the working directory
         try:
             await super().run()
         finally:
@@ -181,7 +183,7 @@ class Worker(Role):
         return _names(self._session) if self._session is not None else []
 
     async def serve(self, client: Client) -> None:
-        """One session under one id."""
+        """Run one session, under a new id."""
         self.name = worker_name(self.system.new_id())
         self._recorder.writer = self.name
         self._is_leaving = False
@@ -201,7 +203,7 @@ class Worker(Role):
                 self._history.run(client),
             )
             if self._is_leaving:
-                await asyncio.Event().wait()  # by its own doing: the drain ends this when it is over itself
+                await asyncio.Event().wait()  # the drain has deleted the znode, and cancels this at its end
             if not self.is_stopping:
                 _log.warning("%s or its inbox was taken away although its session lives: starting again", self.name)
         finally:
@@ -210,7 +212,7 @@ class Worker(Role):
 
     def _make_session(self, client: Client) -> WorkerSession:
         def may_start() -> bool:
-            # The client's own fence: past its deadline another worker may already have been given the task.
+            # The worker's fence: past the deadline another worker may already have been given the task.
             return client.state is SessionState.CONNECTED and client.clock() < client.deadline
 
         system = self.system
@@ -259,7 +261,7 @@ class Worker(Role):
         return encode_record(record)
 
     async def _register(self, client: Client) -> None:
-        """Inbox and membership in one transaction: no other role sees one without the other."""
+        """Create inbox and membership in one transaction, so that no other role sees one without the other."""
         path = layout.worker_path(self.name)
         while True:
             transaction = client.transaction().create(layout.inbox_path(self.name))
@@ -268,7 +270,7 @@ class Worker(Role):
                 await transaction.commit()
             except (errors.ConnectionLoss, errors.TransactionFailed) as error:
                 if await self._is_registered(client):
-                    return  # it was applied, and only the reply was lost
+                    return  # the transaction was applied, and its reply lost
                 if isinstance(error, errors.TransactionFailed):
                     raise error.error from None
             else:
@@ -276,7 +278,7 @@ class Worker(Role):
                 return
 
     async def _is_registered(self, client: Client) -> bool:
-        """Its znode was written just now, so it also tells the servers' time."""
+        """Return whether the worker's znode is there. It was just written, so its stat shows the servers' time."""
         stat = await client.exists(layout.worker_path(self.name))
         if stat is None or stat.ephemeral_owner != client.session_id:
             return False
@@ -284,10 +286,9 @@ class Worker(Role):
         return True
 
     async def _look_after(self, client: Client, session: WorkerSession) -> None:
-        """Says so when something holds up the event loop, hands back what waits too long for a slot, and makes folders
-        again that were deleted.
+        """Log stalls of the event loop, hand back tasks that wait too long for a slot, and make deleted folders again.
 
-        Pool threads share the interpreter with the heartbeat of the session.
+        The loop can stall because pool threads share the interpreter with the heartbeat of the session.
         """
         interval = client.timeout / 12
         told_at = client.clock()
@@ -312,8 +313,8 @@ class Worker(Role):
                 await self._ask_time(client)
 
     async def _ask_time(self, client: Client) -> None:
-        """Writes its own znode anew, whose mtime tells the servers' time."""
-        with contextlib.suppress(errors.ConnectionLoss, errors.NoNode):  # another time; its loss others notice
+        """Write the worker's own znode, whose mtime then shows the servers' time."""
+        with contextlib.suppress(errors.ConnectionLoss, errors.NoNode):  # the loss of the znode is noticed elsewhere
             self._time.synchronize((await client.set(layout.worker_path(self.name), self._record(READY))).mtime)
 
     # --- the end -------------------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""The hooks around a worker's life, off the loop of its session: they may block, and they may submit tasks."""
+"""Calls the hooks at the start and the stop of a worker.
+
+They may block and may submit tasks, so they do not run in the event loop of the worker's session.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from herdmaster.pools.task_loop import Escaped, TaskLoop
 from herdmaster.running.hooks import OnWorker
 
 SLOW_SECONDS: Final = 30.0
-"""After which it is said that a hook of the start has not ended."""
+"""After this time a warning is logged that a start hook has not ended."""
 STOP_SECONDS: Final = 10.0
 _CANCEL_SECONDS: Final = 1.0
 
@@ -27,8 +30,11 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class WorkerHooks:
-    """A plain hook runs on a thread of its own. All that are `async def` share one loop on another thread, which runs
-    from the first of them until `stop` has ended: what one opens at the start another can close at the end."""
+    """Calls the hooks of one worker.
+
+    Each plain hook runs on a new thread. All `async def` hooks share one event loop on another thread. It runs from the
+    first of them until `stop` has ended, so that a stop hook can close what a start hook has opened.
+    """
 
     def __init__(self, starts: tuple[OnWorker, ...], stops: tuple[OnWorker, ...]) -> None:
         self._starts = starts
@@ -36,24 +42,24 @@ class WorkerHooks:
         self._loop: TaskLoop | None = None
 
     async def start(self, stopping: asyncio.Event) -> bool:
-        """Calls the hooks of the start in order; False once `stopping` is set, and the rest is not called. Context
-        variables that they set hold for the caller. Raises HookFailed."""
+        """Call the start hooks in order. The context variables that they set are set for the caller. Return False as
+        soon as `stopping` is set; further hooks are not called then. Raises HookFailed."""
         for hook in self._starts:
             calling = asyncio.ensure_future(self._call(hook))
-            told = asyncio.ensure_future(stopping.wait())
+            stopped = asyncio.ensure_future(stopping.wait())
             try:
-                await asyncio.wait((calling, told), timeout=SLOW_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                if not calling.done() and not told.done():
+                await asyncio.wait((calling, stopped), timeout=SLOW_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if not calling.done() and not stopped.done():
                     _log.warning(
                         "on_worker_start hook %s has not ended after %g s: no task is run before",
                         _name(hook),
                         SLOW_SECONDS,
                     )
-                    await asyncio.wait((calling, told), return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait((calling, stopped), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                told.cancel()
+                stopped.cancel()
                 if not calling.done():
-                    calling.cancel()  # an `async def` may clear up, a thread is left alone
+                    calling.cancel()  # lets an `async def` clean up; a thread runs on
                     await asyncio.wait((calling,), timeout=_CANCEL_SECONDS)
             if stopping.is_set():
                 _log.warning("told to stop before on_worker_start had ended: not started")
@@ -67,7 +73,7 @@ class WorkerHooks:
         return True
 
     async def stop(self) -> None:
-        """Calls all hooks of the end, also when one raises. What has not ended after 10 s in all is left alone."""
+        """Call all stop hooks, even if one raises. Those that have not ended after 10 s in all are left running."""
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 for hook in self._stops:
@@ -84,7 +90,7 @@ class WorkerHooks:
             _log.exception("on_worker_stop %s", _described(hook, error))
 
     async def _call(self, hook: OnWorker) -> contextvars.Context:
-        """The context in which it ended."""
+        """Call a hook and return the context in which it ended."""
         if inspect.iscoroutinefunction(hook):
             return await self._await(hook)
         context = contextvars.copy_context()
@@ -96,12 +102,12 @@ class WorkerHooks:
             try:
                 await cast("Awaitable[object]", hook())
             except (SystemExit, KeyboardInterrupt) as error:
-                raise _as_exception(error) from error  # which would end the loop
+                raise _as_exception(error) from error  # these would end the loop
             return contextvars.copy_context()
 
         if self._loop is None:
             self._loop = TaskLoop(
-                "herdmaster-hook-loop", escaped=_tell_escaped, broke=_tell_broke, of="the worker's hooks"
+                "herdmaster-hook-loop", escaped=_log_escaped, broke=_log_broken, of="the worker's hooks"
             )
             self._loop.start()
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), self._loop.loop))
@@ -131,19 +137,19 @@ async def _call_on_thread(hook: OnWorker, context: contextvars.Context) -> objec
                 found = context.run(hook)
         except BaseException as error:  # noqa: BLE001 - it is the caller's
             raised = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits for it any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing waits for the answer
             loop.call_soon_threadsafe(settle, found, raised)
 
     threading.Thread(target=work, name="herdmaster-hook", daemon=True).start()
     return await answer
 
 
-def _tell_escaped(escaped: Escaped) -> None:
+def _log_escaped(escaped: Escaped) -> None:
     error = escaped.error
     _log.warning("what a hook of the worker has left running raised %s: %s", type(error).__name__, error)
 
 
-def _tell_broke(_loop: TaskLoop, error: BaseException) -> None:
+def _log_broken(_loop: TaskLoop, error: BaseException) -> None:
     _log.error("the event loop of the worker's hooks broke: %s: %s", type(error).__name__, error)
 
 
@@ -153,7 +159,7 @@ def _adopt(context: contextvars.Context) -> None:
 
 
 def _as_exception(error: BaseException) -> Exception:
-    """One that a future may hold, and that ends no loop."""
+    """Return the error as an exception that a future can hold and that does not end an event loop."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     failed = HookFailed(f"it raised {type(error).__name__}")
@@ -162,7 +168,7 @@ def _as_exception(error: BaseException) -> Exception:
 
 
 def _described(hook: OnWorker, error: BaseException) -> str:
-    """Which hook, and where it was raised, as nothing else may show that."""
+    """Name the hook and the place at which it raised, which nothing else may show."""
     raised = error.__cause__ if isinstance(error, HookFailed) and error.__cause__ is not None else error
     frames = traceback.extract_tb(raised.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
