@@ -85,5 +85,10 @@ class Plan(msgspec.Struct, frozen=True):
         return _USUAL_SECONDS + 4 * self.latency.spike + late
 
     @property
+    def has_nested_statuses(self) -> bool:
+        """Whether a reference worker may create a znode below a status."""
+        return any(each.kind is Kind.WORKER and each.defect is Defect.JAVA for each in self.programs)
+
+    @property
     def has_reference(self) -> bool:
         return any(program.reference for program in self.programs)

@@ -67,7 +67,7 @@ class World:
         # What the loop leaves out of asyncio's interface raises: nothing here uses it.
         self.loop = VirtualLoop(START, self.fail)  # type: ignore[abstract]  # the methods are abstract to typeshed only
         self._trace = Trace(lambda: self.loop.now, lambda: self.loop.current.name)
-        self._logs = LogCheck(self._trace, self.fail, listen=listen)
+        self._logs = LogCheck(self._trace, self.fail, has_nested_statuses=plan.has_nested_statuses, listen=listen)
         self._tasks = TaskIndex()
         self._states: dict[str, ProgramState] = {}
         grace = plan.session_timeout + _GRACE_SECONDS
