@@ -181,7 +181,7 @@ async def test_what_selects_raises_is_raised_to_the_test_and_its_fault_taken_off
     with pytest.raises(ValueError, match="on purpose") as caught:
         await asyncio.to_thread(zookeeper.drop_connections)
     (note,) = caught.value.__notes__
-    assert note == f"raised by the `selects` of {drop.__name__}, given a Create; that fault is taken off"
+    assert note == f"raised by the `selects` of {drop.__name__}, given a Create; the fault is removed"
     await client.create("/b")
     await asyncio.to_thread(zookeeper.drop_connections)  # it is raised once
     assert "Fatal error" not in caplog.text
@@ -250,7 +250,7 @@ def test_seconds_that_cannot_be_are_refused(method: Callable[..., None], zookeep
 async def test_only_a_session_that_is_open_can_be_expired(zookeeper: EmbeddedZooKeeper, client: Client) -> None:
     with pytest.raises(LookupError, match=rf"session 12345 is not open; open: {client.session_id}"):
         await asyncio.to_thread(zookeeper.expire, 12345)
-    with pytest.raises(TypeError, match="'x' is no session: it takes the number of one"):
+    with pytest.raises(TypeError, match="'x' is not a session id: pass an integer"):
         zookeeper.expire("x")  # type: ignore[arg-type]  # the mistake that this is about
 
 

@@ -198,7 +198,7 @@ def test_a_mistake_in_selects_fails_the_test_at_the_end_of_its_worker(project: p
                 with herd_worker(tasks.herd):
                     herd_zookeeper.drop_before(lambda request: request.pth == "/x")
                     assert tasks.add.submit(2, 3).result(20) == 5
-            assert "that fault is taken off" in caught.value.__notes__[0]
+            assert "the fault is removed" in caught.value.__notes__[0]
 
         def test_no_path(herd_worker, herd_zookeeper):
             with herd_worker(tasks.herd):

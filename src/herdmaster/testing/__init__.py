@@ -1,6 +1,6 @@
-"""What tests of Herdmaster, and of programs that use it, run against.
+"""Helpers for tests of Herdmaster and of programs that use it.
 
-`task_context` is here; servers and roles have modules of their own, to be imported by name.
+`task_context` is exported here. Servers and roles are in modules that are imported by name.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xms32m", "-Xmx256m")
-"""Java options for a server that starts in half a second; a benchmark wants the full compiler, so `-Xmx512m` alone."""
+"""Java options for a server that starts in half a second; a benchmark needs the full compiler: use `-Xmx512m` alone."""
 
 _SYSTEM_PROPERTIES = (
     "-Dzookeeper.jmx.log4j.disable=true",
@@ -33,11 +33,11 @@ _SYSTEM_PROPERTIES = (
 
 
 class ApacheZooKeeper(ChildServer):
-    """One server of Apache ZooKeeper with a port and a data folder of its own.
+    """One server of Apache ZooKeeper with its own port and data folder.
 
     Without `folder` everything is in a temporary folder that `close` removes. `settings` are further lines of
-    `zoo.cfg`; None leaves out a line that would be there without it. `start` asks for the words `srvr` and `conf`: for
-    a server that does not answer both use `launch`. `tick_time` is in milliseconds; session timeouts are negotiated
+    `zoo.cfg`; None removes a default line. `start` needs the four-letter words `srvr` and `conf`: for a server that
+    does not answer both use `launch`. `tick_time` is in milliseconds; session timeouts are negotiated
     between 2 and 20 ticks.
 
     Raises ZooKeeperNotInstalled when made, ServerStartFailed from `start` and `restart`.
@@ -86,8 +86,9 @@ class ApacheZooKeeper(ChildServer):
 class ApacheEnsemble:
     """Several servers that elect a leader; each of `members` can be killed, paused and restarted on its own.
 
-    `reroute`, if given, is told of each member, each other one and the port where that one takes followers, and says
-    at which port the first is to look for it: that of a proxy, for partitions between servers. Members count from 0.
+    `reroute`, if given, is called with a member, another member and the port where the latter takes followers. It
+    returns the port where the first member looks for the other: a proxy's, for partitions between servers. Members
+    count from 0.
 
     A member's `start` waits until it serves, so it needs a quorum; without one use its `launch`.
     """
@@ -132,7 +133,7 @@ class ApacheEnsemble:
         self.close()
 
     def start(self) -> None:
-        """Start all members (again, those that are down) and return when each of them serves."""
+        """Start all members that do not run, and return when each member serves."""
         deadline = time.monotonic() + self._start_timeout
         known = bool(self._members)
         while True:
@@ -164,11 +165,11 @@ class ApacheEnsemble:
         self._members = ()
 
     def leader(self) -> ApacheZooKeeper | None:
-        """The member that leads now, if there is one. A paused member is none, but costs a second to ask."""
+        """Return the leader, if there is one. A paused member is not the leader, and delays the answer by a second."""
         return next((member for member in self._members if member.mode() == "leader"), None)
 
     def wait_for_leader(self, timeout: float = 30.0) -> ApacheZooKeeper:
-        """The leader, when there is one. Raises TimeoutError after `timeout` seconds."""
+        """Return the leader once there is one. Raises TimeoutError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             leader = self.leader()
@@ -198,6 +199,6 @@ class ApacheEnsemble:
         settings = {"initLimit": "50", "syncLimit": "10"}  # in ticks: a slow machine may take long to start
         for number, (peer, elector) in enumerate(ports):
             if self._reroute is not None and number != own:
-                peer = self._reroute(own, number, peer)  # noqa: PLW2901 - it is where that one is to be reached
+                peer = self._reroute(own, number, peer)  # noqa: PLW2901 - the port where the other member is reached
             settings[f"server.{number + 1}"] = f"{LOOPBACK}:{peer}:{elector}"
         return settings

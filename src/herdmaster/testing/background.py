@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, so that plain tests can use what is written for asyncio."""
+"""An event loop on its own thread, so that plain tests can run asyncio code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PATIENCE: Final = 30.0
 
 
 class BackgroundLoop:
-    """Runs from construction until `close`."""
+    """An event loop that runs on a thread from construction until `close`."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -21,7 +21,7 @@ class BackgroundLoop:
         self._thread.start()
 
     def start(self, coroutine: Coroutine[object, object, T]) -> asyncio.Future[T]:
-        """Begins to run a coroutine; the future belongs to the loop and is only to be given back to `run`."""
+        """Start a coroutine. The future belongs to the loop: only pass it to `run`."""
 
         async def begin() -> asyncio.Future[T]:
             return asyncio.ensure_future(coroutine)
@@ -29,7 +29,7 @@ class BackgroundLoop:
         return self.run(begin())
 
     def run(self, coroutine: Coroutine[object, object, T], patience: float = _PATIENCE) -> T:
-        """Runs a coroutine to its end. Raises what it raises, and TimeoutError after `patience` seconds."""
+        """Run a coroutine to its end. Raises what it raises, and TimeoutError after `patience` seconds."""
         running = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return running.result(patience)
@@ -40,7 +40,7 @@ class BackgroundLoop:
             raise TimeoutError(f"{self._thread.name} was not done with it within {patience:g} s") from None
 
     def call(self, function: Callable[[], T]) -> T:
-        """Calls a function in the loop's thread."""
+        """Call a function on the thread of the loop."""
 
         async def call() -> T:
             return function()
@@ -48,7 +48,7 @@ class BackgroundLoop:
         return self.run(call())
 
     def close(self) -> None:
-        """Cancels what still runs and ends the thread."""
+        """Cancel all coroutines that run, and end the thread."""
         if self._loop.is_closed():
             return
         self.run(_cancel_all())

@@ -1,4 +1,4 @@
-"""What a test gives to the testing package, looked at before anything is done with it: one clear error each."""
+"""Checks of the arguments that tests pass to this package, with one clear error each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HIGHEST_PORT: Final = 65_535
 
 
 def check_count(name: str, value: object, least: int) -> int:
-    """Raises TypeError, or ValueError below `least`."""
+    """Return the number. Raises TypeError, or ValueError below `least`."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}: it takes a whole number from {least}")
     if value < least:
@@ -20,7 +20,7 @@ def check_count(name: str, value: object, least: int) -> int:
 
 
 def check_port(value: object) -> int:
-    """Raises TypeError, ValueError."""
+    """Return the port. Raises TypeError, ValueError."""
     takes = f"it takes a number from 1 to {_HIGHEST_PORT}, or 0 for a free one"
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"port is {value!r}: {takes}")
@@ -30,7 +30,7 @@ def check_port(value: object) -> int:
 
 
 def check_seconds(name: str, value: object) -> float:
-    """Raises TypeError, or ValueError for what is negative or has no end."""
+    """Return the seconds. Raises TypeError, or ValueError for a negative or infinite number."""
     takes = "it takes a number of seconds from 0"
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}: {takes}")
@@ -40,7 +40,7 @@ def check_seconds(name: str, value: object) -> float:
 
 
 def check_session(value: object) -> int:
-    """Raises TypeError."""
+    """Return the session id. Raises TypeError."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is no session: it takes the number of one, such as `worker_sessions` tells")
+        raise TypeError(f"{value!r} is not a session id: pass an integer, such as `worker_sessions` returns")
     return value

@@ -37,7 +37,7 @@ exec "$@" 3<&-
 
 
 class WatchedChild:
-    """A running command; its output goes to the file `log`. `remove` is a folder to delete if the parent dies first."""
+    """A running command with its output in the file `log`. `remove` is a folder to delete if the parent dies first."""
 
     def __init__(self, command: Sequence[str], *, log: Path, remove: Path | None = None) -> None:
         with log.open("wb") as output:
@@ -81,9 +81,9 @@ class WatchedChild:
     def pause(self) -> None:
         """Stop it with SIGSTOP and return when it has stopped."""
         self._process.send_signal(signal.SIGSTOP)
-        # WNOWAIT leaves the news of an end, should that come first, to `subprocess`.
+        # WNOWAIT leaves the exit status to `subprocess`, should the process end first.
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Continue the process after `pause`."""
         self._process.send_signal(signal.SIGCONT)

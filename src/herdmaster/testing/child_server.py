@@ -1,4 +1,4 @@
-"""A ZooKeeper server as a child process on loopback: what its launchers have in common."""
+"""A ZooKeeper server as a child process on loopback: the base class of the embedded server's and Apache's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PortTaken(ServerStartFailed):
 
 
 class ChildServer(abc.ABC):
-    """One server with a port and a data folder of its own. A subclass says which.
+    """One server with its own port and data folder. Subclasses choose the program.
 
     Without `folder` everything is in a temporary folder that `close` removes. `start_timeout` is in seconds.
     """
@@ -43,11 +43,11 @@ class ChildServer(abc.ABC):
 
     @abc.abstractmethod
     def _command(self) -> Sequence[str]:
-        """The program and its arguments; what it reads is made here. `data_dir` exists."""
+        """Return the program and its arguments, and write the files that it reads. `data_dir` exists."""
 
     @property
     def port(self) -> int:
-        """The client port; chosen by the first start and kept from then on."""
+        """The client port, which the first start chooses and later starts keep."""
         if self._port is None:
             raise RuntimeError("the server has no port before its first start")
         return self._port
@@ -59,7 +59,7 @@ class ChildServer(abc.ABC):
 
     @property
     def folder(self) -> Path:
-        """Holds `data/`, `server.log` and what else the server reads."""
+        """The folder of `data/`, `server.log` and the server's configuration."""
         if self._given_folder is not None:
             return self._given_folder.absolute()
         if self._own_folder is None:
@@ -68,12 +68,12 @@ class ChildServer(abc.ABC):
 
     @property
     def data_dir(self) -> Path:
-        """Snapshots and transaction logs."""
+        """The folder of snapshots and transaction logs."""
         return self.folder / "data"
 
     @property
     def log(self) -> Path:
-        """What the server wrote: warnings and errors."""
+        """The file with the warnings and errors of the server."""
         return self.folder / "server.log"
 
     @property
@@ -102,8 +102,8 @@ class ChildServer(abc.ABC):
     def start(self) -> None:
         """Start the server and return when it serves. Does nothing when it runs.
 
-        Another process may take the port between the choice and the bind: a port that was chosen here is then chosen
-        again, a port that clients know already is waited for.
+        Another process may take the port before the server binds it. The server then gets another port, unless
+        clients know the port already: in this case, wait until it is free.
         """
         if self.is_running:
             return
@@ -125,13 +125,13 @@ class ChildServer(abc.ABC):
         """Start the process without waiting: a member of an ensemble serves only when there is a quorum."""
         if self.is_running:
             return
-        self.kill()  # what is left of a server that ended by itself
+        self.kill()  # the rest of a server that ended by itself
         self.data_dir.mkdir(parents=True, exist_ok=True)
         remove = Path(self._own_folder.name) if self._own_folder is not None else None
         self._child = WatchedChild(self._command(), log=self.log, remove=remove)
 
     def wait_until_serving(self, timeout: float = 60.0) -> None:
-        """Return when this very server answers clients. Raises ServerStartFailed, and kills it, after `timeout` s."""
+        """Return when this very server answers clients. After `timeout` s kill it, and raise ServerStartFailed."""
         deadline = time.monotonic() + timeout
         while not self._is_serving():
             if not self.is_running:
@@ -164,18 +164,18 @@ class ChildServer(abc.ABC):
         self._running().pause()
 
     def resume(self) -> None:
-        """Let a paused server go on."""
+        """Continue a paused server."""
         self._running().resume()
 
     def four_letter_word(self, word: str, timeout: float = 5.0) -> str:
-        """The server's answer to a command like `srvr`, `mntr` or `cons`. Raises OSError, TimeoutError among them."""
+        """Return the answer to a command such as `srvr`, `mntr` or `cons`. Raises OSError, including TimeoutError."""
         with socket.create_connection((LOOPBACK, self.port), timeout) as connection:
             connection.sendall(word.encode("ascii"))
             with connection.makefile("rb") as answer:
                 return answer.read().decode()
 
     def mode(self, timeout: float = 1.0) -> str | None:
-        """`standalone`, `leader`, `follower` or `observer`; None when the server is not serving."""
+        """Return `standalone`, `leader`, `follower` or `observer`; None while the server does not serve."""
         try:
             answer = self.four_letter_word("srvr", timeout)
         except OSError:
@@ -184,7 +184,7 @@ class ChildServer(abc.ABC):
         return modes[0] if modes else None
 
     def close(self) -> None:
-        """End the server; a temporary folder is removed, a given one is left in good order. Idempotent."""
+        """End the server. Remove a temporary folder; leave a given one in good order. Idempotent."""
         if self._own_folder is None:
             self.stop()
             return

@@ -1,4 +1,4 @@
-"""A current task for plain calls: tests of task code that asks for it need neither a worker nor a server."""
+"""A current task for plain calls, so that tests of task code need neither a worker nor a server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from herdmaster.running.current import CurrentTask, HookClaim, ProgressReport, r
 
 
 class Progress(NamedTuple):
-    """What the code said with `current_task().progress(done, total, note)`."""
+    """One call of `current_task().progress(done, total, note)`."""
 
     done: float
     total: float | None = None
@@ -28,7 +28,7 @@ class Progress(NamedTuple):
 
 
 class TaskContext:
-    """The task that code inside of `task_context` finds, as the test sees it."""
+    """The task that code inside `task_context` finds, as the test sees it."""
 
     def __init__(self, name: str, attempt: int, options: RunOptions) -> None:
         self.name = name
@@ -40,23 +40,23 @@ class TaskContext:
 
     @property
     def progress(self) -> list[Progress]:
-        """All that the code has said of its progress so far, the latest last."""
+        """The progress that the code has reported so far, oldest first."""
         return list(self._reports)
 
     @property
     def current(self) -> CurrentTask:
-        """What `current_task()` gives inside, for tests that ask for more than the code under test does."""
+        """The task that `current_task()` returns inside the block."""
         return CurrentTask(self)
 
     def report_progress(self, report: ProgressReport) -> None:
-        """For `current_task().progress`, from any thread."""
+        """Record progress. `current_task().progress` calls this, from any thread."""
         self._reports.append(Progress(report.done, report.total, report.note))
 
     def begin_wait(self, task: str) -> None:
-        """No worker's slot is held up."""
+        """Do nothing: there is no worker whose slot waits."""
 
     def end_wait(self, task: str) -> None:
-        """As above."""
+        """Do nothing, as `begin_wait`."""
 
 
 @contextlib.contextmanager
@@ -70,11 +70,11 @@ def task_context(
     max_attempts: int | None = None,
     timeout: float | None = None,
 ) -> Iterator[TaskContext]:
-    """`with task_context(tasks.add):` lets the code of plain calls find a current task, as if a worker ran it.
+    """Let plain calls in the block find a current task, as if a worker ran them: `with task_context(tasks.add):`.
 
-    Queue, attempts and timeout are those of `task` unless given; `timeout` sets the deadline and ends nothing. Gives
-    what the code was told and has said. Hooks are not called. Threads that the code starts find no task, as on a
-    worker.
+    Queue, attempts and timeout are those of `task` unless they are given. `timeout` sets the deadline that the code
+    sees, and ends nothing. Yields a TaskContext with the progress that the code reports. Hooks are not called. Threads
+    that the code starts find no task, as on a worker.
 
     Raises InvalidName for a name or queue, ConfigurationError for values that no task can have, TypeError for what is
     no task.

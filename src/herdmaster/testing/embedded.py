@@ -1,4 +1,4 @@
-"""A ZooKeeper for tests, in this process, with faults at the press of a button.
+"""A ZooKeeper server for tests, in this process, with methods that inject faults.
 
     with EmbeddedZooKeeper() as zookeeper:
         herd = Herd(zookeeper.hosts)
@@ -34,9 +34,9 @@ T = TypeVar("T")
 
 
 class EmbeddedZooKeeper:
-    """A context manager, plain or async. Every method may be called from any thread.
+    """A ZooKeeper server of one node, and a context manager, plain or async. Any thread may call its methods.
 
-    `data_dir` makes it durable; `stop` and `start` then are a restart. Session timeouts are granted from 0.1 s.
+    With `data_dir` the server keeps its data over `stop` and `start`. It grants session timeouts from 0.1 s.
     """
 
     def __init__(self, *, data_dir: str | os.PathLike[str] | None = None, port: int = 0) -> None:
@@ -67,7 +67,7 @@ class EmbeddedZooKeeper:
         return self._server.port
 
     def start(self) -> None:
-        """Raises OSError where the port is taken. A server that was stopped takes the port that it had."""
+        """Start the server, on the port that it had before. Raises OSError if the port is taken."""
         background = self._background or BackgroundLoop("embedded-zookeeper")
         try:
             background.run(self._server.start())
@@ -78,9 +78,9 @@ class EmbeddedZooKeeper:
         self._background = background
 
     def stop(self) -> None:
-        """Connections end; without a data directory everything is forgotten. Idempotent.
+        """End the server and its connections. Without `data_dir` all data are lost. Idempotent.
 
-        Raises, when all that is done, what a `selects` has raised and no caller has been told of.
+        Raises at the end what a `selects` raised, if no other method has raised it yet.
         """
         background, self._background = self._background, None
         if background is not None:
@@ -109,11 +109,11 @@ class EmbeddedZooKeeper:
     # --- faults ------------------------------------------------------------------------------------------------------
 
     def drop_before(self, selects: Selects | None = None, *, times: int = 1) -> None:
-        """The next requests that `selects` chooses (default: all) are not applied and cost the connection.
+        """Do not apply the next `times` requests that `selects` chooses (default: all), and cut their connections.
 
-        `selects` is given records of `herdmaster.testing.requests`, but never what a client sends by itself: pings, and
-        what begins a connection. It runs on the server's thread, so it must not wait. A request without the field that
-        it asks for is not chosen; anything else that it raises takes the fault off and is raised by the next call of a
+        `selects` gets records of `herdmaster.testing.requests`, but no pings and no requests that open a connection. It
+        runs on the server's thread, so it must not wait. A request without the field that it reads is not chosen. Any
+        other error that it raises removes the fault, and is raised by the next call of a
         method here, at the latest by `stop`.
 
         Raises TypeError, ValueError.
@@ -121,7 +121,7 @@ class EmbeddedZooKeeper:
         self._drop(selects, times, before=True)
 
     def drop_after(self, selects: Selects | None = None, *, times: int = 1) -> None:
-        """As `drop_before`, but the request is applied: only its reply is lost."""
+        """As `drop_before`, but apply the requests: only their replies are lost."""
         self._drop(selects, times, before=False)
 
     def _drop(self, selects: Selects | None, times: int, *, before: bool) -> None:
@@ -129,7 +129,7 @@ class EmbeddedZooKeeper:
         self._faults.add(before=before, selects=selects, times=times)
 
     def check_selects(self) -> None:
-        """Raises what a `selects` has raised, once, as every other method does."""
+        """Raise what a `selects` raised, once, as every other method does."""
         self._faults.raise_failure()
 
     def delay_replies(self, seconds: float) -> None:
@@ -138,26 +138,25 @@ class EmbeddedZooKeeper:
         self._faults.delay = math.ceil(check_seconds("seconds", seconds) * 1000)
 
     def drop_connections(self) -> None:
-        """Cuts every connection; sessions live on."""
+        """Cut every connection. Sessions stay alive."""
         self._running.call(self._server.drop_connections)
 
     def expire(self, session_id: int) -> None:
-        """Ends a session, as if it had been silent for too long. Raises TypeError, LookupError if it is not open."""
+        """Expire a session. Raises TypeError, LookupError if it is not open."""
         check_session(session_id)
         self._running.call(lambda: self._expire(session_id))
 
     def move_time(self, seconds: float) -> None:
-        """Moves the server's clock forward. Sessions that were silent for as long are over then. Raises TypeError,
-        ValueError."""
+        """Move the server's clock forward, which may expire sessions. Raises TypeError, ValueError."""
         milliseconds = round(check_seconds("seconds", seconds) * 1000)
         self._running.call(lambda: self._server.advance(milliseconds))
 
     # --- masters and workers -----------------------------------------------------------------------------------------
 
     def kill_primary(self, namespace: str = "", *, patience: float = 10.0) -> None:
-        """Ends the session that owns `/master` below `namespace`; waits for one if need be.
+        """Expire the session that owns `/master` below `namespace`. Wait for one if there is none.
 
-        `namespace` is a path, such as `/prod`, or a connect string of this server, such as `herd_worker` gives. Raises
+        `namespace` is a path, such as `/prod`, or a connect string of this server, such as `herd_worker` yields. Raises
         TimeoutError after `patience` seconds without a primary, TypeError, ValueError.
         """
         path = self._namespace(namespace) + layout.MASTER
@@ -171,10 +170,10 @@ class EmbeddedZooKeeper:
         self._wait(look, patience, f"no primary: nobody owns {path}", "kill_primary", namespace)
 
     def kill_worker(self, namespace: str = "", *, patience: float = 10.0) -> str:
-        """Ends the session of the worker below `namespace` that joined first, waits for one if need be, and gives its
-        name. A worker whose session ended goes on with a new one, under a new name.
+        """Expire the session of the worker below `namespace` that joined first, and return the worker's name.
 
-        `namespace` and what it raises are as with `kill_primary`.
+        Wait for a worker if there is none. The worker goes on with a new session, under a new name. `namespace` and the
+        errors are those of `kill_primary`.
         """
         folder = self._namespace(namespace) + layout.WORKERS
 
@@ -187,10 +186,10 @@ class EmbeddedZooKeeper:
         return self._wait(look, patience, f"no worker: none is in {folder}", "kill_worker", namespace)
 
     def worker_sessions(self, namespace: str = "", *, least: int = 1, patience: float = 10.0) -> dict[str, int]:
-        """The workers below `namespace` by their names, with their sessions, for `expire`, in the order in which they
-        joined. Waits until there are `least` of them.
+        """Return the session id of each worker below `namespace` by its name, in the order in which they joined.
 
-        `namespace` and what it raises are as with `kill_primary`.
+        Wait until there are `least` of them. `expire` takes the session ids. `namespace` and the errors are those of
+        `kill_primary`.
         """
         folder = self._namespace(namespace) + layout.WORKERS
         check_count("least", least, 0)
@@ -203,7 +202,7 @@ class EmbeddedZooKeeper:
         return self._wait(look, patience, missing, "worker_sessions", namespace)[0]
 
     def _namespace(self, given: str) -> str:
-        """Without a slash at its end; empty for the root."""
+        """Return the path of a namespace, without a slash at its end; empty for the root."""
         if not isinstance(given, str):
             raise TypeError(f"namespace is {given!r}: it takes a path, such as '/prod', or a connect string")
         before, slash, path = given.partition("/")
@@ -215,8 +214,10 @@ class EmbeddedZooKeeper:
         return Chroot(slash + path if path else "").prefix
 
     def _wait(self, look: Callable[[], T | None], patience: float, missing: str, method: str, namespace: str) -> T:
-        """What `look`, on the server's thread, gives once that is true. A look into the server instead of a client's
-        question, because the faults of the test are not meant for this."""
+        """Return what `look` returns, on the server's thread, once that is true.
+
+        Look into the server instead of asking it as a client, because a test's faults would hit such requests.
+        """
         check_seconds("patience", patience)
 
         async def wait() -> T | None:
@@ -246,7 +247,7 @@ class EmbeddedZooKeeper:
         self._server.expire_session(session_id)
 
     def _owner(self, path: str) -> int:
-        """The session whose ephemeral it is, else 0."""
+        """Return the session that owns an ephemeral znode, else 0."""
         znode = self._server.machine.state.tree.find(path)
         return znode.session_id if znode is not None else 0
 

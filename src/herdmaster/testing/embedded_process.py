@@ -1,7 +1,7 @@
-"""The embedded ZooKeeper as a child process on loopback, which can be killed, paused and restarted as Apache's can.
+"""The embedded ZooKeeper as a child process on loopback, which tests can kill, pause and restart as Apache's.
 
-It keeps its data, and it takes nothing of the interpreter that started it. `embedded.EmbeddedZooKeeper` starts
-quicker, and has faults of single requests instead.
+The server keeps its data, and has an interpreter of its own. `embedded.EmbeddedZooKeeper` starts faster, and has faults
+of single requests instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["EmbeddedProcess", "ServerStartFailed"]
 
 
 class EmbeddedProcess(ChildServer):
-    """One embedded server with a port and a data folder of its own.
+    """One embedded server with its own port and data folder.
 
     Without `folder` everything is in a temporary folder that `close` removes. `tick_time` is in milliseconds; session
     timeouts are negotiated between 2 and 20 ticks.
@@ -43,8 +43,8 @@ class EmbeddedProcess(ChildServer):
 
 
 async def _serve(port: int, folder: str, tick_time: int) -> None:
-    """Until SIGTERM. Raises OSError where the port is taken, JournalError where the disk fails."""
-    # Here, because a program that starts a child needs no server of its own.
+    """Serve until SIGTERM. Raises OSError if the port is taken, JournalError if the disk fails."""
+    # Imported here, because the program that starts the child needs no server.
     from herdmaster.zookeeper.server import EmbeddedServer, Limits, descriptors  # noqa: PLC0415
 
     descriptors.raise_limit()

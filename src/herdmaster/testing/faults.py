@@ -1,4 +1,4 @@
-"""Which requests the embedded ZooKeeper of a test loses, and how long it waits before it answers."""
+"""The faults of a test's embedded ZooKeeper: requests that it loses, and the delay of its replies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from herdmaster.zookeeper.wire.records import Record, Request
 __all__ = ["ChosenFaults", "Selects"]
 
 Selects = Callable[[Request[Record]], bool]
-"""Is given each request, a record of `herdmaster.testing.requests`, and says whether it is meant."""
+"""Gets each request, a record of `herdmaster.testing.requests`, and returns whether the fault hits it."""
 
 _FIELDS: Final = frozenset(field for kind in Request.__subclasses__() for field in kind.__struct_fields__)
 
@@ -30,21 +30,21 @@ class _Drop(msgspec.Struct, eq=False):
         return "drop_before" if self.before else "drop_after"
 
     def matches(self, request: Request[Record]) -> bool:
-        """Raises what `selects` raises."""
+        """Return whether the fault hits the request. Raises what `selects` raises."""
         if self.selects is None:
             return True
         try:
             return bool(self.selects(request))
         except AttributeError as error:
-            # Half of all requests have no path, and a test that asks for a path does not mean those. A name that no
-            # request has is a mistake.
+            # Half of all requests have no path: a test that reads the path means the others. A field that no request
+            # has is a mistake.
             if isinstance(error.obj, Record) and error.name in _FIELDS:
                 return False
             raise
 
 
 class ChosenFaults:
-    """What the server asks about every request. A `selects` that raises is taken off, and `raise_failure` raises it."""
+    """The faults that the server asks about. A `selects` that raises is removed; `raise_failure` raises its error."""
 
     def __init__(self) -> None:
         self.delay = 0
@@ -57,14 +57,14 @@ class ChosenFaults:
         drop = _Drop(before, selects, check_count("times", times, 1))
         if selects is not None and not callable(selects):
             raise TypeError(
-                f"{drop.name} takes a function that is given a request and says whether it is meant, "
+                f"{drop.name} takes a function that gets a request and returns whether to drop it, "
                 f"such as `lambda request: isinstance(request, Create)`, not {selects!r}"
             )
         with self._lock:
             self._drops.append(drop)
 
     def raise_failure(self) -> None:
-        """Raises what a `selects` has raised, once."""
+        """Raise what a `selects` raised, once."""
         with self._lock:
             if self._failures:
                 raise self._failures.pop(0)
@@ -79,16 +79,16 @@ class ChosenFaults:
 
     def _take(self, arrival: Arrival, *, before: bool) -> bool:
         request = arrival.request
-        # A negative number is that of what a client sends by itself: pings, and what begins a connection.
+        # Pings and requests that open a connection have negative numbers.
         if request is None or arrival.xid < 0:
             return False
         with self._lock:
             for drop in [each for each in self._drops if each.before is before]:
                 try:
                     is_meant = drop.matches(request)
-                except BaseException as error:  # noqa: BLE001 - it belongs to the test, not to the server's connection
+                except BaseException as error:  # noqa: BLE001 - a bug of the test, which must not end the server's connection
                     kind = type(request).__name__
-                    error.add_note(f"raised by the `selects` of {drop.name}, given a {kind}; that fault is taken off")
+                    error.add_note(f"raised by the `selects` of {drop.name}, given a {kind}; the fault is removed")
                     self._failures.append(error)
                     self._drops.remove(drop)
                     continue

@@ -1,4 +1,4 @@
-"""Where Apache ZooKeeper and a Java runtime are on this machine."""
+"""Find Apache ZooKeeper and a Java runtime on this machine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _JARS = Path("usr/share/java")
 _CHECKOUT = Path(__file__).resolve().parents[3]
 _SYSTEM = Path("/")
 
-# `scripts/install-zookeeper` unpacks here when it may not install packages.
+# `scripts/install-zookeeper` unpacks into it if it may not install packages.
 _DEFAULT_ROOTS = (_SYSTEM, _CHECKOUT / ".zookeeper")
 
 
 class ZooKeeperNotInstalled(Exception):
-    """Apache's server or a Java runtime is absent; the message says how to get it."""
+    """Apache's server or a Java runtime is missing. The message says how to install it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Installation:
 
 
 def find_zookeeper(roots: Sequence[Path] = _DEFAULT_ROOTS) -> Installation:
-    """The first ZooKeeper of Debian's packages under `roots`, folders that hold `usr/share/java`.
+    """Return the first ZooKeeper of Debian's packages under `roots`, folders that hold `usr/share/java`.
 
     Raises ZooKeeperNotInstalled.
     """
@@ -59,7 +59,7 @@ def _find_java(roots: Sequence[Path]) -> Path:
 
 def _find_jars(root: Path) -> Iterator[Path]:
     folder = root / _JARS
-    # First, because the first logging backend on the class path is the one that slf4j takes.
+    # slf4j uses the first logging backend on the class path.
     if (folder / "slf4j-simple.jar").is_file():
         yield folder / "slf4j-simple.jar"
     yield folder / "zookeeper.jar"

@@ -10,14 +10,13 @@ __all__ = ["LOOPBACK", "free_ports"]
 
 LOOPBACK = "127.0.0.1"
 
-# Below the range that the kernel gives to outgoing connections (32768 and up on Linux): a client that reconnects to a
-# server that is down would else now and then be given the very port it connects to, reach itself, and keep the server
-# from binding it.
+# Below the range that the kernel gives to outgoing connections (32768 and up on Linux). Otherwise a client that
+# reconnects to a stopped server can get the server's port, connect to itself, and keep the server from binding it.
 _CANDIDATES = range(16_384, 32_768)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now, all different. Another program may take one before its server binds it."""
+    """Return different ports that are free now. Another program may take one before its server binds it."""
     ports: list[int] = []
     choose = random.SystemRandom().choice
     with ExitStack() as bound:

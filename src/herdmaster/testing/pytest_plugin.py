@@ -1,4 +1,4 @@
-"""Fixtures for the tests of programs that use Herdmaster. pytest finds them by itself once Herdmaster is installed.
+"""Fixtures for tests of programs that use Herdmaster. pytest finds them once Herdmaster is installed.
 
     def test_adding(herd_worker):
         with herd_worker(tasks.herd):
@@ -27,7 +27,7 @@ HerdWorker = Callable[..., AbstractContextManager[str]]
 
 @pytest.fixture
 def herd_zookeeper() -> Iterator[EmbeddedZooKeeper]:
-    """An empty ZooKeeper of the test's own (`herdmaster.testing.embedded.EmbeddedZooKeeper`)."""
+    """An empty ZooKeeper for this test alone (`herdmaster.testing.embedded.EmbeddedZooKeeper`)."""
     from herdmaster.testing.embedded import EmbeddedZooKeeper
 
     with EmbeddedZooKeeper() as zookeeper:
@@ -36,11 +36,11 @@ def herd_zookeeper() -> Iterator[EmbeddedZooKeeper]:
 
 @pytest.fixture
 def herd_worker(herd_zookeeper: EmbeddedZooKeeper) -> HerdWorker:
-    """`with herd_worker(herd, slots=4, masters=1, workers=1):` runs the Herd's tasks for as long.
+    """Run masters and workers for a Herd in a block: `with herd_worker(herd, slots=4, masters=1, workers=1):`.
 
-    All the queues that the Herd's tasks name are served. Gives the connect string, whose namespace is a fresh one;
-    `herd_zookeeper.kill_primary`, `kill_worker` and `worker_sessions` take it as it is. Raises TypeError for what is no
-    Herd, ConfigurationError for settings that cannot work, and at the end what a `selects` of the test's has raised.
+    The workers serve every queue that the Herd's tasks name. Yields the connect string, with a fresh namespace;
+    `herd_zookeeper.kill_primary`, `kill_worker` and `worker_sessions` take it. Raises TypeError if this is not a Herd,
+    ConfigurationError for settings that cannot work, and at the end what a `selects` of the test raised.
     """
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Masters and workers in this process, on one event loop of their own."""
+"""Masters and workers in this process, on an event loop that they share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from herdmaster.zookeeper.client import parse_connect_string
 
 
 class RunningRoles:
-    """Runs roles from `start` until `stop`, which ends them in the order given, each as a SIGTERM would."""
+    """Roles that run from `start` until `stop`, which ends them in the order given, each as SIGTERM would."""
 
     def __init__(self, *roles: Role) -> None:
         self._roles = roles
@@ -30,7 +30,7 @@ class RunningRoles:
         self._running = [self._background.start(role.run()) for role in self._roles]
 
     def stop(self) -> None:
-        """Raises what a role raised. Idempotent."""
+        """End the roles. Raises what a role raised. Idempotent."""
         background, self._background = self._background, None
         if background is None:
             return
@@ -52,7 +52,7 @@ class RunningRoles:
 
 
 def make_namespace_of(hosts: str) -> None:
-    """Creates the namespace of a connect string, so that nothing that comes warns of a name that may be a mistake."""
+    """Create the namespace of a connect string, so that no role warns that it does not exist."""
     background = BackgroundLoop("herdmaster-namespace")
     try:
         background.run(make_namespace(parse_connect_string(hosts), System(), session_timeout=4.0, connect_timeout=10.0))
@@ -85,7 +85,7 @@ def make_workers(herd: Herd, hosts: str, count: int, slots: int, session_timeout
 
 
 def check_herd(value: object) -> None:
-    """Raises TypeError, which says what to give instead."""
+    """Raise TypeError if this is not a Herd, and say what to pass instead."""
     if isinstance(value, Herd):
         return
     name = getattr(value, "__name__", None)
