@@ -77,7 +77,7 @@ async def after() -> str:
     return "next"
 
 
-async def test_an_exit_in_a_task_that_is_gathered_reaches_whoever_gathers(setting: Setting) -> None:
+async def test_an_exit_in_a_gathered_task_reaches_the_code_that_gathers(setting: Setting) -> None:
     async def gather() -> str:
         await asyncio.gather(leave(), asyncio.sleep(60))
         return "not reached"
@@ -124,7 +124,7 @@ async def test_an_exit_in_a_callback_ends_the_coroutine_that_began_it(setting: S
         await asyncio.sleep(60)
         return "not reached"
 
-    assert await setting.run(*innocents(), call_soon) == [*INNOCENT, Died("a callback of its own raised SystemExit: 4")]
+    assert await setting.run(*innocents(), call_soon) == [*INNOCENT, Died("one of its callbacks raised SystemExit: 4")]
     assert await setting.run(after) == ["next"]
 
 

@@ -301,7 +301,7 @@ async def test_what_gets_away_from_a_coroutine_ends_only_itself(make_setting: Ma
 
     assert await setting.run(leave, cancel_itself, after) == [
         Died("its coroutine raised SystemExit: 3"),
-        Died("its coroutine was cancelled, and nobody had asked the pool for that"),
+        Died("its coroutine was cancelled, and not by the pool"),
         "next",
     ]
 

@@ -63,7 +63,7 @@ async def test_when_the_worker_and_the_guardian_are_killed_its_processes_still_e
     for pid in (guardian, parent.pid):
         os.kill(pid, signal.SIGKILL)
     await until(lambda: not is_alive(family[0]))
-    os.killpg(family[0], signal.SIGKILL)  # what the task had started has nobody left
+    os.killpg(family[0], signal.SIGKILL)  # what the task had started is left alone
 
 
 async def test_ctrl_c_reaches_the_worker_and_none_of_its_tasks(start_parent: StartParent) -> None:

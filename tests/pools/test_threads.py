@@ -77,7 +77,7 @@ async def test_no_more_run_at_a_time_than_there_are_slots(gate: threading.Event)
     pool.close()
 
 
-async def test_a_job_goes_to_a_thread_or_to_whoever_withdraws_it_never_to_both(gate: threading.Event) -> None:
+async def test_a_job_goes_to_a_thread_or_is_withdrawn_and_never_both(gate: threading.Event) -> None:
     ran: list[int] = []
 
     def run(item: int) -> None:
@@ -114,7 +114,7 @@ def test_of_many_claims_at_the_same_time_one_succeeds() -> None:
         assert sorted(won) == [False, False, False, True]
 
 
-async def test_closing_runs_nothing_more_and_waits_for_nobody(gate: threading.Event) -> None:
+async def test_closing_runs_nothing_more_and_does_not_wait(gate: threading.Event) -> None:
     ran: list[int] = []
 
     def run(item: int) -> None:

@@ -1,8 +1,8 @@
-"""Log records of a process of a pool on their way to its parent, as lines of its standard error.
+"""Sends the log records of a process of a pool to its parent, as lines on its standard error.
 
-What the parent reads there is bounded per turn of its loop and in order with what is printed, and processes that a task
-forks write there, too. The parent gives each record to its own logger of that name, so that it stands with its level
-among the lines of the worker.
+There they are in order with what is printed, the parent reads a bounded amount in each turn of its loop, and processes
+that a task forks can write them as well. The parent passes each record to its own logger of that name, so that it
+appears with its level among the lines of the worker.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from herdmaster.pools import own_loggers
 from herdmaster.pools.output import MAX_LINE
 
 MARK: Final = "\x1e"
-"""Begins a record, as RFC 7464 has it: perhaps behind a line that a task has not ended."""
+"""Begins a record, as in RFC 7464. It may follow a line that a task has not ended."""
 
 _STDERR: Final = 2
 _MOST_NAME: Final = 100
 _MOST_TEXT: Final = (MAX_LINE - 2048) // 12
-"""Characters of the message and of the exception if not both fit whole: as JSON a character has up to six bytes."""
+"""Characters of the message and of the exception if they do not both fit. In JSON a character has up to six bytes."""
 _CUT: Final = " ... (cut)"
 
 _formatter: Final = logging.Formatter()
@@ -55,8 +55,8 @@ class ChildHandler(logging.Handler):
         except SoftTimeLimitExceeded:
             raise
         except OSError:
-            pass  # the code has closed it
-        except Exception:  # noqa: BLE001 - as all handlers: a bad log call ends no task
+            pass  # the task has closed standard error
+        except Exception:  # noqa: BLE001 - a bad log call must not end the task
             self.handleError(record)
 
 
@@ -86,7 +86,7 @@ def _line(made: _Record) -> bytes:
 
 
 def _clean(text: str) -> str:
-    """JSON has no lone surrogates, which file names may have."""
+    """Escape lone surrogates, which file names may have and JSON may not."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -98,19 +98,20 @@ _handler: Final = ChildHandler()
 
 
 def install(level: int) -> None:
-    """In the child, before it imports the app, which may configure logging otherwise. `level` is the parent's."""
+    """Install the handler in a child, before it imports the app, which may configure logging. `level` is that of the
+    parent."""
     root = logging.getLogger()
     root.addHandler(_handler)
     root.setLevel(level)
 
 
 def restore(level: int) -> None:
-    """In the child, after the import of the app. `level` is the parent's."""
+    """Restore Herdmaster's loggers in a child, after it has imported the app. `level` is the parent's."""
     own_loggers.restore(level, lambda: _handler)
 
 
 def relay(line: str) -> str:
-    """In the parent: logs the record that a line of standard error holds; what else the line holds."""
+    """Log, in the parent, the record in a line of a child's standard error. Return the rest of the line."""
     text, mark, data = line.partition(MARK)
     if not mark:
         return line
@@ -128,7 +129,8 @@ def relay(line: str) -> str:
 
 
 def _handle(logger: logging.Logger, record: logging.LogRecord) -> None:
-    """With the handlers that write to a console. The app's others are in the child as well, and have had it there."""
+    """Handle a record with the handlers that write to a console. The child has the app's other handlers as well, and
+    they have handled the record there."""
     consoles = [each for each in _handlers_of(logger) if _is_console(each)]
     if not consoles:
         logger.handle(record)

@@ -1,12 +1,12 @@
-"""A pool of coroutines: an event loop of its own in a thread of its own, so that code which blocks stalls other
-coroutines at worst, never the heartbeat of the worker's session.
+"""A pool of coroutines in a separate event loop on a separate thread. Code that blocks can stall other coroutines, but
+never the heartbeat of the worker's session.
 
-Like the pool of threads it hands over in batches both ways, with one wake-up of the other loop for all that came since
-it last looked.
+Like the pool of threads it hands over in batches in both directions, with one wake-up of the other loop for all that
+has come since that last looked.
 
-No code ends that loop (see `task_loop`). SystemExit in what a coroutine has begun and does not wait for, a background
-task say, ends that coroutine alone. Should the loop break all the same, what runs in it has died, and a new loop
-replaces it.
+No code ends the loop (see `task_loop`). SystemExit in something that a coroutine has started and does not wait for,
+such as a background task, ends that coroutine alone. If the loop breaks all the same, what runs in it is delivered as
+died, and a new loop replaces it.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _NOTICE_SECONDS: Final = 0.1
-"""After which the exit of a task that nothing has looked at is taken for one that nothing waits for."""
+"""An asyncio task that has exited and whose exception has not been retrieved after this time is not awaited."""
 
 _log = logging.getLogger("herdmaster.worker")
 
 
 class SoftCancellation(SoftTimeLimitExceeded, asyncio.CancelledError):
-    """What a coroutine past its soft limit gets where it waits. It is a cancellation, too, so that a TaskGroup or a
-    timeout that waits there ends what it has begun, as it would not for any other exception.
+    """Raised where a coroutine waits when it is past its soft limit. It is also a cancellation, so that a TaskGroup or
+    a timeout ends what it has started, as it would not for any other exception.
     """
 
 
-# In tracebacks and failures it is what it stands for.
+# Tracebacks and failures show it as SoftTimeLimitExceeded.
 SoftCancellation.__name__ = SoftTimeLimitExceeded.__name__
 SoftCancellation.__qualname__ = SoftTimeLimitExceeded.__qualname__
 SoftCancellation.__module__ = SoftTimeLimitExceeded.__module__
 
 
 class _Run(Generic[T]):
-    """A job whose coroutine runs. Times are those of `time.monotonic`."""
+    """A job whose coroutine runs. Times by `time.monotonic`."""
 
     __slots__ = ("begun", "ending", "hard", "job", "limits", "over", "soft", "soft_sent", "task")
 
@@ -83,21 +83,22 @@ class _Run(Generic[T]):
 
 
 _run_now: Final[ContextVar[_Run[Any] | None]] = ContextVar("herdmaster.pools.run", default=None)
-"""Whose code it is: what a coroutine begins, tasks and callbacks, runs in copies of its context."""
+"""The run whose code this is. Tasks and callbacks that a coroutine starts run in copies of its context."""
 
 
 class AsyncPool(Generic[T, R]):
-    """Awaits `run_async(item)` for up to `slots` items at once; `deliver` is called in the loop that made the pool,
-    with all (item, result) pairs that ended. `R` has to include `limits.Ended`.
+    """Awaits `run_async(item)` for up to `slots` items at once. `deliver` is called with (item, result) pairs in the
+    loop that made the pool. `R` has to include `limits.Ended`.
 
-    Past its soft limit the coroutine gets SoftTimeLimitExceeded where it waits: `run_async` has to catch that before it
-    looks for CancelledError, of which this one is also a kind. Otherwise it must not raise, and must let CancelledError
-    through: that is how a coroutine ends that is stopped or past its hard limit. One that has not ended `grace` seconds
-    later is delivered all the same, and what it still comes to is thrown away. A coroutine that blocks the pool's loop
-    cannot be interrupted; limits are kept by the other loop, so it is reported, but it stalls the pool until it ends.
-    `given_up(item)` is called in the loop that made the pool before a coroutine is told to end.
+    - Past its soft limit a coroutine gets SoftTimeLimitExceeded where it waits. `run_async` has to catch that before
+      CancelledError, because it is one as well.
+    - A coroutine that is stopped or past its hard limit is cancelled. `run_async` must not catch CancelledError, and
+      must raise nothing else. After `grace` seconds the item is delivered in any case, and a later result is dropped.
+    - A coroutine that blocks the pool's loop cannot be interrupted. Limits are enforced by the other loop, so it is
+      reported in time, but it stalls the pool until it ends.
 
-    Each runs in a copy of `context`, by default of the one in which the pool was made.
+    `given_up(item)` is called in the loop that made the pool before a coroutine is told to end. Each coroutine runs in
+    a copy of `context`, by default of the context in which the pool was made.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class AsyncPool(Generic[T, R]):
         name: str = "herdmaster-asyncio",
     ) -> None:
         self._outer = asyncio.get_running_loop()
-        self._outer_context = copy_context()  # of the role whose pool this is: what it does in that loop is the role's
+        self._outer_context = copy_context()  # calls in that loop belong to the role that made the pool
         self._context = context or self._outer_context
         self._run_async = run_async
         self._deliver = deliver
@@ -125,7 +126,7 @@ class AsyncPool(Generic[T, R]):
         self._lock = threading.Lock()
         self._woken = self._outer_woken = False
         self._closed = False
-        self._running: dict[Job[T], _Run[T]] = {}  # who takes a job out of it delivers the item
+        self._running: dict[Job[T], _Run[T]] = {}  # the side that takes a job out delivers the item
         self._watch = Watch(self._outer, self._look)
         self._name = name
         self._inner: TaskLoop | None = None
@@ -140,15 +141,15 @@ class AsyncPool(Generic[T, R]):
 
     @property
     def running(self) -> list[T]:
-        """Whose coroutines run now; a snapshot."""
+        """The items whose coroutines run now; a snapshot."""
         return [job.item for job in self._running.copy()]
 
     def stop(self, item: T, /) -> bool:
-        """Cancels an item's coroutine; it is delivered as `Stopped` when that has ended, or after the grace. False if
-        it has not been begun, or has ended."""
+        """Cancel an item's coroutine. The item is delivered as `Stopped` when that has ended, or after the grace.
+        Return False if it has not been begun, or has ended."""
         for job, run in self._running.copy().items():
             if job.item is item:
-                if job.claim():  # just put among those that run: it will be found taken
+                if job.claim():  # just added to those that run, and will be found claimed
                     self._finish(job, Stopped())
                 else:
                     self._end(run, Stopped())
@@ -156,11 +157,11 @@ class AsyncPool(Generic[T, R]):
         return False
 
     def close(self) -> None:
-        """Cancels what runs; nothing is delivered any more. Does not wait."""
+        """Cancel what runs, and deliver nothing more. Does not wait."""
         self._closed = True
         self._watch.close()
         with contextlib.suppress(IndexError):
-            while True:  # the other thread takes from it, too
+            while True:  # the other thread takes from it as well
                 self._incoming.popleft().claim()
         if self._inner is not None:
             self._inner.call(partial(self._inner.shut, self._grace))
@@ -168,20 +169,20 @@ class AsyncPool(Generic[T, R]):
     # --- in the pool's thread ------------------------------------------------------------------------------------
 
     def _begin(self, inner: TaskLoop) -> None:
-        self._woken = False  # before the look: who comes during it wakes once more
+        self._woken = False  # before the look: a submission during the look wakes this loop again
         while self._incoming and len(self._running) < self.slots:
             try:
                 job = self._incoming.popleft()
             except IndexError:
                 return
             limits = NO_LIMITS if self._limits_of is None else self._limits_of(job.item)
-            run = self._running[job] = _Run(job, limits)  # before the claim: what cannot be withdrawn can be stopped
+            run = self._running[job] = _Run(job, limits)  # first: what cannot be withdrawn can be stopped
             if not job.claim():
                 self._running.pop(job, None)
                 continue
             if run.soft < inf or run.hard < inf:
                 self._watch.ask(min(run.soft, run.hard))
-            # Not by the loop's factory, which code may have replaced.
+            # Not by the task factory of the loop, which user code may have replaced.
             run.task = asyncio.Task(self._drive(run, inner), loop=inner.loop, context=self._context.copy())
 
     async def _drive(self, run: _Run[T], inner: TaskLoop) -> None:
@@ -198,13 +199,13 @@ class AsyncPool(Generic[T, R]):
         except SoftTimeLimitExceeded:
             result = TimedOut(run.limits.soft or 0.0)
         except asyncio.CancelledError:
-            result = Died("its coroutine was cancelled, and nobody had asked the pool for that")
-        except BaseException as error:  # noqa: BLE001 - one that gets away, SystemExit say, would end the loop of all
+            result = Died("its coroutine was cancelled, and not by the pool")
+        except BaseException as error:  # noqa: BLE001 - SystemExit, for one, would end the loop
             result = Died(f"its coroutine raised {type(error).__name__}: {error}")
         if self._running.pop(run.job, None) is not None:
             self._ended.append((run.job.item, _as_result(result if run.ending is None else run.ending)))
             self._wake_outer()
-        _run_now.set(None)  # the run holds its task, which holds its context
+        _run_now.set(None)  # else a circle: the run holds its task, and that holds its context
         if self._incoming:
             inner.guard(partial(self._begin, inner))
 
@@ -214,15 +215,15 @@ class AsyncPool(Generic[T, R]):
         run = None if context is None else context.get(_run_now)
         raised = f"{type(error).__name__}: {error}"
         if task is None:
-            self._blame(run, f"a callback of its own raised {raised}")
+            self._blame(run, f"one of its callbacks raised {raised}")
         else:
-            # What waits for that task, `gather` say, is told in the next turns, and may know what to do.
+            # Code that awaits the task, with `gather` for example, learns of it in the next turns and may handle it.
             reason = f"an asyncio task that it had started, and did not wait for, raised {raised}"
             self._inner.loop.call_later(_NOTICE_SECONDS, self._blame_unnoticed, run, task, reason)
 
     def _blame_unnoticed(self, run: _Run[T] | None, task: asyncio.Future[object], reason: str) -> None:
-        if getattr(task, "_log_traceback", True):  # False once anything has asked for its exception
-            task.exception()  # it is told here, and not once more when the task is deleted
+        if getattr(task, "_log_traceback", True):  # False once its exception was retrieved
+            task.exception()  # reported here, so asyncio must not log it as well
             self._blame(run, reason)
 
     def _blame(self, run: _Run[T] | None, reason: str) -> None:
@@ -235,7 +236,7 @@ class AsyncPool(Generic[T, R]):
         with self._lock:
             wake, self._outer_woken = not self._outer_woken, True
         if wake:
-            with contextlib.suppress(RuntimeError):  # that loop is closed: the results are not wanted any more
+            with contextlib.suppress(RuntimeError):  # that loop is closed, so the results are of no use
                 self._outer.call_soon_threadsafe(self._collect, context=self._outer_context)
 
     def _broke(self, inner: TaskLoop, error: BaseException) -> None:
@@ -280,14 +281,14 @@ class AsyncPool(Generic[T, R]):
         self._wake_outer()
 
     def _look(self, now: float) -> float | None:
-        """Enforces what is due."""
+        """Enforce the limits that are due."""
         assert self._inner is not None
         earliest = inf
         for job, run in self._running.copy().items():
             if run.ending is not None:
                 if run.over <= now and self._running.pop(job, None) is not None:
                     self._finish(job, run.ending)
-                    self._wake_inner(self._inner)  # its slot is free, as far as others are concerned
+                    self._wake_inner(self._inner)  # its slot is free for the next item
                 earliest = min(earliest, run.over if run.over > now else inf)
             elif run.hard <= now:
                 self._end(run, TimedOut(run.limits.hard or 0.0))
@@ -310,7 +311,7 @@ class AsyncPool(Generic[T, R]):
 
 
 class _Interruptible(Generic[T, R]):
-    """Awaits something, and turns the cancellation that stands for its soft limit into an exception that says so."""
+    """Awaits an awaitable, and turns the cancellation at its soft limit into SoftCancellation."""
 
     def __init__(self, awaitable: Awaitable[R], run: _Run[T]) -> None:
         self._awaitable = awaitable
@@ -331,10 +332,10 @@ class _Interruptible(Generic[T, R]):
                 except GeneratorExit:
                     inner.close()
                     raise
-                except BaseException as raised:  # noqa: BLE001 - whatever it is, it is for the code inside
+                except BaseException as raised:  # noqa: BLE001 - everything is passed to the code inside
                     error = self._translate(raised)
         finally:
-            error = None  # it holds this frame, which holds it
+            error = None  # else a circle: the error holds this frame
 
     def _translate(self, raised: BaseException) -> BaseException:
         run = self._run

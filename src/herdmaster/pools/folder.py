@@ -1,4 +1,4 @@
-"""The directory in which the processes of a pool are started, which no task of the worker can change."""
+"""The directory in which the processes of a pool are started. No task of the worker can change it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class Folder:
-    """The working directory that this process has when this is made."""
+    """The working directory that this process had when the object was made."""
 
     def __init__(self) -> None:
         try:
             self.path = str(Path.cwd())
         except FileNotFoundError:
             self.path = _ROOT
-        self._is_told = False
+        self._is_logged = False
 
     def find(self) -> str:
-        """Its path, or `/` once it cannot be entered any more, which is logged once."""
+        """Return the path of the directory, or `/` if it can no longer be entered. Logs that once."""
         if os.access(self.path, os.X_OK):
             return self.path
-        if not self._is_told:
-            self._is_told = True
+        if not self._is_logged:
+            self._is_logged = True
             _log.warning(
                 "the directory that the worker was started in, %s, is gone: its processes start in %s from now on",
                 self.path,
@@ -37,5 +37,5 @@ class Folder:
         return _ROOT
 
     def resolve(self, path: Iterable[str]) -> list[str]:
-        """Entries of `sys.path` that mean the same in every directory."""
+        """Return the entries of `sys.path` as absolute paths."""
         return [str(Path(self.path, entry)) for entry in path]

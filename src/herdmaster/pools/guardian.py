@@ -1,7 +1,7 @@
-"""Kills what the tasks of a worker have started when the worker itself is killed.
+"""Kills the processes that a worker's tasks have started when the worker itself is killed.
 
-The parent-death signal reaches a process of the pool, and not the processes that its tasks have started. A shell that
-does nothing but wait for the end of its input knows the process groups, and kills them when the input ends.
+The parent-death signal reaches the processes of the pool, but not those that their tasks have started. So a shell is
+told the process groups. It waits for the end of its input, and then kills the groups.
 """
 
 from __future__ import annotations
@@ -22,32 +22,33 @@ _SCRIPT: Final = (
 
 
 class Guardian:
-    """Each `watch` replaces the groups of the one before."""
+    """The shell that kills process groups when this process ends."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     def watch(self, groups: Iterable[int]) -> None:
+        """Tell the shell which groups to kill, in place of those of the call before."""
         line = " ".join(map(str, groups)).encode() + b"\n"
         if self._process is not None and self._process.poll() is not None:
             self.close()  # it was killed
         if self._process is None:
-            # In a session of its own: what ends the worker by its group must not end this.
+            # In a new session: a signal to the worker's process group must not end the shell.
             with held_back():
                 self._process = subprocess.Popen(
                     ["/bin/sh", "-c", _SCRIPT],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    cwd="/",  # it keeps no directory busy
+                    cwd="/",  # so that no directory is kept busy
                     start_new_session=True,
                 )
-            forks.add_fd(_input_of(self._process))  # a child that kept it would keep this from noticing the end
-        with contextlib.suppress(BrokenPipeError):  # it died just now; the next call starts another
+            forks.add_fd(_input_of(self._process))  # in a forked child it would hide the end
+        with contextlib.suppress(BrokenPipeError):  # the shell has just died; the next call starts another
             os.write(_input_of(self._process), line)
 
     def close(self) -> None:
-        """Ends the shell; the groups that it knew last are killed, if they still exist."""
+        """End the shell. It kills the groups that it was told last, if they still exist."""
         process, self._process = self._process, None
         if process is not None:
             forks.discard_fd(_input_of(process))

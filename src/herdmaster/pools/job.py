@@ -1,4 +1,4 @@
-"""One piece of work on its way through a pool."""
+"""One item on its way through a pool."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Job(Generic[T]):
-    """One piece of work. Exactly one side gets it: a slot of the pool that claims it, or a caller that withdraws it."""
+    """One item of a pool. Exactly one side claims it: a slot of the pool, or a caller that withdraws it."""
 
     __slots__ = ("_token", "item")
 
@@ -17,7 +17,7 @@ class Job(Generic[T]):
         self._token = [None]
 
     def claim(self) -> bool:
-        """True for the first caller only, from whatever thread."""
+        """Return True to the first caller only, on whatever thread."""
         try:
             self._token.pop()
         except IndexError:

@@ -1,4 +1,4 @@
-"""What a task may use, and how it can end without a result of its own code."""
+"""The limits of a task, and the ways in which it can end without a result of its code."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one task may use. None: as much as it likes.
+    """The limits of one task. None is no limit.
 
-    `soft`: seconds after which `errors.SoftTimeLimitExceeded` is raised in the task's code, once. `hard`: seconds after
-    which it is ended, whatever it does. Both count from the moment at which its code begins. `memory`: bytes that its
-    process may hold of its own, the interpreter's included; each process that the task starts may hold as many again.
-    `max_tasks`: how many tasks its process runs before a fresh one takes its place. The last two say something to a
-    pool of processes only.
+    - `soft`: seconds after which `errors.SoftTimeLimitExceeded` is raised in the task's code, once.
+    - `hard`: seconds after which the task is ended, whatever its code does. Like `soft`, it counts from the start of
+      the code.
+    - `memory`: bytes that the task's process may allocate, including those of the interpreter. Each process that the
+      task starts may allocate as many again. For a pool of processes only.
+    - `max_tasks`: how many tasks a process runs before it is replaced. For a pool of processes only.
     """
 
     soft: float | None = None
@@ -25,26 +26,25 @@ NO_LIMITS = Limits()
 
 
 class TimedOut(msgspec.Struct, frozen=True):
-    """It ran longer than `seconds`. Its code has been ended where the pool can do that; else what comes of it is
-    thrown away."""
+    """The code ran longer than `seconds`. It was ended if the pool can do that; else its result is dropped."""
 
     seconds: float
 
 
 class Died(msgspec.Struct, frozen=True):
-    """Its process or its coroutine ended without a result: `reason` is a sentence that says how."""
+    """The process or the coroutine ended without a result: `reason` is a sentence that says how."""
 
     reason: str
 
 
 class Stopped(msgspec.Struct, frozen=True):
-    """The pool was asked to stop it."""
+    """The pool was asked to stop the item."""
 
 
 class NotStarted(msgspec.Struct, frozen=True):
-    """Its code was not begun: the request for it was not made, or its process was dead before it had read it. It may be
-    submitted again."""
+    """The code was not begun: no request was made for it, or the process died before it read the request. The item may
+    be submitted again."""
 
 
 Ended = TimedOut | Died | Stopped | NotStarted
-"""What a pool may deliver in place of what the code itself came to."""
+"""What a pool may deliver instead of the result of the code."""

@@ -1,4 +1,4 @@
-"""What a pool and its processes say to each other: msgpack behind four bytes of length."""
+"""The messages between a pool and its processes: msgpack after four bytes of length."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _MOST_BYTES: Final = 256 * 1024 * 1024
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
-    """To a new process: where it imports from, and what makes its handler, as `module:attribute`, and of what, and the
-    level of what its parent logs."""
+    """To a new process: its `sys.path`, the factory of its handler as `module:attribute`, the argument of the factory,
+    and the log level of its parent."""
 
     path: list[str]
     handler: str
@@ -21,7 +21,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):
-    """To an idle process. Notes and reply repeat `number`. The limits are those of `limits.Limits`."""
+    """To an idle process. Notes and reply repeat `number`. The limits are as in `limits.Limits`."""
 
     number: int
     data: bytes
@@ -30,37 +30,37 @@ class Request(msgspec.Struct, frozen=True, tag="request"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """It can take a request."""
+    """The process can take a request."""
 
 
 class CannotStart(msgspec.Struct, frozen=True, tag="cannot"):
-    """It ends, for this reason, before it has taken any."""
+    """The process ends for this reason, before it has taken a request."""
 
     reason: str
 
 
 class Note(msgspec.Struct, frozen=True, tag="note"):
-    """Something that the code wants known while it runs."""
+    """Data that the code sends while it runs."""
 
     number: int
     data: bytes
 
 
 class Reply(msgspec.Struct, frozen=True, tag="reply"):
-    """What the handler returned for the request of that number."""
+    """The result of the handler for the request of that number."""
 
     number: int
     data: bytes
 
 
 class SoftlyTimedOut(msgspec.Struct, frozen=True, tag="soft"):
-    """The handler let SoftTimeLimitExceeded through."""
+    """The handler raised SoftTimeLimitExceeded."""
 
     number: int
 
 
 class HandlerFailed(msgspec.Struct, frozen=True, tag="failed"):
-    """The handler let something else through; the process is not to be used again."""
+    """The handler raised another exception. The process must not be used again."""
 
     number: int
     reason: str
@@ -80,8 +80,7 @@ def encode_frame(message: ToChild | FromChild) -> bytes:
 
 
 class FrameReader:
-    """Takes bytes as they come, gives the contents of the frames that are complete. Raises ValueError for a length that
-    no frame has."""
+    """Splits a stream of bytes into frames."""
 
     __slots__ = ("_buffer",)
 
@@ -89,6 +88,7 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
+        """Return the contents of the frames that are complete. Raises ValueError for a length that no frame has."""
         buffer = self._buffer
         buffer += data
         frames = []

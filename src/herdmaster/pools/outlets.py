@@ -1,8 +1,8 @@
-"""Standard output and standard error of a process that stays, each written by a thread of its own.
+"""Standard output and standard error of a long-running process, each written by a separate thread.
 
-A reader that stands still (a pager, a log driver, a full disk behind a pipe) blocks every writer. In a worker that
-would be a task, or the thread that keeps the session. Here both only put into a bounded queue: what does not fit is
-dropped, and the log says how much.
+A reader that does not read (a pager, a log driver, a full disk behind a pipe) blocks every writer: in a worker a task,
+or the thread that keeps the session. Here they only put data into a bounded queue. What does not fit is dropped, and
+the log says how much.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 MOST_BYTES: Final = 4 * 1024 * 1024
-"""The size of the queue."""
+"""The size of a queue."""
 STALL_SECONDS: Final = 1.0
-"""A reader that takes nothing for longer than this is not waited for."""
+"""A reader that reads nothing for longer than this is not waited for."""
 FAREWELL_SECONDS: Final = 1.0
 """How long the end of the process waits for both readers."""
 
@@ -56,8 +56,8 @@ class Outlet:
         self._thread.start()
 
     def put(self, data: bytes) -> None:
-        """From any thread; never waits, because the caller may hold the lock of a stream or log handler that the thread
-        of the session needs as well."""
+        """Queue data, from any thread. Never waits, because the caller may hold the lock of a stream or a log handler,
+        which the thread of the session needs as well."""
         if self._is_direct:
             self._write(data)
             return
@@ -72,17 +72,17 @@ class Outlet:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether the reader has taken nothing for a while."""
+        """Whether the reader has read nothing for a while."""
         since = self._writing_since
         return since is not None and time.monotonic() - since > STALL_SECONDS
 
     @property
     def has_room(self) -> bool:
-        """Whether callers that can wait should put more. True for a reader that stands still: its lines are dropped."""
+        """Whether callers that can wait should put more. True for a stalled reader, whose lines are dropped."""
         return self._size <= self._most // 2 or self.is_stalled
 
     def flush(self, seconds: float) -> None:
-        """Waits until all is written, at most so long."""
+        """Wait until everything is written, at most so many seconds."""
         limit = time.monotonic() + seconds
         with self._changed:
             while self._size and (left := limit - time.monotonic()) > 0:
@@ -131,7 +131,7 @@ class Outlet:
                 return  # the reader has gone
 
     def _after_fork(self) -> None:
-        """In a child that a task has forked there is no thread, and perhaps a lock that is never released."""
+        """In a forked child there is no thread, and another thread may hold the lock forever: write without them."""
         self._is_direct = True
 
 
@@ -163,8 +163,8 @@ _rooms: Final[list[Callable[[], bool]]] = []
 
 
 def free_standard_streams() -> None:
-    """From here on what writes to `sys.stdout` and `sys.stderr` waits for no reader. Streams that are closed, or are no
-    files, stay as they are."""
+    """Let nothing that writes to `sys.stdout` and `sys.stderr` wait for a reader any more. Streams that are closed, or
+    are no files, stay as they are."""
     if not _outlets:
         atexit.register(flush_standard_streams)
     for name in ("stdout", "stderr"):
@@ -172,13 +172,13 @@ def free_standard_streams() -> None:
         if name not in _outlets and isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-                # Of its own: code that closes the streams' own descriptors makes room for sockets under their numbers.
+                # A copy: if code closes the descriptors of the streams, sockets may get their numbers.
                 _outlets[name] = Outlet(name, os.dup(stream.fileno()))
                 setattr(sys, name, _open(name, stream))
 
 
 def own_stderr() -> IO[str] | None:
-    """What leads to where `sys.stderr` does, and is not closed with that; None where it is closed."""
+    """Return a stream to the same reader as `sys.stderr` that is not closed with it. None if that is closed."""
     stream: IO[str] | None = sys.stderr
     if "stderr" in _outlets and isinstance(stream, io.TextIOWrapper):
         return _open("stderr", stream)
@@ -186,7 +186,7 @@ def own_stderr() -> IO[str] | None:
 
 
 def add_room(has_room: Callable[[], bool]) -> None:
-    """Something else on the way of what is printed, that may be full."""
+    """Ask this function as well whether there is room: for another queue that printed lines go through."""
     _rooms.append(has_room)
 
 
@@ -196,13 +196,13 @@ def have_room() -> bool:
 
 
 def wait_for_room() -> None:
-    """For a thread that may wait, and holds no lock: until the readers keep up, unless one stands still."""
+    """Wait until the readers keep up, except for a reader that is stalled. The caller must not hold a lock."""
     while not have_room():
         time.sleep(_LOOK_SECONDS)
 
 
 def flush_standard_streams() -> None:
-    """For the end of the process: waits a little for the readers."""
+    """Wait for the readers for a short time, at the end of the process."""
     for name in ("stdout", "stderr"):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, before it began or since
             getattr(sys, name).flush()

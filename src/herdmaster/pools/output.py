@@ -1,5 +1,5 @@
-"""Lines out of what processes print, a few per turn of the loop: a process that prints faster waits at its full pipe,
-and the loop does not."""
+"""Reads the lines that processes print, a few in each turn of the loop. A process that prints faster waits for its full
+pipe, and the loop is not held up."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import IO, Final
 
 _READ_BYTES: Final = 2048
 _TURN_SECONDS: Final = 0.005
-"""For lines of all processes in one turn of the loop."""
+"""The time for the lines of all processes in one turn of the loop."""
 _PAUSE_SECONDS: Final = 0.05
-"""Before another look whether there is room for lines again."""
+"""The pause before the next look whether there is room for lines."""
 
 MAX_LINE: Final = 16 * 1024
-"""Bytes. A longer line is handed on in pieces."""
+"""In bytes. A longer line is handed on in pieces."""
 
 
 class LineReader:
-    """Takes bytes as they come, gives the lines that are complete, without their ends."""
+    """Splits a stream of bytes into lines, without their ends."""
 
     __slots__ = ("_rest",)
 
@@ -40,7 +40,7 @@ class LineReader:
         return [piece.decode("utf-8", "replace") for piece in pieces]
 
     def flush(self) -> list[str]:
-        """What is left of a line that was not ended."""
+        """Return the rest: a line that was not ended."""
         rest, self._rest = self._rest, b""
         return [rest.decode("utf-8", "replace")] if rest else []
 
@@ -50,16 +50,16 @@ def _cut(line: bytes) -> list[bytes]:
 
 
 class Turns:
-    """The time that reading may take in one turn of the loop, of all processes together. `has_room` says whether lines
-    should be read at all now."""
+    """The time that reading may take in one turn of the loop, for all processes together. `has_room` says whether lines
+    should be read at all."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, has_room: Callable[[], bool]) -> None:
         self._loop = loop
-        self._ends: float | None = None  # None: nothing has been read in this turn
+        self._ends: float | None = None  # None: nothing was read in this turn
         self.has_room = has_room
 
     def take(self) -> bool:
-        """Whether there is time for another read."""
+        """Return whether there is time for another read."""
         now = time.monotonic()
         if self._ends is None:
             self._ends = now + _TURN_SECONDS
@@ -71,8 +71,8 @@ class Turns:
 
 
 class Output:
-    """What one process prints to one of its streams: `printed` gets each line. `settled` is called when all that was
-    measured last has been handed on."""
+    """One output stream of one process. `printed` is called with each line, `settled` when everything that was there at
+    the last `measure` has been handed on."""
 
     def __init__(
         self, stream: IO[bytes], turns: Turns, printed: Callable[[str], None], settled: Callable[[], None]
@@ -90,7 +90,7 @@ class Output:
         self._listen()
 
     def measure(self) -> bool:
-        """Takes what stands in the pipe now for what is to be handed on first. False if there is nothing."""
+        """Note how much is in the pipe now, to be handed on first. Return False if it is empty."""
         self._owed = self._waiting() if self._is_open else 0
         return self._owed > 0
 
@@ -99,17 +99,17 @@ class Output:
         return self._owed > 0
 
     def read_owed(self) -> None:
-        """At one go: a pipe holds 64 KiB."""
+        """Read at once what was measured. A pipe holds 64 KiB."""
         while self._owed > 0:
             self._read()
 
     def flush(self) -> None:
-        """Hands on a line that has not been ended."""
+        """Hand on a line that has not been ended."""
         for line in self._lines.flush():
             self._printed(line)
 
     def close(self) -> None:
-        """What stands in the pipe is let go."""
+        """Stop reading, and drop what is in the pipe."""
         self._end()
         self._stream.close()
 

@@ -1,4 +1,4 @@
-"""Herdmaster's loggers, after an app has configured logging."""
+"""Restores Herdmaster's loggers after an app has configured logging."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 
 def restore(level: int, make_handler: Callable[[], logging.Handler | None]) -> None:
-    """Enables the loggers again, because `logging.config.dictConfig` disables each one that it does not name. Lines of
-    `level` and above are logged unless the app has given `herdmaster` a level of its own. `make_handler` is called if
+    """Enable the loggers again, because `logging.config.dictConfig` disables each one that it does not name. Lines of
+    `level` and above are logged unless the app has given `herdmaster` a level. `make_handler` is called if
     no handler is left for them; None adds none."""
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and f"{name}.".startswith("herdmaster."):

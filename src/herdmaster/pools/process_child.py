@@ -1,9 +1,9 @@
-"""One process of a pool: takes requests from its socket one at a time, has its handler answer them, sends the replies.
+"""One process of a pool: reads requests from its socket one at a time, and sends the replies of its handler.
 
 Started as `python -m herdmaster.pools.process_child FD PARENT`, with the number of its socket and its parent's process
-id. It leads a process group of its own, in which all that its tasks start can be killed. It ends when its socket does,
-and on Linux when its parent does, even in the middle of a task. It ignores SIGTERM, SIGINT and SIGHUP, which are for
-its parent.
+id. It leads a new process group, in which everything that its tasks start can be killed. It ends when its socket is
+closed, and on Linux when its parent ends, even in the middle of a task. It ignores SIGTERM, SIGINT and SIGHUP, which
+are meant for its parent.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RLIMIT_DATA leaves out mappings."""
 
 
 class Alarm:
-    """Raises SoftTimeLimitExceeded in the main thread, which is where Python runs signal handlers: once in a request,
+    """Raises SoftTimeLimitExceeded in the main thread, where Python runs signal handlers: at most once in a request,
     never outside one, and never while a frame is being written."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Alarm:
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
 
     def clear(self) -> None:
-        """May still raise; when it has ended either way, nothing comes any more."""
+        """Stop the alarm. This may still raise; nothing is raised afterwards."""
         if self._seconds is not None:
             self._seconds = None
             signal.setitimer(signal.ITIMER_REAL, 0.0)
@@ -67,7 +67,7 @@ class Alarm:
         self._is_held = True
 
     def release(self) -> None:
-        """Raises what came meanwhile."""
+        """Raise what was held back."""
         self._is_held = False
         if self._is_late:
             self._is_late = False
@@ -82,7 +82,7 @@ class Alarm:
 
 
 class Memory:
-    """The limit on what this process may hold. It stays below the hard one, so it can be lifted again."""
+    """The memory limit of this process. Only the soft limit is set, so it can be lifted again."""
 
     def __init__(self) -> None:
         self._first, self._hard = resource.getrlimit(MEMORY_LIMIT)
@@ -99,6 +99,8 @@ class Memory:
 
 
 class Child:
+    """The process's side of the socket `channel`."""
+
     def __init__(self, channel: socket.socket) -> None:
         self._generation = forks.generation
         self._channel = channel
@@ -111,7 +113,8 @@ class Child:
         self._flush_c = ctypes.CDLL(None).fflush
 
     def run(self) -> int:
-        """The exit code. Raises what the socket raises when the parent is gone."""
+        """Answer requests until the socket is closed. Return the exit code. Raises what the socket raises when the
+        parent is gone."""
         start = self._receive()
         if not isinstance(start, messages.Start):
             return 0
@@ -133,7 +136,7 @@ class Child:
             self._flush()
             streams.restore()
             with contextlib.suppress(OSError):  # it is gone
-                os.chdir(folder.path)  # else the next task would begin where this one has gone
+                os.chdir(folder.path)  # undo a change of directory by the task
             self._send(answer)
         return 0
 
@@ -156,21 +159,21 @@ class Child:
         except SoftTimeLimitExceeded:
             return messages.Reply(number, replies[0]) if replies else messages.SoftlyTimedOut(number)
         except MemoryError:
-            self._memory.limit(None)  # to say so takes some
+            self._memory.limit(None)  # the answer needs some
             return messages.HandlerFailed(number, "it ran out of memory")
         except BaseException as error:  # noqa: BLE001 - the parent is told; the process is replaced
             return messages.HandlerFailed(number, f"its handler raised {_describe(error)}")
         return messages.Reply(number, replies[0])
 
     def _flush(self) -> None:
-        """So that what a task printed is in the pipe before its reply is in the socket."""
+        """Write out what a task printed, so that it is in the pipe before the reply is in the socket."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # the task's code may have put anything there
                 stream.flush()
         self._flush_c(None)
 
     def _receive(self) -> messages.ToChild | None:
-        """None: there is no more."""
+        """Return the next message, or None at the end."""
         while not self._frames:
             data = self._channel.recv(_RECEIVE_BYTES)
             if not data:
@@ -180,7 +183,7 @@ class Child:
 
     def _send(self, message: messages.FromChild) -> None:
         if forks.generation != self._generation:
-            return  # a forked child has nothing to say here
+            return  # a forked child must send nothing
         frame = messages.encode_frame(message)
         is_main = threading.current_thread() is threading.main_thread()
         with self._lock:  # any thread of a task may send notes
@@ -194,14 +197,14 @@ class Child:
 
 
 def load_handler(name: str, argument: str) -> Handler:
-    """`name` is `module:attribute` of a factory. Raises what the import and the factory raise."""
+    """Make a handler. `name` is `module:attribute` of a factory. Raises what the import and the factory raise."""
     module, _, attribute = name.partition(":")
     factory = cast("Callable[[str], Handler]", getattr(importlib.import_module(module), attribute))
     return factory(argument)
 
 
 def die_with(parent: int) -> None:
-    """Has Linux kill this process when its parent ends. Elsewhere it notices at its next read."""
+    """Let Linux kill this process when its parent ends. On other systems its next read tells."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -1,11 +1,11 @@
-"""A pool of processes, for code that has to be ended for certain, and for code that computes.
+"""A pool of processes, for code that must be ended for certain, and for code that computes.
 
-Each process runs one task at a time and leads a process group of its own. A task past its hard limit, or stopped, dies
-with its group and is delivered once that is dead; a fresh process is started at the same moment. Nothing of a task that
-is killed runs on, and no other task notices.
+Each process runs one task at a time and leads a new process group. A task that is stopped or past its hard limit is
+killed with its group, and delivered once the group is dead; a new process is started at the same moment. Nothing of a
+killed task runs on, and no other task is affected.
 
-Processes are started anew, never forked from the worker: a fork takes locks and connections with it. They are started
-when there is something to run, and kept.
+Processes are spawned, never forked from the worker: a fork would copy locks and connections. They are started when
+there is something to run, and kept.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class _Run(Generic[T]):
-    """An item in the hands of a process."""
+    """An item that a process runs."""
 
     __slots__ = ("ending", "item", "limits", "number", "timer")
 
@@ -68,23 +68,25 @@ class _Run(Generic[T]):
 
 
 class ProcessPool(Generic[T]):
-    """Runs what `make_request(item)` gives, bytes and limits, in up to `slots` processes; `deliver` is called in the
-    loop with all items that ended, and for each the reply's bytes or what came instead.
+    """Runs requests in up to `slots` processes. `deliver` is called in the loop with (item, result) pairs: the result
+    is the bytes of the reply, or what came instead.
 
-    `make_request` is called in the loop right before the hand-over; after None the item is delivered as `NotStarted`.
-    `handler` is `module:attribute` of a factory: each process imports it and calls it with `handler_argument`; what it
-    returns is called as `(request, send_note) -> reply` in the main thread of the process. It must not raise, except
-    MemoryError and SoftTimeLimitExceeded. What it gives to `send_note`, from any thread, reaches `note` in order and
-    before the item is delivered. `on_output` gets each line that a process prints: the item that it runs or None,
-    `stdout` or `stderr`, the line; while `has_room` says no, none is read, and processes that print wait. What their
-    code logs is logged here.
-    Each process is started in `folder`, by default the present working directory, and each of its tasks begins there
-    unless the import of the handler has changed to another.
+    - `make_request(item)` returns the bytes and the limits. It is called in the loop right before the hand-over; if it
+      returns None, the item is delivered as `NotStarted`.
+    - `handler` is `module:attribute` of a factory. Each process imports it and calls it with `handler_argument`. What
+      it returns is called as `(request, send_note) -> reply` in the main thread of the process, and may raise nothing
+      but MemoryError and SoftTimeLimitExceeded.
+    - `note(item, data)` is called for the data that the handler passes to `send_note` on any thread, in order and
+      before the item is delivered.
+    - `on_output` is called with each line that a process prints: the item that it runs or None, `stdout` or `stderr`,
+      the line. While `has_room` returns False no output is read, and processes that print wait.
+    - Each process is started in `folder`, by default the present working directory. Each of its tasks begins there,
+      unless the import of the handler has changed the directory.
 
-    A task over its memory limit gets MemoryError. If the handler lets that through, or the process dies, by a signal
-    or by its own exit, the item is delivered as `Died`, and the process is replaced. When processes cannot be
-    started and none is left, each failed start ends one waiting item as `Died` with the cause, and the next start comes
-    later, up to 30 seconds. The soft limit uses SIGALRM, which is therefore not for the task's own use.
+    What the code in a process logs is logged here. A task over its memory limit gets MemoryError. If the handler does
+    not catch it, or the process dies by a signal or exits, the item is delivered as `Died` and the process is replaced.
+    If no process can be started and none is left, each failed start ends one waiting item as `Died` with the cause, and
+    the pause before the next start grows up to 30 seconds. The soft limit uses SIGALRM, so tasks must not use it.
     """
 
     def __init__(
@@ -130,19 +132,19 @@ class ProcessPool(Generic[T]):
 
     @property
     def running(self) -> list[T]:
-        """What the processes are at now."""
+        """The items that the processes run now."""
         ending = (run for run in self._leaving.values() if run is not None)
         return [run.item for run in (*self._busy.values(), *ending)]
 
     def stop(self, item: T, /) -> bool:
-        """Kills the process group in which an item runs; it is delivered as `Stopped` once that is dead. False if it
-        runs in none."""
+        """Kill the process group in which an item runs. The item is delivered as `Stopped` once that is dead. Return
+        False if no process runs it."""
         child = next((child for child, run in self._busy.items() if run.item is item), None)
         return child is not None and self._kill(child, self._busy[child], Stopped())
 
     def close(self) -> None:
-        """Kills the processes that run something; those that are idle end by themselves at once. Does not wait, and
-        delivers nothing more."""
+        """Kill the processes that run something; idle ones end by themselves at once. Does not wait, and delivers
+        nothing more."""
         self._closed = True
         for job in self._queue:
             job.claim()
@@ -270,7 +272,7 @@ class ProcessPool(Generic[T]):
         self._start()
 
     def _distrust(self, child: Spawned, what: str) -> None:
-        """Ends a process whose socket holds what its code has not sent: nothing that it says can be relied on."""
+        """End a process whose socket holds something that its code has not sent: its messages cannot be relied on."""
         run = self._busy.get(child)
         if run is not None:
             self._end_process(child, run, Died(_sentence(f"its process {what}, and was killed", run.limits)))
@@ -311,7 +313,7 @@ class ProcessPool(Generic[T]):
     # --- the starts of processes ---------------------------------------------------------------------------------
 
     def _start(self) -> bool:
-        """Whether one more is on its way."""
+        """Start a process. Return False if none can be started now."""
         is_full = len(self._idle) + len(self._busy) + len(self._starting) >= self.slots
         if self._closed or is_full or self._loop.time() < self._start_after or (self._pause and self._starting):
             return False  # while starts fail, one at a time

@@ -1,4 +1,4 @@
-"""What all pools have in common."""
+"""The interface of a pool."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ T = TypeVar("T")
 
 
 class Pool(Protocol[T]):
-    """Where task code runs: `slots` pieces of it at a time. Made and used in one event loop.
+    """Runs the code of items, at most `slots` of them at a time. Made and used in one event loop.
 
-    Each item whose job a slot has claimed is delivered exactly once, with what its code came to or with one of
-    `limits.Ended`; after `close` perhaps not at all. Items are told apart by identity.
+    Each item whose job a slot has claimed is delivered exactly once, with the result of its code or with one of
+    `limits.Ended`; after `close` perhaps not at all. Items are compared by identity.
     """
 
     slots: int
 
     def submit(self, items: Iterable[T], /) -> list[Job[T]]:
-        """One job each, in order. Until a slot claims it a job can be withdrawn with its `claim`."""
+        """Queue items. Return a job for each, in order. Calling `claim` withdraws a job that no slot has claimed."""
         ...
 
     @property
@@ -29,12 +29,12 @@ class Pool(Protocol[T]):
         ...
 
     def stop(self, item: T, /) -> bool:
-        """Ends an item whose job can no longer be withdrawn; it is delivered as `Stopped`, not before this returns.
+        """End an item whose job can no longer be withdrawn. It is delivered as `Stopped`, after this has returned.
 
-        False if it does not run: what it ended with is delivered, or was, or a slot has not claimed its job.
+        Return False if it does not run: its end is delivered, or was, or no slot has claimed its job.
         """
         ...
 
     def close(self) -> None:
-        """Runs nothing more; unclaimed jobs are claimed. Does not wait. Only once."""
+        """Run nothing more, and claim the unclaimed jobs. Does not wait. To be called once."""
         ...

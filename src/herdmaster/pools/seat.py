@@ -1,4 +1,4 @@
-"""A thread in which exceptions can be raised from outside, so that they meet only what they were meant for."""
+"""A thread in which other threads can raise exceptions, each in the piece of code that it is meant for."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CLOSED: Final = object()
 class Seat:
     """One thread of a pool.
 
-    The interpreter raises what was sent at the next bytecode boundary of the thread: not inside a call that blocks, and
-    perhaps only after the code that was meant has returned. So the thread opens itself for one piece of code, and
-    `close` takes back what was sent and has not been raised.
+    The interpreter raises a sent exception at the next bytecode boundary of the thread: not inside a call that blocks,
+    and perhaps after the intended code has returned. So the thread opens its seat for one piece of code at a time, and
+    `close` takes back an exception that was sent and has not been raised.
     """
 
     __slots__ = ("_alive", "_code", "_ident", "_lock", "_sent", "thread")
@@ -35,43 +35,43 @@ class Seat:
     # --- in the thread -------------------------------------------------------------------------------------------
 
     def enter(self) -> None:
-        """Before everything else."""
+        """Note that the thread has begun. Called first."""
         with self._lock:
             self._ident = threading.get_ident()
             self._alive = True
 
     def open(self, code: object) -> None:
-        """From here on `code` can be interrupted, once."""
+        """Let `code` be interrupted from here on, once."""
         with self._lock:
             self._sent = False
             self._code = code
 
     def close(self) -> None:
-        """Raises what had been sent, or takes it back: when this has ended either way, nothing comes any more."""
+        """End the code. An exception that was sent is raised here, or taken back; none is raised afterwards."""
         with self._lock:
             self._code = _CLOSED
             sent = self._sent
         if sent:
-            _set_async_exception(self._ident, ctypes.py_object())  # NULL: nothing any more
+            _set_async_exception(self._ident, ctypes.py_object())  # NULL takes back what was sent
 
     def leave(self) -> None:
-        """After everything else."""
+        """Note that the thread ends. Called last."""
         with self._lock:
             self._alive = False
 
     # --- from anywhere -------------------------------------------------------------------------------------------
-    # Under the lock the thread can neither go on to other code nor end, after which its ident could be another's.
+    # While the lock is held the thread can neither go on to other code nor end, so its ident is not reused.
 
     def interrupt(self, code: object, exception: type[BaseException]) -> None:
-        """Raises it in the thread while it runs `code`."""
+        """Raise the exception in the thread, if it is running `code`."""
         with self._lock:
             if self._code is code and not self._sent:
                 self._sent = True
                 _set_async_exception(self._ident, exception)
 
     def end(self) -> None:
-        """Raises SystemExit in a thread that is not to run anything more. Code that waits in a call notices when that
-        returns, if ever."""
+        """Raise SystemExit in the thread, which must not run anything more. Code that waits in a call ends when that
+        returns, if it does."""
         with self._lock:
             self._code = _CLOSED
             if self._alive:

@@ -1,7 +1,7 @@
-"""Signals that end a worker, and must not end what its tasks run in.
+"""Keeps the signals that stop a worker from ending the processes of its tasks.
 
-systemd's default, and other supervisors, send the signal that stops a unit to each of its processes. What a task runs
-in is ended by its worker alone, once the task has ended or its time is up.
+systemd by default, and other supervisors, send the signal that stops a unit to each of its processes. The processes in
+which tasks run are ended by their worker alone, once the task has ended or its time is up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """A process that is started meanwhile has these signals blocked: until it handles them they would end it."""
+    """Block these signals in every process that is started meanwhile: until it handles them they would end it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
@@ -28,8 +28,8 @@ def held_back() -> Iterator[None]:
 
 
 def outlast() -> None:
-    """Lets this process survive these signals, but not what it starts: unlike SIG_IGN a handler does not outlive exec.
-    Call it in the main thread."""
+    """Let this process survive these signals, but not the programs that it starts: unlike SIG_IGN, a handler does not
+    outlive exec. To be called in the main thread."""
     for number in STOPPING:
         signal.signal(number, _go_on)
         signal.siginterrupt(number, False)  # code in C may not expect its calls to be interrupted

@@ -1,4 +1,4 @@
-"""The parent's side of one process of a pool: starts it, talks to it, reads what it prints, kills it, reaps it."""
+"""The parent's side of one process of a pool: starts it, exchanges messages, reads its output, kills it, reaps it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ _RECEIVE_BYTES: Final = 256 * 1024
 
 
 class Spawned:
-    """`heard` gets its messages, or None, last, for bytes that are no message, `printed` the name of the stream and a
-    line, `gone` the exit code as `Popen` has it, once, when the process has ended, its group has been killed, and
-    everything before has been handed on. A message other than a note comes after what was printed before it.
+    """One process.
 
-    `is_unread`: it ended with something in its socket that it had not taken out.
+    - `heard` is called with each message, and at last with None if bytes came that are no message. A message other than
+      a note is handed on after what was printed before it.
+    - `printed` is called with the name of a stream and a line.
+    - `gone` is called once, with the exit code as in `Popen`: when the process has ended, its group has been killed,
+      and everything else has been handed on.
+
+    `is_unread`: whether it ended with something in its socket that it had not read.
     """
 
     def __init__(
@@ -42,12 +46,12 @@ class Spawned:
         turns: Turns,
         folder: str,
     ) -> None:
-        """Starts it in `folder`. Raises OSError if the system has no room for another."""
+        """Start the process in `folder`. Raises OSError if the system has no room for another one."""
         self._heard = heard
         self._printed = printed
         self._gone = gone
         self._loop = asyncio.get_running_loop()
-        self._context = copy_context()  # what it does in the loop is its maker's
+        self._context = copy_context()  # calls in the loop belong to the role that made it
         self._frames = FrameReader()
         self._messages: deque[FromChild | None] = deque()  # those that wait for what was printed before them
         self._is_garbled = False
@@ -83,7 +87,7 @@ class Spawned:
             threading.Thread(target=self._wait_exit, daemon=True).start()
 
     def send(self, message: ToChild) -> None:
-        """A process that is no more will be reported as gone."""
+        """Send a message. Does nothing if the process has ended, which `gone` reports."""
         frame = encode_frame(message)
         if self._unsent:
             self._unsent += frame
@@ -94,7 +98,7 @@ class Spawned:
             self._loop.add_writer(self._channel, self._send_rest)
 
     def catch_up(self) -> None:
-        """Hands on now what it has said so far."""
+        """Hand on now the messages that have come so far."""
         if self._is_open:
             self._read_messages()
             while self._messages and self._is_open:
@@ -103,17 +107,18 @@ class Spawned:
                 self._hand_on()
 
     def retire(self) -> None:
-        """Lets it end after what it runs."""
+        """Let the process end after what it runs."""
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
-        """Kills its group, which cannot be another's: it has not been reaped."""
+        """Kill the group of the process. Its number is not reused, because the process has not been reaped."""
         if self._is_open:
             kill_group(self.pid)
 
     def abandon(self) -> subprocess.Popen[bytes]:
-        """Takes no more notice of it. An idle one ends by itself now; who calls this has to wait for it."""
+        """Stop watching the process, and return it to the caller, who has to wait for it. An idle one now ends by
+        itself."""
         self._close()
         return self.process
 
@@ -156,7 +161,7 @@ class Spawned:
                 return
 
     def _hand_on(self) -> None:
-        """Its messages, and at last its end, as far as all has been handed on that was printed before."""
+        """Hand on messages, and at last the end, as far as everything that was printed before has been handed on."""
         while self._is_open and (self._messages or self._has_exited):
             is_note = bool(self._messages) and isinstance(self._messages[0], Note)
             if not is_note and not self._is_caught_up():

@@ -1,7 +1,7 @@
-"""Standard output and standard error of a task process, which no task takes from the tasks after it.
+"""Restores standard output and standard error of a task process after each task.
 
-A task may close them, as code that makes a daemon of itself does. What the next one printed would then fail, or stand
-in the first file that it opens, as that gets the number of the closed one.
+A task may close them, as code that daemonizes does. What the next task prints would then fail, or end up in the first
+file that it opens, because that gets the number of the closed one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Kept(NamedTuple):
 
 
 class Streams:
-    """Those that this process has when this is made."""
+    """The standard streams that this process had when the object was made."""
 
     def __init__(self) -> None:
         self._kept = [kept for kept in (_keep("stdout", 1), _keep("stderr", 2)) if kept is not None]
@@ -46,7 +46,7 @@ def _keep(name: str, number: int) -> _Kept | None:
     if identity is None or not isinstance(stream, io.TextIOWrapper):
         return None
     copy = os.dup(number)
-    forks.add_fd(copy)  # what a task leaves running is not to hold it
+    forks.add_fd(copy)  # processes that a task leaves behind must not hold it
     return _Kept(name, number, copy, identity, stream.encoding, stream.errors, stream.line_buffering)
 
 

@@ -1,7 +1,7 @@
-"""An event loop in a thread of its own that no code in it can end.
+"""An event loop on a separate thread that code in it cannot end.
 
 asyncio lets the SystemExit or KeyboardInterrupt of a task or a callback out of `run_forever`, and any code may call
-`loop.stop()`. Neither takes anything from the loop: it can be run again, and what was to be done next is done.
+`loop.stop()`. Neither damages the loop: it is run again, and goes on with what is scheduled.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class Escaped(NamedTuple):
-    """What came out of the loop, and where from as far as that is known: `task` is the asyncio task that raised it,
-    None for a callback."""
+    """An exception that came out of the loop, with its origin as far as that is known: the asyncio task that raised it
+    (None for a callback), and the context."""
 
     error: SystemExit | KeyboardInterrupt
     task: asyncio.Future[object] | None
@@ -33,9 +33,12 @@ class Escaped(NamedTuple):
 
 
 class TaskLoop:
-    """`escaped` is called with each SystemExit and KeyboardInterrupt, in the thread and between two turns of the loop.
-    `broke` is called last in the thread if the loop ends by anything but `stop`: it cannot be run again. `of` is whose
-    loop it is, for the log."""
+    """The loop and its thread.
+
+    `escaped` is called on the thread with each SystemExit and KeyboardInterrupt, between two turns of the loop. `broke`
+    is called at the end of the thread if the loop broke, so that it cannot be run again. `of` says in the log whose
+    loop it is.
+    """
 
     def __init__(
         self,
@@ -60,13 +63,13 @@ class TaskLoop:
         self.thread.start()
 
     def call(self, function: Callable[[], object]) -> None:
-        """From any thread; nothing happens when the loop is no more. A callback that fails breaks the loop: what it
-        was changing is not to be relied upon."""
+        """Call a callback in the loop, from any thread. Does nothing if the loop has ended. A callback that fails
+        breaks the loop, because the state that it was changing may be inconsistent."""
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.guard, function)
 
     def guard(self, function: Callable[[], object]) -> None:
-        """Calls it as `call` does, here and now."""
+        """Call a callback like `call`, but at once, on the thread of the loop."""
         try:
             function()
         except BaseException as error:  # noqa: BLE001 - the thread raises it
@@ -74,12 +77,12 @@ class TaskLoop:
             self.loop.stop()
 
     def stop(self) -> None:
-        """In the thread: ends the loop."""
+        """End the loop. On its thread."""
         self._stopping = True
         self.loop.stop()
 
     def shut(self, seconds: float) -> None:
-        """In the thread: cancels what runs in the loop, and ends it once that has ended or the time is over."""
+        """Cancel what runs in the loop, and end the loop when that has ended or the time is over. On its thread."""
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
             task.cancel()
@@ -120,8 +123,8 @@ class TaskLoop:
 
 
 class _Executor(ThreadPoolExecutor):
-    """For `asyncio.to_thread`. A child that is forked there would come back to a queue that nothing fills any more, and
-    wait at it for ever."""
+    """The executor for `asyncio.to_thread`. A child that is forked there would return to a queue that nothing fills,
+    and wait forever."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         return super().submit(_run_guarded, fn, *args, **kwargs)
@@ -133,7 +136,7 @@ def _run_guarded(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def _trace(error: SystemExit | KeyboardInterrupt) -> Escaped:
-    """The handle that ran the code stands in the traceback; nothing else tells whose code it was."""
+    """Find the handle that ran the code. Only the traceback shows it, and nothing else says whose code it was."""
     trace = error.__traceback__
     while trace is not None:
         handle = trace.tb_frame.f_locals.get("self")

@@ -1,14 +1,14 @@
 """A pool of threads with a batched hand-off.
 
-A wake-up of the event loop per task would cost more than a short task itself. Jobs go to the threads through one C
-queue; what ended is collected in a list, and the loop is woken once for all that came since it last looked.
+One wake-up of the event loop per task would cost more than a short task itself. Jobs go to the threads through one C
+queue. Results are collected in a list, and the loop is woken once for all that have come since it last looked.
 
-A thread cannot be killed. What can be done: an exception is raised in it at the next bytecode, which ends code that is
-written in Python and does not catch it, and never reaches code that waits in a call (`time.sleep`, a read without a
-timeout, a long regular expression). So a task past its hard limit, or stopped, is reported as such at once and loses
-its slot to a fresh thread; its old thread is told to end, and what it still comes to is thrown away. Until it ends it
-keeps its memory and its share of the interpreter, and what it does outside the process still happens. Code that has to
-be ended for certain belongs into a pool of processes.
+A thread cannot be killed. An exception can be raised in it at the next bytecode. That ends Python code that does not
+catch it, but does not reach code that waits in a call (`time.sleep`, a read without a timeout, a long regular
+expression). So a task that is stopped or past its hard limit is reported at once, and a new thread gets its slot. The
+old thread is told to end, and its result is dropped. Until it ends, it keeps its memory and its share of the
+interpreter, and its effects outside the process still happen. Code that must be ended for certain belongs in a pool of
+processes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STOP: Final = None
 
 
 class _Timed:
-    """A job with limits that runs now: when each of them comes, in seconds of `time.monotonic`."""
+    """A running job with limits: when each limit is reached, by `time.monotonic`."""
 
     __slots__ = ("hard", "limits", "seat", "soft")
 
@@ -54,12 +54,12 @@ class _Timed:
 
 
 class ThreadPool(Generic[T, R]):
-    """Runs `run(item)` on `slots` threads; `deliver` is called in the loop with all (item, result) pairs that ended.
+    """Runs `run(item)` on `slots` threads. `deliver` is called in the loop with (item, result) pairs.
 
-    An item whose `run` raises is delivered as `Died`. `limits_of(item)` is asked in the thread that is about to run it;
-    a soft limit raises SoftTimeLimitExceeded within `run`, and if that lets it through, the item is delivered as
-    `TimedOut`. If `run` can raise, with `limits_of`, or if `stop` is called, `R` has to include `limits.Ended`.
-    `given_up(item)` is called in the loop before the thread of an item that has been begun is told to end.
+    An item whose `run` raises is delivered as `Died`. `limits_of(item)` is called on the thread that is about to run
+    the item. A soft limit raises SoftTimeLimitExceeded within `run`; if `run` does not catch it, the item is delivered
+    as `TimedOut`. `R` has to include `limits.Ended` if `run` can raise, with `limits_of`, and if `stop` is called.
+    `given_up(item)` is called in the loop before the thread of a running item is told to end.
 
     The threads are daemons: blocking code cannot be stopped, and must not keep a process alive that was told to end.
     """
@@ -77,7 +77,7 @@ class ThreadPool(Generic[T, R]):
         forks.add_task_host()
         self._generation = forks.generation
         self._loop = asyncio.get_running_loop()
-        self._loop_context = copy_context()  # what it does in the loop is its maker's
+        self._loop_context = copy_context()  # calls in the loop belong to the role that made it
         self._run = run
         self._deliver = deliver
         self._limits_of = limits_of
@@ -88,7 +88,7 @@ class ThreadPool(Generic[T, R]):
         self._woken = False
         self._closed = False
         self._lock = threading.Lock()
-        self._running: dict[Job[T], Seat] = {}  # who takes a job out of it delivers the item
+        self._running: dict[Job[T], Seat] = {}  # the side that takes a job out delivers the item
         self._timed: dict[Job[T], _Timed] = {}
         self._watch = Watch(self._loop, self._look)
         self._numbers = itertools.count()
@@ -105,23 +105,23 @@ class ThreadPool(Generic[T, R]):
 
     @property
     def running(self) -> list[T]:
-        """What the threads are at now; a snapshot."""
+        """The items that the threads run now; a snapshot."""
         return [job.item for job in self._running.copy()]
 
     def stop(self, item: T, /) -> bool:
-        """Gives up on an item that runs: it is delivered as `Stopped`, and its thread is told to end. False if no
-        thread has begun it, or it has ended."""
+        """Give up on a running item: deliver it as `Stopped`, and tell its thread to end. Return False if no thread has
+        begun it, or it has ended."""
         for job in self._running.copy():
             if job.item is item:
                 return self._give_up(job, Stopped())
         return False
 
     def close(self) -> None:
-        """Lets each thread end after what it runs; unclaimed jobs are not run. Does not wait."""
+        """Let each thread end after the item that it runs. Unclaimed jobs are not run. Does not wait."""
         self._closed = True
         self._watch.close()
         with contextlib.suppress(Empty):
-            while True:  # the threads take from it, too, so asking first whether it is empty would say nothing
+            while True:  # the threads take from it as well, so a look whether it is empty would prove nothing
                 job = self._queue.get_nowait()
                 if job is not None:
                     job.claim()
@@ -131,7 +131,7 @@ class ThreadPool(Generic[T, R]):
     # --- in the threads ------------------------------------------------------------------------------------------
 
     def _work(self, seat: Seat) -> None:
-        # SystemExit: only a thread that was given up on is sent it, at whatever place.
+        # SystemExit is sent to threads that were given up on, and may be raised anywhere.
         with contextlib.suppress(SystemExit):
             try:
                 seat.enter()
@@ -144,7 +144,7 @@ class ThreadPool(Generic[T, R]):
             job = self._queue.get()
             if job is None:
                 return
-            self._running[job] = seat  # before the claim: what cannot be withdrawn can be stopped
+            self._running[job] = seat  # before the claim: a job that cannot be withdrawn can be stopped
             if not job.claim():
                 self._running.pop(job, None)
                 continue
@@ -159,10 +159,10 @@ class ThreadPool(Generic[T, R]):
             if forks.generation != self._generation:
                 forks.end()
             if self._running.pop(job, None) is None:
-                return  # it was given up on: another thread has the slot
+                return  # this thread was given up on, and another one has the slot
             self._ended.append((job.item, result))
             if not self._wake():
-                return  # the loop is closed: the result is not wanted any more
+                return  # the loop is closed, so the result is of no use
 
     def _run_limited(self, seat: Seat, job: Job[T], limits_of: Callable[[T], Limits]) -> R:
         limits = limits_of(job.item)
@@ -178,7 +178,7 @@ class ThreadPool(Generic[T, R]):
             finally:
                 seat.close()
         except SoftTimeLimitExceeded:
-            if not results:  # it came where `run` does not catch it, before the code or after it
+            if not results:  # raised before or after the code, where `run` does not catch it
                 results.append(_as_result(TimedOut(limits.soft or 0.0)))
         finally:
             self._timed.pop(job, None)
@@ -203,7 +203,7 @@ class ThreadPool(Generic[T, R]):
 
     def _give_up(self, job: Job[T], ended: Ended) -> bool:
         seat = None
-        if not job.claim():  # else it was just put among those that run, and its thread will find it taken
+        if not job.claim():  # else the job was just added to those that run, and its thread will find it claimed
             seat = self._running.pop(job, None)
             if seat is None:
                 return False
@@ -219,7 +219,7 @@ class ThreadPool(Generic[T, R]):
         return True
 
     def _look(self, now: float) -> float | None:
-        """Enforces what is due."""
+        """Enforce the limits that are due."""
         earliest = inf
         for job, timed in self._timed.copy().items():
             if timed.hard <= now:

@@ -1,7 +1,7 @@
-"""Looks at deadlines when the earliest is due: one timer for a whole pool, however many tasks it runs.
+"""One timer for all deadlines of a pool.
 
-A timer per task would cost a wake-up of the loop for each that a thread begins. Tasks with the same limits end before
-the timer that the first of them set, and that timer then finds the next.
+A timer per task would cost a wake-up of the loop for each task that a thread begins. Most tasks end before the timer
+that the first of them has set; when that is due, it finds the next deadline.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ _LEAST_SECONDS: Final = 0.01
 
 
 class Watch:
-    """Calls `look(now)` in the loop, not before the earliest time asked for; it answers with the next one, or None.
+    """Calls `look(now)` in the loop at the earliest time that was asked for, or a little later. `look` returns the next
+    time, or None.
 
-    What is looked at must be in place before its time is asked for. Times are those of `time.monotonic`.
+    A deadline must be in place before its time is asked for. Times are those of `time.monotonic`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, look: Callable[[float], float | None]) -> None:
         self._loop = loop
-        self._context = copy_context()  # what it does in the loop is its maker's
+        self._context = copy_context()  # calls in the loop belong to the role that made it
         self._look = look
         self._next = inf
         self._lock = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
 
     def ask(self, when: float) -> None:
-        """From any thread."""
+        """Ask for a look at that time. On any thread."""
         if when >= self._next:
             return
         with self._lock:
@@ -61,7 +62,7 @@ class Watch:
         with self._lock:
             if self._next == -inf:
                 return
-            self._next = inf  # before the look: who begins during it asks for a time of its own
+            self._next = inf  # before the look: a deadline that is set during the look asks for its own time
         when = self._look(time.monotonic())
         if when is not None:
             self.ask(when)

@@ -46,7 +46,7 @@ class Told:
 
 
 def spin_for_ever() -> None:
-    """Ends only by what is raised in its thread, and then raises something of its own."""
+    """Ends only by what is raised in its thread, and then raises something else."""
     try:
         while True:
             pass

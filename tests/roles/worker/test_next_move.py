@@ -93,7 +93,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     return [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
-def test_a_failure_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_that_no_client_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     move = after_run(task(outcome=False), FAILED)
 
     assert isinstance(move, Move)
@@ -212,7 +212,7 @@ def test_a_key_that_is_gone_is_not_deleted_again() -> None:
     assert [each.path for each in instead.operations] == [f"/assign/worker-w/{NAME}"]
 
 
-def test_a_task_that_is_somebody_elses_is_let_go() -> None:
+def test_a_task_that_another_role_has_is_let_go() -> None:
     move = after_run(task(), FAILED)
     assert isinstance(move, Move)
 

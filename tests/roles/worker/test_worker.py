@@ -260,7 +260,7 @@ async def test_names_in_the_inbox_that_are_no_tasks_are_left_alone_and_hold_up_n
 # --- its session -----------------------------------------------------------------------------------------------------
 
 
-async def test_after_an_expiry_it_starts_again_under_a_new_id_and_the_old_outcome_is_nobodys(stage: Stage) -> None:
+async def test_after_an_expiry_it_starts_again_under_a_new_id_and_the_old_outcome_is_dropped(stage: Stage) -> None:
     gate = stage.gate()
     handlers: list[Callable[[str, bytes], None]] = [gate, Ran()]
 
