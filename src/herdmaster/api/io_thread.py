@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, TypeVar
 
-from herdmaster.api import fork_and_exit
+from herdmaster.api import fork_and_exit, io_logs
 from herdmaster.api.callbacks import CallbackThreads
 from herdmaster.api.daemon_executor import DaemonExecutor
 from herdmaster.api.errors import HerdClosed
@@ -172,6 +172,7 @@ class IoThread:
             return  # a finaliser that the collector happened to run here
         self._thread.join(JOIN_SECONDS)
         self._callbacks.close(CALLBACK_SECONDS)
+        io_logs.flush()
 
     def leave_to_parent(self) -> None:
         """In a forked child: fail all futures, because the session is the parent's."""
@@ -208,6 +209,7 @@ class IoThread:
     # --- the I/O thread: its life ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        io_logs.defer()
         try:
             # Not asyncio.Runner: it would begin a thread to end the default executor with, and at the end of the
             # interpreter no thread can begin any more.

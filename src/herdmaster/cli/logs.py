@@ -6,15 +6,16 @@ import atexit
 import json
 import logging
 import os
+import threading
 from datetime import UTC, datetime
 from functools import partial
 from typing import IO, Final
 
 import click
 
-from herdmaster.cli.log_thread import Deferral
 from herdmaster.cli.printing import say
 from herdmaster.pools import own_loggers
+from herdmaster.pools.log_thread import Deferral
 from herdmaster.pools.outlets import (
     FAREWELL_SECONDS,
     add_room,
@@ -157,7 +158,7 @@ class RoleLogs:
         import logging.config
 
         free_standard_streams()
-        deferral = self._deferral = Deferral()
+        deferral = self._deferral = Deferral(_is_main_thread)
         add_room(deferral.has_room)
         # In its place the same with a limit: a handler that blocks holds its lock.
         atexit.unregister(logging.shutdown)
@@ -191,6 +192,11 @@ class RoleLogs:
 
     def restore(self) -> None:
         own_loggers.restore(self._level, partial(_make_handler, self._style))
+
+
+def _is_main_thread() -> bool:
+    """Say whether this is the thread that keeps the session of a role."""
+    return threading.current_thread() is threading.main_thread()
 
 
 _role_logs: RoleLogs | None = None
