@@ -73,6 +73,7 @@ def test_completion_lists_show_listed_names_only() -> None:
             Results: task.map([1], [2]),
             HerdExecutor: HerdExecutor(herd),
             type(context.current): context.current,
+            type(context): context,
         }
     listed = _listed()
     for kind, value in shown.items():

@@ -27,36 +27,53 @@ class Progress(NamedTuple):
     note: str = ""
 
 
-class TaskContext:
-    """The task that code inside `task_context` finds, as the test sees it."""
+class TestedRun:
+    """The run of a task's code that `current_task()` finds in the block."""
 
     def __init__(self, name: str, attempt: int, options: RunOptions) -> None:
         self.name = name
         self.attempt = attempt
         self.options = options
-        self.started: int = _unix_ms()
+        self.started = _unix_ms()
         self.hook_claim: HookClaim | None = None
-        self._reports: list[Progress] = []
-
-    @property
-    def progress(self) -> list[Progress]:
-        """The progress that the code has reported so far, oldest first."""
-        return list(self._reports)
-
-    @property
-    def current(self) -> CurrentTask:
-        """The task that `current_task()` returns inside the block."""
-        return CurrentTask(self)
+        self.reports: list[Progress] = []
 
     def report_progress(self, report: ProgressReport) -> None:
         """Record progress. `current_task().progress` calls this, from any thread."""
-        self._reports.append(Progress(report.done, report.total, report.note))
+        self.reports.append(Progress(report.done, report.total, report.note))
 
     def begin_wait(self, task: str) -> None:
         """Do nothing: there is no worker whose slot waits."""
 
     def end_wait(self, task: str) -> None:
         """Do nothing, as `begin_wait`."""
+
+
+class TaskContext:
+    """The task that code inside `task_context` finds, as the test sees it."""
+
+    def __init__(self, run: TestedRun) -> None:
+        self._run = run
+
+    @property
+    def name(self) -> str:
+        """The name of the task."""
+        return self._run.name
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt, from 1."""
+        return self._run.attempt
+
+    @property
+    def progress(self) -> list[Progress]:
+        """The progress that the code has reported so far, oldest first."""
+        return list(self._run.reports)
+
+    @property
+    def current(self) -> CurrentTask:
+        """The task that `current_task()` returns inside the block."""
+        return CurrentTask(self._run)
 
 
 @contextlib.contextmanager
@@ -80,10 +97,10 @@ def task_context(
     no task.
     """
     options = _options(task, attempt, max_attempts, timeout)
-    context = TaskContext(_name(task, name, queue), attempt, options)
-    token = running_now.set(context)
+    run = TestedRun(_name(task, name, queue), attempt, options)
+    token = running_now.set(run)
     try:
-        yield context
+        yield TaskContext(run)
     finally:
         running_now.reset(token)
 
