@@ -1,10 +1,10 @@
 """The tasks that wait in `/tasks`, by queue and priority, oldest first.
 
-Age is the order of arrival; a listing has none, so its new names are taken in the order of their text, which for calls
-is that of their ULIDs and for the reference's tasks that of their numbers.
+Age is the order of arrival. A listing has no such order, so its new names are taken in the order of their text: for
+calls that of their ULIDs, for reference tasks that of their numbers.
 
-A task can be held: it is known to be in `/tasks`, but not on offer, because a transaction about it is under way or
-because it is to be tried again later.
+A task can be held: it is in `/tasks`, but not on offer, because a transaction about it is under way or because it is
+postponed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MIN_VOIDS: Final = 64
 
 
 class Bucket:
-    """The tasks of one queue, priority and kind. `calls`: they run on our own workers only."""
+    """The tasks of one queue, priority and kind. `calls`: they are calls, which run on our own workers only."""
 
     __slots__ = ("calls", "names", "priority", "queue", "voids")
 
@@ -28,11 +28,11 @@ class Bucket:
         self.priority = priority
         self.calls = calls
         self.names: deque[str] = deque()
-        self.voids = 0  # places in `names`, at least, whose tasks have left
+        self.voids = 0  # at least so many of `names` have left
 
 
 class Backlog:
-    """Memory per task: its name, an entry in one dict, and a place in one deque."""
+    """The names in `/tasks`. Memory per task: its name, an entry in one dict, and a place in one deque."""
 
     def __init__(self) -> None:
         self._arrivals: dict[str, int] = {}
@@ -52,7 +52,7 @@ class Backlog:
         return iter(self._arrivals)
 
     def add(self, name: str) -> bool:
-        """False for a name that is not a task's."""
+        """Add a name. Return False for one that is not a task's."""
         if name in self._arrivals:
             return True
         bucket = self._bucket(name)
@@ -72,8 +72,8 @@ class Backlog:
         queue = self._held.get(name)
         if queue is not None:
             self._counts[queue] -= 1
-            return  # the place of one that was taken is gone already
-        # Its place is found to be void when its turn comes, which may be never: perhaps no worker serves the queue.
+            return  # one that was taken has no place any more
+        # Its place is dropped at its turn. That may never come, where no worker serves the queue: so voids are counted.
         bucket = self._bucket(name)
         if bucket is not None:
             self._counts[bucket.queue] -= 1
@@ -82,7 +82,7 @@ class Backlog:
                 self._sweep(bucket)
 
     def replace(self, names: Iterable[str]) -> list[str]:
-        """Takes a listing for the whole truth; returns the names in it that are not a task's."""
+        """Replace all names by a listing. Return the names in it that are not a task's."""
         listed = set(names)
         self._foreign.clear()
         for name in [name for name in self._arrivals if name not in listed]:
@@ -91,18 +91,20 @@ class Backlog:
 
     @property
     def size(self) -> int:
-        """How many names the folder holds, those included that are not a task's."""
+        """The number of names in the folder, those included that are not a task's."""
         return len(self._arrivals) + len(self._foreign)
 
     def hold(self, name: str) -> None:
-        """Takes a task from the offer; it need not be here (yet)."""
+        """Take a task from the offer. It need not be here yet."""
         place = queue_and_priority(name)
         if place is not None:
             self._held[name] = place[0]
 
     def release(self, name: str, *, last: bool = False) -> None:
-        """Puts a task that is still here back on offer, in front of younger ones; or as the `last`, so that those that
-        were held from their arrival on keep their order."""
+        """Put a task that is still here on offer again, in front of the others.
+
+        With `last` it goes behind them: so tasks that were held since their arrival keep their order.
+        """
         if name not in self._held:
             return
         del self._held[name]
@@ -115,8 +117,10 @@ class Backlog:
                 bucket.names.appendleft(name)
 
     def offers(self) -> list[tuple[int, int, Bucket]]:
-        """The buckets that have a task on offer, as (negated priority, arrival of its oldest, bucket): the smallest
-        comes first."""
+        """Return the buckets with a task on offer, as (negated priority, arrival of the oldest, bucket).
+
+        The smallest is to be served first.
+        """
         found: list[tuple[int, int, Bucket]] = []
         for key, bucket in list(self._buckets.items()):
             arrival = self.oldest(bucket)
@@ -127,7 +131,7 @@ class Backlog:
         return found
 
     def oldest(self, bucket: Bucket) -> int | None:
-        """When the bucket's next task arrived; None when it offers nothing, and then it is empty."""
+        """Return when the bucket's next task arrived, or None where it has none on offer."""
         names = bucket.names
         while names:
             arrival = self._arrivals.get(names[0])
@@ -138,7 +142,7 @@ class Backlog:
         return None
 
     def take(self, bucket: Bucket) -> str:
-        """Holds and returns the task that `oldest` spoke of."""
+        """Hold and return the bucket's next task. `oldest` must have been called before."""
         name = bucket.names.popleft()
         self._held[name] = bucket.queue
         return name

@@ -1,4 +1,4 @@
-"""The conditions in a call's header that a primary has to know: until when it may begin."""
+"""Conditions in a call's header that the primary must know before it places the task: when it expires."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ def is_conditional(task: str) -> bool:
 
 
 def expiry_of(task: str, payload: bytes) -> int | None:
-    """When the task expires, in unix milliseconds; None for never. A payload that cannot be read has no conditions: the
-    worker that gets it will say what is wrong with it. Nor has a task that has begun before."""
+    """Return when the task expires, in unix milliseconds; None for never.
+
+    A task that has begun before never expires. Nor does one whose payload cannot be read: its worker reports that.
+    """
     if not is_conditional(task):
         return None
     try:
@@ -35,8 +37,11 @@ def expiry_of(task: str, payload: bytes) -> int | None:
 
 
 class Conditions:
-    """What is known of the headers of waiting tasks that have conditions. The dispatcher says which tasks these are,
-    and asks what to read and what has expired; either is told once, until `want` or `watch` asks for it again."""
+    """What is known of the headers of waiting tasks with conditions.
+
+    The dispatcher says which tasks these are, and asks which headers to read and which tasks have expired. Each task is
+    given out once, until `want` or `watch` is called for it again.
+    """
 
     def __init__(self) -> None:
         self._unread: dict[str, None] = {}
@@ -59,20 +64,20 @@ class Conditions:
             yield task
 
     def tell(self, task: str, expires: int | None) -> None:
-        """What the header says; in unix milliseconds."""
+        """Note when the task expires, in unix milliseconds; None for never."""
         self._expiries[task] = expires
         self._watched.discard(task)
         self.watch(task)
 
     def watch(self, task: str) -> None:
-        """The task may expire from now on."""
+        """Let the task expire from now on."""
         expires = self._expiries.get(task)
         if expires is not None and task not in self._watched:
             self._watched.add(task)
             heapq.heappush(self._heap, (expires, task))
 
     def forget(self, task: str) -> None:
-        """It waits no longer."""
+        """Forget a task that does not wait any more."""
         self._unread.pop(task, None)
         self._expiries.pop(task, None)
         self._watched.discard(task)
@@ -80,7 +85,7 @@ class Conditions:
             self._heap = sorted({entry for entry in self._heap if self._is_valid(entry)})
 
     def clear(self) -> None:
-        """Nothing is known of any header: what was read may be old."""
+        """Forget all headers: what was read may be old."""
         self._unread.clear()
         self._expiries.clear()
         self._watched.clear()

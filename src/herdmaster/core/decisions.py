@@ -1,4 +1,4 @@
-"""What a dispatcher decides; each is carried out by the primary and answered."""
+"""The decisions of a dispatcher. The primary carries each out, and answers how it ended."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ class Assign(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recover(msgspec.Struct, frozen=True, gc=False):
-    """The worker is gone: move the task out of its inbox, to where its payload and a status say."""
+    """The worker is gone: move the task out of its inbox. Its payload and its status say where to."""
 
     task: str
     worker: str
 
 
 class DropTask(msgspec.Struct, frozen=True, gc=False):
-    """The copy in `/tasks` is one too many: the task has a status, or the live `worker` holds it."""
+    """Delete the copy in `/tasks`: the task has a status (`worker` is None), or the live `worker` holds it."""
 
     task: str
     worker: str | None
 
 
 class DropAssignment(msgspec.Struct, frozen=True, gc=False):
-    """The copy in a gone worker's inbox is one too many: the task is in `/tasks`."""
+    """Delete the copy in the inbox of a worker that is gone: the task is in `/tasks`."""
 
     task: str
     worker: str
 
 
 class RemoveInbox(msgspec.Struct, frozen=True, gc=False):
-    """The inbox of a worker that is gone is empty."""
+    """Delete the inbox of a worker that is gone: it is empty."""
 
     worker: str
 
 
 class ReadHeader(msgspec.Struct, frozen=True, gc=False):
-    """The task in `/tasks` has conditions in its header, to be told with `set_expiry`."""
+    """Read the header of the task in `/tasks`, which has conditions, and tell them with `set_expiry`."""
 
     task: str
 
 
 class RefuseExpired(msgspec.Struct, frozen=True, gc=False):
-    """The task still waits in `/tasks`, and its time is over."""
+    """End the task in `/tasks` as expired: it is too late to begin it."""
 
     task: str
 

@@ -1,6 +1,6 @@
-"""What `/queues` says, kept: queues that are paused, that run so many tasks at a time, or start so many per second.
+"""The limits of queues: paused, so many tasks at a time, so many starts per second.
 
-All of it holds over all workers. A queue that is held up holds up no other.
+A limit holds over all workers together. A queue that is held up holds up no other.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from herdmaster.core.queues import UNLIMITED, QueueSettings
 
 _ROUNDING: Final = 1e-9
 _INTERVAL: Final = 1.0
-"""Seconds: what a rate is counted over."""
+"""A rate is counted over so many seconds."""
 _SAVED_SECONDS: Final = 0.1
-"""Up to this many seconds of a rate may be made up for, because a primary cannot decide at every instant."""
+"""So many seconds of a rate may be caught up on, because a primary cannot decide at every instant."""
 
 
 class _Pace:
-    """Two limits for one queue. One token is taken per task and `rate` come per second, which gives the mean and the
-    even spacing. And of the tasks whose assignment may have been committed within the last second there are never more
-    than the rate and one, so that no interval of a second holds more.
+    """The pace of one queue that has a rate. Two limits hold:
 
-    An assignment is committed at some time between its decision and its reply. It counts from the decision on, and
-    until a second after the reply. Of what another primary did, nothing is known but that it is over: so the first
-    second is left out.
+    - Each task takes a token, and `rate` tokens come per second. This gives the mean, and the even spacing.
+    - At most `rate` and one assignments may have been committed within the last second. So no second holds more.
+
+    An assignment is committed at some time between its decision and its reply: it counts from the decision until a
+    second after the reply. What the primary before assigned is not known, so nothing starts in the first second.
     """
 
     def __init__(self, rate: float, now: float) -> None:
@@ -53,7 +53,7 @@ class _Pace:
         self._ended = 0
 
     def wait_seconds(self, now: float) -> float:
-        """Until one more may be assigned; 0 if it may be now, infinite where a reply has to come first."""
+        """Return how long to wait until one more may be assigned; infinite where a reply has to come first."""
         if now < self._opens_at:
             return self._opens_at - now
         most = max(1.0, self.rate * _SAVED_SECONDS)
@@ -69,8 +69,11 @@ class _Pace:
 
 
 class Throttle:
-    """The dispatcher asks `admits` before it assigns a task, and tells what enters and leaves the workers' hands: their
-    inboxes, and assignments under way to them."""
+    """The limits of all queues, and how much of them is used.
+
+    The dispatcher asks `admits` before it assigns a task. A task runs, here, while it is in a worker's inbox or its
+    assignment is under way: `add_running` and `remove_running` count these tasks.
+    """
 
     def __init__(self) -> None:
         self._settings: dict[str, QueueSettings] = {}  # of queues that have limits
@@ -81,7 +84,7 @@ class Throttle:
         self.next_token: float | None = None  # when the first of the queues refused for its rate may go on
 
     def set_limits(self, queue: str, settings: QueueSettings | None, now: float) -> None:
-        """What the queue's znode says; None for nothing usable, and then it has no limits."""
+        """Set the limits of a queue; None for no limits."""
         settings = settings or UNLIMITED
         if settings == UNLIMITED:
             self._settings.pop(queue, None)
@@ -99,7 +102,7 @@ class Throttle:
         self.needs_count = self._counts and (self.needs_count or not counted)
 
     def keep_limits(self, queues: Iterable[str], now: float) -> None:
-        """Others have no limits any more."""
+        """Drop the limits of all other queues."""
         for queue in sorted(self._settings.keys() - set(queues)):
             self.set_limits(queue, None, now)
 
@@ -114,7 +117,7 @@ class Throttle:
         self.needs_count = self._counts
 
     def count_running(self, tasks: Iterable[str]) -> None:
-        """`tasks` are all in the workers' hands."""
+        """Count anew: `tasks` are all that run."""
         self._running.clear()
         for task in tasks:
             self.add_running(task)
@@ -140,7 +143,7 @@ class Throttle:
             pace.begin_round(now)
 
     def admits(self, queue: str, now: float) -> bool:
-        """Whether one more task of the queue may be assigned."""
+        """Whether one more task of the queue may be assigned now."""
         settings = self._settings.get(queue)
         if settings is None:
             return True
@@ -155,14 +158,14 @@ class Throttle:
         return seconds == 0
 
     def begin_assignment(self, task: str, queue: str) -> None:
-        """The task, of that queue, is being assigned."""
+        """Count a task of that queue whose assignment begins."""
         pace = self._paces.get(queue)
         if pace is not None:
             pace.begin()
         self.add_running(task)
 
     def end_assignment(self, task: str) -> None:
-        """The transaction that was to assign it is over, committed or not."""
+        """The transaction that was to assign the task has ended, committed or not."""
         if self._paces:
             place = queue_and_priority(task)
             pace = self._paces.get(place[0]) if place is not None else None

@@ -1,4 +1,4 @@
-"""What a primary of the reference has left lying is assigned and recovered by the master that stands in."""
+"""Overdue tasks are assigned and recovered by the master that stands in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes away uniqueness keys whose tasks are nowhere, and holds without a key, which nothing else would ever delete."""
+"""Deletes uniqueness keys whose tasks are nowhere, and holds without a key: nothing else would ever delete them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ class _Key(msgspec.Struct, frozen=True):
 
     @property
     def task(self) -> str:
-        """What is no task's name is nowhere."""
+        """The data as text. A text that is not a task's name belongs to no task."""
         return self.data.decode("ascii", "replace")
 
 
 class KeySweep:
-    """A key whose task is nowhere in two rounds is deleted, with its hold in one transaction, which is refused if the
-    task holds the key no more. A hold that has no key in two rounds is deleted."""
+    """Sweeps `/keys`: a key whose task is nowhere in two rounds, and a hold that has no key in two rounds.
+
+    A key and its hold are deleted in one transaction, which is refused if the task does not hold the key any more.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -40,7 +42,7 @@ class KeySweep:
         self._keyless: set[tuple[str, str]] = set()  # holds of the round before, by hash and task
 
     async def sweep(self) -> None:
-        """One round. Raises what reading raises."""
+        """Sweep one round. Raises what reading raises."""
         names = await self._client.children(layout.KEYS)
         holds = {hold for name in names if (hold := parse_hold_name(name)) is not None}
         keys, unread = await self._read(sorted(name for name in names if is_key_hash(name)))
@@ -69,7 +71,7 @@ class KeySweep:
             await transaction.commit()
 
     async def _read(self, names: Sequence[str]) -> tuple[list[_Key], set[str]]:
-        """And those that ZooKeeper does not give out."""
+        """Return the keys, and the hashes of those that may not be read."""
         keys: list[_Key] = []
         unread: set[str] = set()
         for start in range(0, len(names), _AT_ONCE):

@@ -1,4 +1,4 @@
-"""What a primary tells the log: each thing once, and counts instead of a line per task."""
+"""The log of a primary: it says each thing once, and gives counts instead of a line per task."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PrimaryLog:
         self._queues: dict[str, QueueSettings] = {}  # what was told of those that have limits
 
     def _is_news(self, subject: str, name: str) -> bool:
-        """True the first time. A program that makes up endless names is not to fill log and memory."""
+        """Return True the first time. Bounded, so that endless names fill neither the log nor the memory."""
         told = self._told.setdefault(subject, set())
         if name in told or len(told) >= _MAX_REMEMBERED:
             return False
@@ -63,15 +63,15 @@ class PrimaryLog:
 
     def tell_isolated(self, task: str) -> None:
         if self._is_news("isolated", task):
-            _log.warning("%s was with several workers that were lost: nothing else runs beside it from now on", task)
+            _log.warning("%s was with several workers that were lost: from now on it runs alone on its worker", task)
 
     def tell_foreign_names(self, names: Iterable[str]) -> None:
         for name in sorted(names):
             if self._is_news("name", name):
-                _log.warning("%.200r is no name that Herdmaster uses: left alone", name)
+                _log.warning("%.200r is not a name that Herdmaster uses: left alone", name)
 
     def tell_unserved_queues(self, queues: Mapping[str, bool]) -> None:
-        """True for a queue whose workers take raw tasks alone."""
+        """Name the queues that no worker serves; True for one whose workers take raw tasks only."""
         for queue, takes_raw in sorted(queues.items()):
             if takes_raw and self._is_news("calls", queue):
                 _log.warning(
@@ -83,10 +83,10 @@ class PrimaryLog:
 
     def tell_silent_worker(self, worker: str, data: bytes | None) -> None:
         if self._is_news("worker", worker):
-            _log.warning("%s says nothing usable of itself (%.80r): it gets no tasks", worker, data)
+            _log.warning("the znode of %s cannot be used (%.80r): it gets no tasks", worker, data)
 
     def tell_queue(self, queue: str, settings: QueueSettings) -> None:
-        """What its znode says, each time that this changes."""
+        """Say the limits of a queue, each time that they change."""
         if settings == self._queues.get(queue, UNLIMITED):
             return
         if settings == UNLIMITED:
@@ -99,7 +99,7 @@ class PrimaryLog:
 
     def tell_bad_queue(self, queue: str, data: bytes | None) -> None:
         if self._is_news("settings", queue):
-            _log.error("what /queues/%s says cannot be used (%.80r): the queue has no limits", queue, data)
+            _log.error("/queues/%s cannot be used (%.80r): the queue has no limits", queue, data)
 
     def tell_unreadable(self, what: str, error: Exception) -> None:
         if self._is_news("unreadable", what):
@@ -123,7 +123,7 @@ class PrimaryLog:
             self._report(self._end(move, call))
 
     def tell_cleared(self, worker: str) -> None:
-        """The worker's inbox is empty."""
+        """The worker's inbox is gone: say how many tasks were recovered."""
         count = self._recovered.pop(worker, 0)
         if count:
             _log.info("recovered %d tasks of %s", count, worker)

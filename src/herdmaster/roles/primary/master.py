@@ -1,4 +1,4 @@
-"""A master: stands by or is primary, one session after the other until it is told to stop."""
+"""A master: primary or backup, in one session after another until it is told to stop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger("herdmaster.master")
 
 
 class MasterSettings(msgspec.Struct, frozen=True):
-    """`session_timeout` and the rest in seconds."""
+    """All times in seconds."""
 
     session_timeout: float = 10.0
     connect_timeout: float | None = 30.0
@@ -44,7 +44,7 @@ class MasterSettings(msgspec.Struct, frozen=True):
 
 
 class Master(Role):
-    """`run` serves until `stop`. Stopping ends the session, so that a backup takes over at once."""
+    """A master process. `run` serves until `stop`, which ends the session, so that a backup takes over at once."""
 
     def __init__(self, hosts: str, settings: MasterSettings | None = None, system: System | None = None) -> None:
         super().__init__("master", hosts, system)
@@ -77,7 +77,7 @@ class Master(Role):
         return await self.open_session(settings.session_timeout, settings.connect_timeout, is_founder=True)
 
     async def serve(self, client: Client) -> None:
-        """One session: announces itself, competes for `/master`, and is primary once it has it."""
+        """Serve one session: join `/masters`, compete for `/master`, and be primary once this session owns it."""
         system = self.system
         name = self._recorder.writer = master_name(system.new_id())
         data = encode_record(MasterRecord(name, system.host, system.pid, system.unix_ms()))
@@ -113,17 +113,17 @@ class Master(Role):
         primary = Primary(client, server_clock, self._make_log(), self._primary_settings(stands_in=False))
         self._primary = primary
         await run_until_first(primary.run(), election.wait_lost())
-        _log.warning("/master was taken away although the session lives: starting again")
+        _log.warning("/master is gone although the session is alive: starting again with a new session")
 
     async def _stand_in(self, client: Client, stand_in: StandIn, server_clock: ServerClock) -> None:
         while True:
             await stand_in.wait(wanted=True)
-            _log.info("the primary is a program of the reference: standing in for what it does not do")
+            _log.info("the primary is a reference program: standing in for what it does not do")
             report = self._make_log()
             primary = Primary(client, server_clock, report, self._primary_settings(stands_in=True))
             overdue = Overdue(client, server_clock, report, self._settings.patience, self._settings.max_deliveries)
             await run_until_first(primary.run(), overdue.run(), stand_in.wait(wanted=False))
-            _log.info("standing in no longer")
+            _log.info("no longer standing in")
             await primary.stop()
 
     def _primary_settings(self, *, stands_in: bool) -> PrimarySettings:

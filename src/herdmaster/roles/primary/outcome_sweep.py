@@ -1,4 +1,4 @@
-"""Takes away outcomes whose time to live is over, and with each the uniqueness key that its task holds."""
+"""Deletes outcomes whose time to live is over, each with the uniqueness key that its task holds."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ _log = logging.getLogger("herdmaster.master")
 
 
 class _Kept(msgspec.Struct, frozen=True, gc=False):
-    """What is remembered of an outcome: `until` in unix milliseconds."""
+    """What is remembered of an outcome. `until`: when its time to live is over, in unix milliseconds."""
 
     until: float
     key: str | None = None
 
 
 class OutcomeSweep:
-    """`ttl` (seconds) is for outcomes that say nothing else. An outcome is read once, when it is first seen, and again
-    before it goes: it may be another of the same name."""
+    """Sweeps `/status`. `ttl`, in seconds, is for outcomes that name no time to live.
+
+    An outcome is read when it is first seen, and again before it is deleted: it may be another of the same name.
+    """
 
     def __init__(self, client: Client, ttl: float) -> None:
         self._client = client
@@ -50,7 +52,7 @@ class OutcomeSweep:
         self.next_end: float | None = None  # when the first of those that stay is over, in unix milliseconds
 
     async def sweep(self, now_ms: int) -> None:
-        """Raises what reading raises."""
+        """Delete what is over. Raises what reading raises."""
         names = set(await self._client.children(layout.STATUS))
         for name in self._kept.keys() - names:
             del self._kept[name]
@@ -60,11 +62,11 @@ class OutcomeSweep:
             batch = over[start : start + _AT_ONCE]
             await self._learn(batch)
             await self._take_away([name for name in batch if self._is_over(name, now_ms)])
-        # What is over and cannot be taken away waits for the next round.
+        # What is over and cannot be deleted waits for the next round.
         self.next_end = min((kept.until for kept in self._kept.values() if kept.until > now_ms), default=None)
 
     async def take_away(self, names: list[str]) -> None:
-        """Ends outcomes before their time; those that are gone already are passed over. Raises what reading raises."""
+        """Delete these outcomes before their time, as far as they are there. Raises what reading raises."""
         await self._learn(names)
         await self._take_away([name for name in names if name in self._kept])
 
@@ -92,7 +94,7 @@ class OutcomeSweep:
                 continue
             if isinstance(reply, errors.ServerError):
                 (stat,) = await read_stats(self._client, [layout.status_path(name)])
-                if stat is not None:  # it says nothing of itself, but has its age
+                if stat is not None:  # unreadable, so it names no time to live
                     self._kept[name] = _Kept(stat.ctime + self._ttl * 1000)
                 continue
             data, stat = reply
@@ -118,8 +120,10 @@ class OutcomeSweep:
         await self._commit(transitions.expire(name, key) for name, key in again.items())
 
     async def _keys_held(self, names: list[str]) -> dict[str, HeldKey]:
-        """Of each task the key that is there and names it as its holder: only a holder takes its key along. One without
-        a hold is freed at once, because no transaction could take it along safely."""
+        """Return the keys that these tasks hold, by task.
+
+        A key without a hold is freed at once, because no transaction could free it safely together with the outcome.
+        """
         wanted = [(name, key) for name in names if (key := self._kept[name].key) is not None]
         holds = await read_holds(self._client, [(key, name) for name, key in wanted])
         held: dict[str, HeldKey] = {}
@@ -142,7 +146,7 @@ class OutcomeSweep:
 
 
 def _groups(found: Iterable[tuple[str, Stat]]) -> Iterator[list[str]]:
-    """Names whose data together is small enough for one reply."""
+    """Yield groups of names whose data together is small enough for one reply."""
     group: list[str] = []
     size = 0
     for name, stat in found:

@@ -1,12 +1,13 @@
-"""What a primary of the reference has left lying: tasks that stand in `/tasks` too long, and inboxes whose workers have
-been gone too long. The oldest of our masters assigns and recovers them.
+"""Overdue tasks under a reference primary: they are too long in `/tasks`, or in the inbox of a worker that is gone.
 
-A Java master passes a task over for good where it saw no worker, a C master cannot read the names of our tasks and
-recovers nothing. What is overdue is decided by the same dispatcher as under a primary of ours, from a picture that
-shows nothing else; every move is one transaction with its guard. The times have to be longer than any takeover and any
-move of the primary takes: a task that it is about to move could be lost otherwise (`tests/model/stand_in.py`). So
-nothing is done either while the primary itself is younger than that. Empty inboxes stay, because a Java master that
-takes over waits for ever where one vanishes.
+The oldest of our masters assigns and recovers them. A Java master never looks again at a task that it saw while there
+was no worker; a C master cannot read the names of our tasks, and recovers nothing.
+
+- The dispatcher decides, as under a primary of ours, from a picture of the overdue tasks alone. Every move is one
+  transaction with its guard.
+- The times must be longer than any takeover and any move of the primary: otherwise a task that it is about to move
+  could be lost (`tests/model/stand_in.py`). So nothing is done while the primary itself is younger than that.
+- Empty inboxes stay: a Java master that takes over waits for ever if one vanishes.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Patience(msgspec.Struct, frozen=True):
 
 
 class Overdue:
-    """One session's, while its master stands in."""
+    """Assigns and recovers what is overdue, for one session, while its master stands in."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Overdue:
         self._gone: dict[str, int] = {}  # inboxes: since when each has been seen without its worker
 
     async def run(self) -> None:
-        """Until the session is over: raises SessionExpired then."""
+        """Look in rounds until the session is over. Raises SessionExpired then."""
         interval = min(self._patience.task / 4, self._patience.inbox / 4, _MAX_INTERVAL)
         seconds = interval
         while True:
@@ -85,10 +86,10 @@ class Overdue:
             except errors.ConnectionLoss:
                 continue
             except errors.ServerError as error:
-                _log.warning("what the primary has left lying could not be looked at: %s", error)
+                _log.warning("could not look for overdue tasks: %s", error)
 
     async def _round(self) -> bool:
-        """Whether something was overdue."""
+        """Return whether something was overdue."""
         now = await self._server_clock.read()
         is_young = now - await self._primary_since(now) < max(self._patience.task, self._patience.inbox) * 1000
         tasks = await self._find_tasks(now)
@@ -101,7 +102,7 @@ class Overdue:
         if not tasks and not left:
             return False
         _log.info(
-            "the primary is a program of the reference; overdue tasks in /tasks: %d, in inboxes of lost workers: %d",
+            "the primary is a reference program; overdue tasks in /tasks: %d, in inboxes of lost workers: %d",
             len(tasks), sum(map(len, left.values())),
         )  # fmt: skip
         dispatcher = Dispatcher(orphan_inbox_seconds=math.inf)
@@ -127,7 +128,7 @@ class Overdue:
         return True
 
     async def _decide(self, dispatcher: Dispatcher, dispatch: Dispatch, changed: asyncio.Event) -> None:
-        """One set of decisions, to the end. Its picture does not change meanwhile, so nothing is decided twice."""
+        """Carry out one set of decisions. The picture does not change meanwhile, so nothing is decided twice."""
         for listing in Listing:
             dispatcher.complete(listing)
         dispatch.step()
@@ -138,7 +139,10 @@ class Overdue:
     # --- what is overdue ---------------------------------------------------------------------------------------------
 
     async def _primary_since(self, now: int) -> int:
-        """Since when the primary has been seen in office. Of Curator masters the one with the lowest number is."""
+        """Return since when this primary has been seen, in unix milliseconds.
+
+        Of Curator masters the one with the lowest sequence number is primary.
+        """
         found: tuple[int, str] | None = None
         stat = await self._client.exists(layout.MASTER)
         if stat is not None:
@@ -149,14 +153,14 @@ class Overdue:
         return self._primary_seen
 
     async def _find_tasks(self, now: int) -> list[str]:
-        """Those that have been seen there for so long in every listing; most do not stay for two."""
+        """Return the tasks that every listing has shown for so long; most do not stay for two listings."""
         names = {name for name in await self._client.children(layout.TASKS) if parse_task_name(name) is not None}
         self._waiting = {name: self._waiting.get(name, now) for name in names}
         limit = now - self._patience.task * 1000
         return sorted(name for name, since in self._waiting.items() if since <= limit)[:_MAX_AT_ONCE]
 
     async def _find_inboxes(self, now: int) -> tuple[list[str], list[str]]:
-        """Those of workers that are alive, and those whose workers have been gone too long."""
+        """Return the inboxes of workers that are alive, and those whose workers have been gone too long."""
         inboxes = [name for name in await self._client.children(layout.ASSIGN) if parse_worker_name(name) is not None]
         workers = set(await self._client.children(layout.WORKERS))
         alive = [name for name in inboxes if name in workers]
@@ -165,12 +169,12 @@ class Overdue:
         return alive, sorted(name for name, since in self._gone.items() if since <= limit)
 
     async def _find_assignments(self, worker: str, now: int) -> list[str]:
-        """A primary that has not heard yet may have assigned to it just now."""
+        """Return the overdue assignments: a primary that does not know yet may have assigned to the worker just now."""
         paths = [(name, layout.assignment_path(worker, name)) for name in await self._names(layout.inbox_path(worker))]
         return await self._still_old(paths[:_MAX_AT_ONCE], now, self._patience.inbox)
 
     async def _still_old(self, found: list[tuple[str, str]], now: int, seconds: float) -> list[str]:
-        """Of names with their paths those whose znodes are that old; a name may have left and come back."""
+        """Return the names whose znodes are that old; a name may have left and come back. `found`: names with paths."""
         times = await self._times([path for _, path in found])
         limit = now - seconds * 1000
         return [name for (name, _), time in zip(found, times, strict=True) if time is not None and time <= limit]
@@ -206,7 +210,7 @@ class Overdue:
             return ()
 
     async def _times(self, paths: list[str]) -> list[int | None]:
-        """When each was made. None where there is none, 0 where it may not be read: another's, and then refused."""
+        """Return when each was created: None where there is no znode, 0 where it may not be read."""
 
         async def look(path: str) -> int | None:
             try:

@@ -1,6 +1,6 @@
-"""Who does what a primary of ours does beside placing tasks: promoting, cancelling, sweeping.
+"""Standing in: promoting, cancelling and sweeping under a reference primary, which knows nothing of these.
 
-A primary of the reference knows nothing of that. While one is in office the oldest of our masters does it.
+While a reference program is primary, the oldest of our masters does them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from herdmaster.zookeeper.recipes.ownership import wait_unless_over
 
 class Standing(enum.Enum):
     PRIMARY = "primary"
-    STAND_IN = "stand-in"  # the oldest of our masters, under a primary of the reference
+    STAND_IN = "stand-in"  # the oldest of our masters, under a reference primary
     BACKUP = "backup"
 
 
 class StandIn:
-    """`record` is this master's own znode under `/masters`. All of it raises what reading raises."""
+    """Whether a master has to stand in. `record` is its own znode under `/masters`.
+
+    Every method raises what reading raises.
+    """
 
     def __init__(self, client: Client, record: str) -> None:
         self._client = client
@@ -32,7 +35,7 @@ class StandIn:
         self._changed = asyncio.Event()
 
     async def look(self) -> Standing:
-        """BACKUP also while there is no primary."""
+        """Return the standing of this master: BACKUP also while there is no primary."""
         try:
             data, stat = await self._client.get(layout.MASTER)
         except errors.NoNode:
@@ -49,7 +52,10 @@ class StandIn:
         return Standing.STAND_IN if is_oldest else Standing.BACKUP
 
     async def wait(self, *, wanted: bool) -> None:
-        """Returns when this master stands in, or (`wanted` false) does so no longer. One waits at a time."""
+        """Wait until this master stands in or, where `wanted` is false, no longer does. One caller at a time.
+
+        The watches are armed before the look, so no change is missed in between.
+        """
         while True:
             self._changed.clear()
             await self._client.exists(layout.MASTER, self._handle)

@@ -1,7 +1,7 @@
-"""Takes away what has outlived its time: outcomes, dead tasks, keys of lost tasks, and the journals of lost clients.
+"""The sweeper: deletes old outcomes and dead tasks, keys of lost tasks, and journals of lost clients.
 
-The primary does it; under a primary of the reference, the oldest of our masters does. Ages compare a znode's time
-with the time of a znode just written, so that it is the servers' clock on both sides.
+The primary sweeps; under a reference primary, the oldest of our masters. An age is the difference between the times of
+a znode and of one just written, so both are by the servers' clock.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from herdmaster.zookeeper.model import Stat
 _DAY: Final = 24 * 3600.0
 _AT_ONCE: Final = 200
 _LINGER: Final = 60.0
-"""Seconds, at most, that an outcome stays which was read and left to others."""
+"""Seconds, at most, that an outcome stays that was read and left to others."""
 _MIN_INTERVAL: Final = 0.2
 _MAX_INTERVAL: Final = 600.0
-"""Seconds between two looks for stale keys, at most; a tenth of it between two rounds."""
+"""Seconds between two sweeps of keys, at most; between two rounds, at most a tenth of it."""
 
 _log = logging.getLogger("herdmaster.master")
 
@@ -51,13 +51,16 @@ class Ages(msgspec.Struct, frozen=True):
 
     @property
     def interval(self) -> float:
-        """Seconds between two rounds: a thing stays at most about a tenth longer than its time, and one that wants a
-        time of its own at most a minute."""
+        """Seconds between two rounds.
+
+        So a thing stays at most about a tenth longer than its age, and an outcome with its own time to live at most a
+        minute longer.
+        """
         return min(max(min(self.outcome, self.dead, self.journal) / 10, _MIN_INTERVAL), _MAX_INTERVAL / 10)
 
 
 class Sweeper:
-    """One session's."""
+    """Sweeps in rounds, for one session of a master."""
 
     def __init__(self, client: Client, stand_in: StandIn, server_clock: ServerClock, ages: Ages) -> None:
         self._client = client
@@ -73,7 +76,7 @@ class Sweeper:
         self._orphaned: dict[str, tuple[int, int]] = {}  # client: (its mark, first seen so)
 
     async def run(self) -> None:
-        """Until the session is over: raises SessionExpired then."""
+        """Sweep until the session is over. Raises SessionExpired then."""
         while True:
             await self._sleep()
             try:
@@ -81,11 +84,11 @@ class Sweeper:
                     await restore_folders(self._client)
                     await self._round()
             except errors.NoNode:
-                continue  # this master's own znode went, say, which ends its session
+                continue  # this master's own znode is gone, say, which ends its session
             except errors.ServerError as error:
                 self._tell(error)
             except errors.ConnectionLoss:
-                continue  # what was done was done; the next round sees
+                continue  # the next round sees what was applied
 
     async def _round(self) -> None:
         now = await self._server_clock.read()
@@ -102,15 +105,17 @@ class Sweeper:
         for sweep in sweeps:
             try:
                 await sweep()
-            except errors.ServerError as error:  # what one folder holds must not keep the others from being swept
+            except errors.ServerError as error:  # the other folders are swept all the same
                 self._tell(error)
 
     def _tell(self, error: errors.ServerError) -> None:
-        _log.warning("a round of clearing away was cut short: %s", error)
+        _log.warning("a round of sweeping was cut short: %s", error)
 
     async def _sleep(self) -> None:
-        """Until the next round, which an outcome that wants to be kept for a shorter time can bring forward: once, as
-        a master that is a backup by then, or is refused, would hurry for nothing ever after."""
+        """Sleep until the next round, or until an outcome with a shorter time to live ends.
+
+        Such an outcome hurries one round only: a master that is a backup by then, or is refused, would hurry for ever.
+        """
         seconds = self._ages.interval
         end, self._outcomes.next_end = self._outcomes.next_end, None
         if end is not None:
@@ -118,8 +123,11 @@ class Sweeper:
         await asyncio.sleep(seconds)
 
     async def _sweep_dead(self, limit: float) -> None:
-        """Each one's time is read once and remembered, and read again before it goes: it may be another of the same
-        name."""
+        """Delete old dead tasks.
+
+        The time of each is read once and remembered, and read again before the delete: it may be another znode of the
+        same name.
+        """
         names = set(await self._client.children(layout.DEAD))
         for name in self._died.keys() - names:
             del self._died[name]
@@ -138,7 +146,7 @@ class Sweeper:
             self._died.update((name, stat.ctime) for name, stat in zip(batch, stats, strict=True) if stat)
 
     async def _sweep_journals(self, now: int) -> None:
-        """Deletes a journal by its version: a client that came back meanwhile has written to it."""
+        """Delete old journals, each by its version: a client that came back meanwhile has written to it."""
         seen: dict[str, tuple[int, int]] = {}
         names = [name for name in await self._client.children(layout.CLIENTS) if parse_client_name(name) is not None]
         for start in range(0, len(names), _AT_ONCE):

@@ -1,4 +1,4 @@
-"""Takes away outcomes that were read and left to other waiters, and what tells of waiters."""
+"""Deletes outcomes that were read and left to other waiters, and the folders of waiters that are gone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ _AT_ONCE: Final = 200
 
 
 class WaiterSweep:
-    """`take_away` ends the statuses of the tasks that it is given, if they are there. `linger` (seconds) is how long an
-    outcome stays that was read: a submitter that lost its connection just then reads it after its return."""
+    """Sweeps `/waiters`. `take_away` deletes the statuses of the tasks that it is given, if they are there.
+
+    `linger`: how many seconds an outcome stays that was read. A submitter that lost its connection just then reads it
+    when it is back.
+    """
 
     def __init__(self, client: Client, take_away: Callable[[list[str]], Awaitable[None]], linger: float) -> None:
         self._client = client
@@ -25,7 +28,7 @@ class WaiterSweep:
         self._linger_ms = linger * 1000
 
     async def sweep(self, now_ms: int) -> None:
-        """Raises what reading raises."""
+        """Delete what no waiter needs. Raises what reading raises."""
         try:
             names = sorted(await self._client.children(layout.WAITERS))
         except errors.NoNode:
@@ -51,5 +54,5 @@ class WaiterSweep:
         await asyncio.gather(*(self._delete(name, version) for name, version in over.items()))
 
     async def _delete(self, name: str, version: int) -> None:
-        with contextlib.suppress(errors.NoNode, errors.BadVersion, errors.NotEmpty):  # others wait for it by now
+        with contextlib.suppress(errors.NoNode, errors.BadVersion, errors.NotEmpty):  # another client waits by now
             await self._client.delete(layout.waiters_path(name), version)
