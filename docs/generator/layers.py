@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _WIDTH, _ROW, _GAP, _MARGIN = 860, 50, 14, 24
 _MEANINGS = {
     "cli": "the command herd",
-    "monitoring": "metrics and the dashboard",
+    "monitoring": "metrics, health and scaling over HTTP",
     "api": "Herd, tasks, futures",
     "operations": "cancel, replay, pause",
     "roles": "primary, worker, client",
