@@ -1,4 +1,4 @@
-"""What users write against: `Herd`, its tasks and their futures."""
+"""The interface for programs: `Herd`, its tasks and their futures."""
 
 from herdmaster.api.errors import HerdClosed
 from herdmaster.api.executor import HerdExecutor

@@ -1,4 +1,4 @@
-"""Values of options as users write them, checked and read. All raise ConfigurationError, naming the option."""
+"""Checks of values that users give. All raise ConfigurationError, which names the option, unless they say otherwise."""
 
 from __future__ import annotations
 
@@ -23,32 +23,35 @@ _size = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)").fullmatch
 
 
 def check_call(value: object) -> None:
-    """The name of a call, as `Task.call` has it."""
+    """Check the name of a call, as in `Task.call`."""
     module, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")
     if not (colon and module and name):
         raise ConfigurationError(f"{value!r} is no call's name: it is text, MODULE:FUNCTION, such as shop.tasks:resize")
 
 
 def check_hosts(value: object) -> None:
-    """A connect string. Raises InvalidConnectString."""
+    """Check a connect string. Raises InvalidConnectString."""
     if not isinstance(value, str):
         raise InvalidConnectString(f"connect string {value!r}: it is text, such as host1:2181,host2:2181/path")
     parse_connect_string(value)
 
 
 def check_count(name: str, value: object) -> int:
+    """Return a whole number from 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{name}={value!r}: it takes a whole number from 1")
     return value
 
 
 def check_flag(name: str, value: object) -> bool:
+    """Return a bool."""
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name}={value!r}: it takes True or False")
     return value
 
 
 def check_choice(name: str, value: object, kind: type[E]) -> E:
+    """Return the member of an enumeration that has this value."""
     try:
         return kind(str(value))
     except ValueError:
@@ -57,7 +60,7 @@ def check_choice(name: str, value: object, kind: type[E]) -> E:
 
 
 def check_seconds(name: str, value: object, *, zero: bool) -> float:
-    """A number of seconds, or a timedelta."""
+    """Return the seconds of a number or a timedelta."""
     found = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(found, bool) or not isinstance(found, (int, float)):
         found = -1
@@ -69,7 +72,7 @@ def check_seconds(name: str, value: object, *, zero: bool) -> float:
 
 
 def check_instant(name: str, value: object) -> int:
-    """Unix milliseconds of a datetime that says its time zone."""
+    """Return the Unix milliseconds of a datetime with a time zone."""
     if not isinstance(value, datetime):
         raise ConfigurationError(f"{name}={value!r}: it takes a datetime with a time zone")
     if value.utcoffset() is None:
@@ -80,7 +83,7 @@ def check_instant(name: str, value: object) -> int:
 
 
 def read_bytes(name: str, value: object) -> int:
-    """A number of bytes, or text such as 200MB (a million each) or 200MiB (2 ** 20 each)."""
+    """Return a number of bytes, given as a number or as text: 200MB (a million each) or 200MiB (2 ** 20 each)."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     match = _size(value) if isinstance(value, str) else None
@@ -91,7 +94,7 @@ def read_bytes(name: str, value: object) -> int:
 
 
 def read_exception_names(name: str, value: object) -> tuple[str, ...]:
-    """Classes and names of exceptions, one or several, as names."""
+    """Return the names of exceptions: one or several, given as classes or names."""
     several = value if isinstance(value, Iterable) and not isinstance(value, (str, type)) else (value,)
     return tuple(dict.fromkeys(_exception_name(name, each) for each in several))
 

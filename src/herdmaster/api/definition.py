@@ -1,4 +1,4 @@
-"""Which callables can be tasks, and whether two registrations under one name are of the same function."""
+"""Says which callables can be tasks, and whether two registrations of one name are of the same function."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from herdmaster.api.callee import call_of, module_name
 from herdmaster.errors import ConfigurationError
 
 _PLAIN: Final = (str, bytes, int, float, complex, type(None))
-"""Values in closures and defaults that are compared by value; any other is compared by identity."""
+"""Types of values in closures and defaults that are compared by value; others are compared by identity."""
 _TOP: Final = "write a `def` at the top of a module"
 
 
@@ -21,8 +21,8 @@ _TOP: Final = "write a `def` at the top of a module"
 
 
 def checked_function(function: object) -> FunctionType:
-    """The function itself. Raises ConfigurationError for what a worker could not find or run, which says where it is
-    and what to write instead."""
+    """Return the function. Raises ConfigurationError for a callable that a worker could not find or run; the error says
+    where the callable is defined and what to write instead."""
     inner = _innermost(function)
     reason = _why_no_function(function, inner) or _why_no_task(function, inner)
     if reason is not None:
@@ -77,7 +77,7 @@ def _first_parameter(function: object) -> str | None:
 
 
 def _innermost(function: object) -> object:
-    """What is below partial objects and decorators that say what they wrap."""
+    """Return the function below partial objects and decorators that name what they wrap."""
     inner = function
     for _ in range(100):  # a wrapper may name itself
         if isinstance(inner, functools.partial):
@@ -99,7 +99,7 @@ def _name(function: object) -> str:
 
 
 def _place(function: object) -> str:
-    """`file:line` of a function, else of the code that registers it."""
+    """Return the `file:line` of a function, else of the code that registers it."""
     code = getattr(function, "__code__", None)
     if isinstance(code, CodeType):
         return f"{code.co_filename}:{code.co_firstlineno}"
@@ -129,9 +129,9 @@ class Definition:
         self._module, self._run = _module_run()
 
     def check_replaces(self, known: Definition) -> None:
-        """Raises ConfigurationError, naming both places, unless this is the known function, or the known one again:
-        from the same place, or from the same file in a later run of its module (`importlib.reload`, a notebook's cell).
-        """
+        """Raise ConfigurationError, which names both places, unless this is the known function, or a new object of it:
+        from the same place, or from the same file in a later run of its module (`importlib.reload`, a cell of a
+        notebook)."""
         if self.function is known.function or self._is_rerun_of(known):
             return
         found = _difference(known.function, self.function, set())
@@ -145,16 +145,16 @@ class Definition:
         )
 
     def _is_rerun_of(self, known: Definition) -> bool:
-        """Whether the module that defines both was run again between them."""
+        """Say whether the module that defines both was run again between them."""
         module = module_name(self.function.__module__)
         if not (self._module == known._module == module) or self._run is known._run:
             return False
-        # Each cell of a notebook is a file of its own.
+        # Each cell of a notebook is a separate file.
         return module == "__main__" or _file(self.function) == _file(known.function)
 
 
 def _module_run() -> tuple[str | None, weakref.ref[CodeType] | None]:
-    """The module whose code runs, and that code: another object each time the module is loaded."""
+    """Return the module whose code runs, and that code, which is a new object each time the module is loaded."""
     for frame in _callers():
         if frame.f_code.co_name == "<module>":
             return module_name(str(frame.f_globals.get("__name__"))), weakref.ref(frame.f_code)
@@ -162,7 +162,7 @@ def _module_run() -> tuple[str | None, weakref.ref[CodeType] | None]:
 
 
 _Difference = tuple[FunctionType, FunctionType, str]
-"""Two functions that are not one, and a text that says how if they are from one place."""
+"""Two functions that differ, and how they differ if they are from one place."""
 
 
 def _difference(first: FunctionType, second: FunctionType, seen: set[tuple[int, int]]) -> _Difference | None:
@@ -180,12 +180,12 @@ def _difference(first: FunctionType, second: FunctionType, seen: set[tuple[int, 
                 return found
         elif not _is_same(old, new):
             changed = f" (made twice there, with another `{name}` the second time)"
-    # Code that was compiled anew is from another run of its module, which makes all objects anew.
+    # Code that was compiled again is from another run of its module, in which all objects are new.
     return (first, second, changed) if changed and one is other else None
 
 
 def _contents(first: FunctionType, second: FunctionType) -> Iterator[tuple[str, object, object]]:
-    """What two functions from one place hold beside their code, in pairs with a name."""
+    """Yield the values that two functions from one place hold beside their code: a name and both values."""
     pairs = zip(first.__code__.co_freevars, first.__closure__ or (), second.__closure__ or (), strict=True)
     for name, old, new in pairs:
         yield name, _plain(_content(old)), _plain(_content(new))
@@ -196,12 +196,12 @@ def _contents(first: FunctionType, second: FunctionType) -> Iterator[tuple[str, 
 def _content(cell: CellType) -> object:
     try:
         return cell.cell_contents
-    except ValueError:  # it is not filled yet
+    except ValueError:  # it is still empty
         return None
 
 
 def _plain(value: object) -> object:
-    """The function of a task, anything else as it is."""
+    """Return the function of a task, and any other value as it is."""
     return getattr(value, "function", value) if hasattr(value, "submit_async") else value
 
 

@@ -93,8 +93,8 @@ class HerdExecutor(concurrent.futures.Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[R]:
-        """Return the results in order. All items are submitted at once; with a `buffersize`, at most so many are under
-        way. `timeout` in seconds counts from this call. Raises as `submit`."""
+        """Return the results in order. All items are submitted at once; with a `buffersize`, at most that many are
+        under way. `timeout` in seconds counts from this call. Raises as `submit`."""
         end = None if timeout is None else time.monotonic() + timeout
         if buffersize is not None and buffersize < max(chunksize, 1):
             raise ConfigurationError(f"buffersize={buffersize}: it takes at least a chunk, which is {chunksize}")

@@ -1,6 +1,6 @@
-"""The options of a task: what a user may write, checked in one place, and what is left of it.
+"""The options of a task, and their checks.
 
-They stand in `@herd.task(...)`, in `task.options(...)` and in `herd.submit_call(...)`, and mean the same everywhere.
+They mean the same in `@herd.task(...)`, in `task.options(...)` and in `herd.submit_call(...)`.
 """
 
 from __future__ import annotations
@@ -36,26 +36,27 @@ ExceptionKinds = type[BaseException] | str | Iterable[type[BaseException] | str]
 
 
 class Options(TypedDict, total=False):
-    """What `@herd.task(...)` and `task.options(...)` take. Durations in seconds or as timedelta.
+    """The options of `@herd.task(...)` and `task.options(...)`. Durations are in seconds, or timedeltas.
 
-    - `queue`, `priority`: where it waits; 9 runs first, 5 is the default.
-    - `max_attempts`: so often its code is tried in all (1). `backoff`, `max_backoff`: a retry waits a random time up
-      to `backoff * 2 ** (attempt - 1)`, at most `max_backoff`. `retry_on`, `give_up_on`: which exceptions are retried
-      (any `Exception`); `give_up_on` wins.
+    - `queue`, `priority`: where the task waits; 9 runs first, 5 is the default.
+    - `max_attempts`: the number of attempts in all (1). `backoff`, `max_backoff`: a retry waits a random time up to
+      `backoff * 2 ** (attempt - 1)`, at most `max_backoff`. `retry_on`, `give_up_on`: the exceptions that are retried
+      (any `Exception`), and those that are not; `give_up_on` wins.
     - `raises`: exception classes of your own that come back as themselves; see `Herd.exceptions`.
-    - `delay` (from now) or `at` (an aware datetime): not before then. `expires`: a task that has not started by then
-      ends as expired; a duration counts from its submission.
-    - `soft_timeout` raises SoftTimeLimitExceeded in the task, `timeout` ends it. `memory_limit` in bytes or as "200MB",
-      and `max_tasks_per_process`, are for `pool="process"`. `pool`: "thread" (the default), "process"; an `async def`
-      has "asyncio".
-    - `max_deliveries`: so many workers may be lost while they run it, before it is buried.
-    - `key`: text, or a function of the task's arguments that gives it. While a task or its outcome holds the key, a
-      submission with the same key makes no other task: `on_duplicate="return"` gives the future of the one that holds
-      it, `"error"` raises DuplicateTask. `key_scope`: each function has keys of its own ("call", the default), or
-      shares those of the namespace ("global"). `key_holds`: a task that is done holds its key until its outcome goes,
-      and one that fails, expires or is cancelled frees it ("done", the default), or holds it as long ("always").
-    - `outcome_ttl`: so long its outcome is kept. `ignore_result`: no outcome is kept at all.
-    - `max_backlog`: with so many tasks waiting in the namespace, submission raises BacklogFull (`on_full="error"`) or
+    - `delay` (from now) or `at` (an aware datetime): when the task is due. `expires`: a task that has not started by
+      then ends as expired; a duration counts from the submission.
+    - `soft_timeout` raises SoftTimeLimitExceeded in the task, `timeout` ends it. `memory_limit` (in bytes, or text such
+      as "200MB") and `max_tasks_per_process` are for `pool="process"`. `pool`: "thread" (the default) or "process"; an
+      `async def` has "asyncio".
+    - `max_deliveries`: the number of workers that may be lost while they run the task, before it is buried.
+    - `key`: text, or a function of the task's arguments that returns text. While a task or its outcome holds the key, a
+      submission with the same key makes no other task: `on_duplicate="return"` returns the future of the holder,
+      `"error"` raises DuplicateTask. `key_scope`: each function has separate keys ("call", the default), or all
+      functions of the namespace share theirs ("global"). `key_holds`: a task that is done holds its key until its
+      outcome is deleted; one that fails, expires or is cancelled frees the key at once ("done", the default), or holds
+      it as a task that is done ("always").
+    - `outcome_ttl`: how long the outcome is kept. `ignore_result`: no outcome is kept.
+    - `max_backlog`: while that many tasks wait in the namespace, a submission raises BacklogFull (`on_full="error"`) or
       waits until there are fewer (`"wait"`).
     """
 
@@ -97,8 +98,8 @@ class OnFull(enum.StrEnum):
 
 
 class TaskOptions(msgspec.Struct, frozen=True):
-    """Options that have been checked. Times in milliseconds (`_at` since 1970), `outcome_ttl` in seconds. `overrides`
-    is what a worker is to do otherwise than the function's registration says."""
+    """Options that have been checked. Times are in milliseconds (`_at` since 1970), `outcome_ttl` in seconds.
+    `overrides` are the options for the worker that differ from those that the function is registered with."""
 
     queue: str = DEFAULT_QUEUE
     priority: int = DEFAULT_PRIORITY
@@ -118,8 +119,8 @@ class TaskOptions(msgspec.Struct, frozen=True):
     on_full: OnFull = OnFull.ERROR
 
     def changed(self, keywords: Mapping[str, object]) -> TaskOptions:
-        """These options with others in their place. Raises TypeError for a keyword that is no option,
-        ConfigurationError for a value that cannot work, InvalidName for a queue or priority."""
+        """Return these options with some changed. Raises TypeError for a keyword that is no option, ConfigurationError
+        for a value that cannot work, InvalidName for a queue or priority."""
         changes: dict[str, object] = {}
         run: dict[str, object] = {}
         for name, value in keywords.items():
@@ -128,7 +129,7 @@ class TaskOptions(msgspec.Struct, frozen=True):
             elif name in _PLAIN:
                 changes[name] = _PLAIN[name](name, value)
             elif name == "raises":
-                check_exceptions(name, value)  # the Herd keeps them
+                check_exceptions(name, value)  # the registry keeps them
             elif name in _TIMES:
                 changes.update(_TIMES[name](value))
             else:
@@ -143,7 +144,7 @@ class TaskOptions(msgspec.Struct, frozen=True):
 
 
 def check_run_options(run: RunOptions, of: str) -> RunOptions:
-    """What cannot work together, in the options that hold for a function. Raises ConfigurationError."""
+    """Return the options of a function. Raises ConfigurationError for options that cannot work together."""
     if run.soft_timeout is not None and run.timeout is not None and run.soft_timeout >= run.timeout:
         raise ConfigurationError(
             f"{of}: soft_timeout={run.soft_timeout:g} has to be less than timeout={run.timeout:g}, "
@@ -156,7 +157,7 @@ def check_run_options(run: RunOptions, of: str) -> RunOptions:
 
 
 def run_options(keywords: Mapping[str, object], *, is_async: bool, of: str) -> tuple[TaskOptions, RunOptions]:
-    """What a function is registered with: the submitter's side, and the worker's. Raises as `TaskOptions.changed`."""
+    """Return the options of a registered function, for submitters and for workers. Raises as `TaskOptions.changed`."""
     options = TaskOptions().changed(keywords)
     run = apply_overrides(RunOptions(), options.overrides)
     if is_async and "pool" not in keywords:
@@ -287,7 +288,7 @@ _OTHERS_WORDS: Final = {
     "result_ttl": "outcome_ttl",
     "unique": "key",
 }
-"""What other task systems call it."""
+"""Options of other task systems, with their names here."""
 _ELSEWHERE: Final = {
     "acks_late": "a task is always acknowledged after it ran: leave it out",
     "bind": "current_task() tells a task about itself: leave it out",
@@ -297,7 +298,7 @@ _ELSEWHERE: Final = {
     "reject_on_worker_lost": "a task always runs again when its worker is lost, max_deliveries= times: leave it out",
     "serializer": "Herd(codec=...) says how arguments travel",
 }
-"""What other task systems take there, and Herdmaster does not."""
+"""Options of other task systems that Herdmaster does not have, with the explanation for the user."""
 
 
 def _unknown(name: str) -> str:
