@@ -132,7 +132,7 @@ def test_a_herd_that_nobody_keeps_ends_them(namespace: str, znodes: Callable[[st
     answered = herd.future("task-nothing")
     answered.add_done_callback(lambda _done: None)
     assert isinstance(answered.exception(10), OutcomeGone)
-    gone = weakref.ref(herd)
+    gone = weakref.ref(herd._core)
     del herd
     gc.collect()
     assert gone() is not None  # its future needs it

@@ -278,7 +278,8 @@ class Herd:
         older version and has not ended.
         """
         refuse_in_loop("release_key", "await release_key_async(...)")
-        return ask_and_wait(self._core.started(), _release(key, task), f"the key {key!r}", timeout)
+        question = _release(key, task)
+        return ask_and_wait(self._core.started(), question, f"the key {key!r}", timeout)
 
     async def release_key_async(
         self,
@@ -287,7 +288,8 @@ class Herd:
         timeout: float = 10.0,  # noqa: ASYNC109 - as `release_key`
     ) -> str | None:
         """As `release_key`, for event loops."""
-        return await ask_and_wait_async(self._core.started(), _release(key, task), f"the key {key!r}", timeout)
+        question = _release(key, task)
+        return await ask_and_wait_async(self._core.started(), question, f"the key {key!r}", timeout)
 
     # --- the session -------------------------------------------------------------------------------------------------
 
