@@ -40,7 +40,7 @@ def running_task(dev: HerdProcess, folder: Path) -> Iterator[Future[str]]:
 def test_each_line_of_the_log_names_its_role() -> None:
     with HerdProcess("dev", APP, "--port=0", "--slots=3") as dev:
         assert hosts_of(dev).startswith(f"{LOOPBACK}:")
-        assert "in memory: everything is forgotten when it stops;" in dev.wait_for_log(" INFO zookeeper: serving on ")
+        assert "in memory: lost when it stops;" in dev.wait_for_log(" INFO zookeeper: serving on ")
         dev.wait_for_log(" INFO master: elected: master-")
         assert " INFO worker: worker-" in dev.wait_for_log("is ready: 3 slots, queues default")
 
@@ -115,7 +115,7 @@ def test_a_port_in_use_is_told_in_one_line() -> None:
         result = run_herd("dev", APP, f"--port={port}")
     assert result.returncode == 1
     assert result.stderr == (
-        f"herd dev: cannot listen on {LOOPBACK}:{port}: another process does; choose another port with --port\n"
+        f"herd dev: cannot listen on {LOOPBACK}:{port}: another process uses the port; choose another with --port\n"
     )
 
 

@@ -33,7 +33,7 @@ def test_it_serves_and_says_that_it_keeps_everything_in_memory() -> None:
     with HerdProcess("zookeeper", "--port=0") as server:
         host, port = address_of(server)
         line = server.wait_for_log("serving on")
-        assert ", in memory: everything is forgotten when it stops;" in line
+        assert ", in memory: lost when it stops;" in line
         assert "production belongs on Apache ZooKeeper" in line
         with connect(f"{host}:{port}") as client:
             assert client.create("/a", b"kept") == "/a"
@@ -97,7 +97,8 @@ def test_a_port_in_use_is_told_in_one_line() -> None:
         result = run_herd("zookeeper", f"--port={port}")
     assert result.returncode == 1
     assert result.stderr == (
-        f"herd zookeeper: cannot listen on {LOOPBACK}:{port}: another process does; choose another port with --port\n"
+        f"herd zookeeper: cannot listen on {LOOPBACK}:{port}: another process uses the port; "
+        "choose another with --port\n"
     )
 
 
@@ -115,7 +116,7 @@ def test_a_host_that_is_not_of_this_machine_is_told_in_one_line(host: str, port:
     result = run_herd("zookeeper", f"--host={host}", f"--port={port}")
     assert result.returncode == 1
     assert result.stderr == (
-        f"herd zookeeper: cannot listen on {host!r}: it is no name or address of this machine; "
+        f"herd zookeeper: cannot listen on {host!r}: it is not a name or address of this machine; "
         "choose another with --host\n"
     )
 
@@ -127,7 +128,7 @@ def test_an_empty_host_or_data_directory_is_refused(option: str, value: str) -> 
     result = CliRunner().invoke(herd, ["zookeeper", option, value], prog_name="herd")
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"herd zookeeper: Invalid value for '{option}': it is empty")
+    assert line.startswith(f"herd zookeeper: Invalid value for '{option}': the value is empty")
 
 
 @pytest.mark.long

@@ -73,7 +73,7 @@ def test_what_the_app_itself_raises_keeps_its_traceback(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("tasks", "says", "level"),
     [
-        (0, "no tasks: where other modules register them, name these with `--import MODULE`, or in Herd(im", "WARNING"),
+        (0, "no tasks: if other modules register them, name these with `--import MODULE`, or in Herd(im", "WARNING"),
         (1, "1 task: told_app:f0", "INFO"),
         (12, f"12 tasks: {', '.join(f'told_app:f{n}' for n in (0, 1, 10, 11, 2, 3, 4, 5, 6, 7))} and 2 more", "INFO"),
     ],
@@ -162,7 +162,7 @@ def test_an_app_without_tasks_is_told_from_none(namespace: str, project: Path) -
         HerdProcess("master", namespace) as master,
         HerdProcess("worker", namespace, "--app=split.app", folder=project) as worker,
     ):
-        worker.wait_for_log("has no tasks: where other modules register them")
+        worker.wait_for_log("has no tasks: if other modules register them")
         worker.wait_for_log("is ready")
         name = run_herd("submit", "--zookeeper", namespace, "--unchecked", "split.tasks:area", "6", "7").stdout.strip()
         shown = run_herd("tasks", "show", "--zookeeper", namespace, name).stdout
@@ -178,4 +178,4 @@ def test_an_app_without_tasks_is_told_from_none(namespace: str, project: Path) -
 def test_import_without_an_app_is_refused() -> None:
     result = run_herd("worker", "127.0.0.1:1", "--import=split.tasks")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
-    assert "give --app, too" in result.stderr
+    assert "give --app as well" in result.stderr

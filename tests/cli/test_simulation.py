@@ -60,7 +60,7 @@ def test_a_failure_ends_with_1_and_leaves_its_story_in_the_folder(tmp_path: Path
     assert result.exit_code == 1
     told = json.loads(result.stdout)
     seed = told["failed"][0]["seed"]
-    assert result.stderr == f"herd simulate: a promise was broken: `herd simulate --seed {seed}` does it again\n"
+    assert result.stderr == f"herd simulate: a guarantee was broken: `herd simulate --seed {seed}` repeats it\n"
     story = Path(told["story"])
     assert story == tmp_path / f"simulation-{seed}.txt"
     assert told["failed"][0]["failure"].partition(" ")[2].split()[0] in story.read_text()

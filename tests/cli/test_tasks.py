@@ -130,7 +130,7 @@ def test_the_result_of_a_failed_task_is_its_error(filled: str) -> None:
     assert result.stderr.startswith(f"herd tasks result: {FAILED} failed: LookupError: of no use\n\nTraceback: there")
     result = run_herd("tasks", "result", "--zookeeper", filled, PENDING)
     assert result.returncode == 1
-    assert result.stderr.startswith(f"herd tasks result: {PENDING} has not ended: it is pending; no primary is there")
+    assert result.stderr.startswith(f"herd tasks result: {PENDING} has not ended: it is pending; there is no primary")
 
 
 @pytest.mark.parametrize("verb", ["show", "result"])
@@ -329,9 +329,9 @@ def test_queues_take_the_options_of_the_listing(filled: str) -> None:
 def test_a_waiting_task_tells_what_keeps_it_from_running(filled: str) -> None:
     run_herd("queues", "pause", "--zookeeper", filled, "mail")
     shown = run_herd("tasks", "show", "--zookeeper", filled, PENDING).stdout
-    assert "no primary is there: `herd master` starts one" in shown
-    assert "queue mail is paused: `herd queues resume mail` ends that" in shown
-    assert "no worker serves queue mail: `herd worker --queue mail` would" in shown
+    assert "there is no primary: `herd master` starts one" in shown
+    assert "queue mail is paused: `herd queues resume mail` resumes it" in shown
+    assert "no worker serves queue mail: `herd worker --queue mail` starts one" in shown
     assert "queue mail is paused" in run_herd("tasks", "result", "--zookeeper", filled, PENDING).stderr
     assert "paused    mail" in run_herd("status", "--zookeeper", filled).stdout
     assert json.loads(run_herd("status", filled, "--json").stdout)["paused"] == ["mail"]

@@ -1,7 +1,6 @@
 """The command line, `herd`.
 
-Modules of verbs import nothing of Herdmaster but errors and each other until a verb runs: help and mistakes are
-answered without asyncio.
+Until a command runs, the modules of commands import only errors and each other: help and usage errors need no asyncio.
 """
 
 from __future__ import annotations
@@ -13,6 +12,6 @@ from herdmaster.cli.streams import open_closed_streams
 
 
 def main() -> NoReturn:
-    """Runs the command line of this process and ends it with the command's exit code."""
+    """Run the command line of this process, and exit with the command's exit code."""
     open_closed_streams()
     herd.main(prog_name="herd")

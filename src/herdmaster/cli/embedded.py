@@ -1,4 +1,4 @@
-"""`herd zookeeper` and `herd dev`: the embedded server, alone or with a master and a worker in one process."""
+"""The processes of `herd zookeeper` and `herd dev`: an embedded server, alone or with a master and a worker."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ MAX_SESSION_TIMEOUT_MS = 60_000
 
 
 class CannotListen(HerdError):
-    """The address or the port is not to be had; the text says which of them to change."""
+    """The address or the port is not available. The text says which of them to change."""
 
     def __init__(self, host: str, hosts: str, error: OSError | UnicodeError) -> None:
         number = error.errno if isinstance(error, OSError) else None
         if number == errno.EADDRINUSE:
-            text = f"cannot listen on {hosts}: another process does; choose another port with --port"
+            text = f"cannot listen on {hosts}: another process uses the port; choose another with --port"
         elif number in (errno.EACCES, errno.EPERM):
             text = f"cannot listen on {hosts}: not permitted; choose a port from 1024 with --port"
         elif number == errno.EADDRNOTAVAIL or isinstance(error, (socket.gaierror, UnicodeError)):
-            text = f"cannot listen on {host!r}: it is no name or address of this machine; choose another with --host"
+            text = f"cannot listen on {host!r}: it is not a name or address of this machine; choose another with --host"
         else:
             text = f"cannot listen on {hosts}: {error}"
         super().__init__(text)
 
 
 class ServerProcess:
-    """The embedded server as something that `run_until_stopped` can run."""
+    """The embedded server, for `run_until_stopped`."""
 
     kind = "zookeeper"
 
@@ -66,17 +66,17 @@ class ServerProcess:
         self._stopping.set()
 
     async def start(self) -> None:
-        """Raises CannotListen, and JournalError where the data directory is damaged or in use."""
+        """Start the server. Raises CannotListen, JournalError if the data directory is damaged or in use."""
         try:
             await self._server.start()
-        except (OSError, UnicodeError) as error:  # UnicodeError: the host can be no host's name
+        except (OSError, UnicodeError) as error:  # UnicodeError: the name of the host is malformed
             raise CannotListen(self._server.host, self.hosts, error) from None
-        kept = f"data in {self._data_dir}" if self._data_dir else "in memory: everything is forgotten when it stops"
+        kept = f"data in {self._data_dir}" if self._data_dir else "in memory: lost when it stops"
         advice = "this server is for development: production belongs on Apache ZooKeeper"
         _log.info("serving on %s, %s; %s", self.hosts, kept, advice)
 
     async def run(self) -> None:
-        """Raises what `start` raises, and JournalError when the disk fails."""
+        """Serve until `stop`. Raises what `start` raises, and JournalError if the disk fails."""
         await self.start()
         await self.serve()
 
@@ -95,8 +95,10 @@ class ServerProcess:
 
 
 class Development:
-    """Server, master and worker on one event loop. The roles end before the server does, and so does what tasks have
-    opened, by `close_sessions` on another thread."""
+    """Server, master and worker on one event loop.
+
+    The roles end before the server, and so do the sessions that tasks have opened: `close_sessions` runs on a thread.
+    """
 
     kind = "dev"
 
@@ -120,7 +122,7 @@ class Development:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Raises what starting the server, or a role, raises, and JournalError when the disk fails."""
+        """Run until `stop`. Raises what the start of the server or of a role raises, and JournalError."""
         await self._server.start()
         serving = asyncio.ensure_future(self._server.serve())
         roles = self._make_roles(self.hosts)
@@ -135,8 +137,8 @@ class Development:
             self._server.stop()
             await serving
         finally:
-            # Also where a second signal cuts this short: the roles end their sessions while there is a server to hear
-            # it. A data directory would else keep them, and the next start wait for their timeout.
+            # Also after a second signal: the roles close their sessions while the server runs. Otherwise a data
+            # directory would keep the sessions, and the next start would wait for their timeout.
             for rest in ((*running, stopping), (serving,)):
                 for each in rest:
                     each.cancel()

@@ -1,8 +1,7 @@
-"""Process 1 of a container has to reap every process whose parent has ended, and gets the container's signals.
+"""Process 1 of a container, which must reap every process whose parent has ended, and gets the container's signals.
 
-A worker cannot do that itself: it cannot tell an adopted child from one that a task, or the standard library for a
-task, has started, and reaping the latter would lose its exit code. So process 1 does nothing else, and Herdmaster runs
-in a child of it.
+A worker cannot reap them itself. It cannot tell an adopted child from a child that a task has started, and would lose
+the exit code of the latter. So process 1 only reaps and passes signals on, and Herdmaster runs in a child.
 """
 
 from __future__ import annotations
@@ -22,22 +21,25 @@ _FAULTS: Final = {
     signal.SIGSYS,
     signal.SIGTRAP,
 }
-"""Raised by this process's own code, never sent from outside."""
+"""Signals that the code of this process raises, never another process."""
 
 _OF_TERMINALS: Final = {signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP}
 _FROM_KERNEL: Final = 128
-"""SI_KERNEL: a terminal sends its signals to the whole foreground group, so the child has had them."""
+"""SI_KERNEL. A terminal sends its signals to the whole foreground group, so the child has got them already."""
 
 
 def leave_first_process() -> None:
-    """If this is process 1, goes on in a child of it. Called before there are threads."""
+    """Continue in a child if this is process 1. Call this before there are threads."""
     if os.getpid() == 1:
         go_on_in_child()
 
 
 def go_on_in_child() -> None:
-    """Returns in a child. The process that calls this passes signals on to that, reaps what has become its own, and
-    ends with the child's exit code, 128 and the number of the signal that has killed it."""
+    """Return in a child.
+
+    The calling process passes signals on to the child, reaps adopted processes, and exits with the child's exit code:
+    128 plus the signal's number if a signal killed the child.
+    """
     heard = signal.valid_signals() - _FAULTS
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     child = os.fork()
@@ -61,7 +63,7 @@ def _serve(child: int, heard: AbstractSet[int]) -> int:
 
 
 def _reap(child: int) -> int | None:
-    """The exit code of the child once it has ended."""
+    """Reap ended processes. Return the exit code of the child if it is among them."""
     code = None
     with contextlib.suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:

@@ -1,4 +1,4 @@
-"""Groups of commands that run one of them where no command is given."""
+"""Groups of commands that have a default command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _looks_like_hosts = re.compile(r".*[:,/].*").fullmatch
 
 
 class DefaultGroup(click.Group):
-    """Without a command it runs the one called `default`, with the options of that."""
+    """A group that runs its command `default` if none is given, with the options of that command."""
 
     default: str
 
@@ -24,8 +24,11 @@ class DefaultGroup(click.Group):
 
 
 class ListingGroup(DefaultGroup):
-    """Without a command it lists, with the arguments and options of `list`. What has a colon, a comma or a slash in it
-    is taken for HOSTS: a name of a host alone could be a command that is misspelt."""
+    """A group that lists by default, with the arguments and options of `list`.
+
+    An argument with a colon, a comma or a slash is HOSTS. The name of a host alone is not: it could be a misspelt
+    command.
+    """
 
     default = "list"
 
@@ -37,6 +40,6 @@ class ListingGroup(DefaultGroup):
 
 
 class ShowingGroup(DefaultGroup):
-    """Without a command it shows, with the options of `show`."""
+    """A group that shows by default, with the options of `show`."""
 
     default = "show"

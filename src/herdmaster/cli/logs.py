@@ -1,8 +1,9 @@
-"""Log lines on stderr: text for people, JSON for machines."""
+"""Log lines on stderr, as text for people or as JSON for programs."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import os
@@ -30,7 +31,7 @@ _LOGGERS: Final = (
     "herdmaster",
     *(f"herdmaster.{name}" for name in ("client", "master", "task", "worker", "zookeeper")),
 )
-"""That a process which keeps a session logs to in its main thread."""
+"""The loggers that a process with a session uses on its main thread."""
 
 _PLAIN: Final = "\x1b[0m"
 _COLOURS: Final = {
@@ -43,7 +44,7 @@ _COLOURS: Final = {
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-03-01 12:00:00.123 INFO master: elected: ...`, local time."""
+    """A formatter of lines such as `2026-03-01 12:00:00.123 INFO master: elected: ...`, in local time."""
 
     def __init__(self, *, colour: bool) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class TextFormatter(logging.Formatter):
         level = record.levelname
         if self._colour:
             level = f"{_COLOURS.get(record.levelno, '')}{level}{_PLAIN}"
-        # What masters and workers share logs as `herdmaster`, and begins its lines with the role's kind.
+        # Code that masters and workers share logs as `herdmaster`, and its lines begin with the kind of role.
         source = "" if record.name == "herdmaster" else f"{record.name.removeprefix('herdmaster.')}: "
         lines = [f"{when} {level} {source}{record.getMessage()}"]
         exception = _exception_of(self, record)
@@ -64,7 +65,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: `time` (UTC), `level`, `logger`, `message`, and `exception` where there is one."""
+    """A formatter of one object per line: `time` (UTC), `level`, `logger`, `message`, and `exception` if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -80,13 +81,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def _exception_of(formatter: logging.Formatter, record: logging.LogRecord) -> str | None:
-    """A record from a task's process has the text alone."""
+    """Return the traceback. A record from a process of the pool has only its text."""
     return formatter.formatException(record.exc_info) if record.exc_info else record.exc_text
 
 
 def configure_logs(level: str, style: str) -> None:
-    """Logs of a command go to stderr. Problems of connecting are printed there at every level, without the time of day,
-    until the command ends."""
+    """Send the logs of a command to stderr. Print connection problems at every level, without the time."""
     _configure(level, style)
     logger = logging.getLogger(_CONNECTING)
     context = click.get_current_context(silent=True)
@@ -107,32 +107,34 @@ def configure_logs(level: str, style: str) -> None:
 
 
 def _words_of(context: click.Context) -> str:
-    """The command as it was typed; a command may invoke another one as a part of itself."""
+    """Return the command as it was typed, also if it invokes another command."""
     while context.parent is not None and not isinstance(context.parent.command, click.Group):
         context = context.parent
     return context.command_path
 
 
 class _TellingHandler(logging.Handler):
-    """Prints messages as the command's own words, or as its formatter says."""
+    """A handler that prints messages as output of the command, or by its formatter."""
 
     def __init__(self, command: str) -> None:
         super().__init__(logging.WARNING)
         self._command = command
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(f"{self._command}: {record.getMessage()}" if self.formatter is None else self.format(record), err=True)
+        text = f"{self._command}: {record.getMessage()}" if self.formatter is None else self.format(record)
+        with contextlib.suppress(OSError):  # a stderr that cannot be written must not end the session that logs
+            say(text, err=True)
 
 
 def _configure(level: str, style: str) -> None:
-    """What this process logs goes to stderr, the app's own lines included. An app may still configure it otherwise."""
+    """Send all logs of this process to stderr, also the app's. The app may still configure logging differently."""
     handler = _make_handler(style)
     if handler is not None:
         logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def _make_handler(style: str) -> logging.Handler | None:
-    """None where stderr is closed."""
+    """Return a handler for stderr; None if stderr is closed."""
     stream = own_stderr()
     if stream is None:
         return None
@@ -142,11 +144,11 @@ def _make_handler(style: str) -> logging.Handler | None:
 
 
 class RoleLogs:
-    """The log lines of a process that keeps a session. A reader of its output that stands still does not hold it up;
-    what the app configures does not silence Herdmaster's lines, unless it is about `herdmaster`.
+    """The logs of a process that keeps a session.
 
-    `logging.config.dictConfig` disables every logger that it does not name unless told otherwise, and may replace the
-    handlers and the level of the root.
+    A reader of the output that stalls does not block the process. The app's configuration does not silence Herdmaster's
+    lines, unless it names `herdmaster`: by default `logging.config.dictConfig` disables every logger that it does not
+    name, and it may replace the handlers and the level of the root logger.
     """
 
     def __init__(self, level: str, style: str) -> None:
@@ -160,7 +162,7 @@ class RoleLogs:
         free_standard_streams()
         deferral = self._deferral = Deferral(_is_main_thread)
         add_room(deferral.has_room)
-        # In its place the same with a limit: a handler that blocks holds its lock.
+        # Replaced by the same with a time limit: a handler that blocks holds its lock.
         atexit.unregister(logging.shutdown)
         atexit.register(finish_role_logs)
         for name in _LOGGERS:
@@ -173,7 +175,7 @@ class RoleLogs:
                 super().configure()
                 restore()
 
-        # The place that the library leaves for this; the app may configure logging at any time, in a task as well.
+        # The hook of the library. The app may configure logging at any time, also in a task.
         logging.config.dictConfigClass = Configurator
 
     def finish(self) -> None:
@@ -181,7 +183,7 @@ class RoleLogs:
             self._deferral.finish(FAREWELL_SECONDS)
 
     def end(self) -> None:
-        """For the end of the command: the process may go on, as in a test."""
+        """Undo `configure` at the end of the command: the process may go on, as in a test."""
         import logging.config
 
         if self._deferral is not None:
@@ -212,7 +214,7 @@ def configure_role_logs(level: str, style: str) -> None:
 
 
 def finish_role_logs() -> None:
-    """For the end of the process: waits a little for handlers and readers."""
+    """Wait briefly for handlers and readers at the end of the process."""
     if _role_logs is not None:
         _role_logs.finish()
     else:
@@ -221,11 +223,11 @@ def finish_role_logs() -> None:
 
 
 def restore_role_logs() -> None:
-    """Call it after the import of the app, which may have configured logging."""
+    """Restore Herdmaster's loggers after the import of the app, which may have configured logging."""
     if _role_logs is not None:
         _role_logs.restore()
 
 
 def wants_colour(stream: IO[str]) -> bool:
-    """Only on a terminal that can, and not where $NO_COLOR says no."""
+    """Return whether the stream is a terminal with colours, and $NO_COLOR is not set."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,4 +1,4 @@
-"""The app that was named on the command line, and its worker."""
+"""The app that the command line names, and its worker."""
 
 from __future__ import annotations
 
@@ -32,16 +32,18 @@ _log = logging.getLogger("herdmaster")
 
 
 def load_named_app(spec: str, imports: tuple[str, ...] = ()) -> Herd:
-    """As `load_app`, but what is wrong with the app is reported in one line, with its place: a file that is no
-    Python, a task or Herd that Herdmaster refuses, an exit of the process. Raises Failed, Refused, and what
-    `load_app` raises."""
+    """Load an app as `load_app`, and report an error of the app in one line, with its place.
+
+    Such errors are a syntax error, a task or Herd that Herdmaster refuses, and an exit of the process. Raises Failed,
+    Refused, and what `load_app` raises.
+    """
     command = click.get_current_context().command_path
     try:
         return _load(spec, check_modules("--import", imports))
     except SyntaxError as error:
         file = error.filename
         if file is None or not Path(file).is_file():
-            raise  # of code that the app itself compiles: its traceback says where
+            raise  # from code that the app compiles itself: the traceback has the place
         place = f"{file}, line {error.lineno}" if error.lineno else file
         shown = f": {error.text.strip()}" if error.text and error.text.strip() else ""
         kind = type(error).__name__
@@ -68,8 +70,7 @@ def _load(spec: str, imports: tuple[str, ...]) -> Herd:
 
 
 def _end_if_patched() -> None:
-    """Where the app has replaced threads the process cannot end in good order: it would wait for threads that are
-    greenlets now."""
+    """Exit at once if the app has replaced threads by greenlets: an orderly exit would wait for lost threads."""
     try:
         refuse_patched()
     except ConfigurationError as error:
@@ -79,7 +80,7 @@ def _end_if_patched() -> None:
 
 
 def announce(spec: str, herd: Herd, *, may_import: bool) -> None:
-    """Logs what an app has registered. `may_import`: the worker also runs what it has not."""
+    """Log what an app has registered. `may_import`: the worker also runs unregistered functions."""
     app = core_of(herd).registry
     calls, name = sorted(app.functions), full_name(spec, herd)
     if calls:
@@ -90,36 +91,38 @@ def announce(spec: str, herd: Herd, *, may_import: bool) -> None:
         _log.info("worker: app %s has no tasks", name)
     else:
         _log.warning(
-            "worker: app %s has no tasks: where other modules register them, name these with `--import MODULE`, or in "
+            "worker: app %s has no tasks: if other modules register them, name these with `--import MODULE`, or in "
             "Herd(imports=['MODULE'])", name,
         )  # fmt: skip
 
 
 def load_directed_app(spec: str, hosts: str, imports: tuple[str, ...] = ()) -> Herd:
-    """As `load_named_app`. From its import on, until the command ends, the app's Herd goes to `hosts`.
+    """Load an app as `load_named_app`, and direct its Herd to `hosts` until the command ends.
 
-    For the time of the import every Herd does: which of them is the app's is not known before. A Herd that names these
-    hosts itself needs no direction. Raises also InvalidConnectString.
+    During the import every Herd is directed, because the app's is not known yet. A Herd that names these hosts itself
+    needs no direction. Raises also InvalidConnectString.
     """
     check_hosts(hosts)
     everything = direction.begin(hosts)
     try:
         herd = load_named_app(spec, imports)
-        is_directed = len(direction.targets()) > 1  # by the process that started this one
+        is_directed = len(direction.targets()) > 1  # the process that started this one has directed it
         if is_directed or not direction.is_same_deployment(core_of(herd).own_hosts, hosts):
-            direct(herd, hosts)  # before the other ends: what the app has begun when it was imported goes on
+            direct(herd, hosts)  # before `everything` ends, so that what the app began while it was imported goes on
     finally:
         direction.end(everything)
     return herd
 
 
 def load_for_worker(spec: str | None, hosts: str | None, imports: tuple[str, ...]) -> Herd | None:
-    """The app, if there is one; where hosts are given, what the worker runs goes there. Raises click.UsageError, and as
-    `load_named_app`, also InvalidConnectString."""
+    """Load the worker's app, if it has one, and direct what the worker runs to `hosts`, if they are given.
+
+    Raises click.UsageError, InvalidConnectString, and what `load_named_app` raises.
+    """
     if spec is not None:
         return load_named_app(spec, imports) if hosts is None else load_directed_app(spec, hosts, imports)
     if imports:
-        raise click.UsageError("--import names modules that register tasks with an app: give --app, too")
+        raise click.UsageError("--import names modules that register tasks with an app: give --app as well")
     if hosts is not None:
         direct_all(hosts)
     return None
@@ -131,13 +134,15 @@ def queues_of(herd: Herd | None) -> tuple[str, ...]:
 
 
 def direct(herd: Herd, hosts: str) -> None:
-    """Until the command ends. Raises InvalidConnectString."""
+    """Direct the Herd to `hosts` until the command ends. Raises InvalidConnectString."""
     click.get_current_context().call_on_close(core_of(herd).direct_to(hosts, spec_of(herd)))
 
 
 def direct_all(hosts: str) -> None:
-    """Directs every Herd until the command ends: a worker without an app runs functions of any modules. Raises
-    InvalidConnectString."""
+    """Direct every Herd until the command ends: a worker without an app runs functions of any module.
+
+    Raises InvalidConnectString.
+    """
     check_hosts(hosts)
     click.get_current_context().call_on_close(partial(direction.end, direction.begin(hosts)))
 
@@ -151,8 +156,10 @@ def make_worker(
     imports: tuple[str, ...] = (),
     allow_import: tuple[str, ...] = (),
 ) -> Worker:
-    """`herd` is what `spec` stands for, with the tasks of the modules `imports`. Logs what it has. Raises
-    what `Worker` raises."""
+    """Make the worker of an app, and log what the app has. `herd` is the Herd that `spec` names.
+
+    Raises what `Worker` raises.
+    """
     restore_role_logs()
     if allow_import:
         import_from_here()
@@ -174,7 +181,7 @@ def make_worker(
 
 
 def full_name(spec: str, herd: Herd) -> str:
-    """`module:attribute`, by which another process finds the same Herd."""
+    """Return `module:attribute`, by which another process finds the same Herd."""
     module, _, attribute = spec.partition(":")
     if attribute:
         return spec

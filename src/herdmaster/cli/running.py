@@ -1,4 +1,4 @@
-"""Runs a role in this process until a signal ends it."""
+"""Run a role in this process until a signal ends it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from herdmaster.cli.logs import finish_role_logs
 from herdmaster.roles.shared.role import Role
 
 _FAREWELL_SECONDS: Final = 1.0
-"""How long a second signal waits for the session to be ended in good order."""
+"""Seconds that a second signal waits for the session to close."""
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -23,7 +23,7 @@ _log = logging.getLogger("herdmaster")
 
 
 class Stoppable(Protocol):
-    """A role, or several with a server of their own."""
+    """A role, or several roles with their server."""
 
     kind: str
 
@@ -36,15 +36,17 @@ class Stoppable(Protocol):
 
 
 def run_role(role: Role) -> None:
-    """As `run_until_stopped`, and says first where it connects to."""
+    """Log where the role connects to, and run it as `run_until_stopped`."""
     _log.info("%s: connecting to %s", role.kind, role.hosts)
     run_until_stopped(role)
 
 
 def run_until_stopped(role: Stoppable) -> None:
-    """Returns once the role has ended because a signal asked it to. A second signal ends the process at once, with
-    128 and the signal's number as its code; SIGHUP is never that second one, as it often comes with others: from a
-    terminal that is closed, or from systemd right after SIGTERM. Raises what `Role.run` raises."""
+    """Run the role, and return when it has ended after a signal. Raises what `Role.run` raises.
+
+    A second signal ends the process at once; the exit code is 128 plus the signal's number. SIGHUP never counts as the
+    second signal, because it often accompanies another: from a terminal that is closed, or from systemd after SIGTERM.
+    """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(role))
 
@@ -64,7 +66,7 @@ async def _run(role: Stoppable) -> None:
         elif not forced:
             forced.append(received)
             _log.warning("%s: stopping at once", role.kind)
-            running.cancel()  # it still ends the session, so that no role has to wait for its timeout
+            running.cancel()  # this still closes the session, so that no role waits for its timeout
             loop.call_later(_FAREWELL_SECONDS, _end_now, received)
         else:
             _end_now(received)
@@ -79,13 +81,13 @@ async def _run(role: Stoppable) -> None:
 
 
 def _end_now(received: signal.Signals) -> NoReturn:
-    """Without waiting for threads, which may be running a task's code."""
+    """Exit without waiting for threads, which may run a task's code."""
     finish_role_logs()
     os._exit(128 + received)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where the extra of that name is installed."""
+    """Return uvloop's factory if the extra `uvloop` is installed."""
     try:
         uvloop = importlib.import_module("uvloop")
     except ImportError:

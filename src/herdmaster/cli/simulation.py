@@ -1,4 +1,4 @@
-"""`herd simulate`: the real roles in simulated worlds."""
+"""`herd simulate`: run the real roles in simulated worlds."""
 
 from __future__ import annotations
 
@@ -22,28 +22,34 @@ _LARGEST_START: Final = 10**9
 
 
 @click.command
-@click.option("--seed", type=click.IntRange(0), metavar="N", help="Only this world, with its story if it fails.")
-@click.option("--seeds", type=click.IntRange(1), metavar="N", help=f"How many worlds.  [default: {_MANY}]")
-@click.option("--start", type=click.IntRange(0), metavar="S", help="The first seed.  [default: any, which is printed]")
-@click.option("--processes", type=click.IntRange(1, 1024), metavar="P", help="At a time.  [default: one per core]")
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="N", help="Run only this world, and print its story if it fails."
+)
+@click.option("--seeds", type=click.IntRange(1), metavar="N", help=f"The number of worlds.  [default: {_MANY}]")
+@click.option(
+    "--start", type=click.IntRange(0), metavar="S", help="The first seed.  [default: a random one, which is printed]"
+)
+@click.option(
+    "--processes", type=click.IntRange(1, 1024), metavar="P", help="Processes at a time.  [default: one per core]"
+)
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
     default=".",
     metavar="DIR",
-    help="Where the story of a failure is written.  [default: here]",
+    help="The folder for the story of a failure.  [default: the current one]",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def simulate(
     *, seed: int | None, seeds: int | None, start: int | None, processes: int | None, folder: Path, as_json: bool
 ) -> None:
     """Run the real roles in simulated worlds.
 
-    Client, server, masters and workers on virtual time, with a network in memory. Everything that can go wrong does,
-    drawn from the seed; what was promised is checked after every transaction. Ends with 1 where a world failed.
+    Client, server, masters and workers run on virtual time, with a network in memory. The seed decides which faults
+    happen. The guarantees are checked after every transaction. Exits with 1 if a world failed.
     """
     if seed is not None and (seeds, start, processes) != (None, None, None):
-        raise Refused("--seed means one world: leave out --seeds, --start and --processes.")
+        raise Refused("--seed runs one world: leave out --seeds, --start and --processes.")
     from herdmaster.simulation.runner import explain
 
     signal.signal(signal.SIGTERM, _end_in_good_order)
@@ -60,7 +66,7 @@ def simulate(
         click.echo(msgspec.json.format(msgspec.json.encode(tally), indent=2))
     if tally.failed:
         first = tally.failed[0].seed
-        raise Failed(f"a promise was broken: `herd simulate --seed {first}` does it again")
+        raise Failed(f"a guarantee was broken: `herd simulate --seed {first}` repeats it")
 
 
 def _run_many(seeds: int, start: int | None, processes: int | None, display: _Display) -> Tally:
@@ -83,7 +89,7 @@ def _run_many(seeds: int, start: int | None, processes: int | None, display: _Di
 
 
 class _Display:
-    """Lines on stdout that stay, unless it is `quiet`; progress on stderr, if that is a terminal."""
+    """Output of the run: lines on stdout, unless `quiet`, and progress on stderr, if that is a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet

@@ -79,7 +79,7 @@ def _no_primary(overview: Overview) -> str:
 
 def _master(master: MasterSeen) -> str:
     if master.host is None:
-        return f"{master.name}  (a {master.program} master of the reference)  since {_time(master.since)}"
+        return f"{master.name}  (a {master.program} reference master)  since {_time(master.since)}"
     return f"{master.name}  {master.host} pid {master.pid}  since {_time(master.since)}"
 
 

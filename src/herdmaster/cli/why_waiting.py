@@ -1,4 +1,4 @@
-"""Why tasks wait: what has to be done before they run."""
+"""Find out why a task waits."""
 
 from __future__ import annotations
 
@@ -19,37 +19,36 @@ if TYPE_CHECKING:
 
 
 async def why_waiting(client: Client, task: str) -> str:
-    """What keeps a task that is not assigned from running; empty if that is nothing but those before it. Raises
-    SessionExpired."""
+    """Return what keeps a pending task from being assigned; empty if it only waits its turn. Raises SessionExpired."""
     name = parse_task_name(task)
     if name is None:
         return ""
     observer = Observer(client)
     overview = await observer.look()
     settings = await _settings_of(client, name.queue)
-    found = list(_hindrances(overview, name.queue, settings, is_call=name.kind is TaskKind.CALL))
+    found = list(_reasons(overview, name.queue, settings, is_call=name.kind is TaskKind.CALL))
     return "; ".join(found or await _stalled(observer, overview, name.queue))
 
 
 async def _stalled(observer: Observer, overview: Overview, queue: str) -> list[str]:
     serving = [worker.name for worker in overview.workers if queue in worker.queues]
     if serving and all(progress.stalled for progress in await observer.progress_of(serving)):
-        return [f"every slot for queue {queue} waits for tasks itself: `herd workers` tells which for which"]
+        return [f"every slot for queue {queue} has a task that waits for other tasks: see `herd workers`"]
     return []
 
 
-def _hindrances(overview: Overview, queue: str, settings: QueueSettings, *, is_call: bool) -> Iterator[str]:
+def _reasons(overview: Overview, queue: str, settings: QueueSettings, *, is_call: bool) -> Iterator[str]:
     if overview.primary is None:
-        yield "no primary is there: `herd master` starts one"
+        yield "there is no primary: `herd master` starts one"
     if settings.paused:
-        yield f"queue {queue} is paused: `herd queues resume {queue}` ends that"
+        yield f"queue {queue} is paused: `herd queues resume {queue}` resumes it"
     elif settings != UNLIMITED:
-        yield f"queue {queue} is limited: `herd queues` tells how full it is"
+        yield f"queue {queue} is limited: see `herd queues`"
     serving = [worker for worker in overview.workers if queue in worker.queues]
     if not serving:
-        yield f"no worker serves queue {queue}: `herd worker --queue {queue}` would"
+        yield f"no worker serves queue {queue}: `herd worker --queue {queue}` starts one"
     elif all(worker.state == DRAINING for worker in serving):
-        yield f"all workers that serve queue {queue} are about to end"
+        yield f"all workers that serve queue {queue} are draining"
     elif is_call and not any(worker.calls for worker in serving):
         yield _why_no_calls(queue, sorted({worker.app for worker in serving if worker.app is not None}))
 
@@ -64,7 +63,7 @@ def _why_no_calls(queue: str, apps: list[str]) -> str:
 
 
 async def paused_queues(client: Client) -> list[str]:
-    """By name. Raises SessionExpired."""
+    """Return the names of paused queues, sorted. Raises SessionExpired."""
     try:
         names = await client.children(layout.QUEUES)
     except errors.NoNode:

@@ -44,7 +44,7 @@ def workers(*, as_json: bool, session: Session) -> None:
 
 def _print(worker: WorkerSeen, progress: WorkerProgress) -> None:
     now = time.time_ns() // 1_000_000
-    place = f"{worker.host} pid {worker.pid}" if worker.host else "(of the reference)"
+    place = f"{worker.host} pid {worker.pid}" if worker.host else "(reference worker)"
     slots = f"  {worker.slots} slots" if worker.slots else ""
     queues = f"  queues {', '.join(worker.queues)}" if worker.queues else ""
     name = click.style(worker.name, bold=True)

@@ -1,4 +1,4 @@
-"""The verb `demo`."""
+"""`herd demo`: count words while processes are killed."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 DOCUMENTATION: Final = Path("/usr/share/doc")
 FEWEST_FILES: Final = 100
 MOST_FILES: Final = 2000
-"""Where no folder was named: the run is to be short on every machine."""
+"""The limit if no folder is named, so that the run is short on every machine."""
 
 ENOUGH_TASKS: Final = 1500
-"""So that the run is long beside two session timeouts."""
+"""The run must be long compared with two session timeouts."""
 
 
 @click.command
-@click.option("--zookeeper", "hosts", metavar="HOSTS", help="Use a running ensemble, in a namespace of its own.")
+@click.option("--zookeeper", "hosts", metavar="HOSTS", help="Use a running ensemble, in a new namespace.")
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help=f"Where the texts are.  [default: {DOCUMENTATION}; without texts there, Python's own sources]",
+    help=f"The folder of the texts.  [default: {DOCUMENTATION}; without texts there, Python's own sources]",
 )
 @click.option(
     "--repeat",
     type=click.IntRange(1),
     metavar="N",
-    help=f"How often each file is counted.  [default: for {ENOUGH_TASKS:,} tasks]",
+    help=f"Count each file N times.  [default: enough for {ENOUGH_TASKS:,} tasks]",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @log_options("error")
 def demo(
     *, hosts: str | None, folder: Path | None, repeat: int | None, as_json: bool, log_level: str, log_format: str
@@ -74,7 +74,7 @@ def demo(
 
 
 def find_enough_texts(named: Path | None) -> Texts:
-    """Those of the named folder, else of one that has enough. Raises Refused where there are too few."""
+    """Return the texts of the named folder, else of one with enough. Raises Refused if there are too few."""
     from herdmaster.cli.demo.counting import Texts, find_sources, find_texts
 
     folder = named or DOCUMENTATION
@@ -94,7 +94,7 @@ def find_enough_texts(named: Path | None) -> Texts:
 
 
 def _tell(report: Report, *, as_json: bool) -> None:
-    """Prints what came of it. Raises Failed if it is wrong."""
+    """Print the report. Raises Failed if the result is wrong."""
     if as_json:
         import msgspec
 
@@ -107,7 +107,7 @@ def _tell(report: Report, *, as_json: bool) -> None:
 
 
 def describe(report: Report) -> Iterator[str]:
-    """Lines for people."""
+    """Yield the lines of the report."""
     from herdmaster.cli.demo.play import times
 
     yield ""
