@@ -70,9 +70,10 @@ def test_a_census_counts_tasks_workers_and_slots() -> None:
     for listing in Listing:
         dispatcher.complete(listing)
 
-    census = dispatcher.take_census()
+    census = dispatcher.take_census({"mail": 9})
 
     assert census.waiting == {"default": 2, "mail": 1}
+    assert census.delayed == {"mail": 9}
     assert census.assigned == {"mail": 2, "default": 2}
     assert census.wanted == {"default": 4, "mail": 2}
     assert census.workers == {WorkerKind.READY: 1, WorkerKind.DRAINING: 1, WorkerKind.LOST: 1}

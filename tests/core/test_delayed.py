@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from herdmaster.core.delayed import Schedule
 from herdmaster.core.layout import delayed_name
+from herdmaster.core.names import call_name
 from herdmaster.core.whereabouts import Delayed
 
 A, B, C = "task-a", "task-b", "task-c"
@@ -47,6 +48,21 @@ def test_nothing_is_due_while_the_picture_may_be_old() -> None:
     assert schedule.take_due(10, 10) == []
     schedule.complete()
     assert schedule.take_due(10, 10) == [Delayed(10, B)]
+
+
+def test_delayed_tasks_are_counted_by_queue() -> None:
+    mail = [call_name(f"01jd00000000000000000000{n:02d}", "mail") for n in range(3)]
+    schedule = told((10, A), (20, mail[0]), (30, mail[1]))
+    schedule.add(delayed_name(40, mail[2]))
+    schedule.add(delayed_name(41, mail[2]))  # another znode of the same task
+    schedule.remove(delayed_name(30, mail[1]))
+    assert schedule.count_by_queue() == {"default": 1, "mail": 2}
+
+    schedule.remove(delayed_name(40, mail[2]))
+    assert schedule.count_by_queue() == {"default": 1, "mail": 2}
+    schedule.remove(delayed_name(41, mail[2]))
+    schedule.replace([delayed_name(20, mail[0])])
+    assert schedule.count_by_queue() == {"mail": 1}
 
 
 def test_what_left_is_not_due_any_more() -> None:

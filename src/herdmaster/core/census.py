@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from herdmaster.core.names import DEFAULT_QUEUE, queue_and_priority
+from herdmaster.core.names import queue_of
 from herdmaster.core.queues import QueueSettings
 from herdmaster.core.roster import Worker
 from herdmaster.core.scaling import slots_wanted_by_queue
@@ -28,6 +28,7 @@ class Census(msgspec.Struct, frozen=True):
     at most the slots of their worker."""
 
     waiting: dict[str, int]
+    delayed: dict[str, int]
     assigned: dict[str, int]
     oldest: dict[str, int]
     wanted: dict[str, int]
@@ -38,6 +39,7 @@ class Census(msgspec.Struct, frozen=True):
 
 def take_census(
     waiting: Mapping[str, int],
+    delayed: Mapping[str, int],
     oldest: Mapping[str, int],
     workers: Iterable[Worker],
     limits: Mapping[str, QueueSettings],
@@ -47,7 +49,7 @@ def take_census(
     assigned: Counter[str] = Counter()
     slots = busy = 0
     for worker in workers:
-        assigned.update((queue_and_priority(task) or (DEFAULT_QUEUE,))[0] for task in worker.inbox or ())
+        assigned.update(queue_of(task) for task in worker.inbox or ())
         if not worker.alive:
             kinds[WorkerKind.LOST] += 1
             continue
@@ -57,4 +59,4 @@ def take_census(
             slots += state.slots
             busy += min(state.slots, len(worker.inbox or ()))
     wanted = slots_wanted_by_queue(assigned, waiting, limits)
-    return Census(dict(waiting), dict(assigned), dict(oldest), wanted, dict(kinds), slots, busy)
+    return Census(dict(waiting), dict(delayed), dict(assigned), dict(oldest), wanted, dict(kinds), slots, busy)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
 from herdmaster.core.layout import parse_delayed_name
+from herdmaster.core.names import queue_of
 from herdmaster.core.offers import Offers
 from herdmaster.core.whereabouts import Delayed
 
@@ -24,6 +26,7 @@ class Schedule(Offers[Delayed]):
     def __init__(self) -> None:
         super().__init__()
         self._due: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()  # of the tasks in `_due`, by queue
         self._doubles: set[Delayed] = set()  # further znodes of tasks in `_due`; none of our transitions makes any
         self._heap: list[Delayed] = []  # every znode on offer, and some that have left or are marked
 
@@ -37,6 +40,10 @@ class Schedule(Offers[Delayed]):
         """Return when the task is due; None if it is not delayed."""
         return self._due.get(task)
 
+    def count_by_queue(self) -> dict[str, int]:
+        """Return how many tasks are delayed, by queue."""
+        return {queue: count for queue, count in self._counts.items() if count}
+
     # --- listings and events -----------------------------------------------------------------------------------------
 
     def interrupt(self) -> None:
@@ -48,6 +55,7 @@ class Schedule(Offers[Delayed]):
     def replace(self, names: Iterable[str]) -> None:
         """Replace the picture by a listing."""
         known, self._due = self._due, {}
+        self._counts.clear()
         self._doubles.clear()
         self._heap = []
         for name in names:
@@ -79,10 +87,12 @@ class Schedule(Offers[Delayed]):
             self._doubles.discard(item)
         elif item in self:
             del self._due[item.task]
+            self._counts[queue_of(item.task)] -= 1
             double = min((other for other in self._doubles if other.task == item.task), default=None)
             if double is not None:
                 self._doubles.discard(double)
                 self._due[double.task] = double.due_ms
+                self._counts[queue_of(double.task)] += 1
         if len(self._heap) > 2 * len(self) + _MIN_VOIDS:
             self._heap = [each for each in dict.fromkeys(self._heap) if each in self]
             heapq.heapify(self._heap)
@@ -108,7 +118,11 @@ class Schedule(Offers[Delayed]):
 
     def _enter(self, due_ms: int, task: str) -> Delayed:
         item = Delayed(due_ms, task)
-        if self._due.setdefault(task, due_ms) != due_ms:
+        known = self._due.get(task)
+        if known is None:
+            self._due[task] = due_ms
+            self._counts[queue_of(task)] += 1
+        elif known != due_ms:
             self._doubles.add(item)
         return item
 

@@ -160,6 +160,11 @@ def ulid_time_ms(name: str) -> int | None:
     return _time_in(name) if _ulid_of_task(name) is not None else None
 
 
+def queue_of(name: str) -> str:
+    """The queue of a task. Only for names that are known to be task names."""
+    return sys.intern(name.partition(".")[2].partition(".")[0]) or DEFAULT_QUEUE
+
+
 def queue_and_time(name: str) -> tuple[str, int]:
     """The queue of a call and when the client made its name (unix milliseconds). Only for names of calls."""
     return sys.intern(name[_AFTER_ULID:].partition(".")[0]), _time_in(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -197,10 +197,10 @@ class TaskPicture(Offers[Decision]):
         assigned = sum(len(worker.inbox or ()) for worker in workers)
         return Totals(len(self._backlog), assigned, sum(worker.alive for worker in workers))
 
-    def take_census(self) -> Census:
-        """Count tasks, workers and slots."""
+    def take_census(self, delayed: Mapping[str, int]) -> Census:
+        """Count tasks, workers and slots. `delayed` counts the tasks in `/delayed`."""
         waiting, oldest = self._backlog.count_by_queue(), self._backlog.oldest_by_queue()
-        return take_census(waiting, oldest, self._roster, self._throttle.limits)
+        return take_census(waiting, delayed, oldest, self._roster, self._throttle.limits)
 
     def unserved_queues(self) -> dict[str, bool]:
         """Return the queues with waiting tasks that no live worker takes; True where one would take raw tasks."""

@@ -6,6 +6,7 @@ A label never holds the name of a task, worker or host, and there are at most `M
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
@@ -26,6 +27,8 @@ OTHER: Final = "other"
 _DURATIONS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 _REQUESTS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Seconds."""
+
+_capital: Final = partial(re.compile(r"(?<=[a-z])(?=[A-Z])").sub)
 
 Source = Callable[[], Iterable[Reading]]
 
@@ -58,6 +61,7 @@ class Metrics(Instruments):
         self._sources: list[Source] = []
         self._calls: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._known: set[str] = set()
+        self._operations: dict[str, Histogram] = {}
         self.registry.register(_Gauges(self._sources))
         counter = partial(Counter, registry=self.registry)
         durations = partial(Histogram, buckets=_DURATIONS, registry=self.registry)
@@ -93,8 +97,16 @@ class Metrics(Instruments):
     def tasks_submitted(self, queue: str, result: str, count: int = 1, /) -> None:
         self._submissions.labels(queue, result).inc(count)
 
+    @property
+    def measure_requests(self) -> Callable[[str, float], None]:
+        return self.request_ended
+
     def request_ended(self, operation: str, seconds: float, /) -> None:
-        self._requests.labels(operation).observe(seconds)
+        found = self._operations.get(operation)
+        if found is None:
+            name = _capital("_", operation).lower()
+            found = self._operations[operation] = self._requests.labels(name)
+        found.observe(seconds)
 
     def session_expired(self) -> None:
         self._expirations.inc()

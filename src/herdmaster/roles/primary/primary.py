@@ -49,6 +49,7 @@ class Primary:
         dispatcher = self._dispatcher = Dispatcher(orphan_inbox_seconds=settings.orphan_inbox_seconds)
         self._feed = Feed(client, dispatcher, report, wake)
         promotion = Promotion(client, server_clock, report, wake, stands_in=settings.stands_in)
+        self._schedule = promotion.schedule
         cancellation = Cancellation(client, Pictures(dispatcher, promotion.schedule), report, wake)
         self._watching: tuple[Feed | FolderPart, ...] = (self._feed, promotion, cancellation)
         self._moving: list[Part] = [promotion, cancellation]
@@ -79,7 +80,9 @@ class Primary:
 
     def take_census(self) -> Census | None:
         """Count tasks, workers and slots; None while the picture may be old."""
-        return self._dispatcher.take_census() if self._dispatcher.is_current else None
+        if not self._dispatcher.is_current:
+            return None
+        return self._dispatcher.take_census(self._schedule.count_by_queue())
 
     async def stop(self) -> None:
         """Watch nothing from here on. Call it after `run`, where the session goes on."""

@@ -83,6 +83,7 @@ def _client(
         rng=system.rng,
         predecessors=predecessors,
         says_late=says_late,
+        measure=system.instruments.measure_requests,
     )
 
 

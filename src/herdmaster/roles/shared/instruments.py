@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from herdmaster.core.attempt_end import AttemptEnd
 
 
@@ -26,5 +28,8 @@ class Instruments:
     def session_expired(self) -> None:
         """A session with ZooKeeper was lost."""
 
-    def request_ended(self, operation: str, seconds: float, /) -> None:
-        """ZooKeeper has answered a request."""
+    @property
+    def measure_requests(self) -> Callable[[str, float], None] | None:
+        """What is called with the name of each request that ZooKeeper has answered, and the seconds that took; None if
+        requests are not measured."""
+        return None

@@ -14,6 +14,7 @@ from herdmaster.roles.shared.connection_log import ConnectionLog
 from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Predecessors, parse_connect_string
+from herdmaster.zookeeper.model import SessionState
 
 _SHORT_SESSION_SECONDS: Final = 1.0
 _MAX_DOUBLINGS: Final = 3
@@ -61,6 +62,8 @@ class Role(abc.ABC):
             kind, self.system.clock, self.loss_level, meanwhile=self.meanwhile, found=self.found
         )
         self._callback_fault: asyncio.Future[None] | None = None  # of the present session
+        self.client: Client | None = None
+        """The present session."""
 
     @abc.abstractmethod
     async def open(self) -> Client:
@@ -89,6 +92,16 @@ class Role(abc.ABC):
     async def serve(self, client: Client) -> None:
         """Do the work of one session. Raises SessionExpired when it is over; returns when the role has to start
         again."""
+
+    def not_ready(self) -> str | None:
+        """Return what keeps the role from its work, as a sentence; None if nothing does."""
+        if self.is_stopping:
+            return f"the {self.kind} is stopping"
+        if self.client is None:
+            return f"the {self.kind} has no session with ZooKeeper"
+        if self.client.state is not SessionState.CONNECTED:
+            return f"the {self.kind} has lost its connection to ZooKeeper"
+        return None
 
     def meanwhile(self) -> str:
         """Return what the role does not do until a lost connection is back, for the log."""
@@ -139,6 +152,7 @@ class Role(abc.ABC):
         watch_callbacks()
         client.add_listener(self.connection_log.listen)
         self._callback_fault = asyncio.get_running_loop().create_future()
+        self.client = client
         try:
             await run_until_first(
                 self.serve(client), self._wait_stopped(client), self._wait_fault(self._callback_fault)
@@ -149,6 +163,8 @@ class Role(abc.ABC):
             # A folder, or the permission to use it, was taken away. The next start makes the folders again.
             _log.error("%s: ZooKeeper refused: %s; starting again", self.kind, error)
         except errors.ZooKeeperError as error:
+            if client.state is SessionState.EXPIRED:
+                self.system.instruments.session_expired()
             if not self.is_stopping:
                 self.connection_log.note_loss(logging.WARNING)
                 _log.warning("%s: %s; starting again with a new session", self.kind, error)
@@ -158,6 +174,7 @@ class Role(abc.ABC):
         finally:
             is_short = self.system.clock() - began < _SHORT_SESSION_SECONDS
             self._short_sessions = self._short_sessions + 1 if is_short else 0
+            self.client = None
             await client.close()
             self._callback_fault = None
 

@@ -150,7 +150,7 @@ class Worker(Role):
         self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms())
         self._history = HistoryWriter(self._recorder, self.system)
         self._since = 0
-        self._is_leaving = False
+        self._is_leaving = self._is_registered_now = False
         self._changed = asyncio.Event()
         self.name = ""
         _check_queues(self._settings.queues)
@@ -173,6 +173,10 @@ class Worker(Role):
     def meanwhile(self) -> str:
         return "nothing is started until it is back"
 
+    def not_ready(self) -> str | None:
+        found = super().not_ready()
+        return found if found is not None or self._is_registered_now else "the worker is not registered yet"
+
     async def open(self) -> Client:
         settings = self._settings
         return await self.open_session(settings.session_timeout, settings.connect_timeout)
@@ -193,6 +197,7 @@ class Worker(Role):
         session = self._session = self._make_session(client)
         try:
             await self._register(client)  # a drain that begins from here on finds the session, and deletes the inbox
+            self._is_registered_now = True
             session.start()
             _log.info("%s is ready: %d slots, queues %s", self.name, self._capacity.slots, ", ".join(self._queues))
             await run_until_first(
@@ -209,6 +214,7 @@ class Worker(Role):
         finally:
             session.close()
             self._session = None
+            self._is_registered_now = False
 
     def _make_session(self, client: Client) -> WorkerSession:
         def may_start() -> bool:

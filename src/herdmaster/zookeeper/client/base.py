@@ -22,7 +22,7 @@ from herdmaster.zookeeper.client.connection import Clock, Connection, StateListe
 from herdmaster.zookeeper.client.creates import AnyCreate, creation
 from herdmaster.zookeeper.client.predecessors import Predecessors
 from herdmaster.zookeeper.client.requests import Arm, Done, Pending
-from herdmaster.zookeeper.client.session import Session
+from herdmaster.zookeeper.client.session import Measure, Session
 from herdmaster.zookeeper.model import Acl, ClientId, CreateMode, SessionState
 from herdmaster.zookeeper.paths import is_valid, validate
 from herdmaster.zookeeper.wire import records
@@ -79,12 +79,13 @@ class BaseClient:
         rng: random.Random | None = None,
         predecessors: Predecessors | None = None,
         says_late: bool = True,
+        measure: Measure | None = None,
     ) -> None:
         """Raises InvalidConnectString, or ValueError for a timeout that the protocol cannot carry.
 
         `connect_timeout` (seconds) bounds `async with`; None waits for ever. `predecessors` is given to one client
         after the other: each closes the sessions that earlier ones gave up without an answer of a server. `says_late`:
-        log a warning if no server has answered after three seconds.
+        log a warning if no server has answered after three seconds. `measure` is called for each answered request.
         """
         if not 0 < session_timeout <= _MAX_TIMEOUT:
             raise ValueError(f"session_timeout is {session_timeout}: it takes seconds, at most {_MAX_TIMEOUT:.0f}")
@@ -100,6 +101,7 @@ class BaseClient:
             chroot=self._chroot,
             credentials=self._credentials,
         )
+        self._session.measure = measure
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self._listeners: list[StateListener] = []

@@ -14,6 +14,7 @@ What becomes of a request when the connection is lost:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from herdmaster.zookeeper import errors
@@ -52,6 +53,10 @@ _NO_NODE: Final = errors.NoNode.code
 _EVENT_TYPES: Final = {int(kind): kind for kind in EventType}
 
 
+Measure = Callable[[str, float], None]
+"""Called with the name of each request that was answered, and the seconds since it left."""
+
+
 class Session:
     """The state of one session."""
 
@@ -83,6 +88,7 @@ class Session:
         self._answered_at = 0.0  # when the newest answered request was sent
         self._ping_sent_at: float | None = None
         self._last_xid = 0
+        self.measure: Measure | None = None
 
     # --- questions -----------------------------------------------------------------------------------------------
 
@@ -297,6 +303,8 @@ class Session:
         # Decoded before anything is believed of it: a reply that cannot be read is handled like any other garbage.
         reply = pending.request.reply_type.read(reply_body(body)) if code == 0 else None
         self._in_flight.popleft()
+        if self.measure is not None and pending.xid > 0:
+            self.measure(type(pending.request).__name__, now - pending.sent_at)
         self._answered_at = max(self._answered_at, pending.sent_at)
         self.last_zxid = max(self.last_zxid, zxid)
         self.was_answered = self.was_answered or pending.xid > 0
