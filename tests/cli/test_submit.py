@@ -157,7 +157,7 @@ def test_without_zookeeper_they_fail_with_one_line(arguments: list[str]) -> None
 
 
 def test_interrupted_while_it_waits_client_names_what_goes_on(namespace: str) -> None:
-    with HerdProcess("client", "--zookeeper", namespace, "--create", "one", "two") as client:
+    with HerdProcess("client", "--zookeeper", namespace, "one", "two") as client:
         client.wait_for_log("still waiting for 2 tasks")  # since nobody runs them
         client.send(signal.SIGINT)
         assert client.wait() == 130
@@ -201,14 +201,13 @@ def test_a_namespace_whose_master_starts_meanwhile_is_used(namespace: str) -> No
             assert _CALL(submit.stdout)
 
 
-@pytest.mark.parametrize("command", [("submit", "--unchecked", "m:f"), ("client", "text")], ids=" ".join)
-def test_a_namespace_that_no_program_has_used_is_refused(namespace: str, command: tuple[str, ...]) -> None:
+def test_a_namespace_that_no_program_has_used_is_refused(namespace: str) -> None:
     for hosts in (namespace, f"{namespace}/typo"):
-        result = run_herd(*command, "--zookeeper", hosts, "--connect-timeout=0.3")
+        result = run_herd("submit", "--unchecked", "m:f", "--zookeeper", hosts, "--connect-timeout=0.3")
         assert (result.returncode, result.stdout) == (2, "")
         (line,) = result.stderr.splitlines()
         assert line == (
-            f"herd {command[0]}: the namespace in {hosts} has never been used: check the connect string, start a "
+            f"herd submit: the namespace in {hosts} has never been used: check the connect string, start a "
             "master there, or submit with --create"
         )
     with connect(namespace) as client:

@@ -24,6 +24,7 @@ from herdmaster.core.modules import check_modules, is_raised_by_herdmaster, plac
 from herdmaster.core.names import DEFAULT_QUEUE
 from herdmaster.errors import ConfigurationError, HerdError
 from herdmaster.greenlets import refuse_patched
+from herdmaster.roles.shared.system import System
 from herdmaster.roles.worker.worker import Worker, WorkerSettings, print_raw
 
 _MAX_NAMED: Final = 10
@@ -155,6 +156,7 @@ def make_worker(
     *,
     imports: tuple[str, ...] = (),
     allow_import: tuple[str, ...] = (),
+    system: System | None = None,
 ) -> Worker:
     """Make the worker of an app, and log what the app has. `herd` is the Herd that `spec` names.
 
@@ -164,7 +166,7 @@ def make_worker(
     if allow_import:
         import_from_here()
     if herd is None or spec is None:
-        return Worker(hosts, {}, settings, allow_import=allow_import)
+        return Worker(hosts, {}, settings, system=system, allow_import=allow_import)
     announce(spec, herd, may_import=bool(allow_import))
     app = core_of(herd).registry
     return Worker(
@@ -172,6 +174,7 @@ def make_worker(
         app.functions,
         settings,
         app.raw or print_raw,
+        system,
         app=full_name(spec, herd),
         codecs=app.codecs,
         hooks=app.hooks,

@@ -18,6 +18,13 @@ def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float) ->
     return value
 
 
+def check_age(_ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Check how long something is kept."""
+    if not _SHORTEST_AGE <= value <= _LONGEST_AGE:
+        raise click.BadParameter(f"{value:g} seconds is not from {_SHORTEST_AGE:g} s to 365 days.", param=param)
+    return value
+
+
 class Duration(click.ParamType[float]):
     """A time in seconds, written as `90`, `90s`, `5m`, `2h` or `7d`."""
 
@@ -39,6 +46,8 @@ class Decorator(Protocol):
 
 
 _LONGEST: Final = 24 * 3600.0
+_SHORTEST_AGE: Final = 1.0
+_LONGEST_AGE: Final = 365 * 24 * 3600.0
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _duration = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)").fullmatch
 _NAMED_HOSTS: Final = "herdmaster.hosts"
@@ -108,6 +117,14 @@ def connect_timeout_option(default: int) -> Decorator:
         show_default=True,
         help="How long to try to reach ZooKeeper at the start.",
     )
+
+
+def listen_option(command: C) -> C:
+    return click.option(
+        "--listen",
+        metavar="HOST:PORT",
+        help="Answer /metrics, /livez, /readyz and /scale there; `:PORT` is on this machine only.",
+    )(command)
 
 
 def log_options(default: str) -> Decorator:

@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType({
     "workers": "herdmaster.cli.workers",
     "queues": "herdmaster.cli.queues",
     "keys": "herdmaster.cli.keys",
+    "health": "herdmaster.cli.health",
     "history": "herdmaster.cli.history",
     "stats": "herdmaster.cli.history",
     "zookeeper": "herdmaster.cli.development",

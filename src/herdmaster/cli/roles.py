@@ -10,15 +10,18 @@ from herdmaster.cli.options import (
     Decorator,
     Duration,
     app_option,
+    check_age,
     check_seconds,
     connect_timeout_option,
     hosts_argument,
     import_option,
+    listen_option,
     log_options,
     session_timeout_option,
 )
 
 _MIN_OVERDUE: Final = 30.0
+_MIB: Final = 1024 * 1024
 
 
 def _check_overdue(_ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -43,12 +46,29 @@ def _overdue_option(name: str, what: str) -> Decorator:
     )
 
 
+def _age_option(name: str, default: str, what: str) -> Decorator:
+    return click.option(
+        name, type=Duration(), callback=check_age, default=default, show_default=True, help=f"How long to keep {what}."
+    )
+
+
 @click.command
 @hosts_argument
 @session_timeout_option
 @connect_timeout_option(30)
 @_overdue_option("--assign-overdue", "assign tasks that are in /tasks for longer")
 @_overdue_option("--recover-overdue", "recover the inboxes of workers that are gone for longer")
+@_age_option("--outcome-ttl", "1d", "an outcome that no client collects")
+@_age_option("--history-age", "1d", "the history")
+@click.option(
+    "--history-size",
+    type=click.IntRange(1, 1024),
+    metavar="MIB",
+    default=16,
+    show_default=True,
+    help="Merge or delete the oldest history when all of it is larger.",
+)
+@listen_option
 @log_options("info")
 def master(
     *,
@@ -57,6 +77,10 @@ def master(
     connect_timeout: float,
     assign_overdue: float,
     recover_overdue: float,
+    outcome_ttl: float,
+    history_age: float,
+    history_size: int,
+    listen: str | None,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -67,17 +91,22 @@ def master(
     """
     from herdmaster.api import Herd
     from herdmaster.cli.logs import configure_role_logs
+    from herdmaster.cli.monitored import Monitoring
     from herdmaster.cli.running import run_role
     from herdmaster.roles.primary.master import Master, MasterSettings
     from herdmaster.roles.primary.overdue import Patience
+    from herdmaster.roles.primary.sweeper import Ages
 
     configure_role_logs(log_level, log_format)
+    monitoring = Monitoring(listen)
     settings = MasterSettings(
         session_timeout=session_timeout,
         connect_timeout=connect_timeout,
         patience=Patience(task=assign_overdue, inbox=recover_overdue),
+        ages=Ages(outcome=outcome_ttl, history=history_age, history_size=history_size * _MIB),
     )
-    run_role(Master(hosts if hosts is not None else Herd().hosts, settings))
+    hosts = hosts if hosts is not None else Herd().hosts
+    run_role(monitoring.watch(Master(hosts, settings, monitoring.system)))
 
 
 _count = click.IntRange(1, 10_000)
@@ -121,6 +150,7 @@ _count = click.IntRange(1, 10_000)
 )
 @session_timeout_option
 @connect_timeout_option(30)
+@listen_option
 @log_options("info")
 def worker(
     *,
@@ -129,6 +159,7 @@ def worker(
     imports: tuple[str, ...],
     allow_import: tuple[str, ...],
     queues: tuple[str, ...],
+    listen: str | None,
     log_level: str,
     log_format: str,
     **settings: Any,  # the fields of WorkerSettings that are options
@@ -147,14 +178,17 @@ def worker(
 
     from herdmaster.api import Herd
     from herdmaster.cli.logs import configure_role_logs
+    from herdmaster.cli.monitored import Monitoring
     from herdmaster.cli.named_app import load_for_worker, make_worker, queues_of
     from herdmaster.cli.running import run_role
     from herdmaster.roles.worker.worker import WorkerSettings
 
     configure_role_logs(log_level, log_format)
+    monitoring = Monitoring(listen)
     herd = load_for_worker(app, hosts, imports)
     named = tuple(dict.fromkeys(queues)) or queues_of(herd)
     if hosts is None:
         hosts = (herd or Herd()).hosts
     new = WorkerSettings(queues=named, **settings)
-    run_role(make_worker(hosts, app, herd, new, imports=imports, allow_import=allow_import))
+    role = make_worker(hosts, app, herd, new, imports=imports, allow_import=allow_import, system=monitoring.system)
+    run_role(monitoring.watch(role))

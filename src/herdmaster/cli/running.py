@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
 
 from herdmaster.cli.logs import finish_role_logs
-from herdmaster.roles.shared.role import Role
 
 _FAREWELL_SECONDS: Final = 1.0
 """Seconds that a second signal waits for the session to close."""
@@ -35,7 +34,14 @@ class Stoppable(Protocol):
     async def run(self) -> None: ...
 
 
-def run_role(role: Role) -> None:
+class Connecting(Stoppable, Protocol):
+    """A role that says where it connects to."""
+
+    @property
+    def hosts(self) -> object: ...
+
+
+def run_role(role: Connecting) -> None:
     """Log where the role connects to, and run it as `run_until_stopped`."""
     _log.info("%s: connecting to %s", role.kind, role.hosts)
     run_until_stopped(role)

@@ -41,9 +41,8 @@ _create_option = click.option("--create", is_flag=True, help="Create the namespa
 
 @click.command
 @click.argument("data", nargs=-1, metavar="[HOSTS] [DATA]...")
-@_create_option
 @session_options(log_level="error")
-def client(*, data: tuple[str, ...], create: bool, session: Session) -> None:
+def client(*, data: tuple[str, ...], session: Session) -> None:
     """Submit raw tasks and print their outcomes.
 
     Each DATA is a task; without DATA, two sample tasks are submitted. Prints `TASK: OUTCOME` for each, in their order.
@@ -53,8 +52,6 @@ def client(*, data: tuple[str, ...], create: bool, session: Session) -> None:
     if session.given_hosts is None and data and looks_like_hosts(data[0]):
         session, data = session._replace(given_hosts=data[0]), data[1:]
     hosts = session.find_hosts()
-    if not create:
-        session.refuse_unused(hosts)
     failed = 0
     with _open(hosts, session.connect_timeout) as herd:
         futures: list[Future[None]] = []
