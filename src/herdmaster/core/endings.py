@@ -1,7 +1,7 @@
 """The outcomes of tasks that end without their code having ended: refused, buried, cancelled or expired.
 
-What the payload says of its outcome, its uniqueness key and its time to live, goes into the outcome, as far as it can
-be read. The key itself is freed by what ends the task (`freed_key`), unless the task wants it otherwise.
+The uniqueness key and the time to live that the payload names go into the outcome, if the payload can be read. The key
+is freed by the move that ends the task (`freed_key`), unless the payload says that its outcome holds the key.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from herdmaster.errors import BadPayload, PayloadTooLarge
 
 
 def failed(task: str, payload: bytes, kind: str, message: str) -> bytes:
-    """`kind` is the type of the error, `message` its text."""
+    """Return the outcome of a task that failed. `kind` is the type of the error, `message` its text."""
     return _ending(task, payload, OutcomeState.FAILED, ErrorInfo(kind, message))
 
 
@@ -35,7 +35,7 @@ def unreadable(task: str, error: Exception) -> bytes:
 
 
 def cannot_be_read(error: Exception) -> str:
-    """For the error and the log: `NoAuth on PATH`, say, where the path is as ZooKeeper has it."""
+    """Return a text for the error and the log, with `NoAuth on PATH`, say; the path is as ZooKeeper has it."""
     path: str = getattr(error, "path", "")
     return f"its payload cannot be read: {type(error).__name__} on {path}"
 
@@ -49,19 +49,19 @@ def expired(task: str, payload: bytes) -> bytes:
 
 
 def held_key(call: Call) -> HeldKey | None:
-    """The key that a call holds as long as it is somewhere."""
+    """Return the key that a call holds as long as it has not ended, or None."""
     if call.key is None or not is_key_hash(call.key):
         return None
     return HeldKey(call.key, has_hold=call.unique is not None)
 
 
 def key_without_success(call: Call) -> HeldKey | None:
-    """The key that a call holds no longer than until it fails, expires or is cancelled."""
+    """Return the key that a call frees when it fails, expires or is cancelled, or None."""
     return held_key(call) if call.unique is not None and call.unique.holds == KeyHolds.DONE else None
 
 
 def freed_key(task: str, payload: bytes) -> HeldKey | None:
-    """As `key_without_success`, of a payload; None for what is no call that can be read."""
+    """As `key_without_success`, for a payload. None also for one that is not a call or cannot be read."""
     if not is_call(task) or b'"unique"' not in payload:
         return None
     try:

@@ -1,9 +1,11 @@
-"""Suspects that run alone, and which worker each is given.
+"""Isolation: suspects run alone, each on a worker that it has to itself.
 
-A task that was with several lost workers may be what ended them. Beside others it would take them along until they are
-buried with it. So from its second loss on it is given a worker that holds nothing else, and that gets nothing else
-until the suspect has left it. Where no worker is idle, one is let run empty: it gets no task for a while. At most half
-of the workers are taken from the other tasks in this way, or the one that there is.
+A task that was with several lost workers may have ended them. If it ran beside other tasks, these would be lost with it
+again and again, and be buried in the end. So from its second loss on:
+
+- A suspect is given a worker that holds nothing else, and that gets nothing else until the suspect has left it.
+- Where no worker is idle, one is emptied: it gets no task for a while.
+- At most half of the workers are reserved in this way, or the only one.
 """
 
 from __future__ import annotations
@@ -17,14 +19,13 @@ from herdmaster.core.backlog import Backlog
 from herdmaster.core.roster import Roster, Worker
 
 FIRST_PATIENCE: Final = 30.0
-"""Seconds that a worker is let run empty. If it does not in that time, it gets tasks again for as long, and the next
-one is given twice the time. So a worker whose tasks run for hours is not held up for long, and no suspect waits for
-ever."""
+"""Seconds in which a worker has to get empty. If it does not, it gets tasks again for as long, and the next one is
+given twice the time. So a worker whose tasks run for hours is not held up for long, and no suspect waits for ever."""
 MAX_PATIENCE: Final = 3600.0
 
 
 class Suspect(msgspec.Struct, frozen=True):
-    """`asked`: the workers that could not run it."""
+    """A suspect. `asked`: the workers that lack its function."""
 
     queue: str
     calls: bool
@@ -32,14 +33,16 @@ class Suspect(msgspec.Struct, frozen=True):
 
 
 class Isolation:
-    """The suspects among the waiting tasks, in the order in which they are to be placed. A worker that one of them has
-    to itself names it in `reserved_for`, from when it is let run empty until the suspect has left its inbox."""
+    """The suspects, in the order in which they are to be placed.
+
+    A worker is reserved for a suspect from when it begins to get empty until the suspect has left its inbox.
+    """
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._suspects: dict[str, Suspect] = {}
         self._patience = FIRST_PATIENCE
-        self._emptying: Worker | None = None  # the one that is let run empty
+        self._emptying: Worker | None = None  # the one that gets empty
         self._until: float | None = None  # when its time is over; or, without one, when the next may follow
 
     def __contains__(self, task: str) -> bool:
@@ -55,7 +58,7 @@ class Isolation:
         self._suspects[task] = suspect
 
     def review(self, backlog: Backlog, now: float) -> list[str]:
-        """Ends what is over. Returns the suspects that neither wait nor are in a worker's hands any more."""
+        """End what is over. Return the suspects that neither wait nor are assigned any more, and forget them."""
         if not self._suspects:
             return []
         if self._until is not None and now >= self._until:
@@ -70,9 +73,11 @@ class Isolation:
         return gone
 
     def find_copies(self, backlog: Backlog) -> dict[str, str]:
-        """The suspects that wait although a living worker holds them too, with its name: a second master of the
-        reference may have put one back. Any other task would be assigned once more; a suspect would wait for ever,
-        because that worker never gets empty."""
+        """Return the suspects that wait although a live worker holds them too, with that worker's name.
+
+        A second reference master may have put them back. Any other task would be assigned once more; a suspect would
+        wait for ever, because that worker never gets empty.
+        """
         return {
             task: worker.name
             for task in self._suspects
@@ -82,7 +87,7 @@ class Isolation:
         }
 
     def choose(self, task: str, now: float) -> Worker | None:
-        """The worker that the suspect has to itself from now on; None if it has to wait."""
+        """Return the worker that the suspect has to itself from now on; None if it has to wait."""
         suspect = self._suspects[task]
         able = [each for each in self._roster if each.takes_tasks and each.serves(suspect.queue, calls=suspect.calls)]
         mine = next((worker for worker in self._roster if worker.reserved_for == task), None)
@@ -105,7 +110,7 @@ class Isolation:
         return self._until if self._suspects else None
 
     def _find_idle(self, able: list[Worker], asked: Collection[str], mine: Worker | None) -> Worker | None:
-        """The smallest worker that holds nothing, if one more may be taken from the other tasks."""
+        """Return the smallest worker that holds nothing, if one more may be reserved."""
         idle = _unasked([worker for worker in able if worker.load == 0 and worker.reserved_for is None], asked)
         found = min(idle, key=_size, default=None)
         if found is None or (mine is None and not _may_reserve(able)):
@@ -117,7 +122,7 @@ class Isolation:
     def _let_run_empty(
         self, able: list[Worker], asked: Collection[str], mine: Worker | None, now: float
     ) -> Worker | None:
-        """The worker that gets no task until it holds nothing: one at a time, and for a limited time."""
+        """Return the worker that gets no task until it is empty: one at a time, and for a limited time."""
         if mine is self._emptying and mine is not None:
             return mine
         if mine is not None:

@@ -1,12 +1,12 @@
-"""Uniqueness keys: what a user's text becomes, and what is known of the task that holds one.
+"""Uniqueness keys: their hashes, and the records of the tasks that hold them.
 
 A key is held by two znodes that come and go together: `/keys/HASH`, whose data is the holder's name, and the hold
-`/keys/HASH-TASK`, whose data says in words which key it is. The first makes the key unique. The second is the guard of
-every transaction that frees it: a task that has lost its key has no hold, so it cannot free a key that another task
-got meanwhile.
+`/keys/HASH-TASK`, whose data names the key in words. The first makes the key unique. The second is the guard of every
+transaction that frees the key: a task that has lost its key has no hold, so it cannot free a key that another task got
+meanwhile.
 
-Programs before this rule made no hold, and every key was of the whole namespace. What they submitted keeps its key as
-they meant it: until the outcome goes.
+Older versions made no hold, and every key was unique in the whole namespace. A task that they submitted keeps its key
+until its outcome goes, as they promised.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DIGITS: Final = 32
 _MAX_SHOWN: Final = 500
 """Bytes of a key that are kept in words."""
 _APART: Final = b"\xff"
-"""In no UTF-8: so no key of a call has the hash of a global one, or of another call's."""
+"""A byte that no UTF-8 contains: so no two of a global key and the keys of several calls have the same hash."""
 
 _hash = re.compile(rf"[0-9a-f]{{{_DIGITS}}}").fullmatch
 
@@ -39,15 +39,17 @@ class KeyScope(enum.StrEnum):
 
 
 class KeyHolds(enum.StrEnum):
-    """How long: `DONE` until the outcome of a task that is done goes, or until the task ends otherwise; `ALWAYS` until
-    the outcome goes, whatever it is."""
+    """How long a task holds its key.
+
+    `DONE`: until it ends otherwise than done, or until its outcome goes. `ALWAYS`: until its outcome goes.
+    """
 
     DONE = "done"
     ALWAYS = "always"
 
 
 class Unique(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a payload says of the key, beside its hash. Values that this version does not know are kept."""
+    """What a payload says of its key, beside the hash. Values that this version does not know are kept."""
 
     key: str
     scope: str = KeyScope.CALL
@@ -55,7 +57,7 @@ class Unique(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
-    """What stands in a hold: the key (cut, where it is long), its scope, and the call that the task runs."""
+    """The data of a hold: the key (cut where it is long), its scope, and the call that the task runs."""
 
     key: str
     scope: str
@@ -63,14 +65,14 @@ class KeyRecord(msgspec.Struct, frozen=True):
 
 
 class HeldKey(msgspec.Struct, frozen=True, gc=False):
-    """A key to free. Without a hold it was taken by a program that made none."""
+    """A key to free. One without a hold was taken by an older version."""
 
     hash: str
     has_hold: bool = True
 
 
 class NewKey(msgspec.Struct, frozen=True, gc=False):
-    """A key to take: `record` is what its hold says; None makes no hold."""
+    """A key to take. `record` is the data of its hold; None makes no hold."""
 
     hash: str
     record: bytes | None = None
@@ -81,8 +83,7 @@ _record_decoder = msgspec.json.Decoder(KeyRecord)
 
 
 def hash_key(key: str, call: str | None = None) -> str:
-    """What stands under `/keys` and in payloads for a key of a call, or of the whole namespace: the first 32 hex digits
-    of a SHA-256."""
+    """Return the hash of a key of a call or, without one, of the whole namespace: 32 hex digits of a SHA-256."""
     data = key.encode("utf-8", "surrogatepass")
     if call is not None:
         data = _APART.join((b"", call.encode("utf-8", "surrogatepass"), data))
@@ -90,12 +91,12 @@ def hash_key(key: str, call: str | None = None) -> str:
 
 
 def is_key_hash(name: str) -> bool:
-    """Whether this is what `hash_key` gives."""
+    """Whether the name has the form of a hash of `hash_key`."""
     return _hash(name) is not None
 
 
 def parse_hold_name(name: str) -> tuple[str, str] | None:
-    """The hash and the task in `HASH-TASK`; None for any other name."""
+    """Return the hash and the task of `HASH-TASK`; None for any other name."""
     found, apart, task = name[:_DIGITS], name[_DIGITS : _DIGITS + 1], name[_DIGITS + 1 :]
     if apart != "-" or not is_key_hash(found) or parse_task_name(task) is None:
         return None
@@ -103,7 +104,7 @@ def parse_hold_name(name: str) -> tuple[str, str] | None:
 
 
 def shown_key(key: str) -> str:
-    """A key as payloads and holds have it: for people, so it may be cut."""
+    """Return a key as payloads and holds have it: for people, so it may be cut."""
     return cut_text(key, _MAX_SHOWN)
 
 
@@ -112,7 +113,7 @@ def encode_record(record: KeyRecord) -> bytes:
 
 
 def decode_record(data: bytes | None) -> KeyRecord | None:
-    """None for what is no record."""
+    """Return the record; None for data that is not one."""
     try:
         return _record_decoder.decode(data or b"")
     except UNREADABLE:

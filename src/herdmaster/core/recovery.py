@@ -1,4 +1,4 @@
-"""What becomes of a task that stood in the inbox of a worker that is gone, and what follows a refused transaction."""
+"""Recovery of the tasks of lost workers, and the move that follows a refused transaction."""
 
 from __future__ import annotations
 
@@ -24,25 +24,29 @@ from herdmaster.errors import BadPayload
 
 MAX_DELIVERIES: Final = 5
 MAX_MOVABLE: Final = MAX_PAYLOAD + ENVELOPE_GROWTH
-"""In bytes. More could be assigned, but not be buried together with its failure."""
+"""Bytes of a payload. A larger one could be assigned, but not buried together with its failure."""
 
 ALONE_AFTER: Final = 2
-"""From this many lost workers on, a task is one of the few that may have ended them."""
+"""A task that was with so many lost workers may have ended them: it is a suspect."""
 _MAX_COUNTED: Final = 100_000
 _WORKER_LOST: Final = "WorkerLost"
 
 
 class Recovery:
-    """Decides for one primary's time. Raw tasks carry no count, so theirs is kept here, and starts afresh with the
-    next primary."""
+    """Decides what becomes of the tasks of lost workers, for one term of a primary.
+
+    Raw tasks carry no count of deliveries. So theirs is kept here, and begins anew with the next primary.
+    """
 
     def __init__(self, max_deliveries: int = MAX_DELIVERIES) -> None:
         self._max_deliveries = max_deliveries
         self._losses: dict[str, tuple[int, str]] = {}  # raw task: how many workers were lost with it, and the last one
 
     def move(self, worker: str, task: str, payload: bytes, *, has_status: bool) -> Move:
-        """The transaction for one task of the lost worker. A payload that is no call goes back as it is: the worker
-        that gets it will say what is wrong with it. Asked again about the same loss it answers the same."""
+        """Return the move for one task of the lost worker; called again about the same loss, the same.
+
+        A payload that is not a call goes back as it is: the worker that gets the task reports what is wrong with it.
+        """
         if has_status:
             return transitions.drop_assignment_because_status(worker, task)
         if len(payload) > MAX_MOVABLE:
@@ -69,13 +73,13 @@ class Recovery:
         return transitions.recover(worker, task, payload)
 
     def runs_alone(self, task: str, payload: bytes) -> bool:
-        """Whether the task is a suspect that nothing else may run beside."""
+        """Whether the task is a suspect that has to run alone on its worker."""
         if is_call(task):
             return is_alone(payload)
         return _is_suspect(self._losses.get(task, (0, ""))[0], self._max_deliveries)
 
     def forget(self, task: str) -> None:
-        """It was buried."""
+        """Forget the count of a task that was buried."""
         self._losses.pop(task, None)
 
     def _count_raw(self, worker: str, task: str) -> int:
@@ -92,7 +96,7 @@ def _is_suspect(losses: int, allowed: int) -> bool:
 
 
 def follow_up(move: Move, verdict: Verdict) -> Move | None:
-    """The transaction that a primary sends at once when one of its own was refused; None if the pictures decide."""
+    """Return the move that a primary sends at once when one of its moves was refused; None if the picture decides."""
     task = move.task
     match verdict:
         case Verdict.DROP_TASK_ENDED:
@@ -118,7 +122,7 @@ def follow_up(move: Move, verdict: Verdict) -> Move | None:
 
 
 def worker_of(move: Move) -> str:
-    """The worker whose inbox a move touches. Raises ValueError if it touches none."""
+    """Return the worker whose inbox a move touches. Raises ValueError if it touches none."""
     for operation in move.operations:
         found = layout.split_assignment(operation.path)
         if found is not None:
