@@ -254,7 +254,7 @@ async def test_names_in_the_inbox_that_are_no_tasks_are_left_alone_and_hold_up_n
 
     assert time.monotonic() - began < 5.0  # far below the drain timeout
     assert await stage.names(layout.inbox_path(worker.name)) == ["garbage", "task-"]
-    assert sum("'garbage' in the inbox is no task's name" in message for message in caplog.messages) == 1
+    assert sum("garbage in the inbox is no task's name" in message for message in caplog.messages) == 1
 
 
 # --- its session -----------------------------------------------------------------------------------------------------

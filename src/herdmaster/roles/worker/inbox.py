@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from herdmaster.core import layout
 from herdmaster.core.names import parse_task_name
+from herdmaster.core.printable import printable
 from herdmaster.roles.shared.payload_reader import PayloadReader
 from herdmaster.running.delivery import Delivered
 from herdmaster.zookeeper import errors
@@ -29,6 +30,8 @@ from herdmaster.zookeeper.recipes.children import (
 )
 
 _MAX_REPORTED: Final = 1000
+_MAX_SHOWN: Final = 200
+"""Characters of a name that are logged."""
 
 _log = logging.getLogger("herdmaster.worker")
 
@@ -138,7 +141,7 @@ class Inbox:
             return True
         if name not in self._reported and len(self._reported) < _MAX_REPORTED:
             self._reported.add(name)
-            _log.warning("%.200r in the inbox is no task's name: left alone", name)
+            _log.warning("%s in the inbox is no task's name: left alone", printable(name, _MAX_SHOWN))
         return False
 
     def _relist(self, names: set[str]) -> None:
