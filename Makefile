@@ -1,4 +1,4 @@
-# `make` prints what there is to make.
+# `make` prints the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -6,24 +6,24 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
-# All that is needed to work on Herdmaster, and what is enough to run it.
+# Stamps: everything for work on Herdmaster is installed; Herdmaster alone is installed.
 INSTALLED := .venv/.installed
 RUNNABLE := .venv/.runnable
 CODE := $(wildcard src tests benchmarks chaos docs examples mutation scripts)
-# Tests wait for servers and processes as much as they compute.
+# More than there are cores: tests wait for servers and processes as much as they compute.
 PROCESSES ?= 4
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# The build tools are pinned too; pip reads the one name or the other, depending on its age.
+# The build tools are pinned as well. The name of the variable depends on the version of pip.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-# Hundreds of processes start in the tests; without it each one would compile everything anew.
+# Tests start hundreds of processes: without cached bytecode, each one would compile every module.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(INSTALLED) zookeeper ## Make .venv and install what is missing (Python packages, ZooKeeper, Java)
@@ -41,19 +41,19 @@ $(RUNNABLE): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: zookeeper
-zookeeper: ## Install Apache ZooKeeper and Java, unless they are here
+zookeeper: ## Install Apache ZooKeeper and Java, unless they are installed
 	@scripts/install-zookeeper
 
 .PHONY: demo
-demo: $(or $(wildcard $(INSTALLED)),$(RUNNABLE)) ## Count words on two workers, kill the primary in the middle, check the result
+demo: $(or $(wildcard $(INSTALLED)),$(RUNNABLE)) ## Count words on two workers, kill the primary meanwhile, check the result
 	@$(BIN)/herd demo $(DEMO)
 
 .PHONY: test
-test: install check ## `make check`, then the rest on Apache's server: all tests but the slow ones
+test: install check ## `make check`, then the other tests on Apache's server, except the slow ones
 	$(BIN)/pytest -n $(PROCESSES) -m "(apache or long) and not slow" --server apache
 
 .PHONY: check
-check: $(INSTALLED) lint types ## Style, types and the fast tests, on the embedded server
+check: $(INSTALLED) lint types ## Check style and types, and run the fast tests on the embedded server
 	$(BIN)/pytest -n $(PROCESSES) -m "not apache and not long and not slow" --server embedded
 
 .PHONY: lint
@@ -68,7 +68,7 @@ types: $(INSTALLED) ## Check types
 	$(BIN)/mypy $(CODE)
 
 .PHONY: format
-format: $(INSTALLED) ## Format the code and mend what can be mended by a machine
+format: $(INSTALLED) ## Format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix-only $(CODE)
 	$(BIN)/ruff format $(CODE)
 
@@ -93,7 +93,7 @@ pages: $(INSTALLED) ## Write the pages and pictures in docs/ that derive from th
 	$(BIN)/python -m docs.generator
 
 .PHONY: bench
-bench: install ## Measure the client, the embedded server and the whole beside their peers
+bench: install ## Measure the client, the embedded server and the whole system, and their peers
 	$(BIN)/python -m benchmarks.client
 	$(BIN)/python -m benchmarks.server
 	$(BIN)/python -m benchmarks.throughput
@@ -120,23 +120,23 @@ mutants: $(INSTALLED) ## Put SAMPLE (200) small faults into the code, one at a t
 FAILOVERS ?= 20
 
 .PHONY: chaos
-chaos: install ## Break servers, masters, workers and clients on a real ensemble, and count what was lost (10 minutes)
+chaos: install ## Inject faults into servers, masters, workers and clients of a real ensemble, and count losses (10 minutes)
 	$(BIN)/python -m chaos
 	$(BIN)/python -m chaos --failover $(FAILOVERS)
 
 .PHONY: chaos-short
-chaos-short: install ## The most of it with short session timeouts (2 to 3 minutes)
+chaos-short: install ## Most of `make chaos`, with short session timeouts (2 to 3 minutes)
 	$(BIN)/python -m chaos --short
 	$(BIN)/python -m chaos --short --failover 3
 
 .PHONY: proof
 proof: test ## `make test`, then the slow tests, the demo, the benchmarks and the chaos
-	$(BIN)/pytest -m slow || [ $$? -eq 5 ]  # 5: there are none
+	$(BIN)/pytest -m slow || [ $$? -eq 5 ]  # 5: no test is slow
 	$(BIN)/pytest -n $(PROCESSES) -m "long and not apache and not slow" --server embedded
 	@$(MAKE) simulate demo bench chaos
 
 .PHONY: clean
-clean: ## Remove everything that make made
+clean: ## Remove everything that make creates
 	rm -rf .venv .zookeeper .zookeeper.* build dist htmlcov .coverage .coverage.* .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find src tests $(wildcard benchmarks chaos examples mutation) -name __pycache__ -prune -exec rm -rf {} +
