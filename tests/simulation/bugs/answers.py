@@ -1,4 +1,4 @@
-"""Deliberate bugs beside the protocol: in what code is run, what is answered, and when. See `bugs`."""
+"""Planted bugs beside the protocol: in running code, in answers, and in times."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def _instead_of_running(what: Callable[[], Any]) -> Any:
 
 
 def code_never_runs() -> Any:
-    """A worker answers without having called anything."""
+    """A worker writes outcomes without running the code."""
     return _instead_of_running(Returned)
 
 
 def everything_fails() -> Any:
-    """A worker answers that all has failed, without having called anything."""
-    return _instead_of_running(lambda: describe(ValueError("a fault of the worker's")))
+    """A worker writes failures without running the code."""
+    return _instead_of_running(lambda: describe(ValueError("a fault of the worker")))
 
 
 def code_runs_twice() -> Any:
-    """A worker calls everything twice."""
+    """A worker runs all code twice."""
     run = Executor.run
 
     def twice(self: Any, task: Any) -> Any:
@@ -58,7 +58,7 @@ def code_runs_twice() -> Any:
 
 
 def another_result() -> Any:
-    """What a call returned is not what stands in its outcome."""
+    """An outcome has another result than the call returned."""
     make = NextMoves._outcome
 
     def outcome(  # noqa: PLR0917 - it stands for one that has as many
@@ -69,8 +69,8 @@ def another_result() -> Any:
     return patch.object(NextMoves, "_outcome", outcome)
 
 
-def nobody_is_told() -> Any:
-    """A client that stops leaves those unanswered who wait to be accepted."""
+def callers_are_not_told() -> Any:
+    """A client that stops does not answer callers that wait for an acceptance."""
     return patch.multiple(TaskClient, _end=lambda _self: None, give_up=lambda _self, _name: None)
 
 
@@ -79,7 +79,7 @@ def _dies_in(role: type) -> Any:
 
     async def die() -> None:
         await asyncio.sleep(0.5)
-        raise LookupError("a fault of the role's")
+        raise LookupError("a fault of the role")
 
     async def with_another(self: Any, client: Any) -> None:
         self.beside = asyncio.ensure_future(die())
@@ -89,17 +89,17 @@ def _dies_in(role: type) -> Any:
 
 
 def dies_in_a_worker() -> Any:
-    """Something that a worker does beside its work dies, and nobody looks."""
+    """An asyncio task of a worker raises, and its exception is not retrieved."""
     return _dies_in(Worker)
 
 
 def dies_in_a_master() -> Any:
-    """The same in a master."""
+    """An asyncio task of a master raises, and its exception is not retrieved."""
     return _dies_in(Master)
 
 
 def due_too_early() -> Any:
-    """What is delayed is due ten seconds before its time."""
+    """A delayed task is due ten seconds early."""
     submit = transitions.submit
 
     def early(client: str, session_id: int, version: int, tasks: Iterable[NewTask]) -> Any:
@@ -113,7 +113,7 @@ def due_too_early() -> Any:
 
 
 def rate_ignored() -> Any:
-    """A queue may be paused or hold so many, and knows no pace."""
+    """The rate of a queue is ignored."""
     told = Throttle.set_limits
 
     def without_rate(self: Any, queue: str, settings: Any, now: float) -> None:
@@ -123,12 +123,12 @@ def rate_ignored() -> Any:
 
 
 def goes_on_in_what_it_gave_up() -> Any:
-    """A client attaches to a session that it gave up and asks for something there."""
+    """A client attaches to a session that it gave up, and sends a request other than closing it."""
     return patch.object(predecessors, "CloseSession", lambda: Sync("/"))
 
 
 def closes_the_session_of_another() -> Any:
-    """Processes do not tell their old sessions apart."""
+    """Processes share their list of sessions that were given up."""
     shared = Predecessors()
     return patch.object(role, "Predecessors", lambda: shared)
 
@@ -140,7 +140,7 @@ BUGS: dict[str, Callable[[], Any]] = {
         everything_fails,
         code_runs_twice,
         another_result,
-        nobody_is_told,
+        callers_are_not_told,
         dies_in_a_worker,
         dies_in_a_master,
         due_too_early,

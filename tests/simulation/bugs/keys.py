@@ -1,4 +1,4 @@
-"""Deliberate bugs about uniqueness keys."""
+"""Planted bugs of uniqueness keys."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from herdmaster.zookeeper.client import Client
 
 
 def key_kept_by_failures() -> Any:
-    """What fails keeps its key, as what is done does."""
+    """A failed task keeps its key, as a task that is done does."""
     return patch.object(next_move, "key_without_success", lambda _call: None)
 
 
 def key_kept_by_the_primary() -> Any:
-    """What the primary ends keeps its key."""
+    """A task that the primary ends keeps its key."""
     stack = ExitStack()
     for module in (cancelling, recovery, dispatch, promotion):
         stack.enter_context(patch.object(module, "freed_key", lambda _task, _payload: None))
@@ -30,7 +30,7 @@ def key_kept_by_the_primary() -> Any:
 
 
 def key_freed_by_success() -> Any:
-    """What is done frees its key as well."""
+    """A task that is done frees its key."""
     end = next_move.NextMoves._end
 
     def free(self: Any, task: Any, outcome: bytes, key: Any = None) -> Move:
@@ -40,7 +40,7 @@ def key_freed_by_success() -> Any:
 
 
 def key_of_another_freed() -> Any:
-    """A task that lost its key frees it all the same, without looking whose it is."""
+    """A task that has lost its key frees the key without looking which task holds it."""
     without_key = transitions.without_key
 
     def without_hold(move: Move) -> Move:
@@ -56,7 +56,7 @@ def key_of_another_freed() -> Any:
 
 
 def key_released_without_its_hold() -> Any:
-    """The operator deletes the key, and what says whose it was stays."""
+    """The operator deletes a key and leaves its hold."""
     release = transitions.release
 
     def half(task: str, key_hash: str) -> Move:
@@ -67,7 +67,7 @@ def key_released_without_its_hold() -> Any:
 
 
 def any_holder_is_told() -> Any:
-    """A submitter is told of the holder of a key that only reads the same."""
+    """A submitter is told of the holder of another key with the same text."""
 
     async def find(self: Any, client: Client, claims: Any) -> dict[str, str]:
         replies = await client.multi_read([layout.key_path(claim.old_key) for claim in claims])

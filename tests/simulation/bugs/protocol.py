@@ -1,4 +1,4 @@
-"""Deliberate bugs, one patch each: what the simulation must find."""
+"""Planted bugs of the protocol, one patch each, which the simulation must find."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _patched(*changes: tuple[object, str, object]) -> Iterator[None]:
 
 
 def two_request_moves() -> Any:
-    """Each operation is a request of its own, the create before the delete, as in the reference."""
+    """Each operation is sent as a separate request, the create before the delete, as in the reference."""
 
     def send(self: Any, batch: Any) -> None:
         operations = sorted(batch.operations, key=lambda operation: isinstance(operation, DeleteNode))
@@ -61,7 +61,7 @@ def two_request_moves() -> Any:
 
 
 def leadership_by_data() -> Any:
-    """A master takes itself for primary because `/master` holds its own id, whatever session owns it."""
+    """A master takes itself for primary because `/master` holds its id, without looking at the owning session."""
 
     async def claim(client: Client, path: str, data: bytes) -> bool:
         while True:
@@ -86,7 +86,7 @@ def leadership_by_data() -> Any:
 
 
 def no_listing_after_reconnect() -> Any:
-    """The watches are armed again, so what is known is taken to be still true."""
+    """After a reconnect the watches are armed again, but nothing is listed again."""
 
     def handle_state(self: Any, state: SessionState) -> None:
         if self._stopped:
@@ -100,7 +100,7 @@ def no_listing_after_reconnect() -> Any:
 
 
 def listing_as_difference() -> Any:
-    """Only names that were never seen before are looked at, and none that is missing."""
+    """A listing is used for new names only; missing names are ignored."""
 
     added = Dispatcher.add_task
 
@@ -129,7 +129,7 @@ def blind_resubmission() -> Any:
 
 
 def bad_version_is_accepted() -> Any:
-    """Somebody counted the batch already, so it must have been accepted."""
+    """A journal with another version is taken to mean that the batch was accepted."""
     refused = journal.SubmissionJournal._refused
 
     def treat(self: Any, batch: Any, error: errors.TransactionFailed) -> None:
@@ -145,7 +145,7 @@ def bad_version_is_accepted() -> Any:
 
 
 def commit_without_guard() -> Any:
-    """The outcome is written first, and the assignment taken away afterwards."""
+    """The outcome is written first, and the assignment deleted afterwards."""
     complete = transitions.complete
 
     def without_guard(worker_name: str, task: str, outcome: bytes | None, key: Any = None) -> Move:
@@ -166,7 +166,7 @@ def commit_without_guard() -> Any:
 
 
 def old_worker_id() -> Any:
-    """A worker goes on under its name when its session has expired."""
+    """A worker keeps its name after its session has expired."""
     serve = worker.Worker.serve
     make_name = names.worker_name
     current: list[worker.Worker] = []
@@ -182,7 +182,7 @@ def old_worker_id() -> Any:
 
 
 def acting_while_disconnected() -> Any:
-    """A worker starts what it holds whatever becomes of its connection."""
+    """A worker starts what it holds also while it is disconnected."""
     run = Executor.run
 
     def run_always(self: Any, task: Any) -> Any:
@@ -199,7 +199,7 @@ def acting_while_disconnected() -> Any:
 
 
 def assigned_by_the_reply() -> Any:
-    """The reply of an assignment marks the name as dealt with."""
+    """After the reply to an assignment the name is ignored from then on."""
     committed = dispatch.Dispatch._handle_committed
     added = Dispatcher.add_task
     listed = Dispatcher.replace_tasks
@@ -224,7 +224,7 @@ def assigned_by_the_reply() -> Any:
 
 
 def one_attempt_too_many() -> Any:
-    """The attempts that failed are counted, and the one that is about to be made is not."""
+    """One retry too many is made."""
     decide = retry.seconds_until_retry
 
     def too_often(options: RunOptions, *rest: Any) -> float | None:
@@ -235,12 +235,12 @@ def one_attempt_too_many() -> Any:
 
 
 def due_by_the_machines_clock() -> Any:
-    """What a machine's own clock shows is taken for the servers' time."""
+    """The clock of the machine is taken for the servers' clock."""
     return _patched((ServerTime, "tell", lambda self, _written_ms: setattr(self, "is_known", True)))
 
 
 def key_not_taken() -> Any:
-    """A task that wants a key is submitted without it."""
+    """A task is submitted without its key."""
     submit = transitions.submit
 
     def without_key(client: str, session_id: int, version: int, tasks: Iterable[NewTask]) -> Any:
@@ -251,7 +251,7 @@ def key_not_taken() -> Any:
 
 
 def cancelled_where_it_is() -> Any:
-    """What is cancelled gets its outcome, and stays in the worker's inbox."""
+    """A cancelled task gets its outcome, and stays in the worker's inbox."""
     cancel = transitions.cancel_assigned
 
     def without_delete(worker_name: str, task: str, outcome: bytes, key: Any = None) -> Move:
@@ -261,8 +261,8 @@ def cancelled_where_it_is() -> Any:
     return _patched((transitions, "cancel_assigned", without_delete))
 
 
-def cancelled_for_all_one_knows() -> Any:
-    """Who asked to cancel a task takes it for cancelled when the request has been dealt with."""
+def cancelled_without_looking() -> Any:
+    """The caller that cancels a task takes it for cancelled once the request is gone."""
 
     async def cancel(client: Client, task: str, patience: float) -> CancelVerdict:
         found = await operator_cancel(client, task, patience)
@@ -273,12 +273,12 @@ def cancelled_for_all_one_knows() -> Any:
 
 
 def limits_ignored() -> Any:
-    """Nobody looks at what stands in `/queues`."""
+    """The settings in `/queues` are ignored."""
     return _patched((Throttle, "admits", lambda _self, _queue, _now: True))
 
 
 def suspects_beside_others() -> Any:
-    """What was with several lost workers runs beside other tasks all the same."""
+    """A task that was with several lost workers still runs beside other tasks."""
     return _patched((recovery, "with_isolation", lambda data: data))
 
 
@@ -299,7 +299,7 @@ BUGS: dict[str, Callable[[], Any]] = {
         due_by_the_machines_clock,
         key_not_taken,
         cancelled_where_it_is,
-        cancelled_for_all_one_knows,
+        cancelled_without_looking,
         limits_ignored,
         suspects_beside_others,
     )
