@@ -7,9 +7,9 @@ from typing import NamedTuple
 import pytest
 
 from herdmaster.simulation.runner import run_seed
-from tests.simulation.bugs import answers, keys, protocol
+from tests.simulation.bugs import answers, bookkeeping, keys, protocol
 
-BUGS = {**protocol.BUGS, **answers.BUGS, **keys.BUGS}
+BUGS = {**protocol.BUGS, **answers.BUGS, **keys.BUGS, **bookkeeping.BUGS}
 
 
 class Find(NamedTuple):
@@ -55,6 +55,8 @@ FOUND = {
     "suspects_beside_others": Find(40, "which killed the worker, after"),
     "rate_ignored": Find(100, "of its queue within"),
     "goes_on_in_what_it_gave_up": Find(20, "asks for Sync"),
+    "refused_assignment_stays_counted": Find(12, "still counts the assignment"),
+    "new_limit_counts_from_zero": Find(5, "of its queue", first=50),
     "closes_the_session_of_another": Find(20, "attached to session"),
 }
 

@@ -232,6 +232,13 @@ class Ledger:
         actor = None if master is None else self.actors.get(master.session_id)
         return None if actor is None else actor.program
 
+    def inboxes(self) -> tuple[set[str], set[str]]:
+        """Return the tasks in the inboxes of live workers, and the live workers with an inbox."""
+        workers = {path.removeprefix(f"{layout.WORKERS}/") for path in self.nodes if path.startswith(layout.WORKERS)}
+        found = [path.split("/")[2:] for path in self.nodes if path.startswith(f"{layout.ASSIGN}/")]
+        tasks = {parts[1] for parts in found if len(parts) == 2 and parts[0] in workers}
+        return tasks, {parts[0] for parts in found if parts[0] in workers and parse_worker_name(parts[0])}
+
     def sessions_of(self, process: str) -> list[int]:
         """Return the open sessions of a process."""
         return [each for each in self.open_sessions if self.actors[each].name == process]

@@ -1,7 +1,7 @@
 """Draw the plan of a seed.
 
 The modules that were added later (`full_workers`, `features`, `step_faults`, `poison`, `reference_defects`,
-`contested_keys`) use random generators of their own. So an old seed still means much the same world.
+`contested_keys`, `running_limits`) use random generators of their own. So an old seed still means much the same world.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from herdmaster.simulation.plan.jobs import ALWAYS, DEFAULT, OTHER, Code, Job
 from herdmaster.simulation.plan.plan import Kind, Plan, Program
 from herdmaster.simulation.plan.poison import with_poison
 from herdmaster.simulation.plan.reference_defects import with_reference_defects
+from herdmaster.simulation.plan.running_limits import with_running_limits
 from herdmaster.simulation.plan.step_faults import with_step_faults
 
 _ANOTHER_FAULT_CHANCE: Final = 0.35
@@ -31,6 +32,7 @@ _EXTENSIONS: Final = (
     with_poison,
     with_reference_defects,
     with_contested_keys,
+    with_running_limits,
 )
 _KEYS: Final = ("0" * 16, "1" * 16)
 HORIZON: Final = (6.0, 20.0)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from herdmaster.core import layout
+from herdmaster.roles.primary.master import Master
 from herdmaster.simulation.checks.ledger import Ledger
 from herdmaster.simulation.checks.trace import Trace
 from herdmaster.simulation.plan.jobs import Code
 from herdmaster.simulation.plan.plan import Kind, Plan
+from herdmaster.simulation.world.bookkeeping import find_miscount
 from herdmaster.simulation.world.client_program import ClientProgram
 from herdmaster.simulation.world.loop import VirtualLoop
 from herdmaster.simulation.world.operator import LITTER
@@ -165,11 +167,21 @@ class Settling:
         masters = sum(1 for state in self._states() if state.program.kind is Kind.MASTER and state.is_running)
         limit = 10 + 3 * masters + 3 * kept  # a round of the sweeper
         if asked <= limit:
+            self._check_bookkeeping()
             self._stop_kind(Kind.CLIENT)
         elif windows:
             self._watch_idleness(windows)
         else:
             self._fail(f"{asked} requests in {_IDLE_SECONDS:.0f} s in which nothing was to be done")
+
+    def _check_bookkeeping(self) -> None:
+        """Check that the primary has counted right, now that no message is in flight."""
+        assigned, inboxes = self._ledger.inboxes()
+        for state in self._states():
+            if state.is_running and isinstance(state.role, Master):
+                fault = find_miscount(state.role, assigned, inboxes)
+                if fault is not None:
+                    self._fail(f"{state.name} {fault}")
 
     # --- leaving -----------------------------------------------------------------------------------------------------
 
