@@ -66,7 +66,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Subject(Protocol):
-    """A connected client with a folder of its own."""
+    """A connected client with a new folder."""
 
     def run(self, operation: str, depth: int, requests: int) -> None: ...
 

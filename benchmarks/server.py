@@ -2,7 +2,7 @@
 
     python -m benchmarks.server [--requests N] [--rounds N] [--sessions N] [--json]
 
-Both run as processes of their own on loopback: the embedded one as `herd zookeeper`, once in memory and once with a
+Both run as separate processes on loopback: the embedded one as `herd zookeeper`, once in memory and once with a
 data directory, Apache's with the full compiler and its usual log, which it syncs as the durable embedded one does.
 The servers take turns of a few hundred requests and the medians count, so that whatever else the machine does meets
 all of them. Depth is how many requests are under way at a time; the client's own time is in every number, and is the
@@ -96,7 +96,7 @@ class EmbeddedProcess:
 
 
 class Subject:
-    """One server with a connected client, a folder of its own and, for the fan-out, many watching sessions."""
+    """One server with a connected client, a new folder and, for the fan-out, many watching sessions."""
 
     def __init__(self, hosts: str, sessions: int) -> None:
         self._runner = asyncio.Runner()

@@ -17,7 +17,7 @@ _TRACEBACK: Final = "Traceback (most recent call last)"
 
 
 class Actor:
-    """`command` is what follows `python -m`; each start writes a log of its own into the folder."""
+    """`command` follows `python -m`. Each start writes a new log into the folder."""
 
     def __init__(self, name: str, route: Route, command: Sequence[str], folder: Path) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""The cast: three servers, two masters, four workers and three clients, each a process of its own on loopback."""
+"""The processes: three servers, two masters, four workers and three clients, on loopback."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FOLLOWERS_PATIENCE: Final = 5.0  # what ZooKeeper's own takes to give up, about
 
 
 class Stuck(Exception):
-    """Something did not happen in time; the message says what, and what the roles said last."""
+    """Something did not happen in time. The message has the reason and the last log lines of the roles."""
 
 
 class Cast:
@@ -95,7 +95,7 @@ class Cast:
         return self.folder / "executions.jsonl"
 
     def actor(self, name: str, *command: str) -> Actor:
-        """A process with links of its own; `{hosts}` in the command is its connect string."""
+        """Make a process with separate links. `{hosts}` in the command is its connect string."""
         route = self._network.open_links([member.port for member in self.servers])
         hosts = route.hosts + NAMESPACE
         words = [word.replace("{hosts}", hosts) for word in command]

@@ -1,4 +1,4 @@
-"""A client as a process of its own: submits at a steady rate until SIGTERM, waits for every outcome, and ends.
+"""A client process, which submits at a steady rate until SIGTERM, waits for every outcome, and ends.
 
     python -m chaos.client HOSTS --name c1 --record FILE [--rate N] [--attach FILE]
 

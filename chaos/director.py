@@ -171,7 +171,7 @@ def _told(cast: Cast, client: Actor) -> int:
 
 
 def _settle(stage: Stage) -> str | None:
-    """Tells the clients to submit no more and waits until all is at rest. Returns what is not, when that takes long."""
+    """Stop the clients, and wait until no task moves. Return what still moves if that takes too long."""
     cast = stage.cast
     for client in stage.clients:
         if client.name not in stage.successors:  # they end when they have been told what they wait for

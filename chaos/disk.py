@@ -52,7 +52,7 @@ def small_disk(folder: Path) -> Iterator[SmallDisk]:
             shutil.copytree(folder, kept, ignore=shutil.ignore_patterns(_FILLER))
             # Lazily: a process that still has a file open there, after a Ctrl-C say, must not keep the mount alive.
             _run("umount", "--lazy", str(folder))
-            shutil.rmtree(folder)  # what is beneath is older, and may hold logs that the server has taken back since
+            shutil.rmtree(folder)  # the folder below is older, and may hold logs that the server has truncated since
             shutil.copytree(kept, folder)
 
 

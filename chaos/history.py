@@ -21,7 +21,7 @@ class Assignment(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct):
-    """Counts by the names of tasks; what is doubtful counts once, and only where nothing certain is known.
+    """Counts by the names of tasks; a doubtful submission counts once, and only if nothing certain is known.
 
     `submitters` are their clients' journals, `ended_at` unix milliseconds of the first outcome.
     `intrusions` are assignments that a session made that did not own `/master`.

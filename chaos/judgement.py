@@ -99,7 +99,7 @@ class _Case:
             if not history.outcomes[task]:
                 yield f"{task} never ended"
             elif not self.told[task] and not self._was_taken_before(task):
-                yield f"{task} ended, and nobody was told"
+                yield f"{task} ended, and no client was told"
         for client, task in self.gone:
             if history.outcomes[task] == 0 and history.submitted[task]:
                 yield f"{client} was told that {task} is gone, which it was not"

@@ -29,7 +29,7 @@ _RETRY_SECONDS: Final = 0.05
 class LinkState(enum.Enum):
     OPEN = "open"
     SILENT = "silent"  # nothing passes
-    DEAF = "deaf"  # requests pass, replies do not: what is asked for is done without an answer
+    DEAF = "deaf"  # requests pass, replies do not: the server does what it is asked, without an answer
     RESETTING = "resetting"
 
 
@@ -188,7 +188,7 @@ class Link:
 
 
 class Network:
-    """All links, on an event loop in a thread of its own, so that nothing that the director does delays them."""
+    """All links, on the event loop of a separate thread, so that the director does not delay them."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

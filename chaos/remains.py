@@ -21,7 +21,7 @@ _EMPTY_AT_REST: Final = (layout.TASKS, layout.DELAYED, layout.STATUS, layout.CAN
 class Scene(msgspec.Struct, frozen=True):
     """What one server shows. `left` are paths. `orphaned_journals` belong to clients that were killed; they are swept a
     day later. `empty_inboxes` belong to no worker; a primary that did not know their workers waits for a minute with
-    them, as a worker of the reference makes its inbox before it registers.
+    them, as a reference worker makes its inbox before it registers.
     """
 
     primary_pid: int | None

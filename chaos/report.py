@@ -61,7 +61,7 @@ class Progress:
 
 
 def table(report: Report) -> Iterator[str]:
-    """Lines: what was run on what, a row per scenario, what there is to complain about, and how fast was taken over."""
+    """Return the lines of the report: versions, a row per scenario, complaints, and the times of takeovers."""
     yield (
         f"{SERVERS} servers, {MASTERS} masters, {WORKERS} workers, {CLIENTS} clients; "
         f"session timeout {report.session_timeout:g} s, tick {report.tick:g} s; "

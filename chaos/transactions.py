@@ -101,7 +101,7 @@ class TransactionLogs:
 
 
 def split_entries(data: bytes) -> Iterator[bytes]:
-    """The transactions in what follows a log's header, up to what is not written yet, or only half."""
+    """Yield the transactions after a log's header, without one that is not completely written."""
     offset = 0
     while offset + _ENTRY.size <= len(data):
         _, length = _ENTRY.unpack_from(data, offset)

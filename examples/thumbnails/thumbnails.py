@@ -3,7 +3,7 @@
 herd worker --app thumbnails                  (in this folder, as often as you like)
 python -m thumbnails ~/Pictures ~/Thumbnails  (in this folder)
 
-An image may be broken, or a bomb that unpacks to gigabytes: each runs in a process of its own with limits on time and
+An image may be broken, or a bomb that unpacks to gigabytes: each runs in a separate process with limits on time and
 memory, and one that fails is reported at the end and harms no other.
 """
 

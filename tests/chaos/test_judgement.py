@@ -85,7 +85,7 @@ def test_a_task_that_its_client_was_killed_over_is_lost_all_the_same() -> None:
 
 def test_an_outcome_that_nobody_was_told_is_lost() -> None:
     judgement = judge_it([*notes(T1), Accepted("xtask-2", T2)], history(T1, T2))
-    assert judgement.lost == [f"{T2} ended, and nobody was told"]
+    assert judgement.lost == [f"{T2} ended, and no client was told"]
 
 
 def test_a_successor_may_find_what_the_killed_one_had_collected_gone() -> None:
@@ -95,12 +95,12 @@ def test_a_successor_may_find_what_the_killed_one_had_collected_gone() -> None:
 def test_a_successor_may_not_find_gone_what_nobody_collected() -> None:
     noted = [*notes(T1), Accepted("xtask-2", T2)]
     judgement = judge_it(noted, history(T1, T2, collected=[T1]), again=[Gone(T2)])
-    assert judgement.lost == [f"{T2} ended, and nobody was told"]
+    assert judgement.lost == [f"{T2} ended, and no client was told"]
 
 
 def test_a_living_client_may_not_find_its_outcome_gone() -> None:
     judgement = judge_it([*notes(T1), Accepted("xtask-2", T2), Gone(T2)], history(T1, T2))
-    assert judgement.lost == [f"{T2} ended, and nobody was told"]
+    assert judgement.lost == [f"{T2} ended, and no client was told"]
 
 
 def test_a_doubtful_submission_that_never_was_may_be_gone() -> None:

@@ -1,4 +1,4 @@
-"""Watches the cluster from a thread of its own while the demo's main thread waits for results."""
+"""Watch the cluster on a separate thread while the demo's main thread waits for results."""
 
 from __future__ import annotations
 

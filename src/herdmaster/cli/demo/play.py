@@ -194,7 +194,7 @@ class Play:
 
 
 class Arrivals:
-    """Takes results as they come, on a thread of its own, so that the play goes on while none do."""
+    """A thread that takes results as they come, so that the demo goes on while there are none."""
 
     def __init__(self, results: Iterable[dict[str, int]]) -> None:
         self._queue: queue.SimpleQueue[dict[str, int] | Exception] = queue.SimpleQueue()

@@ -29,7 +29,7 @@ _LOG_TAIL: Final = 2000
 
 @contextlib.contextmanager
 def own_zookeeper() -> Iterator[str]:
-    """An embedded server in a process of its own; yields its connect string. Raises Failed."""
+    """Run an embedded server in a separate process, and yield its connect string. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="herd-demo-", ignore_cleanup_errors=True) as folder:
         server, hosts = _start_server(Path(folder))
         try:
@@ -111,7 +111,7 @@ async def remove_tree(client: Client, path: str) -> None:
 
 
 class Actor:
-    """A role as a process of its own."""
+    """A role in a separate process."""
 
     def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
         self.name = name
