@@ -115,7 +115,7 @@ class SubmissionUnknown(HerdError):
         shown = ", ".join(self.names[:10])
         more = f" and {len(self.names) - 10} more" if len(self.names) > 10 else ""
         return (
-            f"nobody can know whether these tasks were accepted: {shown}{more}. Wait with herd.future(name): it has "
+            f"it is unknown whether these tasks were accepted: {shown}{more}. Wait with herd.future(name): it has "
             "the outcome, or raises OutcomeGone if they were not"
         )
 

@@ -70,13 +70,13 @@ def app(served: str, make_herd: Callable[..., Herd]) -> App:
 
 @pytest.fixture
 def quiet(namespace: str, make_herd: Callable[..., Herd]) -> App:
-    """Tasks in a namespace of the test's own where nobody runs them."""
+    """Tasks in a namespace that no worker serves."""
     return App(make_herd(namespace))
 
 
 @pytest.fixture
 def unreachable() -> str:
-    """A connect string of a port where nobody listens."""
+    """A connect string of a port without a server."""
     (port,) = free_ports(1)
     return f"127.0.0.1:{port}"
 
@@ -95,7 +95,7 @@ def znodes(kazoo: KazooClient) -> Callable[[str], Znodes]:
 
 @pytest.fixture
 def result_of(quiet: App, namespace: str, znodes: Callable[[str], Znodes]) -> Callable[[bytes], object]:
-    """`result_of(status)`: what a call's future makes of a status that somebody else wrote."""
+    """`result_of(status)`: the result of a call whose status is written here."""
 
     def result(status: bytes) -> object:
         future: Future[object] = quiet.herd.submit_call("m:f")

@@ -35,7 +35,7 @@ def wait(gate: str) -> str:
     """Runs until the test opens the gate; the workers of these tests are in the tests' process."""
     reached[gate].set()
     if not gates[gate].wait(30):
-        raise AssertionError(f"nobody opened {gate}")
+        raise AssertionError(f"the gate {gate} was not opened")
     return gate
 
 

@@ -19,7 +19,7 @@ mended: set[str] = set()
 
 
 class Broken(Exception):
-    """No built-in exception, so nobody but this module knows it."""
+    """An exception that is neither built in nor registered."""
 
 
 def add(x: int, y: int) -> int:
@@ -77,7 +77,7 @@ def wait(gate: str) -> str:
     """Runs until the test opens the gate."""
     reached[gate].set()
     if not gates[gate].wait(30):
-        raise AssertionError(f"nobody opened {gate}")
+        raise AssertionError(f"the gate {gate} was not opened")
     return gate
 
 

@@ -19,7 +19,7 @@ from tests.api.tasks import App
 from tests.api.znodes import Znodes, wait_until
 
 
-def test_a_dropped_future_leaves_its_status_for_whoever_attaches(
+def test_a_dropped_future_leaves_its_status_for_a_process_that_attaches(
     app: App, served: str, znodes: Callable[[str], Znodes]
 ) -> None:
     name = app.add.submit(2, 3).name

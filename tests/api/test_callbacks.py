@@ -45,7 +45,7 @@ def test_a_callback_added_late_runs_at_once(app: App) -> None:
     assert results == [5]
 
 
-def test_a_callback_that_never_returns_harms_nobody(app: App) -> None:
+def test_a_callback_that_never_returns_delays_no_other(app: App) -> None:
     blocked, released, other_called = threading.Event(), threading.Event(), threading.Event()
 
     def block(_done: object) -> None:
@@ -62,7 +62,7 @@ def test_a_callback_that_never_returns_harms_nobody(app: App) -> None:
         released.set()
 
 
-def test_a_raising_callback_is_logged_and_harms_nobody(app: App, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_raising_callback_is_logged_and_ends_no_thread(app: App, caplog: pytest.LogCaptureFixture) -> None:
     called = threading.Event()
 
     def complain(_done: object) -> None:
@@ -94,7 +94,7 @@ def test_a_callback_may_submit_wait_and_close(app: App) -> None:
     assert results == [3]
 
 
-def test_a_callback_wants_the_outcome_although_nobody_keeps_the_future(app: App) -> None:
+def test_a_callback_keeps_the_future_that_it_was_added_to(app: App) -> None:
     results: list[int] = []
     called = threading.Event()
 

@@ -127,7 +127,7 @@ def test_another_process_worth_of_herd_may_cancel_by_name(
     app: App, served: str, make_herd: Callable[..., Herd], gate: str
 ) -> None:
     name = app.wait.submit(gate).name
-    gc.collect()  # nobody waits for it here, so nobody collects its outcome before the other side sees it
+    gc.collect()  # without a future here, the outcome stays until the other side sees it
     other = make_herd(served).future(name)
 
     assert other.cancel(PATIENCE) is True

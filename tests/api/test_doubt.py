@@ -34,7 +34,7 @@ def _through(proxy: Proxy, hosts: str) -> str:
     return proxy.hosts + hosts[hosts.index("/") :]
 
 
-# --- nobody there ----------------------------------------------------------------------------------------------------
+# --- no server --------------------------------------------------------------------------------------------------------
 
 
 def test_a_task_is_not_submitted_when_no_server_is_reachable(unreachable: str, make_herd: Callable[..., Herd]) -> None:
@@ -109,7 +109,7 @@ def test_a_reason_that_is_over_is_not_given_any_more(
 
 @contextlib.contextmanager
 def _losing_the_reply(proxy: Proxy, applied: Callable[[], bool], *, refuse: bool) -> Iterator[None]:
-    """What is submitted meanwhile is accepted, and nobody hears of it: the connection is cut before the reply."""
+    """Submissions in the block are accepted, but the connection is cut before the reply."""
     proxy.hold_replies_to(b"tests.api.tasks:count")
 
     def cut() -> None:
@@ -125,7 +125,7 @@ def _losing_the_reply(proxy: Proxy, applied: Callable[[], bool], *, refuse: bool
 
 
 @pytest.mark.long
-def test_nobody_knows_of_a_submission_whose_reply_was_lost(
+def test_it_is_unknown_whether_a_submission_without_reply_was_accepted(
     proxy: Proxy, namespace: str, make_herd: Callable[..., Herd], znodes: Callable[[str], Znodes]
 ) -> None:
     app = App(make_herd(_through(proxy, namespace), submit_timeout=3.0))
@@ -143,7 +143,7 @@ def test_nobody_knows_of_a_submission_whose_reply_was_lost(
 
 
 @pytest.mark.long
-async def test_nobody_knows_in_a_loop_either(
+async def test_it_is_unknown_in_a_loop_too(
     proxy: Proxy, namespace: str, make_herd: Callable[..., Herd], znodes: Callable[[str], Znodes]
 ) -> None:
     app = App(make_herd(_through(proxy, namespace), submit_timeout=3.0))
@@ -270,7 +270,7 @@ def test_submissions_are_accepted_once_while_sessions_expire(
 
 
 @pytest.mark.long
-def test_a_session_that_lapses_while_nobody_is_reachable_loses_nothing(
+def test_a_session_that_lapses_while_no_server_is_reachable_loses_nothing(
     proxy: Proxy, served: str, make_herd: Callable[..., Herd], gate: str
 ) -> None:
     app = App(make_herd(_through(proxy, served), session_timeout=0.4, connect_timeout=0.3))

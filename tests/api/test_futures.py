@@ -92,7 +92,7 @@ async def test_many_may_await_one_future_in_several_loops(app: App, gate: str) -
     assert await asyncio.gather(*here, asyncio.wrap_future(future)) == [gate] * 4
 
 
-def test_a_loop_that_is_closed_while_it_waits_harms_nobody(app: App, gate: str) -> None:
+def test_a_loop_that_is_closed_while_it_waits_harms_no_other_loop(app: App, gate: str) -> None:
     future = app.wait.submit(gate)
 
     async def wait_for_it() -> str:
@@ -121,7 +121,7 @@ def test_what_awaits_a_future_keeps_it_and_itself(app: App, gate: str) -> None:
         async def wait_for_it() -> None:
             answer.set_result(await (await app.wait.submit_async(gate)))
 
-        asyncio.ensure_future(wait_for_it())  # noqa: RUF006 - nobody keeps it, which is the point
+        asyncio.ensure_future(wait_for_it())  # noqa: RUF006 - without a reference, which is the point
         await asyncio.to_thread(tasks.reached[gate].wait, 10)
         gc.collect()
         tasks.gates[gate].set()

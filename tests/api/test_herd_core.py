@@ -125,7 +125,7 @@ async def test_async_with_ends_them_and_does_not_stop_the_loop(namespace: str, z
     assert znodes(namespace).children("clients") == []
 
 
-def test_a_herd_that_nobody_keeps_ends_them(namespace: str, znodes: Callable[[str], Znodes]) -> None:
+def test_a_herd_without_references_ends_its_threads(namespace: str, znodes: Callable[[str], Znodes]) -> None:
     before = set(threading.enumerate())
     herd = Herd(namespace)
     future = herd.submit_raw(b"x")

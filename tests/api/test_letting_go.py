@@ -1,4 +1,4 @@
-"""What becomes of futures and outcomes that nobody keeps."""
+"""Futures without references, and their outcomes."""
 
 # A future that is not awaited is no mistake here.
 # mypy: disable-error-code="unused-awaitable"
@@ -27,9 +27,7 @@ def test_the_status_is_collected_with_the_outcome(app: App, served: str, znodes:
     znodes(served).wait_gone(f"status/{future.name}")
 
 
-def test_a_kept_future_is_collected_although_nobody_holds_it(
-    app: App, served: str, znodes: Callable[[str], Znodes]
-) -> None:
+def test_a_kept_future_is_collected_without_references(app: App, served: str, znodes: Callable[[str], Znodes]) -> None:
     future = app.add.submit(2, 3)
     future._keep()
     name = future.name
@@ -42,7 +40,7 @@ def test_a_kept_future_is_collected_although_nobody_holds_it(
 
 
 @pytest.mark.long
-def test_futures_that_nobody_keeps_do_not_leak_while_20_000_tasks_are_submitted(
+def test_futures_without_references_do_not_leak_while_20_000_tasks_are_submitted(
     quiet: App, namespace: str, znodes: Callable[[str], Znodes]
 ) -> None:
     """They are dropped before anything has run, so nothing but forgetting them can set them free."""
@@ -95,7 +93,7 @@ def test_a_failed_future_goes_with_its_last_reference_and_does_not_wait_for_the_
         with contextlib.suppress(KeyError):
             future.result(10)
         del future
-        wait_until(lambda: gone() is None, "nobody holds the future")
+        wait_until(lambda: gone() is None, "the future has no references")
         with contextlib.suppress(NotSubmitted):
             nowhere.submit_raw(b"x")
         runtime = nowhere._core.started()

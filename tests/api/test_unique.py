@@ -272,7 +272,7 @@ def test_a_key_outlives_the_death_of_a_primary(
         assert second.result(30) == gate
 
 
-def test_whoever_ignores_the_result_is_not_kept_waiting_for_it_by_a_duplicate(app: App, gate: str) -> None:
+def test_a_duplicate_with_an_ignored_result_does_not_wait(app: App, gate: str) -> None:
     task = app.wait.options(key=gate, ignore_result=True)
     first = task.submit(gate)
     second = task.submit(gate)

@@ -104,9 +104,7 @@ def test_options_of_one_task_change_how_it_is_tried(
     assert (attempts[f"{gate}-often"], attempts[f"{gate}-once"]) == (3, 1)
 
 
-def test_a_result_that_nobody_wants_is_not_kept(
-    app: App, served: str, znodes: Callable[[str], Znodes], gate: str
-) -> None:
+def test_an_ignored_result_is_not_kept(app: App, served: str, znodes: Callable[[str], Znodes], gate: str) -> None:
     future = app.count.options(ignore_result=True).submit(gate)
     wait_until(lambda: tasks.executions[gate] == 1, "it has run", PATIENCE)
     assert app.add.submit(1, 1).result(PATIENCE) == 2
@@ -115,7 +113,7 @@ def test_a_result_that_nobody_wants_is_not_kept(
     assert not znodes(served).has(f"status/{future.name}")
 
 
-def test_a_map_of_results_that_nobody_keeps_is_refused(quiet: App) -> None:
+def test_a_map_with_ignored_results_is_refused(quiet: App) -> None:
     with pytest.raises(ConfigurationError, match="use submit_many"):
         quiet.add.options(ignore_result=True).map([1], [2])
 

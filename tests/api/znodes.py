@@ -92,7 +92,7 @@ def session_of(herd: Herd) -> tuple[int, bytes]:
 
 
 def expire(server: str, session: tuple[int, bytes]) -> None:
-    """Ends a session from outside: whoever has its id and password may attach to it and close it.
+    """End a session from outside: any client with its id and password can attach to it and close it.
 
     Both in one send, so that its owner, who loses his connection by the first, has no time to come back in between.
     """
