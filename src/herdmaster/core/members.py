@@ -1,4 +1,4 @@
-"""What masters and workers write into their own znodes, and what others read there."""
+"""The data that masters and workers write into their own znodes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def encode_record(record: MasterRecord | WorkerRecord) -> bytes:
 
 
 def decode_master(data: bytes | None) -> MasterRecord | None:
-    """None for a master of the reference, whose data is an id as text."""
+    """Return the record; None for a reference master, whose data is an id as text."""
     try:
         return _master_decoder.decode(data or b"")
     except (msgspec.DecodeError, RecursionError):
@@ -57,7 +57,7 @@ def decode_master(data: bytes | None) -> MasterRecord | None:
 
 
 def decode_worker(data: bytes | None) -> WorkerRecord | None:
-    """None for a worker of the reference, and for data that is neither."""
+    """Return the record; None for a reference worker, and for data that cannot be used."""
     try:
         record = _worker_decoder.decode(data or b"")
     except (msgspec.DecodeError, RecursionError):
@@ -66,7 +66,7 @@ def decode_worker(data: bytes | None) -> WorkerRecord | None:
 
 
 def worker_state(data: bytes | None) -> WorkerState | None:
-    """What the primary needs to know of a worker; None where the data says nothing usable."""
+    """Return what the primary needs to know of a worker; None for data that cannot be used."""
     if data in _REFERENCE_STATES:
         return WorkerState(1, frozenset((DEFAULT_QUEUE,)), reference=True)
     record = decode_worker(data)

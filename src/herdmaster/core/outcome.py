@@ -4,10 +4,10 @@ Of a call: `{"herd":1,"state":"done","result":5,"worker":"worker-...","started":
 `failed` with `"error":{"type":...,"message":...,"traceback":...}`, or `cancelled`, or `expired`.
 
 Of a raw task: exactly `done`, or `failed: TYPE`, or `failed: BadPayload: MESSAGE` where it was refused for its payload.
-The reference's client takes any data that contains `done` as success, so a failure never contains it: MESSAGE is left
-out where it does, and TYPE too. For calls that rule cannot be kept and need not
-be: the JSON of a failed call may contain `done` in a message, but only our clients submit calls, and they read the
-state. A client of the reference that looked at another's call would take it for a success.
+A reference client takes any data that contains `done` as success, so the failure of a raw task never contains it: a
+MESSAGE or TYPE that does is left out. The JSON of a failed call may contain `done` in a message: only our clients
+submit calls, and they read the state. A reference client that looked at the status of such a call would take it for a
+success.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_OUTCOME: Final = MAX_FRAME - MAX_PAYLOAD - 16 * 1024
 RAW_DONE: Final = b"done"
 
 KEPT_SECONDS: Final = 24 * 3600.0
-"""How long an outcome is kept that nothing else is said about."""
+"""How long an outcome is kept whose task names no time to live."""
 
 
 class OutcomeState(enum.StrEnum):

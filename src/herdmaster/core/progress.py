@@ -1,4 +1,4 @@
-"""What stands in `/progress/worker-ID`: the tasks that the worker runs, since when, and how far they say they are."""
+"""The data of `/progress/worker-ID`: the tasks that a worker runs, since when, and how far they are."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Final
 import msgspec
 
 MAX_SHOWN: Final = 200
-"""Tasks of one worker that are told of; a worker of coroutines may run thousands."""
+"""Tasks of one worker that are shown; a worker of coroutines may run thousands."""
 MAX_NOTE: Final = 200
 """Characters."""
 MAX_AWAITED: Final = 5
-"""How many of the tasks that one waits for are shown."""
+"""Tasks that are shown of those for which one task waits."""
 
 
 class TaskProgress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A task that runs. `since` in unix milliseconds; `done` of `total` in the unit that the task counts;
-    `waits_for` are tasks that its code has waited for for a while."""
+    """A task that runs. `since` in unix milliseconds; `done` of `total` in the unit that the task counts.
+
+    `waits_for`: the tasks for whose outcomes its code has waited for a while.
+    """
 
     task: str
     since: int
@@ -30,8 +32,10 @@ class TaskProgress(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkerProgress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`running` counts all, also those beyond what `tasks` shows. `stalled`: every slot waits for tasks that no slot is
-    left for."""
+    """What a worker runs. `running` counts all tasks, `tasks` shows at most `MAX_SHOWN` of them.
+
+    `stalled`: every slot has a task that waits for other tasks, and these have no slot.
+    """
 
     running: int
     tasks: tuple[TaskProgress, ...] = ()
@@ -43,13 +47,13 @@ _decoder = msgspec.json.Decoder(WorkerProgress)
 
 
 def encode_progress(tasks: Sequence[TaskProgress], *, stalled: bool = False) -> bytes:
-    """Those that run longest come first, and are the ones that are kept."""
+    """Return the data of the znode: the tasks that have run longest come first, and are shown."""
     shown = sorted(tasks, key=lambda each: (each.since, each.task))[:MAX_SHOWN]
     return _encoder.encode(WorkerProgress(len(tasks), tuple(shown), stalled))
 
 
 def decode_progress(data: bytes | None) -> WorkerProgress:
-    """Nothing runs, as far as data that says nothing usable tells."""
+    """Return what a worker runs. Data that cannot be used counts as nothing."""
     try:
         return _decoder.decode(data or b"")
     except (msgspec.DecodeError, RecursionError):

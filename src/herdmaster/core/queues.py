@@ -1,4 +1,4 @@
-"""What stands in `/queues/QUEUE`: `{"paused":true,"max_running":4,"rate":2.5}`, each field where it is set."""
+"""The data of `/queues/QUEUE`: `{"paused":true,"max_running":4,"rate":2.5}`, with the fields that are set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from herdmaster.errors import ConfigurationError, InvalidName
 
 
 class QueueSettings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`paused`: nothing of it is assigned. `max_running`: so many of its tasks at most stand in workers' inboxes, over
-    all workers. `rate`: so many are assigned per second at most.
+    """The limits of a queue, over all workers together.
+
+    `paused`: no task is assigned. `max_running`: at most so many tasks are in workers' inboxes. `rate`: at most so many
+    are assigned per second.
     """
 
     paused: bool = False
@@ -36,7 +38,7 @@ def encode_queue(settings: QueueSettings) -> bytes:
 
 
 def decode_queue(data: bytes | None) -> QueueSettings | None:
-    """None for data that says nothing usable."""
+    """Return the limits; None for data that cannot be used."""
     try:
         return _decoder.decode(data or b"{}")
     except (msgspec.DecodeError, RecursionError):
@@ -44,7 +46,7 @@ def decode_queue(data: bytes | None) -> QueueSettings | None:
 
 
 def describe_queue(settings: QueueSettings) -> str:
-    """A queue's limits for people; empty where there are none."""
+    """Return a queue's limits as a text for people; empty where there are none."""
     parts = ["paused"] if settings.paused else []
     if settings.max_running is not None:
         parts.append(f"at most {settings.max_running} running")
@@ -54,7 +56,7 @@ def describe_queue(settings: QueueSettings) -> str:
 
 
 def parse_queue_name(name: str) -> str | None:
-    """The queue that a name in `/queues` stands for, or None."""
+    """Return the queue of a name in `/queues`; None for a name that is not a queue's."""
     try:
         return check_queue(name)
     except InvalidName:
