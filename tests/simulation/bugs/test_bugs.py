@@ -23,7 +23,7 @@ class Find(NamedTuple):
 
 FOUND = {
     "two_request_moves": Find(5, "where it was in"),
-    "leadership_by_data": Find(10, "although its session does not own /master", first=700_020),
+    "leadership_by_data": Find(25, "although its session does not own /master", first=356),
     "no_listing_after_reconnect": Find(5, "not settled"),
     "listing_as_difference": Find(20, "not settled", first=110),
     "blind_resubmission": Find(20, "it was"),
