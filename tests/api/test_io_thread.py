@@ -92,7 +92,7 @@ def test_if_the_thread_ends_unexpectedly_no_caller_is_left_waiting_and_another_s
     assert "was not accepted before the Herd was closed" in str(errors[0])
     with pytest.raises(ClientClosed):
         future.result(10)
-    assert "the thread that talks to ZooKeeper failed" in caplog.text
+    wait_until(lambda: "the thread that talks to ZooKeeper failed" in caplog.text, "the failure is logged")
     again = quiet.add.submit(2, 3)  # accepted by another thread's session
     assert quiet.herd._core.started() is not runtime
     assert not again.done()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from herdmaster import ConfigurationError, Future, Herd, NotSerializable, WrongArguments
+from herdmaster.api import io_logs
 from herdmaster.codecs import CloudpickleCodec
 from herdmaster.errors import BadOutcome, BadPayload
 from herdmaster.roles.primary.master import Master, MasterSettings
@@ -139,6 +140,7 @@ def test_a_result_that_its_hint_does_not_say_is_given_as_it_came_and_logged(
         found: list[object] = [app.lying.submit("text").result(20), app.lying.submit([1]).result(20)]
 
     assert found == ["text", [1]]
+    io_logs.flush()
     (warning,) = [record for record in caplog.records if "return hint" in record.message]
     assert "typed_tasks:lying gave what its return hint does not say (Expected `int`, got `str`" in warning.getMessage()
 
