@@ -13,7 +13,7 @@ from tests.docs.links import DOCUMENTS, REPOSITORY
 
 USER_DOCUMENTS = [path for path in DOCUMENTS if path.name not in {"files.md", "CONTRIBUTING.md"}]
 GUIDES = sorted((REPOSITORY / "docs" / "guides").glob("*.md"))
-TEXT = "\n".join(path.read_text() for path in USER_DOCUMENTS)
+TEXT = " ".join(" ".join(path.read_text() for path in USER_DOCUMENTS).split())
 OF_OTHER_PROGRAMS = {
     "--server": "our pytest",
     "--fork": "mpirun",
