@@ -236,7 +236,7 @@ def one_attempt_too_many() -> Any:
 
 def due_by_the_machines_clock() -> Any:
     """The clock of the machine is taken for the servers' clock."""
-    return _patched((ServerTime, "tell", lambda self, _written_ms: setattr(self, "is_known", True)))
+    return _patched((ServerTime, "synchronize", lambda self, _written_ms: setattr(self, "is_known", True)))
 
 
 def key_not_taken() -> Any:
