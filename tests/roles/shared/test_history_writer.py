@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
+import itertools
+
 import pytest
 
 from herdmaster.core import layout
@@ -17,6 +18,13 @@ from herdmaster.zookeeper.client import Client
 
 class Clock:
     now = 0.0
+
+    def __init__(self) -> None:
+        self._milliseconds = itertools.count(1_700_000_000_000)
+
+    def unix_ms(self) -> int:
+        """Another millisecond each time, because batches of the same one have no order."""
+        return next(self._milliseconds)
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ async def test_nothing_is_written_where_nothing_has_ended(zk: Client, recorder: 
 
 async def test_each_batch_has_what_ended_since_the_last_one(zk: Client, recorder: Recorder) -> None:
     await make_folders(zk)
-    writer = HistoryWriter(recorder, System())
+    writer = HistoryWriter(recorder, System(unix_ms=Clock().unix_ms))
     for number in (1, 2):
         for _ in range(number):
             recorder.count("a", "q", Result.DONE)
@@ -78,7 +86,7 @@ async def test_a_deleted_folder_is_made_again(zk: Client, recorder: Recorder) ->
 async def test_a_backlog_is_written_once_a_minute_while_it_changes(zk: Client) -> None:
     await make_folders(zk)
     clock, backlog = Clock(), {"q": 1}
-    system = msgspec.structs.replace(System(), clock=lambda: clock.now)
+    system = System(clock=lambda: clock.now, unix_ms=clock.unix_ms)
     writer = HistoryWriter(Recorder("master-1", "host", 0), system, lambda: backlog)
     written = []
     for seconds, waiting in ((0, 1), (5, 2), (60, 2), (120, 2), (125, 0), (180, 0)):
