@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -84,6 +85,14 @@ async def test_signals_stay_with_the_role() -> None:
     async with served(Process()) as port:
         await ask(port, "/livez")
         assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+async def test_its_life_is_no_news_for_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with served(Process()) as port:
+        await ask(port, "/livez")
+
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 async def test_its_port_is_free_again_when_it_ends() -> None:

@@ -35,7 +35,9 @@ def bind(address: str) -> socket.socket:
 
 async def serve(app: Starlette, listening: socket.socket) -> None:
     """Serve until cancelled; what is being answered may be finished within a second."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, log_config=None, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
     server = _Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listening]))
     try:
