@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from herdmaster.api import Future, Herd
-from herdmaster.inspection.overview import Observer, Overview
+from herdmaster.inspection.overview import Overview, OverviewReader
 from herdmaster.zookeeper.client import Client
 from tests.cli.processes import HerdProcess, connect, run_herd, wait_until
 
@@ -26,7 +26,7 @@ NOWHERE = "127.0.0.1:1"
 def look(hosts: str) -> Overview:
     async def look_once() -> Overview:
         async with Client(hosts, connect_timeout=10.0) as client:
-            return await Observer(client).look()
+            return await OverviewReader(client).look()
 
     return asyncio.run(look_once())
 

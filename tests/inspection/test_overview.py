@@ -9,7 +9,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.members import MasterRecord, WorkerRecord, encode_record
 from herdmaster.errors import ConfigurationError
-from herdmaster.inspection.overview import MasterSeen, Observer, TaskCounts, WorkerSeen
+from herdmaster.inspection.overview import MasterSeen, OverviewReader, TaskCounts, WorkerSeen
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import CreateMode
@@ -32,7 +32,7 @@ async def all_paths(client: Client, path: str = "/") -> list[str]:
 
 async def test_an_empty_namespace_has_nobody_in_it_and_stays_empty(namespace: str) -> None:
     async with Client(namespace) as client:
-        overview = await Observer(client).look()
+        overview = await OverviewReader(client).look()
         assert (overview.primary, overview.backups, overview.workers) == (None, (), ())
         assert (overview.tasks, overview.clients) == (TaskCounts(), 0)
         assert await all_paths(client) == ["/"]
@@ -41,7 +41,7 @@ async def test_an_empty_namespace_has_nobody_in_it_and_stays_empty(namespace: st
 async def test_a_namespace_that_does_not_exist_is_an_error_and_is_not_made(namespace: str) -> None:
     with pytest.raises(ConfigurationError, match=r"/absent does not exist"):
         async with Client(f"{namespace}/absent") as client:
-            await Observer(client).look()
+            await OverviewReader(client).look()
     async with Client(namespace) as client:
         assert await client.children("/") == ()
 
@@ -55,7 +55,7 @@ async def test_the_session_that_owns_master_is_primary_and_the_others_are_backup
             await client.create(layout.master_record_path(name), records[name], mode=EPHEMERAL)
         # The data claims to be the other one: it is the session that counts.
         await two.create(layout.MASTER, records["master-1"], mode=EPHEMERAL)
-        overview = await Observer(one).look()
+        overview = await OverviewReader(one).look()
         assert overview.primary == MasterSeen("master-1", await since(one, layout.MASTER), "host", 7)
         path = layout.master_record_path("master-1")
         assert overview.backups == (MasterSeen("master-1", await since(one, path), "host", 7),)
@@ -68,7 +68,7 @@ async def test_roles_of_the_reference_are_seen_as_what_they_wrote(namespace: str
         await client.create(layout.inbox_path("worker-1"))
         await client.create(layout.assignment_path("worker-1", "task-1"), b"data")
         await client.create(layout.worker_path("worker-1"), b"Idle", mode=EPHEMERAL)
-        overview = await Observer(client).look()
+        overview = await OverviewReader(client).look()
         when = await since(client, layout.MASTER)
         assert overview.primary == MasterSeen("0x31661b5b324a33", when, program="Java or C")
         when = await since(client, layout.worker_path("worker-1"))
@@ -91,7 +91,7 @@ async def test_the_id_of_a_master_of_the_reference_is_made_readable(
 ) -> None:
     async with Client(namespace) as client:
         await client.create(layout.MASTER, data, mode=EPHEMERAL)
-        primary = (await Observer(client).look()).primary
+        primary = (await OverviewReader(client).look()).primary
         assert primary is not None
         assert primary.name == name
 
@@ -101,14 +101,14 @@ async def test_of_curator_masters_the_one_with_the_lowest_number_is_primary(name
         await client.create(layout.MASTER)
         second = await client.create(f"{layout.MASTER}/_c_a-latch-", b"", mode=CreateMode.EPHEMERAL_SEQUENTIAL)
         await client.create(f"{layout.MASTER}/_c_c-latch-", b"host-2:99", mode=CreateMode.EPHEMERAL_SEQUENTIAL)
-        overview = await Observer(client).look()
+        overview = await OverviewReader(client).look()
         assert overview.primary is not None
         assert (overview.primary.name, overview.primary.program) == (layout.name_of(second), "Curator")
         assert [(each.name, each.program) for each in overview.backups] == [("host-2:99", "Curator")]
         assert not overview.master_is_left
         for name in await client.children(layout.MASTER):
             await client.delete(f"{layout.MASTER}/{name}")
-        overview = await Observer(client).look()
+        overview = await OverviewReader(client).look()
 
     assert (overview.primary, overview.backups, overview.master_is_left) == (None, (), True)
 
@@ -119,7 +119,7 @@ async def test_a_worker_that_says_nothing_usable_is_unknown(data: bytes | None, 
         await make_folders(client)
         await client.create(layout.worker_path("worker-1"), data, mode=EPHEMERAL)
         await client.create(layout.MASTER, data, mode=EPHEMERAL)
-        overview = await Observer(client).look()
+        overview = await OverviewReader(client).look()
         (worker,) = overview.workers
         assert (worker.name, worker.state, worker.slots) == ("worker-1", "unknown", None)
         assert overview.primary is not None
@@ -140,7 +140,7 @@ async def test_tasks_are_counted_by_where_they_are(namespace: str) -> None:
         paths += [layout.status_path(f"task-c{n}") for n in range(5)]
         paths += [layout.dead_path("task-d"), layout.client_path("client-1")]
         await asyncio.gather(*map(client.create, paths))
-        overview = await Observer(client).look()
+        overview = await OverviewReader(client).look()
         assert overview.tasks == TaskCounts(backlog=1, delayed=2, assigned=3, recovering=4, ended=5, dead=1)
         assert overview.clients == 1
         when = await since(client, layout.worker_path("worker-1"))
@@ -154,7 +154,7 @@ async def test_names_that_no_role_has_are_left_out(namespace: str) -> None:
         await make_folders(client)
         for path in ("/workers/someone", "/masters/someone", "/assign/someone", "/assign/someone/task-1"):
             await client.create(path)
-        overview = await Observer(client).look()
+        overview = await OverviewReader(client).look()
         assert (overview.primary, overview.backups, overview.workers) == (None, (), ())
         assert overview.tasks == TaskCounts()
 
@@ -164,13 +164,13 @@ async def test_more_members_than_are_read_at_once_are_all_seen(namespace: str) -
     async with Client(namespace) as client:
         await make_folders(client)
         await asyncio.gather(*(client.create(layout.worker_path(f"worker-{n}"), b"Idle") for n in range(450)))
-        assert len((await Observer(client).look()).workers) == 450
+        assert len((await OverviewReader(client).look()).workers) == 450
 
 
 async def test_a_look_sees_what_another_session_has_just_done(namespace: str) -> None:
     async with Client(namespace) as one, Client(namespace) as two:
         await make_folders(one)
-        observer = Observer(two)
+        observer = OverviewReader(two)
         for number in range(1, 20):
             await one.create(layout.task_path(f"task-{number}"))
             assert (await observer.look()).tasks.backlog == number

@@ -9,7 +9,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.keys import hash_key
 from herdmaster.core.names import call_name, raw_name
-from herdmaster.inspection.overview import Observer
+from herdmaster.inspection.overview import OverviewReader
 from herdmaster.inspection.queues import look_at_queues
 from herdmaster.inspection.reading import ListingReader, Unreadable
 from herdmaster.inspection.tasks import Inspector, TaskState
@@ -81,7 +81,7 @@ async def test_a_task_that_cannot_be_read_is_found_with_what_is_wrong(client: Cl
 
 async def test_an_overview_shows_what_can_be_read(client: Client) -> None:
     unreadable = Unreadable()
-    overview = await Observer(client, unreadable).look()
+    overview = await OverviewReader(client, unreadable).look()
     assert [worker.name for worker in overview.workers] == [OPEN_WORKER]
     assert (overview.tasks.backlog, overview.tasks.dead) == (2, 1)
     assert unreadable

@@ -27,14 +27,14 @@ def status(*, as_json: bool, session: Session) -> None:
     import msgspec
 
     from herdmaster.cli.why_waiting import paused_queues
-    from herdmaster.inspection.overview import Observer
+    from herdmaster.inspection.overview import OverviewReader
     from herdmaster.inspection.reading import Unreadable
 
     unreadable = Unreadable()
     session = session._replace(given_hosts=session.find_hosts())
 
     async def work(client: Client) -> tuple[Overview, list[str]]:
-        return await Observer(client, unreadable).look(), await paused_queues(client)
+        return await OverviewReader(client, unreadable).look(), await paused_queues(client)
 
     overview, paused = session.run(work)
     say_left_out(unreadable)

@@ -10,7 +10,7 @@ from herdmaster.core.members import DRAINING
 from herdmaster.core.names import TaskKind, check_queue, parse_task_name
 from herdmaster.core.queues import UNLIMITED, QueueSettings, decode_queue
 from herdmaster.errors import InvalidName
-from herdmaster.inspection.overview import Observer
+from herdmaster.inspection.overview import OverviewReader
 from herdmaster.zookeeper import errors
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ async def why_waiting(client: Client, task: str) -> str:
     name = parse_task_name(task)
     if name is None:
         return ""
-    observer = Observer(client)
+    observer = OverviewReader(client)
     overview = await observer.look()
     settings = await _settings_of(client, name.queue)
     found = list(_reasons(overview, name.queue, settings, is_call=name.kind is TaskKind.CALL))
     return "; ".join(found or await _stalled(observer, overview, name.queue))
 
 
-async def _stalled(observer: Observer, overview: Overview, queue: str) -> list[str]:
+async def _stalled(observer: OverviewReader, overview: Overview, queue: str) -> list[str]:
     serving = [worker.name for worker in overview.workers if queue in worker.queues]
     if serving and all(progress.stalled for progress in await observer.progress_of(serving)):
         return [f"every slot for queue {queue} has a task that waits for other tasks: see `herd workers`"]

@@ -25,10 +25,10 @@ def workers(*, as_json: bool, session: Session) -> None:
     """List the workers that are alive, and what each runs."""
     import msgspec
 
-    from herdmaster.inspection.overview import Observer
+    from herdmaster.inspection.overview import OverviewReader
 
     async def work(client: Client) -> list[tuple[WorkerSeen, WorkerProgress]]:
-        observer = Observer(client)
+        observer = OverviewReader(client)
         seen = (await observer.look()).workers
         return list(zip(seen, await observer.progress_of([worker.name for worker in seen]), strict=True))
 

@@ -83,7 +83,7 @@ class Overview(msgspec.Struct, frozen=True):
     master_is_left: bool = False
 
 
-class Observer:
+class OverviewReader:
     """Looks over a session of the caller. What cannot be read is not counted, and is added to `unreadable`."""
 
     def __init__(self, client: Client, unreadable: Unreadable | None = None) -> None:

@@ -61,7 +61,7 @@ class KeyHeld(HerdError):
     """The key of the dead task belongs to another task, `holder`."""
 
     def __init__(self, task: str, holder: str) -> None:
-        super().__init__(f"{task} is not replayed, because {holder} holds its key by now")
+        super().__init__(f"{task} is not replayed, because {holder} now holds its key")
         self.holder = holder
 
 
@@ -99,7 +99,7 @@ async def replay(client: Client, task: str, new_task: str, *, with_key: bool = T
         except errors.ConnectionLoss:
             continue
         return True
-    raise HerdError(f"{task}: no certain answer in {_MAX_TRIES} tries in a row; see whether {new_task} is there")
+    raise HerdError(f"{task}: no certain answer after {_MAX_TRIES} tries; check whether {new_task} exists")
 
 
 async def _replay_move(client: Client, task: str, new_task: str, data: bytes, *, with_key: bool) -> Move | None:
@@ -109,7 +109,7 @@ async def _replay_move(client: Client, task: str, new_task: str, data: bytes, *,
         key = None if call is None else held_key(call)
         fresh = for_replay(task, data, with_key=key is not None)
     except BadPayload as error:
-        raise HerdError(f"{task} cannot be replayed: {error}. `herd dead purge` takes it away") from None
+        raise HerdError(f"{task} cannot be replayed: {error}. `herd dead purge` deletes it") from None
     if call is None or key is None:
         return transitions.replay(task, new_task, fresh)
     await client.sync()

@@ -128,7 +128,7 @@ class _Releasing:
                 pass
             else:
                 return found
-        raise HerdError(f"no certain answer in {_MAX_TRIES} tries in a row: `herd keys show` tells who holds the key")
+        raise HerdError(f"no certain answer after {_MAX_TRIES} tries: `herd keys show` tells which task holds the key")
 
 
 async def _release_hold(client: Client, held: KeySeen) -> None:
@@ -143,8 +143,8 @@ async def _release_old(client: Client, held: KeySeen, state: TaskState | None) -
     then deletes the key, and another task may have it."""
     if state in UNENDED:
         raise HerdError(
-            f"{held.task} was submitted by an older version of Herdmaster, and cannot be parted from its key before it "
-            f"has ended: wait for it, or `herd tasks cancel {held.task}`"
+            f"{held.task} was submitted by an older version of Herdmaster, and keeps its key until it has ended: "
+            f"wait for it, or `herd tasks cancel {held.task}`"
         )
     transaction = client.transaction()
     if state is not None and state is not TaskState.DEAD:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from herdmaster.zookeeper.client import Client, ConnectString, Transaction, Watcher, parse_connect_string
+    from herdmaster.zookeeper.client import (
+        Callback,
+        Client,
+        ConnectString,
+        Node,
+        Results,
+        Transaction,
+        Watcher,
+        parse_connect_string,
+    )
     from herdmaster.zookeeper.model import (
         CREATOR_ALL_ACL,
         OPEN_ACL,
@@ -25,12 +34,15 @@ __all__ = [
     "OPEN_ACL",
     "READ_ONLY_ACL",
     "Acl",
+    "Callback",
     "Client",
     "ConnectString",
     "CreateMode",
     "EventType",
     "Id",
+    "Node",
     "Permission",
+    "Results",
     "SessionState",
     "Stat",
     "Transaction",
@@ -39,7 +51,16 @@ __all__ = [
     "parse_connect_string",
 ]
 
-_OF_THE_CLIENT: Final = ("Client", "ConnectString", "Transaction", "Watcher", "parse_connect_string")
+_OF_THE_CLIENT: Final = (
+    "Callback",
+    "Client",
+    "ConnectString",
+    "Node",
+    "Results",
+    "Transaction",
+    "Watcher",
+    "parse_connect_string",
+)
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from herdmaster.errors import ConfigurationError
-from herdmaster.inspection.overview import Observer, Overview
+from herdmaster.inspection.overview import Overview, OverviewReader
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.errors import ZooKeeperError
 
@@ -53,11 +53,11 @@ class Lookout:
         while not self._closing.is_set():
             try:
                 async with Client(self._hosts, session_timeout=self._session_timeout, connect_timeout=5.0) as client:
-                    await self._look(Observer(client))
+                    await self._look(OverviewReader(client))
             except (ZooKeeperError, ConfigurationError):  # the first master has not made the namespace yet, say
                 await asyncio.sleep(_INTERVAL)
 
-    async def _look(self, observer: Observer) -> None:
+    async def _look(self, observer: OverviewReader) -> None:
         while not self._closing.is_set():
             overview = await observer.look()
             with self._news:

@@ -199,7 +199,7 @@ class SubmissionJournal:
     def _journal_gone(self) -> None:
         """Start a new journal after this one was swept, because the client was away for long. The fate of what was
         under way cannot be known any more."""
-        _log.warning("the journal of %s was swept: going on under another id", self._name)
+        _log.warning("the journal of %s was swept; continuing under another id", self._name)
         self._name = client_name(self._new_id())
         self._exists = self._prepared = False
         self._in_doubt = True

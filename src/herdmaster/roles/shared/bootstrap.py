@@ -52,7 +52,7 @@ async def restore_folders(client: Client) -> None:
         return
     made = await make_folders(client)
     if made:
-        _log.warning("%s had been deleted: created again", ", ".join(made))
+        _log.warning("recreated %s, which had been deleted", ", ".join(made))
 
 
 async def _ensure(client: Client, path: str) -> bool:

@@ -153,7 +153,7 @@ class Journal:
         """Write the snapshot and remove the files that it replaces. If no file can be opened for it, the next snapshot
         replaces the old files. Raises JournalWriteFailed."""
         if not self._path(_LOG, snapshot.zxid + 1).exists():
-            raise JournalError(f"no log goes on behind the snapshot of 0x{snapshot.zxid:x}: it cannot replace any")
+            raise JournalError(f"no log follows the snapshot of 0x{snapshot.zxid:x}: it cannot replace any")
         try:
             path = self._path(_SNAPSHOT, snapshot.zxid)
             write_snapshot(snapshot, path, self._entropy(SALT_LENGTH)).replace(path)
