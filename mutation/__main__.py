@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import queue
 import random
@@ -123,6 +124,12 @@ def main() -> int:
     tree.BUILD.mkdir(parents=True, exist_ok=True)
     for entry in equivalent.load().outdated(tree.ROOT):
         print(f"equivalent.toml is out of date: {entry.path}: {entry.diff!r}", flush=True)
+    lock = (tree.BUILD / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("another run works in build/mutants", file=sys.stderr)
+        return 2
     try:
         results = Run(options, seed).work()
     except KeyboardInterrupt:

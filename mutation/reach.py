@@ -87,12 +87,19 @@ class Reach:
         """Return the tests that reach one of these lines; each as the newest layer that has its file knows it."""
         wanted = list(lines)
         newest = {name: layer for layer in self._layers for name in layer.files}
-        return [
+        return self._unrecorded(path) + [
             layer.tests[name]
             for layer in self._layers
             for name in sorted(layer.reaching(path, source, wanted))
             if name in layer.tests and newest.get(layer.tests[name].path) is layer
         ]
+
+    def _unrecorded(self, path: str) -> list[Recorded]:
+        """Return whole test files: those of the module's own folder of tests that were never recorded."""
+        known = {name for layer in self._layers for name in layer.files}
+        folder = tree.ROOT / "tests" / Path(path).relative_to(tree.PACKAGE).parent
+        names = (str(file.relative_to(tree.ROOT)) for file in sorted(folder.glob("test_*.py")))
+        return [Recorded(name, 5.0, is_long=False, failed=True) for name in names if name not in known]
 
 
 def load() -> Reach:

@@ -1,4 +1,7 @@
-"""A pytest plugin that runs the tests of a list, in its order. A test that is not there any more is left out."""
+"""A pytest plugin that runs the tests of a list, in its order. A file in the list stands for all of its tests.
+
+A test that is not there any more is left out.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,10 @@ LIST: Final = "HERD_MUTATION_TESTS"
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen = json.loads(Path(os.environ[LIST]).read_text("utf-8"))
     place = {test: number for number, test in enumerate(chosen)}
-    others = [item for item in items if item.nodeid not in place]
-    config.hook.pytest_deselected(items=others)
-    items[:] = sorted((item for item in items if item.nodeid in place), key=lambda item: place[item.nodeid])
+    places = {item: _place(item, place) for item in items}
+    config.hook.pytest_deselected(items=[item for item in items if places[item] is None])
+    items[:] = sorted((item for item in items if places[item] is not None), key=lambda item: places[item] or 0)
+
+
+def _place(item: pytest.Item, place: dict[str, int]) -> int | None:
+    return place.get(item.nodeid, place.get(item.nodeid.partition("::")[0]))
