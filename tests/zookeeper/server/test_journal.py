@@ -295,7 +295,7 @@ class TestSnapshots:
             state.replay(transaction(zxid))
         with pytest.raises(JournalError, match="end at"):
             journal.append_and_rotate([], 104)
-        with pytest.raises(JournalError, match="no log goes on"):
+        with pytest.raises(JournalError, match="no log follows the snapshot"):
             journal.archive(snapshot_of(state, SECRET))
         journal.close()
         assert load(tmp_path).zxid == 103
