@@ -61,9 +61,12 @@ async def _run(role: Stoppable) -> None:
     loop = asyncio.get_running_loop()
     running = asyncio.ensure_future(role.run())
     forced: list[signal.Signals] = []
+    is_told = False
 
     def handle(received: signal.Signals) -> None:
-        if not role.is_stopping:
+        nonlocal is_told
+        if not is_told:  # also if an operator's request stops the role already
+            is_told = True
             second = "SIGTERM" if received is signal.SIGHUP else received.name
             _log.info("%s: stopping; a second %s stops at once", role.kind, second)
             role.stop()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from herdmaster.core import layout
-from herdmaster.core.members import DRAINING
+from herdmaster.core.members import DRAINED, DRAINING
 from herdmaster.core.names import TaskKind, check_queue, parse_task_name
 from herdmaster.core.queues import UNLIMITED, QueueSettings, decode_queue
 from herdmaster.errors import InvalidName
@@ -47,7 +47,7 @@ def _reasons(overview: Overview, queue: str, settings: QueueSettings, *, is_call
     serving = [worker for worker in overview.workers if queue in worker.queues]
     if not serving:
         yield f"no worker serves queue {queue}: `herd worker --queue {queue}` starts one"
-    elif all(worker.state == DRAINING for worker in serving):
+    elif all(worker.state in (DRAINING, DRAINED) for worker in serving):
         yield f"all workers that serve queue {queue} are draining"
     elif is_call and not any(worker.calls for worker in serving):
         yield _why_no_calls(queue, sorted({worker.app for worker in serving if worker.app is not None}))

@@ -11,6 +11,12 @@ from herdmaster.core.roster import WorkerState
 
 READY: Final = "ready"
 DRAINING: Final = "draining"
+DRAINED: Final = "drained"
+"""The state of a worker that was asked to drain, and has nothing left."""
+
+NO_REQUEST: Final = ""
+DRAIN: Final = "drain"
+STOP: Final = "stop"
 _REFERENCE_STATES: Final = (b"Idle", b"Working")
 MAX_SLOTS: Final = 10_000
 
@@ -26,7 +32,8 @@ class MasterRecord(msgspec.Struct, frozen=True):
 
 class WorkerRecord(msgspec.Struct, frozen=True):
     """`/workers/worker-ID` of ours. `since` in unix milliseconds; `calls`: it has functions to run them with;
-    `app` is where they come from, as `module:attribute`."""
+    `app` is where they come from, as `module:attribute`; `request` is what an operator asks of the worker (`drain`,
+    `stop`), empty for nothing. It is None for an older worker, which takes no requests."""
 
     slots: int
     queues: tuple[str, ...] = (DEFAULT_QUEUE,)
@@ -37,6 +44,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     version: str = ""
     calls: bool = True
     app: str | None = None
+    request: str | None = None
 
 
 _encoder = msgspec.json.Encoder()

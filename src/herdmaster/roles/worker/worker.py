@@ -21,7 +21,7 @@ from herdmaster.core import layout
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.codec import Codecs
 from herdmaster.core.history_recorder import Recorder
-from herdmaster.core.members import DRAINING, MAX_SLOTS, READY, WorkerRecord, encode_record
+from herdmaster.core.members import DRAINING, MAX_SLOTS, NO_REQUEST, READY, STOP, WorkerRecord, encode_record
 from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
 from herdmaster.core.options import PoolKind
 from herdmaster.errors import ConfigurationError
@@ -37,8 +37,10 @@ from herdmaster.roles.worker.draining import Draining
 from herdmaster.roles.worker.equipment import Equipment
 from herdmaster.roles.worker.error_calls import ErrorCalls
 from herdmaster.roles.worker.next_move import NextMoves
+from herdmaster.roles.worker.own_znode import OwnZnode
 from herdmaster.roles.worker.pools import Capacity
 from herdmaster.roles.worker.progress_writer import ProgressWriter
+from herdmaster.roles.worker.requested_drain import RequestedDrain
 from herdmaster.roles.worker.worker_hooks import WorkerHooks
 from herdmaster.roles.worker.worker_session import WorkerSession
 from herdmaster.running.child import Setting
@@ -49,7 +51,6 @@ from herdmaster.running.registration import Function, Registration
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import CreateMode, SessionState
-from herdmaster.zookeeper.recipes.membership import wait_member_lost
 from herdmaster.zookeeper.recipes.server_time import ServerTime
 
 _LONG_WAIT_SECONDS: Final = 2.0
@@ -152,6 +153,7 @@ class Worker(Role):
         self._since = 0
         self._is_leaving = self._is_registered_now = False
         self._changed = asyncio.Event()
+        self._request = NO_REQUEST  # of an operator; it outlives sessions
         self.name = ""
         _check_queues(self._settings.queues)
 
@@ -195,15 +197,20 @@ class Worker(Role):
         self._since = system.unix_ms()
         self._time = ServerTime(client.clock, system.unix_ms)
         session = self._session = self._make_session(client)
+        own = OwnZnode(client, self.name)
+        drain = RequestedDrain(
+            client, session, own, record_of=self._record, changed=self._changed, is_over=lambda: self.is_stopping
+        )
         try:
             await self._register(client)  # a drain that begins from here on finds the session, and deletes the inbox
             self._is_registered_now = True
             session.start()
             _log.info("%s is ready: %d slots, queues %s", self.name, self._capacity.slots, ", ".join(self._queues))
             await run_until_first(
-                wait_member_lost(client, layout.worker_path(self.name)),
+                self._take_requests(own, drain),
                 session.wait_lost(),
-                self._look_after(client, session),
+                self._look_after(client, session, own, drain),
+                drain.run(),
                 ProgressWriter(client, self.name, session, system.unix_ms).run(),
                 self._history.run(client),
             )
@@ -263,6 +270,7 @@ class Worker(Role):
             version=__version__,
             calls=self._program.runs_calls,
             app=self._child.app,
+            request=STOP if self.is_stopping else self._request,
         )
         return encode_record(record)
 
@@ -271,7 +279,8 @@ class Worker(Role):
         path = layout.worker_path(self.name)
         while True:
             transaction = client.transaction().create(layout.inbox_path(self.name))
-            transaction.create(path, self._record(READY), mode=CreateMode.EPHEMERAL)
+            state = DRAINING if self._request else READY
+            transaction.create(path, self._record(state), mode=CreateMode.EPHEMERAL)
             try:
                 await transaction.commit()
             except (errors.ConnectionLoss, errors.TransactionFailed) as error:
@@ -291,7 +300,19 @@ class Worker(Role):
         self._time.synchronize(stat.mtime)
         return True
 
-    async def _look_after(self, client: Client, session: WorkerSession) -> None:
+    async def _take_requests(self, own: OwnZnode, drain: RequestedDrain) -> None:
+        """Do what operators ask of this worker. Return when its znode is gone although the session lives."""
+        drain.set_wanted(is_wanted=self._request != NO_REQUEST)
+        while (request := await own.wait_request(self._request)) is not None:
+            self._request = request
+            if self.is_stopping:
+                continue  # it drains for good already
+            _log.info("%s: %s by an operator", self.name, f"asked to {request}" if request else "told to go on")
+            drain.set_wanted(is_wanted=request != NO_REQUEST)
+            if request == STOP:
+                self.stop()
+
+    async def _look_after(self, client: Client, session: WorkerSession, own: OwnZnode, drain: RequestedDrain) -> None:
         """Log stalls of the event loop, hand back tasks that wait too long for a slot, and make deleted folders again.
 
         The loop can stall because pool threads share the interpreter with the heartbeat of the session.
@@ -316,12 +337,9 @@ class Worker(Role):
                 session.hand_back(waiting_since=waiting_since)
             if self._time.is_used and not self.is_stopping and client.clock() - told_at > _TIME_SECONDS:
                 told_at = client.clock()
-                await self._ask_time(client)
-
-    async def _ask_time(self, client: Client) -> None:
-        """Write the worker's own znode, whose mtime then shows the servers' time."""
-        with contextlib.suppress(errors.ConnectionLoss, errors.NoNode):  # the loss of the znode is noticed elsewhere
-            self._time.synchronize((await client.set(layout.worker_path(self.name), self._record(READY))).mtime)
+                stat = await own.write(self._record(drain.state))
+                if stat is not None:
+                    self._time.synchronize(stat.mtime)  # the servers' time
 
     # --- the end -------------------------------------------------------------------------------------------------
 
