@@ -7,9 +7,9 @@ from typing import NamedTuple
 import pytest
 
 from herdmaster.simulation.runner import run_seed
-from tests.simulation.bugs import answers, bookkeeping, keys, protocol
+from tests.simulation.bugs import answers, bookkeeping, history, keys, protocol
 
-BUGS = {**protocol.BUGS, **answers.BUGS, **keys.BUGS, **bookkeeping.BUGS}
+BUGS = {**protocol.BUGS, **answers.BUGS, **keys.BUGS, **bookkeeping.BUGS, **history.BUGS}
 
 
 class Find(NamedTuple):
@@ -57,6 +57,8 @@ FOUND = {
     "goes_on_in_what_it_gave_up": Find(20, "asks for Sync"),
     "refused_assignment_stays_counted": Find(12, "still counts the assignment"),
     "new_limit_counts_from_zero": Find(5, "of its queue", first=50),
+    "batch_under_another_name": Find(10, "in the history as done, and has done"),
+    "done_is_not_counted": Find(5, "in the history"),
     "closes_the_session_of_another": Find(20, "attached to session"),
 }
 

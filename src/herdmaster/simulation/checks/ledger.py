@@ -16,6 +16,7 @@ from herdmaster.errors import BadOutcome
 from herdmaster.simulation.checks.effects import SERVER, Actor, Effects, Entry, inbox_of, read_effects, task_of
 from herdmaster.simulation.checks.executions import ExecutionCheck
 from herdmaster.simulation.checks.history import Node, TaskHistory
+from herdmaster.simulation.checks.history_counts import HistoryCountCheck
 from herdmaster.simulation.checks.keys import KeyCheck
 from herdmaster.simulation.checks.queue_limits import QueueLimitCheck
 from herdmaster.simulation.checks.task_index import TaskIndex
@@ -60,6 +61,7 @@ class Ledger:
         self._options = TaskOptionsCheck(tasks, self.history, self._report, slowness)
         self._limits = QueueLimitCheck(self.nodes, self._report, grace, self.ousted)
         self._keys = KeyCheck(tasks.jobs, self.nodes, self.history, self._report)
+        self.history_counts = HistoryCountCheck(self.history, self._report)
 
     def record(self, entry: Entry) -> Effects:
         """Apply and check a transaction, and return its effects."""
@@ -78,12 +80,14 @@ class Ledger:
             self._report(f"committed although its session {effects.session_id:x} had ended")
         self._check_before(effects, is_primary=is_primary)
         keys = {path: self.nodes[path].data for path in effects.deleted if path.startswith(f"{layout.KEYS}/")}
+        batches = {path: self.nodes[path] for path in effects.deleted if path.startswith(f"{layout.HISTORY}/")}
         self._apply(effects)
         self.executions.note_given(effects)
         self._check_places(effects)
         self._options.check(effects, self._actor)
         self._limits.check(effects, self._actor)
         self._keys.check(effects, self._actor, keys)
+        self.history_counts.check(effects, self._actor, batches)
         return effects
 
     def _report(self, text: str) -> None:

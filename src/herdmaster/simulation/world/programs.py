@@ -29,6 +29,8 @@ from herdmaster.simulation.world.task_code import TaskCode
 _ORPHAN_SECONDS: Final = 15.0
 """Longer than every session timeout of a plan."""
 _TAKEOVER_SECONDS: Final = 2.0
+_MERGED_BYTES: Final = 600
+"""Less than a few batches of the history."""
 
 
 class Reports(ClientReports, OperatorReports, Protocol):
@@ -83,7 +85,7 @@ class Programs:
                 max_deliveries=plan.max_deliveries,
                 orphan_inbox_seconds=_ORPHAN_SECONDS,
                 patience=Patience(task=patience, inbox=patience),
-                ages=Ages(outcome=plan.outcome_ttl, dead=plan.outcome_ttl, journal=plan.outcome_ttl),
+                ages=_ages(plan),
             ),
             system,
         )
@@ -111,3 +113,9 @@ class Programs:
                     self._hosts, timeout, system, process, self._code, repeats_wrongly=repeats_wrongly
                 )
         return ReferenceClient(self._hosts, timeout, system, process, self._jobs_of(state), state.submitted_jobs)
+
+
+def _ages(plan: Plan) -> Ages:
+    """Return times to live that a run can outlast. Where a run outlasts them, the history is also merged."""
+    kept, size = plan.outcome_ttl, _MERGED_BYTES if plan.sweeps else Ages().history_size
+    return Ages(outcome=kept, dead=kept, journal=kept, history_size=size)

@@ -41,6 +41,7 @@ class ServerEvents:
                 self._fail(f"{process.name} attached to session {session_id:x} of {owner.name}")
         actor = Actor(process.name, process.host, state.program.kind, state.program.reference)
         self._ledger.actors[session_id] = actor
+        self._ledger.history_counts.attached(process.name)
         self._trace.add(process.name, "has session %x", session_id)
 
     def asked(self, session_id: int, wire: Wire, request: Request[Record]) -> None:

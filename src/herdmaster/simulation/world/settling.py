@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from herdmaster.core import layout
 from herdmaster.roles.primary.master import Master
+from herdmaster.roles.worker.worker import Worker
 from herdmaster.simulation.checks.ledger import Ledger
 from herdmaster.simulation.checks.trace import Trace
 from herdmaster.simulation.plan.jobs import Code
@@ -175,9 +176,14 @@ class Settling:
             self._fail(f"{asked} requests in {_IDLE_SECONDS:.0f} s in which nothing was to be done")
 
     def _check_bookkeeping(self) -> None:
-        """Check that the primary has counted right, now that no message is in flight."""
+        """Check that the primary has counted right, and workers have written what they count, now that no message is in
+        flight."""
         assigned, inboxes = self._ledger.inboxes()
         for state in self._states():
+            if state.is_running and isinstance(state.role, Worker) and state.process is not None:
+                fault = self._ledger.history_counts.find_missing(state.process.name)
+                if fault is not None:
+                    self._fail(f"{state.process.name} {fault}")
             if state.is_running and isinstance(state.role, Master):
                 fault = find_miscount(state.role, assigned, inboxes)
                 if fault is not None:

@@ -1,0 +1,78 @@
+"""Check what workers and masters count in `/history` against what they have committed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from herdmaster.core import layout
+from herdmaster.core.history import Batch, Result, decode_batch
+from herdmaster.core.outcome import OutcomeState
+from herdmaster.simulation.checks.effects import Actor, Effects, inbox_of, task_of
+from herdmaster.simulation.checks.history import Node, TaskHistory
+from herdmaster.simulation.plan.plan import Kind
+
+_HISTORY: Final = f"{layout.HISTORY}/"
+_STATUS: Final = f"{layout.STATUS}/"
+
+
+class HistoryCountCheck:
+    """Counts for each process of a worker the tasks that it has done and those that its batches say are done.
+
+    A batch may be lost with its process, and never counts twice.
+    """
+
+    def __init__(self, history: Callable[[str], TaskHistory], report: Callable[[str], None]) -> None:
+        self._history = history
+        self._report = report
+        self._done: Counter[str] = Counter()
+        self._silent: Counter[str] = Counter()  # ended without an outcome, which may have been done
+        self._counted: Counter[str] = Counter()
+        self._connections: Counter[str] = Counter()
+
+    def attached(self, process: str) -> None:
+        """Note that a process has attached one more connection to a session."""
+        self._connections[process] += 1
+
+    def check(self, effects: Effects, actor: Actor, before: Mapping[str, Node]) -> None:
+        """Check a transaction that was applied. `before` are the batches that it deleted."""
+        written = [data for path, data, _ in effects.created if path.startswith(_HISTORY)]
+        if before and written:
+            self._check_merged(before.values(), written)
+            return
+        if actor.kind is not Kind.WORKER or actor.reference:
+            return
+        self._done[actor.name] += sum(1 for path, _, _ in effects.created if self._is_done(path))
+        self._silent[actor.name] += sum(1 for path in effects.deleted if self._is_silent(path))
+        if not written:
+            return
+        self._counted[actor.name] += sum(map(_count_done, written))
+        most = self._done[actor.name] + self._silent[actor.name]
+        if self._counted[actor.name] > most:
+            self._report(f"counts {self._counted[actor.name]} tasks in the history as done, and has done {most}")
+
+    def find_missing(self, process: str) -> str | None:
+        """Return what a process that has been quiet for a while has not counted, or None. A process that lost a
+        connection may not know what it has done."""
+        done, counted = self._done[process], self._counted[process]
+        if self._connections[process] == 1 and counted < done:
+            return f"has done {done} tasks, and counts {counted} in the history"
+        return None
+
+    def _is_done(self, path: str) -> bool:
+        outcome = self._history(path.removeprefix(_STATUS)).outcome if path.startswith(_STATUS) else None
+        return outcome is not None and outcome.state is OutcomeState.DONE
+
+    def _is_silent(self, path: str) -> bool:
+        return inbox_of(path) is not None and self._history(task_of(path) or "").silent
+
+    def _check_merged(self, before: Iterable[Node], after: Iterable[bytes]) -> None:
+        were, are = (sum(map(_count_done, batches)) for batches in ([node.data for node in before], after))
+        if were != are:
+            self._report(f"merged batches of {were} tasks done into one of {are}")
+
+
+def _count_done(data: bytes) -> int:
+    batch: Batch | None = decode_batch(data)
+    return 0 if batch is None else sum(each.results.get(Result.DONE, 0) for each in batch.counts)
