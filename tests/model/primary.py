@@ -233,10 +233,6 @@ class Primary:
         found = verdict(move, refused.at, refused.failure)
         if found is Verdict.KEEP_AND_TRY_LATER and self._is_off(Rule.KEEP_AND_TRY_LATER):
             return transitions.drop_assignment_because_task(WORKERS[letters_of(move)[0]], self._task)
-        if found is Verdict.DROP_DELAYED_ENDED:
-            return transitions.drop_delayed_because_status(DUE, self._task)
-        if found is Verdict.DROP_DELAYED_WAITING:
-            return transitions.drop_delayed_because_task(DUE, self._task)
         following = follow_up(move, found)
         return None if following is None else self._as_sent(following)
 

@@ -88,11 +88,7 @@ class StandIn:
 
     def _following(self, move: Move, found: Verdict) -> Move | None:
         """What stands in `/tasks` as well the other primary may be about to delete: then it is tried again later."""
-        if found is Verdict.DROP_DELAYED_ENDED:
-            return transitions.drop_delayed_because_status(DUE, self._task)
-        if found is Verdict.DROP_DELAYED_WAITING and self._setup.off is Rule.STAND_IN_KEEPS:
-            return transitions.drop_delayed_because_task(DUE, self._task)
-        return follow_up(move, found)
+        return follow_up(move, found, stands_in=self._setup.off is not Rule.STAND_IN_KEEPS)
 
 
 def _is_at_it(mind: Mind, znodes: Znodes) -> bool:

@@ -188,7 +188,7 @@ async def test_a_replay_whose_key_is_taken_says_so_and_may_go_without_it(stage: 
     await stage.stop(worker)
     await client.put(second).accepted
 
-    with pytest.raises(actions.KeyHeld, match=f"{task.name} is not replayed, because {second.name} holds its key"):
+    with pytest.raises(actions.KeyHeld, match=f"{task.name} is not replayed, because {second.name} now holds its key"):
         await actions.replay(stage.zk, task.name, new)
     assert await stage.names(layout.DEAD) == [task.name]
     assert await actions.replay(stage.zk, task.name, new, with_key=False)

@@ -95,8 +95,12 @@ def _is_suspect(losses: int, allowed: int) -> bool:
     return losses >= min(ALONE_AFTER, allowed)
 
 
-def follow_up(move: Move, verdict: Verdict) -> Move | None:
-    """Return the move that a primary sends at once when one of its moves was refused; None if the picture decides."""
+def follow_up(move: Move, verdict: Verdict, *, stands_in: bool = False) -> Move | None:
+    """Return the move that a primary sends at once when one of its moves was refused; None if the picture decides.
+
+    `stands_in`: the move is of a master that stands in. It drops no copy of a delayed task that waits in `/tasks`: the
+    reference primary, which saw the task assigned when it took over, may be about to delete that copy.
+    """
     task = move.task
     match verdict:
         case Verdict.DROP_TASK_ENDED:
@@ -105,7 +109,7 @@ def follow_up(move: Move, verdict: Verdict) -> Move | None:
             return transitions.drop_task_because_assigned(worker_of(move), task)
         case Verdict.DROP_DELAYED_ENDED:
             return transitions.drop_delayed_because_status(_due_ms_of(move), task)
-        case Verdict.DROP_DELAYED_WAITING:
+        case Verdict.DROP_DELAYED_WAITING if not stands_in:
             return transitions.drop_delayed_because_task(_due_ms_of(move), task)
         case Verdict.DROP_ASSIGNMENT:
             return transitions.drop_assignment_because_status(worker_of(move), task)

@@ -45,6 +45,9 @@ class Part(ABC):
     part itself, or when the move that it commits has settled.
     """
 
+    stands_in = False
+    """Whether the primary is a reference primary."""
+
     def __init__(
         self,
         client: Client,
@@ -103,7 +106,7 @@ class Part(ABC):
         self.report.tell_committed(move, self._calls.pop(move.task, ""))
 
     def _handle_refused(self, move: Move, verdict: Verdict) -> None:
-        following = follow_up(move, verdict)
+        following = follow_up(move, verdict, stands_in=self.stands_in)
         if following is not None:
             self.gathering.add(following)
             return
@@ -112,7 +115,7 @@ class Part(ABC):
                 self.refute(move.task)
             case Verdict.CHOOSE_ANOTHER_WORKER | Verdict.DECIDE_AGAIN:
                 self.finish(move.task)  # the picture shows what has changed
-            case Verdict.KEEP_AND_TRY_LATER:
+            case Verdict.KEEP_AND_TRY_LATER | Verdict.DROP_DELAYED_WAITING:
                 self.postpone(move.task, TRY_LATER_SECONDS)
             case Verdict.FOLDER_MISSING:
                 self.is_folder_missing = True

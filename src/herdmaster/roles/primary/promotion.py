@@ -14,12 +14,9 @@ from herdmaster.core.conditions import expiry_of
 from herdmaster.core.delayed import Schedule
 from herdmaster.core.endings import expired, freed_key, too_large, unreadable
 from herdmaster.core.recovery import MAX_MOVABLE
-from herdmaster.core.table import Verdict
-from herdmaster.core.transitions import Move
 from herdmaster.core.whereabouts import Delayed
 from herdmaster.roles.primary.folder_part import FolderPart
 from herdmaster.roles.primary.log import PrimaryLog
-from herdmaster.roles.primary.part import TRY_LATER_SECONDS
 from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -44,7 +41,7 @@ class Promotion(FolderPart):
         self.schedule = Schedule()
         super().__init__(client, layout.DELAYED, self.schedule, report, wake)
         self._server_clock = server_clock
-        self._stands_in = stands_in
+        self.stands_in = stands_in
 
     def step(self) -> None:
         self.report.tell_foreign_names(self.schedule.take_foreign_names())
@@ -78,10 +75,3 @@ class Promotion(FolderPart):
                 self.end(transitions.refuse_delayed(due_ms, task, expired(task, data), freed_key(task, data)), data)
             else:
                 self.gathering.add(transitions.promote(due_ms, task, data))
-
-    def _handle_refused(self, move: Move, verdict: Verdict) -> None:
-        if verdict is Verdict.DROP_DELAYED_WAITING and self._stands_in:
-            # The primary may be about to delete the other copy, which it saw assigned when it took over.
-            self.postpone(move.task, TRY_LATER_SECONDS)
-        else:
-            super()._handle_refused(move, verdict)
