@@ -10,7 +10,8 @@ from herdmaster.core.history import FAILURES, FailureRecord, Result
 
 class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
     """`call` is empty for a raw task. Times are unix milliseconds: `due` is when the task could have begun, `began` and
-    `ended` are of its code, where that was run. `worker` is None for what a primary ended."""
+    `ended` are of its code, where that was run. `worker` is None for what a primary ended. `again_in` (seconds) is when
+    a task that is tried again is due, `is_dead` says that it is in `/dead`."""
 
     task: str
     call: str
@@ -22,6 +23,9 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 1
     error: ErrorInfo | None = None
     worker: str | None = None
+    max_attempts: int = 1
+    again_in: float | None = None
+    is_dead: bool = False
 
     @property
     def times(self) -> tuple[float, float] | None:

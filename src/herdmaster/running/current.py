@@ -62,6 +62,9 @@ class Running(Protocol):
     def name(self) -> str: ...
 
     @property
+    def call_name(self) -> str: ...
+
+    @property
     def attempt(self) -> int: ...
 
     @property

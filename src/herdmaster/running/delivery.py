@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from herdmaster.core.attempt_end import AttemptEnd
+from herdmaster.core.names import DEFAULT_QUEUE, queue_and_time
 from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import Call
 from herdmaster.running.current import HookClaim, ProgressReport, WaitReport
@@ -42,6 +43,15 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     @property
     def attempt(self) -> int:
         return self.call.attempt if self.call is not None else 1
+
+    @property
+    def call_name(self) -> str:
+        """The name of the function, empty for a raw task."""
+        return self.call.call if self.call is not None else ""
+
+    @property
+    def queue(self) -> str:
+        return queue_and_time(self.name)[0] if self.call is not None else DEFAULT_QUEUE
 
     @property
     def options(self) -> RunOptions:

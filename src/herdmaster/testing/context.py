@@ -32,6 +32,7 @@ class TestedRun:
 
     def __init__(self, name: str, attempt: int, options: RunOptions) -> None:
         self.name = name
+        self.call_name = ""
         self.attempt = attempt
         self.options = options
         self.started = _unix_ms()
@@ -98,6 +99,7 @@ def task_context(
     """
     options = _options(task, attempt, max_attempts, timeout)
     run = TestedRun(_name(task, name, queue), attempt, options)
+    run.call_name = "" if task is None else task.call
     token = running_now.set(run)
     try:
         yield TaskContext(run)

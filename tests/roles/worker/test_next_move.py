@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import logging
-
 import msgspec
 import pytest
 
@@ -18,6 +16,7 @@ from herdmaster.core.transitions import CreateNode, Move, SetNode
 from herdmaster.errors import BadPayload
 from herdmaster.roles.worker.next_move import MAX_ASKED, MAX_WORKERS_ASKED, Again, NextMoves
 from herdmaster.roles.worker.refusals import Remedy, remedy
+from herdmaster.roles.worker.task_log import line_of
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.program import way
 
@@ -89,16 +88,18 @@ def test_a_failure_of_the_only_attempt_is_completed() -> None:
     assert outcome(move).error == FAILED.error
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    return [(record.levelname, record.getMessage()) for record in caplog.records]
+def line(what: Delivered) -> str:
+    assert what.end is not None
+    return line_of(what.end)
 
 
-def test_a_failure_that_no_client_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    move = after_run(task(outcome=False), FAILED)
+def test_a_failure_that_no_client_waits_for_is_reported() -> None:
+    what = task(outcome=False)
+    move = after_run(what, FAILED)
 
     assert isinstance(move, Move)
     assert move.transition is TransitionName.COMPLETE_SILENTLY
-    assert logged(caplog) == [("WARNING", f"{NAME} (m:f) failed, attempt 1 of 1: ValueError: no")]
+    assert line(what) == f"{NAME} m:f failed after 0.01 s, attempt 1 of 1: ValueError: no"
 
 
 def test_a_failure_with_attempts_left_is_tried_again_after_its_backoff() -> None:
@@ -139,58 +140,36 @@ def test_the_last_of_several_attempts_is_buried_with_its_payload() -> None:
     assert outcome(move).attempt == 3
 
 
-def test_a_retry_is_logged_and_then_the_burial(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "herdmaster.worker")
+def test_a_retry_is_reported_and_then_the_burial() -> None:
     options = RunOptions(max_attempts=2, backoff=3.0)
-    after_run(task(options), FAILED)
-    after_run(task(options, attempt=2), FAILED)
+    first, second = task(options), task(options, attempt=2)
+    after_run(first, FAILED)
+    after_run(second, FAILED)
 
-    assert logged(caplog) == [
-        ("INFO", f"{NAME} (m:f) failed, attempt 1 of 2: ValueError: no; it comes again in 3.0 s"),
-        ("WARNING", f"{NAME} (m:f) failed, attempt 2 of 2: ValueError: no; dead: `herd dead show {NAME}`"),
-    ]
-
-
-def test_the_log_gets_nothing_that_a_terminal_obeys_and_no_more_than_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    after_run(task(), Raised(ErrorInfo("E", "\x1b[2J\n\u202e" + "x" * 1000), ()))
-
-    ((_, line),) = logged(caplog)
-    assert line == f"{NAME} (m:f) failed, attempt 1 of 1: " + "E: \\x1b[2J\\n\\u202e" + "x" * (300 - 9)
+    failed = f"{NAME} m:f failed after 0.01 s, attempt"
+    assert line(first) == f"{failed} 1 of 2: ValueError: no; it comes again in 3.0 s"
+    assert line(second) == f"{failed} 2 of 2: ValueError: no; dead: `herd dead show {NAME}`"
 
 
-def test_what_is_done_or_expired_is_no_failure_for_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "herdmaster.worker")
-    final = Raised(ErrorInfo("BadPayload"), is_final=True, lineage=())
-    after_run(task(), Returned(msgspec.Raw(b"5")))
-    after_run(task(), Expired())
-    after_run(task(chunk=True), ChunkRan((ItemRun(raised=final),)))
+def test_a_chunk_that_comes_again_and_a_result_that_is_too_large_are_reported() -> None:
+    chunk, large = task(RunOptions(max_attempts=2), chunk=True), task()
+    after_run(chunk, ChunkRan((ItemRun(raised=FAILED), ItemRun(raised=FAILED))))
+    after_run(large, Returned(msgspec.Raw(b'"' + b"x" * MAX_OUTCOME + b'"')))
 
-    assert logged(caplog) == []
-
-
-def test_a_chunk_that_comes_again_and_a_result_that_is_too_large_are_logged_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO, "herdmaster.worker")
-    after_run(task(RunOptions(max_attempts=2), chunk=True), ChunkRan((ItemRun(raised=FAILED), ItemRun(raised=FAILED))))
-    after_run(task(), Returned(msgspec.Raw(b'"' + b"x" * MAX_OUTCOME + b'"')))
-
-    assert [level for level, _ in logged(caplog)] == ["INFO", "WARNING"]
-    assert "ResultTooLarge" in caplog.text
+    assert "it comes again" in line(chunk)
+    assert "ResultTooLarge" in line(large)
 
 
-def test_a_call_that_goes_on_to_others_is_logged_only_where_that_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_call_that_goes_on_to_others_is_reported_only_where_that_is_its_end() -> None:
     what = task()
     found = again(MOVES.pass_on(what))
     MOVES.put_back(what, found, primary_is_ours=True)
-    assert logged(caplog) == []
+    assert what.end is None
     MOVES.put_back(what, found, primary_is_ours=False)
-    expected = f"{NAME} (m:f) failed, attempt 1 of 1: UnknownCall: no worker that was asked has it: worker-w"
-    assert logged(caplog) == [("WARNING", expected)]
-    caplog.clear()
-    asked = tuple(f"worker-{number}" for number in range(50))
-    MOVES.pass_on(task(asked=asked, outcome=False))
-    assert len(logged(caplog)) == 1
+    assert line(what) == f"{NAME} m:f failed, attempt 1 of 1: UnknownCall: no worker that was asked has it: worker-w"
+    asked_all = task(asked=tuple(f"worker-{number}" for number in range(50)), outcome=False)
+    MOVES.pass_on(asked_all)
+    assert asked_all.end is not None
 
 
 def test_a_burial_that_was_done_before_ends_with_the_failure_alone() -> None:
@@ -331,17 +310,18 @@ def test_a_chunk_whose_failures_would_all_come_again_is_done_at_once() -> None:
     assert move.transition is TransitionName.COMPLETE
 
 
-def test_what_cannot_be_read_fails(caplog: pytest.LogCaptureFixture) -> None:
-    move = MOVES.refuse(Delivered(NAME, b"garbage", 1), BadPayload("it is garbage"))
+def test_what_cannot_be_read_fails() -> None:
+    what = Delivered(NAME, b"garbage", 1)
+    move = MOVES.refuse(what, BadPayload("it is garbage"))
 
     assert move.transition is TransitionName.COMPLETE
     error = outcome(move).error
     assert error is not None
     assert (error.type, error.message, error.traceback) == ("BadPayload", "it is garbage", "")
-    assert logged(caplog) == [("WARNING", f"{NAME} failed, attempt 1 of 1: BadPayload: it is garbage")]
+    assert line(what) == f"{NAME} failed, attempt 1 of 1: BadPayload: it is garbage"
 
 
-def test_a_raw_task_is_answered_raw(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_raw_task_is_answered_raw() -> None:
     raw = Delivered("task-0000000001", b"payload", 1)
     done, failed = after_run(raw, Returned()), after_run(raw, FAILED)
 
@@ -349,4 +329,4 @@ def test_a_raw_task_is_answered_raw(caplog: pytest.LogCaptureFixture) -> None:
     assert isinstance(failed, Move)
     data = [each.data for move in (done, failed) for each in move.operations if isinstance(each, CreateNode)]
     assert data == [b"done", b"failed: ValueError"]
-    assert logged(caplog) == [("WARNING", "task-0000000001 failed, attempt 1 of 1: ValueError: no")]
+    assert line(raw) == "task-0000000001 failed after 0.01 s, attempt 1 of 1: ValueError: no"

@@ -6,7 +6,6 @@ in two steps, because where it goes depends on whose primary there is, and only 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -23,7 +22,6 @@ from herdmaster.core.keys import HeldKey
 from herdmaster.core.names import DEFAULT_QUEUE, queue_and_time
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import with_asked, with_attempt, with_error
-from herdmaster.core.printable import printable
 from herdmaster.core.retry import Raised, refused, seconds_until_retry
 from herdmaster.core.run import ChunkRan, Lacking, Returned, Run
 from herdmaster.core.table import TransitionName
@@ -40,10 +38,6 @@ _FORWARD_SECONDS: Final = 0.1
 _FIRST_REPEAT_SECONDS: Final = 0.5
 _MAX_FORWARD_SECONDS: Final = 10.0
 _MAX_NAMED: Final = 10
-_MAX_SHOWN: Final = 300
-"""Characters of a call's name and of an error that are logged."""
-
-_log = logging.getLogger("herdmaster.worker")
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -107,7 +101,7 @@ class NextMoves:
         return self._report_failed(task, what.error, self._bury_or_end(task, what, None))
 
     def pass_on(self, task: Delivered, lacking: Lacking = NO_FUNCTION) -> Move | Again:
-        """As `forward`; if that ends the task, the end is logged."""
+        """As `forward`; if that ends the task, the end is noted."""
         found = self.forward(task, lacking)
         return self._report_lacking(task, found, self._lack(task, lacking)) if isinstance(found, Move) else found
 
@@ -191,8 +185,7 @@ class NextMoves:
     def _try_again(self, task: Delivered, what: Raised, seconds: float, run: Run, *, hook_called: bool) -> Again:
         if not hook_called:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=what.error))
-        _log.info("%s; it comes again in %.1f s", _described(task, what.error), seconds)
-        self._note_end(task, Result.RETRIED, run, what.error)
+        self._note_end(task, Result.RETRIED, run, what.error, again_in=seconds)
         return Again(with_attempt(task.payload, self._now_ms() + math.ceil(seconds * 1000)), seconds)
 
     def _bury_or_end(self, task: Delivered, what: Raised, run: Run | None) -> Move:
@@ -205,18 +198,16 @@ class NextMoves:
     def _report_failed(
         self, task: Delivered, error: ErrorInfo, move: Move, run: Run | None = None, *, hook_called: bool = False
     ) -> Move:
-        """Call the hook, unless it was called, and log the failure, which nothing else shows if no client waits."""
+        """Call the hook, unless it was called, and note the failure."""
         if not hook_called:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=error))
         is_buried = move.transition is TransitionName.BURY
         ended = Result.REFUSED if run is None else Result.BURIED if is_buried else Result.FAILED
-        self._note_end(task, ended, run, error)
-        dead = f"; dead: `herd dead show {task.name}`" if is_buried else ""
-        _log.warning("%s%s", _described(task, error), dead)
+        self._note_end(task, ended, run, error, is_dead=is_buried)
         return move
 
     def _report_lacking(self, task: Delivered, move: Move, error: UnknownCall | WrongArguments | None) -> Move:
-        """Call the hook and log the failure once it is certain that no worker has what this one lacks."""
+        """Call the hook and note the failure once it is certain that no worker has what this one lacks."""
         if error is not None:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=refused(error).error))
         asked = (*(task.call.asked if task.call is not None else ()), self._worker)
@@ -225,7 +216,16 @@ class NextMoves:
         message = f"no worker that was asked {what}: {', '.join(dict.fromkeys(asked))}"
         return self._report_failed(task, ErrorInfo(kind.__name__, message), move, hook_called=True)
 
-    def _note_end(self, task: Delivered, result: Result, run: Run | None, error: ErrorInfo | None = None) -> None:
+    def _note_end(
+        self,
+        task: Delivered,
+        result: Result,
+        run: Run | None,
+        error: ErrorInfo | None = None,
+        *,
+        again_in: float | None = None,
+        is_dead: bool = False,
+    ) -> None:
         """Keep what is reported once the move is committed."""
         call = task.call
         queue, due = queue_and_time(task.name) if call is not None else (DEFAULT_QUEUE, None)
@@ -240,6 +240,9 @@ class NextMoves:
             task.attempt,
             error,
             self._worker,
+            task.options.max_attempts,
+            again_in,
+            is_dead,
         )
 
     def _end(self, task: Delivered, outcome: bytes, key: HeldKey | None = None) -> Move:
@@ -273,9 +276,3 @@ class NextMoves:
             call.codec if call is not None else None,
         )
         return encode_outcome(task.name, outcome)
-
-
-def _described(task: Delivered, error: ErrorInfo) -> str:
-    call = f" ({printable(task.call.call, _MAX_SHOWN)})" if task.call is not None else ""
-    attempts = f"attempt {task.attempt} of {max(task.attempt, task.options.max_attempts)}"
-    return f"{task.name}{call} failed, {attempts}: {printable(f'{error.type}: {error.message}', _MAX_SHOWN)}"

@@ -41,6 +41,7 @@ from herdmaster.roles.worker.own_znode import OwnZnode
 from herdmaster.roles.worker.pools import Capacity
 from herdmaster.roles.worker.progress_writer import ProgressWriter
 from herdmaster.roles.worker.requested_drain import RequestedDrain
+from herdmaster.roles.worker.task_log import TaskLog
 from herdmaster.roles.worker.worker_hooks import WorkerHooks
 from herdmaster.roles.worker.worker_session import WorkerSession
 from herdmaster.running.child import Setting
@@ -150,6 +151,7 @@ class Worker(Role):
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
         self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms())
         self._history = HistoryWriter(self._recorder, self.system)
+        self._task_log = TaskLog()
         self._since = 0
         self._is_leaving = self._is_registered_now = False
         self._changed = asyncio.Event()
@@ -169,6 +171,7 @@ class Worker(Role):
         try:
             await super().run()
         finally:
+            self._task_log.close()
             await self._error_calls.finish()
             await hooks.stop()
 
@@ -247,10 +250,12 @@ class Worker(Role):
             capacity=self._capacity,
             changed=self._changed.set,
             ask_primary=PrimaryKind(client).ask,
+            log_start=self._task_log.started,
             report=self._report,
         )
 
     def _report(self, end: AttemptEnd) -> None:
+        self._task_log.ended(end)
         self._recorder.attempt_ended(end)
         self.system.instruments.attempt_ended(end)
 

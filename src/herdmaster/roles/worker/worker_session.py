@@ -39,7 +39,8 @@ _UNANSWERED_SECONDS: Final = 0.05
 
 class WorkerSession:
     """`changed` is called whenever a task has ended, so that a drain can look again. `ask_primary` says, perhaps never,
-    whether the primary is one of ours. `report` is called for each attempt whose end is committed."""
+    whether the primary is one of ours. `log_start` is called for each task that is handed to a pool, `report` for each
+    attempt whose end is committed."""
 
     def __init__(
         self,
@@ -53,14 +54,14 @@ class WorkerSession:
         capacity: Capacity,
         changed: Callable[[], None],
         ask_primary: Callable[[Callable[[bool], None]], None],
+        log_start: Callable[[Delivered], None],
         report: Callable[[AttemptEnd], None],
     ) -> None:
-        self._client = client
-        self._worker = worker
-        self._program = program
-        self._executor = executor
+        self._client, self._worker = client, worker
+        self._program, self._executor = program, executor
         self._moves = moves
         self._changed = changed
+        self._log_start = log_start
         self._ask_primary = ask_primary
         self._loop, self._timers = asyncio.get_running_loop(), Timers()
         self._tasks = HeldTasks()
@@ -179,6 +180,7 @@ class WorkerSession:
         if self._program.is_watched:
             held.task.reset_hook_claim()
         self._tasks.start(held)
+        self._log_start(held.task)
         return True
 
     def _withdraw_all(self) -> None:

@@ -1,0 +1,100 @@
+"""What a worker logs of its tasks, and how lines are limited."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+import pytest
+
+from herdmaster.core.attempt_end import AttemptEnd
+from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.history import Result
+from herdmaster.core.names import UlidFactory, call_name
+from herdmaster.core.payload import Call
+from herdmaster.roles.worker.task_log import MOST_LINES, LineLimit, TaskLog, line_of, summary
+from herdmaster.running.delivery import Delivered
+
+ERROR = ErrorInfo("ValueError", "no", "Traceback (most recent call last):\nValueError: no\n")
+DONE = AttemptEnd("task-1", "shop:area", "default", Result.DONE, ended=3210, began=3000)
+FAILED = msgspec.structs.replace(DONE, result=Result.FAILED, error=ERROR)
+
+
+def test_at_most_so_many_lines_a_second_are_admitted_and_the_rest_is_counted_by_call() -> None:
+    limit = LineLimit()
+    admitted = [limit.admits("m:f", 100.0) for _ in range(MOST_LINES + 3)] + [limit.admits("m:g", 100.5)]
+
+    assert admitted == [True] * MOST_LINES + [False] * 4
+    assert limit.take(101.0) == ({"m:f": 3, "m:g": 1}, 1.0)
+    assert limit.admits("m:f", 101.0)
+    assert limit.take(102.0)[0] == {}
+
+
+def test_a_summary_names_the_most_frequent_calls() -> None:
+    counts = {f"m:f{number:02}": number for number in range(1, 13)} | {"": 100}
+
+    line = summary("done", counts, 1.0)
+    assert line.startswith("178 more tasks done in 1.0 s: raw tasks 100, m:f12 12, m:f11 11, ")
+    assert line.endswith(", m:f04 4, others 6")
+
+
+@pytest.mark.parametrize(
+    ("end", "line"),
+    [
+        (DONE, "task-1 shop:area done in 0.21 s"),
+        (msgspec.structs.replace(DONE, call=""), "task-1 done in 0.21 s"),
+        (FAILED, "task-1 shop:area failed after 0.21 s, attempt 1 of 1: ValueError: no"),
+        (
+            msgspec.structs.replace(FAILED, result=Result.REFUSED, began=None, is_dead=True, max_attempts=3),
+            "task-1 shop:area failed, attempt 1 of 3: ValueError: no; dead: `herd dead show task-1`",
+        ),
+        (msgspec.structs.replace(DONE, result=Result.EXPIRED, began=None), "task-1 shop:area expired before it began"),
+        (
+            msgspec.structs.replace(FAILED, error=ErrorInfo("E", "\x1b[2J\n\u202e" + "x" * 1000)),
+            "task-1 shop:area failed after 0.21 s, attempt 1 of 1: E: \\x1b[2J\\n\\u202e" + "x" * (300 - 9),
+        ),
+    ],
+)
+def test_a_line_tells_how_an_attempt_ended(end: AttemptEnd, line: str) -> None:
+    assert line_of(end) == line
+
+
+async def test_the_level_tells_how_bad_it_is_and_only_the_last_failure_has_a_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "herdmaster.worker")
+    name = call_name(UlidFactory(lambda: 1, lambda count: b"\0" * count).new())
+    call = Call(1, "m:f", msgspec.Raw(b"[]"), msgspec.Raw(b"{}"), attempt=2)
+    log = TaskLog()
+    log.started(Delivered(name, b"", 1, call))
+    log.ended(DONE)
+    log.ended(msgspec.structs.replace(FAILED, result=Result.RETRIED, again_in=3.0))
+    log.ended(FAILED)
+    log.ended(msgspec.structs.replace(FAILED, result=Result.BURIED))
+    log.ended(msgspec.structs.replace(DONE, result=Result.EXPIRED))
+
+    found = [(record.levelname, record.exc_text) for record in caplog.records]
+    traceback = ERROR.traceback.rstrip()
+    assert found == [
+        ("DEBUG", None), ("INFO", None), ("WARNING", None), ("ERROR", traceback), ("ERROR", traceback),
+        ("WARNING", None),
+    ]  # fmt: skip
+    assert caplog.messages[0] == f"{name} m:f starts, attempt 2"
+
+
+async def test_what_is_above_the_limit_is_summed_up_and_failures_have_their_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "herdmaster.worker")
+    log = TaskLog()
+    for _ in range(MOST_LINES + 5):
+        log.ended(DONE)
+    log.ended(FAILED)
+    log.close()
+
+    assert len(caplog.records) == MOST_LINES + 2
+    assert caplog.messages[-2].startswith("task-1 shop:area failed")
+    assert caplog.messages[-1].startswith("5 more tasks done in ")
+    assert caplog.messages[-1].endswith(" s: shop:area 5")
+    log.close()
+    assert len(caplog.records) == MOST_LINES + 2
