@@ -35,7 +35,7 @@ from herdmaster.errors import (
 if TYPE_CHECKING:
     from herdmaster.api import AsyncTask, Future, Herd, HerdClosed, HerdExecutor, Options, Results, Task
     from herdmaster.core.codec import Codec
-    from herdmaster.inspection.tasks import TaskSeen
+    from herdmaster.inspection.task_seen import TaskSeen
     from herdmaster.running.current import CurrentTask, current_task
 
 __version__ = "0.1.0"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from herdmaster import Future, Herd, InvalidName
-from herdmaster.inspection.tasks import TaskState
+from herdmaster.inspection.task_seen import TaskState
 
 
 def test_a_delayed_task_is_found_until_it_is_cancelled(served: str, make_herd: Callable[..., Herd]) -> None:

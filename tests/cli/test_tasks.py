@@ -54,7 +54,9 @@ def test_tasks_are_listed_for_people_and_for_programs(filled: str) -> None:
     result = run_herd("tasks", "list", "--zookeeper", filled)
     lines = [line.split() for line in result.stdout.splitlines()]
     assert (result.returncode, result.stderr) == (0, "")
-    assert lines[0] == ["STATE", "AGE", "TASK", "WHERE"]
+    assert lines[0] == ["STATE", "AGE", "TASK", "CALL", "AND", "WHERE"]
+    assert lines[1][3:] == ["tests.cli.app:add"]
+    assert lines[3][3:] == ["tests.cli.app:add", "LookupError"]
     assert [(line[0], line[2]) for line in lines[1:]] == [("pending", PENDING), ("failed", FAILED), ("dead", DEAD)]
 
     result = run_herd("tasks", "list", "--zookeeper", filled, "--json", "--state=dead", "--queue=mail")
@@ -210,7 +212,7 @@ def test_all_dead_tasks_are_purged_only_by_those_who_say_yes(filled: str) -> Non
 def test_dead_tasks_are_named_or_all_of_them(verb: str) -> None:
     result = run_herd("dead", verb)
     assert (result.returncode, result.stdout) == (2, "")
-    assert "name the tasks, or give --all" in result.stderr
+    assert "name the tasks, or choose them with --all or a filter" in result.stderr
 
 
 def test_workers_are_listed(cluster: str) -> None:
@@ -296,7 +298,7 @@ async def test_a_dead_task_whose_key_is_taken_stays_dead_until_it_is_told_to_go_
         (["queues", "limit", "mail"], "--max-running, --rate, or both"),
         (["tasks", "list", "--older-than=soon"], "'soon' is not a duration, such as 90s"),
         (["tasks", "list", "--state=lost"], "'lost' is not one of"),
-        (["dead", "purge", "--queue=mail", "task-1"], "need --all"),
+        (["dead", "purge", "--queue=mail", "task-1"], "name the tasks, or choose them"),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments: list[str], said: str) -> None:

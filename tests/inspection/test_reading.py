@@ -12,7 +12,8 @@ from herdmaster.core.names import call_name, raw_name
 from herdmaster.inspection.overview import OverviewReader
 from herdmaster.inspection.queues import look_at_queues
 from herdmaster.inspection.reading import ListingReader, Unreadable
-from herdmaster.inspection.tasks import Inspector, TaskState
+from herdmaster.inspection.task_seen import TaskFilter, TaskState
+from herdmaster.inspection.tasks import Inspector
 from herdmaster.operations.keys import find_key, list_keys
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper import errors
@@ -65,7 +66,7 @@ async def test_queues_are_counted_without_what_cannot_be_read(client: Client) ->
 async def test_tasks_that_cannot_be_read_are_listed_by_their_names(client: Client) -> None:
     unreadable = Unreadable()
     inspector = Inspector(client, unreadable)
-    seen = [(each.name, each.state) async for each in inspector.list_tasks(frozenset(TaskState))]
+    seen = [(each.name, each.state) async for each in inspector.list_tasks(TaskFilter())]
     assert seen == [(RAW, TaskState.PENDING), (CALL, TaskState.PENDING), (SECRET, TaskState.DEAD)]
     assert str(unreadable) == (
         f"1 znode was left out, because it cannot be read: NoAuth: {layout.inbox_path(SECRET_WORKER)}"

@@ -14,7 +14,8 @@ from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_
 from herdmaster.core.queues import QueueSettings, decode_queue
 from herdmaster.errors import HerdError, InvalidName
 from herdmaster.inspection.queues import look_at_queues
-from herdmaster.inspection.tasks import Inspector, TaskState
+from herdmaster.inspection.task_seen import TaskFilter, TaskState
+from herdmaster.inspection.tasks import Inspector
 from herdmaster.operations import actions
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
@@ -48,13 +49,13 @@ async def fill(client: Client) -> None:
 
 async def listed(client: Client, *states: TaskState, queue: str | None = None, before: int | None = None) -> list[str]:
     wanted = frozenset(states) or frozenset(TaskState)
-    return [seen.name async for seen in Inspector(client).list_tasks(wanted, queue=queue, before_ms=before)]
+    return [seen.name async for seen in Inspector(client).list_tasks(TaskFilter(wanted, queue, before_ms=before))]
 
 
 async def test_every_task_is_listed_with_its_state_the_oldest_first(namespace: str) -> None:
     async with Client(namespace) as client:
         await fill(client)
-        found = [seen async for seen in Inspector(client).list_tasks(frozenset(TaskState))]
+        found = [seen async for seen in Inspector(client).list_tasks(TaskFilter())]
     assert [(seen.name, seen.state) for seen in found] == [
         (RAW, TaskState.PENDING),
         (MAIL, TaskState.PENDING),
@@ -85,7 +86,7 @@ async def test_a_task_that_its_worker_tells_of_is_running(namespace: str) -> Non
         progress = b'{"running":1,"tasks":[{"task":"%s","since":1,"done":3,"total":4}]}' % HELD.encode()
         await client.create(layout.progress_path(WORKER), progress)
         assert await listed(client, TaskState.ASSIGNED) == []
-        (seen,) = [seen async for seen in Inspector(client).list_tasks(frozenset({TaskState.RUNNING}))]
+        (seen,) = [seen async for seen in Inspector(client).list_tasks(TaskFilter(frozenset({TaskState.RUNNING})))]
         assert seen.progress is not None
         assert (seen.progress.done, seen.progress.total) == (3, 4)
 

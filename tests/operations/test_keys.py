@@ -10,7 +10,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.keys import KeyRecord, KeyScope, encode_record, hash_key
 from herdmaster.errors import DuplicateTask
-from herdmaster.inspection.tasks import TaskState
+from herdmaster.inspection.task_seen import TaskState
 from herdmaster.operations import keys as held_keys
 from tests.proxy import Proxy, multi_with
 from tests.roles.keyed import CALL, KEY, LATER, fail, is_held_by, keyed, keys, old

@@ -33,7 +33,8 @@ from herdmaster.api.task import AsyncTask, Task
 from herdmaster.core.codec import Codec
 from herdmaster.core.names import parse_task_name
 from herdmaster.errors import ConfigurationError, InvalidName
-from herdmaster.inspection.tasks import TaskSeen, find_task
+from herdmaster.inspection.task_seen import TaskSeen
+from herdmaster.inspection.tasks import find_task
 from herdmaster.operations.keys import KeyRelease
 from herdmaster.running.hooks import AfterTask, BeforeTask, OnError, OnWorker
 from herdmaster.zookeeper.client import Client

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -13,6 +13,7 @@ from herdmaster.cli.groups import ListingGroup
 from herdmaster.cli.options import C, Duration, json_option
 from herdmaster.cli.printing import say, say_left_out
 from herdmaster.cli.session import Session, session_options
+from herdmaster.cli.task_options import STATES, UNENDED, Choice, check_task, confirm, filter_options, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
     from herdmaster.core.failure import ErrorInfo
     from herdmaster.core.outcome import Outcome
     from herdmaster.core.payload import Call
-    from herdmaster.inspection.tasks import TaskDetails, TaskSeen
+    from herdmaster.errors import HerdError
+    from herdmaster.inspection.task_seen import TaskSeen
+    from herdmaster.inspection.tasks import TaskDetails
     from herdmaster.zookeeper.client import Client
 
-STATES: Final = (
-    "delayed", "pending", "assigned", "running", "recovering", "done", "failed", "cancelled", "expired", "dead",
-)  # fmt: skip
 _COLOURS: Final = {"failed": "red", "dead": "red", "recovering": "yellow", "running": "green", "expired": "yellow"}
 _MAX_SHOWN: Final = 2000
 
@@ -41,50 +41,42 @@ def tasks() -> None:
 # --- list ------------------------------------------------------------------------------------------------------------
 
 
-def filter_options(command: C) -> C:
-    """The options that choose the tasks of a list."""
-    limit = click.option(
+def limit_option(command: C) -> C:
+    return click.option(
         "--limit", type=click.IntRange(0), default=1000, show_default=True, metavar="N", help="At most N tasks; 0: all."
-    )
-    older_than = click.option(
-        "--older-than", type=Duration(), metavar="TIME", help="Only tasks submitted before this time, such as 5m ago."
-    )
-    queue = click.option("--queue", metavar="NAME", help="Only tasks of this queue.")
-    return queue(older_than(limit(command)))
+    )(command)
 
 
 @tasks.command("list")
-@click.option(
-    "--state", "states", type=click.Choice(STATES), multiple=True, help="Only tasks in this state; may be repeated."
-)
-@filter_options
+@filter_options(*STATES)
+@limit_option
 @json_option
 @session_options(positional=True)
-def list_(*, states: tuple[str, ...], **options: Any) -> None:  # as `list_tasks`
-    """List tasks, oldest first."""
-    list_tasks(states, **options)
+def list_(**options: Any) -> None:  # as `list_tasks`
+    """List tasks, oldest first, with the call and the last error of each.
+
+    An outcome does not say what was called. The calls of payloads above 4 KiB are shown with --call or --error only.
+    """
+    list_tasks((), **options)
 
 
-def list_tasks(
-    states: Iterable[str], *, queue: str | None, older_than: float | None, limit: int, as_json: bool, session: Session
-) -> None:
-    """Print the tasks in these states, or in any state. `older_than` is in seconds, and a `limit` of 0 is none."""
+def list_tasks(states: tuple[str, ...], *, choice: Choice, limit: int, as_json: bool, session: Session) -> None:
+    """Print the tasks that are chosen; `states` stands for all states. A `limit` of 0 is none."""
     from herdmaster.inspection.reading import Unreadable
-    from herdmaster.inspection.tasks import Inspector, TaskState
+    from herdmaster.inspection.tasks import Inspector
 
     unreadable = Unreadable()
     now = _now_ms()
-    wanted = frozenset(map(TaskState, states)) or frozenset(TaskState)
-    before = None if older_than is None else now - int(older_than * 1000)
+    states = choice.states or states
 
     async def work(client: Client) -> None:
         count = 0
-        async for seen in Inspector(client, unreadable).list_tasks(wanted, queue=queue, before_ms=before):
+        async for seen in Inspector(client, unreadable).list_tasks(choice.filter_of(states)):
             if count == limit > 0:
                 click.echo(f"there are more than {limit} tasks: --limit 0 lists all", err=True)
                 return
             if count == 0 and not as_json:
-                say(click.style(f"{'STATE':<10} {'AGE':>5}  {'TASK':<40}  WHERE", bold=True))
+                say(click.style(f"{'STATE':<10} {'AGE':>5}  {'TASK':<40}  CALL AND WHERE", bold=True))
             count += 1
             click.echo(_as_json(seen)) if as_json else say(_row(seen, now))
         if count == 0 and not as_json:
@@ -96,7 +88,9 @@ def list_tasks(
 
 def _row(seen: TaskSeen, now: int) -> str:
     state = click.style(f"{seen.state.value:<10}", fg=_COLOURS.get(seen.state.value))
-    return f"{state} {age(seen.submitted, now):>5}  {seen.name:<40}  {_where(seen, now)}".rstrip()
+    ended = f"ended {age(seen.ended, now)} ago" if seen.ended is not None else ""
+    parts = (f"{seen.call or '':<20}", _where(seen, now), seen.error or "", ended)
+    return f"{state} {age(seen.submitted, now):>5}  {seen.name:<40}  {'  '.join(filter(None, parts))}".rstrip()
 
 
 def _where(seen: TaskSeen, now: int) -> str:
@@ -160,7 +154,8 @@ def result(*, task: str, session: Session) -> None:
 def _find(task: str, session: Session) -> tuple[TaskDetails, str]:
     """Return the task, and why it waits if something keeps it from running. Raises Failed if there is no such task."""
     from herdmaster.cli.why_waiting import why_waiting
-    from herdmaster.inspection.tasks import Inspector, TaskState
+    from herdmaster.inspection.task_seen import TaskState
+    from herdmaster.inspection.tasks import Inspector
 
     check_task(task)
 
@@ -173,14 +168,6 @@ def _find(task: str, session: Session) -> tuple[TaskDetails, str]:
     if details is None:
         raise Failed(f"there is no {task}: it never existed, or it has ended and its outcome was collected")
     return details, reason
-
-
-def check_task(task: str) -> None:
-    """Raise a usage error if this is not the name of a task."""
-    from herdmaster.core.names import parse_task_name
-
-    if parse_task_name(task) is None:
-        raise click.BadParameter(f"{task!r} is not the name of a task, such as task-01h...default", param_hint="TASK")
 
 
 def _print_outcome(task: str, outcome: Outcome) -> None:
@@ -260,10 +247,13 @@ def _now_ms() -> int:
 @tasks.command
 @click.argument("task", nargs=-1, required=True)
 @click.option("--timeout", type=Duration(), metavar="TIME", help="Wait for at most this time, such as 5m.")
+@json_option
 @session_options(log_level="error")
-def wait(*, task: tuple[str, ...], timeout: float | None, session: Session) -> None:
+def wait(*, task: tuple[str, ...], timeout: float | None, as_json: bool, session: Session) -> None:
     """Wait until the tasks have ended, and print how each one did. Exits with 1 unless all are done."""
     import asyncio
+
+    import msgspec
 
     from herdmaster.cli.waiting import wait_for_all
 
@@ -271,10 +261,13 @@ def wait(*, task: tuple[str, ...], timeout: float | None, session: Session) -> N
         check_task(name)
     all_done = True
 
-    def report(name: str, text: str, done: bool) -> None:
+    def report(name: str, state: str | None, text: str) -> None:
         nonlocal all_done
-        all_done = all_done and done
-        say(f"{name}: {text}")
+        all_done = all_done and state == "done"
+        if as_json:
+            click.echo(msgspec.json.encode({"task": name, "state": state, "text": text}))
+        else:
+            say(f"{name}: {text}")
 
     left = asyncio.run(wait_for_all(session.find_hosts(), task, timeout, session.connect_timeout, report))
     for name in left:
@@ -284,7 +277,9 @@ def wait(*, task: tuple[str, ...], timeout: float | None, session: Session) -> N
 
 
 @tasks.command
-@click.argument("task", nargs=-1, required=True)
+@click.argument("task", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All tasks that have not ended and that the filters leave.")
+@filter_options(*UNENDED)
 @click.option(
     "--timeout",
     type=Duration(),
@@ -293,21 +288,54 @@ def wait(*, task: tuple[str, ...], timeout: float | None, session: Session) -> N
     show_default="5s",
     help="Wait for the primary for at most this time.",
 )
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
 @session_options(log_level="error")
-def cancel(*, task: tuple[str, ...], timeout: float, session: Session) -> None:
-    """Cancel tasks, running ones as well. Exits with 1 unless all ended as cancelled."""
-    import asyncio
+def cancel(
+    *,
+    task: tuple[str, ...],
+    everything: bool,
+    choice: Choice,
+    timeout: float,
+    yes: bool,
+    as_json: bool,
+    session: Session,
+) -> None:
+    """Cancel tasks, running ones as well. Exits with 1 unless all ended as cancelled.
 
-    from herdmaster.operations import actions
+    Asks on a terminal if they are not named one by one.
+    """
+    selection = select(task, choice, UNENDED, everything=everything)
+    names = selection.names(session)
+    if not names:
+        click.echo("no tasks to cancel", err=True)
+        return
+    if not task:
+        count = "1 task" if len(names) == 1 else f"{len(names)} tasks"
+        confirm(f"Cancel {count}?", is_confirmed=yes, otherwise=f"none of {count} was cancelled")
+    cancel_all(names, timeout, session, as_json=as_json, are_seen=not task)
 
-    for name in task:
-        check_task(name)
 
-    async def work(client: Client) -> list[actions.CancelVerdict]:
-        return list(await asyncio.gather(*(actions.cancel(client, name, timeout) for name in task)))
+def cancel_all(names: list[str], patience: float, session: Session, *, as_json: bool, are_seen: bool) -> None:
+    """Cancel the tasks and print what became of each. Exits with 1 unless all ended as cancelled; a task that was
+    chosen by a filter (`are_seen`) may have ended meanwhile."""
+    from herdmaster.cli.acting import Line, act_on_all
+    from herdmaster.operations.actions import CancelVerdict
+    from herdmaster.operations.many import cancel_many
 
-    verdicts = session.run(work)
-    for name, verdict in zip(task, verdicts, strict=True):
-        click.echo(f"{name}: {verdict.value}")
-    if any(verdict is not actions.CancelVerdict.CANCELLED for verdict in verdicts):
+    over = {CancelVerdict.CANCELLED} | ({CancelVerdict.ENDED, CancelVerdict.COLLECTED} if are_seen else set())
+    bad = 0
+
+    def act(client: Client, names: list[str]) -> AsyncIterator[tuple[str, CancelVerdict | HerdError]]:
+        return cancel_many(client, names, patience, are_seen=are_seen)
+
+    def line_of(name: str, verdict: CancelVerdict | HerdError) -> Line:
+        nonlocal bad
+        bad += verdict not in over
+        if isinstance(verdict, CancelVerdict):
+            return Line(f"{name}: {verdict.value}", {"verdict": verdict.name.lower(), "text": verdict.value})
+        return Line(f"{name} cannot be cancelled: {verdict}", {"error": str(verdict)}, is_bad=True)
+
+    act_on_all(session, names, act, line_of, as_json=as_json)
+    if bad:
         click.get_current_context().exit(1)

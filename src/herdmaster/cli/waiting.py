@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from herdmaster.core.outcome import Outcome, OutcomeState
+from herdmaster.core.outcome import Outcome
 from herdmaster.errors import HerdError
 from herdmaster.roles.client.client import ClientSettings, TaskClient
 
-Report = Callable[[str, str, bool], None]
-"""Called with the name of a task, how it ended in words, and whether it is done."""
+Report = Callable[[str, str | None, str], None]
+"""Called with the name of a task, the state in which it ended if that is known, and how it ended in words."""
 
 
 async def wait_for_all(
@@ -30,8 +30,8 @@ async def wait_for_all(
         left.pop(task, None)
         report(
             task,
+            None if outcome is None else outcome.state.value,
             _words(outcome, error).removeprefix(f"{task}: "),
-            outcome is not None and outcome.state is OutcomeState.DONE,
         )
         if not left:
             all_ended.set()

@@ -10,6 +10,7 @@ import msgspec
 
 from herdmaster.core import layout
 from herdmaster.core.history import Batch, Counts, FailureRecord, Histogram, Result, decode_batch, parse_batch_name
+from herdmaster.inspection.task_seen import matches_name
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
@@ -109,14 +110,10 @@ class HistoryFilter(msgspec.Struct, frozen=True):
         return self._takes(counts.call, counts.queue)
 
     def takes_failure(self, failure: FailureRecord) -> bool:
-        return self._takes(failure.call, failure.queue) and _matches(self.error, failure.error)
+        return self._takes(failure.call, failure.queue) and matches_name(self.error, failure.error)
 
     def _takes(self, call: str, queue: str) -> bool:
-        return _matches(self.call, call) and self.queue in {None, queue}
-
-
-def _matches(wanted: str | None, name: str) -> bool:
-    return wanted is None or name == wanted or name.endswith((f":{wanted}", f".{wanted}"))
+        return matches_name(self.call, call) and self.queue in {None, queue}
 
 
 async def read_history(client: Client, begins_ms: int, ends_ms: int, only: HistoryFilter | None = None) -> History:

@@ -5,8 +5,8 @@ Places are read in the order in which a task moves, so a task that moves meanwhi
 
 from __future__ import annotations
 
-import enum
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -16,8 +16,11 @@ from herdmaster.core.names import is_call, parse_task_name, parse_worker_name, u
 from herdmaster.core.outcome import Outcome, decode_outcome
 from herdmaster.core.payload import Call, decode_call
 from herdmaster.core.progress import TaskProgress, decode_progress
+from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadOutcome, BadPayload, ConfigurationError
+from herdmaster.inspection.payloads import is_big, read_payloads
 from herdmaster.inspection.reading import ListingReader, Unreadable
+from herdmaster.inspection.task_seen import UNENDED, TaskFilter, TaskSeen, TaskState
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
@@ -25,43 +28,6 @@ from herdmaster.zookeeper.model import Stat
 _AT_ONCE: Final = 50
 _LOOKS: Final = 3
 """One look can miss a task that moves between two places."""
-
-
-class TaskState(enum.StrEnum):
-    """The state of a task, for people. `running`: its worker reported so in the last seconds, otherwise it is
-    `assigned`. `recovering`: its worker is lost. `dead`: given up on and kept for replay. `ended`: its status cannot be
-    read."""
-
-    DELAYED = "delayed"
-    PENDING = "pending"
-    ASSIGNED = "assigned"
-    RUNNING = "running"
-    RECOVERING = "recovering"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-    ENDED = "ended"
-    DEAD = "dead"
-
-
-UNENDED: Final = frozenset({
-    TaskState.DELAYED, TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING, TaskState.RECOVERING,
-})  # fmt: skip
-
-
-class TaskSeen(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One task. Times are in unix milliseconds. `submitted` is when the client made the name; for a raw task, when its
-    znode was created. `due` is set for a delayed task."""
-
-    name: str
-    state: TaskState
-    queue: str
-    priority: int
-    submitted: int | None = None
-    due: int | None = None
-    worker: str | None = None
-    progress: TaskProgress | None = None
 
 
 class TaskDetails(msgspec.Struct, frozen=True):
@@ -91,21 +57,26 @@ class Inspector:
         self._client = client
         self._reader = ListingReader(client, unreadable)
 
-    async def list_tasks(
-        self, states: frozenset[TaskState], *, queue: str | None = None, before_ms: int | None = None
-    ) -> AsyncIterator[TaskSeen]:
-        """Yield the tasks in one of the states, oldest first, optionally only those of one queue or submitted before a
-        time. Raises ConfigurationError if the namespace does not exist, SessionExpired."""
+    async def list_tasks(self, only: TaskFilter) -> AsyncIterator[TaskSeen]:
+        """Yield the tasks that the filter takes, oldest first. The calls of big payloads are read only for a filter
+        that needs them. Raises ConfigurationError if the namespace does not exist, SessionExpired."""
         await self._client.sync()
-        found = await self._places(states)
+        found = await self._places(only.states)
         running = await self._running()
-        wanted = [each for each in found.values() if queue is None or _queue(each.name)[0] == queue]
+        wanted = [each for each in found.values() if only.takes_name(each.name)]
         wanted.sort(key=lambda each: (ulid_time_ms(each.name) or 0, each.name))
         for start in range(0, len(wanted), _AT_ONCE):
-            for seen in await self._see(wanted[start : start + _AT_ONCE], running):
-                is_old = before_ms is None or (seen.submitted is not None and seen.submitted < before_ms)
-                if seen.state in states and is_old:
+            some = wanted[start : start + _AT_ONCE]
+            for seen in await self._see(some, running, await self._calls(some, with_big=only.needs_payloads)):
+                if only.takes(seen):
                     yield seen
+
+    async def names(self, states: frozenset[TaskState], queue: str) -> list[str]:
+        """Return the names of the tasks of a queue in places for these states, oldest first. Reads no payloads. Raises
+        as `list_tasks`."""
+        await self._client.sync()
+        only = TaskFilter(queue=queue)
+        return sorted(name for name in await self._places(states) if only.takes_name(name))
 
     async def find(self, task: str) -> TaskDetails | None:
         """Return a task, None if it is nowhere. Raises as `list_tasks`."""
@@ -114,7 +85,8 @@ class Inspector:
             found = (await self._places(frozenset(TaskState), (task,))).get(task)
             if found is None:
                 continue
-            (seen,) = await self._see([found], await self._running()) or (None,)
+            calls = await self._calls([found], with_big=True)
+            (seen,) = await self._see([found], await self._running(), calls) or (None,)
             if seen is not None:
                 return await self._details(found, seen)
         return None
@@ -170,7 +142,21 @@ class Inspector:
 
     # --- what they are -----------------------------------------------------------------------------------------------
 
-    async def _see(self, some: list[_Found], running: dict[str, tuple[str, TaskProgress]]) -> list[TaskSeen]:
+    async def _calls(self, some: list[_Found], *, with_big: bool) -> dict[str, Call]:
+        """Return the calls of those tasks that have one and have not ended, as far as they can be read."""
+        wanted = [each for each in some if each.state is not TaskState.ENDED and is_call(each.name)]
+        if not with_big:
+            wanted = [each for each in wanted if not is_big(each.name)]
+        records = await read_payloads(self._client, [(each.name, each.path) for each in wanted])
+        calls: dict[str, Call] = {}
+        for name, data in records.items():
+            with contextlib.suppress(BadPayload, *UNREADABLE):
+                calls[name] = decode_call(data)
+        return calls
+
+    async def _see(
+        self, some: list[_Found], running: dict[str, tuple[str, TaskProgress]], calls: Mapping[str, Call]
+    ) -> list[TaskSeen]:
         """Return those of the tasks that still exist."""
         times = await self._times(some)
         ended = [each for each in some if each.state is TaskState.ENDED]
@@ -185,8 +171,8 @@ class Inspector:
                 state = TaskState(outcome.state.value)
             elif state is TaskState.ASSIGNED and running.get(each.name, ("",))[0] == each.worker:
                 state, progress = TaskState.RUNNING, running[each.name][1]
-            worker = outcome.worker if isinstance(outcome, Outcome) else each.worker
-            seen.append(TaskSeen(each.name, state, *_queue(each.name), times[each.name], each.due, worker, progress))
+            here = TaskSeen(each.name, state, *_queue(each.name), times[each.name], each.due, each.worker, progress)
+            seen.append(_with_content(here, calls.get(each.name), outcome if isinstance(outcome, Outcome) else None))
         return seen
 
     async def _times(self, some: list[_Found]) -> dict[str, int | None]:
@@ -235,6 +221,20 @@ async def find_task(name: str, client: Client) -> TaskSeen | None:
     """Return a task, None if it is nowhere. Raises as `Inspector.list_tasks`."""
     details = await Inspector(client).find(name)
     return None if details is None else details.seen
+
+
+def _with_content(seen: TaskSeen, call: Call | None, outcome: Outcome | None) -> TaskSeen:
+    """Add what the payload or the outcome says."""
+    if outcome is not None:
+        error = outcome.error.type if outcome.error is not None else None
+        return msgspec.structs.replace(
+            seen, worker=outcome.worker, error=error, began=outcome.started, ended=outcome.ended
+        )
+    error = call.error.type if call is not None and call.error is not None else None
+    name = call.call if call is not None else seen.progress.call if seen.progress is not None else None
+    return msgspec.structs.replace(
+        seen, call=name, error=error, began=seen.progress.since if seen.progress is not None else None
+    )
 
 
 def _queue(name: str) -> tuple[str, int]:

@@ -51,6 +51,11 @@ async def cancel(client: Client, task: str, patience: float) -> CancelVerdict:
             await wait_decided(client, task)
     except TimeoutError:
         return CancelVerdict.PENDING
+    return await answer_of(client, task)
+
+
+async def answer_of(client: Client, task: str) -> CancelVerdict:
+    """Return how the primary answered a request that it has deleted. Raises SessionExpired."""
     if await read_state(client, task) is OutcomeState.CANCELLED:
         return CancelVerdict.CANCELLED
     has_outcome = await client.exists(layout.status_path(task)) is not None

@@ -12,7 +12,8 @@ from herdmaster.core.keys import KeyScope, decode_record, hash_key, is_key_hash
 from herdmaster.core.names import parse_task_name
 from herdmaster.errors import HerdError
 from herdmaster.inspection.reading import ListingReader, Unreadable
-from herdmaster.inspection.tasks import UNENDED, Inspector, TaskState
+from herdmaster.inspection.task_seen import UNENDED, TaskState
+from herdmaster.inspection.tasks import Inspector
 from herdmaster.roles.shared.committer import add_operation
 from herdmaster.roles.shared.old_keys import free_old_key
 from herdmaster.zookeeper import errors
