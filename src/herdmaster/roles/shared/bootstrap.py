@@ -115,6 +115,7 @@ async def open_client(
                 "namespace %s does not exist yet: it is created on %s", hosts.chroot.prefix, _servers(hosts),
             )  # fmt: skip
             await make_namespace(hosts, system, session_timeout=session_timeout, connect_timeout=connect_timeout)
+            await client.sync()  # the namespace was made through another session, maybe on another server
             await make_folders(client)
     except BaseException:
         await client.close()

@@ -1,7 +1,7 @@
 """Draw the plan of a seed.
 
-The modules that were added later (`full_workers`, `features`, `step_faults`, `poison`, `reference_defects`,
-`contested_keys`, `running_limits`) use random generators of their own. So an old seed still means much the same world.
+The modules that were added later (`_EXTENSIONS`) use random generators of their own. So an old seed still means much
+the same world.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from herdmaster.simulation.plan.features import with_features
 from herdmaster.simulation.plan.full_workers import with_full_workers
 from herdmaster.simulation.plan.hardware import Disk, Latency
 from herdmaster.simulation.plan.jobs import ALWAYS, DEFAULT, OTHER, Code, Job
+from herdmaster.simulation.plan.lagging_servers import with_lagging_servers
 from herdmaster.simulation.plan.plan import Kind, Plan, Program
 from herdmaster.simulation.plan.poison import with_poison
 from herdmaster.simulation.plan.reference_defects import with_reference_defects
@@ -33,6 +34,7 @@ _EXTENSIONS: Final = (
     with_reference_defects,
     with_contested_keys,
     with_running_limits,
+    with_lagging_servers,
 )
 _KEYS: Final = ("0" * 16, "1" * 16)
 HORIZON: Final = (6.0, 20.0)

@@ -77,12 +77,18 @@ class Plan(msgspec.Struct, frozen=True):
     """The run goes on until everything with a time to live has been swept."""
     lingers: float = 0.0
     """Seconds for which reference roles stay after the last fault."""
+    lags: tuple[float, ...] = ()
+    """Seconds by which the servers behind the last addresses lag behind the leader."""
 
     @property
     def slowness(self) -> float:
         """The most seconds by which anything is late that is neither lost nor given up."""
         late = sum(fault.seconds for fault in self.faults if isinstance(fault, DELAYING))
-        return _USUAL_SECONDS + 4 * self.latency.spike + late
+        return _USUAL_SECONDS + 4 * self.latency.spike + late + self.lag
+
+    @property
+    def lag(self) -> float:
+        return max(self.lags, default=0.0)
 
     @property
     def has_nested_statuses(self) -> bool:

@@ -2,20 +2,22 @@
 
 Transactions are written to disk in batches, and replies leave only afterwards; a crash loses what is not on disk. So
 the history of the world is what is on disk: the `Observer` is told of each transaction then, in order, together with
-the session that asked for it.
+the session that asked for it. Some addresses may lead to servers that lag behind (`Follower`); they crash and pause
+with it.
 """
 
 from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
 
 from herdmaster.simulation.checks.effects import Entry
 from herdmaster.simulation.plan.hardware import Disk
+from herdmaster.simulation.world.follower import Follower
 from herdmaster.simulation.world.loop import Owner, VirtualLoop
 from herdmaster.simulation.world.network import Wire
 from herdmaster.simulation.world.process import UNIX_EPOCH_MS
@@ -26,6 +28,7 @@ from herdmaster.zookeeper.server.machine import Machine, Settings
 from herdmaster.zookeeper.server.sessions import first_session_id
 from herdmaster.zookeeper.server.snapshots import restore, snapshot_of
 from herdmaster.zookeeper.server.state import State
+from herdmaster.zookeeper.wire.framing import ConnectRequest
 from herdmaster.zookeeper.wire.records import Ping, Record, Request
 
 _TICK_MS: Final = 100
@@ -54,13 +57,41 @@ class _Machine(Machine):
     applied: Callable[[Connection, list[Transaction]], None]
     heard: Callable[[Connection, Request[Record]], None]
     asked = 0
+    followers: dict[Connection, Follower]
+    """The servers of the connections that lag behind."""
 
     def apply(self, connection: Connection, xid: int, request: Request[Record], now: Instant) -> None:
         self.asked += not isinstance(request, Ping)
         self.heard(connection, request)
-        super().apply(connection, xid, request, now)
+        follower = self.followers.get(connection)
+        if follower is None:
+            super().apply(connection, xid, request, now)
+        elif not follower.apply(connection, xid, request, now.unix):
+            self._close(connection)
         if self.recorded_count:
             self.applied(connection, self.take_recorded())
+
+    def disconnect(self, connection: Connection) -> None:
+        super().disconnect(connection)
+        self.followers.pop(connection, None)
+
+    def make_follower(self, lag: float) -> Follower:
+        return Follower(lag, self.state, self.settings.tick, self._writes, self._outbox)
+
+    def _handshake(self, connection: Connection, body: bytes, now: Instant) -> None:
+        follower = self.followers.get(connection)
+        if follower is not None and ConnectRequest.decode(body).last_zxid_seen > follower.zxid:
+            self._close(connection)  # the client has to try another server
+            return
+        super()._handshake(connection, body, now)
+        if follower is not None and self.recorded_count:
+            follower.catch_up()  # with the session that was opened
+
+    def _close(self, connection: Connection) -> None:
+        super()._close(connection)
+        follower = self.followers.get(connection)
+        if follower is not None:
+            follower.watches.drop(connection)
 
     @property
     def recorded_count(self) -> int:
@@ -75,9 +106,17 @@ class Batch(msgspec.Struct):
 
 
 class SimulatedServer:
-    """The server process. Several addresses may lead to it; see `Network`."""
+    """The server process. Several addresses may lead to it; see `Network`. `lags` has the seconds by which an address
+    lags behind."""
 
-    def __init__(self, loop: VirtualLoop, disk: Disk, rng: random.Random, observer: Observer) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        disk: Disk,
+        rng: random.Random,
+        observer: Observer,
+        lags: Mapping[str, float] | None = None,
+    ) -> None:
         self.process = Owner("server")
         self.count = 0
         """The number of transactions that were applied."""
@@ -85,6 +124,8 @@ class SimulatedServer:
         self._disk = disk
         self._rng = rng
         self._observer = observer
+        self._lags = lags or {}
+        self._followers: dict[str, Follower] = {}
         self._settings = Settings(tick=_TICK_MS)
         self._skew_ms = rng.randrange(-5000, 5000)
         unix = self._now().unix
@@ -122,7 +163,9 @@ class SimulatedServer:
         machine = _Machine(self._state, self._settings, _SECRET, self._now(), recording=True)
         machine.applied = self._applied
         machine.heard = self._heard
+        machine.followers = {}
         self._machine = machine
+        self._followers = {address: machine.make_follower(lag) for address, lag in self._lags.items()}
         self._loop.run_as(self.process, self._schedule_tick)
 
     def crash(self) -> None:
@@ -163,6 +206,8 @@ class SimulatedServer:
         connection = self._machine.connect(wire.process.name, 0, self._now())
         self._wires[connection] = wire
         self._connections[wire] = connection
+        if wire.address in self._followers:
+            self._machine.followers[connection] = self._followers[wire.address]
 
     def receive(self, wire: Wire, data: bytes) -> None:
         connection = self._connections.get(wire)
@@ -199,6 +244,27 @@ class SimulatedServer:
         for transaction in transactions:
             self._unsaved.append(Entry(session_id, transaction))
             self.count += 1
+            for follower in self._followers.values():
+                self._tell(follower, transaction)
+
+    # --- followers ---------------------------------------------------------------------------------------------------
+
+    def _tell(self, follower: Follower, transaction: Transaction) -> None:
+        is_idle = follower.next_due() is None
+        follower.learn(transaction, self._loop.now)
+        if is_idle and follower.next_due() is not None:
+            self._loop.run_as(self.process, lambda: self._schedule_follower(follower))
+
+    def _schedule_follower(self, follower: Follower) -> None:
+        due = follower.next_due()
+        if due is not None:
+            self._loop.call_later(max(0.0, due - self._loop.now), self._follow, follower, self._generation)
+
+    def _follow(self, follower: Follower, generation: int) -> None:
+        if generation == self._generation and self._machine is not None:
+            follower.follow(self._loop.now)
+            self._wake()
+            self._schedule_follower(follower)
 
     # --- turns -------------------------------------------------------------------------------------------------------
 

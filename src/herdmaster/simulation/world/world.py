@@ -70,7 +70,7 @@ class World:
         self._logs = LogCheck(self._trace, self.fail, has_nested_statuses=plan.has_nested_statuses, listen=listen)
         self._tasks = TaskIndex()
         self._states: dict[str, ProgramState] = {}
-        grace = plan.session_timeout + _GRACE_SECONDS
+        grace = plan.session_timeout + _GRACE_SECONDS + plan.lag
         self._ledger = Ledger(self._tasks, plan.namespace, grace, plan.slowness, self.fail)
         self._ledger.executions.only_tasks_kill = not plan.faults and not plan.has_reference
         self._server = self._make_server()
@@ -103,7 +103,9 @@ class World:
             applied=self._applied,
             fail=self.fail,
         )
-        return SimulatedServer(self.loop, self.plan.disk, random.Random(f"{self.plan.seed}/server"), events)
+        plan = self.plan
+        lags = dict(zip(reversed(plan.addresses), plan.lags, strict=False))
+        return SimulatedServer(self.loop, plan.disk, random.Random(f"{plan.seed}/server"), events, lags)
 
     def _make_runs(self) -> TaskRuns:
         return TaskRuns(

@@ -1,0 +1,54 @@
+"""Planted bugs that only servers which lag behind each other show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+from herdmaster.roles.client import submission_journal
+from herdmaster.roles.shared import bootstrap
+from herdmaster.zookeeper.client import Client
+
+
+class _WithoutSync:
+    """A client whose `sync` does nothing."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def sync(self, _path: str = "/") -> None:
+        return None
+
+
+def _without_sync(target: object, name: str, place: int) -> Any:
+    """Call a coroutine function with such a client at a place of its arguments."""
+    function = getattr(target, name)
+
+    async def call(*args: Any, **options: Any) -> Any:
+        return await function(*args[:place], _WithoutSync(args[place]), *args[place + 1 :], **options)
+
+    return patch.object(target, name, call)
+
+
+def journal_read_without_sync() -> Any:
+    """The journal is read after a reconnect without a sync, so on another server it may be an old one."""
+    return _without_sync(submission_journal.SubmissionJournal, "_settle_doubt", 1)
+
+
+def folders_looked_for_without_sync() -> Any:
+    """The folders of a namespace that another session has just made are looked for without a sync."""
+
+    class Unsynced(Client):
+        async def sync(self, _path: str = "/") -> None:
+            return None
+
+    return patch.object(bootstrap, "Client", Unsynced)
+
+
+BUGS: dict[str, Callable[[], Any]] = {
+    bug.__name__: bug for bug in (journal_read_without_sync, folders_looked_for_without_sync)
+}
