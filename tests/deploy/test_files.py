@@ -9,10 +9,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
-from herdmaster.cli import main
+from herdmaster.cli.program import herd
 from herdmaster.monitoring.gauges import GAUGES
 from herdmaster.monitoring.metrics import Metrics
 
@@ -85,7 +86,8 @@ def commands() -> list[list[str]]:
 
 def test_every_command_line_has_options_that_exist() -> None:
     for arguments in commands():
-        command = main.commands[arguments[0]]
+        command = herd.get_command(click.Context(herd), arguments[0])
+        assert command is not None
         known = {name for parameter in command.params for name in parameter.opts}
         assert {each for each in arguments if each.startswith("--")} <= known
 
@@ -116,6 +118,24 @@ def test_systemd_understands_the_units(tmp_path: Path, unit: str) -> None:
     )
 
     assert (done.returncode, [line for line in done.stderr.splitlines() if "herd" in line]) == (0, [])
+
+
+def test_the_example_of_the_environment_has_every_variable_of_the_units() -> None:
+    units = [unit.read_text() for unit in sorted((DEPLOY / "systemd").glob("*.service"))]
+    used = {name for unit in units for name in re.findall(r"\$\{(\w+)\}", unit)} | {"HERD_ZOOKEEPER"}
+    lines = (DEPLOY / "systemd/herd.env").read_text().splitlines()
+
+    assert {line.partition("=")[0] for line in lines if not line.startswith("#")} == used
+    assert all("EnvironmentFile=/etc/herdmaster/herd.env" in unit for unit in units)
+
+
+def test_every_worker_of_a_machine_has_a_port() -> None:
+    unit = (DEPLOY / "systemd/herd-worker@.service").read_text()
+    (template,) = re.findall(r"--listen 127\.0\.0\.1:(\S+)", unit)
+    instances = re.findall(r"herd-worker@(\d+)", unit)
+
+    assert instances
+    assert all(1024 < int(template.replace("%i", instance)) < 32768 for instance in instances)
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine")
