@@ -40,6 +40,26 @@ worker.warning("warning line")
 others.warning("line of others")
 """
 
+# Django's `DEFAULT_LOGGING`, with filters and a formatter that need no Django.
+DJANGO = {
+    "disable_existing_loggers": False,
+    "filters": {
+        "require_debug_false": {"()": "logging.Filter", "name": "nothing"},
+        "require_debug_true": {"()": "logging.Filter"},
+    },
+    "formatters": {"django.server": {"()": "logging.Formatter", "format": "[{asctime}] {message}", "style": "{"}},
+    "handlers": {
+        "console": {"level": "INFO", "filters": ["require_debug_true"], "class": "logging.StreamHandler"},
+        "django.server": {"level": "INFO", "class": "logging.StreamHandler", "formatter": "django.server"},
+        "mail_admins": {"level": "ERROR", "filters": ["require_debug_false"], "class": "logging.NullHandler"},
+    },
+    "loggers": {
+        "django": {"handlers": ["console", "mail_admins"], "level": "INFO"},
+        "django.server": {"handlers": ["django.server"], "level": "INFO", "propagate": False},
+    },
+}
+OURS = ["INFO worker: info line", "WARNING worker: warning line"]
+
 CONSOLE = {"console": {"class": "logging.StreamHandler", "formatter": "own"}}
 OWN = {"formatters": {"own": {"format": "OWN %(message)s"}}, "handlers": CONSOLE}
 
@@ -48,7 +68,8 @@ OWN = {"formatters": {"own": {"format": "OWN %(message)s"}}, "handlers": CONSOLE
     ("case", "lines"),
     [
         ({}, ["INFO worker: info line", "WARNING worker: warning line", "WARNING others: line of others"]),
-        # As Django does with `LOGGING` without a root: the handlers of the root stay.
+        (DJANGO, [*OURS, "WARNING others: line of others"]),
+        # As with a `LOGGING` of Django without a root: the handlers of the root stay.
         (
             {**OWN, "loggers": {"django": {"handlers": ["console"]}}},
             ["INFO worker: info line", "WARNING worker: warning line"],
@@ -132,6 +153,65 @@ def test_a_worker_logs_on_while_its_app_and_its_tasks_configure_logging(namespac
         worker.send(signal.SIGTERM)
         worker.wait_for_log("has drained")
         assert worker.wait() == 0
+
+
+POOLS_APP = """
+import logging
+
+from herdmaster import Herd, current_task
+
+herd = Herd()
+log = logging.getLogger("shop")
+
+
+@herd.task(max_attempts=2, backoff=0)
+def on_thread():
+    log.info("on a thread")
+    if current_task().attempt == 1:
+        raise ValueError("again")
+
+
+@herd.task
+async def in_loop():
+    log.info("in the loop")
+
+
+@herd.task(pool="process")
+def in_process():
+    log.info("in a process")
+    raise ValueError("for good")
+"""
+
+
+def test_lines_of_a_task_carry_its_fields_in_all_three_pools(namespace: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(POOLS_APP)
+    with (
+        HerdProcess("master", namespace),
+        HerdProcess("worker", namespace, "--app=app", "--log-format=json", folder=tmp_path) as worker,
+        Herd(namespace) as herd,
+    ):
+        calls = [f"app:{name}" for name in ("on_thread", "in_loop", "in_process")]
+        futures: list[Future[None]] = [herd.submit_call(call) for call in calls]
+        for future in futures:
+            future.exception(timeout=20)
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0
+        lines = [json.loads(line) for line in worker.stderr.splitlines()]
+    told = [(line["logger"], line["level"], line["call"], line["attempt"]) for line in lines if "call" in line]
+    assert sorted(told) == sorted(
+        [
+            ("shop", "info", "app:on_thread", 1),
+            ("herdmaster.worker", "warning", "app:on_thread", 1),
+            ("shop", "info", "app:on_thread", 2),
+            ("herdmaster.worker", "info", "app:on_thread", 2),
+            ("shop", "info", "app:in_loop", 1),
+            ("herdmaster.worker", "info", "app:in_loop", 1),
+            ("shop", "info", "app:in_process", 1),
+            ("herdmaster.worker", "error", "app:in_process", 1),
+        ]
+    )
+    assert {line["task"] for line in lines if "call" in line} == {future.name for future in futures}
+    assert [line["exception"].splitlines()[-1] for line in lines if "exception" in line] == ["ValueError: for good"]
 
 
 STUCK_APP = """

@@ -15,6 +15,7 @@ from typing import IO, Final
 import click
 
 from herdmaster.cli.printing import say
+from herdmaster.core.printable import printable
 from herdmaster.pools import own_loggers
 from herdmaster.pools.log_thread import Deferral
 from herdmaster.pools.outlets import (
@@ -24,6 +25,8 @@ from herdmaster.pools.outlets import (
     free_standard_streams,
     own_stderr,
 )
+from herdmaster.running import log_fields
+from herdmaster.running.log_fields import fields_of
 
 _CONNECTING: Final = "herdmaster.connecting"
 _LOGGERS: Final = (
@@ -44,11 +47,13 @@ _COLOURS: Final = {
 
 
 class TextFormatter(logging.Formatter):
-    """A formatter of lines such as `2026-03-01 12:00:00.123 INFO master: elected: ...`, in local time."""
+    """A formatter of lines such as `2026-03-01 12:00:00.123 INFO master: elected: ...`, in local time. With `task`, a
+    message from inside a task begins with `[task-... shop:area, attempt 1]`."""
 
-    def __init__(self, *, colour: bool) -> None:
+    def __init__(self, *, colour: bool, task: bool = False) -> None:
         super().__init__()
         self._colour = colour
+        self._task = task
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")[:23]
@@ -57,15 +62,23 @@ class TextFormatter(logging.Formatter):
             level = f"{_COLOURS.get(record.levelno, '')}{level}{_PLAIN}"
         # Code that masters and workers share logs as `herdmaster`, and its lines begin with the kind of role.
         source = "" if record.name == "herdmaster" else f"{record.name.removeprefix('herdmaster.')}: "
-        lines = [f"{when} {level} {source}{record.getMessage()}"]
+        lines = [f"{when} {level} {source}{self._task_of(record)}{record.getMessage()}"]
         exception = _exception_of(self, record)
         if exception:
             lines.append(exception)
         return "\n".join(lines)
 
+    def _task_of(self, record: logging.LogRecord) -> str:
+        fields = fields_of(record) if self._task else {}
+        if not fields or record.getMessage().startswith(str(fields["task"])):  # the line is about it, and names it
+            return ""
+        call = f" {printable(str(fields['call']))}" if fields["call"] else ""
+        return f"[{fields['task']}{call}, attempt {fields['attempt']}] "
+
 
 class JsonFormatter(logging.Formatter):
-    """A formatter of one object per line: `time` (UTC), `level`, `logger`, `message`, and `exception` if any."""
+    """A formatter of one object per line: `time` (UTC), `level`, `logger`, `message`, `exception` if any, and `task`,
+    `call`, `queue` and `attempt` inside a task."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -73,6 +86,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **fields_of(record),
         }
         exception = _exception_of(self, record)
         if exception:
@@ -126,20 +140,21 @@ class _TellingHandler(logging.Handler):
             say(text, err=True)
 
 
-def _configure(level: str, style: str) -> None:
+def _configure(level: str, style: str, *, task: bool = False) -> None:
     """Send all logs of this process to stderr, also the app's. The app may still configure logging differently."""
-    handler = _make_handler(style)
+    handler = _make_handler(style, task=task)
     if handler is not None:
         logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
-def _make_handler(style: str) -> logging.Handler | None:
+def _make_handler(style: str, *, task: bool = False) -> logging.Handler | None:
     """Return a handler for stderr; None if stderr is closed."""
     stream = own_stderr()
     if stream is None:
         return None
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter(colour=wants_colour(stream)))
+    text = TextFormatter(colour=wants_colour(stream), task=task)
+    handler.setFormatter(JsonFormatter() if style == "json" else text)
     return handler
 
 
@@ -151,15 +166,17 @@ class RoleLogs:
     name, and it may replace the handlers and the level of the root logger.
     """
 
-    def __init__(self, level: str, style: str) -> None:
+    def __init__(self, level: str, style: str, *, task: bool = False) -> None:
         self._level = logging.getLevelNamesMapping()[level.upper()]
         self._style = style
+        self._task = task
         self._deferral: Deferral | None = None
 
     def configure(self) -> None:
         import logging.config
 
         free_standard_streams()
+        log_fields.install()
         deferral = self._deferral = Deferral(_is_main_thread)
         add_room(deferral.has_room)
         # Replaced by the same with a time limit: a handler that blocks holds its lock.
@@ -167,7 +184,7 @@ class RoleLogs:
         atexit.register(finish_role_logs)
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(deferral)
-        _configure(logging.getLevelName(self._level), self._style)
+        _configure(logging.getLevelName(self._level), self._style, task=self._task)
         restore = self.restore
 
         class Configurator(logging.config.DictConfigurator):
@@ -191,9 +208,10 @@ class RoleLogs:
             for name in _LOGGERS:
                 logging.getLogger(name).removeFilter(self._deferral)
         logging.config.dictConfigClass = logging.config.DictConfigurator
+        log_fields.uninstall()
 
     def restore(self) -> None:
-        own_loggers.restore(self._level, partial(_make_handler, self._style))
+        own_loggers.restore(self._level, partial(_make_handler, self._style, task=self._task))
 
 
 def _is_main_thread() -> bool:
@@ -204,9 +222,9 @@ def _is_main_thread() -> bool:
 _role_logs: RoleLogs | None = None
 
 
-def configure_role_logs(level: str, style: str) -> None:
+def configure_role_logs(level: str, style: str, *, task: bool = False) -> None:
     global _role_logs  # noqa: PLW0603 - as is what it configures
-    _role_logs = RoleLogs(level, style)
+    _role_logs = RoleLogs(level, style, task=task)
     _role_logs.configure()
     context = click.get_current_context(silent=True)
     if context is not None:

@@ -152,6 +152,7 @@ _count = click.IntRange(1, 10_000)
 @connect_timeout_option(30)
 @listen_option
 @log_options("info")
+@click.option("--log-task", is_flag=True, help="Begin text lines from inside a task with its name, call and attempt.")
 def worker(
     *,
     hosts: str | None,
@@ -162,7 +163,7 @@ def worker(
     listen: str | None,
     log_level: str,
     log_format: str,
-    **settings: Any,  # the fields of WorkerSettings that are options
+    **settings: Any,  # `log_task`, and the fields of WorkerSettings that are options
 ) -> None:
     """Run a worker.
 
@@ -183,7 +184,7 @@ def worker(
     from herdmaster.cli.running import run_role
     from herdmaster.roles.worker.worker import WorkerSettings
 
-    configure_role_logs(log_level, log_format)
+    configure_role_logs(log_level, log_format, task=settings.pop("log_task"))
     monitoring = Monitoring(listen)
     herd = load_for_worker(app, hosts, imports)
     named = tuple(dict.fromkeys(queues)) or queues_of(herd)

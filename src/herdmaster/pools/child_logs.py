@@ -23,9 +23,12 @@ MARK: Final = "\x1e"
 
 _STDERR: Final = 2
 _MOST_NAME: Final = 100
+_MOST_FIELD: Final = 200
 _MOST_TEXT: Final = (MAX_LINE - 2048) // 12
 """Characters of the message and of the exception if they do not both fit. In JSON a character has up to six bytes."""
 _CUT: Final = " ... (cut)"
+_FIELDS: Final = ("herd_task", "herd_call", "herd_queue", "herd_attempt")
+"""Attributes of a record that are passed on, if it has them: they tell the task that has logged it."""
 
 _formatter: Final = logging.Formatter()
 
@@ -38,6 +41,8 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
     thread: str
     message: str
     exception: str | None = None
+    fields: tuple[str | int, ...] = ()
+    """The values of `_FIELDS`, none outside of a task."""
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -73,12 +78,20 @@ def _encode(record: logging.LogRecord) -> bytes:
         str(record.threadName)[:_MOST_NAME],
         _clean(message),
         None if exception is None else _clean(exception),
+        _fields_of(record),
     )
     line = _line(made)
     if len(line) > MAX_LINE:
         short = None if exception is None else _shorten(exception)
         line = _line(msgspec.structs.replace(made, message=_shorten(message), exception=short))
     return line
+
+
+def _fields_of(record: logging.LogRecord) -> tuple[str | int, ...]:
+    if not getattr(record, "herd_task", ""):
+        return ()
+    values = [getattr(record, name, "") for name in _FIELDS]
+    return tuple(value[:_MOST_FIELD] if isinstance(value, str) else value for value in values)
 
 
 def _line(made: _Record) -> bytes:
@@ -124,6 +137,8 @@ def relay(line: str) -> str:
         record = logger.makeRecord(made.name, made.level, "", 0, made.message, (), None)
         record.created, record.msecs = made.created, made.created % 1 * 1000
         record.process, record.threadName, record.exc_text = made.pid, made.thread, made.exception
+        for name, value in zip(_FIELDS, made.fields, strict=False):
+            setattr(record, name, value)
         _handle(logger, record)
     return text
 

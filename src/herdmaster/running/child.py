@@ -21,6 +21,7 @@ from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import decode_call
 from herdmaster.core.run import Lacking, Run, encode_run
 from herdmaster.errors import ConfigurationError
+from herdmaster.running import log_fields
 from herdmaster.running.current import ProgressReport, WaitReport
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.hooks import Hooks
@@ -85,6 +86,7 @@ def apply_note(task: Delivered, data: bytes) -> None:
 def make_handler(argument: str) -> Callable[[bytes, SendNote], bytes]:
     """Make the handler for `herdmaster.pools.processes`. `argument` is a `Setting` as JSON. Raises what the import of
     the app raises."""
+    log_fields.install()
     program = load_program(msgspec.json.decode(argument, type=Setting))
 
     def handle(request: bytes, send_note: SendNote) -> bytes:

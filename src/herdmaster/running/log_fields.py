@@ -54,6 +54,23 @@ def set_fields(record: logging.LogRecord, task: str, call: str, queue: str, atte
     record.herd_task, record.herd_call, record.herd_queue, record.herd_attempt = task, call, queue, attempt
 
 
+def log_about(
+    logger: logging.Logger,
+    level: int,
+    message: str,
+    fields: tuple[str, str, str, int],
+    *,
+    traceback: str | None = None,
+) -> None:
+    """Log a line about a task from outside of it, with the fields in the order of `NAMES`, and perhaps the text
+    of a traceback."""
+    if logger.isEnabledFor(level):
+        record = logger.makeRecord(logger.name, level, __file__, 0, message, (), None)
+        set_fields(record, *fields)
+        record.exc_text = traceback
+        logger.handle(record)
+
+
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
     """Return the fields of a record by their names; none outside of a task, or without the factory."""
     if not getattr(record, "herd_task", ""):

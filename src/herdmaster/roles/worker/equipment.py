@@ -22,6 +22,7 @@ from herdmaster.roles.worker.held import Held
 from herdmaster.running import child
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.execution import Executor, PoolResult
+from herdmaster.running.log_fields import log_about
 
 Deliver = Callable[[Sequence[tuple[Held, PoolResult]]], None]
 
@@ -100,4 +101,8 @@ def _note(held: Held, data: bytes) -> None:
 
 
 def _log_output(held: Held | None, _stream: str, line: str) -> None:
-    _log.info("%s: %s", held.task.name if held is not None else "a process of the pool", line)
+    if held is None:
+        _log.info("a process of the pool: %s", line)
+    else:
+        task = held.task
+        log_about(_log, logging.INFO, f"{task.name}: {line}", (task.name, task.call_name, task.queue, task.attempt))

@@ -10,7 +10,7 @@ from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.history import Result
 from herdmaster.core.printable import printable
 from herdmaster.running.delivery import Delivered
-from herdmaster.running.log_fields import set_fields
+from herdmaster.running.log_fields import log_about
 
 MOST_LINES: Final = 50
 """Lines of one kind in a second; further ones are counted."""
@@ -94,9 +94,8 @@ class TaskLog:
         if _log.isEnabledFor(logging.DEBUG):
             call = task.call_name
             if self._admits(self._started, call):
-                record = _record(logging.DEBUG, f"{_shown(task.name, call)} starts, attempt {task.attempt}")
-                set_fields(record, task.name, call, task.queue, task.attempt)
-                _log.handle(record)
+                line = f"{_shown(task.name, call)} starts, attempt {task.attempt}"
+                log_about(_log, logging.DEBUG, line, (task.name, call, task.queue, task.attempt))
 
     def ended(self, end: AttemptEnd) -> None:
         """Log the end of an attempt. It is committed."""
@@ -104,11 +103,10 @@ class TaskLog:
         kind = self._done if result is Result.DONE else self._retried if result is Result.RETRIED else self._failed
         if _log.isEnabledFor(kind.level) and self._admits(kind, end.call):
             level = logging.WARNING if result is Result.EXPIRED else kind.level
-            record = _record(level, line_of(end))
+            traceback = None
             if kind is self._failed and end.error is not None:
-                record.exc_text = end.error.traceback.rstrip("\n") or None
-            set_fields(record, end.task, end.call, end.queue, end.attempt)
-            _log.handle(record)
+                traceback = end.error.traceback.rstrip("\n") or None
+            log_about(_log, level, line_of(end), (end.task, end.call, end.queue, end.attempt), traceback=traceback)
 
     def close(self) -> None:
         """Log what is counted. Nothing is logged afterwards."""
@@ -150,7 +148,3 @@ def line_of(end: AttemptEnd) -> str:
 
 def _shown(task: str, call: str) -> str:
     return f"{task} {printable(call, _MAX_SHOWN)}" if call else task
-
-
-def _record(level: int, message: str) -> logging.LogRecord:
-    return _log.makeRecord(_log.name, level, __file__, 0, message, (), None)
