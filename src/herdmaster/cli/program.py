@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType({
     "queues": "herdmaster.cli.queues",
     "keys": "herdmaster.cli.keys",
     "health": "herdmaster.cli.health",
+    "doctor": "herdmaster.cli.doctor",
     "history": "herdmaster.cli.history",
     "stats": "herdmaster.cli.history",
     "zookeeper": "herdmaster.cli.development",

@@ -26,9 +26,9 @@ def status(*, as_json: bool, session: Session) -> None:
     """
     import msgspec
 
-    from herdmaster.cli.why_waiting import paused_queues
     from herdmaster.inspection.overview import OverviewReader
     from herdmaster.inspection.reading import Unreadable
+    from herdmaster.inspection.why_waiting import paused_queues
 
     unreadable = Unreadable()
     session = session._replace(given_hosts=session.find_hosts())

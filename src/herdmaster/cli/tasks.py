@@ -153,16 +153,14 @@ def result(*, task: str, session: Session) -> None:
 
 def _find(task: str, session: Session) -> tuple[TaskDetails, str]:
     """Return the task, and why it waits if something keeps it from running. Raises Failed if there is no such task."""
-    from herdmaster.cli.why_waiting import why_waiting
-    from herdmaster.inspection.task_seen import TaskState
     from herdmaster.inspection.tasks import Inspector
+    from herdmaster.inspection.why_waiting import why_waiting
 
     check_task(task)
 
     async def work(client: Client) -> tuple[TaskDetails | None, str]:
         found = await Inspector(client).find(task)
-        waits = found is not None and found.seen.state is TaskState.PENDING
-        return found, await why_waiting(client, task) if waits else ""
+        return found, "" if found is None else await why_waiting(client, found)
 
     details, reason = session.run(work)
     if details is None:

@@ -1,0 +1,107 @@
+"""What keeps the tasks of one queue from being assigned. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from herdmaster.core.members import DRAINED, DRAINING
+from herdmaster.core.progress import TaskProgress, WorkerProgress
+from herdmaster.core.queues import UNLIMITED, QueueSettings
+from herdmaster.inspection.finding import Finding, critical, note, span, warning
+from herdmaster.inspection.overview import MasterSeen, WorkerSeen
+
+_SHOWN: Final = 3
+"""Calls that are shown of those that take all slots."""
+
+
+class QueueView(msgspec.Struct, frozen=True):
+    """A queue with waiting tasks. `serving` are the workers alive that serve it, with what each reports as running.
+    `assigned` counts the tasks of the queue in inboxes, `has_calls` says whether a call waits, `now` is in unix
+    milliseconds."""
+
+    queue: str
+    now: int
+    primary: MasterSeen | None = None
+    settings: QueueSettings = UNLIMITED
+    assigned: int = 0
+    serving: tuple[tuple[WorkerSeen, WorkerProgress], ...] = ()
+    has_calls: bool = True
+
+
+def queue_findings(view: QueueView) -> Iterator[Finding]:
+    """Yield what keeps tasks of the queue from being assigned, apart from the lack of a primary."""
+    queue, settings = view.queue, view.settings
+    if settings.paused:
+        yield warning("paused", f"queue {queue} is paused", f"`herd queues resume {queue}` resumes it")
+    elif settings.max_running is not None and view.assigned >= settings.max_running:
+        yield warning(
+            "limited",
+            f"queue {queue} is limited to {settings.max_running} running tasks, and {view.assigned} are with workers",
+            f"wait, or `herd queues limit {queue} --max-running N`",
+        )
+    elif settings != UNLIMITED:
+        yield note("limited", f"queue {queue} is limited", "see `herd queues`")
+    found = _worker_finding(view)
+    if found is not None:
+        yield found
+
+
+def _worker_finding(view: QueueView) -> Finding | None:
+    queue, workers = view.queue, [worker for worker, _ in view.serving]
+    if not workers:
+        return critical("no-worker", f"no worker serves queue {queue}", f"`herd worker --queue {queue}` starts one")
+    if all(worker.state in (DRAINING, DRAINED) for worker in workers):
+        return critical(
+            "draining",
+            f"all workers that serve queue {queue} are draining",
+            "`herd workers resume WORKER`, or start one",
+        )
+    if view.has_calls and not any(worker.calls for worker in workers):
+        return _no_calls(queue, sorted({worker.app for worker in workers if worker.app is not None}))
+    ready = [each for each in view.serving if each[0].state not in (DRAINING, DRAINED)]
+    if all(progress.stalled for _, progress in ready):
+        return critical(
+            "stalled", f"every slot for queue {queue} has a task that waits for other tasks", "see `herd workers`"
+        )
+    if all(worker.slots is not None and progress.running >= worker.slots for worker, progress in ready):
+        return _no_slots(view, ready)
+    return None
+
+
+def _no_calls(queue: str, apps: Sequence[str]) -> Finding:
+    if not apps:
+        return critical(
+            "no-app",
+            f"no worker that serves queue {queue} has an app",
+            "`herd worker --app MODULE` gives it one",
+        )
+    return critical(
+        "no-app",
+        f"no worker that serves queue {queue} has a task",
+        f"its app ({', '.join(apps)}) registers none; `herd worker --import MODULE` imports a module that does",
+    )
+
+
+def _no_slots(view: QueueView, ready: Sequence[tuple[WorkerSeen, WorkerProgress]]) -> Finding:
+    slots = sum(worker.slots or 0 for worker, _ in ready)
+    by_call: dict[str, list[TaskProgress]] = {}
+    for _, progress in ready:
+        for task in progress.tasks:
+            by_call.setdefault(task.call or "raw tasks", []).append(task)
+    most = sorted(by_call.items(), key=lambda item: (-len(item[1]), item[0]))
+    shown = ", ".join(_taken_by(call, tasks, view.now) for call, tasks in most[:_SHOWN])
+    more = f" and {len(most) - _SHOWN} other calls" if len(most) > _SHOWN else ""
+    which = "1 slot" if slots == 1 else f"{slots} slots"
+    return warning(
+        "slots-full",
+        f"all slots are taken ({which} for queue {view.queue}), by {shown or 'tasks that are not reported yet'}{more}",
+        "wait, start workers, or `herd tasks cancel` one",
+    )
+
+
+def _taken_by(call: str, tasks: Sequence[TaskProgress], now: int) -> str:
+    oldest = min(tasks, key=lambda task: task.since)
+    return f"{len(tasks)} of {call} (the longest for {span(now - oldest.since)}: {oldest.task})"

@@ -1,0 +1,248 @@
+"""A test for each finding of `herd doctor`, from a snapshot, and some from a real server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import herdmaster.inspection
+from herdmaster.core import layout
+from herdmaster.core.members import WorkerRecord, encode_record
+from herdmaster.core.payload import with_asked
+from herdmaster.core.progress import TaskProgress, WorkerProgress
+from herdmaster.core.queues import QueueSettings, encode_queue
+from herdmaster.inspection.diagnosis import diagnose
+from herdmaster.inspection.finding import Finding, Severity
+from herdmaster.inspection.overview import MasterSeen, Overview, TaskCounts, WorkerSeen
+from herdmaster.inspection.queue_findings import QueueView
+from herdmaster.inspection.servers import Answer, ServerSeen, look_at_servers, read_answer
+from herdmaster.inspection.snapshot import FolderSize, Snapshot, take_snapshot
+from herdmaster.inspection.tasks import Inspector
+from herdmaster.inspection.why_waiting import why_waiting
+from herdmaster.zookeeper.client import parse_connect_string
+from herdmaster.zookeeper.client.connect_string import Address
+from tests.roles.stage import REFERENCE, Stage, call_payload, new_call_name, new_raw_name
+
+NOW = 1_700_000_000_000
+PRIMARY = MasterSeen("master-aa", NOW, "h1", 1)
+BACKUP = MasterSeen("master-bb", NOW, "h2", 1)
+WORKER = WorkerSeen("worker-aa", NOW, "ready", 0, 2, ("mail",), "h", 7, "1.0", calls=True)
+OVERVIEW = Overview(PRIMARY, (BACKUP,), (WORKER,), TaskCounts(), 0)
+WELL = Snapshot(NOW, OVERVIEW)
+IDLE = WorkerProgress(0)
+BUSY = WorkerProgress(
+    2, (TaskProgress("task-1", NOW - 720_000, "shop:resize"), TaskProgress("task-2", NOW - 5_000, "shop:resize"))
+)
+SERVER = ServerSeen("zk1:2181", Answer.SERVES, {"server_state": "leader"})
+
+
+def overview(**changes: object) -> Snapshot:
+    return msgspec.structs.replace(WELL, overview=msgspec.structs.replace(OVERVIEW, **changes))
+
+
+def queue(worker: WorkerSeen | None = WORKER, progress: WorkerProgress = IDLE, **changes: object) -> Snapshot:
+    serving = ((worker, progress),) if worker is not None else ()
+    view = msgspec.structs.replace(QueueView("mail", NOW, PRIMARY, serving=serving), **changes)
+    return msgspec.structs.replace(WELL, queues=(view,), pending={"mail": 3}, oldest={"mail": NOW - 300_000})
+
+
+def snapshot(**changes: object) -> Snapshot:
+    return msgspec.structs.replace(WELL, **changes)
+
+
+def worker(**changes: object) -> WorkerSeen:
+    return msgspec.structs.replace(WORKER, **changes)
+
+
+def serves(**values: object) -> ServerSeen:
+    values = {"server_state": "follower", **values}
+    return ServerSeen("zk2:2181", Answer.SERVES, {name: str(value) for name, value in values.items()})
+
+
+CASES = [
+    ("no-primary", "critical", overview(primary=None), "there is no primary: `herd master` starts one"),
+    ("no-primary", "critical", overview(primary=None, master_is_left=True), "Curator masters have left /master"),
+    ("no-backup", "note", overview(backups=()), "the primary has no backup"),
+    (
+        "reference-primary",
+        "note",
+        overview(primary=MasterSeen("1a", NOW, program="Java or C")),
+        "a Java or C reference",
+    ),
+    ("recovering", "warning", overview(tasks=TaskCounts(recovering=4)), "4 tasks are in inboxes of lost workers"),
+    ("dead", "note", overview(tasks=TaskCounts(dead=4)), "4 tasks are dead"),
+    ("cancelling", "note", snapshot(cancels=2), "2 requests to cancel are not decided"),
+    ("no-worker", "critical", queue(None), "3 tasks wait (the oldest for 5m): no worker serves queue mail"),
+    ("draining", "critical", queue(worker(state="drained")), "all workers that serve queue mail are draining"),
+    ("no-app", "critical", queue(worker(calls=False)), "no worker that serves queue mail has an app"),
+    ("no-app", "critical", queue(worker(calls=False, app="shop:herd")), "its app (shop:herd) registers none"),
+    ("stalled", "critical", queue(WORKER, WorkerProgress(2, (), stalled=True)), "waits for other tasks"),
+    (
+        "paused",
+        "warning",
+        queue(settings=QueueSettings(paused=True)),
+        "queue mail is paused: `herd queues resume mail`",
+    ),
+    ("limited", "warning", queue(settings=QueueSettings(max_running=2), assigned=2), "limited to 2 running tasks"),
+    ("limited", "note", queue(settings=QueueSettings(rate=2.0)), "queue mail is limited: see `herd queues`"),
+    (
+        "slots-full",
+        "warning",
+        queue(WORKER, BUSY),
+        "all slots are taken (2 slots for queue mail), by 2 of shop:resize (the longest for 12m: task-1)",
+    ),
+    ("unknown-call", "warning", snapshot(unknown_calls={"shop:x": ("worker-aa",)}), "shop:x is not known to worker-aa"),
+    ("overdue", "warning", snapshot(overdue=3), "3 delayed tasks have been due for more than a minute"),
+    ("delayed", "note", snapshot(delayed=2, next_due=NOW + 300_000), "2 tasks are delayed, the next one for 5m"),
+    ("key-held", "note", snapshot(held_keys=5, kept_keys=2), "2 of 5 keys are held by tasks that have ended"),
+    ("key-held", "note", snapshot(held_keys=5), "5 keys are held by tasks that have not ended"),
+    ("clocks", "warning", snapshot(clocks={"worker-aa": 90_000, "master-aa": 10}), "worker-aa by +90 s"),
+    ("versions", "warning", overview(workers=(WORKER, worker(version="0.9"))), "different versions: 0.9, 1.0"),
+    ("long-folder", "warning", snapshot(folders={"/tasks": FolderSize(20_000, 900_000)}), "the 20000 names in /tasks"),
+    ("foreign", "note", snapshot(foreign=("/a", "/b", "/c", "/d")), "no role understands /a, /b, /c and 1 more"),
+]
+
+SERVER_CASES = [
+    ("server-lost", "warning", [SERVER, ServerSeen("zk2:2181", Answer.UNREACHABLE, error="refused")], "zk2:2181 can"),
+    ("server-lost", "critical", [ServerSeen("zk2:2181", Answer.UNREACHABLE, error="refused")], "(refused)"),
+    ("no-quorum", "critical", [ServerSeen("zk1:2181", Answer.NO_QUORUM)], "no quorum: zk1:2181 serves no requests"),
+    ("no-quorum", "warning", [SERVER, ServerSeen("zk2:2181", Answer.NO_QUORUM)], "no quorum: zk2:2181 serves"),
+    ("no-quorum", "critical", [SERVER, serves(server_state="read-only")], "zk2:2181 is read-only"),
+    ("mntr", "note", [ServerSeen("zk1:2181", Answer.NOT_ALLOWED)], "zk1:2181 do not allow mntr"),
+    ("no-leader", "note", [serves()], "the leader is not in the connect string"),
+    ("standalone", "note", [serves(server_state="standalone")], "ZooKeeper has one server"),
+    ("slow", "warning", [SERVER, serves(avg_latency="250.5")], "zk2:2181 takes 250 ms for a request"),
+    ("outstanding", "warning", [SERVER, serves(outstanding_requests=5000)], "5000 requests wait at zk2:2181"),
+    ("not-synced", "warning", [serves(server_state="leader", followers=2, synced_followers=1)], "1 of 2 followers"),
+    (
+        "descriptors",
+        "warning",
+        [SERVER, serves(open_file_descriptor_count=900, max_file_descriptor_count=1000)],
+        "900 of 1000 files open",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "severity", "seen", "text"), CASES)
+def test_each_cause_is_found_in_a_snapshot(code: str, severity: str, seen: Snapshot, text: str) -> None:
+    assert [(each.code, each.severity) for each in diagnose([SERVER], seen)] == [(code, severity)]
+    assert text in str(diagnose([SERVER], seen)[0])
+
+
+@pytest.mark.parametrize(("code", "severity", "servers", "text"), SERVER_CASES)
+def test_each_state_of_the_servers_is_found(code: str, severity: str, servers: list[ServerSeen], text: str) -> None:
+    (found,) = diagnose(servers, WELL)
+    assert (found.code, found.severity) == (code, severity)
+    assert text in str(found)
+
+
+def test_nothing_is_found_where_all_is_well() -> None:
+    assert diagnose([SERVER], WELL) == []
+    assert diagnose([SERVER], queue()) == []  # tasks that wait their turn
+
+
+def test_the_worst_is_said_first() -> None:
+    seen = msgspec.structs.replace(queue(None), overview=msgspec.structs.replace(OVERVIEW, backups=()), overdue=1)
+    assert [each.severity for each in diagnose([SERVER], seen)] == list(Severity)
+
+
+def test_no_session_is_critical_although_the_servers_answer() -> None:
+    (found,) = diagnose([SERVER], None)
+    assert (found.code, found.severity) == ("no-session", "critical")
+
+
+def test_every_finding_has_a_case() -> None:
+    folder = Path(herdmaster.inspection.__file__).parent
+    text = "".join((folder / f"{name}.py").read_text() for name in ("diagnosis", "queue_findings", "why_waiting"))
+    codes = set(re.findall(r'(?:critical|warning|note)\)?\(\s*"([a-z-]+)"', text))
+    of_one_task = {"due", "alone", "assigned"}  # below, by `why_waiting`
+    assert codes - of_one_task == {case[0] for case in (*CASES, *SERVER_CASES)} | {"no-session"}
+
+
+def test_answers_of_servers_are_told_apart() -> None:
+    assert read_answer("a", "zk_server_state\tleader\nzk_avg_latency\t0.5\n").number("avg_latency") == 0.5
+    assert read_answer("a", "This ZooKeeper instance is not currently serving requests\n").answer is Answer.NO_QUORUM
+    assert read_answer("a", "mntr is not executed because it is not in the whitelist.\n").answer is Answer.NOT_ALLOWED
+    assert read_answer("a", "zk_x\tnonsense\n").number("x") == 0
+
+
+async def test_a_server_is_asked_and_one_that_is_away_is_said(namespace: str) -> None:
+    (address,) = parse_connect_string(namespace).addresses
+    here, away = await look_at_servers([address, Address("127.0.0.1", 1)], 5)
+    assert here.answer in (Answer.SERVES, Answer.NOT_ALLOWED)
+    assert (away.answer, away.address) == (Answer.UNREACHABLE, "127.0.0.1:1")
+    assert away.error
+
+
+async def codes(stage: Stage) -> set[str]:
+    return {each.code for each in diagnose([SERVER], await take_snapshot(stage.zk))}
+
+
+async def test_the_snapshot_of_a_real_namespace_shows_the_causes(stage: Stage) -> None:
+    assert await codes(stage) == {"no-primary"}
+    await stage.play_primary()
+    mail = new_call_name("mail")
+    await stage.put(layout.task_path(mail), data=with_asked(call_payload("shop:x"), "worker-aa"))
+    await stage.put(layout.task_path(new_raw_name()), data=b"raw")
+    await stage.put(layout.delayed_path(5, new_call_name()), data=call_payload("shop:y"))
+    await stage.put(layout.queue_path("mail"), data=encode_queue(QueueSettings(paused=True)))
+    record = WorkerRecord(1, ("default",), since=5, version="1")
+    await stage.put(layout.worker_path("worker-aa"), data=encode_record(record))
+    await stage.put("/litter", "/tasks/litter")
+    assert await codes(stage) == {
+        "no-backup", "no-worker", "paused", "unknown-call", "overdue", "clocks", "foreign",
+    }  # fmt: skip
+    found = await take_snapshot(stage.zk)
+    assert found.foreign == ("/litter", "/tasks/litter")
+    assert (found.pending, found.overdue) == ({"default": 1, "mail": 1}, 1)
+
+
+async def test_a_reference_primary_is_said(stage: Stage) -> None:
+    await stage.play_primary(REFERENCE)
+    assert "reference-primary" in await codes(stage)
+
+
+@pytest.mark.long  # a worker writes its progress every two seconds
+async def test_full_slots_are_said_with_what_takes_them(stage: Stage) -> None:
+    await stage.play_primary()
+    gate = stage.gate()
+    busy = await stage.worker(raw=gate, slots=1)
+    await stage.put(layout.assignment_path(busy.name, name := new_raw_name()), data=b"x")
+    await stage.until_exists(layout.progress_path(busy.name))
+    waiting = new_raw_name()
+    await stage.put(layout.task_path(waiting), data=b"x")
+
+    async def find() -> Finding | None:
+        found = diagnose([SERVER], await take_snapshot(stage.zk))
+        return next((each for each in found if each.code == "slots-full"), None)
+
+    found = await find()
+    assert found is not None
+    assert f"{name})" in found.text
+    details = await Inspector(stage.zk).find(waiting)
+    assert details is not None
+    assert "all slots are taken (1 slot for queue default), by 1 of raw tasks" in await why_waiting(stage.zk, details)
+
+
+async def test_a_task_says_why_it_does_not_run(stage: Stage) -> None:
+    await stage.play_primary()
+    later, held, lost, alone = new_call_name(), new_raw_name(), new_raw_name(), new_call_name()
+    await stage.put(layout.delayed_path(NOW, later), data=call_payload("m:f"))
+    await stage.put(layout.worker_path("worker-aa"), data=encode_record(WorkerRecord(1)))
+    await stage.put(*map(layout.inbox_path, ("worker-aa", "worker-bb")))
+    await stage.put(layout.assignment_path("worker-aa", held), layout.assignment_path("worker-bb", lost), data=b"x")
+    await stage.put(layout.task_path(alone), data=call_payload("m:f")[:-1] + b',"alone":true}')
+
+    async def why(name: str, now: int = NOW) -> str:
+        details = await Inspector(stage.zk).find(name)
+        assert details is not None
+        return await why_waiting(stage.zk, details, now)
+
+    assert await why(later, NOW - 300_000) == "it is delayed, and due in 5m"
+    assert "it is due, and the primary is about to move it" in await why(later)
+    assert "it is in the inbox of worker-aa" in await why(held)
+    assert "its worker worker-bb is lost" in await why(lost)
+    assert "it runs alone, because workers were lost with it" in await why(alone)
