@@ -195,6 +195,20 @@ def roles_killed(stage: Stage) -> None:
     stage.kill_and_start_again(*stage.cast.roles)
 
 
+# --- what an operator does -------------------------------------------------------------------------------------------
+
+
+@scenario("SIGTERM and restart of each master, worker and server in turn", is_long=True)
+def rolling_restart(stage: Stage) -> None:
+    for actor in stage.cast.roles:
+        stage.restart(actor)
+    for server in (*stage.followers(), stage.leader()):
+        stage.restart_server(server)
+
+
+# --- many ------------------------------------------------------------------------------------------------------------
+
+
 @scenario("a dozen faults after each other, drawn from the seed", is_long=True)
 def storm(stage: Stage) -> None:
     rng = random.Random(stage.seed)

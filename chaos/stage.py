@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -105,6 +106,22 @@ class Stage:
         for actor in actors:
             actor.start()
             self.say(f"{actor.name} starts again")
+
+    def restart(self, actor: Actor) -> None:
+        """SIGTERM, then start it again. Returns when the cast is whole."""
+        self.say(f"SIGTERM to {actor.name}")
+        actor.send(signal.SIGTERM)
+        self.cast.wait_for(lambda: not actor.is_running, f"{actor.name} does not end")
+        actor.start()
+        self.cast.wait_whole()
+        self.say(f"{actor.name} is back")
+
+    def restart_server(self, server: ApacheZooKeeper) -> None:
+        """SIGTERM, then start it again. Returns when the cast is whole, so that no two servers are ever away."""
+        self.say(f"SIGTERM to {self.server_name(server)}")
+        server.stop()
+        self.start_servers(server)
+        self.cast.wait_whole()
 
     def cut_off(self, state: LinkState, *actors: Actor) -> None:
         """From all servers, for longer than the session timeout."""
