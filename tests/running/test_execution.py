@@ -73,6 +73,14 @@ def test_a_task_expires_at_its_turn_by_the_servers_time_and_is_not_run() -> None
     assert ran == [1]
 
 
+def test_a_retry_never_expires() -> None:
+    task = delivered(lambda: None, expires=5000)
+    assert task.call is not None
+    task.call = msgspec.structs.replace(task.call, attempt=2)
+
+    assert executor(now_ms=lambda: 6000).run(task) == Run(Returned(msgspec.Raw(b"null")), 1007, 1014)
+
+
 @pytest.mark.parametrize(
     "error", [ValueError("no"), SystemExit(1), KeyboardInterrupt(), GeneratorExit(), StopIteration()]
 )

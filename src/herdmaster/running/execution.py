@@ -56,7 +56,7 @@ class Executor:
         call, callee = task.call, task.callee
         if call is None or callee is None:
             return Run(self._handle(task), started, self._unix_ms())
-        if call.expires is not None and self._now_ms() >= call.expires:
+        if call.expires is not None and self.is_expired(task):
             return Run(_EXPIRED, started, started)
         return Run(invoke(task, callee, call), started, self._unix_ms())
 
@@ -79,8 +79,9 @@ class Executor:
         return encode_handover(task), task.way.limits
 
     def is_expired(self, task: Delivered) -> bool:
-        """Return whether the task expired before its code was begun."""
-        return task.call is not None and task.call.expires is not None and self._now_ms() >= task.call.expires
+        """Return whether the task expired before its code was begun. A retry never does: its code has begun."""
+        call = task.call
+        return call is not None and call.expires is not None and call.attempt == 1 and self._now_ms() >= call.expires
 
     def expire(self) -> Run:
         """Return the run of a task that has expired."""

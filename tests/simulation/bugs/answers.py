@@ -112,6 +112,25 @@ def due_too_early() -> Any:
     return patch.object(transitions, "submit", early)
 
 
+def expired_by_the_machines_clock() -> Any:
+    """A worker takes its machine's clock for the servers' when it looks whether a task has expired."""
+
+    def is_expired(self: Any, task: Any) -> bool:
+        call = task.call
+        return call is not None and call.expires is not None and call.attempt == 1 and self._unix_ms() >= call.expires
+
+    return patch.object(Executor, "is_expired", is_expired)
+
+
+def retries_expire() -> Any:
+    """A retry expires, as if its code had not begun before."""
+
+    def is_expired(self: Any, task: Any) -> bool:
+        return task.call is not None and task.call.expires is not None and self._now_ms() >= task.call.expires
+
+    return patch.object(Executor, "is_expired", is_expired)
+
+
 def rate_ignored() -> Any:
     """The rate of a queue is ignored."""
     told = Throttle.set_limits
@@ -144,6 +163,8 @@ BUGS: dict[str, Callable[[], Any]] = {
         dies_in_a_worker,
         dies_in_a_master,
         due_too_early,
+        expired_by_the_machines_clock,
+        retries_expire,
         rate_ignored,
         goes_on_in_what_it_gave_up,
         closes_the_session_of_another,

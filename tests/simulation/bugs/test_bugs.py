@@ -54,6 +54,8 @@ FOUND = {
     "any_holder_is_told": Find(10, "and it never had", first=60),
     "due_too_early": Find(10, " due at "),
     "suspects_beside_others": Find(40, "which killed the worker, after"),
+    "expired_by_the_machines_clock": Find(5, "ms early", first=17),
+    "retries_expire": Find(5, "expire after", first=49),
     "rate_ignored": Find(100, "of its queue within"),
     "goes_on_in_what_it_gave_up": Find(20, "asks for Sync"),
     "refused_assignment_stays_counted": Find(12, "still counts the assignment"),

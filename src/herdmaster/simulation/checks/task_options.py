@@ -1,4 +1,4 @@
-"""Check attempts, deliveries and due times of tasks."""
+"""Check attempts, deliveries, due times and expiry of tasks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core import layout
+from herdmaster.core.outcome import OutcomeState
 from herdmaster.simulation.checks.effects import Actor, Effects, task_of
 from herdmaster.simulation.checks.history import TaskHistory
 from herdmaster.simulation.checks.task_index import TaskIndex
@@ -25,6 +26,7 @@ _UNENDED: Final = (f"{layout.TASKS}/", f"{layout.ASSIGN}/", f"{layout.DELAYED}/"
 class _Counts(msgspec.Struct):
     attempt: int = 1
     deliveries: int = 0
+    expires: int | None = None
 
 
 _counts: Final = msgspec.json.Decoder(_Counts)
@@ -54,7 +56,9 @@ class TaskOptionsCheck:
             self._check_counts(path, data, actor)
         for path, data, _ in effects.created:
             self._check_counts(path, data, actor)
-            if path.startswith(f"{layout.DELAYED}/"):
+            if path.startswith(f"{layout.STATUS}/"):
+                self._check_expiry(path.removeprefix(f"{layout.STATUS}/"), effects)
+            elif path.startswith(f"{layout.DELAYED}/"):
                 self._check_due(path, effects, actor)
             elif path.startswith(f"{layout.TASKS}/") and not actor.reference and actor.kind is Kind.CLIENT:
                 self._check_no_delay(path, effects)
@@ -81,6 +85,17 @@ class TaskOptionsCheck:
             self._report(f"put {task} into {path} for attempt {now.attempt} after {before.attempt}")
         elif not before.deliveries <= now.deliveries <= before.deliveries + (actor.kind is Kind.MASTER):
             self._report(f"put {task} into {path} with {now.deliveries} deliveries after {before.deliveries}")
+
+    def _check_expiry(self, task: str, effects: Effects) -> None:
+        """Check that a task which expired had not begun, and that its time was over by the servers' clock."""
+        outcome = self._history(task).outcome
+        job, known = self._job(task), self._known.get(task, _Counts())
+        if job is None or outcome is None or outcome.state is not OutcomeState.EXPIRED:
+            return
+        if known.attempt > 1:
+            self._report(f"let {task} expire after {known.attempt - 1} attempts")
+        elif known.expires is not None and effects.time < known.expires:
+            self._report(f"let {task} expire {known.expires - effects.time} ms early")
 
     # --- due times ---------------------------------------------------------------------------------------------------
 
