@@ -13,6 +13,8 @@ from typing import Final
 import pytest
 
 LIST: Final = "HERD_MUTATION_TESTS"
+FAILED: Final = ".failed"
+"""What is added to the path of the list for the file with the name of the test that failed."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -26,3 +28,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _place(item: pytest.Item, place: dict[str, int]) -> int | None:
     return place.get(item.nodeid, place.get(item.nodeid.partition("::")[0]))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note the test that failed. Pytest's summary does not give every name as it is."""
+    if report.failed:
+        Path(os.environ[LIST] + FAILED).write_text(report.nodeid, encoding="utf-8")

@@ -83,6 +83,7 @@ class Trial:
 
     def __init__(self, copy: Path) -> None:
         self.copy = copy
+        self._list = copy.with_suffix(".tests.json")
         self._mark = uuid4().hex  # in the environment of all that this trial starts
 
     def end(self) -> None:
@@ -106,7 +107,7 @@ class Trial:
             left = {test.name: test for test in stage}
             for _ in range(_MOST_DOUBTS):
                 status, output = self._run(list(left.values()))
-                failed = failed_test(output)
+                failed = self._failed()
                 if status is None:
                     return Ending("timeout", failed, count)
                 if status in _PASSED:
@@ -137,12 +138,18 @@ class Trial:
     def _run(self, tests: list[Recorded]) -> tuple[int | None, str]:
         if not tests:
             return 0, ""
-        chosen = self.copy.with_suffix(".tests.json")
+        chosen = self._list
+        self._list.with_name(self._list.name + selecting.FAILED).unlink(missing_ok=True)
         chosen.write_text(json.dumps([test.name for test in tests]), encoding="utf-8")
         options = ["-q", "-x", "-p", "mutation.selecting", "-p", "no:cacheprovider", "--server", "embedded", "--tb=no"]
         command = [sys.executable, "-m", "pytest", *options, "--timeout", "30"]
         files = list(dict.fromkeys(test.path for test in tests))
         return self._call([*command, *files], 30 + 4 * sum(test.seconds for test in tests), str(chosen))
+
+    def _failed(self) -> str:
+        """Return the name of the test that failed in the last run, or nothing."""
+        path = self._list.with_name(self._list.name + selecting.FAILED)
+        return path.read_text("utf-8") if path.exists() else ""
 
     def _holds_in_worlds(self, seeds: int) -> bool:
         command = [sys.executable, "-m", "herdmaster", "simulate", "--seeds", str(seeds), "--start", "1"]
@@ -171,15 +178,6 @@ class Trial:
                 return None, output
         self.end()
         return process.returncode, output
-
-
-def failed_test(output: str) -> str:
-    """Return the name of the test that failed by pytest's output, or nothing."""
-    for line in output.splitlines():
-        for word in ("FAILED ", "ERROR "):
-            if line.startswith(word) and "::" in line:
-                return line.removeprefix(word).partition(" - ")[0]
-    return ""
 
 
 def last_line(output: str) -> str:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -6,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mutation import tree
 from mutation.reach import Recorded, matching_lines
-from mutation.trial import Ending, Limits, Trial, end_marked, failed_test, in_stages
+from mutation.trial import Ending, Limits, Trial, end_marked, in_stages
 
 MODULE = "src/herdmaster/core/names.py"
 
@@ -64,10 +66,24 @@ def test_the_copy_is_as_it_was_after_an_error(tmp_path: Path) -> None:
     assert (tmp_path / "a.py").read_text("utf-8") == "x = 1\n"
 
 
-def test_the_test_that_failed_is_read_from_the_output() -> None:
-    assert failed_test("...\nFAILED tests/a.py::test_b[x-y] - assert 1 == 2\n1 failed") == "tests/a.py::test_b[x-y]"
-    assert failed_test("ERROR tests/a.py::test_b - KeyError") == "tests/a.py::test_b"
-    assert failed_test("3 passed") == ""
+def test_a_test_whose_name_looks_like_its_message_kills_too(tmp_path: Path) -> None:
+    name = "tests/core/test_a.py::test_x[a - at b]"
+    module = tmp_path / "tree" / "a.py"
+    test = tmp_path / "tree" / "tests/core/test_a.py"
+    test.parent.mkdir(parents=True)
+    module.write_text("x = 1\n", "utf-8")
+    test.write_text(
+        'import pytest, pathlib\n\n@pytest.mark.parametrize("x", ["a - at b"])\ndef test_x(x):\n'
+        '    assert pathlib.Path("a.py").read_text() == "x = 1\\n"\n'
+    )
+    shutil.copytree(tree.ROOT / "mutation", tmp_path / "tree" / "mutation")
+    (tmp_path / "tree" / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--server')\n", "utf-8"
+    )
+
+    ending = Trial(tmp_path / "tree").judge("a.py", "x = 2\n", [[Recorded(name, 0.1, is_long=False)]], Limits())
+
+    assert ending == Ending("killed", name, 1)
 
 
 def test_all_that_has_the_mark_is_killed_and_nothing_else() -> None:
