@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.cli.processes import HerdProcess, run_herd
 async def past(namespace: str) -> str:
     """Ten minutes in which a payment failed twice for good and once for the time being."""
     now = time.time_ns() // 1_000_000
-    common = {"call": "shop:pay", "queue": "money", "worker": "worker-1", "host": "host-1"}
+    common: dict[str, Any] = {"call": "shop:pay", "queue": "money", "worker": "worker-1", "host": "host-1"}
     lost = "net.ConnectionError"
     ends = [(lost, Result.BURIED), ("ValueError", Result.BURIED), (lost, Result.RETRIED)]
     failures = [

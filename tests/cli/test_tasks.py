@@ -186,6 +186,7 @@ def test_a_task_that_has_ended_is_not_cancelled(cluster: str) -> None:
     assert run_herd("tasks", "wait", "--zookeeper", cluster, name).returncode == 0
     result = run_herd("tasks", "cancel", "--zookeeper", cluster, "--timeout=30s", name)
     assert (result.returncode, result.stdout) == (1, f"{name}: it had ended\n")
+    assert "under systemd `journalctl _PID=" in run_herd("tasks", "show", "--zookeeper", cluster, name).stdout
 
 
 def test_dead_tasks_are_listed_replayed_and_purged(filled: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from herdmaster.cli.options import Decorator, Duration, json_option
-from herdmaster.cli.printing import say
+from herdmaster.cli.printing import log_of, say
 from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ def _print_records(records: Iterable[FailureRecord], *, as_json: bool) -> None:
             click.echo(msgspec.json.encode(each))
             continue
         place = f" on {each.worker}" if each.worker else ""
-        host = f" ({each.host})" if each.host else ""
+        host = (
+            f"\n    {log_of(each.host, each.pid)}" if each.host and each.pid else f" ({each.host})" if each.host else ""
+        )
         ran = f", ran {seconds((each.ended - each.began) / 1000)}" if each.began is not None else ""
         head = f"{instant(each.ended)}  {click.style(each.result, fg='red')}  {each.call or 'raw'}  {each.task}"
         say(f"{head}\n    {_error(each)}\n    attempt {each.attempt}{ran}{place}{host}")

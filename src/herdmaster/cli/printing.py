@@ -27,6 +27,11 @@ def say_left_out(unreadable: Unreadable) -> None:
         say(f"{unreadable}", err=True)
 
 
+def log_of(host: str, pid: int) -> str:
+    """Return where a process runs, and where its log is: on its stderr, which systemd keeps by process id."""
+    return f"process {pid} on {host}; its log is its stderr, under systemd `journalctl _PID={pid}` there"
+
+
 def say(text: str, *, err: bool = False, file: IO[Any] | None = None) -> None:  # Any is click's own
     """Print the text; without colours if the stream is not a terminal."""
     click.echo(plain(text), err=err, file=file)

@@ -11,7 +11,7 @@ import click
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.groups import ListingGroup
 from herdmaster.cli.options import C, Duration, json_option
-from herdmaster.cli.printing import say, say_left_out
+from herdmaster.cli.printing import log_of, say, say_left_out
 from herdmaster.cli.session import Session, session_options
 from herdmaster.cli.task_options import STATES, UNENDED, Choice, check_task, confirm, filter_options, select
 
@@ -153,6 +153,9 @@ def result(*, task: str, session: Session) -> None:
 
 def _find(task: str, session: Session) -> tuple[TaskDetails, str]:
     """Return the task, and why it waits if something keeps it from running. Raises Failed if there is no such task."""
+    import msgspec
+
+    from herdmaster.inspection.processes import find_process
     from herdmaster.inspection.tasks import Inspector
     from herdmaster.inspection.why_waiting import why_waiting
 
@@ -160,7 +163,11 @@ def _find(task: str, session: Session) -> tuple[TaskDetails, str]:
 
     async def work(client: Client) -> tuple[TaskDetails | None, str]:
         found = await Inspector(client).find(task)
-        return found, "" if found is None else await why_waiting(client, found)
+        if found is None:
+            return None, ""
+        seen = found.seen
+        process = None if seen.worker is None else await find_process(client, seen.worker, seen.ended)
+        return msgspec.structs.replace(found, process=process), await why_waiting(client, found)
 
     details, reason = session.run(work)
     if details is None:
@@ -196,6 +203,8 @@ def _describe(details: TaskDetails, reason: str) -> Iterator[tuple[str, str]]:
     where = _where(seen, now)
     if where:
         yield "where", where
+    if details.process is not None:
+        yield "process", log_of(details.process.host, details.process.pid)
     if reason:
         yield "waits", click.style(reason, fg="yellow")
     if call is not None:

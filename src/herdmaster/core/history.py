@@ -117,11 +117,13 @@ class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 1
     worker: str | None = None
     host: str | None = None
+    pid: int | None = None
 
 
 class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What ended from `begins` to `ends` (unix milliseconds). `unrecorded` counts failures without a record. `backlog`
-    is the number of waiting tasks by queue at the end, which only a primary knows."""
+    """What ended from `begins` to `ends` (unix milliseconds), as the process `pid` of `host` saw it. `unrecorded`
+    counts failures without a record. `backlog` is the number of waiting tasks by queue at the end, which only a primary
+    knows."""
 
     herd: Annotated[int, msgspec.Meta(ge=1, le=1)]
     begins: int
@@ -131,6 +133,8 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: tuple[FailureRecord, ...] = ()
     unrecorded: int = 0
     backlog: dict[str, int] | None = None
+    host: str | None = None
+    pid: int | None = None
 
 
 _encoder = msgspec.json.Encoder()

@@ -40,10 +40,11 @@ class Recorder:
     """Counts what ends and keeps the records of failures, until a batch takes them. Its size is bounded: by
     `MAX_CALLS` and `MAX_FAILURES`. All times are unix milliseconds."""
 
-    def __init__(self, writer: str, host: str, now_ms: int) -> None:
+    def __init__(self, writer: str, host: str, now_ms: int, *, pid: int | None = None) -> None:
         self.writer = writer
         """Who writes the batches: a worker has another name in each session."""
         self._host = host
+        self._pid = pid
         self._begins = now_ms
         self._tallies: dict[tuple[str, str], _Tally] = {}
         self._failures: list[FailureRecord] = []
@@ -63,7 +64,7 @@ class Recorder:
             tally.running[bucket_of(running)] += 1
 
     def fail(self, failure: FailureRecord, times: tuple[float, float] | None = None) -> None:
-        """Count a failure and keep its record, with its message cut and this process's host."""
+        """Count a failure and keep its record, with its message cut and this process's host and id."""
         assert failure.result in FAILURES
         self.count(failure.call, failure.queue, failure.result, times)
         if len(self._failures) >= MAX_FAILURES:
@@ -72,7 +73,7 @@ class Recorder:
         message = failure.message
         if len(message) > MAX_MESSAGE:
             message = f"{message[: MAX_MESSAGE - 3]}..."
-        self._failures.append(msgspec.structs.replace(failure, message=message, host=self._host))
+        self._failures.append(msgspec.structs.replace(failure, message=message, host=self._host, pid=self._pid))
 
     def attempt_ended(self, end: AttemptEnd) -> None:
         """Count what a role reports, with a record if it is a failure."""
@@ -93,6 +94,8 @@ class Recorder:
             tuple(self._failures),
             self._unrecorded,
             None if backlog is None else dict(backlog),
+            self._host if self._pid is not None else None,
+            self._pid,
         )
         self._begins = batch.ends
         self._tallies, self._failures, self._unrecorded = {}, [], 0

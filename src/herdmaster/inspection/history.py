@@ -123,7 +123,7 @@ async def read_history(client: Client, begins_ms: int, ends_ms: int, only: Histo
     """
     only = only or HistoryFilter()
     await client.sync()
-    batches, unreadable = await _read_batches(client, begins_ms, ends_ms)
+    batches, unreadable = await read_batches(client, begins_ms, ends_ms)
     # A system younger than the range has not had all of it to end tasks in.
     begins = max(begins_ms, min((each.begins for each in batches), default=begins_ms))
     return History(
@@ -142,7 +142,9 @@ async def read_history(client: Client, begins_ms: int, ends_ms: int, only: Histo
     )
 
 
-async def _read_batches(client: Client, begins_ms: int, ends_ms: int) -> tuple[list[Batch], int]:
+async def read_batches(client: Client, begins_ms: int, ends_ms: int) -> tuple[list[Batch], int]:
+    """Return the batches that ended between two times, oldest first, and how many cannot be read. Raises as
+    `read_history`."""
     try:
         found = await client.children(layout.HISTORY)
     except errors.NoNode:

@@ -19,6 +19,7 @@ from herdmaster.core.progress import TaskProgress, decode_progress
 from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadOutcome, BadPayload, ConfigurationError
 from herdmaster.inspection.payloads import is_big, read_payloads
+from herdmaster.inspection.processes import ProcessSeen
 from herdmaster.inspection.reading import ListingReader, Unreadable
 from herdmaster.inspection.task_seen import UNENDED, TaskFilter, TaskSeen, TaskState
 from herdmaster.zookeeper import errors
@@ -31,13 +32,15 @@ _LOOKS: Final = 3
 
 
 class TaskDetails(msgspec.Struct, frozen=True):
-    """A task with the contents of its payload and outcome, as far as they can be read; `fault` says why not."""
+    """A task with the contents of its payload and outcome, as far as they can be read; `fault` says why not. `process`
+    is the worker's, where a caller has looked for it."""
 
     seen: TaskSeen
     call: Call | None = None
     outcome: Outcome | None = None
     raw: bytes | None = None
     fault: str | None = None
+    process: ProcessSeen | None = None
 
 
 class _Found(msgspec.Struct):

@@ -51,7 +51,7 @@ class Master(Role):
         self._settings = settings or MasterSettings()
         self.is_primary = False
         self._primary: Primary | None = None
-        self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms())
+        self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms(), pid=self.system.pid)
         self._history = HistoryWriter(self._recorder, self.system, self._count_backlog)
 
     def take_census(self) -> Census | None:

@@ -149,7 +149,7 @@ class Worker(Role):
         self._folder = Folder()
         self._session: WorkerSession | None = None
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
-        self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms())
+        self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms(), pid=self.system.pid)
         self._history = HistoryWriter(self._recorder, self.system)
         self._task_log = TaskLog()
         self._since = 0
