@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from herdmaster.core import transitions
+from herdmaster.core import throttle, transitions
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.core.run import Returned, Run
 from herdmaster.core.throttle import Throttle
@@ -131,6 +131,17 @@ def retries_expire() -> Any:
     return patch.object(Executor, "is_expired", is_expired)
 
 
+def new_primary_starts_at_once() -> Any:
+    """A new primary does not wait for the second in which the one before it may have assigned."""
+    make = throttle._Pace.__init__
+
+    def begin(self: Any, rate: float, now: float) -> None:
+        make(self, rate, now)
+        self._counted_at = self._opens_at = now
+
+    return patch.object(throttle._Pace, "__init__", begin)
+
+
 def rate_ignored() -> Any:
     """The rate of a queue is ignored."""
     told = Throttle.set_limits
@@ -165,6 +176,7 @@ BUGS: dict[str, Callable[[], Any]] = {
         due_too_early,
         expired_by_the_machines_clock,
         retries_expire,
+        new_primary_starts_at_once,
         rate_ignored,
         goes_on_in_what_it_gave_up,
         closes_the_session_of_another,

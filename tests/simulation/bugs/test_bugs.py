@@ -24,7 +24,7 @@ class Find(NamedTuple):
 
 FOUND = {
     "two_request_moves": Find(5, "where it was in"),
-    "leadership_by_data": Find(25, "although its session does not own /master", first=356, otherwise="not settled"),
+    "leadership_by_data": Find(10, "although its session does not own /master", first=660, otherwise="not settled"),
     "no_listing_after_reconnect": Find(5, "not settled"),
     "listing_as_difference": Find(20, "not settled", first=110),
     "blind_resubmission": Find(20, "it was"),
@@ -56,6 +56,7 @@ FOUND = {
     "suspects_beside_others": Find(40, "which killed the worker, after"),
     "expired_by_the_machines_clock": Find(5, "ms early", first=17),
     "retries_expire": Find(5, "expire after", first=49),
+    "new_primary_starts_at_once": Find(5, "of its queue within", first=197),
     "rate_ignored": Find(100, "of its queue within"),
     "goes_on_in_what_it_gave_up": Find(20, "asks for Sync"),
     "refused_assignment_stays_counted": Find(12, "still counts the assignment"),
