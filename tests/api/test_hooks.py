@@ -134,4 +134,4 @@ def test_a_hook_that_could_not_be_called_is_refused_where_it_is_registered(kind:
 def test_an_app_without_hooks_has_none() -> None:
     hooks = Herd("localhost:1")._core.registry.hooks
 
-    assert [getattr(hooks, name) for name in hooks.__struct_fields__] == [None, None, None, (), ()]
+    assert [getattr(hooks, name) for name in hooks.__struct_fields__] == [None, None, None, None, (), ()]

@@ -180,6 +180,13 @@ class Herd:
         self._core.registry.hook_lists.add("on_error", hook)
         return hook
 
+    def on_final_failure(self, hook: E) -> E:
+        """Decorator: call `hook(task, error)` once for each task that a worker ended otherwise than done, with the
+        error that the submitter gets, on a thread of the worker. Not called for what the primary ends without a worker:
+        see the guide."""
+        self._core.registry.hook_lists.add("on_final_failure", hook)
+        return hook
+
     def on_worker_start(self, hook: W) -> W:
         """Decorator: call `hook()` once, before a worker has a session. If it raises, the worker does not start. It may
         be an `async def`, may block, and may submit tasks."""

@@ -14,6 +14,7 @@ _TAKES: Final = {
     "before_task": ("task",),
     "after_task": ("task", "result"),
     "on_error": ("task", "error"),
+    "on_final_failure": ("task", "error"),
     "on_worker_start": (),
     "on_worker_stop": (),
 }
@@ -37,6 +38,7 @@ class HookLists:
             before_task=self._joined("before_task"),
             after_task=self._joined("after_task"),
             on_error=self._joined("on_error"),
+            on_final_failure=self._joined("on_final_failure"),
             on_worker_start=tuple(self._hooks["on_worker_start"]),
             on_worker_stop=tuple(self._hooks["on_worker_stop"]),
         )

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from herdmaster.core import layout
+from herdmaster.core.attempt_end import AttemptEnd
+from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.history import Result
 from herdmaster.core.options import Overrides, PoolKind, RunOptions
 from herdmaster.core.outcome import OutcomeState, decode_outcome, exception_of
 from herdmaster.core.payload import Call, encode_arguments, encode_call
+from herdmaster.roles.worker.error_calls import ErrorCalls
 from herdmaster.running.current import CurrentTask, current_task
 from herdmaster.running.hooks import Hooks
 from herdmaster.running.registration import Registration
@@ -29,17 +33,27 @@ class Told:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, object]] = []
+        self.final: list[tuple[str, int, str, str]] = []
         self.threads: set[threading.Thread] = set()
         self.hooks = Hooks(
             before_task=lambda task: None,
             after_task=lambda task, result: self.calls.append((task.name, "returned", result)),
             on_error=self._on_error,
+            on_final_failure=self._on_final_failure,
         )
 
     def _on_error(self, task: CurrentTask, error: BaseException) -> None:
         assert current_task().name == task.name
         self.threads.add(threading.current_thread())
         self.calls.append((task.name, type(error).__name__, str(error)))
+
+    def _on_final_failure(self, task: CurrentTask, error: BaseException) -> None:
+        assert current_task().name == task.name
+        self.threads.add(threading.current_thread())
+        self.final.append((task.name, task.attempt, type(error).__name__, str(error)))
+
+    def final_of(self, name: str) -> list[tuple[int, str, object]]:
+        return [(attempt, kind, what) for task, attempt, kind, what in self.final if task == name]
 
     def of(self, name: str) -> list[tuple[str, object]]:
         return [(kind, what) for task, kind, what in self.calls if task == name]
@@ -144,6 +158,8 @@ async def test_the_hook_is_told_once_what_the_submitter_is_told(
         await until(lambda name=name: bool(told.of(name)), "the hook to be called")  # type: ignore[misc]  # mypy's own
         failures = [call for call in told.of(name) if call[0] != "returned"]
         assert failures == [seen]
+        await until(lambda name=name: bool(told.final_of(name)), "on_final_failure to be called")  # type: ignore[misc]
+        assert told.final_of(name) == [(1, *seen)]
 
     threads = [thread for thread in told.threads if thread.name == "herdmaster-on-error"]
     assert threads
@@ -165,6 +181,46 @@ async def test_the_hook_is_told_of_an_attempt_that_is_tried_again(
     await until(lambda: bool(told.of(late)), "the hook to be called")
     assert [kind for kind, _ in told.of(raised)] == ["ZeroDivisionError"]
     assert [kind for kind, _ in told.of(late)] == ["TimeLimitExceeded"]
+    assert told.final == []
+
+
+async def test_the_final_failure_is_told_once_the_last_attempt_has_failed(
+    stage: Stage, worker: StagedWorker, told: Told
+) -> None:
+    name, garbage, raw = new_call_name(), new_call_name(), "task-0000000001"
+    call = Call(1, "m:divide", *encode_arguments((0,), {}), attempt=2)  # of 2
+    await stage.put(layout.assignment_path(worker.name, name), data=encode_call(call))
+    await stage.put(layout.assignment_path(worker.name, garbage), data=b"garbage")
+    await stage.put(layout.assignment_path(worker.name, raw), data=b"raw")
+    done = await assign(stage, worker, "divide", 1)
+    await until(lambda: bool(told.final_of(name) and told.final_of(garbage)), "the hook to be called")
+
+    assert [(attempt, kind) for attempt, kind, _ in told.final_of(name)] == [(2, "ZeroDivisionError")]
+    assert [(attempt, kind) for attempt, kind, _ in told.final_of(garbage)] == [(1, "BadPayload")]
+    for ended in (done, raw):
+        await until(lambda ended=ended: stage.exists(layout.status_path(ended)), "it to be done")  # type: ignore[misc]
+    assert {task for task, *_ in told.final} == {name, garbage}
+
+
+@pytest.mark.parametrize(
+    ("result", "kind"),
+    [
+        (Result.FAILED, "ValueError"),
+        (Result.BURIED, "ValueError"),
+        (Result.REFUSED, "ValueError"),
+        (Result.EXPIRED, "TaskExpired"),
+        (Result.RETRIED, None),
+        (Result.DONE, None),
+    ],
+)
+async def test_every_end_but_done_is_a_final_failure(result: Result, kind: str | None) -> None:
+    told = Told()
+    calls = ErrorCalls(told.hooks)
+    error = ErrorInfo("ValueError", "no") if kind == "ValueError" or result is Result.RETRIED else None
+    calls.call_final(AttemptEnd("task-1", "m:f", "default", result, ended=1, attempt=3, error=error, max_attempts=3))
+    await calls.finish()
+
+    assert [(attempt, name) for attempt, name, _ in told.final_of("task-1")] == ([] if kind is None else [(3, kind)])
 
 
 async def test_the_hook_is_not_told_of_code_that_was_stopped_because_its_task_was_taken_away(

@@ -166,7 +166,9 @@ def test_a_call_that_goes_on_to_others_is_reported_only_where_that_is_its_end() 
     MOVES.put_back(what, found, primary_is_ours=True)
     assert what.end is None
     MOVES.put_back(what, found, primary_is_ours=False)
-    assert line(what) == f"{NAME} m:f failed, attempt 1 of 1: UnknownCall: no worker that was asked has it: worker-w"
+    assert line(what).startswith(
+        f"{NAME} m:f failed, attempt 1 of 1: UnknownCall: m:f is not registered with worker-w;"
+    )
     asked_all = task(asked=tuple(f"worker-{number}" for number in range(50)), outcome=False)
     MOVES.pass_on(asked_all)
     assert asked_all.end is not None

@@ -1,7 +1,7 @@
-"""Calls the `on_error` hook for attempts that were not ended by their code: that ran into a time limit, whose process
-died, or whose code was never begun.
+"""Calls the hooks for errors in the worker: `on_final_failure`, and `on_error` for attempts that were not ended by
+their code: that ran into a time limit, whose process died, or whose code was never begun.
 
-The hook is user code and may block, so it is called on threads, never in the loop of the session.
+The hooks are user code and may block, so they are called on threads, never in the loop of the session.
 """
 
 from __future__ import annotations
@@ -18,17 +18,45 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.core.outcome import Outcome, exception_of
-from herdmaster.running.current import running_now
+from herdmaster.core.attempt_end import AttemptEnd
+from herdmaster.core.history import Result
+from herdmaster.core.options import RunOptions
+from herdmaster.core.outcome import Outcome, OutcomeState, exception_of
+from herdmaster.running.current import ProgressReport, Running, running_now
 from herdmaster.running.delivery import Delivered
-from herdmaster.running.hooks import Hooks, call_on_error
+from herdmaster.running.hooks import Hooks, call_on_error, call_on_final_failure
 
 MOST_THREADS: Final = 4
 MOST_WAITING: Final = 1000
 """Calls that may wait for a thread; further ones are dropped and logged."""
 END_SECONDS: Final = 5.0
 
+_NOT_FINAL: Final = frozenset({Result.DONE, Result.RETRIED})
+_CallHook = Callable[[Hooks, Running, BaseException], None]
+
 _log = logging.getLogger("herdmaster.worker")
+
+
+class EndedTask:
+    """A task as `on_final_failure` sees it. Of its options only `max_attempts` is known."""
+
+    hook_claim = None
+
+    def __init__(self, end: AttemptEnd) -> None:
+        self.name = end.task
+        self.call_name = end.call
+        self.attempt = end.attempt
+        self.options = RunOptions(max_attempts=end.max_attempts)
+        self.started = end.began if end.began is not None else end.ended
+
+    def report_progress(self, progress: ProgressReport) -> None:
+        """Do nothing: it has ended."""
+
+    def begin_wait(self, task: str) -> None:
+        """Do nothing: no slot waits."""
+
+    def end_wait(self, task: str) -> None:
+        """Do nothing, as `begin_wait`."""
 
 
 class ErrorCalls:
@@ -36,7 +64,7 @@ class ErrorCalls:
 
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
-        self._waiting: deque[tuple[Delivered, Exception]] = deque()
+        self._waiting: deque[tuple[_CallHook, Running, Exception]] = deque()
         self._lock = threading.Lock()
         self._threads = 0  # those that are working
         self._dropped = 0
@@ -45,15 +73,26 @@ class ErrorCalls:
         """Each call runs in a copy of it."""
 
     def call(self, task: Delivered, outcome: Outcome) -> None:
-        """Call the hook with the error that the submitter gets."""
+        """Call `on_error` with the error that the submitter gets."""
         error = exception_of(outcome) if self._hooks.on_error is not None else None
-        if error is None:
+        if error is not None:
+            self._put(call_on_error, msgspec.structs.replace(task), error)  # a later attempt changes the task
+
+    def call_final(self, end: AttemptEnd) -> None:
+        """Call `on_final_failure` for a task that has ended otherwise than done. Its end is committed."""
+        if self._hooks.on_final_failure is None or end.result in _NOT_FINAL:
             return
+        state = OutcomeState.EXPIRED if end.result is Result.EXPIRED else OutcomeState.FAILED
+        error = exception_of(Outcome(state, error=end.error))
+        if error is not None:
+            self._put(call_on_final_failure, EndedTask(end), error)
+
+    def _put(self, call_hook: _CallHook, task: Running, error: Exception) -> None:
         with self._lock:
             if len(self._waiting) >= MOST_WAITING:
                 self._dropped += 1
                 return
-            self._waiting.append((msgspec.structs.replace(task), error))  # a later attempt changes the task
+            self._waiting.append((call_hook, task, error))
             if self._threads >= MOST_THREADS:
                 return
             self._threads += 1
@@ -72,17 +111,19 @@ class ErrorCalls:
                 await ended.wait()
         left = len(self._waiting) + self._threads
         if left or self._dropped:
-            _log.warning("on_error takes too long: %d calls have not ended, %d were dropped", left, self._dropped)
+            _log.warning(
+                "hooks for errors take too long: %d calls have not ended, %d were dropped", left, self._dropped
+            )
 
     def _work(self) -> None:
         while (call := self._next()) is not None:
             self.context.copy().run(self._call_hook, *call)
 
-    def _call_hook(self, task: Delivered, error: Exception) -> None:
+    def _call_hook(self, call_hook: _CallHook, task: Running, error: Exception) -> None:
         running_now.set(task)
-        call_on_error(self._hooks, task, error)
+        call_hook(self._hooks, task, error)
 
-    def _next(self) -> tuple[Delivered, Exception] | None:
+    def _next(self) -> tuple[_CallHook, Running, Exception] | None:
         """Return the next call, or None if this thread is no longer needed."""
         with self._lock:
             if self._waiting:

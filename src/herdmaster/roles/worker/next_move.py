@@ -34,6 +34,7 @@ MAX_ASKED: Final = 5
 MAX_WORKERS_ASKED: Final = 20
 """At most this many workers are asked, however many there are."""
 NO_FUNCTION: Final = Lacking()
+NO_ERROR: Final = ErrorInfo("")
 _FORWARD_SECONDS: Final = 0.1
 _FIRST_REPEAT_SECONDS: Final = 0.5
 _MAX_FORWARD_SECONDS: Final = 10.0
@@ -47,7 +48,7 @@ class Again(msgspec.Struct, frozen=True):
     payload: bytes
     seconds: float
     otherwise: Move | None = None
-    error: UnknownCall | WrongArguments | None = None
+    error: ErrorInfo = NO_ERROR
 
 
 class NextMoves:
@@ -103,7 +104,9 @@ class NextMoves:
     def pass_on(self, task: Delivered, lacking: Lacking = NO_FUNCTION) -> Move | Again:
         """As `forward`; if that ends the task, the end is noted."""
         found = self.forward(task, lacking)
-        return self._report_lacking(task, found, self._lack(task, lacking)) if isinstance(found, Move) else found
+        if isinstance(found, Move):
+            return self._report_failed(task, refused(self._lack(task, lacking)).error, found)
+        return found
 
     def forward(self, task: Delivered, lacking: Lacking = NO_FUNCTION) -> Move | Again:
         """Return what follows for a call whose function, or a parameter of it, this worker lacks. Costs no attempt."""
@@ -117,7 +120,7 @@ class NextMoves:
         seconds = (
             min(_MAX_FORWARD_SECONDS, _FIRST_REPEAT_SECONDS * 2.0 ** (repeats - 1)) if repeats else _FORWARD_SECONDS
         )
-        return Again(with_asked(task.payload, self._worker), seconds, otherwise=failed, error=error)
+        return Again(with_asked(task.payload, self._worker), seconds, otherwise=failed, error=refused(error).error)
 
     def _lack(self, task: Delivered, lacking: Lacking) -> UnknownCall | WrongArguments:
         assert task.call is not None
@@ -156,7 +159,7 @@ class NextMoves:
         is retried in place, and cannot be forwarded at all."""
         if not primary_is_ours:
             if again.otherwise is not None:
-                return self._report_lacking(task, again.otherwise, again.error)
+                return self._report_failed(task, again.error, again.otherwise)
             return transitions.retry_in_place(self._worker, task.name, again.payload)
         if again.otherwise is None and again.seconds == 0:
             return transitions.retry_now(self._worker, task.name, again.payload)
@@ -205,16 +208,6 @@ class NextMoves:
         ended = Result.REFUSED if run is None else Result.BURIED if is_buried else Result.FAILED
         self._note_end(task, ended, run, error, is_dead=is_buried)
         return move
-
-    def _report_lacking(self, task: Delivered, move: Move, error: UnknownCall | WrongArguments | None) -> Move:
-        """Call the hook and note the failure once it is certain that no worker has what this one lacks."""
-        if error is not None:
-            self._call_on_error(task, Outcome(OutcomeState.FAILED, error=refused(error).error))
-        asked = (*(task.call.asked if task.call is not None else ()), self._worker)
-        what = "takes its arguments" if isinstance(error, WrongArguments) else "has it"
-        kind = WrongArguments if isinstance(error, WrongArguments) else UnknownCall
-        message = f"no worker that was asked {what}: {', '.join(dict.fromkeys(asked))}"
-        return self._report_failed(task, ErrorInfo(kind.__name__, message), move, hook_called=True)
 
     def _note_end(
         self,
