@@ -152,3 +152,23 @@ def test_merging_adds_the_numbers_and_drops_the_records() -> None:
     )
     with pytest.raises(ValueError, match="no batches"):
         merge_batches([])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"herd":1,"begins":0,"ends":1,"counts":[{"call":"a","queue":"q","waiting":[{"1000000000":1}]}]}',
+        b'{"herd":1,"begins":0,"ends":1,"counts":[{"call":"a","queue":"q","results":{"done":9223372036854775808}}]}',
+        b'{"herd":1,"begins":0,"ends":10000000000000}',
+        b'{"herd":1,"begins":-1,"ends":1}',
+    ],
+)
+def test_numbers_that_no_process_writes_are_no_batch(data: bytes) -> None:
+    """A quantile, a sum or the name of a merged batch would break on them."""
+    assert decode_batch(data) is None
+
+
+def test_the_longest_time_is_in_a_bucket_that_can_be_read() -> None:
+    histogram = Histogram({bucket_of(float("inf")): 1})
+    batch = Batch(1, 0, 1, counts=(Counts("a", "q", {Result.DONE: 1}, histogram, histogram),))
+    assert decode_batch(encode_batch(batch)) == batch

@@ -52,10 +52,16 @@ FAILURES: Final = frozenset({Result.FAILED, Result.RETRIED, Result.BURIED, Resul
 """The results that leave a record."""
 
 
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
+"""A count. Bounded, as the times are, so that nothing that stands in the folder breaks those who sum or merge it."""
+_Time = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
+_Bucket = Annotated[int, msgspec.Meta(ge=0, le=200)]
+
+
 class Histogram(msgspec.Struct, frozen=True, array_like=True):
     """Durations by bucket. Bucket 0 is less than 1 ms; bucket N ends at 2 ** (N / 4) ms."""
 
-    buckets: dict[int, int] = {}
+    buckets: dict[_Bucket, _Number] = {}
 
     @property
     def total(self) -> int:
@@ -88,7 +94,7 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
 
     call: str
     queue: str
-    results: dict[Result, int] = {}
+    results: dict[Result, _Number] = {}
     waiting: Histogram = Histogram()
     running: Histogram = Histogram()
 
@@ -112,8 +118,8 @@ class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     result: Result
     error: str
     message: str
-    ended: int
-    began: int | None = None
+    ended: _Time
+    began: _Time | None = None
     attempt: int = 1
     worker: str | None = None
     host: str | None = None
@@ -126,13 +132,13 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
     knows."""
 
     herd: Annotated[int, msgspec.Meta(ge=1, le=1)]
-    begins: int
-    ends: int
+    begins: _Time
+    ends: _Time
     writer: str | None = None
     counts: tuple[Counts, ...] = ()
     failures: tuple[FailureRecord, ...] = ()
-    unrecorded: int = 0
-    backlog: dict[str, int] | None = None
+    unrecorded: _Number = 0
+    backlog: dict[str, _Number] | None = None
     host: str | None = None
     pid: int | None = None
 

@@ -62,22 +62,31 @@ class HistorySweep:
             self._sizes.update((name, stat.data_length) for name, stat in zip(batch, stats, strict=True) if stat)
 
     async def _make_room(self, limit: int) -> None:
+        total = sum(self._sizes.values())
         for minute in _minutes(self._sizes):
-            if sum(self._sizes.values()) <= limit:
+            if total <= limit:
                 return
             if len(minute) > 1 or not _is_merged(minute[0]):
-                await self._merge(minute)
+                before = self._size_of(minute)
+                merged = await self._merge(minute)
+                total += self._size_of({*minute, *merged}) - before
         for name in sorted(self._sizes):
-            if sum(self._sizes.values()) <= limit:
+            if total <= limit:
                 return
+            total -= self._sizes[name]
             await self._delete(name)
 
-    async def _merge(self, names: list[str]) -> None:
-        """Merge some at a time; those of one minute that were merged are merged with each other by a later round."""
-        for start in range(0, len(names), _READS_AT_ONCE):
-            await self._merge_some(names[start : start + _READS_AT_ONCE])
+    def _size_of(self, names: Iterable[str]) -> int:
+        return sum(self._sizes.get(name, 0) for name in names)
 
-    async def _merge_some(self, names: list[str]) -> None:
+    async def _merge(self, names: list[str]) -> list[str]:
+        """Merge some at a time, and return the names of what was made of them; a later round merges these with each
+        other."""
+        parts = [names[start : start + _READS_AT_ONCE] for start in range(0, len(names), _READS_AT_ONCE)]
+        return [name for part in parts if (name := await self._merge_some(part)) is not None]
+
+    async def _merge_some(self, names: list[str]) -> str | None:
+        """Return the name of the merged batch; None if nothing was merged."""
         replies = await self._client.multi_read(map(layout.history_path, names))
         batches: dict[str, Batch] = {}
         for name, reply in zip(names, replies, strict=True):
@@ -85,7 +94,7 @@ class HistorySweep:
             if batch is not None:  # one of a later version stays as it is
                 batches[name] = batch
         if not batches:
-            return
+            return None
         merged = merge_batches(batches.values())
         data = encode_batch(merged)
         name = batch_name(merged.ends, MERGED + hashlib.sha256("".join(batches).encode()).hexdigest()[:15])
@@ -97,10 +106,11 @@ class HistorySweep:
             await transaction.commit()
         except errors.TransactionFailed as error:
             _log.debug("batches of the history are not merged: %s", error)  # another master did; the next round sees
-            return
+            return None
         for each in batches:
             del self._sizes[each]
         self._sizes[name] = len(data)
+        return name
 
     async def _delete(self, name: str) -> None:
         with contextlib.suppress(errors.NoNode):
