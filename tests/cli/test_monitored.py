@@ -144,7 +144,7 @@ def test_what_a_worker_starts_does_not_speak_to_systemd(
     assert not any("NOTIFY_SOCKET" in each or "WATCHDOG" in each for each in environments)
 
 
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:1", "a..b:9100"])
 def test_a_health_check_of_what_does_not_answer_fails(address: str) -> None:
     asked = run_herd("health", address)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from herdmaster import forks
 from herdmaster.errors import ConfigurationError
 from herdmaster.monitoring.metrics import Metrics
 from herdmaster.monitoring.server import bind, serve
@@ -110,3 +112,32 @@ def test_an_address_that_cannot_be_used_is_one_clear_error(address: str) -> None
 def test_a_port_that_is_taken_is_one_clear_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError, match="in use"):
         bind(f":{taken.getsockname()[1]}")
+
+
+def test_a_host_whose_name_cannot_be_one_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="not the name of a host"):
+        bind("a..b:9100")
+
+
+def test_a_forked_child_does_not_keep_the_address_in_use() -> None:
+    listening = bind("127.0.0.1:0")
+    address = listening.getsockname()
+    from_child, to_parent = os.pipe()
+    from_parent, to_child = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(to_child)
+        os.write(to_parent, b"1")
+        os.read(from_parent, 1)
+        os._exit(0)
+    try:
+        os.read(from_child, 1)  # it has begun
+        forks.discard_fd(listening.fileno())
+        listening.close()
+        with bind(f"127.0.0.1:{address[1]}") as again:
+            forks.discard_fd(again.fileno())
+    finally:
+        os.close(to_child)
+        os.waitpid(child, 0)
+        for fd in (from_child, to_parent, from_parent):
+            os.close(fd)

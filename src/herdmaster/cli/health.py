@@ -34,7 +34,7 @@ def health(ctx: click.Context, *, address: str, live: bool, timeout: float) -> N
         connection.request("GET", "/livez" if live else "/readyz")
         response = connection.getresponse()
         text = response.read(10_000).decode("utf-8", "replace").strip()
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, UnicodeError, http.client.HTTPException) as error:
         say(f"{address} does not answer: {str(error) or type(error).__name__}", err=True)
         ctx.exit(_BAD)
     finally:

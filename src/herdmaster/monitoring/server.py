@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.applications import Starlette
 
+from herdmaster import forks
 from herdmaster.errors import ConfigurationError
 
 
@@ -28,9 +29,14 @@ def bind(address: str) -> socket.socket:
         raise ConfigurationError(f"listen on HOST:PORT, such as 127.0.0.1:9100, not {address!r}")
     try:
         family, _, _, _, where = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
-        return socket.create_server(where, family=family)
+        listening = socket.create_server(where, family=family)
+    except UnicodeError:
+        raise ConfigurationError(f"cannot listen on {address}: {host!r} is not the name of a host") from None
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {address}: {error.strerror or error}") from None
+    # A process that a task forked would otherwise keep the address in use after this process has ended.
+    forks.add_fd(listening.fileno())
+    return listening
 
 
 async def serve(app: Starlette, listening: socket.socket) -> None:
@@ -48,4 +54,6 @@ async def serve(app: Starlette, listening: socket.socket) -> None:
         serving.cancel()
         raise
     finally:
+        if listening.fileno() >= 0:
+            forks.discard_fd(listening.fileno())
         listening.close()
