@@ -95,3 +95,17 @@ async def test_a_backlog_is_written_once_a_minute_while_it_changes(zk: Client) -
 
     assert written == [True, False, True, False, True, False]
     assert [each.backlog for each in await batches(zk)] == [{"q": 1}, {"q": 2}, {"q": 0}]
+
+
+async def test_an_end_writes_what_a_lost_reply_left_and_what_ended_since(recorder: Recorder) -> None:
+    async with EmbeddedZooKeeper() as zookeeper, Client(zookeeper.hosts, session_timeout=4.0) as zk:
+        await make_folders(zk)
+        writer = HistoryWriter(recorder, System(unix_ms=Clock().unix_ms))
+        recorder.count("a", "q", Result.DONE)
+        zookeeper.drop_after(times=1)
+        assert not await writer.write(zk)
+        recorder.count("a", "q", Result.FAILED)
+        await zk.sync()  # the connection is back
+
+        await writer.finish(zk)
+        assert [dict(each.counts[0].results) for each in await batches(zk)] == [{Result.DONE: 1}, {Result.FAILED: 1}]

@@ -76,6 +76,10 @@ class Master(Role):
         settings = self._settings
         return await self.open_session(settings.session_timeout, settings.connect_timeout, is_founder=True)
 
+    async def drain(self, client: Client) -> None:
+        """Write what this master ended since the last batch of the history."""
+        await self._history.finish(client)
+
     async def serve(self, client: Client) -> None:
         """Serve one session: join `/masters`, compete for `/master`, and be primary once this session owns it."""
         system = self.system

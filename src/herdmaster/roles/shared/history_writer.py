@@ -7,6 +7,7 @@ once. While ZooKeeper is away the recorder goes on counting in the memory that i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -18,11 +19,13 @@ from herdmaster.roles.shared.bootstrap import restore_folders
 from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import SessionState
 
 INTERVAL: Final = 5.0
 """The shortest time between two batches of one process."""
 _WRITES_PER_SECOND: Final = 20
 """Of all workers together."""
+_FINISH_SECONDS: Final = 1.0
 _BACKLOG_SECONDS: Final = 60.0
 """Time between two samples of a backlog if nothing else is written."""
 
@@ -79,6 +82,15 @@ class HistoryWriter:
         self._unwritten = None
         self._is_refused = False
         return True
+
+    async def finish(self, client: Client) -> None:
+        """Write all that there is, before the session ends. Gives up without a connection, and after a second: the
+        history is no promise. Raises nothing."""
+        with contextlib.suppress(errors.ZooKeeperError, TimeoutError):
+            async with asyncio.timeout(_FINISH_SECONDS):
+                # The batch that `run` may be writing is the first, what has ended since is the second.
+                while client.state is SessionState.CONNECTED and await self.write(client):
+                    pass
 
     def _next_batch(self) -> tuple[str, bytes] | None:
         now = self._system.unix_ms()

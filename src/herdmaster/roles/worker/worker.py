@@ -7,7 +7,6 @@ tasks to others.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 import os
@@ -362,8 +361,7 @@ class Worker(Role):
                 leaving=self._set_leaving,
             )
             await draining.run(self._settings.drain_timeout)
-            with contextlib.suppress(errors.ZooKeeperError):  # a log and no promise
-                await self._history.write(client)
+            await self._history.finish(client)
 
     def _set_leaving(self) -> None:
         self._is_leaving = True
