@@ -22,6 +22,17 @@ OF_OTHER_PROGRAMS = {
     "--threads": "dramatiq",
     "--queues": "dramatiq",
     "--constraint": "pip",
+    "--bounding-set": "setpriv",
+    "--clear-groups": "setpriv",
+    "--no-new-privs": "setpriv",
+    "--regid": "setpriv",
+    "--reuid": "setpriv",
+    "--mount-proc": "unshare",
+    "--prefix": "kubectl",
+    "--tail": "kubectl",
+    "--preload": "gunicorn",
+    "--strict": "kubernetes-validate",
+    "--now": "systemctl",
 }
 
 
