@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,19 @@ def test_what_is_no_worker_is_a_mistake_of_the_caller() -> None:
     result = run_herd("workers", "drain", "nonsense")
     assert (result.returncode, result.stdout) == (2, "")
     assert "'nonsense' is not the name of a worker" in result.stderr
+
+
+def test_a_signal_after_a_request_to_stop_is_the_first_and_ends_nothing_at_once(namespace: str, tmp_path: Path) -> None:
+    sign, answer = tmp_path / "sign", tmp_path / "answer"
+    at = ("--zookeeper", namespace)
+    with HerdProcess("master", namespace), HerdProcess("worker", namespace, "--app=tests.cli.app") as worker:
+        name = worker.wait_for_log("is ready").split(" is ready")[0].split()[-1]
+        task = run_herd("submit", *at, "tests.cli.app:wait_for", f'"{sign}"', f'"{answer}"').stdout.strip()
+        wait_until(lambda: sign.exists() or None, "a task that runs")
+        assert run_herd("workers", "stop", name, *at).stdout == f"{name} drains and stops\n"
+        worker.wait_for_log("drains: 1 task is running")
+        worker.send(signal.SIGTERM)
+        worker.wait_for_log("a second SIGTERM stops at once")
+        answer.touch()
+        assert worker.wait() == 0
+        assert run_herd("tasks", "list", *at, "--state=done", "--json").stdout.count(task) == 1
