@@ -26,7 +26,7 @@ _log = logging.getLogger("herdmaster.worker")
 
 
 class LineLimit:
-    """A limit for lines of one kind. Those beyond it are counted by call until `take`."""
+    """A limit for lines of one kind. Once it is reached, lines are counted by call until `take`."""
 
     __slots__ = ("_count", "_counts", "_since", "_window")
 
@@ -38,18 +38,26 @@ class LineLimit:
 
     def admits(self, call: str, now: float) -> bool:
         """Return whether a line may be logged now, in seconds of any clock. If not, it is counted."""
+        if self.counted(call):
+            return False
         if now - self._window >= _WINDOW_SECONDS:
             self._window, self._count = now, 0
         if self._count < MOST_LINES:
             self._count += 1
             return True
+        self._since = now
+        self._counts[call] = 1
+        return False
+
+    def counted(self, call: str) -> bool:
+        """Count a line and return True if lines are counted now. Cheap, because most lines of a busy worker are."""
         counts = self._counts
         if not counts:
-            self._since = now
+            return False
         if call not in counts and len(counts) >= _MAX_COUNTED:
             call = _OTHER
         counts[call] = counts.get(call, 0) + 1
-        return False
+        return True
 
     def take(self, now: float) -> tuple[dict[str, int], float]:
         """Return how many lines of each call were left out, and in how many seconds, and begin to count anew."""
@@ -101,6 +109,8 @@ class TaskLog:
         """Log the end of an attempt. It is committed."""
         result = end.result
         kind = self._done if result is Result.DONE else self._retried if result is Result.RETRIED else self._failed
+        if kind.limit.counted(end.call):
+            return
         if _log.isEnabledFor(kind.level) and self._admits(kind, end.call):
             level = logging.WARNING if result is Result.EXPIRED else kind.level
             traceback = None
