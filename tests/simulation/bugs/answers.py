@@ -18,6 +18,7 @@ from herdmaster.pools.limits import NotStarted
 from herdmaster.roles.client.client import TaskClient
 from herdmaster.roles.primary.master import Master
 from herdmaster.roles.shared import role
+from herdmaster.roles.shared.cancel_requests import CancelRequests
 from herdmaster.roles.worker.next_move import NextMoves
 from herdmaster.roles.worker.worker import Worker
 from herdmaster.running.execution import Executor
@@ -142,6 +143,27 @@ def new_primary_starts_at_once() -> Any:
     return patch.object(throttle._Pace, "__init__", begin)
 
 
+def one_of_two_is_told_of_the_end() -> Any:
+    """Of several callers that cancel one task, only the first is answered."""
+
+    def settle(self: Any, task: str, *, is_cancelled: bool) -> None:
+        self._decided.discard(task)
+        for answer in self._answers.pop(task, ())[:1]:
+            answer(is_cancelled)
+
+    return patch.object(CancelRequests, "settle", settle)
+
+
+def every_request_has_cancelled() -> Any:
+    """A client takes a task for cancelled once it has asked for that."""
+    settle = CancelRequests.settle
+
+    def cancelled(self: Any, task: str, *, is_cancelled: bool) -> None:
+        settle(self, task, is_cancelled=True)
+
+    return patch.object(CancelRequests, "settle", cancelled)
+
+
 def rate_ignored() -> Any:
     """The rate of a queue is ignored."""
     told = Throttle.set_limits
@@ -177,6 +199,8 @@ BUGS: dict[str, Callable[[], Any]] = {
         expired_by_the_machines_clock,
         retries_expire,
         new_primary_starts_at_once,
+        one_of_two_is_told_of_the_end,
+        every_request_has_cancelled,
         rate_ignored,
         goes_on_in_what_it_gave_up,
         closes_the_session_of_another,

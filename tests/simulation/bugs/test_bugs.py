@@ -57,6 +57,8 @@ FOUND = {
     "expired_by_the_machines_clock": Find(5, "ms early", first=17),
     "retries_expire": Find(5, "expire after", first=49),
     "new_primary_starts_at_once": Find(5, "of its queue within", first=197),
+    "one_of_two_is_told_of_the_end": Find(5, "is waiting"),
+    "every_request_has_cancelled": Find(5, "that cancelled is True", first=32),
     "rate_ignored": Find(100, "of its queue within"),
     "goes_on_in_what_it_gave_up": Find(20, "asks for Sync"),
     "refused_assignment_stays_counted": Find(12, "still counts the assignment"),

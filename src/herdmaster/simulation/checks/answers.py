@@ -71,6 +71,13 @@ class AnswerCheck:
         if isinstance(error, OutcomeGone) and self._ledger.where(task):
             self.complain(f"was told that {task} is nowhere, and it is somewhere")
 
+    def was_cancelled(self, task: str, *, is_cancelled: bool, is_certain: bool) -> None:
+        """Take what a client is told that cancels a task; one that stops is told no without a look."""
+        self._note("is told that %s was%s cancelled", task, "" if is_cancelled else " not")
+        history = self._ledger.history(task)
+        if history.cancelled != is_cancelled and not history.excused and (is_cancelled or is_certain):
+            self.complain(f"was told of {task} that cancelled is {is_cancelled}, and cancelled was {history.cancelled}")
+
     def cancel_answered(self, task: str, verdict: CancelVerdict) -> None:
         self._note("is told of %s, which was to be cancelled: %s", task, verdict.value)
         history = self._ledger.history(task)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -10,7 +12,7 @@ from msgspec import UNSET
 
 from herdmaster.core.names import UlidFactory, call_name, raw_name
 from herdmaster.core.options import Overrides
-from herdmaster.core.outcome import Outcome
+from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.core.payload import BIG, Call
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
@@ -23,6 +25,8 @@ from herdmaster.simulation.world.program_state import ProgramState, Submission
 from herdmaster.zookeeper.errors import ZooKeeperError
 
 _PAUSE_SECONDS = 0.2
+_CANCELLERS = 2
+_CANCELLERS_APART = 0.02
 
 
 class ClientReports(Protocol):
@@ -39,6 +43,8 @@ class ClientReports(Protocol):
     def was_unknown(self, task: str) -> None: ...
 
     def has_ended(self, task: str, outcome: Outcome | None, error: HerdError | None) -> None: ...
+
+    def was_cancelled(self, task: str, *, is_cancelled: bool, is_certain: bool) -> None: ...
 
     def complain(self, text: str) -> None: ...
 
@@ -65,6 +71,7 @@ class ClientProgram:
         self._ulids = UlidFactory(process.unix_ms, process.rng.randbytes)
         self._stopping = False
         self._patience_timers: list[asyncio.TimerHandle] = []
+        self._cancelling: Counter[str] = Counter()  # callers that wait for the end of a task that they cancel
 
     def stop(self) -> None:
         """End the session. Callers that wait for an acceptance are told what is known."""
@@ -98,13 +105,19 @@ class ClientProgram:
         for submission in self._state.submissions.values():
             if submission.life == self._state.life and not submission.answered:
                 self._reports.complain(f"has ended, and was never told what became of {submission.name}")
+        for task in +self._cancelling:
+            self._reports.complain(f"has ended, and was never told whether {task} was cancelled")
 
     @property
     def is_settled(self) -> bool:
         """Whether everything was submitted, and every waiting caller was told."""
-        return all(job.index in self._state.submitted_jobs for job in self._jobs) and not any(
-            not submission.answered or (self._waits_for(submission) and not submission.delivered)
-            for submission in self._mine()
+        return (
+            not +self._cancelling
+            and all(job.index in self._state.submitted_jobs for job in self._jobs)
+            and not any(
+                not submission.answered or (self._waits_for(submission) and not submission.delivered)
+                for submission in self._mine()
+            )
         )
 
     def _mine(self) -> list[Submission]:
@@ -143,6 +156,24 @@ class ClientProgram:
             if not submission.answered:
                 self._reports.complain(f"gave up on {submission.name}, and was not told what became of it")
 
+    def _cancel_later(self, submission: Submission) -> None:
+        """Let several callers cancel a task that was accepted."""
+        job, loop = submission.job, self._process.loop
+        if job.cancel is not None and not job.silent:
+            seconds = max(0.0, job.at + job.cancel - loop.now)
+            for number in range(_CANCELLERS):
+                timer = loop.call_later(seconds + number * _CANCELLERS_APART, self._cancel, submission)
+                self._patience_timers.append(timer)
+
+    def _cancel(self, submission: Submission) -> None:
+        if not submission.delivered and not self._stopping:
+            self._cancelling[submission.name] += 1
+            self._role.cancels.request(submission.name, partial(self._cancelled, submission.name))
+
+    def _cancelled(self, task: str, is_cancelled: bool) -> None:
+        self._cancelling[task] -= 1
+        self._reports.was_cancelled(task, is_cancelled=is_cancelled, is_certain=not self._stopping)
+
     def _task(self, job: Job) -> NewTask:
         filling = "x" * job.size
         claim = claim_of(job)
@@ -166,6 +197,7 @@ class ClientProgram:
         if error is None:
             submission.accepted = True
             self._reports.was_accepted(submission.name)
+            self._cancel_later(submission)
         elif isinstance(error, DuplicateTask):
             submission.refused = True
             self._reports.was_duplicate(submission.name, submission.job, error.name)
@@ -184,6 +216,8 @@ class ClientProgram:
             self._reports.complain(f"was told twice that {name} has ended")
         submission.delivered = True
         self._reports.has_ended(submission.name, outcome, error)
+        is_cancelled = outcome is not None and outcome.state is OutcomeState.CANCELLED
+        self._role.cancels.settle(name, is_cancelled=is_cancelled)
         return not isinstance(error, OutcomeGone)
 
 
