@@ -35,6 +35,8 @@ from herdmaster.errors import (
 if TYPE_CHECKING:
     from herdmaster.api import AsyncTask, Future, Herd, HerdClosed, HerdExecutor, Options, Results, Task
     from herdmaster.core.codec import Codec
+    from herdmaster.core.history import FailureRecord
+    from herdmaster.inspection.history import History, Quantiles, Statistics
     from herdmaster.inspection.task_seen import TaskSeen
     from herdmaster.running.current import CurrentTask, current_task
 
@@ -48,11 +50,13 @@ __all__ = [
     "ConfigurationError",
     "CurrentTask",
     "DuplicateTask",
+    "FailureRecord",
     "Future",
     "Herd",
     "HerdClosed",
     "HerdError",
     "HerdExecutor",
+    "History",
     "HookFailed",
     "InvalidName",
     "NoCurrentTask",
@@ -62,10 +66,12 @@ __all__ = [
     "Options",
     "OutcomeGone",
     "PayloadTooLarge",
+    "Quantiles",
     "ResultTooLarge",
     "Results",
     "Retry",
     "SoftTimeLimitExceeded",
+    "Statistics",
     "SubmissionUnknown",
     "Task",
     "TaskCancelled",
@@ -86,6 +92,8 @@ _LATE: Final = {
         ("AsyncTask", "Future", "Herd", "HerdClosed", "HerdExecutor", "Options", "Results", "Task"), "herdmaster.api"
     ),
     "Codec": "herdmaster.core.codec",
+    "FailureRecord": "herdmaster.core.history",
+    **dict.fromkeys(("History", "Quantiles", "Statistics"), "herdmaster.inspection.history"),
     "TaskSeen": "herdmaster.inspection.tasks",
     **dict.fromkeys(("CurrentTask", "current_task"), "herdmaster.running.current"),
 }

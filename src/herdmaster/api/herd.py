@@ -20,6 +20,7 @@ from herdmaster.api.herd_core import HerdCore, HerdSettings
 from herdmaster.api.internals import core_of
 from herdmaster.api.options import Options, TaskOptions, run_options
 from herdmaster.api.order import Order, order_call, order_raw
+from herdmaster.api.past import Instant, ask_history
 from herdmaster.api.questions import ask_and_wait, ask_and_wait_async
 from herdmaster.api.registry import RawHandler, Registry
 from herdmaster.api.results import Reader
@@ -33,6 +34,7 @@ from herdmaster.api.task import AsyncTask, Task
 from herdmaster.core.codec import Codec
 from herdmaster.core.names import parse_task_name
 from herdmaster.errors import ConfigurationError, InvalidName
+from herdmaster.inspection.history import History
 from herdmaster.inspection.task_seen import TaskSeen
 from herdmaster.inspection.tasks import find_task
 from herdmaster.operations.keys import KeyRelease
@@ -298,6 +300,43 @@ class Herd:
         """As `release_key`, for event loops."""
         question = _release(key, task)
         return await ask_and_wait_async(self._core.started(), question, f"the key {key!r}", timeout)
+
+    def history(
+        self,
+        since: Instant = 3600.0,
+        until: Instant = 0.0,
+        *,
+        call: str | None = None,
+        queue: str | None = None,
+        error: str | None = None,
+        timeout: float = 10.0,
+    ) -> History:
+        """Return what ended in a time: numbers by call and queue, and records of failures. It is a log that workers
+        write every few seconds: a worker that is killed takes its last seconds along.
+
+        `since` and `until` are seconds or timedeltas before now, or datetimes with a time zone. `call` and `error` are
+        whole names, or their last parts after `:` or `.`; the counts of `call` and `queue` are of every error.
+
+        Raises ConfigurationError for times that are no range of the past, TimeoutError if there is no answer from
+        ZooKeeper in `timeout` seconds, RuntimeError inside a running event loop.
+        """
+        refuse_in_loop("history", "await history_async(...)")
+        question = ask_history(since, until, call, queue, error)
+        return ask_and_wait(self._core.started(), question, "the history", timeout)
+
+    async def history_async(
+        self,
+        since: Instant = 3600.0,
+        until: Instant = 0.0,
+        *,
+        call: str | None = None,
+        queue: str | None = None,
+        error: str | None = None,
+        timeout: float = 10.0,  # noqa: ASYNC109 - as `history`
+    ) -> History:
+        """As `history`, for event loops."""
+        question = ask_history(since, until, call, queue, error)
+        return await ask_and_wait_async(self._core.started(), question, "the history", timeout)
 
     # --- the session -------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -66,11 +66,11 @@ class History(msgspec.Struct, frozen=True):
     backlog: tuple[BacklogSample, ...]
     unreadable: int = 0
 
-    def statistics(self, by: By = By.CALL) -> list[Statistics]:
+    def statistics(self, by: By | Literal["call", "queue"] = By.CALL) -> list[Statistics]:
         """Return the numbers of each call or queue, the most frequent first."""
         groups: dict[str, list[Counts]] = {}
         for each in self.counts:
-            groups.setdefault(each.call if by is By.CALL else each.queue, []).append(each)
+            groups.setdefault(each.call if by == By.CALL else each.queue, []).append(each)
         found = [self._statistics(group, counts) for group, counts in groups.items()]
         return sorted(found, key=lambda each: (-each.tasks_per_minute, each.group))
 
