@@ -89,3 +89,22 @@ async def test_the_history_of_a_master_has_its_backlog(stage: Stage) -> None:
 
     assert [sample.queues for sample in history.backlog] == [{"mail": 3}]
     assert not await measured.master._history.write(stage.zk)  # nothing has changed
+
+
+async def test_a_master_that_is_stopped_writes_what_it_ended_since_its_last_batch(stage: Stage) -> None:
+    measured = Measured(stage)
+    client = await stage.client()
+    task = client.put(NewTask(new_call_name("mail"), call_payload("m:f")))
+    await task.accepted
+    await stage.put(layout.cancel_path(task.name))
+    await task.outcome()
+    await until(lambda: len(measured.ends) == 1, "a report")
+    measured.master.stop()
+
+    async def is_written() -> bool:
+        history = await read_history(stage.zk, 0, 10**13 - 1)
+        return history.total().results.get(Result.CANCELLED) == 1
+
+    async with asyncio.timeout(3):
+        while not await is_written():
+            await asyncio.sleep(0.05)
