@@ -13,6 +13,8 @@ from herdmaster.zookeeper.client import Client
 
 NOW = 1_700_000_000_000
 HOUR = 3600_000
+LATER = NOW + 11 * 60_000
+"""When all batches may be merged."""
 FAILURES = (FailureRecord("task-1", "a", "q", Result.FAILED, "ValueError", "x" * 300, NOW),) * 20
 BATCH = len(encode_batch(Batch(1, NOW, NOW, "w", (Counts("a", "q", {Result.DONE: 1}),), FAILURES)))
 
@@ -81,7 +83,7 @@ async def test_what_is_merged_already_is_deleted_when_there_is_no_room_left(zk: 
         for number in range(3):
             await write(zk, NOW - minute * 60_000 - number * 1000)
 
-    await HistorySweep(zk, 7200, 700).sweep(NOW)
+    await HistorySweep(zk, 7200, 700).sweep(LATER)
     left = await names(zk)
 
     assert 1 <= len(left) < 10
@@ -95,7 +97,7 @@ async def test_a_batch_of_a_later_version_is_left_until_there_is_no_room(zk: Cli
     for number in range(2, 6):
         await write(zk, NOW - number)
 
-    await HistorySweep(zk, 7200, 2 * BATCH).sweep(NOW)
+    await HistorySweep(zk, 7200, 2 * BATCH).sweep(LATER)
 
     assert later in await names(zk)
     assert await total(zk) == (4, 80)
@@ -106,6 +108,20 @@ async def test_masters_that_sweep_at_once_count_nothing_twice(zk: Client, namesp
     for number in range(30):
         await write(zk, NOW - number)
     async with Client(namespace, session_timeout=4.0) as other:
-        await asyncio.gather(*(HistorySweep(each, 7200, 5 * BATCH).sweep(NOW) for each in (zk, other)))
+        await asyncio.gather(*(HistorySweep(each, 7200, 5 * BATCH).sweep(LATER) for each in (zk, other)))
 
     assert await total(zk) == (30, 600)
+
+
+async def test_young_batches_are_not_merged_because_they_may_be_written_again(zk: Client) -> None:
+    await make_folders(zk)
+    for number in range(5):
+        await write(zk, NOW - number)
+        await write(zk, NOW - HOUR - number)
+
+    await HistorySweep(zk, 7200, 6 * BATCH).sweep(NOW)
+
+    assert [name for name in await names(zk) if name > batch_name(NOW - HOUR, "z")] == [
+        batch_name(NOW - number, "0") for number in reversed(range(5))
+    ]
+    assert await total(zk) == (10, 200)

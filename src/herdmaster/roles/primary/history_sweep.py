@@ -25,6 +25,9 @@ _STATS_AT_ONCE: Final = 200
 _READS_AT_ONCE: Final = 12
 """Batches of 64 KiB that fit one reply."""
 _MINUTE_MS: Final = 60_000
+_MIN_AGE_MS: Final = 10 * _MINUTE_MS
+"""Younger batches are not merged: a writer whose reply was lost writes its batch again under the same name, which is
+refused only as long as that is there."""
 _ROOM: Final = 0.9
 """The share of the limit that is left after a round that had to make room, so that not each round has to."""
 
@@ -53,7 +56,7 @@ class HistorySweep:
                 break
             await self._delete(name)
         if sum(self._sizes.values()) > self._size:
-            await self._make_room(int(self._size * _ROOM))
+            await self._make_room(int(self._size * _ROOM), now_ms - _MIN_AGE_MS)
 
     async def _learn(self, names: list[str]) -> None:
         for start in range(0, len(names), _STATS_AT_ONCE):
@@ -61,9 +64,10 @@ class HistorySweep:
             stats = await read_stats(self._client, map(layout.history_path, batch))
             self._sizes.update((name, stat.data_length) for name, stat in zip(batch, stats, strict=True) if stat)
 
-    async def _make_room(self, limit: int) -> None:
+    async def _make_room(self, limit: int, before_ms: int) -> None:
+        """Merge batches older than `before_ms`, then delete the oldest."""
         total = sum(self._sizes.values())
-        for minute in _minutes(self._sizes):
+        for minute in _minutes(name for name in self._sizes if (parse_batch_name(name) or 0) < before_ms):
             if total <= limit:
                 return
             if len(minute) > 1 or not _is_merged(minute[0]):
