@@ -2,7 +2,7 @@
 
 The reference's roles, written with kazoo, do the same in the same run, with raw tasks and a window of 100.
 
-    python -m benchmarks.throughput [--tasks 20000] [--rounds 3] [--json]
+    python -m benchmarks.throughput [--tasks 20000] [--rounds 3] [--metrics] [--json]
 
 Prints tasks per second (the median of the rounds), the ratio, the serial round trip, and CPU per task and role. The CPU
 of ZooKeeper itself is Java's, with its compiler; the first round warms it up and is shown, but not counted.
@@ -92,9 +92,10 @@ def measure_ours(zookeeper: ApacheZooKeeper, options: argparse.Namespace) -> tup
     hosts = f"{zookeeper.hosts}/ours-{uuid.uuid4().hex[:8]}"
     os.environ["HERD_ZOOKEEPER"] = hosts
     with ExitStack() as stack:
-        worker = ["herdmaster", "worker", hosts, "--app", "benchmarks.noop", "--log-level", "warning"]
+        quiet = ["--log-level", "warning", *(["--listen", ":0"] if options.metrics else [])]
+        worker = ["herdmaster", "worker", hosts, "--app", "benchmarks.noop", *quiet]
         roles = {
-            "primary": stack.enter_context(running(["herdmaster", "master", hosts, "--log-level", "warning"])),
+            "primary": stack.enter_context(running(["herdmaster", "master", hosts, *quiet])),
             "worker 1": stack.enter_context(running(worker)),
             "worker 2": stack.enter_context(running(worker)),
         }
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=4000, help="tasks under way at a time")
     parser.add_argument("--serial", type=int, default=300, help="tasks one after the other")
     parser.add_argument("--reference-tasks", type=int, default=1000)
+    parser.add_argument("--metrics", action="store_true", help="masters and workers count metrics (--listen)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with ApacheZooKeeper(tick_time=2000, java_options=("-Xmx512m",)) as zookeeper:
