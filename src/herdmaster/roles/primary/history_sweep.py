@@ -42,18 +42,22 @@ class HistorySweep:
         self._age_ms = age * 1000
         self._size = size
         self._sizes: dict[str, int] = {}
+        self._written: dict[str, int] = {}  # unix milliseconds of the servers' clock
 
     async def sweep(self, now_ms: int) -> None:
-        """Raises what reading raises."""
+        """Sweep at `now_ms` of the servers' time. Raises what reading raises.
+
+        The age of a batch counts from when its znode was made, because the clock of its writer, which its name tells,
+        may be wrong. The age of a merged batch counts from its name.
+        """
         try:
             names = {name for name in await self._client.children(layout.HISTORY) if parse_batch_name(name) is not None}
         except errors.NoNode:
             return  # the next round makes the folder
-        self._sizes = {name: size for name, size in self._sizes.items() if name in names}
+        for name in self._sizes.keys() - names:
+            self._forget(name)
         await self._learn(sorted(names - self._sizes.keys()))
-        for name in sorted(names):
-            if (parse_batch_name(name) or 0) >= now_ms - self._age_ms:
-                break
+        for name in [name for name, written in self._written.items() if written < now_ms - self._age_ms]:
             await self._delete(name)
         if sum(self._sizes.values()) > self._size:
             await self._make_room(int(self._size * _ROOM), now_ms - _MIN_AGE_MS)
@@ -62,12 +66,15 @@ class HistorySweep:
         for start in range(0, len(names), _STATS_AT_ONCE):
             batch = names[start : start + _STATS_AT_ONCE]
             stats = await read_stats(self._client, map(layout.history_path, batch))
-            self._sizes.update((name, stat.data_length) for name, stat in zip(batch, stats, strict=True) if stat)
+            for name, stat in zip(batch, stats, strict=True):
+                if stat is not None:
+                    written = (parse_batch_name(name) or 0) if _is_merged(name) else stat.ctime
+                    self._sizes[name], self._written[name] = stat.data_length, written
 
     async def _make_room(self, limit: int, before_ms: int) -> None:
-        """Merge batches older than `before_ms`, then delete the oldest."""
+        """Merge batches that were written before `before_ms`, then delete the oldest."""
         total = sum(self._sizes.values())
-        for minute in _minutes(name for name in self._sizes if (parse_batch_name(name) or 0) < before_ms):
+        for minute in _minutes(name for name, written in self._written.items() if written < before_ms):
             if total <= limit:
                 return
             if len(minute) > 1 or not _is_merged(minute[0]):
@@ -112,14 +119,18 @@ class HistorySweep:
             _log.debug("batches of the history are not merged: %s", error)  # another master did; the next round sees
             return None
         for each in batches:
-            del self._sizes[each]
-        self._sizes[name] = len(data)
+            self._forget(each)
+        self._sizes[name], self._written[name] = len(data), merged.ends
         return name
 
     async def _delete(self, name: str) -> None:
         with contextlib.suppress(errors.NoNode):
             await self._client.delete(layout.history_path(name))
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
         self._sizes.pop(name, None)
+        self._written.pop(name, None)
 
 
 def _is_merged(name: str) -> bool:

@@ -30,6 +30,8 @@ class HistoryCountCheck:
         self._silent: Counter[str] = Counter()  # ended without an outcome, which may have been done
         self._counted: Counter[str] = Counter()
         self._connections: Counter[str] = Counter()
+        self._seen: set[str] = set()  # batches that were written
+        self._merged: set[str] = set()
 
     def attached(self, process: str) -> None:
         """Note that a process has attached one more connection to a session."""
@@ -37,17 +39,22 @@ class HistoryCountCheck:
 
     def check(self, effects: Effects, actor: Actor, before: Mapping[str, Node]) -> None:
         """Check a transaction that was applied. `before` are the batches that it deleted."""
-        written = [data for path, data, _ in effects.created if path.startswith(_HISTORY)]
-        if before and written:
-            self._check_merged(before.values(), written)
+        created = {path: data for path, data, _ in effects.created if path.startswith(_HISTORY)}
+        if before and created:
+            self._merged.update(before)
+            self._check_merged(before.values(), created.values())
             return
         if actor.kind is not Kind.WORKER or actor.reference:
             return
         self._done[actor.name] += sum(1 for path, _, _ in effects.created if self._is_done(path))
         self._silent[actor.name] += sum(1 for path in effects.deleted if self._is_silent(path))
-        if not written:
+        if not created:
             return
-        self._counted[actor.name] += sum(map(_count_done, written))
+        for path in created.keys() & self._merged:
+            self._report(f"writes {path} again, which is part of a merged batch")
+        # A batch that was deleted may be written again: no reader sees it twice.
+        self._counted[actor.name] += sum(_count_done(data) for path, data in created.items() if path not in self._seen)
+        self._seen.update(created)
         most = self._done[actor.name] + self._silent[actor.name]
         if self._counted[actor.name] > most:
             self._report(f"counts {self._counted[actor.name]} tasks in the history as done, and has done {most}")
