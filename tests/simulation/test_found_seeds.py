@@ -32,6 +32,7 @@ FOUND = {
     87700976: "a role that was killed with a task that had just died was said to hide the exception",
     956849429: "a release freed a key without a hold that another task had taken in the meantime",
     502303197: "the same",
+    682832153: "a batch of a worker whose clock was a day behind was deleted by its age, and then written again",
     300077: "a worker that waited for a retry in place left its timer behind",
 }
 
