@@ -109,6 +109,8 @@ class Commits:
             self._turn()
 
     def _refused(self, move: Move, held: Held, verdict: Verdict | None) -> None:
+        if verdict is Verdict.DROP_ASSIGNMENT:
+            held.task.end = None  # the task has ended elsewhere, so what came of it here is not reported
         found = remedy(self._worker, move, verdict)
         if isinstance(found, Move):
             self._tasks.finish(held, found)
