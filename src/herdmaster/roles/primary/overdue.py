@@ -193,9 +193,21 @@ class Overdue:
             dispatcher.set_worker_state(worker, worker_state(data))
 
     async def _tell_queues(self, dispatcher: Dispatcher) -> None:
+        """Tell the limits of queues. A queue whose running tasks are limited is paused while an inbox of a lost worker
+        holds tasks, because the picture has only those that are overdue."""
+        is_incomplete = await self._hold_lost_workers_tasks()
         queues = [name for name in await self._names(layout.QUEUES) if parse_queue_name(name) is not None]
         for queue, data in await self._read({queue: layout.queue_path(queue) for queue in queues}):
-            dispatcher.set_limits(queue, decode_queue(data), self._client.clock())
+            settings = decode_queue(data)
+            if is_incomplete and settings is not None and settings.max_running is not None:
+                settings = msgspec.structs.replace(settings, paused=True)
+            dispatcher.set_limits(queue, settings, self._client.clock())
+
+    async def _hold_lost_workers_tasks(self) -> bool:
+        for worker in self._gone:
+            if list(await self._names(layout.inbox_path(worker))):
+                return True
+        return False
 
     async def _tell_statuses(self, dispatcher: Dispatcher, tasks: list[str]) -> None:
         times = await self._times(list(map(layout.status_path, tasks)))
