@@ -219,8 +219,8 @@ AnyFault = (
     | Release
 )
 
-DELAYING: Final = (Stall, Pause, PauseFull, Sleep, PauseServer)
-"""Faults that delay something without losing it."""
+DELAYING: Final = (Stall, Pause, PauseFull, Sleep, PauseServer, Partition)
+"""Faults that delay something without losing it. What a partition holds up arrives if the connection outlives it."""
 
 Weights = dict[type[AnyFault], int]
 PROFILES: Final[dict[str, Weights]] = {
