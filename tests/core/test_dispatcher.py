@@ -103,7 +103,7 @@ def test_a_name_that_leaves_and_comes_back_between_listings_is_assigned_again() 
     dispatcher = told(tasks=(A,), inboxes={W: ()}, alive=(W,))
     decide(dispatcher)
     dispatcher.interrupt()
-    dispatcher.postpone(A, 0.0)  # nobody knows what came of it
+    dispatcher.postpone(A, 0.0)  # its outcome is unknown
     # It was assigned, and handed back, while the connection was away.
     tell_listings(dispatcher, tasks=(A,), inboxes={W: ()}, alive=(W,))
 

@@ -3,15 +3,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
 
 import pytest
 
 from herdmaster.errors import SoftTimeLimitExceeded
 from herdmaster.pools.coroutines import AsyncPool
 from herdmaster.pools.limits import NO_LIMITS, Died, Ended, Limits, Stopped, TimedOut
+from tests.order.late_queue import LateQueue
 from tests.pools.conditions import Deliveries, until
 
 pytestmark = [pytest.mark.long, pytest.mark.within(20)]  # after the grace of 30 s everything is delivered
@@ -333,21 +332,6 @@ async def test_a_pool_that_was_never_used_has_no_thread(make_setting: MakeSettin
     setting = make_setting()
     assert setting.pool._inner is None
     setting.pool.close()
-
-
-class LateQueue(deque[Any]):
-    """Calls `late` once, right after it has been found empty."""
-
-    def __init__(self, late: Callable[[], object]) -> None:
-        super().__init__()
-        self._late: Callable[[], object] | None = late
-
-    def __bool__(self) -> bool:
-        is_empty = not len(self)
-        if is_empty and self._late is not None:
-            late, self._late = self._late, None
-            late()
-        return not is_empty
 
 
 async def test_what_ends_right_after_the_last_look_wakes_the_workers_loop_again(make_setting: MakeSetting) -> None:

@@ -4,13 +4,12 @@ import asyncio
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
 
 import pytest
 
 from herdmaster.pools.limits import Died, Ended
 from herdmaster.pools.threads import Job, ThreadPool
+from tests.order.late_queue import LateQueue
 from tests.pools.conditions import Deliveries, until
 
 
@@ -189,21 +188,6 @@ async def test_threads_are_daemons_so_that_blocking_code_keeps_no_process_alive(
 
     assert all(thread.daemon for thread in pool._threads)
     pool.close()
-
-
-class LateQueue(deque[tuple[int, int]]):
-    """Calls `late` once, right after it has been found empty."""
-
-    def __init__(self, late: Callable[[], None]) -> None:
-        super().__init__()
-        self._late: Callable[[], None] | None = late
-
-    def __bool__(self) -> bool:
-        is_empty = not len(self)
-        if is_empty and self._late is not None:
-            late, self._late = self._late, None
-            late()
-        return not is_empty
 
 
 async def test_what_ends_right_after_the_last_look_wakes_the_loop_again() -> None:
