@@ -17,6 +17,7 @@ from herdmaster.api.direction import place_of, spec_of
 from herdmaster.api.event_loops import refuse_in_loop
 from herdmaster.api.future import Future
 from herdmaster.api.herd_core import HerdCore, HerdSettings
+from herdmaster.api.hook_decorators import HookDecorators
 from herdmaster.api.internals import core_of
 from herdmaster.api.options import Options, TaskOptions, run_options
 from herdmaster.api.order import Order, order_call, order_raw
@@ -38,15 +39,10 @@ from herdmaster.inspection.history import History
 from herdmaster.inspection.task_seen import TaskSeen
 from herdmaster.inspection.tasks import find_task
 from herdmaster.operations.keys import KeyRelease
-from herdmaster.running.hooks import AfterTask, BeforeTask, OnError, OnWorker
 from herdmaster.zookeeper.client import Client
 
 P = ParamSpec("P")
 R = TypeVar("R")
-A = TypeVar("A", bound=AfterTask)
-B = TypeVar("B", bound=BeforeTask)
-E = TypeVar("E", bound=OnError)
-W = TypeVar("W", bound=OnWorker)
 X = TypeVar("X", bound=type[Exception])
 Bytes = bytes | bytearray | memoryview
 
@@ -61,7 +57,7 @@ class Register(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class Herd:
+class Herd(HookDecorators):
     """Registers tasks and submits them. There is no thread and no socket before the first submission or wait.
 
     Threads may share a Herd. A forked child gets a session of its own; futures made before the fork belong to the
@@ -158,48 +154,6 @@ class Herd:
         """
         self._core.registry.add_exceptions("exceptions", (kind, *others))
         return kind
-
-    def before_task(self, hook: B) -> B:
-        """Decorator: call `hook(task)` before each task's code, where that runs: on its thread, in the loop of the
-        coroutines, in its process. `task` is what `current_task()` returns. What a hook around tasks raises is logged
-        and does not affect the task.
-
-        Raises ConfigurationError for a hook that cannot be called so; the other decorators of hooks do, too.
-        """
-        self._core.registry.hook_lists.add("before_task", hook)
-        return hook
-
-    def after_task(self, hook: A) -> A:
-        """Decorator: call `hook(task, result)` after a task's code has returned."""
-        self._core.registry.hook_lists.add("after_task", hook)
-        return hook
-
-    def on_error(self, hook: E) -> E:
-        """Decorator: call `hook(task, error)` once for each attempt that failed, even if another attempt follows, with
-        the error that the submitter gets. It is called where the code raised; for other failures (a time limit, a
-        process that died, wrong arguments, an unknown call, a task that expired at the worker) on a thread of the
-        worker."""
-        self._core.registry.hook_lists.add("on_error", hook)
-        return hook
-
-    def on_final_failure(self, hook: E) -> E:
-        """Decorator: call `hook(task, error)` once for each task that a worker ended otherwise than done, with the
-        error that the submitter gets, on a thread of the worker. Not called for what the primary ends without a worker:
-        see the guide."""
-        self._core.registry.hook_lists.add("on_final_failure", hook)
-        return hook
-
-    def on_worker_start(self, hook: W) -> W:
-        """Decorator: call `hook()` once, before a worker has a session. If it raises, the worker does not start. It may
-        be an `async def`, may block, and may submit tasks."""
-        self._core.registry.hook_lists.add("on_worker_start", hook)
-        return hook
-
-    def on_worker_stop(self, hook: W) -> W:
-        """Decorator: call `hook()` once, when a worker that had started has ended. It may be an `async def`. The
-        process waits 10 s for it."""
-        self._core.registry.hook_lists.add("on_worker_stop", hook)
-        return hook
 
     # --- submission --------------------------------------------------------------------------------------------------
 
