@@ -72,6 +72,9 @@ def _options(**keywords: object) -> TaskOptions:
         ("soft_timeout", 0, "above 0"),
         ("timeout", True, "above 0"),
         ("outcome_ttl", 0, "above 0"),
+        ("keep_outcome", 0, "above 0"),
+        ("keep_outcome", "yes", "it takes True, False, seconds or a timedelta"),
+        ("keep_outcome", None, "it takes True, False, seconds or a timedelta"),
         ("memory_limit", "much", "text such as '200MB'"),
         ("memory_limit", "200 parsecs", "text such as '200MB'"),
         ("memory_limit", 0, "a number of bytes above 0"),
@@ -128,6 +131,10 @@ def test_an_unknown_option_names_the_one_that_is_closest(quiet: App) -> None:
 def test_options_that_contradict_each_other_are_refused(quiet: App) -> None:
     with pytest.raises(ConfigurationError, match="both say when"):
         _options(delay=1, at=datetime.now(UTC))
+    with pytest.raises(ConfigurationError, match="both say how long"):
+        _options(keep_outcome=5, outcome_ttl=6)
+    with pytest.raises(ConfigurationError, match="that ignore_result=True does not want"):
+        _options(keep_outcome=True).changed({"ignore_result": True})
     with pytest.raises(ConfigurationError, match="it could never run"):
         _options(delay=10, expires=5)
     with pytest.raises(ConfigurationError, match="it could never run"):
@@ -231,6 +238,23 @@ def test_the_envelope_says_what_the_submitter_wants(quiet: App, payload: Payload
         "key": hash_key("k", "tests.api.tasks:add"),
         "unique": {"key": "k"},
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"keep_outcome": True}, (True, None)),
+        ({"keep_outcome": timedelta(minutes=1)}, (True, 60.0)),
+        ({"keep_outcome": True, "outcome_ttl": 5}, (True, 5.0)),
+        ({"keep_outcome": False, "outcome_ttl": 5}, (False, 5.0)),
+    ],
+)
+def test_a_time_to_keep_an_outcome_is_its_time_to_live(
+    options: dict[str, object], wanted: tuple[bool, float | None]
+) -> None:
+    for order in (options, dict(reversed(options.items()))):
+        found = _options(**order)
+        assert (found.keep_outcome, found.outcome_ttl) == wanted
 
 
 # --- when ------------------------------------------------------------------------------------------------------------

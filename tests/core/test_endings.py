@@ -12,13 +12,13 @@ HOSTILE = [b"", b"garbage", b"[" * 100_000, b'{"herd":2}', b'{"herd":1,"ttl":"x"
 
 
 def payload() -> bytes:
-    return encode_call(Call(1, "m:f", *encode_arguments((), {}), attempt=3, key="abc", ttl=5.0))
+    return encode_call(Call(1, "m:f", *encode_arguments((), {}), attempt=3, key="abc", ttl=5.0, keep=True))
 
 
 def test_what_the_payload_wants_of_its_outcome_goes_into_it() -> None:
     for data in (cancelled(CALL, payload()), expired(CALL, payload()), failed(CALL, payload(), "X", "why")):
         outcome = decode_outcome(CALL, data)
-        assert (outcome.key, outcome.ttl, outcome.attempt) == ("abc", 5.0, 3)
+        assert (outcome.key, outcome.ttl, outcome.keep, outcome.attempt) == ("abc", 5.0, True, 3)
 
 
 def test_each_says_what_the_task_ended_as() -> None:
@@ -35,7 +35,7 @@ def test_each_says_what_the_task_ended_as() -> None:
 def test_a_payload_that_cannot_be_read_says_nothing(data: bytes) -> None:
     outcome = decode_outcome(CALL, cancelled(CALL, data))
 
-    assert (outcome.state, outcome.key, outcome.ttl) == (OutcomeState.CANCELLED, None, None)
+    assert (outcome.state, outcome.key, outcome.ttl, outcome.keep) == (OutcomeState.CANCELLED, None, None, False)
 
 
 def test_a_raw_task_is_answered_raw() -> None:

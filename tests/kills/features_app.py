@@ -77,6 +77,11 @@ def poison(diary: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@herd.task(keep_outcome=600)
+def keep(diary: Path, number: int, seconds: float) -> int:
+    return work(diary, number, seconds)
+
+
 @herd.task
 def climb(top: Path) -> str:
     """Goes on until there is such a file."""

@@ -55,7 +55,9 @@ class Options(TypedDict, total=False):
       functions of the namespace share theirs ("global"). `key_holds`: a task that is done holds its key until its
       outcome is deleted; one that fails, expires or is cancelled frees the key at once ("done", the default), or holds
       it as a task that is done ("always").
-    - `outcome_ttl`: how long the outcome is kept. `ignore_result`: no outcome is kept.
+    - `outcome_ttl`: how long the outcome is kept unless it is read before. `keep_outcome`: any number of programs may
+      read it in that time, because reading does not delete it; a duration is also the `outcome_ttl`. `ignore_result`:
+      no outcome is kept.
     - `max_backlog`: while that many tasks wait in the namespace, a submission raises BacklogFull (`on_full="error"`) or
       waits until there are fewer (`"wait"`).
     """
@@ -82,6 +84,7 @@ class Options(TypedDict, total=False):
     key_holds: Literal["done", "always"]
     on_duplicate: Literal["return", "error"]
     outcome_ttl: Duration | None
+    keep_outcome: bool | Duration
     ignore_result: bool
     max_backlog: int | None
     on_full: Literal["error", "wait"]
@@ -114,6 +117,7 @@ class TaskOptions(msgspec.Struct, frozen=True):
     key_holds: KeyHolds = KeyHolds.DONE
     on_duplicate: OnDuplicate = OnDuplicate.RETURN
     outcome_ttl: float | None = None
+    keep_outcome: bool = False
     ignore_result: bool = False
     max_backlog: int | None = None
     on_full: OnFull = OnFull.ERROR
@@ -130,16 +134,22 @@ class TaskOptions(msgspec.Struct, frozen=True):
                 changes[name] = _PLAIN[name](name, value)
             elif name == "raises":
                 check_exceptions(name, value)  # the registry keeps them
-            elif name in _TIMES:
-                changes.update(_TIMES[name](value))
+            elif name in _SEVERAL:
+                changes.update(_SEVERAL[name](value))
             else:
                 raise TypeError(_unknown(name))
         if keywords.get("delay") is not None and keywords.get("at") is not None:
             raise ConfigurationError("delay= and at= both say when: give one of them")
+        if "outcome_ttl" in keywords and _is_time(keywords.get("keep_outcome")):
+            raise ConfigurationError("keep_outcome= and outcome_ttl= both say how long: leave the time to one of them")
         if run:
             changes["overrides"] = msgspec.structs.replace(self.overrides, **run)
         found = msgspec.structs.replace(self, **changes) if changes else self
         _check_times(found)
+        if found.keep_outcome and found.ignore_result:
+            raise ConfigurationError(
+                "keep_outcome= keeps an outcome that ignore_result=True does not want: leave one out"
+            )
         return found
 
 
@@ -253,7 +263,25 @@ def _expires(value: object) -> dict[str, object]:
     return {"expires": None if value is None else _in_ms(_positive("expires", value)), "expires_at": None}
 
 
-_TIMES: Final[dict[str, Callable[[object], dict[str, object]]]] = {"delay": _delay, "at": _at, "expires": _expires}
+def _keep_outcome(value: object) -> dict[str, object]:
+    if isinstance(value, bool):
+        return {"keep_outcome": value}
+    if not _is_time(value):
+        raise ConfigurationError(f"keep_outcome={value!r}: it takes True, False, seconds or a timedelta")
+    return {"keep_outcome": True, "outcome_ttl": _positive("keep_outcome", value)}
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, (int, float, timedelta)) and not isinstance(value, bool)
+
+
+_SEVERAL: Final[dict[str, Callable[[object], dict[str, object]]]] = {
+    "delay": _delay,
+    "at": _at,
+    "expires": _expires,
+    "keep_outcome": _keep_outcome,
+}
+"""Options that set several fields, or others than their own."""
 
 
 def _in_ms(seconds: float) -> int:
@@ -286,6 +314,7 @@ _OTHERS_WORDS: Final = {
     "time_limit": "timeout",
     "result_expires": "outcome_ttl",
     "result_ttl": "outcome_ttl",
+    "keep_result": "keep_outcome",
     "unique": "key",
 }
 """Options of other task systems, with their names here."""

@@ -90,6 +90,7 @@ def _order(
             expires=expires,
             max_deliveries=options.max_deliveries,
             ttl=options.outcome_ttl,
+            keep=options.keep_outcome,
             key=None if claim is None else claim.hash,
             unique=None if claim is None else claim.unique,
             options=None if options.overrides == _NOTHING else options.overrides,

@@ -108,6 +108,12 @@ class SubmitCommand(click.Command):
     type=click.Choice(("done", "always")),
     help="Free the key of a task that fails, expires or is cancelled (done, the default), or keep it held (always).",
 )
+@click.option(
+    "--keep-outcome",
+    type=Duration(),
+    metavar="TIME",
+    help="Keep the outcome for this time, however many programs read it.",
+)
 @click.option("--unchecked", is_flag=True, help="Import nothing: submit the name and the options as they are given.")
 @_create_option
 @click.option("--wait", is_flag=True, help="Wait for the result and print it as JSON, in place of the task's name.")

@@ -1,6 +1,7 @@
 """The outcomes of tasks that end without their code having ended: refused, buried, cancelled or expired.
 
-The uniqueness key and the time to live that the payload names go into the outcome, if the payload can be read. The key
+What the payload says of the outcome (the uniqueness key, the time to live, whether readers leave it) goes into the
+outcome, if the payload can be read. The key
 is freed by the move that ends the task (`freed_key`), unless the payload says that its outcome holds the key.
 """
 
@@ -77,4 +78,5 @@ def _ending(task: str, payload: bytes, state: OutcomeState, error: ErrorInfo | N
         call = decode_call(payload)
     except (BadPayload, *UNREADABLE):
         return encode_outcome(task, Outcome(state, error=error))
-    return encode_outcome(task, Outcome(state, error=error, attempt=call.attempt, key=call.key, ttl=call.ttl))
+    outcome = Outcome(state, error=error, attempt=call.attempt, key=call.key, ttl=call.ttl, keep=call.keep)
+    return encode_outcome(task, outcome)

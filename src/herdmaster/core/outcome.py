@@ -44,7 +44,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What a task ended with. `result` is JSON, and None unless a call is done; `error` is there if it failed.
     `started` and `ended` are unix milliseconds of the worker's clock. Of a raw task only the state and the error's type
     are known. `key` is the hash of the uniqueness key that goes when the outcome goes, `ttl` (seconds) how long it is
-    kept where the task wants it otherwise than the masters' settings, `codec` what turned the result into JSON.
+    kept where the task wants it otherwise than the masters' settings, `keep` that clients which have read it leave it
+    for that time, `codec` what turned the result into JSON.
     """
 
     state: OutcomeState
@@ -57,6 +58,7 @@ class Outcome(msgspec.Struct, frozen=True):
     key: str | None = None
     ttl: float | None = None
     codec: str | None = None
+    keep: bool = False
 
 
 _ABSENT: Final = msgspec.Raw()
@@ -76,6 +78,7 @@ class _Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str | None = None
     ttl: float | None = None
     codec: str | None = None
+    keep: bool = False
 
 
 class ItemResult(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -141,6 +144,7 @@ def encode_outcome(task: str, outcome: Outcome) -> bytes:
             outcome.key,
             outcome.ttl,
             outcome.codec,
+            outcome.keep,
         )
     )
     if len(data) > MAX_OUTCOME:
@@ -174,6 +178,7 @@ def decode_outcome(task: str, data: bytes) -> Outcome:
         found.key,
         found.ttl,
         found.codec,
+        found.keep,
     )
 
 

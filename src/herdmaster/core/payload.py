@@ -44,13 +44,13 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     name of the worker that last marked its start, and `outcome` says whether an outcome is wanted.
 
     `due` (unix ms) is when this attempt could begin, if that is later than the time in the task's name. `expires` (unix
-    ms) is when a task that has not started ends as expired; `ttl` (seconds) how long its outcome is
-    kept; `key` the hash of the uniqueness key that it holds, and `unique` what else there is to say of the key; `asked`
-    the workers that had no such function; `alone` that nothing else may run beside it, because workers were lost with
-    it; `options` what the submitter wants otherwise than the function's registration says. With `chunk` the arguments
-    are a list of argument lists, one for each item, and the result is a list of `ItemResult`. `codec` names what turned
-    arguments into JSON, and is to turn the result, where that is not Herdmaster's own. `error` is what a dead task died
-    of.
+    ms) is when a task that has not started ends as expired; `ttl` (seconds) how long its outcome is kept, and `keep`
+    that readers leave it for that time; `key` the hash of the uniqueness key that it holds, and `unique` what else
+    there is to say of it; `asked` the workers that had no such function; `alone` that nothing else may run beside it,
+    because workers were lost with it; `options` what the submitter wants otherwise than the function's registration
+    says. With `chunk` the arguments are a list of argument lists, one for each item, and the result is a list of
+    `ItemResult`. `codec` names what turned arguments into JSON, and is to turn the result, where that is not
+    Herdmaster's own. `error` is what a dead task died of.
     """
 
     herd: Literal[1]
@@ -66,6 +66,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     expires: int | None = None
     max_deliveries: Annotated[int, msgspec.Meta(ge=1)] | None = None
     ttl: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    keep: bool = False
     key: str | None = None
     unique: Unique | None = None
     asked: tuple[str, ...] = ()

@@ -163,7 +163,7 @@ _ROWS: Final = (
     Transition(
         N.DROP_CANCEL, _PRIMARY, consumes=(P.CANCEL,), note="a request for a task that has ended, or is nowhere",
     ),
-    Transition(N.COLLECT, _CLIENT, consumes=(P.STATUS, *_KEY)),
+    Transition(N.COLLECT, _CLIENT, consumes=(P.STATUS, *_KEY), note="unless it is kept: then it expires"),
     Transition(N.EXPIRE, _PRIMARY, consumes=(P.STATUS, *_KEY), note="past its time to live"),
     Transition(
         N.REPLAY, _OPERATOR, consumes=(P.DEAD, *_KEY), produces=(P.RENAMED, P.KEYS, P.HOLDS_RENAMED),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from herdmaster.core import layout
-from herdmaster.core.outcome import OutcomeState
+from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.roles.primary.sweeper import Ages
 from tests.proxy import Proxy
 from tests.roles.client.waiting import wait_for
-from tests.roles.stage import TIMEOUT, Stage, StagedClient, new_raw_name, until
+from tests.roles.stage import TIMEOUT, Stage, StagedClient, new_call_name, new_raw_name, until
 
 
 async def registered(stage: Stage, *clients: StagedClient, name: str) -> None:
@@ -72,6 +72,26 @@ async def test_an_outcome_that_was_left_to_others_goes_after_a_while(stage: Stag
     await stage.master(MasterSettings(session_timeout=TIMEOUT, ages=Ages(outcome=0.5, dead=9.0, journal=9.0)))
     await stage.until_empty()
     await stage.until_empty(layout.WAITERS)
+
+
+async def test_a_kept_outcome_stays_unmarked_after_every_client_has_read_it(stage: Stage) -> None:
+    name = new_call_name()
+    await stage.put(f"/tasks/{name}")
+    owner, other = await stage.client(), await stage.client()
+    (submitted,) = await wait_for(owner, name)
+    attached = other.wait_by_name(name)
+    await registered(stage, other, name=name)
+    await stage.zk.delete(f"/tasks/{name}")
+    await stage.put(f"/status/{name}", data=encode_outcome(name, Outcome(OutcomeState.DONE, keep=True)))
+    await submitted.outcome()
+    await attached.outcome()
+
+    again = [other.wait_by_name(name), owner.wait_by_name(name)]
+    assert [(await each.outcome()).state for each in again] == [OutcomeState.DONE] * 2
+    await stage.until_empty(layout.WAITERS)  # no client waits, and none has marked it
+    for role in (owner, other):
+        await role.session.sync()  # what they do about the status has been done
+    assert await stage.names(layout.STATUS) == [name]
 
 
 async def test_a_waiter_that_gives_up_leaves_the_outcome_to_be_collected(stage: Stage) -> None:

@@ -61,6 +61,19 @@ async def _is_left(stage: Stage, names: list[str]) -> bool:
     return await stage.names(layout.STATUS) == names
 
 
+async def test_a_kept_outcome_that_an_older_client_marked_as_read_stays_for_its_time_to_live(stage: Stage) -> None:
+    kept, other, short = (new_call_name() for _ in range(3))
+    for name, ttl, keep in ((kept, 600.0, True), (other, 600.0, False), (short, 1.0, True)):
+        await stage.put(
+            layout.status_path(name), data=encode_outcome(name, Outcome(OutcomeState.DONE, ttl=ttl, keep=keep))
+        )
+        await stage.put(layout.waiters_path(name), data=layout.WAS_READ)
+    await stage.master(LONG)
+
+    await stage.until_empty(layout.WAITERS)
+    await until(lambda: _is_left(stage, [kept]), "the others to go")
+
+
 async def test_an_age_is_that_of_the_znode_not_of_the_name(stage: Stage) -> None:
     """A name that left and came back is as young as its new znode."""
     await stage.master(MasterSettings(session_timeout=TIMEOUT, ages=Ages(outcome=2.0, dead=2.0, journal=2.0)))

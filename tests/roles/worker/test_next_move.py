@@ -55,6 +55,11 @@ def test_what_returned_is_completed_with_its_result_key_and_time_to_live() -> No
     assert outcome(move) == expected
 
 
+def test_the_outcome_says_that_readers_leave_it_however_the_task_ended() -> None:
+    for ending in (Returned(msgspec.Raw(b"5")), FAILED, Expired()):
+        assert [outcome(after_run(task(keep=keep), ending)).keep for keep in (True, False)] == [True, False]
+
+
 def test_where_no_outcome_is_wanted_the_key_goes_at_once() -> None:
     move = after_run(task(outcome=False, key="ab" * 16), Returned(msgspec.Raw(b"5")))
 

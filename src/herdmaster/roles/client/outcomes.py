@@ -246,8 +246,9 @@ class OutcomeWatch:
             return
         # Other clients leave the outcome for this one, once they know that it waits; then this one leaves it for them.
         is_shared = self._waiters.is_registered(task)
-        # The outcome of a task with a key is for every client that submits with the same key, until it is swept.
-        if not self._deliver(task, outcome, None) or outcome.key is not None:
+        # Until it is swept, the outcome of a task with a key is for every client that submits with the same key, and a
+        # kept one is for every client.
+        if not self._deliver(task, outcome, None) or outcome.key is not None or outcome.keep:
             return
         if is_shared:
             self._waiters.mark(task)

@@ -32,10 +32,12 @@ _log = logging.getLogger("herdmaster.master")
 
 
 class _Kept(msgspec.Struct, frozen=True, gc=False):
-    """What is remembered of an outcome. `until`: when its time to live is over, in unix milliseconds."""
+    """What is remembered of an outcome. `until`: when its time to live is over, in unix milliseconds. `stays`: it is
+    kept for that time, however many clients have read it."""
 
     until: float
     key: str | None = None
+    stays: bool = False
 
 
 class OutcomeSweep:
@@ -66,9 +68,11 @@ class OutcomeSweep:
         self.next_end = min((kept.until for kept in self._kept.values() if kept.until > now_ms), default=None)
 
     async def take_away(self, names: list[str]) -> None:
-        """Delete these outcomes before their time, as far as they are there. Raises what reading raises."""
+        """Delete these outcomes before their time, as far as they are there and need not stay. Raises what reading
+        raises."""
         await self._learn(names)
-        await self._take_away([name for name in names if name in self._kept])
+        # A client of an older version marks an outcome as read although it has to stay.
+        await self._take_away([name for name in names if name in self._kept and not self._kept[name].stays])
 
     def _is_over(self, name: str, now_ms: int) -> bool:
         kept = self._kept.get(name)
@@ -105,7 +109,7 @@ class OutcomeSweep:
             else:
                 ttl = self._ttl if outcome.ttl is None else outcome.ttl
                 key = outcome.key if outcome.key is not None and is_key_hash(outcome.key) else None
-                self._kept[name] = _Kept(stat.ctime + ttl * 1000, key)
+                self._kept[name] = _Kept(stat.ctime + ttl * 1000, key, outcome.keep)
 
     async def _take_away(self, names: list[str]) -> None:
         held = await self._keys_held(names)

@@ -267,5 +267,6 @@ class NextMoves:
             call.key if call is not None else None,
             call.ttl if call is not None else None,
             call.codec if call is not None else None,
+            keep=call is not None and call.keep,
         )
         return encode_outcome(task.name, outcome)
