@@ -1,7 +1,7 @@
-"""Calls the hooks for errors in the worker: `on_final_failure`, and `on_error` for attempts that were not ended by
-their code: that ran into a time limit, whose process died, or whose code was never begun.
+"""Calls the hooks for errors in the worker: all final failures, and errors of attempts that their code did not end.
 
-The hooks are user code and may block, so they are called on threads, never in the loop of the session.
+These attempts exceeded a time limit, lost their process, were never begun, or were those of raw tasks. The hooks are
+user code and may block, so they are called on threads, never in the event loop of the session.
 """
 
 from __future__ import annotations
