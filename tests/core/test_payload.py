@@ -24,7 +24,6 @@ from herdmaster.core.payload import (
     encode_call,
     for_replay,
     with_attempt,
-    with_delivery,
     with_error,
     with_start,
 )
@@ -119,7 +118,6 @@ def test_everything_else_is_refused_with_one_sentence(data: bytes, reason: str) 
     for read in (
         decode_call,
         with_attempt,
-        with_delivery,
         lambda d: with_start(d, WORKER),
         lambda d: after_loss(d, WORKER),
     ):
@@ -158,8 +156,9 @@ def test_a_payload_may_have_512_kib_and_not_a_byte_more() -> None:
 
 def test_the_largest_payload_can_still_be_counted_up_and_read() -> None:
     data = encode_call(made_call("x" * (MAX_PAYLOAD - len(encode_call(made_call(""))))))
+    worker = "worker-" + "f" * 190
     for _ in range(20):
-        data = with_start(with_delivery(with_attempt(data)), "worker-" + "f" * 190)
+        data = with_start(with_attempt(after_loss(data, worker)), worker)
     assert decode_call(data).deliveries == 20
 
 
@@ -183,7 +182,6 @@ def test_an_argument_that_json_cannot_say_is_named(
 
 CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "attempt": with_attempt,
-    "delivery": with_delivery,
     "start": lambda data: with_start(data, WORKER),
     "loss": lambda data: after_loss(data, WORKER),
 }
@@ -206,7 +204,7 @@ def test_fields_of_a_newer_version_survive_every_change(extra: dict[str, object]
 
 def test_a_field_is_kept_byte_for_byte() -> None:
     odd = b'{"a" : 1.50, "a": [ ]}'
-    assert odd in with_delivery(VALID[:-1] + b',"conditions":' + odd + b"}")
+    assert odd in after_loss(VALID[:-1] + b',"conditions":' + odd + b"}", WORKER)
 
 
 def test_a_new_attempt_counts_up_and_forgets_the_start() -> None:
@@ -253,7 +251,7 @@ def test_the_first_loss_of_a_worker_is_always_charged() -> None:
 
 
 def test_a_further_loss_is_charged_only_if_that_worker_had_started_the_task() -> None:
-    once = with_delivery(VALID)
+    once = after_loss(VALID, WORKER)
     assert after_loss(once, WORKER) == once
     assert after_loss(with_start(once, "worker-other"), WORKER) == with_start(once, "worker-other")
     found = decode_call(after_loss(with_start(once, WORKER), WORKER))

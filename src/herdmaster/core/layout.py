@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from herdmaster.core.names import parse_client_name, parse_task_name, parse_worker_name
+from herdmaster.core.names import parse_task_name, parse_worker_name
 
 MASTER: Final = "/master"
 WORKERS: Final = "/workers"
@@ -48,7 +48,6 @@ FOLDERS: Final = (
 """The persistent folders that every role makes if they are absent. `/master` is no folder."""
 
 _delayed_name = re.compile(r"([0-9]{13})-(task-.+)").fullmatch
-_alive_name = re.compile(r"alive-([0-9a-f]{16})").fullmatch
 _MAX_DUE: Final = 10**13 - 1
 _SESSION_BITS: Final = (1 << 64) - 1
 
@@ -146,15 +145,6 @@ def parse_delayed_name(name: str) -> tuple[int, str] | None:
     return int(match[1]), match[2]
 
 
-def parse_alive_name(name: str) -> int | None:
-    """The session id in `alive-SESSION`, signed as on the wire; None for any other name."""
-    match = _alive_name(name)
-    if match is None:
-        return None
-    number = int(match[1], 16)
-    return number - (1 << 64) if number >> 63 else number
-
-
 def split_assignment(path: str) -> tuple[str, str] | None:
     """Worker and task of an assignment's path; None for the folder, an inbox, and names outside the grammar."""
     match path.split("/"):
@@ -162,23 +152,6 @@ def split_assignment(path: str) -> tuple[str, str] | None:
             parse_worker_name(worker) is not None and parse_task_name(task) is not None
         ):
             return worker, task
-    return None
-
-
-def split_inbox(path: str) -> str | None:
-    """The worker of an inbox's path; None for everything else."""
-    match path.split("/"):
-        case ["", "assign", worker] if parse_worker_name(worker) is not None:
-            return worker
-    return None
-
-
-def split_alive(path: str) -> tuple[str, int] | None:
-    """Client and session id of an `alive` node's path; None for everything else."""
-    match path.split("/"):
-        case ["", "clients", client, alive] if parse_client_name(client) is not None:
-            session_id = parse_alive_name(alive)
-            return None if session_id is None else (client, session_id)
     return None
 
 

@@ -5,9 +5,9 @@
 `"started":"worker-..."` is added when a worker marks its start, `"asked":["worker-..."]` when a worker has no such
 function, `"alone":true` when it was with several lost workers, and `"error":{"type":...,"message":...,"traceback":...}`
 when the task is buried; other fields say what the submitter wants (see `Call`). Fields that this version does not know
-are kept: the functions that change a stored payload (`with_attempt`, `with_delivery`, `with_start`, `with_asked`,
-`with_error`, `with_isolation`, `after_loss`) edit the envelope's fields one by one as raw JSON and never rebuild it
-from what they understood.
+are kept: the functions that change a stored payload (`with_attempt`, `with_start`, `with_asked`, `with_error`,
+`with_isolation`, `after_loss`) edit the envelope's fields one by one as raw JSON and never rebuild it from what they
+understood.
 """
 
 from __future__ import annotations
@@ -144,11 +144,6 @@ def with_due(data: bytes, due_ms: int) -> bytes:
     """The payload of a task that may begin at that time (unix milliseconds)."""
     decode_call(data)
     return _rewrite(data, due=due_ms)
-
-
-def with_delivery(data: bytes) -> bytes:
-    """The payload after one more lost worker: `deliveries` + 1, no start marked."""
-    return _rewrite(data, deliveries=decode_call(data).deliveries + 1, started=None)
 
 
 def with_start(data: bytes, worker: str) -> bytes:
