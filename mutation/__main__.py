@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import os
 import queue
 import random
 import shutil
@@ -18,6 +19,7 @@ from mutation import equivalent, reach, report, sample, tree
 from mutation.trial import Ending, Limits, Trial, in_stages
 
 _TRIALS: Final = tree.BUILD / "trials"
+_NICENESS: Final = 10  # other work on the machine comes first
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -121,6 +123,7 @@ def main() -> int:
     options = parse()
     seed = options.start if options.start is not None else random.SystemRandom().randrange(2**31)
     print(f"seed {seed}", flush=True)
+    os.nice(_NICENESS)
     tree.BUILD.mkdir(parents=True, exist_ok=True)
     for entry in equivalent.load().outdated(tree.ROOT):
         print(f"equivalent.toml is out of date: {entry.path}: {entry.diff!r}", flush=True)

@@ -28,8 +28,9 @@ _FILES_OF_A_LAYER: Final = 20
 _SIMULATION: Final = "tests/simulation"  # its long tests reach almost everything, and take minutes
 LEFT_OUT: Final = ("tests/docs", "tests/scripts", "tests/chaos", "tests/mutation", "tests/zookeeper/server")
 
-# A race whose sides never meet while coverage looks on.
-_UNFIT: Final = ("tests/pools/test_seat.py::test_an_interruption_is_raised_in_the_code_that_it_is_for_or_nowhere",)
+# These raise exceptions in running threads. Coverage swallows some of them, and then their tests spin without an end.
+# What is not recorded runs for every module of its folder.
+_UNFIT: Final = ("tests/pools/test_seat.py", "tests/pools/test_thread_limits.py")
 
 _COVERAGE: Final = """\
 [run]
@@ -148,7 +149,11 @@ def _layers() -> list[Layer]:
 
 def _test_files(only: list[str] | None) -> dict[str, str]:
     paths = [str(path.relative_to(tree.ROOT)) for path in (tree.ROOT / "tests").rglob("test_*.py")]
-    chosen = [path for path in paths if not path.startswith(LEFT_OUT) and (not only or path.startswith(tuple(only)))]
+    chosen = [
+        path
+        for path in paths
+        if not path.startswith((*LEFT_OUT, *_UNFIT)) and (not only or path.startswith(tuple(only)))
+    ]
     return {path: hashlib.sha256((tree.ROOT / path).read_bytes()).hexdigest() for path in sorted(chosen)}
 
 
@@ -160,8 +165,7 @@ def _record(files: dict[str, str], marked: str) -> None:
     settings = folder / "coveragerc"
     settings.write_text(_COVERAGE.format(data=folder / "coverage"), encoding="utf-8")
     command = [sys.executable, "-m", "coverage", "run", "--rcfile", str(settings), "-m", "pytest", "-q", "-n", "2"]
-    unfit = [option for test in _UNFIT for option in ("--deselect", test)]
-    options = [*unfit, "-p", "mutation.recording", "-p", "no:cacheprovider", "--server", "embedded", "-m", marked]
+    options = ["-p", "mutation.recording", "-p", "no:cacheprovider", "--server", "embedded", "-m", marked]
     options += ["--timeout", str(_MOST_SECONDS)]
     more = {recording.FOLDER: str(folder / "tests"), recording.CONTEXT: ""}
     subprocess.run([*command, *options, *files], cwd=copy, env=tree.environment(copy, **more), check=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -20,8 +20,9 @@ from mutation.reach import Recorded
 _MARK: Final = "HERD_MUTATION_TRIAL"
 _MEMORY_KIB: Final = 8 * 1024 * 1024
 _PASSED: Final = (0, 5)  # pytest's exit codes; 5: there was nothing to run
-_TEST_FAILED: Final = 1
 _MOST_DOUBTS: Final = 5  # so many tests of a stage may fail by themselves
+_START: Final = 10.0  # seconds for pytest itself, on a machine that is busy
+_SLOWER: Final = 5.0  # a mutant may take this many times as long as the original code
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,35 @@ class _Change:
     code: str
 
     def do(self) -> None:
-        self.module.write_text(self.code, encoding="utf-8")
+        _write(self.module, self.code)
 
     def undo(self) -> None:
-        self.module.write_text(self.original, encoding="utf-8")
+        _write(self.module, self.original)
+
+
+_times = count(int(time.time()))
+
+
+def _write(module: Path, code: str) -> None:
+    """Write the code with a time that the file never had: Python takes cached bytecode by time and size."""
+    module.write_text(code, encoding="utf-8")
+    moment = next(_times)
+    os.utime(module, (moment, moment))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """How one run of tests ended. `test` is the test that failed or did not end, if one began."""
+
+    status: int | None  # None: the time was over
+    output: str
+    seconds: float
+    test: str
+    is_late: bool
+
+    @property
+    def passed(self) -> bool:
+        return self.status in _PASSED
 
 
 class Trial:
@@ -84,6 +110,7 @@ class Trial:
     def __init__(self, copy: Path) -> None:
         self.copy = copy
         self._list = copy.with_suffix(".tests.json")
+        self._note = selecting.note_path(self._list)
         self._mark = uuid4().hex  # in the environment of all that this trial starts
 
     def end(self) -> None:
@@ -101,55 +128,53 @@ class Trial:
             change.undo()
 
     def _judge(self, change: _Change, stages: Iterable[list[Recorded]], limits: Limits) -> Ending:
-        count = 0
+        tests = 0
         for stage in stages:
-            count += len(stage)
-            left = {test.name: test for test in stage}
-            for _ in range(_MOST_DOUBTS):
-                status, output = self._run(list(left.values()))
-                failed = self._failed()
-                if status is None:
-                    return Ending("timeout", failed, count)
-                if status in _PASSED:
+            tests += len(stage)
+            doubted: list[str] = []
+            while len(doubted) < _MOST_DOUBTS:
+                ran = self._run([test for test in stage if test.name not in doubted], without=doubted)
+                if ran.passed:
                     break
-                test = left.pop(failed, None) or Recorded(failed, 1.0, is_long=False, failed=True)
-                if status != _TEST_FAILED or not failed or self._proves(test, change):
-                    return Ending("killed", failed or last_line(output), count)
+                test = ran.test or stage[0].name  # without a test, none can even be imported
+                state = self._confirmed(test, change)
+                if state is not None:
+                    return Ending(state, ran.test or last_line(ran.output), tests)
+                doubted.append(test)
         if limits.seeds and not self._holds_in_worlds(limits.seeds):
-            return Ending("killed", f"herd simulate --seeds {limits.seeds} --start 1", count)
-        return Ending("survived", "", count)
+            return Ending("killed", f"herd simulate --seeds {limits.seeds} --start 1", tests)
+        return Ending("survived", "", tests)
 
-    def _proves(self, test: Recorded, change: _Change) -> bool:
-        """Say whether a test that failed once has failed because of the change, and not by itself."""
-        if not self._fails(test):
-            return False
-        if not test.failed:
-            return True
+    def _confirmed(self, test: str, change: _Change) -> str | None:
+        """Return the mutant's state if it is the reason why the test failed or did not end, and not the test itself or
+        a slow machine: the original passes now, and the mutant fails again, in a multiple of the original's time."""
+        alone = [Recorded(test, _START, is_long=True)]
         change.undo()
-        try:
-            return not self._fails(test)
-        finally:
-            change.do()
+        original = self._run(alone)
+        change.do()
+        if not original.passed:
+            return None
+        again = self._run(alone, _START + _SLOWER * original.seconds)
+        if again.passed:
+            return None
+        return "timeout" if again.is_late else "killed"
 
-    def _fails(self, test: Recorded) -> bool:
-        status, _ = self._run([test])
-        return status not in _PASSED
-
-    def _run(self, tests: list[Recorded]) -> tuple[int | None, str]:
-        if not tests:
-            return 0, ""
-        chosen = self._list
-        self._list.with_name(self._list.name + selecting.FAILED).unlink(missing_ok=True)
-        chosen.write_text(json.dumps([test.name for test in tests]), encoding="utf-8")
+    def _run(self, tests: list[Recorded], seconds: float = 0.0, *, without: Iterable[str] = ()) -> _Ran:
+        # A test may have been deleted since it was recorded.
+        files = [path for path in dict.fromkeys(test.path for test in tests) if (self.copy / path).exists()]
+        if not files:
+            return _Ran(0, "", 0.0, "", is_late=False)
+        self._note.unlink(missing_ok=True)
+        selecting.choose(self._list, (test.name for test in tests), without)
+        of_one = seconds or _START + _SLOWER * max(test.seconds for test in tests)
         options = ["-q", "-x", "-p", "mutation.selecting", "-p", "no:cacheprovider", "--server", "embedded", "--tb=no"]
-        command = [sys.executable, "-m", "pytest", *options, "--timeout", "30"]
-        files = list(dict.fromkeys(test.path for test in tests))
-        return self._call([*command, *files], 30 + 4 * sum(test.seconds for test in tests), str(chosen))
-
-    def _failed(self) -> str:
-        """Return the name of the test that failed in the last run, or nothing."""
-        path = self._list.with_name(self._list.name + selecting.FAILED)
-        return path.read_text("utf-8") if path.exists() else ""
+        command = [sys.executable, "-m", "pytest", *options, "--timeout", str(of_one)]
+        limit = seconds + _START if seconds else _START + _SLOWER * sum(test.seconds for test in tests) + of_one
+        began = time.monotonic()
+        status, output = self._call([*command, *files], limit, str(self._list))
+        took = time.monotonic() - began
+        note = selecting.read(self._note)
+        return _Ran(status, output, took, note.test, is_late=note.is_late or status is None)
 
     def _holds_in_worlds(self, seeds: int) -> bool:
         command = [sys.executable, "-m", "herdmaster", "simulate", "--seeds", str(seeds), "--start", "1"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mutation import tree
+from mutation import tree, trial
 from mutation.reach import Recorded, matching_lines
 from mutation.trial import Ending, Limits, Trial, end_marked, in_stages
 
@@ -66,24 +66,73 @@ def test_the_copy_is_as_it_was_after_an_error(tmp_path: Path) -> None:
     assert (tmp_path / "a.py").read_text("utf-8") == "x = 1\n"
 
 
-def test_a_test_whose_name_looks_like_its_message_kills_too(tmp_path: Path) -> None:
-    name = "tests/core/test_a.py::test_x[a - at b]"
-    module = tmp_path / "tree" / "a.py"
-    test = tmp_path / "tree" / "tests/core/test_a.py"
-    test.parent.mkdir(parents=True)
-    module.write_text("x = 1\n", "utf-8")
-    test.write_text(
-        'import pytest, pathlib\n\n@pytest.mark.parametrize("x", ["a - at b"])\ndef test_x(x):\n'
-        '    assert pathlib.Path("a.py").read_text() == "x = 1\\n"\n'
-    )
-    shutil.copytree(tree.ROOT / "mutation", tmp_path / "tree" / "mutation")
-    (tmp_path / "tree" / "conftest.py").write_text(
-        "def pytest_addoption(parser):\n    parser.addoption('--server')\n", "utf-8"
-    )
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A tree with one module, `x = 1`, and what pytest needs for the tests that a test writes."""
+    copy = tmp_path / "tree"
+    shutil.copytree(tree.ROOT / "mutation", copy / "mutation")
+    (copy / "a.py").write_text("x = 1\n", "utf-8")
+    (copy / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--server')\n", "utf-8")
+    return copy
 
-    ending = Trial(tmp_path / "tree").judge("a.py", "x = 2\n", [[Recorded(name, 0.1, is_long=False)]], Limits())
 
-    assert ending == Ending("killed", name, 1)
+def judge(copy: Path, test: str, name: str = "test_x") -> Ending:
+    """Return what becomes of `x = 2` if this is the test."""
+    (copy / "test_a.py").write_text(f"import pathlib, pytest, time\nfrom a import x\n{test}", "utf-8")
+    recorded = Recorded(f"test_a.py::{name}", 0.1, is_long=False)
+    return Trial(copy).judge("a.py", "x = 2\n", [[recorded]], Limits())
+
+
+@pytest.mark.long
+def test_a_test_whose_name_looks_like_its_message_kills_too(copy: Path) -> None:
+    test = '@pytest.mark.parametrize("y", ["a - at b"])\ndef test_x(y):\n    assert x == 1\n'
+
+    assert judge(copy, test, "test_x[a - at b]") == Ending("killed", "test_a.py::test_x[a - at b]", 1)
+
+
+@pytest.mark.long
+def test_a_test_that_never_ends_counts_apart(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_START", 2.0)
+
+    test = "def test_x():\n    while x == 2:\n        time.sleep(0.01)\n"
+
+    assert judge(copy, test) == Ending("timeout", "test_a.py::test_x", 1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "test",
+    [
+        pytest.param("def test_x():\n    assert False\n", id="it fails without the mutant"),
+        pytest.param(
+            'once = pathlib.Path("once")\ndef test_x():\n    if not once.exists():\n        once.touch()\n'
+            "        time.sleep(9)\n",
+            id="it was late once",
+        ),
+        pytest.param("", id="there is no such test any more"),
+    ],
+)
+def test_a_test_that_fails_for_another_reason_kills_nothing(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, test: str
+) -> None:
+    monkeypatch.setattr(trial, "_START", 2.0)
+
+    assert judge(copy, test) == Ending("survived", "", 1)
+
+
+@pytest.mark.long
+def test_a_mutant_that_cannot_be_imported_is_killed(copy: Path) -> None:
+    (copy / "test_a.py").write_text("from a import x\ndef test_x(): pass\n", "utf-8")
+
+    ending = Trial(copy).judge("a.py", "y = 1\n", [[Recorded("test_a.py::test_x", 0.1, is_long=False)]], Limits())
+
+    assert ending.state == "killed"
+
+
+def test_a_file_of_tests_that_was_deleted_kills_nothing(copy: Path) -> None:
+    stages = [[Recorded("test_gone.py::test_x", 0.1, is_long=False)]]
+
+    assert Trial(copy).judge("a.py", "x = 2\n", stages, Limits()) == Ending("survived", "", 1)
 
 
 def test_all_that_has_the_mark_is_killed_and_nothing_else() -> None:
