@@ -46,7 +46,7 @@ class Run:
         self._limits = Limits(seeds=options.seeds)
         self._equivalents = equivalent.load()
         if not options.as_recorded:
-            reach.record(anew=options.record)
+            reach.record(anew=options.record, processes=options.processes)
         self._reach = reach.load()
         self._known = report.Results(tree.BUILD / f"sample-{seed}.jsonl")
         self._end = time.monotonic() + options.seconds if options.seconds else float("inf")

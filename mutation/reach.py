@@ -110,7 +110,7 @@ def load() -> Reach:
     return Reach(_layers())
 
 
-def record(*, anew: bool, only: list[str] | None = None) -> None:
+def record(*, anew: bool, only: list[str] | None = None, processes: int = 2) -> None:
     """Record the tests whose files have changed since they were recorded; of these only those below some paths."""
     if anew:
         shutil.rmtree(FOLDER, ignore_errors=True)
@@ -123,7 +123,7 @@ def record(*, anew: bool, only: list[str] | None = None) -> None:
     for paths, marked in ((simulated, f"{_FIT} and not long"), (changed.keys() - simulated, _FIT)):
         # In parts, so that a run that is interrupted has not been for nothing.
         for part in _batched(sorted(paths), _FILES_OF_A_LAYER):
-            _record({path: changed[path] for path in part}, marked)
+            _record({path: changed[path] for path in part}, marked, processes)
 
 
 def _batched(paths: list[str], size: int) -> Iterator[list[str]]:
@@ -157,15 +157,26 @@ def _test_files(only: list[str] | None) -> dict[str, str]:
     return {path: hashlib.sha256((tree.ROOT / path).read_bytes()).hexdigest() for path in sorted(chosen)}
 
 
-def _record(files: dict[str, str], marked: str) -> None:
+def _record(files: dict[str, str], marked: str, processes: int) -> None:
     folder = FOLDER / str(1 + max((int(path.name) for path in FOLDER.iterdir()), default=0))
     copy = folder / "tree"
     tree.copy_to(copy)
     (folder / "tests").mkdir()
     settings = folder / "coveragerc"
     settings.write_text(_COVERAGE.format(data=folder / "coverage"), encoding="utf-8")
-    command = [sys.executable, "-m", "coverage", "run", "--rcfile", str(settings), "-m", "pytest", "-q", "-n", "2"]
-    options = ["-p", "mutation.recording", "-p", "no:cacheprovider", "--server", "embedded", "-m", marked]
+    command = [sys.executable, "-m", "coverage", "run", "--rcfile", str(settings), "-m", "pytest", "-q"]
+    options = [
+        "-n",
+        str(processes),
+        "-p",
+        "mutation.recording",
+        "-p",
+        "no:cacheprovider",
+        "--server",
+        "embedded",
+        "-m",
+        marked,
+    ]
     options += ["--timeout", str(_MOST_SECONDS)]
     more = {recording.FOLDER: str(folder / "tests"), recording.CONTEXT: ""}
     subprocess.run([*command, *options, *files], cwd=copy, env=tree.environment(copy, **more), check=False)
