@@ -23,6 +23,7 @@ from types import ModuleType
 
 MODULES = (
     "herdmaster",
+    "herdmaster.monitoring",
     "herdmaster.testing",
     "herdmaster.testing.apache",
     "herdmaster.testing.embedded",

@@ -16,7 +16,12 @@ from herdmaster.testing import task_context
 
 ROOT = Path(__file__).parents[1]
 LIST = ROOT / "tests" / "public_api.list"
-PACKAGES = {"herdmaster": "herdmaster", "herdmaster.testing": "testing", "herdmaster.zookeeper": "zookeeper"}
+PACKAGES = {
+    "herdmaster": "herdmaster",
+    "herdmaster.monitoring": "monitoring",
+    "herdmaster.testing": "testing",
+    "herdmaster.zookeeper": "zookeeper",
+}
 """Each with its page in docs/api."""
 
 OF_FUTURES = {"cancelled", "done", "running", "set_exception", "set_result", "set_running_or_notify_cancel"}

@@ -33,6 +33,12 @@ OF_OTHER_PROGRAMS = {
     "--preload": "gunicorn",
     "--strict": "kubernetes-validate",
     "--now": "systemctl",
+    "--retry": "curl",
+    "--retry-all-errors": "curl",
+    "--retry-delay": "curl",
+    "--uds": "uvicorn",
+    "--unix-socket": "curl",
+    "--workers": "uvicorn",
 }
 
 

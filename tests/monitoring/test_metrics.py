@@ -29,7 +29,8 @@ def fill(metrics: Metrics) -> None:
     metrics.attempt_ended(END)
     metrics.attempt_ended(msgspec.structs.replace(END, result=Result.FAILED))
     metrics.attempt_ended(msgspec.structs.replace(END, call="", result=Result.EXPIRED, began=None))
-    metrics.tasks_submitted("default", "accepted", 3)
+    for _ in range(3):
+        metrics.count_submissions("default", "accepted")
     metrics.request_ended("multi", 0.004)
     metrics.session_expired()
     metrics.tasks_recovered("worker lost", 2)

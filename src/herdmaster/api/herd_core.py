@@ -29,6 +29,8 @@ from herdmaster.core.names import UlidFactory
 from herdmaster.errors import ConfigurationError
 from herdmaster.greenlets import refuse_patched
 from herdmaster.roles.client.client import ClientSettings
+from herdmaster.roles.shared.instruments import Instruments
+from herdmaster.roles.shared.system import System
 from herdmaster.running.current import running_now
 
 R = TypeVar("R")
@@ -67,6 +69,7 @@ class HerdCore:
     def __init__(self, settings: HerdSettings, registry: Registry) -> None:
         self.settings = settings
         self.registry = registry
+        self.instruments = Instruments()
         self._io_thread: IoThread | None = None
         self._target: str | None = None  # where this Herd was directed when that was last looked up
         self._undirected_at = 0
@@ -128,7 +131,28 @@ class HerdCore:
     def _new_io_thread(self, hosts: str) -> IoThread:
         settings = self.settings
         client_settings = ClientSettings(settings.session_timeout, settings.connect_timeout)
-        return IoThread(hosts, client_settings, settings.submit_timeout)
+        return IoThread(hosts, client_settings, settings.submit_timeout, System(instruments=self.instruments))
+
+    def measure(self, instruments: Instruments) -> None:
+        """Count submissions, and measure the requests of sessions that are opened from now on."""
+        with self._lock:
+            self.instruments = instruments
+            if self._io_thread is not None and not self._io_thread.has_failed:
+                self._io_thread.measure(instruments)
+
+    def not_ready(self) -> str | None:
+        """Return why a task would not be submitted at once, as a sentence; None if nothing is missing. Starts the
+        session if there is none."""
+        try:
+            return self.started().not_ready()
+        except HerdClosed as error:
+            return str(error)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a session that is connected."""
+        io_thread = self._io_thread
+        return io_thread is not None and io_thread.not_ready() is None
 
     def _detach(self) -> IoThread | None:
         io_thread, self._io_thread = self._io_thread, None

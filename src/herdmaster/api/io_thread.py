@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, TypeVar
 
+import msgspec
+
 from herdmaster.api import fork_and_exit, io_logs
 from herdmaster.api.callbacks import CallbackThreads
 from herdmaster.api.daemon_executor import DaemonExecutor
@@ -40,6 +42,8 @@ from herdmaster.errors import HerdError
 from herdmaster.roles.client.client import ClientSettings
 from herdmaster.roles.client.questions import Failed, Question
 from herdmaster.roles.shared.cancel_requests import Answer
+from herdmaster.roles.shared.instruments import Instruments
+from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper.errors import ClientClosed
 
 R = TypeVar("R")
@@ -59,9 +63,9 @@ _MANY_DROPPED: Final = 100
 class IoThread:
     """Starts at once. `close` ends the session and the thread."""
 
-    def __init__(self, hosts: str, settings: ClientSettings, patience: float) -> None:
+    def __init__(self, hosts: str, settings: ClientSettings, patience: float, system: System | None = None) -> None:
         """A submission that is not accepted within `patience` seconds is given up. Raises InvalidConnectString."""
-        self._client = HerdClient(hosts, settings)
+        self._client = HerdClient(hosts, settings, system)
         self._calls: deque[Callable[[], None]] = deque()
         self._lock = threading.RLock()
         self._woken = False
@@ -140,6 +144,18 @@ class IoThread:
     def ask(self, question: Question, failed: Failed, /) -> None:
         """Ask ZooKeeper a question. Both arguments are called on the I/O thread. Raises HerdClosed."""
         self._post(partial(self._client.questions.ask, question, failed))
+
+    def not_ready(self) -> str | None:
+        """Return what keeps the session from its work, as a sentence; None if nothing does."""
+        return self._client.not_ready()
+
+    def measure(self, instruments: Instruments) -> None:
+        """Count submissions from now on, and measure the requests of further sessions. Raises HerdClosed."""
+        self._post(partial(self._measure, instruments))
+
+    def _measure(self, instruments: Instruments) -> None:
+        self._client.system = msgspec.structs.replace(self._client.system, instruments=instruments)
+        self._submissions.count = instruments.count_submissions
 
     def give_up(self, name: str) -> None:
         """End the wait for the acceptance of a task, with what is known then. Raises HerdClosed."""

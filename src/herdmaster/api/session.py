@@ -20,6 +20,11 @@ class HerdClient(TaskClient):
 
     fault: ZooKeeperError | None = None
 
+    def not_ready(self) -> str | None:
+        """As `Role.not_ready`, with the reason if it is known why there is no session."""
+        missing = super().not_ready()
+        return missing if missing is None or self.fault is None else f"{missing}: {self.fault}"
+
     async def open(self) -> Client:
         self.says_late = self.fault is None  # it was told when it began
         try:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -14,8 +14,9 @@ from herdmaster.api.options import OnDuplicate
 from herdmaster.api.order import Order
 from herdmaster.api.results import not_kept
 from herdmaster.api.session import HerdClient
+from herdmaster.core.names import DEFAULT_QUEUE, is_call, queue_and_time
 from herdmaster.core.outcome import Outcome
-from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
+from herdmaster.errors import BacklogFull, DuplicateTask, HerdError, NotSubmitted, SubmissionUnknown
 from herdmaster.roles.client.backlog_limit import Asked
 from herdmaster.roles.shared.cancel_requests import Answer
 
@@ -56,6 +57,7 @@ class Submissions:
         self._loop = loop
         self._futures = futures
         self._unsettled = Unsettled(loop, patience, self.give_up)
+        self.count = client.system.instruments.count_submissions
         self._cancels: dict[str, list[Answer]] = {}  # of tasks that are not accepted yet
 
     def __len__(self) -> int:
@@ -113,6 +115,8 @@ class Submissions:
             return
         order, settled = submission.order, submission.settled
         self._client.backlog_limit.forget(name)
+        if self.count is not None:
+            self.count(queue_and_time(name)[0] if is_call(name) else DEFAULT_QUEUE, _result(error))
         if error is not None:
             error = self._explained(name, error)
             if isinstance(error, DuplicateTask) and settled is None and order.on_duplicate is OnDuplicate.RETURN:
@@ -139,6 +143,18 @@ class Submissions:
             return NotSubmitted(f"{name} was not accepted before the Herd was closed")
         fault = self._client.fault
         return error if fault is None else NotSubmitted(f"{error} ({fault})")
+
+
+_RESULTS: Final[dict[type[HerdError], str]] = {
+    DuplicateTask: "duplicate",
+    BacklogFull: "backlog full",
+    SubmissionUnknown: "unknown",
+}
+
+
+def _result(error: HerdError | None) -> str:
+    """Return what came of a submission, in a word for metrics."""
+    return "accepted" if error is None else _RESULTS.get(type(error), "not accepted")
 
 
 class Unsettled:

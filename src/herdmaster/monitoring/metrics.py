@@ -62,6 +62,7 @@ class Metrics(Instruments):
         self._calls: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._known: set[str] = set()
         self._operations: dict[str, Histogram] = {}
+        self._submitted: dict[tuple[str, str], Counter] = {}
         self.registry.register(_Gauges(self._sources))
         counter = partial(Counter, registry=self.registry)
         durations = partial(Histogram, buckets=_DURATIONS, registry=self.registry)
@@ -94,8 +95,15 @@ class Metrics(Instruments):
             durations.observe(ran / 1000)
             self._waits.labels(end.queue).observe(waited / 1000)
 
-    def tasks_submitted(self, queue: str, result: str, count: int = 1, /) -> None:
-        self._submissions.labels(queue, result).inc(count)
+    @property
+    def count_submissions(self) -> Callable[[str, str], None]:
+        return self.task_submitted
+
+    def task_submitted(self, queue: str, result: str, /) -> None:
+        found = self._submitted.get((queue, result))
+        if found is None:
+            found = self._submitted[queue, result] = self._submissions.labels(queue, result)
+        found.inc()
 
     @property
     def measure_requests(self) -> Callable[[str, float], None]:

@@ -1,4 +1,4 @@
-"""What monitoring reads of a master, a worker, and a program that uses a Herd."""
+"""What monitoring reads of a master and a worker."""
 
 from __future__ import annotations
 

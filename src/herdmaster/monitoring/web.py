@@ -45,7 +45,7 @@ class _Endpoints:
         queue = request.query_params.get("queue")
         try:
             wanted = await self._monitored.slots_wanted(queue)
-        except (HerdError, errors.ZooKeeperError) as error:
+        except (HerdError, errors.ZooKeeperError, TimeoutError) as error:
             return JSONResponse({"queue": queue, "error": str(error)}, 503)
         return JSONResponse({"queue": queue, "slots_wanted": wanted})
 

@@ -16,9 +16,6 @@ class Instruments:
     def attempt_ended(self, end: AttemptEnd, /) -> None:
         """A worker has ended an attempt, or a primary a task, and that is committed."""
 
-    def tasks_submitted(self, queue: str, result: str, count: int = 1, /) -> None:
-        """Tasks were accepted, or refused for the reason `result`."""
-
     def tasks_recovered(self, reason: str, count: int = 1, /) -> None:
         """A primary has taken tasks back from a worker that was lost."""
 
@@ -27,6 +24,12 @@ class Instruments:
 
     def session_expired(self) -> None:
         """A session with ZooKeeper was lost."""
+
+    @property
+    def count_submissions(self) -> Callable[[str, str], None] | None:
+        """What is called with the queue of each task that a client has submitted, and what came of it: `accepted`, or
+        why not; None if submissions are not counted."""
+        return None
 
     @property
     def measure_requests(self) -> Callable[[str, float], None] | None:
