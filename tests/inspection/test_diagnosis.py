@@ -11,11 +11,11 @@ import pytest
 import herdmaster.inspection
 from herdmaster.core import layout
 from herdmaster.core.members import WorkerRecord, encode_record
-from herdmaster.core.payload import with_asked
-from herdmaster.core.progress import TaskProgress, WorkerProgress
+from herdmaster.core.payload import with_asked, with_isolation, with_start
+from herdmaster.core.progress import TaskProgress, WorkerProgress, encode_progress
 from herdmaster.core.queues import QueueSettings, encode_queue
 from herdmaster.inspection.diagnosis import diagnose
-from herdmaster.inspection.finding import Finding, Severity
+from herdmaster.inspection.finding import Severity
 from herdmaster.inspection.overview import MasterSeen, Overview, TaskCounts, WorkerSeen
 from herdmaster.inspection.queue_findings import QueueView
 from herdmaster.inspection.servers import Answer, ServerSeen, look_at_servers, read_answer
@@ -36,6 +36,7 @@ IDLE = WorkerProgress(0)
 BUSY = WorkerProgress(
     2, (TaskProgress("task-1", NOW - 720_000, "shop:resize"), TaskProgress("task-2", NOW - 5_000, "shop:resize"))
 )
+ALONE = WorkerProgress(1, (TaskProgress("task-1", NOW - 720_000, "shop:resize", alone=True),))
 SERVER = ServerSeen("zk1:2181", Answer.SERVES, {"server_state": "leader"})
 
 
@@ -94,6 +95,18 @@ CASES = [
         queue(WORKER, BUSY),
         "all slots are taken (2 slots for queue mail), by 2 of shop:resize (the longest for 12m: task-1)",
     ),
+    (
+        "isolated",
+        "warning",
+        queue(WORKER, ALONE),
+        "worker-aa begins nothing (1 of 2 slots taken) beside task-1 of shop:resize, which has run alone for 12m",
+    ),
+    (
+        "isolated",
+        "warning",
+        snapshot(suspects={f"task-{number}": "shop:x" for number in range(4)}),
+        "because workers were lost with them: task-0 of shop:x, task-1 of shop:x, task-2 of shop:x and 1 more",
+    ),
     ("unknown-call", "warning", snapshot(unknown_calls={"shop:x": ("worker-aa",)}), "shop:x is not known to worker-aa"),
     ("overdue", "warning", snapshot(overdue=3), "3 delayed tasks have been due for more than a minute"),
     ("delayed", "note", snapshot(delayed=2, next_due=NOW + 300_000), "2 tasks are delayed, the next one for 5m"),
@@ -144,6 +157,16 @@ def test_nothing_is_found_where_all_is_well() -> None:
     assert diagnose([SERVER], queue()) == []  # tasks that wait their turn
 
 
+def test_workers_that_run_a_suspect_and_full_ones_are_said_side_by_side() -> None:
+    serving = ((WORKER, BUSY), *((worker(name=f"worker-{number}"), ALONE) for number in range(4)))
+    found = diagnose([SERVER], queue(serving=serving))
+    assert [each.code for each in found] == ["isolated"] * 4 + ["slots-full"]
+    assert "1 more workers keep slots empty" in str(found[3])
+
+    room = diagnose([SERVER], queue(serving=((WORKER, IDLE), (WORKER, ALONE))))
+    assert [each.code for each in room] == ["isolated"]
+
+
 def test_the_worst_is_said_first() -> None:
     seen = msgspec.structs.replace(queue(None), overview=msgspec.structs.replace(OVERVIEW, backups=()), overdue=1)
     assert [each.severity for each in diagnose([SERVER], seen)] == list(Severity)
@@ -186,6 +209,8 @@ async def test_the_snapshot_of_a_real_namespace_shows_the_causes(stage: Stage) -
     await stage.play_primary()
     mail = new_call_name("mail")
     await stage.put(layout.task_path(mail), data=with_asked(call_payload("shop:x"), "worker-aa"))
+    suspect = new_call_name("mail")
+    await stage.put(layout.task_path(suspect), data=with_isolation(call_payload("shop:z")))
     await stage.put(layout.task_path(new_raw_name()), data=b"raw")
     await stage.put(layout.delayed_path(5, new_call_name()), data=call_payload("shop:y"))
     await stage.put(layout.queue_path("mail"), data=encode_queue(QueueSettings(paused=True)))
@@ -193,11 +218,12 @@ async def test_the_snapshot_of_a_real_namespace_shows_the_causes(stage: Stage) -
     await stage.put(layout.worker_path("worker-aa"), data=encode_record(record))
     await stage.put("/litter", "/tasks/litter")
     assert await codes(stage) == {
-        "no-backup", "no-worker", "paused", "unknown-call", "overdue", "clocks", "foreign",
+        "no-backup", "no-worker", "paused", "unknown-call", "isolated", "overdue", "clocks", "foreign",
     }  # fmt: skip
     found = await take_snapshot(stage.zk)
     assert found.foreign == ("/litter", "/tasks/litter")
-    assert (found.pending, found.overdue) == ({"default": 1, "mail": 1}, 1)
+    assert found.suspects == {suspect: "shop:z"}
+    assert (found.pending, found.overdue) == ({"default": 1, "mail": 2}, 1)
 
 
 async def test_a_reference_primary_is_said(stage: Stage) -> None:
@@ -206,25 +232,28 @@ async def test_a_reference_primary_is_said(stage: Stage) -> None:
 
 
 @pytest.mark.long  # a worker writes its progress every two seconds
-async def test_full_slots_are_said_with_what_takes_them(stage: Stage) -> None:
+async def test_what_takes_the_slots_or_keeps_them_empty_is_said(stage: Stage) -> None:
     await stage.play_primary()
     gate = stage.gate()
-    busy = await stage.worker(raw=gate, slots=1)
-    await stage.put(layout.assignment_path(busy.name, name := new_raw_name()), data=b"x")
-    await stage.until_exists(layout.progress_path(busy.name))
-    waiting = new_raw_name()
-    await stage.put(layout.task_path(waiting), data=b"x")
+    full = await stage.worker(raw=gate, slots=1)
+    isolated = await stage.worker({"m:wait": lambda: gate("m:wait", b"")}, slots=2, queues=("mail",))
+    raw, suspect = new_raw_name(), new_call_name("mail")
+    await stage.put(layout.assignment_path(full.name, raw), data=b"x")
+    alone = with_start(with_isolation(call_payload("m:wait")), isolated.name)
+    await stage.put(layout.assignment_path(isolated.name, suspect), data=alone)
+    waiting = {new_raw_name(): "all slots are taken", new_call_name("mail"): f"beside {suspect}"}
+    for name in waiting:
+        await stage.put(layout.task_path(name), data=call_payload("m:wait"))
+    await stage.until_exists(layout.progress_path(full.name))
+    await stage.until_exists(layout.progress_path(isolated.name))
 
-    async def find() -> Finding | None:
-        found = diagnose([SERVER], await take_snapshot(stage.zk))
-        return next((each for each in found if each.code == "slots-full"), None)
-
-    found = await find()
-    assert found is not None
-    assert f"{name})" in found.text
-    details = await Inspector(stage.zk).find(waiting)
-    assert details is not None
-    assert "all slots are taken (1 slot for queue default), by 1 of raw tasks" in await why_waiting(stage.zk, details)
+    found = {each.code: each.text for each in diagnose([SERVER], await take_snapshot(stage.zk))}
+    assert f"{raw})" in found["slots-full"]
+    assert f"begins nothing (1 of 2 slots taken) beside {suspect} of m:wait" in found["isolated"]
+    for name, reason in waiting.items():
+        details = await Inspector(stage.zk).find(name)
+        assert details is not None
+        assert reason in await why_waiting(stage.zk, details)
 
 
 async def test_a_task_says_why_it_does_not_run(stage: Stage) -> None:
@@ -234,7 +263,7 @@ async def test_a_task_says_why_it_does_not_run(stage: Stage) -> None:
     await stage.put(layout.worker_path("worker-aa"), data=encode_record(WorkerRecord(1)))
     await stage.put(*map(layout.inbox_path, ("worker-aa", "worker-bb")))
     await stage.put(layout.assignment_path("worker-aa", held), layout.assignment_path("worker-bb", lost), data=b"x")
-    await stage.put(layout.task_path(alone), data=call_payload("m:f")[:-1] + b',"alone":true}')
+    await stage.put(layout.task_path(alone), data=with_isolation(call_payload("m:f")))
 
     async def why(name: str, now: int = NOW) -> str:
         details = await Inspector(stage.zk).find(name)
@@ -244,5 +273,39 @@ async def test_a_task_says_why_it_does_not_run(stage: Stage) -> None:
     assert await why(later, NOW - 300_000) == "it is delayed, and due in 5m"
     assert "it is due, and the primary is about to move it" in await why(later)
     assert "it is in the inbox of worker-aa" in await why(held)
+    progress = encode_progress([TaskProgress("task-1", NOW - 300_000, "m:g", alone=True)])
+    await stage.put(layout.progress_path("worker-aa"), data=progress)
+    assert "worker-aa begins nothing (1 of 1 slots taken) beside task-1 of m:g" in await why(held)
+    await stage.zk.set(layout.progress_path("worker-aa"), encode_progress([TaskProgress("task-1", NOW, "m:g")]))
+    assert "all slots are taken (1 slot for worker-aa), by 1 of m:g" in await why(held)
     assert "its worker worker-bb is lost" in await why(lost)
     assert "it runs alone, because workers were lost with it" in await why(alone)
+    await stage.put(layout.cancel_path(later))
+    assert "a request to cancel it is not decided yet" in await why(later)
+
+
+@pytest.mark.parametrize(
+    ("settings", "records", "says"),
+    [
+        (QueueSettings(), (), "no worker serves queue mail"),
+        (QueueSettings(paused=True), (WorkerRecord(2, ("mail",)),), "queue mail is paused"),
+        (QueueSettings(max_running=1), (WorkerRecord(2, ("mail",)),), "limited to 1 running tasks, and 1"),
+        (QueueSettings(rate=2.0), (WorkerRecord(2, ("mail",)),), "queue mail is limited"),
+        (QueueSettings(), (WorkerRecord(2, ("mail",), "draining"),), "all workers that serve queue mail are draining"),
+        (QueueSettings(), (WorkerRecord(2, ("mail",), calls=False),), "no worker that serves queue mail has an app"),
+    ],
+)
+async def test_a_task_says_what_holds_its_queue_back(
+    stage: Stage, settings: QueueSettings, records: tuple[WorkerRecord, ...], says: str
+) -> None:
+    waiting, running = new_call_name("mail"), new_call_name("mail")
+    await stage.put(layout.task_path(waiting), data=call_payload("m:f"))
+    await stage.put(layout.queue_path("mail"), data=encode_queue(settings))
+    await stage.put(layout.assignment_path("worker-0", running), data=call_payload("m:f"))
+    for number, record in enumerate(records):
+        await stage.put(layout.worker_path(f"worker-{number}"), data=encode_record(record))
+    details = await Inspector(stage.zk).find(waiting)
+    assert details is not None
+    reasons = await why_waiting(stage.zk, details)
+    assert "there is no primary: `herd master` starts one" in reasons
+    assert says in reasons

@@ -18,7 +18,8 @@ MAX_AWAITED: Final = 5
 class TaskProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     """A task that runs. `since` in unix milliseconds; `done` of `total` in the unit that the task counts.
 
-    `waits_for`: the tasks for whose outcomes its code has waited for a while.
+    `waits_for`: the tasks for whose outcomes its code has waited for a while. `alone`: its worker begins nothing beside
+    it, because workers were lost with it.
     """
 
     task: str
@@ -29,6 +30,7 @@ class TaskProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     total: float | None = None
     note: str = ""
     waits_for: tuple[str, ...] = ()
+    alone: bool = False
 
 
 class WorkerProgress(msgspec.Struct, frozen=True, omit_defaults=True):

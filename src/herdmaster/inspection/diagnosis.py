@@ -101,6 +101,14 @@ def _namespace_findings(snapshot: Snapshot) -> Iterator[Finding]:
             yield Finding(found.code, found.severity, f"{tasks}{since}: {found.text}", found.do)
     for call, asked in snapshot.unknown_calls.items():
         yield unknown_call(call, asked)
+    if snapshot.suspects:
+        names = (f"{name} of {call}" for name, call in list(snapshot.suspects.items())[:_SHOWN])
+        yield warning(
+            "isolated",
+            f"tasks wait for a worker that has nothing else to run, because workers were lost with them: "
+            f"{_more(', '.join(names), len(snapshot.suspects))}",
+            "wait, start workers, or `herd tasks cancel` them",
+        )
     yield from _delayed_findings(snapshot)
     yield from _member_findings(snapshot)
     yield from _znode_findings(snapshot)

@@ -14,7 +14,9 @@ from herdmaster.inspection.finding import Finding, critical, note, span, warning
 from herdmaster.inspection.overview import MasterSeen, WorkerSeen
 
 _SHOWN: Final = 3
-"""Calls that are shown of those that take all slots."""
+"""Calls that are shown of those that take all slots, and workers of those that keep slots empty."""
+
+Serving = tuple[WorkerSeen, WorkerProgress]
 
 
 class QueueView(msgspec.Struct, frozen=True):
@@ -27,7 +29,7 @@ class QueueView(msgspec.Struct, frozen=True):
     primary: MasterSeen | None = None
     settings: QueueSettings = UNLIMITED
     assigned: int = 0
-    serving: tuple[tuple[WorkerSeen, WorkerProgress], ...] = ()
+    serving: tuple[Serving, ...] = ()
     has_calls: bool = True
 
 
@@ -47,6 +49,9 @@ def queue_findings(view: QueueView) -> Iterator[Finding]:
     found = _worker_finding(view)
     if found is not None:
         yield found
+    else:
+        ready = [each for each in view.serving if each[0].state not in (DRAINING, DRAINED)]
+        yield from slot_findings(f"queue {queue}", ready, view.now)
 
 
 def _worker_finding(view: QueueView) -> Finding | None:
@@ -61,13 +66,6 @@ def _worker_finding(view: QueueView) -> Finding | None:
         )
     if view.has_calls and not any(worker.calls for worker in workers):
         return _no_calls(queue, sorted({worker.app for worker in workers if worker.app is not None}))
-    ready = [each for each in view.serving if each[0].state not in (DRAINING, DRAINED)]
-    if all(progress.stalled for _, progress in ready):
-        return critical(
-            "stalled", f"every slot for queue {queue} has a task that waits for other tasks", "see `herd workers`"
-        )
-    if all(worker.slots is not None and progress.running >= worker.slots for worker, progress in ready):
-        return _no_slots(view, ready)
     return None
 
 
@@ -85,19 +83,53 @@ def _no_calls(queue: str, apps: Sequence[str]) -> Finding:
     )
 
 
-def _no_slots(view: QueueView, ready: Sequence[tuple[WorkerSeen, WorkerProgress]]) -> Finding:
+def slot_findings(what: str, ready: Sequence[Serving], now: int) -> Iterator[Finding]:
+    """Yield what takes the slots of workers that get tasks. `what` the slots are for, `now` in unix milliseconds."""
+    isolated = [each for each in ready if _alone(each[1]) is not None]
+    for worker, progress in isolated[:_SHOWN]:
+        yield _isolated(worker, progress, now)
+    if len(isolated) > _SHOWN:
+        yield warning("isolated", f"{len(isolated) - _SHOWN} more workers keep slots empty", "see `herd workers`")
+    if all(progress.stalled for _, progress in ready):
+        yield critical("stalled", f"every slot for {what} has a task that waits for other tasks", "see `herd workers`")
+    elif all(_is_full(*each) for each in ready) and len(isolated) < len(ready):
+        yield _no_slots(what, ready, now)
+
+
+def _alone(progress: WorkerProgress) -> TaskProgress | None:
+    """Return the task beside which the worker begins no other."""
+    return next((task for task in progress.tasks if task.alone), None)
+
+
+def _is_full(worker: WorkerSeen, progress: WorkerProgress) -> bool:
+    return _alone(progress) is not None or (worker.slots is not None and progress.running >= worker.slots)
+
+
+def _isolated(worker: WorkerSeen, progress: WorkerProgress, now: int) -> Finding:
+    task = _alone(progress)
+    assert task is not None
+    return warning(
+        "isolated",
+        f"{worker.name} begins nothing ({progress.running} of {worker.slots or '?'} slots taken) beside {task.task} "
+        f"of {task.call or 'raw tasks'}, which has run alone for {span(now - task.since)}, because workers were lost "
+        "with it",
+        f"wait, start workers, or `herd tasks cancel {task.task}`",
+    )
+
+
+def _no_slots(what: str, ready: Sequence[Serving], now: int) -> Finding:
     slots = sum(worker.slots or 0 for worker, _ in ready)
     by_call: dict[str, list[TaskProgress]] = {}
     for _, progress in ready:
         for task in progress.tasks:
             by_call.setdefault(task.call or "raw tasks", []).append(task)
     most = sorted(by_call.items(), key=lambda item: (-len(item[1]), item[0]))
-    shown = ", ".join(_taken_by(call, tasks, view.now) for call, tasks in most[:_SHOWN])
+    shown = ", ".join(_taken_by(call, tasks, now) for call, tasks in most[:_SHOWN])
     more = f" and {len(most) - _SHOWN} other calls" if len(most) > _SHOWN else ""
     which = "1 slot" if slots == 1 else f"{slots} slots"
     return warning(
         "slots-full",
-        f"all slots are taken ({which} for queue {view.queue}), by {shown or 'tasks that are not reported yet'}{more}",
+        f"all slots are taken ({which} for {what}), by {shown or 'tasks that are not reported yet'}{more}",
         "wait, start workers, or `herd tasks cancel` one",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -21,7 +21,7 @@ from herdmaster.core.names import (
     parse_worker_name,
     ulid_time_ms,
 )
-from herdmaster.core.payload import decode_call
+from herdmaster.core.payload import Call, decode_call
 from herdmaster.core.progress import WorkerProgress
 from herdmaster.core.queues import UNLIMITED, decode_queue, parse_queue_name
 from herdmaster.core.values import UNREADABLE
@@ -50,8 +50,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     `queues` are those with waiting tasks; `pending` and `oldest` say how many these are, and when the oldest was
     submitted. `clocks` says by how many milliseconds the clock of a master or worker was ahead of the servers' when it
     began. `foreign` are znodes that no role understands. `overdue` counts delayed tasks that are due for a minute.
-    `unknown_calls` are calls that wait, with the workers that lack them. `kept_keys` counts the keys of tasks that have
-    ended.
+    `unknown_calls` are calls that wait, with the workers that lack them. `suspects` are the waiting tasks that are to
+    run alone, with their calls. `kept_keys` counts the keys of tasks that have ended.
     """
 
     now: int
@@ -66,6 +66,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     overdue: int = 0
     next_due: int | None = None
     unknown_calls: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    suspects: dict[str, str] = msgspec.field(default_factory=dict)
     held_keys: int = 0
     kept_keys: int = 0
     cancels: int = 0
@@ -87,6 +88,7 @@ async def take_snapshot(client: Client, unreadable: Unreadable | None = None) ->
     names = {folder: await reader.names(folder) for folder in layout.FOLDERS}
     delayed = [parsed for name in names[layout.DELAYED] if (parsed := layout.parse_delayed_name(name)) is not None]
     pending = [name for name in names[layout.TASKS] if parse_task_name(name) is not None]
+    calls = await _sample_calls(client, pending, delayed)
     return Snapshot(
         now,
         overview,
@@ -99,7 +101,8 @@ async def take_snapshot(client: Client, unreadable: Unreadable | None = None) ->
         delayed=len(delayed),
         overdue=sum(due < now - _OVERDUE_MS for due, _ in delayed),
         next_due=min((due for due, _ in delayed), default=None),
-        unknown_calls=await _unknown_calls(client, pending, delayed),
+        unknown_calls=_unknown_calls(calls.values()),
+        suspects={name: calls[name].call for name in pending if name in calls and calls[name].alone},
         held_keys=sum(is_key_hash(name) for name in names[layout.KEYS]),
         kept_keys=len(_holders(names) & set(names[layout.STATUS])),
         cancels=len(names[layout.CANCEL]),
@@ -201,19 +204,24 @@ def _foreign(names: _Names, top: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted([*(f"/{name}" for name in top if name not in _OWN), *below]))
 
 
-async def _unknown_calls(
-    client: Client, pending: Sequence[str], delayed: Sequence[tuple[int, str]]
-) -> dict[str, tuple[str, ...]]:
-    """Return the calls that workers have passed on, of a sample of those that wait: the oldest, and the next due."""
+async def _sample_calls(client: Client, pending: Sequence[str], delayed: Sequence[tuple[int, str]]) -> dict[str, Call]:
+    """Return a sample of the calls that wait, by their tasks: the oldest, and the next due."""
     places = [(name, layout.task_path(name)) for name in sorted(pending)]
     places += [(name, layout.delayed_path(due, name)) for due, name in sorted(delayed)]
     places = [each for each in places if is_call(each[0]) and not is_big(each[0])]
     half = _SAMPLE // 2
     sample = places if len(places) <= _SAMPLE else [*places[:half], *places[-half:]]
-    found: dict[str, tuple[str, ...]] = {}
-    for data in (await read_payloads(client, sample)).values():
+    found: dict[str, Call] = {}
+    for name, data in (await read_payloads(client, sample)).items():
         with contextlib.suppress(BadPayload, *UNREADABLE):
-            call = decode_call(data)
-            if call.asked:
-                found[call.call] = tuple(dict.fromkeys((*found.get(call.call, ()), *call.asked)))
+            found[name] = decode_call(data)
+    return found
+
+
+def _unknown_calls(calls: Iterable[Call]) -> dict[str, tuple[str, ...]]:
+    """Return the calls that workers have passed on, with these workers."""
+    found: dict[str, tuple[str, ...]] = {}
+    for call in calls:
+        if call.asked:
+            found[call.call] = tuple(dict.fromkeys((*found.get(call.call, ()), *call.asked)))
     return found

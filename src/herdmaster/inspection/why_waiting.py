@@ -12,7 +12,7 @@ from herdmaster.core.queues import UNLIMITED, QueueSettings, decode_queue
 from herdmaster.errors import InvalidName
 from herdmaster.inspection.finding import Finding, critical, note, span, warning
 from herdmaster.inspection.overview import Overview, OverviewReader
-from herdmaster.inspection.queue_findings import QueueView, queue_findings
+from herdmaster.inspection.queue_findings import QueueView, queue_findings, slot_findings
 from herdmaster.inspection.queues import look_at_queues
 from herdmaster.inspection.task_seen import TaskSeen, TaskState
 from herdmaster.inspection.tasks import TaskDetails
@@ -32,7 +32,11 @@ async def why_waiting(client: Client, task: TaskDetails, now: int | None = None)
     found: list[Finding] = [] if overview.primary is not None else [no_primary(overview)]
     if seen.state is TaskState.PENDING:
         found += queue_findings(await _view(client, reader, overview, seen, now))
+    if seen.state is TaskState.ASSIGNED:
+        found += await _slots_of(reader, overview, seen, now)
     found += _own_findings(seen, task.call, now)
+    if await client.exists(layout.cancel_path(seen.name)) is not None:
+        found.append(note("cancelling", "a request to cancel it is not decided yet"))
     return "; ".join(map(str, found))
 
 
@@ -54,6 +58,15 @@ async def _view(client: Client, reader: OverviewReader, overview: Overview, seen
         tuple(zip(workers, progress, strict=True)),
         name.kind is TaskKind.CALL,
     )
+
+
+async def _slots_of(reader: OverviewReader, overview: Overview, seen: TaskSeen, now: int) -> Sequence[Finding]:
+    """Return what takes the slots of the worker whose inbox has the task."""
+    workers = [worker for worker in overview.workers if worker.name == seen.worker]
+    progress = await reader.progress_of([worker.name for worker in workers])
+    if any(task.task == seen.name for each in progress for task in each.tasks) or not workers:
+        return ()  # it has begun, or its worker is lost, since
+    return list(slot_findings(f"{seen.worker}", list(zip(workers, progress, strict=True)), now))
 
 
 def no_primary(overview: Overview) -> Finding:

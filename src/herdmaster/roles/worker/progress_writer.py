@@ -102,6 +102,7 @@ def _progress(task: Delivered) -> TaskProgress:
         progress.total if progress is not None else None,
         progress.note if progress is not None else "",
         _awaited(task),
+        task.call is not None and task.call.alone,
     )
 
 
