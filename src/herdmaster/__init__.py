@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     from herdmaster.inspection.history import History, Quantiles, Statistics
     from herdmaster.inspection.task_seen import TaskSeen
     from herdmaster.running.current import CurrentTask, current_task
+    from herdmaster.zookeeper.tls import TLS, PasswordFile
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "TLS",
     "AsyncTask",
     "BacklogFull",
     "BadOutcome",
@@ -65,6 +67,7 @@ __all__ = [
     "NotSubmitted",
     "Options",
     "OutcomeGone",
+    "PasswordFile",
     "PayloadTooLarge",
     "Quantiles",
     "ResultTooLarge",
@@ -96,6 +99,7 @@ _LATE: Final = {
     **dict.fromkeys(("History", "Quantiles", "Statistics"), "herdmaster.inspection.history"),
     "TaskSeen": "herdmaster.inspection.tasks",
     **dict.fromkeys(("CurrentTask", "current_task"), "herdmaster.running.current"),
+    **dict.fromkeys(("TLS", "PasswordFile"), "herdmaster.zookeeper.tls"),
 }
 
 

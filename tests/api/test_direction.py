@@ -20,6 +20,7 @@ from typing import cast
 import pytest
 
 from herdmaster import ConfigurationError, Herd, HerdClosed
+from herdmaster.api.direction import Target
 from herdmaster.running.current import Running, running_now
 from tests.api.tasks import App
 
@@ -67,7 +68,7 @@ def test_each_of_two_herds_of_one_deployment_goes_where_it_was_directed() -> Non
 
 def test_directions_may_end_in_any_order() -> None:
     herd = Herd("prod")
-    end_first, end_second = (herd._core.direct_to(hosts, None) for hosts in ("localhost:1", "localhost:2"))
+    end_first, end_second = (herd._core.direct_to(Target(hosts), None) for hosts in ("localhost:1", "localhost:2"))
     end_first()
     assert herd.hosts == "localhost:2"
     end_second()

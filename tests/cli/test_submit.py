@@ -15,6 +15,7 @@ import pytest
 
 from herdmaster.api import Herd
 from herdmaster.api.callee import Callee
+from herdmaster.api.direction import Target
 from herdmaster.api.options import TaskOptions
 from herdmaster.cli.submission import make_order, submit_and_leave
 from herdmaster.core import layout
@@ -80,7 +81,7 @@ async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_le
     async with Client(namespace) as client:
         await make_folders(client)
         await client.create(layout.status_path(task.name), b"the outcome")
-        await submit_and_leave(namespace, task, connect_timeout=10.0, submit_timeout=10.0)
+        await submit_and_leave(Target(namespace), task, connect_timeout=10.0, submit_timeout=10.0)
         assert await client.exists(layout.task_path(task.name)) is not None
         assert await client.exists(layout.status_path(task.name)) is not None
 
@@ -90,7 +91,7 @@ async def test_submit_does_not_wait_for_ever_to_be_accepted(own_zookeeper: Child
     own_zookeeper.pause()
     started = time.monotonic()
     with pytest.raises((NotSubmitted, NoServerReachable)):
-        await submit_and_leave(own_zookeeper.hosts, task, connect_timeout=5.0, submit_timeout=1.0)
+        await submit_and_leave(Target(own_zookeeper.hosts), task, connect_timeout=5.0, submit_timeout=1.0)
     assert time.monotonic() - started < 20.0
     own_zookeeper.resume()
 

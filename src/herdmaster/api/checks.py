@@ -12,6 +12,7 @@ from herdmaster.core.failure import STEERING, type_name
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import parse_connect_string
 from herdmaster.zookeeper.errors import InvalidConnectString
+from herdmaster.zookeeper.tls import TLS
 
 E = TypeVar("E", bound=enum.StrEnum)
 
@@ -34,6 +35,12 @@ def check_hosts(value: object) -> None:
     if not isinstance(value, str):
         raise InvalidConnectString(f"connect string {value!r}: it is text, such as host1:2181,host2:2181/path")
     parse_connect_string(value)
+
+
+def check_tls(value: object) -> None:
+    """Check the settings of TLS."""
+    if value is not None and value is not False and not isinstance(value, TLS):
+        raise ConfigurationError(f"tls={value!r}: it takes herdmaster.TLS(...), or False for plain connections")
 
 
 def check_count(name: str, value: object) -> int:

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import weakref
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -19,10 +20,29 @@ import msgspec
 from herdmaster.api import fork_and_exit
 from herdmaster.api.internals import core_at
 from herdmaster.errors import ConfigurationError
-from herdmaster.zookeeper.client import ConnectString, parse_connect_string
+from herdmaster.zookeeper.client import PLAIN, ConnectString, Security, parse_connect_string
 from herdmaster.zookeeper.errors import InvalidConnectString
+from herdmaster.zookeeper.tls import TLS, FilePath, PasswordFile
 
 VARIABLE: Final = "HERD_DIRECTIONS"
+
+
+class Target(msgspec.Struct, frozen=True):
+    """The servers of a Herd, as a connect string, and the security of its connections."""
+
+    hosts: str
+    security: Security = PLAIN
+
+
+class _Tls(msgspec.Struct, frozen=True):
+    """The TLS settings of a target. A password that is not in a file stays in this process."""
+
+    ca: str | None
+    certificate: str | None
+    key: str | None
+    key_password_file: str | None
+    server_name: str | None
+    verify_host_name: bool
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):
@@ -32,13 +52,15 @@ class _Record(msgspec.Struct, frozen=True, array_like=True):
     source: str | None
     target: str
     app: str | None = None
+    tls: _Tls | None = None
 
 
 class Direction:
     """One direction, of a Herd and its deployment, or of every Herd. It holds from `begin` until `end`."""
 
-    def __init__(self, record: _Record, core: object | None = None) -> None:
+    def __init__(self, record: _Record, target: Target | None = None, core: object | None = None) -> None:
         self.record = record
+        self.target = target or Target(record.target, Security(_tls_of(record.tls)))
         self._core = weakref.ref(core) if core is not None else None
 
     def is_of(self, core: object) -> bool:
@@ -58,10 +80,12 @@ _directions: list[Direction] = []  # the newest first
 _is_inherited = False
 
 
-def begin(target: str, *, core: object | None = None, spec: str | None = None, source: str | None = None) -> Direction:
-    """Direct the Herd of `core`, whose hosts are `source`, to the connect string `target`; without a core, every Herd.
-    `spec` is the Herd's `module:attribute`, for child processes."""
-    direction = Direction(_Record(source, target, spec), core)
+def begin(
+    target: Target, *, core: object | None = None, spec: str | None = None, source: str | None = None
+) -> Direction:
+    """Direct the Herd of `core`, whose hosts are `source`, to `target`; without a core, every Herd. `spec`
+    is the Herd's `module:attribute`, for child processes."""
+    direction = Direction(_Record(source, target.hosts, spec, _record_of(target.security.tls)), target, core)
     with _lock:
         _inherit()
         _directions.insert(0, direction)
@@ -77,7 +101,7 @@ def end(direction: Direction) -> None:
     fork_and_exit.follow_direction()
 
 
-def target_of(core: object, own_hosts: str) -> str | None:
+def target_of(core: object, own_hosts: str) -> Target | None:
     """Return where a Herd goes instead of to its own hosts; None if nothing directs it. Raises ConfigurationError."""
     with _lock:
         _inherit()
@@ -86,14 +110,14 @@ def target_of(core: object, own_hosts: str) -> str | None:
         directions = tuple(_directions)
     for direction in directions:
         if direction.is_of(core):
-            return direction.record.target
-    return next((each.record.target for each in directions if each.includes(own_hosts)), None)
+            return direction.target
+    return next((each.target for each in directions if each.includes(own_hosts)), None)
 
 
 def targets() -> list[str]:
     """Return the connect strings of all directions, the newest first."""
     with _lock:
-        return [direction.record.target for direction in _directions]
+        return [direction.target.hosts for direction in _directions]
 
 
 def is_same_deployment(one: str, other: str) -> bool:
@@ -137,6 +161,38 @@ def _parsed(hosts: str) -> ConnectString | None:
         return parse_connect_string(hosts)
     except InvalidConnectString:
         return None
+
+
+def _record_of(tls: TLS | None) -> _Tls | None:
+    if tls is None:
+        return None
+    password = tls.key_password
+    return _Tls(
+        _absolute(tls.ca),
+        _absolute(tls.certificate),
+        _absolute(tls.key),
+        _absolute(password.path) if isinstance(password, PasswordFile) else None,
+        tls.server_name,
+        tls.verify_host_name,
+    )
+
+
+def _absolute(path: FilePath | None) -> str | None:
+    """Return the path for a process whose working directory may be another."""
+    return None if path is None else str(Path(path).absolute())
+
+
+def _tls_of(record: _Tls | None) -> TLS | None:
+    if record is None:
+        return None
+    return TLS(
+        ca=record.ca,
+        certificate=record.certificate,
+        key=record.key,
+        key_password=None if record.key_password_file is None else PasswordFile(record.key_password_file),
+        server_name=record.server_name,
+        verify_host_name=record.verify_host_name,
+    )
 
 
 def _inherit() -> None:

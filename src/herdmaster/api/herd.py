@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
-from typing import ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from herdmaster.api.checks import check_call
 from herdmaster.api.definition import Definition, checked_function
-from herdmaster.api.direction import place_of, spec_of
+from herdmaster.api.direction import Target, place_of, spec_of
 from herdmaster.api.event_loops import refuse_in_loop
 from herdmaster.api.future import Future
 from herdmaster.api.herd_core import HerdCore, HerdSettings
@@ -39,7 +39,8 @@ from herdmaster.inspection.history import History
 from herdmaster.inspection.task_seen import TaskSeen
 from herdmaster.inspection.tasks import find_task
 from herdmaster.operations.keys import KeyRelease
-from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client import Client, Security
+from herdmaster.zookeeper.tls import TLS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,15 +75,17 @@ class Herd(HookDecorators):
         connect_timeout: float = 10.0,
         codec: Codec | None = None,
         imports: Iterable[str] = (),
+        tls: TLS | Literal[False] | None = None,
     ) -> None:
         """`hosts` is `host:port[,host:port...][/namespace]`, else $HERD_ZOOKEEPER, else 127.0.0.1:2181. Times are in
         seconds. `codec` writes arguments and results in place of JSON; the workers of this app read it, too. `imports`
-        names modules that register tasks: workers import them, and this constructor does not.
+        names modules that register tasks: workers import them, and this constructor does not. `tls` encrypts the
+        connections; False leaves them plain, and None asks $HERD_TLS and the variables whose names begin with it.
 
-        Raises InvalidConnectString, ConfigurationError for a time, codec or import.
+        Raises InvalidConnectString, ConfigurationError for a time, codec, import or TLS settings of another type.
         """
         registry = Registry(codec, imports)
-        settings = HerdSettings(hosts, session_timeout, submit_timeout, connect_timeout)
+        settings = HerdSettings(hosts, session_timeout, submit_timeout, connect_timeout, tls)
         settings.check()
         self._core = HerdCore(settings, registry)
 
@@ -294,15 +297,15 @@ class Herd(HookDecorators):
 
     # --- the session -------------------------------------------------------------------------------------------------
 
-    def directed_to(self, hosts: str) -> AbstractContextManager[None]:
+    def directed_to(self, hosts: str, *, tls: TLS | None = None) -> AbstractContextManager[None]:
         """Context manager: direct this Herd to other servers, for tests of programs that hold a Herd in a module. It
         also directs every Herd of this process that names the same servers and namespace, and those of processes that
-        are started meanwhile.
+        are started meanwhile. Connections are as `tls` says, plain without it, whatever the Herd says itself.
 
         Work that is under way with the first servers stays there: that session ends and its futures fail. A Herd that
         was closed is open in the block. Raises InvalidConnectString.
         """
-        return self._core.directed_to(hosts, spec_of(self))
+        return self._core.directed_to(Target(hosts, Security(tls)), spec_of(self))
 
     def close(self) -> None:
         """End the session. Futures that are not done fail; their tasks go on. Idempotent. A `with` block opens the Herd

@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from herdmaster.api import direction, fork_and_exit
 from herdmaster.api.callee import Callee
-from herdmaster.api.checks import check_hosts
+from herdmaster.api.checks import check_hosts, check_tls
+from herdmaster.api.direction import Target
 from herdmaster.api.errors import HerdClosed
 from herdmaster.api.future import Future
 from herdmaster.api.io_thread import CLOSED, IoThread
@@ -25,6 +27,7 @@ from herdmaster.api.options import TaskOptions
 from herdmaster.api.order import order_call, order_chunk
 from herdmaster.api.registry import Registry
 from herdmaster.api.results import ChunkResults
+from herdmaster.api.security import GivenSecurity, environment_security
 from herdmaster.core.names import UlidFactory
 from herdmaster.errors import ConfigurationError
 from herdmaster.greenlets import refuse_patched
@@ -32,6 +35,7 @@ from herdmaster.roles.client.client import ClientSettings
 from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.roles.shared.system import System
 from herdmaster.running.current import running_now
+from herdmaster.zookeeper.tls import TLS
 
 R = TypeVar("R")
 
@@ -46,20 +50,22 @@ _log = logging.getLogger("herdmaster.client")
 
 
 class HerdSettings(msgspec.Struct, frozen=True):
-    """The arguments of `Herd` that concern its session. `hosts` is None where the environment names the servers. Times
-    in seconds."""
+    """The arguments of `Herd` that concern its session. `hosts` is None where the environment names the servers; `tls`
+    is None where the environment says whether to use TLS, False for plain connections. Times in seconds."""
 
     hosts: str | None
     session_timeout: float
     submit_timeout: float
     connect_timeout: float
+    tls: TLS | Literal[False] | None = None
 
     def check(self) -> None:
-        """Raises InvalidConnectString, ConfigurationError for a time."""
+        """Raises InvalidConnectString, ConfigurationError for a time or for TLS settings of another type."""
         if self.hosts is not None:
             check_hosts(self.hosts)
         for name in ("session_timeout", "submit_timeout", "connect_timeout"):
             _check_seconds(name, getattr(self, name))
+        check_tls(self.tls)
 
 
 class HerdCore:
@@ -71,7 +77,7 @@ class HerdCore:
         self.registry = registry
         self.instruments = Instruments()
         self._io_thread: IoThread | None = None
-        self._target: str | None = None  # where this Herd was directed when that was last looked up
+        self._target: Target | None = None  # where this Herd was directed when that was last looked up
         self._undirected_at = 0
         self._is_warned = False
         self._closed = False
@@ -117,9 +123,9 @@ class HerdCore:
             refuse_patched()
             if self._io_thread is not None and self._io_thread.has_failed:
                 self._io_thread = None
-            own = self.own_hosts
-            target = direction.target_of(self, own)
-            self._check_direction(own, target)
+            own = self.own_target
+            target = direction.target_of(self, own.hosts)
+            self._check_direction(own.hosts, target)
             new = self._new_io_thread(target or own) if self._io_thread is None else None
             if new is not None and self._io_thread is not None:
                 new.begin_close()  # a finaliser submitted in the middle of that, and has started one
@@ -128,10 +134,12 @@ class HerdCore:
             assert self._io_thread is not None
             return self._io_thread
 
-    def _new_io_thread(self, hosts: str) -> IoThread:
+    def _new_io_thread(self, target: Target) -> IoThread:
         settings = self.settings
+        target.security.check()
         client_settings = ClientSettings(settings.session_timeout, settings.connect_timeout)
-        return IoThread(hosts, client_settings, settings.submit_timeout, System(instruments=self.instruments))
+        system = System(security=target.security, instruments=self.instruments)
+        return IoThread(target.hosts, client_settings, settings.submit_timeout, system)
 
     def measure(self, instruments: Instruments) -> None:
         """Count submissions, and measure the requests of sessions that are opened from now on."""
@@ -199,18 +207,31 @@ class HerdCore:
         return self.settings.hosts or os.environ.get(HOSTS_VARIABLE) or DEFAULT_HOSTS
 
     @property
+    def own_target(self) -> Target:
+        """The servers, and the security of connections, where nothing directs this Herd."""
+        security = GivenSecurity(UNSET if self.settings.tls is None else self.settings.tls or None)
+        return Target(self.own_hosts, security.over(environment_security()))
+
+    @property
+    def target(self) -> Target:
+        """The servers and the security in force."""
+        return direction.target_of(self, self.own_hosts) or self.own_target
+
+    @property
     def hosts(self) -> str:
         """The connect string in force."""
         own = self.own_hosts
-        return direction.target_of(self, own) or own
+        target = direction.target_of(self, own)
+        return own if target is None else target.hosts
 
     @contextlib.contextmanager
-    def directed_to(self, hosts: str, spec: str | None) -> Iterator[None]:
+    def directed_to(self, target: Target, spec: str | None) -> Iterator[None]:
         """As `Herd.directed_to`, `spec` as for `direct_to`."""
-        check_hosts(hosts)
+        check_hosts(target.hosts)
+        check_tls(target.security.tls)
         with self._lock:
             closed, self._closed = self._closed, False
-        end = self.direct_to(hosts, spec)
+        end = self.direct_to(target, spec)
         try:
             yield
         finally:
@@ -218,11 +239,11 @@ class HerdCore:
                 self._closed = closed
             end()
 
-    def direct_to(self, hosts: str, spec: str | None) -> Callable[[], None]:
+    def direct_to(self, target: Target, spec: str | None) -> Callable[[], None]:
         """Direct this Herd to other servers, until the returned function is called. Child processes find the Herd by
         `spec`, its `module:attribute`. Raises InvalidConnectString."""
-        check_hosts(hosts)
-        began = direction.begin(hosts, core=self, spec=spec, source=self.own_hosts)
+        check_hosts(target.hosts)
+        began = direction.begin(target, core=self, spec=spec, source=self.own_hosts)
         fork_and_exit.follow_direction()
         return partial(direction.end, began)
 
@@ -230,8 +251,8 @@ class HerdCore:
         """Detach and return the I/O thread if this Herd is directed elsewhere since it started; the next use starts
         another one."""
         with self._lock:
-            own = self.own_hosts
-            target = direction.target_of(self, own)
+            own = self.own_target
+            target = direction.target_of(self, own.hosts)
             if (target or own) == (self._target or own):
                 return None
             if target is None:
@@ -239,7 +260,7 @@ class HerdCore:
             self._target = target
             return self._detach()
 
-    def _check_direction(self, own: str, target: str | None) -> None:
+    def _check_direction(self, own: str, target: Target | None) -> None:
         running = running_now.get(None)
         if target is None and running is not None and running.started <= self._undirected_at:
             raise HerdClosed(

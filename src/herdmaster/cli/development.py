@@ -82,6 +82,7 @@ def dev(
     leave_first_process()  # before further imports, which the parent would only keep in memory
 
     from herdmaster.api import fork_and_exit
+    from herdmaster.api.direction import Target
     from herdmaster.cli.embedded import Development, ServerProcess
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.named_app import direct, load_directed_app, make_worker, queues_of
@@ -96,7 +97,7 @@ def dev(
     settings = WorkerSettings(slots=slots, queues=queues_of(loaded))
 
     def make_roles(hosts: str) -> list[Role]:
-        direct(loaded, hosts)
+        direct(loaded, Target(hosts))
         return [make_worker(hosts, app, loaded, settings, imports=imports), Master(hosts)]
 
     run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles, fork_and_exit.close_all))

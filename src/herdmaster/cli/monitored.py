@@ -11,6 +11,7 @@ from herdmaster.errors import ConfigurationError
 from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.system import System
+from herdmaster.zookeeper.client import PLAIN, Security
 
 if TYPE_CHECKING:
     from herdmaster.monitoring.metrics import Metrics
@@ -24,7 +25,7 @@ _log = logging.getLogger("herdmaster")
 class Monitoring:
     """The monitoring of a process that is about to run a role. Make the role with `system`, then run it with `run`."""
 
-    def __init__(self, listen: str | None) -> None:
+    def __init__(self, listen: str | None, security: Security = PLAIN) -> None:
         """Raises ConfigurationError, if the packages for it are not installed or the address cannot be used."""
         self._notifier = Notifier()
         self._metrics: Metrics | None = None
@@ -38,7 +39,7 @@ class Monitoring:
             self._socket = bind(listen)
             host, port = self._socket.getsockname()[:2]
             _log.info("monitoring: listening on %s:%d", host, port)
-        self.system = System(instruments=self._metrics or Instruments())
+        self.system = System(security=security, instruments=self._metrics or Instruments())
 
     def watch(self, role: Role) -> MonitoredRole:
         """Return what runs the role and its monitoring."""

@@ -15,8 +15,9 @@ import click
 from herdmaster.api import Herd, direction
 from herdmaster.api.app_loader import import_from_here, load_app
 from herdmaster.api.checks import check_hosts
-from herdmaster.api.direction import spec_of
+from herdmaster.api.direction import Target, spec_of
 from herdmaster.api.internals import core_of
+from herdmaster.api.security import GivenSecurity
 from herdmaster.cli.failures import Failed, Refused
 from herdmaster.cli.logs import restore_role_logs
 from herdmaster.cli.printing import plain
@@ -28,6 +29,8 @@ from herdmaster.roles.shared.system import System
 from herdmaster.roles.worker.worker import Worker, WorkerSettings, print_raw
 
 _MAX_NAMED: Final = 10
+PLAIN_GIVEN: Final = GivenSecurity(tls=None)
+"""Plain connections, whatever the app and the environment say."""
 
 _log = logging.getLogger("herdmaster")
 
@@ -97,36 +100,49 @@ def announce(spec: str, herd: Herd, *, may_import: bool) -> None:
         )  # fmt: skip
 
 
-def load_directed_app(spec: str, hosts: str, imports: tuple[str, ...] = ()) -> Herd:
+def load_directed_app(
+    spec: str, hosts: str, imports: tuple[str, ...] = (), security: GivenSecurity = PLAIN_GIVEN
+) -> Herd:
     """Load an app as `load_named_app`, and direct its Herd to `hosts` until the command ends.
 
     During the import every Herd is directed, because the app's is not known yet. A Herd that names these hosts itself
-    needs no direction. Raises also InvalidConnectString.
+    needs no direction unless `security` differs from its own. Raises also InvalidConnectString.
     """
     check_hosts(hosts)
-    everything = direction.begin(hosts)
+    everything = direction.begin(Target(hosts, security.over(core_of(Herd()).own_target.security)))
     try:
         herd = load_named_app(spec, imports)
         is_directed = len(direction.targets()) > 1  # the process that started this one has directed it
-        if is_directed or not direction.is_same_deployment(core_of(herd).own_hosts, hosts):
-            direct(herd, hosts)  # before `everything` ends, so that what the app began while it was imported goes on
+        own = core_of(herd).own_target
+        target = Target(hosts, security.over(own.security))
+        is_own = direction.is_same_deployment(own.hosts, hosts) and target.security == own.security
+        if is_directed or not is_own:
+            direct(herd, target)  # before `everything` ends, so that what the app began while it was imported goes on
     finally:
         direction.end(everything)
     return herd
 
 
-def load_for_worker(spec: str | None, hosts: str | None, imports: tuple[str, ...]) -> Herd | None:
-    """Load the worker's app, if it has one, and direct what the worker runs to `hosts`, if they are given.
+def load_for_worker(
+    spec: str | None, hosts: str | None, security: GivenSecurity, imports: tuple[str, ...]
+) -> tuple[Herd | None, Target]:
+    """Load the worker's app, if it has one. Direct what the worker runs to `hosts`, if they are given, and give it
+    `security`, if that is given. Return the app and what the worker itself connects to.
 
     Raises click.UsageError, InvalidConnectString, and what `load_named_app` raises.
     """
-    if spec is not None:
-        return load_named_app(spec, imports) if hosts is None else load_directed_app(spec, hosts, imports)
-    if imports:
+    if spec is None and imports:
         raise click.UsageError("--import names modules that register tasks with an app: give --app as well")
-    if hosts is not None:
-        direct_all(hosts)
-    return None
+    herd = None
+    if spec is not None:
+        herd = load_named_app(spec, imports) if hosts is None else load_directed_app(spec, hosts, imports, security)
+    found = core_of(herd or Herd()).target
+    target = Target(found.hosts if hosts is None else hosts, security.over(found.security))
+    if herd is not None and hosts is None and not security.is_empty:
+        direct(herd, target)
+    elif herd is None and (hosts is not None or not security.is_empty):
+        direct_all(target)
+    return herd, target
 
 
 def queues_of(herd: Herd | None) -> tuple[str, ...]:
@@ -134,18 +150,18 @@ def queues_of(herd: Herd | None) -> tuple[str, ...]:
     return (DEFAULT_QUEUE,) if herd is None else core_of(herd).registry.queues
 
 
-def direct(herd: Herd, hosts: str) -> None:
-    """Direct the Herd to `hosts` until the command ends. Raises InvalidConnectString."""
-    click.get_current_context().call_on_close(core_of(herd).direct_to(hosts, spec_of(herd)))
+def direct(herd: Herd, target: Target) -> None:
+    """Direct the Herd to `target` until the command ends. Raises InvalidConnectString."""
+    click.get_current_context().call_on_close(core_of(herd).direct_to(target, spec_of(herd)))
 
 
-def direct_all(hosts: str) -> None:
+def direct_all(target: Target) -> None:
     """Direct every Herd until the command ends: a worker without an app runs functions of any module.
 
     Raises InvalidConnectString.
     """
-    check_hosts(hosts)
-    click.get_current_context().call_on_close(partial(direction.end, direction.begin(hosts)))
+    check_hosts(target.hosts)
+    click.get_current_context().call_on_close(partial(direction.end, direction.begin(target)))
 
 
 def make_worker(

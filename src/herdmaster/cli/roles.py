@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,6 +19,10 @@ from herdmaster.cli.options import (
     log_options,
     session_timeout_option,
 )
+from herdmaster.cli.security import security_options
+
+if TYPE_CHECKING:
+    from herdmaster.api.security import GivenSecurity
 
 _MIN_OVERDUE: Final = 30.0
 _MIB: Final = 1024 * 1024
@@ -56,6 +60,7 @@ def _age_option(name: str, default: str, what: str) -> Decorator:
 @hosts_argument
 @session_timeout_option
 @connect_timeout_option(30)
+@security_options
 @_overdue_option("--assign-overdue", "assign tasks that are in /tasks for longer")
 @_overdue_option("--recover-overdue", "recover the inboxes of workers that are gone for longer")
 @_age_option("--outcome-ttl", "1d", "an outcome that no client collects")
@@ -81,6 +86,7 @@ def master(
     history_age: float,
     history_size: int,
     listen: str | None,
+    security: GivenSecurity,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -89,24 +95,24 @@ def master(
     SIGTERM and Ctrl-C end its session, so that a backup takes over at once. Under a reference primary, the oldest
     master does what that program does not: delays, cancelling, sweeping, and tasks that it leaves behind.
     """
-    from herdmaster.api import Herd
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.monitored import Monitoring
     from herdmaster.cli.running import run_role
+    from herdmaster.cli.session import Session
     from herdmaster.roles.primary.master import Master, MasterSettings
     from herdmaster.roles.primary.overdue import Patience
     from herdmaster.roles.primary.sweeper import Ages
 
     configure_role_logs(log_level, log_format)
-    monitoring = Monitoring(listen)
+    target = Session(hosts, None, connect_timeout, security).find_target()
+    monitoring = Monitoring(listen, target.security)
     settings = MasterSettings(
         session_timeout=session_timeout,
         connect_timeout=connect_timeout,
         patience=Patience(task=assign_overdue, inbox=recover_overdue),
         ages=Ages(outcome=outcome_ttl, history=history_age, history_size=history_size * _MIB),
     )
-    hosts = hosts if hosts is not None else Herd().hosts
-    run_role(monitoring.watch(Master(hosts, settings, monitoring.system)))
+    run_role(monitoring.watch(Master(target.hosts, settings, monitoring.system)))
 
 
 _count = click.IntRange(1, 10_000)
@@ -150,6 +156,7 @@ _count = click.IntRange(1, 10_000)
 )
 @session_timeout_option
 @connect_timeout_option(30)
+@security_options
 @listen_option
 @log_options("info")
 @click.option("--log-task", is_flag=True, help="Begin text lines from inside a task with its name, call and attempt.")
@@ -161,6 +168,7 @@ def worker(
     allow_import: tuple[str, ...],
     queues: tuple[str, ...],
     listen: str | None,
+    security: GivenSecurity,
     log_level: str,
     log_format: str,
     **settings: Any,  # `log_task`, and the fields of WorkerSettings that are options
@@ -177,7 +185,6 @@ def worker(
 
     leave_first_process()  # before further imports, which the parent would only keep in memory
 
-    from herdmaster.api import Herd
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.monitored import Monitoring
     from herdmaster.cli.named_app import load_for_worker, make_worker, queues_of
@@ -185,11 +192,11 @@ def worker(
     from herdmaster.roles.worker.worker import WorkerSettings
 
     configure_role_logs(log_level, log_format, task=settings.pop("log_task"))
-    monitoring = Monitoring(listen)
-    herd = load_for_worker(app, hosts, imports)
+    herd, target = load_for_worker(app, hosts, security, imports)
+    monitoring = Monitoring(listen, target.security)
     named = tuple(dict.fromkeys(queues)) or queues_of(herd)
-    if hosts is None:
-        hosts = (herd or Herd()).hosts
     new = WorkerSettings(queues=named, **settings)
-    role = make_worker(hosts, app, herd, new, imports=imports, allow_import=allow_import, system=monitoring.system)
+    role = make_worker(
+        target.hosts, app, herd, new, imports=imports, allow_import=allow_import, system=monitoring.system
+    )
     run_role(monitoring.watch(role))

@@ -12,12 +12,14 @@ import time
 from collections.abc import Mapping, Sequence
 
 from herdmaster.api.callee import Callee
+from herdmaster.api.direction import Target
 from herdmaster.api.options import TaskOptions
 from herdmaster.api.order import Order, order_call
 from herdmaster.core.names import UlidFactory
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError
 from herdmaster.roles.client.client import ClientSettings, TaskClient
+from herdmaster.roles.shared.system import System
 
 
 def make_order(callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions) -> Order:
@@ -26,12 +28,12 @@ def make_order(callee: Callee, args: Sequence[object], kwargs: Mapping[str, obje
     return order_call(ulid, callee, args, kwargs, options)
 
 
-async def submit_and_leave(hosts: str, task: NewTask, *, connect_timeout: float, submit_timeout: float) -> str:
+async def submit_and_leave(target: Target, task: NewTask, *, connect_timeout: float, submit_timeout: float) -> str:
     """Return the name of the task when it is accepted, or the name of the task that holds its key.
 
     Raises NoServerReachable, NotSubmitted, SubmissionUnknown.
     """
-    client = TaskClient(hosts, ClientSettings(connect_timeout=connect_timeout))
+    client = TaskClient(target.hosts, ClientSettings(connect_timeout=connect_timeout), System(security=target.security))
     accepted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def handle(task: NewTask, error: HerdError | None) -> None:

@@ -18,6 +18,7 @@ from herdmaster.cli.session import Session, session_options
 if TYPE_CHECKING:
     from herdmaster.api import Future, Herd
     from herdmaster.api.callee import Callee
+    from herdmaster.api.direction import Target
     from herdmaster.api.herd_core import HerdCore
     from herdmaster.api.options import TaskOptions
     from herdmaster.api.order import Order
@@ -51,9 +52,8 @@ def client(*, data: tuple[str, ...], session: Session) -> None:
     """
     if session.given_hosts is None and data and looks_like_hosts(data[0]):
         session, data = session._replace(given_hosts=data[0]), data[1:]
-    hosts = session.find_hosts()
     failed = 0
-    with _open(hosts, session.connect_timeout) as herd:
+    with _open(session.find_target(), session.connect_timeout) as herd:
         futures: list[Future[None]] = []
         with _naming_unfinished(futures):
             futures.extend(herd.submit_raw(each.encode("utf-8", "surrogateescape")) for each in data or SAMPLES)
@@ -146,14 +146,14 @@ def submit(
     args, kwargs = read_arguments(arguments)
     request = make_request(call, given, session.app, unchecked=unchecked)
     order = make_order(request.callee, args, kwargs, request.options)
-    hosts = session.find_hosts(request.herd)
+    target = session.find_target(request.herd)
     if not create:
-        session.refuse_unused(hosts)
+        session.refuse_unused(target)
     if wait:
-        with _open(hosts, session.connect_timeout) as herd:
+        with _open(target, session.connect_timeout) as herd:
             _submit_and_print(herd, order)
     else:
-        _submit_and_leave(hosts, order.task, session.connect_timeout)
+        _submit_and_leave(target, order.task, session.connect_timeout)
 
 
 class Request(NamedTuple):
@@ -179,13 +179,13 @@ def make_request(call: str, given: Mapping[str, Any], app: str | None, *, unchec
     return Request(Callee(call), TaskOptions().changed(options), None)
 
 
-def _submit_and_leave(hosts: str, task: NewTask, connect_timeout: float) -> None:
+def _submit_and_leave(target: Target, task: NewTask, connect_timeout: float) -> None:
     import asyncio
 
     from herdmaster.cli.submission import submit_and_leave
 
     name = asyncio.run(
-        submit_and_leave(hosts, task, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK)
+        submit_and_leave(target, task, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK)
     )
     if name != task.name:
         click.echo(f"nothing was submitted: {name} holds the key", err=True)
@@ -243,10 +243,15 @@ def _read_value(text: str) -> object:
         return text
 
 
-def _open(hosts: str, connect_timeout: float) -> Herd:
+def _open(target: Target, connect_timeout: float) -> Herd:
     from herdmaster.api import Herd
 
-    return Herd(hosts, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK)
+    return Herd(
+        target.hosts,
+        connect_timeout=connect_timeout,
+        submit_timeout=connect_timeout + _SLACK,
+        tls=target.security.tls or False,
+    )
 
 
 def _wait_ended(futures: Sequence[Future[Any]]) -> BaseException | None:

@@ -276,7 +276,7 @@ def wait(*, task: tuple[str, ...], timeout: float | None, as_json: bool, session
         else:
             say(f"{name}: {text}")
 
-    left = asyncio.run(wait_for_all(session.find_hosts(), task, timeout, session.connect_timeout, report))
+    left = asyncio.run(wait_for_all(session.find_target(), task, timeout, session.connect_timeout, report))
     for name in left:
         click.echo(f"{name} has not ended within {timeout:g} s and goes on", err=True)
     if left or not all_done:

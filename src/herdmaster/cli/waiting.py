@@ -6,23 +6,25 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
+from herdmaster.api.direction import Target
 from herdmaster.core.outcome import Outcome
 from herdmaster.errors import HerdError
 from herdmaster.roles.client.client import ClientSettings, TaskClient
+from herdmaster.roles.shared.system import System
 
 Report = Callable[[str, str | None, str], None]
 """Called with the name of a task, the state in which it ended if that is known, and how it ended in words."""
 
 
 async def wait_for_all(
-    hosts: str,
+    target: Target,
     tasks: Sequence[str],
     patience: float | None,
     connect_timeout: float,
     report: Report,
 ) -> list[str]:
     """Return the tasks that have not ended within `patience` seconds. Raises NoServerReachable."""
-    client = TaskClient(hosts, ClientSettings(connect_timeout=connect_timeout))
+    client = TaskClient(target.hosts, ClientSettings(connect_timeout=connect_timeout), System(security=target.security))
     left = dict.fromkeys(tasks)
     all_ended = asyncio.Event()
 

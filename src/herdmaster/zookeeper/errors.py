@@ -14,7 +14,8 @@ The classes::
         ├── NoServerReachable           no session within the time that the caller allowed
         ├── WireError                   bytes that are not the protocol
         ├── InvalidPath                 not a path that ZooKeeper takes (also a ValueError)
-        └── InvalidConnectString        not `host:port[,host:port...][/path]` (also a ValueError)
+        ├── InvalidConnectString        not `host:port[,host:port...][/path]` (also a ValueError)
+        └── InvalidTls                  TLS settings or files that cannot work; names the file (also a ValueError)
 """
 
 from __future__ import annotations
@@ -186,6 +187,10 @@ class InvalidPath(ZooKeeperError, ValueError):
 
 class InvalidConnectString(ZooKeeperError, ValueError):
     """Not `host:port[,host:port...][/path]`."""
+
+
+class InvalidTls(ZooKeeperError, ValueError):
+    """Settings or files of TLS that cannot work; the text names the file and says what to do."""
 
 
 SESSION_EXPIRED_CODE = -112

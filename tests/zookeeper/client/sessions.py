@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from herdmaster.testing.child_server import ChildServer
-from herdmaster.zookeeper.client import Client, parse_connect_string
+from herdmaster.zookeeper.client import Client, Security, parse_connect_string
 from herdmaster.zookeeper.model import ClientId, SessionState, WatchEvent
 from herdmaster.zookeeper.wire.framing import ConnectRequest, ConnectResponse, encode_request
 from herdmaster.zookeeper.wire.records import CloseSession
@@ -18,7 +18,7 @@ PATIENCE = 15.0
 
 def client_of(hosts: str, *, session_timeout: float = 4.0, credentials: tuple[tuple[str, bytes], ...] = ()) -> Client:
     """A client that fails rather than waits for ever. The servers of the tests grant 0.4 to 4 s."""
-    return Client(hosts, session_timeout=session_timeout, connect_timeout=PATIENCE, credentials=credentials)
+    return Client(hosts, session_timeout=session_timeout, connect_timeout=PATIENCE, security=Security(auth=credentials))
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:

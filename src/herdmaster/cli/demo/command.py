@@ -14,8 +14,10 @@ import click
 
 from herdmaster.cli.failures import Failed, Refused
 from herdmaster.cli.options import log_options
+from herdmaster.cli.security import security_options
 
 if TYPE_CHECKING:
+    from herdmaster.api.security import GivenSecurity
     from herdmaster.cli.demo.counting import Texts
     from herdmaster.cli.demo.play import Report
 
@@ -41,16 +43,25 @@ ENOUGH_TASKS: Final = 1500
     metavar="N",
     help=f"Count each file N times.  [default: enough for {ENOUGH_TASKS:,} tasks]",
 )
+@security_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @log_options("error")
 def demo(
-    *, hosts: str | None, folder: Path | None, repeat: int | None, as_json: bool, log_level: str, log_format: str
+    *,
+    hosts: str | None,
+    folder: Path | None,
+    repeat: int | None,
+    security: GivenSecurity,
+    as_json: bool,
+    log_level: str,
+    log_format: str,
 ) -> None:
     """Count words while processes are killed.
 
     Starts an embedded ZooKeeper, two masters and two workers, counts the words of many files, kills the primary and
     then a worker in the middle, checks the result against a plain loop, and stops everything.
     """
+    from herdmaster.api.security import GivenSecurity, export
     from herdmaster.cli.demo.display import Display
     from herdmaster.cli.demo.play import play
     from herdmaster.cli.demo.stage import own_namespace, own_zookeeper
@@ -60,6 +71,7 @@ def demo(
     if hosts is not None:
         parse_connect_string(hosts)
     configure_logs(log_level, log_format)
+    export(GivenSecurity(tls=None) if hosts is None else security)  # also for the roles that it starts
     texts = find_enough_texts(folder)
     signal.signal(signal.SIGTERM, _end_in_good_order)
     display = Display()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
+from herdmaster.api.security import environment_security
 from herdmaster.errors import ConfigurationError
 from herdmaster.inspection.overview import Overview, OverviewReader
 from herdmaster.zookeeper.client import Client
@@ -52,7 +53,12 @@ class Lookout:
     async def _watch(self) -> None:
         while not self._closing.is_set():
             try:
-                async with Client(self._hosts, session_timeout=self._session_timeout, connect_timeout=5.0) as client:
+                async with Client(
+                    self._hosts,
+                    session_timeout=self._session_timeout,
+                    connect_timeout=5.0,
+                    security=environment_security(),
+                ) as client:
                     await self._look(OverviewReader(client))
             except (ZooKeeperError, ConfigurationError):  # the first master has not made the namespace yet, say
                 await asyncio.sleep(_INTERVAL)

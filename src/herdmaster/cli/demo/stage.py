@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from herdmaster.api.security import environment_security
 from herdmaster.cli.failures import Failed
 from herdmaster.testing.child import WatchedChild
 from herdmaster.testing.ports import LOOPBACK, free_ports
@@ -58,7 +59,7 @@ def _start_server(folder: Path) -> tuple[Actor, str]:
 
 async def _wait_serving(server: Actor, hosts: str) -> None:
     """Raises NoServerReachable."""
-    client = Client(hosts, connect_timeout=CONNECT_TIMEOUT)
+    client = Client(hosts, connect_timeout=CONNECT_TIMEOUT, security=environment_security())
     opening = asyncio.ensure_future(client.open())
     while not opening.done() and not server.ended_by_itself:
         await asyncio.wait((opening,), timeout=0.1)
@@ -87,12 +88,12 @@ def own_namespace(hosts: str) -> Iterator[str]:
 
 
 async def _check_reachable(hosts: str) -> None:
-    async with Client(hosts, connect_timeout=CONNECT_TIMEOUT):
+    async with Client(hosts, connect_timeout=CONNECT_TIMEOUT, security=environment_security()):
         pass
 
 
 async def _remove(hosts: str, path: str) -> None:
-    async with Client(hosts, connect_timeout=CONNECT_TIMEOUT) as client:
+    async with Client(hosts, connect_timeout=CONNECT_TIMEOUT, security=environment_security()) as client:
         await remove_tree(client, path)
 
 

@@ -79,6 +79,7 @@ def _client(
         hosts,
         session_timeout=session_timeout,
         connect_timeout=connect_timeout,
+        security=system.security,
         clock=system.clock,
         rng=system.rng,
         predecessors=predecessors,

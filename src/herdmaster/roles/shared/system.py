@@ -20,6 +20,7 @@ from herdmaster.pools.protocol import Pool
 from herdmaster.pools.threads import ThreadPool
 from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.zookeeper.client.connection import Clock, boot_clock
+from herdmaster.zookeeper.client.security import PLAIN, Security
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,7 +43,7 @@ class PoolFactory(Protocol):
 
 class System(msgspec.Struct, frozen=True):
     """The machine of a role. `clock` gives seconds for session deadlines, `unix_ms` the time that znodes show, `new_id`
-    16 hex digits."""
+    16 hex digits. `security` is that of its connections."""
 
     clock: Clock = boot_clock
     unix_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -51,4 +52,5 @@ class System(msgspec.Struct, frozen=True):
     host: str = msgspec.field(default_factory=socket.gethostname)
     pid: int = msgspec.field(default_factory=os.getpid)
     make_pool: PoolFactory = ThreadPool
+    security: Security = PLAIN
     instruments: Instruments = msgspec.field(default_factory=Instruments)

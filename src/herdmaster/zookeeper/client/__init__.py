@@ -4,16 +4,19 @@ from herdmaster.zookeeper.client.client import Client
 from herdmaster.zookeeper.client.connect_string import ConnectString, parse_connect_string
 from herdmaster.zookeeper.client.nowait import Callback, Node
 from herdmaster.zookeeper.client.predecessors import Predecessors
+from herdmaster.zookeeper.client.security import PLAIN, Security
 from herdmaster.zookeeper.client.transaction import Results, Transaction
 from herdmaster.zookeeper.client.watches import Watcher
 
 __all__ = [
+    "PLAIN",
     "Callback",
     "Client",
     "ConnectString",
     "Node",
     "Predecessors",
     "Results",
+    "Security",
     "Transaction",
     "Watcher",
     "parse_connect_string",

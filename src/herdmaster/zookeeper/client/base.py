@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -22,6 +21,7 @@ from herdmaster.zookeeper.client.connection import Clock, Connection, StateListe
 from herdmaster.zookeeper.client.creates import AnyCreate, creation
 from herdmaster.zookeeper.client.predecessors import Predecessors
 from herdmaster.zookeeper.client.requests import Arm, Done, Pending
+from herdmaster.zookeeper.client.security import PLAIN, Security
 from herdmaster.zookeeper.client.session import Measure, Session
 from herdmaster.zookeeper.model import Acl, ClientId, CreateMode, SessionState
 from herdmaster.zookeeper.paths import is_valid, validate
@@ -64,8 +64,8 @@ _REPEATABLE: Final[frozenset[type[Record]]] = frozenset(
 class BaseClient:
     """A session with the servers of a connect string.
 
-    `session_timeout` (seconds) is what the client asks for, `timeout` what the server granted. `credentials` are
-    (scheme, bytes) pairs that every connection presents first.
+    `session_timeout` (seconds) is what the client asks for, `timeout` what the server granted. `security` is
+    what every connection does first.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class BaseClient:
         *,
         session_timeout: float = 10.0,
         connect_timeout: float | None = None,
-        credentials: Iterable[tuple[str, bytes]] = (),
+        security: Security = PLAIN,
         clock: Clock = boot_clock,
         rng: random.Random | None = None,
         predecessors: Predecessors | None = None,
@@ -94,12 +94,12 @@ class BaseClient:
         self._chroot = self.hosts.chroot
         self._clock = clock
         self._rng = rng or random.Random()
-        self._credentials = tuple(credentials)
+        self._security = security
         self._session = Session(
             timeout=session_timeout,
             connect_timeout=max(session_timeout / len(self.hosts.addresses) / 2, 0.1),
             chroot=self._chroot,
-            credentials=self._credentials,
+            credentials=security.auth,
         )
         self._session.measure = measure
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -112,12 +112,16 @@ class BaseClient:
     # --- life ----------------------------------------------------------------------------------------------------
 
     async def open(self) -> Self:
-        """Connect. Raises NoServerReachable after `connect_timeout`, AuthenticationFailed, or SessionExpired."""
+        """Connect. Raises NoServerReachable after `connect_timeout`, AuthenticationFailed, SessionExpired, or at once
+        InvalidTls."""
         if self._connection is not None:
             raise RuntimeError("the client was opened before: one object is one session, make a new one")
+        self._security.check()
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
-        self._connection = Connection(self._session, self.hosts.addresses, clock=self._clock, rng=self._rng)
+        self._connection = Connection(
+            self._session, self.hosts.addresses, self._security.tls, clock=self._clock, rng=self._rng
+        )
         self._connection.add_listener(self._handle_state)
         for listener in self._listeners:
             self._connection.add_listener(listener)
@@ -126,10 +130,10 @@ class BaseClient:
             async with asyncio.timeout(self._connect_timeout):
                 await self._wait_established(self._connection)
         except TimeoutError:
-            fault = self._connection.last_fault
+            fault, advice = self._connection.last_fault, self._connection.advice
             await self.abandon()
             raise errors.NoServerReachable(
-                f"no session with {self.hosts} within {self._connect_timeout:g} s ({fault}): is ZooKeeper running?"
+                f"no session with {self.hosts} within {self._connect_timeout:g} s ({fault}){advice}"
             ) from None
         except BaseException:
             await self.abandon()  # the caller gets no client, so it could not close it
@@ -140,7 +144,7 @@ class BaseClient:
 
     def _say_late(self, connection: Connection) -> None:
         if self._says_late:
-            _connecting.warning("still trying %s (%s): is ZooKeeper running?", self.hosts, connection.last_fault)
+            _connecting.warning("still trying %s (%s)%s", self.hosts, connection.last_fault, connection.advice)
 
     def _handle_state(self, state: SessionState) -> None:
         if self._predecessors is None or self._connection is None:
@@ -162,7 +166,7 @@ class BaseClient:
         finally:
             connection.remove_listener(listen)
         self._session.raise_if_over()
-        if self._credentials:
+        if self._security.auth:
             # This answer comes after those to the credentials, so a refusal is known here.
             with contextlib.suppress(errors.NoAuth):
                 await self.call(records.Exists("/", False))

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from herdmaster import forks
 from herdmaster.zookeeper import errors
@@ -21,7 +21,9 @@ from herdmaster.zookeeper.client.dialing import Unreachable, dial
 from herdmaster.zookeeper.client.predecessors import Predecessors, SessionCloser
 from herdmaster.zookeeper.client.requests import Completed, DropConnection, Event, Fired, Pending, StateChanged
 from herdmaster.zookeeper.client.session import Session
+from herdmaster.zookeeper.client.tls_faults import explain_end
 from herdmaster.zookeeper.model import SessionState, WatchEvent
+from herdmaster.zookeeper.tls import TLS
 
 _log = logging.getLogger("herdmaster.zookeeper")
 
@@ -31,6 +33,8 @@ Clock = Callable[[], float]
 StateListener = Callable[[SessionState], None]
 
 _READ_SIZE = 64 * 1024
+
+IS_IT_RUNNING: Final = ": is ZooKeeper running?"
 
 
 def boot_clock() -> float:
@@ -93,13 +97,23 @@ class _Link(asyncio.Protocol, asyncio.BufferedProtocol):
 class Connection:
     """Keeps a session connected until it is over. `clock` and `rng` are parameters for simulations."""
 
-    def __init__(self, session: Session, addresses: tuple[Address, ...], *, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        session: Session,
+        addresses: tuple[Address, ...],
+        tls: TLS | None = None,
+        *,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
         self._session = session
+        self._tls = tls
         self._clock = clock
         self._rng = rng
         self._addresses = list(addresses)
         rng.shuffle(self._addresses)  # clients spread over the servers
         self._link: _Link | None = None
+        self._logged: set[str] = set()  # faults of TLS since the last connection
         self._drop_reason: str | None = None  # why this side closed the present link
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -109,6 +123,8 @@ class Connection:
         self._address: Address | None = None  # of the newest attempt
         self._closing: asyncio.Task[None] | None = None
         self.last_fault = "no server has been tried yet"
+        self.advice = IS_IT_RUNNING
+        """What to do about the fault, unless the fault says so itself."""
         self._task = self._loop.create_task(self._run(), name="zookeeper-connection")
         self._task.add_done_callback(self._handle_run_ended)
 
@@ -268,8 +284,12 @@ class Connection:
         error = None if link is None else await link.lost
         was_attached = self._session.state is SessionState.CONNECTED
         was_of_use = self._session.was_answered
+        if was_attached:
+            self._logged.clear()
         if self._link is not None:
-            self.last_fault = f"{address}: {self._drop_reason or error or 'the server closed the connection'}"
+            refusal = explain_end(error, self._tls)
+            reason = refusal or self._drop_reason or error or "the server closed the connection"
+            self._note_fault(f"{address}: {reason}", is_tls=bool(refusal))
             self._link = None
             self.handle(self._session.connection_lost(self._clock()))
         else:
@@ -280,10 +300,20 @@ class Connection:
 
     async def _connect(self, address: Address) -> _Link | None:
         try:
-            return await dial(address, lambda: _Link(self), self._dial_limit, self._rng)
+            return await dial(address, self._tls, lambda: _Link(self), self._dial_limit, self._rng)
         except Unreachable as fault:
-            self.last_fault = f"{address}: {fault}"
-            return None
+            self._note_fault(f"{address}: {fault}", is_tls=fault.is_tls)
+        except errors.InvalidTls as fault:  # a file that could be read when the session began
+            self._note_fault(str(fault), is_tls=True)
+        return None
+
+    def _note_fault(self, fault: str, *, is_tls: bool = False) -> None:
+        """Note why no server is connected. A fault of TLS is logged once: it may last until an operator acts."""
+        if is_tls and fault not in self._logged:
+            self._logged.add(fault)
+            _log.warning("no connection with ZooKeeper: %s; trying again", fault)
+        self.last_fault = fault
+        self.advice = "" if is_tls else IS_IT_RUNNING
 
     @property
     def _dial_limit(self) -> float:
@@ -300,7 +330,7 @@ class Connection:
 
     async def _dial_again(self, factory: Callable[[], SessionCloser]) -> SessionCloser:
         assert self._address is not None
-        return await dial(self._address, factory, self._dial_limit, self._rng)
+        return await dial(self._address, self._tls, factory, self._dial_limit, self._rng)
 
     async def stop(self) -> None:
         """End the task and the socket. The session has to be over."""

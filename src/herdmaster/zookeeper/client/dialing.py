@@ -8,26 +8,36 @@ import ipaddress
 import random
 import socket
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from herdmaster.zookeeper.client import tls_faults
 from herdmaster.zookeeper.client.connect_string import Address
+from herdmaster.zookeeper.tls import TLS, client_context
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 
 class Unreachable(Exception):
-    """No connection was made; the message says why the last attempt failed."""
+    """No connection was made; the message says why the last attempt failed. `is_tls`: an address answered, and TLS was
+    not possible."""
+
+    def __init__(self, fault: str, *, is_tls: bool = False) -> None:
+        super().__init__(fault)
+        self.is_tls = is_tls
 
 
-async def dial(address: Address, factory: Callable[[], ProtocolT], limit: float, rng: random.Random) -> ProtocolT:
+async def dial(
+    address: Address, tls: TLS | None, factory: Callable[[], ProtocolT], limit: float, rng: random.Random
+) -> ProtocolT:
     """Connect, and return the protocol that `factory` makes. Addresses of a name are tried one after the other, so that
     one that swallows packets does not hide the others. `limit` is in seconds, once for the name and once for its
-    addresses.
+    addresses. With `tls` its files are read now.
 
-    Raises Unreachable.
+    Raises Unreachable, InvalidTls.
     """
+    options = {} if tls is None else _tls_options(tls, address.host)
     loop = asyncio.get_running_loop()
-    fault = "its name has no addresses"
+    unreachable = Unreachable("its name has no addresses")
     try:
         async with asyncio.timeout(limit):
             hosts = await _resolve(loop, address, rng)
@@ -37,12 +47,22 @@ async def dial(address: Address, factory: Callable[[], ProtocolT], limit: float,
     for host in hosts:
         try:
             async with asyncio.timeout(limit / len(hosts)):
-                _, protocol = await loop.create_connection(factory, host, address.port)
+                _, protocol = await loop.create_connection(factory, host, address.port, **options)
         except (OSError, TimeoutError, UnicodeError) as error:
-            fault = str(error) or "no answer in time"
+            fault = "" if tls is None else tls_faults.explain(error, tls, address.host)
+            unreachable = Unreachable(fault or _words(error), is_tls=bool(fault))
         else:
             return protocol
-    raise Unreachable(fault)
+    raise unreachable
+
+
+def _tls_options(tls: TLS, host: str) -> dict[str, Any]:
+    """Return the arguments of `create_connection` for TLS. Without TLS there are none: a loop may know none."""
+    return {"ssl": client_context(tls), "server_hostname": tls.server_name or host.removesuffix(".")}
+
+
+def _words(error: Exception) -> str:
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 async def _resolve(loop: asyncio.AbstractEventLoop, address: Address, rng: random.Random) -> list[str]:
