@@ -9,6 +9,7 @@ HerdError                            everything below
 ├── ResultTooLarge                   more bytes than an outcome may have (also a ValueError)
 ├── BadPayload                       a stored payload that is not a call
 ├── BadOutcome                       a stored status that is not an outcome
+├── BadPolicy                        an access policy of the namespace that cannot be read
 ├── UnknownCall                      a call that no task of the worker's app is registered for
 ├── NotSubmitted                     the task was certainly not accepted
 ├── SubmissionUnknown                whether the tasks named in it were accepted is unknown
@@ -94,6 +95,10 @@ class BadPayload(HerdError):
 
 class BadOutcome(HerdError):
     """A stored status that is not an outcome; the text is one sentence that says why."""
+
+
+class BadPolicy(HerdError):
+    """A stored access policy that this version cannot read, so that it does not know which ACLs znodes are to have."""
 
 
 class UnknownCall(HerdError):

@@ -53,9 +53,10 @@ class Move(msgspec.Struct, frozen=True, gc=False):
     operations: tuple[Operation, ...]
     guard: int
 
-    def size(self, namespace: int = 0) -> int:
-        """At most so many bytes in a frame, with a chroot of `namespace` bytes. The frame adds 32 of its own."""
-        return sum(_size(operation, namespace) for operation in self.operations)
+    def size(self, namespace: int = 0, acl: int = 0) -> int:
+        """Return at most how many bytes it has in a frame, with a chroot of `namespace` bytes and ACLs of `acl` bytes;
+        an open ACL counts nothing. The frame adds 32."""
+        return sum(_size(operation, namespace, acl) for operation in self.operations)
 
 
 class NewTask(msgspec.Struct, frozen=True, gc=False):
@@ -84,12 +85,14 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     operations: tuple[Operation, ...]
     owners: tuple[int, ...]
 
-    def size(self, namespace: int = 0) -> int:
+    def size(self, namespace: int = 0, acl: int = 0) -> int:
         """As `Move.size`."""
-        return sum(_size(operation, namespace) for operation in self.operations)
+        return sum(_size(operation, namespace, acl) for operation in self.operations)
 
 
-def _size(operation: Operation, namespace: int) -> int:
-    data = len(operation.data) if isinstance(operation, (SetNode, CreateNode)) else 0
+def _size(operation: Operation, namespace: int, acl: int) -> int:
     # Paths of the protocol are ASCII, so characters are bytes.
-    return _OVERHEAD + namespace + len(operation.path) + data
+    size = _OVERHEAD + namespace + len(operation.path)
+    if isinstance(operation, CreateNode):
+        return size + acl + len(operation.data)
+    return size + len(operation.data) if isinstance(operation, SetNode) else size

@@ -86,7 +86,15 @@ class NoNode(ServerError):
 
 
 class NoAuth(ServerError):
+    """The session lacks a right. `lacks` says which and where, such as `CREATE on /tasks`; empty if that is unknown."""
+
     code = -102
+
+    def __init__(self, path: str = "", lacks: str = "") -> None:
+        super().__init__(path)
+        self.lacks = lacks
+        if lacks:
+            self.args = (f"{self.args[0]}: this session lacks the right {lacks}",)
 
 
 class BadVersion(ServerError):
@@ -197,7 +205,10 @@ SESSION_EXPIRED_CODE = -112
 AUTH_FAILED_CODE = -115
 
 
-def from_code(code: int, path: str = "") -> ServerError:
-    """Return the error for a code of the wire; `UnknownServerError` for a code without a name."""
+def from_code(code: int, path: str = "", lacks: str = "") -> ServerError:
+    """Return the error for a code of the wire; `UnknownServerError` for a code without a name. `lacks` as in
+    `NoAuth`."""
+    if code == NoAuth.code:
+        return NoAuth(path, lacks)
     kind = ServerError.by_code.get(code)
     return UnknownServerError(path, code) if kind is None else kind(path)

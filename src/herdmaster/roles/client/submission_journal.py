@@ -38,7 +38,7 @@ Accepted = Callable[[NewTask, HerdError | None], None]
 
 
 class _Item:
-    __slots__ = ("abandoned", "accepted", "asked_at", "cost", "task")
+    __slots__ = ("abandoned", "accepted", "asked_at", "cost", "creates", "task")
 
     def __init__(self, task: NewTask, accepted: Accepted, asked_at: float | None) -> None:
         self.task = task
@@ -46,6 +46,7 @@ class _Item:
         self.asked_at = asked_at  # for a task that is due or expires at a time
         self.abandoned = False  # its caller was told that the outcome is unknown
         self.cost = len(task.data) + len(task.name) + 200
+        self.creates = 1 if task.key_hash is None else 3  # the task, its key, the hold
 
 
 class _Batch:
@@ -160,8 +161,8 @@ class SubmissionJournal:
                     raise self._fault
                 if not self._items and not self._sent:
                     continue
-                if not self._prepared:
-                    await self._prepare(client)
+                if not self._prepared and not await self._may_submit(client):
+                    continue
                 if self._in_doubt and all(batch.replied for batch in self._sent):
                     await self._settle_doubt(client)
                 if self._time_is_wanted and self._prepared:
@@ -173,6 +174,16 @@ class SubmissionJournal:
 
     def _handle_state(self, _state: SessionState) -> None:
         self._wake.set()
+
+    async def _may_submit(self, client: Client) -> bool:
+        """Prepare the journal. Refuse what waits, and return False, if this session lacks a right to."""
+        try:
+            await self._prepare(client)
+        except errors.NoAuth as error:
+            waiting, self._queue = list(self._queue), deque()
+            self._refuse(waiting, error)
+            return False
+        return True
 
     async def _prepare(self, client: Client) -> None:
         """Create the journal, delete the alive nodes of older sessions, and create that of this session."""
@@ -253,18 +264,20 @@ class SubmissionJournal:
 
     def _send_batches(self, client: Client) -> None:
         while self._queue and len(self._sent) < MAX_BATCHES_IN_FLIGHT and not self._in_doubt:
-            items = self._next_items()
+            items = self._next_items(client.acl_size)
             if items:
                 self._send(client, items)
             elif self._time_is_wanted:
                 return
 
-    def _next_items(self) -> list[_Item]:
+    def _next_items(self, acl: int) -> list[_Item]:
+        """Take the items of the next batch from the queue. `acl`: the bytes of an ACL."""
         items: list[_Item] = []
         size = 0
         while self._queue and len(items) < MAX_BATCH_TASKS:
             item = self._queue[0]
-            if items and size + item.cost > MAX_BATCH_BYTES:
+            cost = item.cost + acl * item.creates
+            if items and size + cost > MAX_BATCH_BYTES:
                 break
             if item.asked_at is not None and not item.abandoned and not self._due_times.is_fresh:
                 self._time_is_wanted = True
@@ -273,7 +286,7 @@ class SubmissionJournal:
             self._queue.popleft()
             if not item.abandoned:
                 items.append(item)
-                size += item.cost
+                size += cost
         return items
 
     def _send(self, client: Client, items: list[_Item]) -> None:

@@ -1,4 +1,5 @@
-"""Creates what every role needs before it starts: the namespace and its folders."""
+"""Creates what every role needs before it starts: the namespace and its folders. Where the namespace has an access
+policy, both exist, and only a master may create a folder that was deleted."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import logging
 from functools import partial
 
 from herdmaster.core.layout import FOLDERS
+from herdmaster.roles.shared.access import Access
 from herdmaster.roles.shared.system import System
 from herdmaster.roles.shared.until_certain import until_certain
 from herdmaster.zookeeper import errors
@@ -32,7 +34,8 @@ async def make_namespace(
 
 
 async def make_folders(client: Client) -> list[str]:
-    """Create the folders that are absent, and return them. Raises NoNode if the namespace itself is absent."""
+    """Create the folders that are absent, as far as permitted, and return them. Raises NoNode if the namespace itself
+    is absent."""
     present = await _present(client)
     return [folder for folder in FOLDERS if folder not in present and await _ensure(client, folder)]
 
@@ -62,6 +65,11 @@ async def _ensure(client: Client, path: str) -> bool:
     try:
         await until_certain(partial(client.create, path))
     except errors.NodeExists:
+        return False
+    except errors.NoAuth as error:
+        if client.default_acls is None:
+            raise
+        _log.debug("a master has to create the folder: %s", error)
         return False
     return True
 
@@ -101,13 +109,15 @@ async def open_client(
     predecessors: Predecessors | None = None,
     says_late: bool = True,
     is_founder: bool = False,
+    access: Access | None = None,
 ) -> Client:
     """Open a session in a namespace whose folders exist; it closes its predecessors. If the namespace has to be
     created, that is logged, as a warning unless the caller `is_founder`: its name may be a mistake. Raises
-    NoServerReachable, AuthenticationFailed."""
+    NoServerReachable, AuthenticationFailed, and NoAuth and BadPolicy as `read_policy`."""
     client = _client(hosts, system, session_timeout, connect_timeout, predecessors, says_late=says_late)
     await client.open()
     try:
+        await (access or Access()).begin(client)
         try:
             await make_folders(client)
         except errors.NoNode:

@@ -32,6 +32,7 @@ from herdmaster.zookeeper.paths import parent_of
 MAX_BATCH_BYTES: Final = 128 * 1024
 """ZooKeeper keeps its last 500 transactions in memory, for followers that have fallen behind."""
 MAX_BATCH_MOVES: Final = 200
+_MAX_REMEMBERED: Final = 100
 
 _log = logging.getLogger("herdmaster")
 
@@ -81,13 +82,15 @@ class Committer:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._namespace = len(client.hosts.chroot.prefix)
+        self._lacking: set[str] = set()  # rights whose lack was logged
 
     def commit(self, moves: Iterable[Move], settled: Settled) -> None:
         """Send the moves at once, in as few transactions as possible. A task may have at most one move under way."""
         batch: list[Move] = []
         size = 0
+        acl = self._client.acl_size
         for move in moves:
-            cost = move.size(self._namespace)
+            cost = move.size(self._namespace, acl)
             if batch and (size + cost > MAX_BATCH_BYTES or len(batch) >= MAX_BATCH_MOVES):
                 self._send(_Batch(batch, settled, 0))
                 batch, size = [], 0
@@ -132,16 +135,25 @@ class Committer:
         rest: list[Move] = []
         for move in batch.moves:
             found = culprits.get(id(move))
-            if found is None and _shares_cause(move, cause, failure):
+            if found is None and _shares_cause(move, cause, error.error):
                 found = first
             if found is None:
                 rest.append(move)
             else:
-                if found is Verdict.UNEXPECTED:
+                if found is Verdict.UNEXPECTED and self._is_news(error.error):
                     _log.error("%s of %s was refused: %s", move.transition, move.task, error)
                 batch.settled(Settlement(move, Fate.REFUSED, found))
         if rest:
             self._send_again(batch, rest, singly=batch.failures > 0)
+
+    def _is_news(self, error: errors.ServerError) -> bool:
+        """Return False for a right whose lack was logged before: it concerns all tasks alike."""
+        if not isinstance(error, errors.NoAuth) or not error.lacks:
+            return True
+        is_news = error.lacks not in self._lacking
+        if len(self._lacking) < _MAX_REMEMBERED:
+            self._lacking.add(error.lacks)
+        return is_news
 
     def _send_again(self, batch: _Batch, moves: list[Move], *, singly: bool) -> None:
         for group in [[move] for move in moves] if singly else [moves]:
@@ -169,12 +181,17 @@ class Gathering:
         self._commit(moves)
 
 
-def _shares_cause(move: Move, cause: Operation, failure: Failure) -> bool:
-    """Return whether the move fails for the same cause: a missing folder refuses every create in it."""
-    if failure is not Failure.NO_NODE or not isinstance(cause, CreateNode):
+def _shares_cause(move: Move, cause: Operation, error: errors.ServerError) -> bool:
+    """Return whether the move fails for the same cause: a missing folder, or the lack of a right on it, refuses every
+    create in it, and the lack of the other right every delete."""
+    if isinstance(error, errors.NoNode) and isinstance(cause, CreateNode):
+        kind: type[Operation] = CreateNode
+    elif isinstance(error, errors.NoAuth) and isinstance(cause, (CreateNode, DeleteNode)):
+        kind = type(cause)
+    else:
         return False
     folder = parent_of(cause.path)
-    return any(isinstance(other, CreateNode) and parent_of(other.path) == folder for other in move.operations)
+    return any(isinstance(other, kind) and parent_of(other.path) == folder for other in move.operations)
 
 
 def add_operation(transaction: Transaction, operation: Operation) -> None:

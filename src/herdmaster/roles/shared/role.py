@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine
 from typing import Final
 
+from herdmaster.roles.shared.access import Access
 from herdmaster.roles.shared.bootstrap import open_client
 from herdmaster.roles.shared.callbacks import callbacks_of_role, watch_callbacks
 from herdmaster.roles.shared.connection_log import ConnectionLog
@@ -18,6 +20,9 @@ from herdmaster.zookeeper.model import SessionState
 
 _SHORT_SESSION_SECONDS: Final = 1.0
 _MAX_DOUBLINGS: Final = 3
+_REFUSED_SECONDS: Final = 30.0
+"""Between two sessions of a role that lacks a right."""
+_MAX_REMEMBERED: Final = 100
 
 _log = logging.getLogger("herdmaster")
 
@@ -58,6 +63,9 @@ class Role(abc.ABC):
         """The sessions that the next one closes, so that none of their ephemerals is in its way."""
         self._stopping = asyncio.Event()
         self._short_sessions = 0  # in a row
+        self._access = Access()
+        self._lacking: set[str] = set()  # rights whose lack was logged
+        self._is_refused = False  # the last session lacked a right, or could not begin for that
         self.connection_log = ConnectionLog(
             kind, self.system.clock, self.loss_level, meanwhile=self.meanwhile, found=self.found
         )
@@ -86,6 +94,7 @@ class Role(abc.ABC):
             predecessors=self.predecessors,
             says_late=says_late,
             is_founder=is_founder,
+            access=self._access,
         )
 
     @abc.abstractmethod
@@ -138,7 +147,10 @@ class Role(abc.ABC):
                 if not has_served or isinstance(error, errors.AuthenticationFailed):
                     raise
                 self.connection_log.note_loss(logging.WARNING)
-                _log.warning("%s: %s; trying again", self.kind, error)
+                if isinstance(error, errors.ServerError):
+                    self._tell_refused(error)
+                else:
+                    _log.warning("%s: %s; trying again", self.kind, error)
             else:
                 has_served = True
                 if client is not None:
@@ -155,13 +167,16 @@ class Role(abc.ABC):
         self.client = client
         try:
             await run_until_first(
-                self.serve(client), self._wait_stopped(client), self._wait_fault(self._callback_fault)
+                self.serve(client),
+                self._wait_stopped(client),
+                self._wait_fault(self._callback_fault),
+                self._access.follow(client),
             )
         except errors.AuthenticationFailed:
             raise
         except errors.ServerError as error:
             # A folder, or the permission to use it, was taken away. The next start makes the folders again.
-            _log.error("%s: ZooKeeper refused: %s; starting again", self.kind, error)
+            self._tell_refused(error)
         except errors.ZooKeeperError as error:
             if client.state is SessionState.EXPIRED:
                 self.system.instruments.session_expired()
@@ -178,7 +193,26 @@ class Role(abc.ABC):
             await client.close()
             self._callback_fault = None
 
+    def _tell_refused(self, error: errors.ServerError) -> None:
+        """Log what ended a session, or kept it from beginning. The lack of a right is logged once: an operator has to
+        grant it, and until then the role tries seldom."""
+        cause = error.error if isinstance(error, errors.TransactionFailed) else error
+        if not isinstance(cause, errors.NoAuth):
+            _log.error("%s: ZooKeeper refused: %s; starting again", self.kind, error)
+            return
+        self._is_refused = True
+        lacks = cause.lacks or f"READ on {cause.path}"
+        if lacks not in self._lacking and len(self._lacking) < _MAX_REMEMBERED:
+            self._lacking.add(lacks)
+            _log.error("%s: ZooKeeper refused: %s; trying again every %g s", self.kind, cause, _REFUSED_SECONDS)
+
     async def _pause(self) -> None:
+        if self._is_refused:
+            self._is_refused = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REFUSED_SECONDS * self.system.rng.uniform(0.8, 1.2)):
+                    await self._stopping.wait()
+            return
         # Jittered, so that many roles that lost their sessions together do not come back in one instant. Longer after
         # each short session, so that what fails each time fails seldom.
         await asyncio.sleep(self.system.rng.uniform(0.05, 0.2) * 2.0 ** min(self._short_sessions, _MAX_DOUBLINGS))

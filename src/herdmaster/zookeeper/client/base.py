@@ -13,7 +13,7 @@ import logging
 import os
 import random
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.connect_string import ConnectString, parse_connect_string
@@ -23,7 +23,7 @@ from herdmaster.zookeeper.client.predecessors import Predecessors
 from herdmaster.zookeeper.client.requests import Arm, Done, Pending
 from herdmaster.zookeeper.client.security import PLAIN, Security
 from herdmaster.zookeeper.client.session import Measure, Session
-from herdmaster.zookeeper.model import Acl, ClientId, CreateMode, SessionState
+from herdmaster.zookeeper.model import OPEN_ACL, Acl, ClientId, CreateMode, SessionState
 from herdmaster.zookeeper.paths import is_valid, validate
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.multi import MultiRead
@@ -61,12 +61,26 @@ _REPEATABLE: Final[frozenset[type[Record]]] = frozenset(
 )
 
 
+class DefaultAcls(Protocol):
+    """The ACLs of znodes that are created without one."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of the largest on the wire."""
+
+    def acl_of(self, path: str, /) -> tuple[Acl, ...]:
+        """Return the ACL for a path below the chroot. Called for every create."""
+
+
 class BaseClient:
     """A session with the servers of a connect string.
 
     `session_timeout` (seconds) is what the client asks for, `timeout` what the server granted. `security` is
     what every connection does first.
     """
+
+    default_acls: DefaultAcls | None = None
+    """None: znodes are created open to every session."""
 
     def __init__(
         self,
@@ -233,6 +247,11 @@ class BaseClient:
     def clock(self) -> Clock:
         return self._clock
 
+    @property
+    def acl_size(self) -> int:
+        """The bytes that a create has at most beyond one with an open ACL."""
+        return 0 if self.default_acls is None else self.default_acls.size
+
     def add_listener(self, listener: StateListener) -> None:
         """Call `listener` at every change of state, in order with replies and watch events."""
         self._listeners.append(listener)
@@ -257,10 +276,12 @@ class BaseClient:
         return self._chroot.add(path) if self._chroot.prefix else path
 
     def creation(
-        self, path: str, data: bytes | None, acl: tuple[Acl, ...], mode: CreateMode, ttl: float | None
+        self, path: str, data: bytes | None, acl: tuple[Acl, ...] | None, mode: CreateMode, ttl: float | None
     ) -> AnyCreate:
         """Return the request that creates a znode; `ttl` in seconds. Raises InvalidPath, or ValueError for an
         impossible time to live."""
+        if acl is None:
+            acl = OPEN_ACL if self.default_acls is None else self.default_acls.acl_of(path)
         if mode is _PERSISTENT and ttl is None:
             return records.Create(self.outward(path), data, acl, mode)
         return creation(self.outward(path, sequential=mode.is_sequential), data, acl, mode, ttl)

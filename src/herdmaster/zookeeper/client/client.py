@@ -12,7 +12,7 @@ from herdmaster.zookeeper.client.nowait import Node, NowaitClient, children_of, 
 from herdmaster.zookeeper.client.requests import Arm
 from herdmaster.zookeeper.client.transaction import Transaction
 from herdmaster.zookeeper.client.watches import Watcher, WatchTable, arming_packets
-from herdmaster.zookeeper.model import OPEN_ACL, Acl, ClientInfo, CreateMode, Stat, WatcherType
+from herdmaster.zookeeper.model import Acl, ClientInfo, CreateMode, Stat, WatcherType
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.records import Record
 
@@ -32,10 +32,12 @@ class Client(NowaitClient):
         data: bytes | None = b"",
         *,
         mode: CreateMode = CreateMode.PERSISTENT,
-        acl: tuple[Acl, ...] = OPEN_ACL,
+        acl: tuple[Acl, ...] | None = None,
         ttl: float | None = None,
     ) -> str:
         """Create a znode and return its path, which for a sequential mode ends with the number that the server chose.
+
+        Without `acl` the znode gets what `default_acls` says.
 
         `ttl` is a time to live in seconds, kept to the millisecond, for the persistent modes: the servers delete the
         znode some time after its data has not been set for that long, but not while it has children. Raises ValueError

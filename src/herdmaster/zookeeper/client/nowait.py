@@ -26,7 +26,7 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.base import BaseClient
 from herdmaster.zookeeper.client.requests import Arm
 from herdmaster.zookeeper.client.watches import Watcher, WatchTable
-from herdmaster.zookeeper.model import OPEN_ACL, AddWatchMode, CreateMode, Stat
+from herdmaster.zookeeper.model import AddWatchMode, CreateMode, Stat
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.multi import ErrorResult, MultiRead, MultiReply
 from herdmaster.zookeeper.wire.records import Record
@@ -54,7 +54,7 @@ class NowaitClient(BaseClient):
             else:
                 done(None, error)
 
-        self.call_nowait(self.creation(path, data, OPEN_ACL, mode, None), read)
+        self.call_nowait(self.creation(path, data, None, mode, None), read)
 
     def delete_nowait(self, path: str, done: Callback[None], version: int = -1) -> None:
         def read(_reply: Record | None, error: Exception | None) -> None:

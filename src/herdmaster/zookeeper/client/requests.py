@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client.refusals import refusal
 from herdmaster.zookeeper.client.watches import Watcher, WatchTable
 from herdmaster.zookeeper.model import SessionState, WatchEvent
 from herdmaster.zookeeper.wire.framing import MAX_FRAME
@@ -89,6 +90,10 @@ class Pending:
         """Return the error to raise when its connection is lost."""
         name = type(self.request).__name__
         return errors.ConnectionLoss(f"the connection was lost after a {name} had been sent: it may be applied")
+
+    def refusal(self, code: int, path: str) -> errors.ServerError:
+        """Return the error for the code of the reply; `path` is that of the request without the chroot."""
+        return refusal(code, self.request, path)
 
     def stamp(self, xid: int, now: float) -> bytearray:
         """Return the frame to send, with this xid."""

@@ -343,7 +343,7 @@ class Session:
             self._queue.append(pending)  # it was not executed
         else:
             path = self._chroot.remove(pending.request.subject)
-            events.append(Completed(pending, None, errors.from_code(code, path)))
+            events.append(Completed(pending, None, pending.refusal(code, path)))
 
     def _receive_event(self, body: bytes, events: list[Event]) -> None:
         number, path = decode_event(body)

@@ -8,7 +8,8 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.base import BaseClient
 from herdmaster.zookeeper.client.creates import explain
 from herdmaster.zookeeper.client.nowait import Callback
-from herdmaster.zookeeper.model import OPEN_ACL, Acl, CreateMode, Stat
+from herdmaster.zookeeper.client.refusals import refusal
+from herdmaster.zookeeper.model import Acl, CreateMode, Stat
 from herdmaster.zookeeper.paths import Chroot
 from herdmaster.zookeeper.wire.multi import ErrorResult, Multi, MultiReply, WriteOperation
 from herdmaster.zookeeper.wire.records import (
@@ -54,13 +55,13 @@ class Transaction:
         data: bytes | None = b"",
         *,
         mode: CreateMode = CreateMode.PERSISTENT,
-        acl: tuple[Acl, ...] = OPEN_ACL,
+        acl: tuple[Acl, ...] | None = None,
         ttl: float | None = None,
     ) -> Self:
         """Add a create, as `Client.create`. Raises ValueError for an impossible time to live; `commit` raises what the
         servers refuse."""
         operation = self._client.creation(path, data, acl, mode, ttl)
-        self.size += sum(_ACL_OVERHEAD + _size(entry.id.scheme) + _size(entry.id.id) for entry in acl)
+        self.size += sum(_ACL_OVERHEAD + _size(entry.id.scheme) + _size(entry.id.id) for entry in operation.acl)
         if ttl is not None:
             self.size += _TTL
         return self._add(operation, operation.path, data)
@@ -129,9 +130,9 @@ def _failure(operations: tuple[WriteOperation, ...], reply: MultiReply, chroot: 
     # 0 for the operations before the one that failed, an error for that one, -2 for those after it.
     codes = [result.code for result in reply.results if isinstance(result, ErrorResult)]
     index = next((index for index, code in enumerate(codes) if code != 0), 0)
-    refusal = errors.from_code(codes[index], chroot.remove(operations[index].path))
-    failure = errors.TransactionFailed(index, refusal)
-    explain(failure, refusal, operations[index])
+    error = refusal(codes[index], operations[index], chroot.remove(operations[index].path))
+    failure = errors.TransactionFailed(index, error)
+    explain(failure, error, operations[index])
     return failure
 
 
