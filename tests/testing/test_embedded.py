@@ -14,6 +14,7 @@ import pytest
 from herdmaster.testing.embedded import EmbeddedZooKeeper
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Security
+from herdmaster.zookeeper.client.credentials import Digest
 from herdmaster.zookeeper.model import CreateMode, SessionState
 from herdmaster.zookeeper.wire.records import CloseSession, Create, Exists, Record, Request
 
@@ -212,7 +213,7 @@ async def test_what_a_client_sends_by_itself_is_neither_offered_nor_counted(zook
         seen.append(request)
         return False
 
-    security = Security(auth=(("digest", b"me:secret"),))
+    security = Security(auth=(Digest("me", "secret"),))
     async with Client(zookeeper.hosts, session_timeout=0.3, security=security) as client:
         await client.exists("/a", lambda _event: None)
         zookeeper.drop_after(see)

@@ -10,7 +10,9 @@ The classes::
         ├── ConnectionLoss              the request may or may not have been applied
         ├── SessionExpired              the session is over; none of its requests will be applied any more
         │   └── ClientClosed            it is over because this side closed it
-        ├── AuthenticationFailed        the server refused a credential
+        ├── AuthenticationFailed        the server refused a credential, or wants one
+        ├── CredentialUnavailable       this side could not get its credential: a file, a function, a ticket
+        ├── InvalidCredential           a credential that cannot work (also a ValueError)
         ├── NoServerReachable           no session within the time that the caller allowed
         ├── WireError                   bytes that are not the protocol
         ├── InvalidPath                 not a path that ZooKeeper takes (also a ValueError)
@@ -173,7 +175,16 @@ class ClientClosed(SessionExpired):
 
 
 class AuthenticationFailed(ZooKeeperError):
-    """The server refused a credential of this client."""
+    """The server refused a credential of this client, wants one, or did not prove who it is."""
+
+
+class CredentialUnavailable(ZooKeeperError):
+    """This side could not get the credential for a connection: a file, a function or a ticket. The text holds no
+    secret."""
+
+
+class InvalidCredential(ZooKeeperError, ValueError):
+    """A credential that cannot work, or whose package is not installed. The text holds no secret."""
 
 
 class NoServerReachable(ZooKeeperError):

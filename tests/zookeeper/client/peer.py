@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from herdmaster.zookeeper.client.presented import Presented
 from herdmaster.zookeeper.client.requests import Arm, Completed, DropConnection, Event, Fired, Pending, StateChanged
 from herdmaster.zookeeper.client.session import Session
 from herdmaster.zookeeper.client.watches import WatchTable
 from herdmaster.zookeeper.model import OPEN_ACL, EventType, SessionState, Stat, WatchEvent
 from herdmaster.zookeeper.paths import Chroot
+from herdmaster.zookeeper.secret import Secret
 from herdmaster.zookeeper.wire.framing import (
     ConnectRequest,
     ConnectResponse,
@@ -57,11 +59,12 @@ class Call:
 class Peer:
     """A session and its server. `now` is moved by hand; events are handled as the shell does it."""
 
-    def __init__(self, *, chroot: str = "", credentials: tuple[tuple[str, bytes], ...] = ()) -> None:
+    def __init__(
+        self, *, chroot: str = "", credentials: tuple[tuple[str, bytes], ...] = (), mechanism: str = ""
+    ) -> None:
         self.now = 100.0
-        self.session = Session(
-            timeout=TIMEOUT, connect_timeout=CONNECT_TIMEOUT, chroot=Chroot(chroot), credentials=credentials
-        )
+        self.session = Session(timeout=TIMEOUT, connect_timeout=CONNECT_TIMEOUT, chroot=Chroot(chroot))
+        self.presented = Presented(tuple((scheme, Secret(credential)) for scheme, credential in credentials), mechanism)
         self.states: list[SessionState] = []
         self.drops: list[str] = []
         self.fired: list[WatchEvent] = []
@@ -119,7 +122,7 @@ class Peer:
     def connect(self) -> ConnectRequest:
         """A TCP connection; the connect request that came over it, and nothing else did."""
         self._framer = Framer(0xFFFFF)
-        self.session.connection_made(self.now)
+        self.session.connection_made(self.now, self.presented)
         (body,) = self._framer.feed(self.session.take_output(self.now))
         assert self.session.take_output(self.now) == b""
         return ConnectRequest.decode(body)

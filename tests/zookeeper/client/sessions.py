@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.client import Client, Security, parse_connect_string
+from herdmaster.zookeeper.client.credentials import Credential, checked
 from herdmaster.zookeeper.model import ClientId, SessionState, WatchEvent
 from herdmaster.zookeeper.wire.framing import ConnectRequest, ConnectResponse, encode_request
 from herdmaster.zookeeper.wire.records import CloseSession
@@ -16,9 +17,10 @@ PATIENCE = 15.0
 """Seconds after which a test gives up waiting; nothing that works takes that long."""
 
 
-def client_of(hosts: str, *, session_timeout: float = 4.0, credentials: tuple[tuple[str, bytes], ...] = ()) -> Client:
+def client_of(hosts: str, *, session_timeout: float = 4.0, auth: Credential | tuple[Credential, ...] = ()) -> Client:
     """A client that fails rather than waits for ever. The servers of the tests grant 0.4 to 4 s."""
-    return Client(hosts, session_timeout=session_timeout, connect_timeout=PATIENCE, security=Security(auth=credentials))
+    security = Security(auth=checked(auth))
+    return Client(hosts, session_timeout=session_timeout, connect_timeout=PATIENCE, security=security)
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client.credentials import Digest
 from herdmaster.zookeeper.model import (
     CREATOR_ALL_ACL,
     OPEN_ACL,
@@ -23,8 +24,8 @@ from herdmaster.zookeeper.model import (
 from herdmaster.zookeeper.wire.framing import MAX_FRAME
 from tests.zookeeper.client.sessions import client_of
 
-AL = ("digest", b"al:pw")
-BO = ("digest", b"bo:pa:ss")
+AL = Digest("al", "pw")
+BO = Digest("bo", "pa:ss")
 
 
 # --- znodes ----------------------------------------------------------------------------------------------------------
@@ -247,19 +248,19 @@ async def test_an_acl_version_guards(server: str) -> None:
 
 
 async def test_a_digest_opens_what_it_closed(server: str) -> None:
-    async with client_of(server, credentials=(AL,)) as al, client_of(server) as nobody:
+    async with client_of(server, auth=AL) as al, client_of(server) as nobody:
         await al.create("/al", b"secret", acl=CREATOR_ALL_ACL)
         digest = base64.b64encode(hashlib.sha1(b"al:pw").digest()).decode()
         assert (await al.get_acl("/al"))[0] == (Acl(Permission.ALL, Id("digest", f"al:{digest}")),)
         with pytest.raises(errors.NoAuth):
             await nobody.get("/al")
-        await nobody.add_credential(*AL)
+        await nobody.add_credential("digest", b"al:pw")
         assert (await nobody.get("/al"))[0] == b"secret"
         await al.delete("/al")  # the fixture could not look into it
 
 
 async def test_several_credentials_count_together(server: str) -> None:
-    async with client_of(server, credentials=(AL, BO)) as both, client_of(server, credentials=(BO,)) as bo:
+    async with client_of(server, auth=(AL, BO)) as both, client_of(server, auth=BO) as bo:
         await both.create("/both", acl=CREATOR_ALL_ACL)
         assert len((await both.get_acl("/both"))[0]) == 2
         await bo.get("/both")
@@ -282,8 +283,11 @@ async def test_the_user_of_an_acl_may_have_any_characters(server: str) -> None:
 
 
 async def test_a_credential_of_an_unknown_scheme_is_refused_when_the_client_opens(server: str) -> None:
-    with pytest.raises(errors.AuthenticationFailed):
-        await client_of(server, credentials=(("nonsense", b""),)).open()
+    class Nonsense(Digest):
+        scheme = "nonsense"
+
+    with pytest.raises(errors.AuthenticationFailed, match="'nonsense'"):
+        await client_of(server, auth=Nonsense("al", "pw")).open()
 
 
 async def test_a_credential_that_is_refused_later_ends_the_session(server: str) -> None:

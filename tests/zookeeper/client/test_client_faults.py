@@ -13,6 +13,7 @@ import pytest
 from herdmaster.testing.ports import LOOPBACK, free_ports
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client.credentials import Digest
 from herdmaster.zookeeper.model import CreateMode, SessionState
 from tests.zookeeper.client.sessions import Events, OwnServer, States, client_of, end_session, kick, wait_until
 
@@ -192,7 +193,7 @@ async def test_writes_go_on_while_connections_are_lost_again_and_again(server: s
 
 
 async def test_credentials_are_shown_again_after_a_reconnect(server: str) -> None:
-    async with client_of(server, credentials=(("digest", b"al:pw"),)) as client:
+    async with client_of(server, auth=Digest("al", "pw")) as client:
         await client.add_credential("digest", b"bo:pw")
         before = await client.who_am_i()
         await kick(server, client)

@@ -113,7 +113,6 @@ class BaseClient:
             timeout=session_timeout,
             connect_timeout=max(session_timeout / len(self.hosts.addresses) / 2, 0.1),
             chroot=self._chroot,
-            credentials=security.auth,
         )
         self._session.measure = measure
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -134,7 +133,7 @@ class BaseClient:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._connection = Connection(
-            self._session, self.hosts.addresses, self._security.tls, clock=self._clock, rng=self._rng
+            self._session, self.hosts.addresses, self._security, clock=self._clock, rng=self._rng
         )
         self._connection.add_listener(self._handle_state)
         for listener in self._listeners:

@@ -13,6 +13,7 @@ from herdmaster.zookeeper.client.requests import Arm
 from herdmaster.zookeeper.client.transaction import Transaction
 from herdmaster.zookeeper.client.watches import Watcher, WatchTable, arming_packets
 from herdmaster.zookeeper.model import Acl, ClientInfo, CreateMode, Stat, WatcherType
+from herdmaster.zookeeper.secret import Secret
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.records import Record
 
@@ -187,6 +188,8 @@ class Client(NowaitClient):
     async def add_credential(self, scheme: str, credential: bytes) -> None:
         """Authenticate this session, also on every later connection. Raises AuthenticationFailed, which ends the
         session."""
+        hidden = Secret(credential)
+        del credential  # a traceback may show the local variables
         done = asyncio.get_running_loop().create_future()
 
         def finish(_reply: Record | None, error: Exception | None) -> None:
@@ -195,6 +198,6 @@ class Client(NowaitClient):
 
         if self._connection is None:
             raise RuntimeError("the client is not open")
-        self._session.add_credential(scheme, credential, finish)
+        self._session.add_credential(scheme, hidden, finish)
         self._connection.schedule_flush()
         await done

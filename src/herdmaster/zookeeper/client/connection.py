@@ -16,14 +16,23 @@ from typing import Final, TypeVar, cast
 
 from herdmaster import forks
 from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client.authentication import Authentication
 from herdmaster.zookeeper.client.connect_string import Address
 from herdmaster.zookeeper.client.dialing import Unreachable, dial
 from herdmaster.zookeeper.client.predecessors import Predecessors, SessionCloser
-from herdmaster.zookeeper.client.requests import Completed, DropConnection, Event, Fired, Pending, StateChanged
+from herdmaster.zookeeper.client.requests import (
+    Accepted,
+    Completed,
+    DropConnection,
+    Event,
+    Fired,
+    Pending,
+    StateChanged,
+)
+from herdmaster.zookeeper.client.security import PLAIN, Security
 from herdmaster.zookeeper.client.session import Session
 from herdmaster.zookeeper.client.tls_faults import explain_end
 from herdmaster.zookeeper.model import SessionState, WatchEvent
-from herdmaster.zookeeper.tls import TLS
 
 _log = logging.getLogger("herdmaster.zookeeper")
 
@@ -101,19 +110,20 @@ class Connection:
         self,
         session: Session,
         addresses: tuple[Address, ...],
-        tls: TLS | None = None,
+        security: Security = PLAIN,
         *,
         clock: Clock,
         rng: random.Random,
     ) -> None:
         self._session = session
-        self._tls = tls
+        self._tls = security.tls
+        self._authentication = Authentication(security.auth, session, self.handle)
         self._clock = clock
         self._rng = rng
         self._addresses = list(addresses)
         rng.shuffle(self._addresses)  # clients spread over the servers
         self._link: _Link | None = None
-        self._logged: set[str] = set()  # faults of TLS since the last connection
+        self._logged: set[str] = set()  # faults of settings since the last connection
         self._drop_reason: str | None = None  # why this side closed the present link
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -170,7 +180,7 @@ class Connection:
         self._link = link
         self._drop_reason = None
         self._session.paused = False
-        self._session.connection_made(self._clock())
+        self._session.connection_made(self._clock(), self._authentication.presented)
         self._flush()
         self._set_timer()
 
@@ -198,6 +208,8 @@ class Connection:
                 case StateChanged():
                     self._set_timer()
                     self._notify(self._listeners, event.state)
+                case Accepted():
+                    self._authentication.begin()
                 case DropConnection():
                     self._drop(event.reason)
         # Scheduled after the tasks that these events wake, so that requests of these tasks leave in the same turn.
@@ -282,6 +294,7 @@ class Connection:
         self._address = address
         link = await self._connect(address)
         error = None if link is None else await link.lost
+        self._authentication.stop()
         was_attached = self._session.state is SessionState.CONNECTED
         was_of_use = self._session.was_answered
         if was_attached:
@@ -289,7 +302,7 @@ class Connection:
         if self._link is not None:
             refusal = explain_end(error, self._tls)
             reason = refusal or self._drop_reason or error or "the server closed the connection"
-            self._note_fault(f"{address}: {reason}", is_tls=bool(refusal))
+            self._note_fault(f"{address}: {reason}", explains_itself=bool(refusal))
             self._link = None
             self.handle(self._session.connection_lost(self._clock()))
         else:
@@ -300,20 +313,24 @@ class Connection:
 
     async def _connect(self, address: Address) -> _Link | None:
         try:
+            await self._authentication.prepare(address)
             return await dial(address, self._tls, lambda: _Link(self), self._dial_limit, self._rng)
+        except errors.CredentialUnavailable as fault:
+            self._note_fault(str(fault), explains_itself=True)
         except Unreachable as fault:
-            self._note_fault(f"{address}: {fault}", is_tls=fault.is_tls)
+            self._note_fault(f"{address}: {fault}", explains_itself=fault.is_tls)
         except errors.InvalidTls as fault:  # a file that could be read when the session began
-            self._note_fault(str(fault), is_tls=True)
+            self._note_fault(str(fault), explains_itself=True)
         return None
 
-    def _note_fault(self, fault: str, *, is_tls: bool = False) -> None:
-        """Note why no server is connected. A fault of TLS is logged once: it may last until an operator acts."""
-        if is_tls and fault not in self._logged:
+    def _note_fault(self, fault: str, *, explains_itself: bool = False) -> None:
+        """Note why no server is connected. One that explains itself is logged once: it may last until an
+        operator acts."""
+        if explains_itself and fault not in self._logged:
             self._logged.add(fault)
             _log.warning("no connection with ZooKeeper: %s; trying again", fault)
         self.last_fault = fault
-        self.advice = "" if is_tls else IS_IT_RUNNING
+        self.advice = "" if explains_itself else IS_IT_RUNNING
 
     @property
     def _dial_limit(self) -> float:
@@ -339,6 +356,7 @@ class Connection:
             self._timer = None
         if self._link is not None:
             self._link.abort()
+        self._authentication.stop()
         tasks = [self._task] if self._closing is None else [self._task, self._closing]
         for task in tasks:
             task.cancel()

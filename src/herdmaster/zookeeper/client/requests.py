@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
 
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.refusals import refusal
-from herdmaster.zookeeper.client.watches import Watcher, WatchTable
+from herdmaster.zookeeper.client.watches import Watcher, WatchRegistry, WatchTable
 from herdmaster.zookeeper.model import SessionState, WatchEvent
 from herdmaster.zookeeper.wire.framing import MAX_FRAME
 from herdmaster.zookeeper.wire.records import Record, Request
@@ -31,6 +31,16 @@ class Arm(msgspec.Struct, frozen=True):
     table: WatchTable
     path: str
     watcher: Watcher
+
+    def take_effect(self, watches: WatchRegistry, code: int) -> None:
+        """Arm the watch if a request with this error code, 0 for none, has armed it on the server."""
+        if code == 0:
+            # An exists-watch of a znode that exists is kept as a data watch: in the exist list of setWatches it would
+            # fire at once, and stay silent if the znode went meanwhile.
+            table = WatchTable.DATA if self.table is WatchTable.EXIST else self.table
+            watches.add(table, self.path, self.watcher)
+        elif code == errors.NoNode.code and self.table is WatchTable.EXIST:
+            watches.add(WatchTable.EXIST, self.path, self.watcher)
 
 
 def _never() -> bool:
@@ -103,6 +113,29 @@ class Pending:
         return self.frame
 
 
+def disarm(arm: Arm, watches: WatchRegistry, pendings: Iterable[Pending]) -> bool:
+    """Forget a watch, armed or on its way. Return True if the server may forget it, too: nothing else watches the path,
+    and the server removes all watches of a path at once."""
+    known = watches.remove(arm.table, arm.path, arm.watcher)
+    shared = watches.holds(arm.path)
+    for pending in pendings:
+        if pending.arm == arm:
+            pending.arm = None
+            known = True
+        elif pending.arm is not None and pending.arm.path == arm.path:
+            shared = True
+    return known and not shared
+
+
+def final_error(state: SessionState, refusal: errors.ZooKeeperError | None) -> errors.ZooKeeperError:
+    """Return the error to raise when a session is over. `refusal` is why its authentication has failed."""
+    if refusal is not None:
+        return type(refusal)(str(refusal))  # another object: each is raised somewhere else
+    if state is SessionState.CLOSED:
+        return errors.ClientClosed("the client is closed")
+    return errors.SessionExpired("the session expired; it takes a new client object to go on")
+
+
 class Completed(msgspec.Struct, frozen=True, gc=False):
     """A request has its reply, or its error."""
 
@@ -122,10 +155,14 @@ class StateChanged(msgspec.Struct, frozen=True):
     state: SessionState
 
 
+class Accepted(msgspec.Struct, frozen=True):
+    """The server has the session; the caller must authenticate by SASL before anything else leaves."""
+
+
 class DropConnection(msgspec.Struct, frozen=True):
     """The caller must close the connection and then call `connection_lost`."""
 
     reason: str
 
 
-Event = Completed | Fired | StateChanged | DropConnection
+Event = Completed | Fired | StateChanged | Accepted | DropConnection

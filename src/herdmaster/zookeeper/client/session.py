@@ -18,8 +18,10 @@ from collections.abc import Callable
 from typing import Final
 
 from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client.presented import NOTHING, REFUSALS, Presented, authentication_refusal
 from herdmaster.zookeeper.client.requests import (
     HEADER,
+    Accepted,
     Arm,
     Completed,
     Done,
@@ -28,10 +30,13 @@ from herdmaster.zookeeper.client.requests import (
     Fired,
     Pending,
     StateChanged,
+    disarm,
+    final_error,
 )
-from herdmaster.zookeeper.client.watches import WatchRegistry, WatchTable
+from herdmaster.zookeeper.client.watches import WatchRegistry
 from herdmaster.zookeeper.model import ClientId, EventType, SessionState, WatchEvent
 from herdmaster.zookeeper.paths import Chroot
+from herdmaster.zookeeper.secret import Secret
 from herdmaster.zookeeper.wire.framing import (
     ConnectRequest,
     ConnectResponse,
@@ -41,17 +46,13 @@ from herdmaster.zookeeper.wire.framing import (
     unpack_reply_header,
 )
 from herdmaster.zookeeper.wire.opcodes import MAX_XID, XID_AUTH, XID_EVENT, XID_PING, XID_SET_WATCHES, OpCode
-from herdmaster.zookeeper.wire.records import Auth, CloseSession, EmptyReply
-
-__all__ = ["Arm", "Completed", "Done", "DropConnection", "Event", "Fired", "Pending", "Session", "StateChanged"]
+from herdmaster.zookeeper.wire.records import NO_SIGNS_OF_LIFE, Auth, CloseSession, EmptyReply
 
 RECEIVE_LIMIT: Final = 256 * 1024 * 1024
 """The server limits what it receives, not what it sends: a listing of a long folder is larger than jute.maxbuffer."""
 
 _PING: Final = HEADER.pack(8, XID_PING, OpCode.PING)
-_NO_NODE: Final = errors.NoNode.code
 _EVENT_TYPES: Final = {int(kind): kind for kind in EventType}
-
 
 Measure = Callable[[str, float], None]
 """Called with the name of each request that was answered, and the seconds since it left."""
@@ -60,9 +61,7 @@ Measure = Callable[[str, float], None]
 class Session:
     """The state of one session."""
 
-    def __init__(
-        self, *, timeout: float, connect_timeout: float, chroot: Chroot, credentials: tuple[tuple[str, bytes], ...] = ()
-    ) -> None:
+    def __init__(self, *, timeout: float, connect_timeout: float, chroot: Chroot) -> None:
         self.state = SessionState.CONNECTING
         self.is_over = False  # the state is final
         self.is_gone = False  # a server has said that the session has ended
@@ -75,13 +74,17 @@ class Session:
         self._chroot = chroot
         self._requested_timeout = timeout
         self._connect_timeout = connect_timeout
-        self._credentials = list(credentials)
+        self._presented = NOTHING  # with the present connection
+        self._added: list[tuple[str, Secret]] = []  # credentials for every later connection
+        self._refusal: errors.ZooKeeperError | None = None  # why authentication has failed
         self._framer = Framer(RECEIVE_LIMIT)
         self._queue: deque[Pending] = deque()
+        self.tokens: deque[Pending] = deque()  # of SASL, between `Accepted` and `establish`: nothing else leaves then
         self._in_flight: deque[Pending] = deque()
         self._handshake: bytes | None = None  # the connect request, until it is taken
         self._attached = False  # the handshake of the present connection is done
-        self._connected_at: float | None = None  # when the connection was made whose handshake is not done
+        self._authenticating = False  # SASL follows it, and is not done
+        self._connected_at: float | None = None  # when the connection was made that is not established yet
         self._heard_at = 0.0  # when anything of the session arrived
         self._replied_at = 0.0  # when anything but an event arrived
         self._sent_at = 0.0
@@ -133,30 +136,26 @@ class Session:
     def enqueue(self, pending: Pending) -> None:
         """Queue a request. Raises the session's final error when it is over."""
         if self.is_over:
-            raise self._final_error()
+            raise final_error(self.state, self._refusal)
         self._queue.append(pending)
 
     def raise_if_over(self) -> None:
         if self.is_over:
-            raise self._final_error()
+            raise final_error(self.state, self._refusal)
 
-    def add_credential(self, scheme: str, credential: bytes, done: Done) -> None:
+    def add_credential(self, scheme: str, credential: Secret, done: Done) -> None:
         """Authenticate now, and again on every later connection: ZooKeeper keeps credentials per connection."""
-        self.enqueue(Pending(Auth(0, scheme, credential), done, retry=True))
-        self._credentials.append((scheme, credential))
+        self.enqueue(Pending(Auth(0, scheme, credential.reveal()), done, retry=True))
+        self._added.append((scheme, credential))
+
+    def fail_authentication(self, error: errors.ZooKeeperError) -> list[Event]:
+        """End the session with this error, because SASL or the search for a credential has failed."""
+        self._refusal = error
+        return [] if self.is_over else self._end(SessionState.AUTH_FAILED)
 
     def disarm(self, arm: Arm) -> bool:
-        """Forget a watch, armed or on its way. Return True if the server may forget it, too: nothing else watches the
-        path, and the server removes all watches of a path at once."""
-        known = self.watches.remove(arm.table, arm.path, arm.watcher)
-        shared = self.watches.holds(arm.path)
-        for pending in (*self._in_flight, *self._queue):
-            if pending.arm == arm:
-                pending.arm = None
-                known = True
-            elif pending.arm is not None and pending.arm.path == arm.path:
-                shared = True
-        return known and not shared
+        """Forget a watch, armed or on its way. Return whether the server may forget it, too."""
+        return disarm(arm, self.watches, (*self._in_flight, *self._queue))
 
     def close(self, done: Done) -> list[Event]:
         """End the session. If connected, ask the server, and end with its reply; otherwise the session lapses."""
@@ -173,7 +172,9 @@ class Session:
 
     # --- connections ---------------------------------------------------------------------------------------------
 
-    def connection_made(self, now: float) -> None:
+    def connection_made(self, now: float, presented: Presented = NOTHING) -> None:
+        """Begin a connection that presents these credentials. The event `Accepted` asks for SASL, if it is wanted."""
+        self._presented = presented
         identity = self.client_id or ClientId(0, bytes(16))
         self._framer = Framer(RECEIVE_LIMIT)
         self._connected_at = now
@@ -185,7 +186,8 @@ class Session:
     def connection_lost(self, now: float) -> list[Event]:
         """Fail the writes that had left; reads, and requests that had not left, wait for the next connection."""
         self._handshake = None
-        self._attached = False
+        self._attached = self._authenticating = False
+        self.tokens.clear()
         self._connected_at = None
         self._ping_sent_at = None
         in_flight = [pending for pending in self._in_flight if not pending.is_moot]
@@ -208,11 +210,12 @@ class Session:
             output, self._handshake = self._handshake, None
             self._sent_at = now
             return output
-        if not self._attached or self.paused or not self._queue:
+        queue = self.tokens if self._authenticating else self._queue
+        if not self._attached or self.paused or not queue:
             return b""
         xid = self._last_xid
         frames: list[bytearray] = []
-        for pending in self._queue:
+        for pending in queue:
             if pending.is_cancelled():
                 continue
             if pending.xid >= 0:
@@ -221,7 +224,7 @@ class Session:
             else:
                 frames.append(pending.stamp(pending.xid, now))
             self._in_flight.append(pending)
-        self._queue.clear()
+        queue.clear()
         self._last_xid = xid
         if frames:
             self._sent_at = now
@@ -274,15 +277,24 @@ class Session:
         self.client_id = ClientId(response.session_id, response.password)
         self.timeout = response.timeout / 1000
         self._attached = True
-        self._connected_at = None
         self._answered_at = self._sent_at
         self._heard_at = self._replied_at = now
+        self._authenticating = bool(self._presented.mechanism)
+        events.extend([Accepted()] if self._authenticating else self.establish())
+
+    def establish(self) -> list[Event]:
+        """Begin to serve requests on this connection, because SASL has succeeded or is not wanted."""
+        self._authenticating = False
+        self._connected_at = None
         self.state = SessionState.CONNECTED
         # Ahead of every request of the caller, so that no reply overtakes an event or misses a credential.
-        preface = [Pending.for_preface(Auth(0, *credential), XID_AUTH) for credential in self._credentials]
+        preface = [
+            Pending.for_preface(Auth(0, scheme, credential.reveal()), XID_AUTH)
+            for scheme, credential in (*self._presented.credentials, *self._added)
+        ]
         preface += [Pending.for_preface(packet, XID_SET_WATCHES) for packet in self.watches.rearm(self.last_zxid)]
         self._queue.extendleft(reversed(preface))
-        events.append(StateChanged(self.state))
+        return [StateChanged(self.state)]
 
     def _receive_message(self, body: bytes, now: float, events: list[Event]) -> None:
         xid, zxid, code = unpack_reply_header(body)
@@ -296,6 +308,8 @@ class Session:
                 self._answered_at = max(self._answered_at, self._ping_sent_at)
             self._ping_sent_at = None
             self.was_answered = True
+            if code in REFUSALS:
+                events.extend(self.fail_authentication(authentication_refusal(code, None, self._presented)))
             return
         if not self._in_flight or self._in_flight[0].xid != xid:
             raise errors.WireError(f"a reply with xid {xid} to no request")
@@ -305,11 +319,12 @@ class Session:
         self._in_flight.popleft()
         if self.measure is not None and pending.xid > 0:
             self.measure(type(pending.request).__name__, now - pending.sent_at)
-        self._answered_at = max(self._answered_at, pending.sent_at)
+        if type(pending.request) not in NO_SIGNS_OF_LIFE:
+            self._answered_at = max(self._answered_at, pending.sent_at)
         self.last_zxid = max(self.last_zxid, zxid)
         self.was_answered = self.was_answered or pending.xid > 0
         if pending.arm is not None and not pending.is_cancelled():
-            self._arm(pending.arm, code)
+            pending.arm.take_effect(self.watches, code)
         if reply is None:
             self._receive_error(pending, code, events)
             return
@@ -318,19 +333,11 @@ class Session:
             self.is_gone = True
             events.extend(self._end(SessionState.CLOSED))
 
-    def _arm(self, arm: Arm, code: int) -> None:
-        if code == 0:
-            # An exists-watch of a znode that exists is kept as a data watch: in the exist list of setWatches it would
-            # fire at once, and stay silent if the znode went meanwhile.
-            table = WatchTable.DATA if arm.table is WatchTable.EXIST else arm.table
-            self.watches.add(table, arm.path, arm.watcher)
-        elif code == _NO_NODE and arm.table is WatchTable.EXIST:
-            self.watches.add(WatchTable.EXIST, arm.path, arm.watcher)
-
     def _receive_error(self, pending: Pending, code: int, events: list[Event]) -> None:
-        if code == errors.AUTH_FAILED_CODE:
-            events.append(Completed(pending, None, errors.AuthenticationFailed("the server refused a credential")))
-            events.extend(self._end(SessionState.AUTH_FAILED))
+        if code in REFUSALS:
+            error = authentication_refusal(code, pending.request, self._presented)
+            events.append(Completed(pending, None, error))
+            events.extend(self.fail_authentication(error))
         elif code == errors.SESSION_EXPIRED_CODE:
             self.is_gone = True
             events.append(Completed(pending, None, errors.SessionExpired("the server said that the session is over")))
@@ -347,11 +354,9 @@ class Session:
 
     def _receive_event(self, body: bytes, events: list[Event]) -> None:
         number, path = decode_event(body)
-        kind = _EVENT_TYPES.get(number)
-        if kind is None:
-            return  # a kind of a later server: nothing of this client is armed for it
-        watchers = self.watches.fire(kind, path)
-        if watchers:
+        kind = _EVENT_TYPES.get(number)  # a later server may have kinds for which nothing of this client is armed
+        watchers = self.watches.fire(kind, path) if kind is not None else None
+        if kind is not None and watchers:
             events.append(Fired(watchers, WatchEvent(kind, self._chroot.remove(path))))
 
     # --- time ----------------------------------------------------------------------------------------------------
@@ -371,7 +376,7 @@ class Session:
     def take_ping(self, now: float) -> bytes:
         """Return a ping if it is time for one, otherwise nothing. At most one is under way: all pongs look alike."""
         idle = now - self._sent_at >= self.timeout / 3
-        if not idle or not self._attached or self._ping_sent_at is not None:
+        if not idle or self.state is not SessionState.CONNECTED or self._ping_sent_at is not None:
             return b""
         self._ping_sent_at = self._sent_at = now
         return _PING
@@ -386,15 +391,8 @@ class Session:
             if isinstance(pending.request, CloseSession):
                 events.append(Completed(pending, None, None))
             elif not pending.is_moot:
-                events.append(Completed(pending, None, self._final_error()))
+                events.append(Completed(pending, None, final_error(self.state, self._refusal)))
         self._in_flight.clear()
         self._queue.clear()
         events.append(DropConnection("the session is over"))
         return events
-
-    def _final_error(self) -> errors.ZooKeeperError:
-        if self.state is SessionState.CLOSED:
-            return errors.ClientClosed("the client is closed")
-        if self.state is SessionState.AUTH_FAILED:
-            return errors.AuthenticationFailed("the server refused a credential of this session")
-        return errors.SessionExpired("the session expired; it takes a new client object to go on")

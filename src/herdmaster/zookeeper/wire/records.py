@@ -7,7 +7,7 @@ multiRead, whose bodies are lists of other records, are in `multi.py`.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 import msgspec
 
@@ -298,10 +298,16 @@ class Auth(Request[EmptyReply], frozen=True, gc=False):
     opcode = OpCode.AUTH
     reply_type = EmptyReply
 
+    def __repr__(self) -> str:
+        return f"Auth({self.type}, {self.scheme!r}, ***)"  # a traceback may show it
+
 
 class SaslReply(Record, frozen=True, gc=False):
     token: bytes | None
     layout = (BUFFER,)
+
+    def __repr__(self) -> str:
+        return "SaslReply(***)"
 
 
 class Sasl(Request[SaslReply], frozen=True, gc=False):
@@ -309,6 +315,13 @@ class Sasl(Request[SaslReply], frozen=True, gc=False):
     layout = (BUFFER,)
     opcode = OpCode.SASL
     reply_type = SaslReply
+
+    def __repr__(self) -> str:
+        return "Sasl(***)"
+
+
+NO_SIGNS_OF_LIFE: Final[frozenset[type[Record]]] = frozenset({Auth, Sasl})
+"""The requests that do not keep a session alive on the server."""
 
 
 class SetWatches(Request[EmptyReply], frozen=True, gc=False):

@@ -1,0 +1,142 @@
+"""Authenticates each connection of a session: fetches the credentials before it, and speaks SASL after its handshake.
+
+Passwords of files and functions are fetched, and Kerberos called, in a thread: neither may block the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client.connect_string import Address
+from herdmaster.zookeeper.client.credentials import Conversation, Credential, Digest
+from herdmaster.zookeeper.client.presented import NOTHING, Presented
+from herdmaster.zookeeper.client.requests import DropConnection, Event, Pending
+from herdmaster.zookeeper.client.session import Session
+from herdmaster.zookeeper.wire.opcodes import XID_AUTH
+from herdmaster.zookeeper.wire.records import Record, Sasl, SaslReply
+
+T = TypeVar("T")
+
+
+class Authentication:
+    """Authenticates the connections of a session one after the other. `handle` takes the session's events, and sends
+    what it has to send."""
+
+    def __init__(
+        self, credentials: Sequence[Credential], session: Session, handle: Callable[[list[Event]], None]
+    ) -> None:
+        self._digests = [each for each in credentials if isinstance(each, Digest)]
+        self._sasl = next((each for each in credentials if not isinstance(each, Digest)), None)
+        self._session = session
+        self._handle = handle
+        self._conversation: Conversation | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._has_succeeded = False
+        self.presented = NOTHING
+        """What the next connection presents."""
+
+    async def prepare(self, address: Address) -> None:
+        """Fetch the credentials for a connection. Raises CredentialUnavailable; the first time it ends the session."""
+        try:
+            pairs = [(each.scheme, await _call(each.load, blocks=each.blocks)) for each in self._digests]
+            if self._sasl is not None:
+                converse = partial(self._sasl.converse, address.host)
+                self._conversation = await _call(converse, blocks=self._sasl.blocks)
+        except (errors.CredentialUnavailable, errors.InvalidCredential) as error:
+            if not self._has_succeeded:
+                self._handle(self._session.fail_authentication(error))
+            raise errors.CredentialUnavailable(str(error)) from None
+        self.presented = Presented(tuple(pairs), "" if self._sasl is None else self._sasl.mechanism)
+
+    def begin(self) -> None:
+        """Speak SASL on the present connection: its handshake is done."""
+        self._task = asyncio.get_running_loop().create_task(self._authenticate(), name="zookeeper-sasl")
+
+    def stop(self) -> None:
+        """Give up what is under way: the connection is gone."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def note_success(self) -> None:
+        """Note that a connection was of use: from now on a credential that is missing may come back."""
+        self._has_succeeded = True
+
+    async def _authenticate(self) -> None:
+        try:
+            await self._converse()
+        except errors.CredentialUnavailable as error:
+            if self._has_succeeded:
+                self._handle([DropConnection(str(error))])
+            else:
+                self._handle(self._session.fail_authentication(error))
+        except errors.ZooKeeperError as error:
+            self._handle(self._session.fail_authentication(error))
+        except Exception as error:  # noqa: BLE001 - of a package's; without an end the session would hang
+            failure = errors.AuthenticationFailed(f"SASL has failed with {type(error).__name__}")
+            self._handle(self._session.fail_authentication(failure))
+        else:
+            self._has_succeeded = True
+            self._handle(self._session.establish())
+
+    async def _converse(self) -> None:
+        assert self._sasl is not None
+        assert self._conversation is not None
+        blocks = self._sasl.blocks
+        token: bytes | None = await _call(self._conversation.start, blocks=blocks)
+        while token is not None:
+            answer = await self._exchange(token)
+            token = await _call(partial(self._conversation.answer, answer), blocks=blocks)
+
+    async def _exchange(self, token: bytes) -> bytes | None:
+        """Send a token and return the server's. Raises AuthenticationFailed."""
+        answered: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+        def done(reply: Record | None, error: Exception | None) -> None:
+            if answered.done():
+                return
+            if isinstance(reply, SaslReply):
+                answered.set_result(reply.token)
+            else:
+                answered.set_exception(error or errors.AuthenticationFailed("the session ended during SASL"))
+
+        request = Pending.for_preface(Sasl(token), XID_AUTH)
+        request.done = done
+        self._session.tokens.append(request)
+        self._handle([])
+        return await answered
+
+
+async def _call(function: Callable[[], T], *, blocks: bool) -> T:
+    """Call a function, if it blocks in a thread that does not keep the process alive."""
+    if not blocks:
+        return function()
+    loop = asyncio.get_running_loop()
+    returned: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if returned.done():
+            return  # nothing waits for it any more
+        if error is not None:
+            returned.set_exception(error)
+        else:
+            returned.set_result(result)  # type: ignore[arg-type]  # T may be optional itself
+
+    def work() -> None:
+        result: T | None = None
+        failure: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - raised again in the loop
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(finish, result, failure)
+
+    threading.Thread(target=work, name="herdmaster-credential", daemon=True).start()
+    return await returned

@@ -1,0 +1,74 @@
+"""SASL GSSAPI (RFC 4752) by the package `gssapi`. Every call here may block: it reads files and asks the KDC."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, Final
+
+from herdmaster.zookeeper.errors import AuthenticationFailed, CredentialUnavailable, InvalidCredential
+
+_NO_LAYER: Final = b"\x01\x00\x00\x00"
+"""The answer to the server's offer: no security layer, and so no largest message."""
+
+
+class Conversation:
+    """One authentication. `target` is `service@host`; `cache` names the ticket cache for the tickets of a keytab."""
+
+    def __init__(self, target: str, principal: str | None, keytab: Path | None, cache: str) -> None:
+        """Raises InvalidCredential without the package."""
+        # Any: the package is optional, and its types are not installed where it is absent.
+        try:
+            self._gssapi: Any = importlib.import_module("gssapi")
+        except ImportError:
+            raise InvalidCredential("Kerberos needs the package gssapi: pip install 'herdmaster[kerberos]'") from None
+        self._target = target
+        self._principal = principal
+        self._keytab = keytab
+        self._cache = cache
+        self._context: Any = None
+        self._has_chosen = False
+
+    def start(self) -> bytes:
+        """Take a ticket for the server, and return the first token. Raises CredentialUnavailable."""
+        gssapi = self._gssapi
+        if self._keytab is not None and not self._keytab.is_file():
+            raise CredentialUnavailable(f"Kerberos: keytab {self._keytab} is not there")
+        store = None if self._keytab is None else {"client_keytab": str(self._keytab), "ccache": self._cache}
+        options = {} if store is None else {"store": store}
+        try:
+            name = gssapi.Name(self._principal, gssapi.NameType.kerberos_principal) if self._principal else None
+            credentials = gssapi.Credentials(name=name, usage="initiate", **options)
+            target = gssapi.Name(self._target, gssapi.NameType.hostbased_service)
+            flags = gssapi.RequirementFlag
+            self._context = gssapi.SecurityContext(
+                name=target,
+                creds=credentials,
+                usage="initiate",
+                mech=gssapi.MechType.kerberos,
+                flags=flags.mutual_authentication | flags.integrity,
+            )
+            return self._context.step() or b""
+        except gssapi.exceptions.GSSError as error:
+            raise CredentialUnavailable(f"Kerberos: no ticket for {self._target}: {_words(error)}") from None
+
+    def answer(self, token: bytes | None) -> bytes | None:
+        """Return what answers the server's token; None at the end. Raises AuthenticationFailed."""
+        if self._has_chosen:
+            return None
+        if token is None:
+            raise AuthenticationFailed("the server did not answer SASL GSSAPI: it has no SASL, or another mechanism")
+        try:
+            if not self._context.complete:
+                return self._context.step(token) or b""
+            self._context.unwrap(token)  # its offer of layers; only a server that has the key can have made it
+            self._has_chosen = True
+            return bytes(self._context.wrap(_NO_LAYER, False).message)
+        except self._gssapi.exceptions.GSSError as error:
+            raise AuthenticationFailed(f"Kerberos: the answer of {self._target} is wrong: {_words(error)}") from None
+
+
+def _words(error: Any) -> str:  # a GSSError, of a package without types
+    """Return the text of the mechanism, else of GSSAPI."""
+    texts = [*error.get_all_statuses(error.min_code, False), *error.get_all_statuses(error.maj_code, True)]
+    return str(next((text for text in texts if text), error))
