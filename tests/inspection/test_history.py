@@ -40,6 +40,27 @@ async def test_batches_of_the_range_are_read_and_others_are_not(zk: Client) -> N
     assert history.unreadable == 1
 
 
+async def test_large_znodes_of_other_programs_do_not_keep_batches_from_being_read(zk: Client) -> None:
+    await make_folders(zk)
+    for number in range(12):
+        await zk.create(layout.history_path(batch_name(NOW - 2, f"a{number}")), b"[" * 1_000_000)
+    await write(zk, Batch(1, NOW - 5000, NOW - 1, counts=(Counts("a", "q", {Result.DONE: 1}),)))
+
+    history = await read_history(zk, NOW - MINUTE, NOW)
+    assert (history.total().results, history.unreadable) == ({Result.DONE: 1}, 12)
+
+
+async def test_a_batch_of_a_process_whose_clock_is_off_is_found_by_the_clock_of_the_servers(zk: Client) -> None:
+    await make_folders(zk)
+    off = 3_600_000
+    failure = msgspec.structs.replace(FAILURE, began=FAILURE.ended + off - 10, ended=FAILURE.ended + off)
+    batch = Batch(1, NOW + off - 5000, NOW + off, failures=(failure,))
+    await zk.create(layout.history_path(batch_name(NOW, "0")), encode_batch(batch))
+
+    (found,) = (await read_history(zk, NOW - MINUTE, NOW)).failures
+    assert found == msgspec.structs.replace(FAILURE, began=FAILURE.ended - 10)
+
+
 async def test_statistics_are_by_call_or_by_queue(zk: Client) -> None:
     await make_folders(zk)
     quick, slow = Histogram({0: 30}), Histogram({40: 30})

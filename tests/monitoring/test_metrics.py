@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.history import Result
 from herdmaster.monitoring.gauges import GAUGES, Reading
-from herdmaster.monitoring.metrics import MAX_CALLS, Metrics
+from herdmaster.monitoring.metrics import MAX_CALLS, MAX_QUEUES, Metrics
 
 END = AttemptEnd("task-1", "shop:area", "default", Result.DONE, ended=3500, began=3000, due=1000)
 
@@ -94,8 +94,33 @@ def test_the_number_of_series_is_bounded() -> None:
         metrics.attempt_ended(msgspec.structs.replace(END, call=f"shop:f{number}"))
     samples = scrape(metrics)
 
-    assert samples["herd_task_runs_total", "other", "done", "default"] == 50
+    assert samples["herd_task_runs_total", "other", "done", "other"] == 50
     assert len({labels[1] for labels in samples if labels[0] == "herd_task_runs_total"}) == MAX_CALLS + 1
+
+
+def test_the_number_of_queues_is_bounded() -> None:
+    metrics = Metrics()
+    for number in range(MAX_QUEUES):
+        metrics.task_submitted(f"q{number}", "accepted")
+    for queue in ("more", "and-more", "more"):
+        metrics.task_submitted(queue, "accepted")
+        metrics.attempt_ended(msgspec.structs.replace(END, queue=queue, began=END.ended - 1))
+    metrics.add_source(
+        lambda: [
+            Reading("herd_slots_wanted", 2, ("more",)),
+            Reading("herd_slots_wanted", 3, ("and-more",)),
+            Reading("herd_slots_wanted", 4, ("q1",)),
+            Reading("herd_queue_oldest_pending_seconds", 9.0, ("more",)),
+            Reading("herd_queue_oldest_pending_seconds", 7.0, ("and-more",)),
+        ]
+    )
+    samples = scrape(metrics)
+
+    assert samples["herd_submissions_total", "other", "accepted"] == 3
+    assert samples["herd_task_wait_seconds_count", "other"] == 3
+    assert (samples["herd_slots_wanted", "other"], samples["herd_slots_wanted", "q1"]) == (5, 4)
+    assert samples["herd_queue_oldest_pending_seconds", "other"] == 9
+    assert len({labels[1] for labels in samples if labels[0] == "herd_submissions_total"}) == MAX_QUEUES + 1
 
 
 def test_clocks_that_differ_make_no_negative_durations() -> None:

@@ -35,7 +35,7 @@ from herdmaster.api.task import AsyncTask, Task
 from herdmaster.core.codec import Codec
 from herdmaster.core.names import parse_task_name
 from herdmaster.errors import ConfigurationError, InvalidName
-from herdmaster.inspection.history import History
+from herdmaster.inspection.history import History, HistoryFilter
 from herdmaster.inspection.task_seen import TaskSeen
 from herdmaster.inspection.tasks import find_task
 from herdmaster.operations.keys import KeyRelease
@@ -278,7 +278,7 @@ class Herd(HookDecorators):
         ZooKeeper in `timeout` seconds, RuntimeError inside a running event loop.
         """
         refuse_in_loop("history", "await history_async(...)")
-        question = ask_history(since, until, call, queue, error)
+        question = ask_history(since, until, HistoryFilter(call, queue, error))
         return ask_and_wait(self._core.started(), question, "the history", timeout)
 
     async def history_async(
@@ -292,7 +292,7 @@ class Herd(HookDecorators):
         timeout: float = 10.0,  # noqa: ASYNC109 - as `history`
     ) -> History:
         """As `history`, for event loops."""
-        question = ask_history(since, until, call, queue, error)
+        question = ask_history(since, until, HistoryFilter(call, queue, error))
         return await ask_and_wait_async(self._core.started(), question, "the history", timeout)
 
     # --- the session -------------------------------------------------------------------------------------------------

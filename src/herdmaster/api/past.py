@@ -14,15 +14,12 @@ Instant = float | timedelta | datetime
 """A point in the past: seconds or a timedelta before now, or a datetime with a time zone."""
 
 
-def ask_history(
-    since: Instant, until: Instant, call: str | None, queue: str | None, error: str | None
-) -> Callable[[Client], Awaitable[History]]:
+def ask_history(since: Instant, until: Instant, only: HistoryFilter) -> Callable[[Client], Awaitable[History]]:
     """Return the question for what ended from `since` to `until`. Raises ConfigurationError."""
     now = time.time_ns() // 1_000_000
     begins, ends = _unix_ms("since", since, now), _unix_ms("until", until, now)
     if begins >= ends:
         raise ConfigurationError(f"since={since!r} is not before until={until!r}")
-    only = HistoryFilter(call, queue, error)
 
     async def ask(client: Client) -> History:
         return await read_history(client, begins, ends, only)

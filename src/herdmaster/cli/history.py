@@ -110,10 +110,9 @@ def stats(
 
 
 def _read(session: Session, since: float, only: HistoryFilter) -> History:
-    from herdmaster.inspection.history import read_history
+    from herdmaster.api.past import ask_history
 
-    now = time.time_ns() // 1_000_000
-    return session.run(lambda client: read_history(client, now - round(since * 1000), now, only))
+    return session.run(ask_history(since, 0.0, only))
 
 
 def _say_unreadable(found: History) -> None:

@@ -166,7 +166,7 @@ def _find(task: str, session: Session) -> tuple[TaskDetails, str]:
         if found is None:
             return None, ""
         seen = found.seen
-        process = None if seen.worker is None else await find_process(client, seen.worker, seen.ended)
+        process = None if seen.worker is None else await find_process(client, seen.worker, task)
         return msgspec.structs.replace(found, process=process), await why_waiting(client, found)
 
     details, reason = session.run(work)

@@ -110,7 +110,8 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One failure. `began` and `ended` are unix milliseconds; `began` is None if the code was not run."""
+    """One failure. `began` and `ended` are unix milliseconds; `began` is None if the code was not run. Raises
+    ValueError for times that no batch can have."""
 
     task: str
     call: str
@@ -118,18 +119,25 @@ class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     result: Result
     error: str
     message: str
-    ended: _Time
-    began: _Time | None = None
+    ended: int
+    began: int | None = None
     attempt: int = 1
     worker: str | None = None
     host: str | None = None
     pid: int | None = None
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.ended <= _MAX_MS or not 0 <= (self.began or 0) <= _MAX_MS:
+            raise ValueError(f"a time that is out of range: {self.began} to {self.ended}")
+
 
 class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
     """What ended from `begins` to `ends` (unix milliseconds), as the process `pid` of `host` saw it. `unrecorded`
     counts failures without a record. `backlog` is the number of waiting tasks by queue at the end, which only a primary
-    knows."""
+    knows.
+
+    Times are by the clock of the process. The time in the name of a batch is when it ended by the servers' clock.
+    """
 
     herd: Annotated[int, msgspec.Meta(ge=1, le=1)]
     begins: _Time
@@ -188,10 +196,37 @@ def _with_calls(batch: Batch, limit: int) -> Batch:
 
 def decode_batch(data: bytes | None) -> Batch | None:
     """Return None for data that is no batch, such as one of a later version."""
+    if data is None or len(data) > MAX_BATCH:
+        return None
     try:
-        return _decoder.decode(data or b"")
+        return _decoder.decode(data)
     except UNREADABLE:
         return None
+
+
+def read_batch(name: str, data: bytes | None) -> Batch | None:
+    """As `decode_batch`, with all times by the servers' clock, as the name of the batch tells it."""
+    batch, ends = decode_batch(data), parse_batch_name(name)
+    if batch is None or ends is None or ends == batch.ends:
+        return batch
+    return _shifted(batch, ends - batch.ends)
+
+
+def _shifted(batch: Batch, milliseconds: int) -> Batch:
+    def shift(time: int) -> int:
+        return min(max(0, time + milliseconds), _MAX_MS)
+
+    return msgspec.structs.replace(
+        batch,
+        begins=shift(batch.begins),
+        ends=shift(batch.ends),
+        failures=tuple(
+            msgspec.structs.replace(
+                each, ended=shift(each.ended), began=None if each.began is None else shift(each.began)
+            )
+            for each in batch.failures
+        ),
+    )
 
 
 def sum_counts(counts: Iterable[Counts]) -> tuple[Counts, ...]:

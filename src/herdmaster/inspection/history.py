@@ -9,13 +9,13 @@ from typing import Final, Literal
 import msgspec
 
 from herdmaster.core import layout
-from herdmaster.core.history import Batch, Counts, FailureRecord, Histogram, Result, decode_batch, parse_batch_name
+from herdmaster.core.history import Batch, Counts, FailureRecord, Histogram, Result, parse_batch_name, read_batch
 from herdmaster.inspection.task_seen import matches_name
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
 _AT_ONCE: Final = 12
-"""Batches of 64 KiB that fit one reply."""
+"""Batches of one reply: less than 1 MiB, or 12 MiB if other programs put large znodes there."""
 _MINUTE_MS: Final = 60_000
 _BAD: Final = (Result.FAILED, Result.BURIED, Result.REFUSED, Result.EXPIRED)
 
@@ -117,7 +117,7 @@ class HistoryFilter(msgspec.Struct, frozen=True):
 
 
 async def read_history(client: Client, begins_ms: int, ends_ms: int, only: HistoryFilter | None = None) -> History:
-    """Read the batches that ended between two times, by the clocks of the processes that wrote them.
+    """Read the batches that ended between two times, by the servers' clock.
 
     A namespace whose masters do not write a history yet has an empty one. Raises SessionExpired, NoAuth.
     """
@@ -154,11 +154,11 @@ async def read_batches(client: Client, begins_ms: int, ends_ms: int) -> tuple[li
     batches: list[Batch] = []
     unreadable = 0
     for start in range(0, len(names), _AT_ONCE):
-        paths = [layout.history_path(name) for name in names[start : start + _AT_ONCE]]
-        for reply in await client.multi_read(paths):
+        some = names[start : start + _AT_ONCE]
+        for name, reply in zip(some, await client.multi_read(map(layout.history_path, some)), strict=True):
             if isinstance(reply, errors.NoNode):
                 continue  # swept, or merged with others, since
-            batch = None if isinstance(reply, errors.ServerError) else decode_batch(reply[0])
+            batch = None if isinstance(reply, errors.ServerError) else read_batch(name, reply[0])
             if batch is None:
                 unreadable += 1
             else:

@@ -15,7 +15,7 @@ from herdmaster.zookeeper.client import Client
 
 _BEFORE_MS: Final = 10_000
 _AFTER_MS: Final = 120_000
-"""A worker writes what has ended within seconds, and later where there are many workers. Clocks may differ."""
+"""A worker writes what has ended within seconds, and later where there are many workers."""
 
 
 class ProcessSeen(msgspec.Struct, frozen=True):
@@ -26,19 +26,20 @@ class ProcessSeen(msgspec.Struct, frozen=True):
     is_alive: bool
 
 
-async def find_process(client: Client, worker: str, ended_ms: int | None) -> ProcessSeen | None:
-    """Return the process of a worker: from its record, else from the history around the time when a task of it ended.
-    None if neither has it. Raises SessionExpired."""
+async def find_process(client: Client, worker: str, task: str) -> ProcessSeen | None:
+    """Return the process of a worker: from its record, else from the history around the time when this task of it
+    ended. None if neither has it. Raises SessionExpired."""
     path = layout.worker_path(worker)
     found = await ListingReader(client).nodes([path])
     record = decode_worker(found[path][0]) if path in found else None
     if record is not None and record.host:
         return ProcessSeen(record.host, record.pid, is_alive=True)
-    if ended_ms is None:
-        return None
     try:
-        batches, _ = await read_batches(client, ended_ms - _BEFORE_MS, ended_ms + _AFTER_MS)
-    except errors.ServerError:  # the history may not be read
+        status = await client.exists(layout.status_path(task))
+        if status is None:
+            return None
+        batches, _ = await read_batches(client, status.ctime - _BEFORE_MS, status.ctime + _AFTER_MS)
+    except errors.ServerError:  # one of them may not be read
         return None
     for batch in batches:
         if batch.writer == worker and batch.host is not None and batch.pid is not None:

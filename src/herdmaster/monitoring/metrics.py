@@ -1,7 +1,7 @@
 """Prometheus metrics of a process: of its worker, its master and its session, by Prometheus' naming conventions.
 
-A label never holds the name of a task, worker or host, and there are at most `MAX_CALLS` calls; others are counted as
-`other`. So the number of series is bounded.
+A label never holds the name of a task, worker or host. There are at most `MAX_CALLS` pairs of a call and a queue, and
+at most `MAX_QUEUES` queues; others are counted as `other`. So the number of series is bounded.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from herdmaster.monitoring.gauges import GAUGES, Reading
 from herdmaster.roles.shared.instruments import Instruments
 
 MAX_CALLS: Final = 200
+MAX_QUEUES: Final = 200
 OTHER: Final = "other"
 
 _DURATIONS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
@@ -33,24 +34,50 @@ _capital: Final = partial(re.compile(r"(?<=[a-z])(?=[A-Z])").sub)
 Source = Callable[[], Iterable[Reading]]
 
 
+class _Queues:
+    """The labels of the queues. The first `MAX_QUEUES` have their own names, all others share one."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def label(self, queue: str) -> str:
+        if queue not in self._known:
+            if len(self._known) >= MAX_QUEUES:
+                return OTHER
+            self._known.add(queue)
+        return queue
+
+
 class _Gauges(Collector):
     """Asks the sources at each scrape, so that a value is never older than the scrape."""
 
-    def __init__(self, sources: list[Source]) -> None:
+    def __init__(self, sources: list[Source], queues: _Queues) -> None:
         self._sources = sources
+        self._queues = queues
 
     def describe(self) -> Iterable[Metric]:
         return ()
 
     def collect(self) -> Iterator[Metric]:
         families: dict[str, GaugeMetricFamily] = {}
-        for reading in (reading for source in self._sources for reading in source()):
-            gauge = GAUGES[reading.name]
-            family = families.get(reading.name)
+        for (name, labels), value in self._read().items():
+            gauge = GAUGES[name]
+            family = families.get(name)
             if family is None:
-                family = families[reading.name] = GaugeMetricFamily(reading.name, gauge.help, labels=gauge.labels)
-            family.add_metric(reading.labels, reading.value)
+                family = families[name] = GaugeMetricFamily(name, gauge.help, labels=gauge.labels)
+            family.add_metric(labels, value)
         yield from families.values()
+
+    def _read(self) -> dict[tuple[str, tuple[str, ...]], float]:
+        """Return the values. Of the queues without labels of their own it is the sum, or the longest time."""
+        values: dict[tuple[str, tuple[str, ...]], float] = {}
+        for reading in (reading for source in self._sources for reading in source()):
+            names = zip(GAUGES[reading.name].labels, reading.labels, strict=True)
+            key = reading.name, tuple(self._queues.label(value) if name == "queue" else value for name, value in names)
+            before = values.get(key, 0.0)
+            is_time = reading.name.endswith("_seconds")
+            values[key] = max(before, reading.value) if is_time else before + reading.value
+        return values
 
 
 class Metrics(Instruments):
@@ -59,11 +86,12 @@ class Metrics(Instruments):
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._sources: list[Source] = []
-        self._calls: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
-        self._known: set[str] = set()
+        self._calls: dict[tuple[str, str, str], tuple[Counter, Histogram, Histogram]] = {}
+        self._known: set[tuple[str, str]] = set()
+        self._queues = _Queues()
         self._operations: dict[str, Histogram] = {}
         self._submitted: dict[tuple[str, str], Counter] = {}
-        self.registry.register(_Gauges(self._sources))
+        self.registry.register(_Gauges(self._sources, self._queues))
         counter = partial(Counter, registry=self.registry)
         durations = partial(Histogram, buckets=_DURATIONS, registry=self.registry)
         requests = partial(Histogram, buckets=_REQUESTS, registry=self.registry)
@@ -87,13 +115,13 @@ class Metrics(Instruments):
         self._sources.append(source)
 
     def attempt_ended(self, end: AttemptEnd, /) -> None:
-        runs, durations = self._of_call(end)
+        runs, durations, waits = self._of_call(end)
         runs.inc()
         times = end.times
         if times is not None:
             waited, ran = times
             durations.observe(ran / 1000)
-            self._waits.labels(end.queue).observe(waited / 1000)
+            waits.observe(waited / 1000)
 
     @property
     def count_submissions(self) -> Callable[[str, str], None]:
@@ -102,7 +130,10 @@ class Metrics(Instruments):
     def task_submitted(self, queue: str, result: str, /) -> None:
         found = self._submitted.get((queue, result))
         if found is None:
-            found = self._submitted[queue, result] = self._submissions.labels(queue, result)
+            label = self._queues.label(queue)
+            found = self._submissions.labels(label, result)
+            if label == queue:
+                self._submitted[queue, result] = found
         found.inc()
 
     @property
@@ -130,22 +161,22 @@ class Metrics(Instruments):
         encode, content_type = choose_encoder(accept or "")
         return encode(self.registry), content_type
 
-    def _of_call(self, end: AttemptEnd) -> tuple[Counter, Histogram]:
+    def _of_call(self, end: AttemptEnd) -> tuple[Counter, Histogram, Histogram]:
         key = (end.call, end.queue, end.result)
         found = self._calls.get(key)
         if found is None:
-            call = self._call_label(end.call)
-            found = (
-                self._runs.labels(call, end.queue, end.result.value),
-                self._durations.labels(call, end.queue),
-            )
-            if call != OTHER:
+            is_known = self._is_known((end.call, end.queue))
+            call, queue = (end.call or "raw", end.queue) if is_known else (OTHER, OTHER)
+            runs, durations = self._runs.labels(call, queue, end.result.value), self._durations.labels(call, queue)
+            found = runs, durations, self._waits.labels(self._queues.label(end.queue))
+            if is_known:
                 self._calls[key] = found
         return found
 
-    def _call_label(self, call: str) -> str:
-        if call not in self._known:
+    def _is_known(self, pair: tuple[str, str]) -> bool:
+        """Return whether a call and its queue have labels of their own."""
+        if pair not in self._known:
             if len(self._known) >= MAX_CALLS:
-                return OTHER
-            self._known.add(call)
-        return call or "raw"
+                return False
+            self._known.add(pair)
+        return True

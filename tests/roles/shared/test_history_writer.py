@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import pytest
 
 from herdmaster.core import layout
-from herdmaster.core.history import Batch, Result, decode_batch
+from herdmaster.core.history import Batch, FailureRecord, Result, decode_batch, read_batch
 from herdmaster.core.history_recorder import Recorder
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.roles.shared.history_writer import HistoryWriter
@@ -32,6 +33,11 @@ def recorder() -> Recorder:
     return Recorder("worker-1", "host", 0)
 
 
+def _writer(recorder: Recorder) -> HistoryWriter:
+    clock = Clock()
+    return HistoryWriter(recorder, System(unix_ms=clock.unix_ms), clock.unix_ms)
+
+
 async def batches(zk: Client) -> list[Batch]:
     found = [await zk.get(layout.history_path(name)) for name in sorted(await zk.children(layout.HISTORY))]
     read = [decode_batch(data) for data, _ in found]
@@ -41,13 +47,13 @@ async def batches(zk: Client) -> list[Batch]:
 async def test_nothing_is_written_where_nothing_has_ended(zk: Client, recorder: Recorder) -> None:
     await make_folders(zk)
 
-    assert not await HistoryWriter(recorder, System()).write(zk)
+    assert not await _writer(recorder).write(zk)
     assert await batches(zk) == []
 
 
 async def test_each_batch_has_what_ended_since_the_last_one(zk: Client, recorder: Recorder) -> None:
     await make_folders(zk)
-    writer = HistoryWriter(recorder, System(unix_ms=Clock().unix_ms))
+    writer = _writer(recorder)
     for number in (1, 2):
         for _ in range(number):
             recorder.count("a", "q", Result.DONE)
@@ -61,7 +67,7 @@ async def test_each_batch_has_what_ended_since_the_last_one(zk: Client, recorder
 async def test_a_batch_whose_reply_is_lost_is_counted_once(recorder: Recorder) -> None:
     async with EmbeddedZooKeeper() as zookeeper, Client(zookeeper.hosts, session_timeout=4.0) as zk:
         await make_folders(zk)
-        writer = HistoryWriter(recorder, System())
+        writer = _writer(recorder)
         recorder.count("a", "q", Result.DONE)
         zookeeper.drop_after(times=1)
         assert not await writer.write(zk)
@@ -76,7 +82,7 @@ async def test_a_deleted_folder_is_made_again(zk: Client, recorder: Recorder) ->
     await make_folders(zk)
     await zk.delete(layout.HISTORY)
     recorder.count("a", "q", Result.DONE)
-    writer = HistoryWriter(recorder, System())
+    writer = _writer(recorder)
 
     assert not await writer.write(zk)
     assert await writer.write(zk)
@@ -87,7 +93,7 @@ async def test_a_backlog_is_written_once_a_minute_while_it_changes(zk: Client) -
     await make_folders(zk)
     clock, backlog = Clock(), {"q": 1}
     system = System(clock=lambda: clock.now, unix_ms=clock.unix_ms)
-    writer = HistoryWriter(Recorder("master-1", "host", 0), system, lambda: backlog)
+    writer = HistoryWriter(Recorder("master-1", "host", 0), system, clock.unix_ms, lambda: backlog)
     written = []
     for seconds, waiting in ((0, 1), (5, 2), (60, 2), (120, 2), (125, 0), (180, 0)):
         clock.now, backlog["q"] = float(seconds), waiting
@@ -100,7 +106,7 @@ async def test_a_backlog_is_written_once_a_minute_while_it_changes(zk: Client) -
 async def test_an_end_writes_what_a_lost_reply_left_and_what_ended_since(recorder: Recorder) -> None:
     async with EmbeddedZooKeeper() as zookeeper, Client(zookeeper.hosts, session_timeout=4.0) as zk:
         await make_folders(zk)
-        writer = HistoryWriter(recorder, System(unix_ms=Clock().unix_ms))
+        writer = _writer(recorder)
         recorder.count("a", "q", Result.DONE)
         zookeeper.drop_after(times=1)
         assert not await writer.write(zk)
@@ -109,3 +115,39 @@ async def test_an_end_writes_what_a_lost_reply_left_and_what_ended_since(recorde
 
         await writer.finish(zk)
         assert [dict(each.counts[0].results) for each in await batches(zk)] == [{Result.DONE: 1}, {Result.FAILED: 1}]
+
+
+async def test_a_batch_is_not_forgotten_because_the_one_before_it_is_written_twice(recorder: Recorder) -> None:
+    """The periodic writer waits for its reply while `finish` writes the same batch and then the next one."""
+    async with EmbeddedZooKeeper() as zookeeper, Client(zookeeper.hosts, session_timeout=4.0) as zk:
+        await make_folders(zk)
+        writer = _writer(recorder)
+        recorder.count("a", "q", Result.DONE)
+        periodic = asyncio.ensure_future(writer.write(zk))
+        await asyncio.sleep(0)
+        first = writer._unwritten
+        recorder.count("a", "q", Result.FAILED)
+        assert await writer.write(zk)  # the same batch
+        last = asyncio.ensure_future(writer.write(zk))
+        await asyncio.sleep(0)
+        assert first is not None
+        writer._drop(first)  # as the periodic writer does when its reply comes late
+        assert writer._unwritten not in {None, first}
+        assert await periodic
+        assert await last
+        assert len(await batches(zk)) == 2
+
+
+async def test_a_batch_is_named_by_the_clock_of_the_servers(zk: Client) -> None:
+    await make_folders(zk)
+    wrong = 1_000_000_000_000
+    recorder = Recorder("worker-1", "host", wrong)
+    writer = HistoryWriter(recorder, System(unix_ms=lambda: wrong + 5000), lambda: 1_700_000_000_000)
+    recorder.fail(FailureRecord("task-1", "a", "q", Result.FAILED, "E", "", wrong + 4000, wrong + 1000))
+    assert await writer.write(zk)
+
+    (name,) = await zk.children(layout.HISTORY)
+    read = read_batch(name, (await zk.get(layout.history_path(name)))[0])
+    assert read is not None
+    assert (read.begins, read.ends) == (1_699_999_995_000, 1_700_000_000_000)
+    assert [(each.began, each.ended) for each in read.failures] == [(1_699_999_996_000, 1_699_999_999_000)]

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Final
 
 from herdmaster.core import layout
-from herdmaster.core.history import Batch, batch_name, decode_batch, encode_batch, merge_batches, parse_batch_name
+from herdmaster.core.history import Batch, batch_name, encode_batch, merge_batches, parse_batch_name, read_batch
 from herdmaster.roles.shared.stats import read_stats
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -23,7 +23,7 @@ MERGED: Final = "m"
 """Begins the id of a merged batch; other ids are hexadecimal."""
 _STATS_AT_ONCE: Final = 200
 _READS_AT_ONCE: Final = 12
-"""Batches of 64 KiB that fit one reply."""
+"""Batches of one reply: less than 1 MiB, or 12 MiB if other programs put large znodes there."""
 _MINUTE_MS: Final = 60_000
 _MIN_AGE_MS: Final = 10 * _MINUTE_MS
 """Younger batches are not merged: a writer whose reply was lost writes its batch again under the same name, which is
@@ -101,7 +101,7 @@ class HistorySweep:
         replies = await self._client.multi_read(map(layout.history_path, names))
         batches: dict[str, Batch] = {}
         for name, reply in zip(names, replies, strict=True):
-            batch = None if isinstance(reply, errors.ServerError) else decode_batch(reply[0])
+            batch = None if isinstance(reply, errors.ServerError) else read_batch(name, reply[0])
             if batch is not None:  # one of a later version stays as it is
                 batches[name] = batch
         if not batches:

@@ -27,6 +27,7 @@ from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.recipes.election import Election
 from herdmaster.zookeeper.recipes.membership import join_group, wait_member_lost
+from herdmaster.zookeeper.recipes.server_time import ServerTime
 
 _log = logging.getLogger("herdmaster.master")
 
@@ -52,11 +53,15 @@ class Master(Role):
         self.is_primary = False
         self._primary: Primary | None = None
         self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms(), pid=self.system.pid)
-        self._history = HistoryWriter(self._recorder, self.system, self._count_backlog)
+        self._time = ServerTime(self.system.clock, self.system.unix_ms)
+        self._history = HistoryWriter(self._recorder, self.system, self._server_ms, self._count_backlog)
 
     def take_census(self) -> Census | None:
         """Count tasks, workers and slots, as the primary; None on a backup, and while the picture may be old."""
         return self._primary.take_census() if self._primary is not None else None
+
+    def _server_ms(self) -> int:
+        return self._time.now_ms()
 
     def _count_backlog(self) -> dict[str, int] | None:
         census = self.take_census()
@@ -87,6 +92,7 @@ class Master(Role):
         data = encode_record(MasterRecord(name, system.host, system.pid, system.unix_ms()))
         record = layout.master_record_path(name)
         await join_group(client, record, data)
+        await self._learn_time(client, record)
         election = Election(client, layout.MASTER, data)
         stand_in = StandIn(client, record)
         server_clock = ServerClock(client, record, data, system.unix_ms)
@@ -101,6 +107,13 @@ class Master(Role):
         finally:
             self.is_primary = False
             self._primary = None
+
+    async def _learn_time(self, client: Client, record: str) -> None:
+        """Read the servers' time for the history from a znode that was created just now."""
+        self._time = ServerTime(client.clock, self.system.unix_ms)
+        stat = await client.exists(record)
+        if stat is not None:
+            self._time.synchronize(stat.ctime)
 
     async def _compete(self, client: Client, election: Election, name: str, server_clock: ServerClock) -> None:
         standing_by = False

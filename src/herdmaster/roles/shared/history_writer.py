@@ -35,14 +35,19 @@ Backlog = Mapping[str, int]
 
 
 class HistoryWriter:
-    """The writer of one role; it outlives sessions. `count_backlog` returns a primary's waiting tasks by queue, or None
-    on a backup."""
+    """The writer of one role; it outlives sessions. `server_ms` gives the servers' time, as far as it is known, in unix
+    milliseconds. `count_backlog` returns a primary's waiting tasks by queue, or None on a backup."""
 
     def __init__(
-        self, recorder: Recorder, system: System, count_backlog: Callable[[], Backlog | None] | None = None
+        self,
+        recorder: Recorder,
+        system: System,
+        server_ms: Callable[[], int],
+        count_backlog: Callable[[], Backlog | None] | None = None,
     ) -> None:
         self._recorder = recorder
         self._system = system
+        self._server_ms = server_ms
         self._count_backlog = count_backlog
         self._sampled: Backlog = {}
         self._sampled_at: float | None = None
@@ -77,11 +82,17 @@ class HistoryWriter:
             return False
         except errors.ServerError as error:
             self._tell_refused(error)
-            self._unwritten = None
+            self._drop(batch)
             return False
-        self._unwritten = None
+        self._drop(batch)
         self._is_refused = False
         return True
+
+    def _drop(self, batch: tuple[str, bytes]) -> None:
+        """Forget a batch that need not be written again. `run` and `finish` may write at the same time: the other one
+        may have come to the next batch."""
+        if self._unwritten is batch:
+            self._unwritten = None
 
     async def finish(self, client: Client) -> None:
         """Write all that there is, before the session ends. Gives up without a connection, and after a second: the
@@ -98,7 +109,7 @@ class HistoryWriter:
         if self._recorder.is_empty and backlog is None:
             return None
         batch = self._recorder.take(now, backlog)
-        return batch_name(batch.ends, self._system.new_id()), encode_batch(batch)
+        return batch_name(self._server_ms(), self._system.new_id()), encode_batch(batch)
 
     def _sample(self) -> Backlog | None:
         """Return the backlog if it has changed and the last sample is old enough, or if something else is written."""

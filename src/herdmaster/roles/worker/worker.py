@@ -150,7 +150,7 @@ class Worker(Role):
         self._session: WorkerSession | None = None
         self._time = ServerTime(self.system.clock, self.system.unix_ms)
         self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms(), pid=self.system.pid)
-        self._history = HistoryWriter(self._recorder, self.system)
+        self._history = HistoryWriter(self._recorder, self.system, self._server_ms)
         self._task_log = TaskLog()
         self._since = 0
         self._is_leaving = self._is_registered_now = False
@@ -253,6 +253,9 @@ class Worker(Role):
             log_start=self._task_log.started,
             report=self._report,
         )
+
+    def _server_ms(self) -> int:
+        return self._time.now_ms()
 
     def _report(self, end: AttemptEnd) -> None:
         self._task_log.ended(end)
