@@ -16,7 +16,7 @@ _DUE_DIGITS: Final = 13
 _MIN_VOIDS: Final = 64
 
 
-class Schedule(Offers[Delayed]):
+class DelayedTasks(Offers[Delayed]):
     """The delayed tasks. A name in `/delayed` says when its task is due, so no payload has to be read.
 
     Memory for a task: its name, an entry in one dict, and a place in one heap. No change costs more because many tasks

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.cancelling import Requests, cancel
-from herdmaster.core.delayed import Schedule
+from herdmaster.core.delayed import DelayedTasks
 from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.names import is_call
 from herdmaster.core.table import Verdict
@@ -28,16 +28,16 @@ from herdmaster.zookeeper.model import Stat
 class Pictures:
     """Where a task is, by the pictures of all folders in which one can be."""
 
-    def __init__(self, dispatcher: Dispatcher, schedule: Schedule) -> None:
+    def __init__(self, dispatcher: Dispatcher, delayed: DelayedTasks) -> None:
         self._dispatcher = dispatcher
-        self._schedule = schedule
+        self._delayed = delayed
 
     @property
     def are_current(self) -> bool:
-        return self._dispatcher.is_current and self._schedule.is_current
+        return self._dispatcher.is_current and self._delayed.is_current
 
     def where_is(self, task: str) -> Whereabouts | None:
-        due_ms = self._schedule.due_ms_of(task)
+        due_ms = self._delayed.due_ms_of(task)
         return self._dispatcher.where_is(task) or (None if due_ms is None else Delayed(due_ms, task))
 
 

@@ -22,7 +22,7 @@ from herdmaster.zookeeper.recipes.children import (
 
 
 class FolderPicture(Answered, Protocol):
-    """The picture of the folder: `core.delayed.Schedule` or `core.cancelling.Requests`."""
+    """The picture of the folder: `core.delayed.DelayedTasks` or `core.cancelling.Requests`."""
 
     def add(self, name: str) -> None: ...
 

@@ -49,8 +49,8 @@ class Primary:
         dispatcher = self._dispatcher = Dispatcher(orphan_inbox_seconds=settings.orphan_inbox_seconds)
         self._feed = Feed(client, dispatcher, report, wake)
         promotion = Promotion(client, server_clock, report, wake, stands_in=settings.stands_in)
-        self._schedule = promotion.schedule
-        cancellation = Cancellation(client, Pictures(dispatcher, promotion.schedule), report, wake)
+        self._delayed = promotion.delayed
+        cancellation = Cancellation(client, Pictures(dispatcher, promotion.delayed), report, wake)
         self._watching: tuple[Feed | FolderPart, ...] = (self._feed, promotion, cancellation)
         self._moving: list[Part] = [promotion, cancellation]
         self._steps: list[Part | Recount] = [promotion, cancellation]
@@ -82,7 +82,7 @@ class Primary:
         """Count tasks, workers and slots; None while the picture may be old."""
         if not self._dispatcher.is_current:
             return None
-        return self._dispatcher.take_census(self._schedule.count_by_queue())
+        return self._dispatcher.take_census(self._delayed.count_by_queue())
 
     async def stop(self) -> None:
         """Watch nothing from here on. Call it after `run`, where the session goes on."""

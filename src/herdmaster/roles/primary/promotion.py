@@ -11,7 +11,7 @@ from functools import partial
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.conditions import expiry_of
-from herdmaster.core.delayed import Schedule
+from herdmaster.core.delayed import DelayedTasks
 from herdmaster.core.endings import expired, freed_key, too_large, unreadable
 from herdmaster.core.recovery import MAX_MOVABLE
 from herdmaster.core.whereabouts import Delayed
@@ -38,25 +38,25 @@ class Promotion(FolderPart):
         *,
         stands_in: bool = False,
     ) -> None:
-        self.schedule = Schedule()
-        super().__init__(client, layout.DELAYED, self.schedule, report, wake)
+        self.delayed = DelayedTasks()
+        super().__init__(client, layout.DELAYED, self.delayed, report, wake)
         self._server_clock = server_clock
         self.stands_in = stands_in
 
     def step(self) -> None:
-        self.report.tell_foreign_names(self.schedule.take_foreign_names())
-        self.schedule.release_postponed(self.clock())
-        if self.room <= 0 or self.schedule.next_due_ms() is None:
+        self.report.tell_foreign_names(self.delayed.take_foreign_names())
+        self.delayed.release_postponed(self.clock())
+        if self.room <= 0 or self.delayed.next_due_ms() is None:
             return
         now_ms = self._server_clock.now_ms(self.wake)
         if now_ms is not None:
-            due = self.schedule.take_due(now_ms, self.room)
+            due = self.delayed.take_due(now_ms, self.room)
             wanted = [(item, item.task, layout.delayed_path(item.due_ms, item.task)) for item in due]
             self.reader.read(wanted, partial(self._promote, now_ms))
 
     def next_wakeup(self) -> float | None:
-        due_ms = self.schedule.next_due_ms() if self.room > 0 else None
-        times = (None if due_ms is None else self._server_clock.wakeup(due_ms), self.schedule.next_release())
+        due_ms = self.delayed.next_due_ms() if self.room > 0 else None
+        times = (None if due_ms is None else self._server_clock.wakeup(due_ms), self.delayed.next_release())
         return min((time for time in times if time is not None), default=None)
 
     def _promote(
