@@ -45,7 +45,7 @@ _NODES: dict[str, _Node] = {
 """Top left corners."""
 
 _ROUTES: dict[tuple[str, str], _Route] = {
-    (ABSENT, Place.TASKS): _Route(((20, 147), (60, 147)), (20, 108)),
+    (ABSENT, Place.TASKS): _Route(((20, 147), (60, 147)), (20, 76)),
     (ABSENT, Place.DELAYED): _Route(((20, 327), (60, 327)), (20, 372)),
     (Place.DELAYED, Place.TASKS): _Route(((100, 300), (100, 174)), (108, 234)),
     (Place.TASKS, Place.ASSIGN): _Route(((210, 138), (420, 138)), (315, 130), "middle"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from herdmaster.errors import (
     BacklogFull,
     BadOutcome,
+    BadSchedule,
     ConfigurationError,
     DuplicateTask,
     HerdError,
@@ -48,6 +49,7 @@ __all__ = [
     "AsyncTask",
     "BacklogFull",
     "BadOutcome",
+    "BadSchedule",
     "Codec",
     "ConfigurationError",
     "CurrentTask",

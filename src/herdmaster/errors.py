@@ -10,6 +10,7 @@ HerdError                            everything below
 ├── BadPayload                       a stored payload that is not a call
 ├── BadOutcome                       a stored status that is not an outcome
 ├── BadPolicy                        an access policy of the namespace that cannot be read
+├── BadSchedule                      a stored schedule, or its tick, that cannot be used
 ├── UnknownCall                      a call that no task of the worker's app is registered for
 ├── NotSubmitted                     the task was certainly not accepted
 ├── SubmissionUnknown                whether the tasks named in it were accepted is unknown
@@ -99,6 +100,10 @@ class BadOutcome(HerdError):
 
 class BadPolicy(HerdError):
     """A stored access policy that this version cannot read, so that it does not know which ACLs znodes are to have."""
+
+
+class BadSchedule(HerdError):
+    """A stored schedule, or its tick, that cannot be used; the text is one sentence that says why."""
 
 
 class UnknownCall(HerdError):

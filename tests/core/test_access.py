@@ -34,7 +34,7 @@ KIND_OF_PLACE = {
     Place.TASKS: Kind.TASK, Place.RENAMED: Kind.TASK, Place.DELAYED: Kind.DELAYED_TASK, Place.ASSIGN: Kind.ASSIGNMENT,
     Place.STATUS: Kind.OUTCOME, Place.DEAD: Kind.DEAD_TASK, Place.CANCEL: Kind.CANCEL_REQUEST, Place.KEYS: Kind.KEY,
     Place.HOLDS: Kind.KEY, Place.HOLDS_RENAMED: Kind.KEY, Place.WORKERS: Kind.WORKER, Place.JOURNAL: Kind.JOURNAL,
-    Place.ALIVE: Kind.ALIVE,
+    Place.ALIVE: Kind.ALIVE, Place.SCHEDULES: Kind.SCHEDULE, Place.TICKS: Kind.TICK, Place.NEXT_TICKS: Kind.TICK,
 }  # fmt: skip
 BESIDE_THE_TABLE = {
     (Kind.NAMESPACE, Identity.MASTER): "c",  # /master, and folders that were deleted

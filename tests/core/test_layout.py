@@ -10,6 +10,7 @@ from herdmaster.core import layout
 
 TASK = "task-01arz3ndektsv4rrffq69g5fav.mail.p7"
 WORKER = "worker-1a"
+TICK = layout.TickName(1_700_000_000_000, "0a1b2c3d", "shop:nightly")
 
 
 def test_every_path_is_where_the_design_says() -> None:
@@ -29,6 +30,8 @@ def test_every_path_is_where_the_design_says() -> None:
     assert layout.queue_path("mail") == "/queues/mail"
     assert layout.progress_path(WORKER) == "/progress/worker-1a"
     assert layout.waiters_path(TASK) == f"/waiters/{TASK}"
+    assert layout.schedule_path("shop:nightly") == "/schedules/shop:nightly"
+    assert layout.tick_path(TICK) == "/ticks/1700000000000-0a1b2c3d-shop:nightly"
     assert layout.waiter_path(TASK, -1) == f"/waiters/{TASK}/ffffffffffffffff"
 
 
@@ -38,6 +41,7 @@ def test_every_path_lies_in_a_folder_that_is_made_at_start() -> None:
         layout.delayed_path(0, TASK), layout.dead_path(TASK), layout.master_record_path("master-1"),
         layout.client_path("client-1"), layout.cancel_path(TASK), layout.key_path("00"), layout.queue_path("mail"),
         layout.progress_path(WORKER), layout.waiters_path(TASK), layout.history_path("0"),
+        layout.schedule_path("nightly"), layout.tick_path(TICK),
     ]  # fmt: skip
     assert sorted(path.rpartition("/")[0] for path in paths) == sorted(layout.FOLDERS)
 
@@ -67,6 +71,17 @@ def test_other_names_are_no_delayed_names(name: str) -> None:
 @pytest.mark.parametrize(("session_id", "name"), [(31, "alive-000000000000001f"), (-2, "alive-fffffffffffffffe")])
 def test_an_alive_node_is_named_after_its_session_also_a_negative_one(session_id: int, name: str) -> None:
     assert layout.alive_path("client-1", session_id) == f"/clients/client-1/{name}"
+
+
+@given(st.integers(0, 10**13 - 1), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}", fullmatch=True))
+def test_the_name_of_a_tick_gives_back_its_time_and_its_schedule(at: int, schedule: str) -> None:
+    tick = layout.TickName(at, "0a1b2c3d", schedule)
+    assert layout.parse_tick_name(layout.tick_name(tick)) == tick
+
+
+@pytest.mark.parametrize("name", ["", "nightly", "1700000000000-nightly", "1700000000000-0a1b2c3d-", "1-0a1b2c3d-a"])
+def test_other_names_are_no_ticks(name: str) -> None:
+    assert layout.parse_tick_name(name) is None
 
 
 def test_assignments_and_inboxes_are_told_apart() -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from herdmaster.core import transitions
+from herdmaster.core import schedule_moves, transitions
 from herdmaster.core.keys import HeldKey, NewKey, hash_key
+from herdmaster.core.layout import TickName
+from herdmaster.core.schedule_decisions import NextTick
+from herdmaster.core.schedules import NewScheduledTask, Tick
 from herdmaster.core.transitions import (
     TABLE,
     CheckNode,
@@ -45,7 +48,14 @@ PATHS = {
     Place.HOLDS: f"/keys/{HASH}-{T}",
     Place.HOLDS_RENAMED: f"/keys/{HASH}-{T2}",
     Place.WORKERS: f"/workers/{W}",
+    Place.SCHEDULES: "/schedules/nightly",
+    Place.TICKS: f"/ticks/{DUE}-0a1b2c3d-nightly",
+    Place.NEXT_TICKS: f"/ticks/{DUE + 1}-0a1b2c3d-nightly",
 }
+TICK = TickName(DUE, "0a1b2c3d", "nightly")
+NEXT = NextTick(TickName(DUE + 1, "0a1b2c3d", "nightly"), Tick())
+
+EDIT = schedule_moves.edit_schedule("nightly", 4, b"1", TICK, NEXT)
 
 N = TransitionName
 MOVES = [
@@ -78,7 +88,14 @@ MOVES = [
     transitions.drop_task_because_assigned(W, T),
     transitions.drop_delayed_because_status(DUE, T),
     transitions.drop_delayed_because_task(DUE, T),
+    schedule_moves.tick(TICK, 4, [NewScheduledTask(T, b"1", DUE, NewKey(HASH, b"r"))], NEXT),
+    schedule_moves.skip_tick(TICK, 4, NEXT),
+    schedule_moves.create_schedule("nightly", b"1", NEXT),
+    EDIT,
+    schedule_moves.run_now(EDIT, [NewScheduledTask(T, b"2", DUE, NewKey(HASH, b"r"))]),
+    schedule_moves.remove_schedule("nightly", 4, TICK),
 ]
+OF_SCHEDULES = [move for move in MOVES if move.task == "nightly"]
 by_name = pytest.mark.parametrize("move", MOVES, ids=lambda move: move.transition.value)
 
 
@@ -103,7 +120,7 @@ def test_a_moves_operations_are_exactly_what_its_row_says(move: Move) -> None:
     assert paths(move, DeleteNode) == [PATHS[place] for place in row.consumes]
     assert paths(move, CreateNode) == [PATHS[place] for place in row.produces]
     assert len({(type(operation), operation.path) for operation in move.operations}) == len(move.operations)
-    assert move.task == T
+    assert move.task == ("nightly" if move in OF_SCHEDULES else T)
 
 
 @by_name
@@ -111,7 +128,7 @@ def test_a_moves_guard_takes_the_task_from_where_its_row_says(move: Move) -> Non
     row = TABLE[move.transition]
     guard = move.operations[move.guard]
     assert guard.path == PATHS[row.guard]
-    assert isinstance(guard, DeleteNode if row.consumes else SetNode)
+    assert isinstance(guard, DeleteNode if row.consumes else SetNode if row.sets else CreateNode)
 
 
 @by_name
@@ -120,7 +137,7 @@ def test_checks_stand_before_the_guard_and_the_guard_before_what_is_produced(mov
         if isinstance(operation, CheckNode):
             assert place < move.guard
         if isinstance(operation, CreateNode):
-            assert place > move.guard
+            assert place >= move.guard
 
 
 @by_name
@@ -128,7 +145,7 @@ def test_the_data_land_in_the_order_of_the_row(move: Move) -> None:
     written = [
         operation.data
         for operation in move.operations
-        if isinstance(operation, (SetNode, CreateNode)) and not operation.path.startswith("/keys/")
+        if isinstance(operation, (SetNode, CreateNode)) and not operation.path.startswith(("/keys/", "/ticks/"))
     ]
     assert written == [b"1", b"2"][: len(written)]
 
@@ -137,7 +154,7 @@ def test_the_data_land_in_the_order_of_the_row(move: Move) -> None:
 def test_no_node_is_a_lost_race_at_the_guard_and_nowhere_else(move: Move) -> None:
     for place in range(len(move.operations)):
         lost = verdict(move, place, Failure.NO_NODE) is Verdict.RACE_LOST
-        assert lost == (place == move.guard)
+        assert lost == (place == move.guard and not isinstance(move.operations[place], CreateNode))
         for failure in set(Failure) - {Failure.NO_NODE}:
             assert verdict(move, place, failure) is not Verdict.RACE_LOST
 
@@ -217,6 +234,38 @@ def test_a_buried_task_is_not_buried_twice() -> None:
 def test_a_drop_whose_other_copy_is_gone_is_decided_again(move: Move) -> None:
     for place in range(move.guard):
         assert verdict(move, place, Failure.NO_NODE) is Verdict.DECIDE_AGAIN
+
+
+@pytest.mark.parametrize("move", OF_SCHEDULES, ids=lambda move: move.transition.value)
+def test_a_schedule_that_was_edited_or_removed_meanwhile_is_decided_about_again(move: Move) -> None:
+    place = index(move, PATHS[Place.SCHEDULES])
+    if isinstance(move.operations[place], CreateNode):
+        assert verdict(move, place, Failure.NODE_EXISTS) is Verdict.DECIDE_AGAIN
+        assert verdict(move, place, Failure.NO_NODE) is Verdict.FOLDER_MISSING
+        return
+    for failure in (Failure.NO_NODE, Failure.BAD_VERSION):
+        assert verdict(move, place, failure) is Verdict.DECIDE_AGAIN
+
+
+def test_what_a_schedule_does_is_done_at_the_version_that_was_read() -> None:
+    operations = [each.operations[index(each, PATHS[Place.SCHEDULES])] for each in OF_SCHEDULES]
+    assert [each.version for each in operations if not isinstance(each, CreateNode)] == [4, 4, 4, 4, 4]
+
+
+def test_a_schedule_whose_tick_was_deleted_can_be_edited_and_removed() -> None:
+    edit = schedule_moves.edit_schedule("nightly", 4, b"1", None, NEXT)
+    assert [(type(each), each.path) for each in edit.operations] == [
+        (SetNode, PATHS[Place.SCHEDULES]),
+        (CreateNode, PATHS[Place.NEXT_TICKS]),
+    ]
+    removal = schedule_moves.remove_schedule("nightly", 4, None)
+    assert removal.operations == (DeleteNode(PATHS[Place.SCHEDULES], 4),)
+    assert verdict(edit, 0, Failure.BAD_VERSION) is verdict(removal, 0, Failure.BAD_VERSION) is Verdict.DECIDE_AGAIN
+
+
+def test_a_tick_whose_key_is_taken_says_so() -> None:
+    move = OF_SCHEDULES[0]
+    assert verdict(move, index(move, PATHS[Place.KEYS]), Failure.NODE_EXISTS) is Verdict.KEY_TAKEN
 
 
 def test_a_cancel_request_that_is_gone_is_decided_again() -> None:

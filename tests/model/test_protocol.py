@@ -15,6 +15,12 @@ from tests.model.vocabulary import Kind
 NOT_MODELLED = {
     TransitionName.SUBMIT_LATER,  # told as `submit`
     TransitionName.REPLAY,
+    TransitionName.TICK,  # those of schedules have a model of their own
+    TransitionName.SKIP_TICK,
+    TransitionName.CREATE_SCHEDULE,
+    TransitionName.EDIT_SCHEDULE,
+    TransitionName.RUN_NOW,
+    TransitionName.REMOVE_SCHEDULE,
     TransitionName.DROP_DELAYED_BECAUSE_STATUS,  # a task that has ended comes back into `/delayed` in no run
 }
 SMALL = (

@@ -88,6 +88,10 @@ class Kind(enum.StrEnum):
     WORKER_PROGRESS = "/progress/W"
     HISTORY = "/history"
     BATCH = "/history/BATCH"
+    SCHEDULES = "/schedules"
+    SCHEDULE = "/schedules/S"
+    TICKS = "/ticks"
+    TICK = "/ticks/DUE-S"
     OTHER = "any other"
 
 
@@ -144,6 +148,10 @@ _ROWS: Final[tuple[tuple[Kind, str, str, str, str], ...]] = (
     (K.WORKER_PROGRESS,  "ra",    "w",    "r",    "r"),
     (K.HISTORY,          "cdra",  "c",    "r",    "r"),
     (K.BATCH,            "ra",    "-",    "r",    "r"),
+    (K.SCHEDULES,        "cdra",  "r",    "cdr",  "r"),
+    (K.SCHEDULE,         "rwa",   "r",    "rw",   "r"),
+    (K.TICKS,            "cdra",  "-",    "cdr",  "r"),
+    (K.TICK,             "ra",    "-",    "r",    "r"),
     (K.OTHER,            "cdrwa", "-",    "-",    "-"),
 )  # fmt: skip
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from herdmaster.core.names import parse_task_name, parse_worker_name
+import msgspec
+
+from herdmaster.core.names import parse_schedule_name, parse_task_name, parse_worker_name
 
 MASTER: Final = "/master"
 WORKERS: Final = "/workers"
@@ -26,6 +28,8 @@ QUEUES: Final = "/queues"
 PROGRESS: Final = "/progress"
 WAITERS: Final = "/waiters"
 HISTORY: Final = "/history"
+SCHEDULES: Final = "/schedules"
+TICKS: Final = "/ticks"
 WAS_READ: Final = b"read"
 """The data of `/waiters/TASK` when the outcome of the task was read and is to go."""
 
@@ -44,11 +48,18 @@ FOLDERS: Final = (
     PROGRESS,
     WAITERS,
     HISTORY,
+    SCHEDULES,
+    TICKS,
 )
 """The persistent folders that every role makes if they are absent. `/master` is no folder."""
 
 _delayed_name = re.compile(r"([0-9]{13})-(task-.+)").fullmatch
+_tick_name = re.compile(r"([0-9]{13})-([0-9a-f]{8})-(.+)").fullmatch
 _MAX_DUE: Final = 10**13 - 1
+UNPLANNED: Final = 0
+"""The time of a tick that the primary has to plan first."""
+NEVER: Final = _MAX_DUE
+"""The time of the tick of a schedule that is paused or has ended."""
 _SESSION_BITS: Final = (1 << 64) - 1
 
 
@@ -123,6 +134,38 @@ def waiters_path(task: str) -> str:
 def waiter_path(task: str, session_id: int) -> str:
     """A client that waits for a task by name: 16 hex digits of its session below `waiters_path`."""
     return f"/waiters/{task}/{session_id & _SESSION_BITS:016x}"
+
+
+def schedule_path(schedule: str) -> str:
+    return f"/schedules/{schedule}"
+
+
+def tick_path(tick: TickName) -> str:
+    return f"/ticks/{tick_name(tick)}"
+
+
+class TickName(msgspec.Struct, frozen=True, order=True, gc=False):
+    """What the name of a tick says: `due_ms` is the time of the timetable that comes next (unix milliseconds), or
+    `UNPLANNED`, or `NEVER`. `id` is that of the schedule, so that a schedule that was removed and made anew shares no
+    tick with the one before.
+    """
+
+    due_ms: int
+    id: str
+    schedule: str
+
+
+def tick_name(tick: TickName) -> str:
+    """`DUE-ID-SCHEDULE`: 13 digits, so that names sort by time."""
+    return f"{min(max(tick.due_ms, 0), _MAX_DUE):013d}-{tick.id}-{tick.schedule}"
+
+
+def parse_tick_name(name: str) -> TickName | None:
+    """The fields of `DUE-ID-SCHEDULE`; None for any other name."""
+    match = _tick_name(name)
+    if match is None or parse_schedule_name(match[3]) is None:
+        return None
+    return TickName(int(match[1]), match[2], match[3])
 
 
 def delayed_name(due_ms: int, task: str) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import hashlib
 import re
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from herdmaster.errors import InvalidName
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_PRIORITY: Final = 5
 MAX_NAME: Final = 200
+MAX_SCHEDULE_NAME: Final = 100
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _ULID: Final = r"[0-7][0-9a-hjkmnp-tv-z]{25}"
@@ -42,6 +44,7 @@ _AFTER_ULID: Final = len("task-") + 26 + len(".")
 _queue_name = re.compile(_QUEUE).fullmatch
 _ulid = re.compile(_ULID).fullmatch
 _ulid_of_task = re.compile(rf"task-({_ULID})(?:\..*)?").fullmatch
+_schedule_name = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.:-]{{0,{MAX_SCHEDULE_NAME - 1}}}").fullmatch
 _member_id = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 
 
@@ -179,6 +182,12 @@ _MAX_TIME: Final = (1 << 48) - 1
 _MAX_RANDOM: Final = (1 << 80) - 1
 
 
+def derived_ulid(time_ms: int, *parts: str) -> str:
+    """A ULID of this time whose other bits are a hash of the parts: the same for the same arguments."""
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()
+    return _base32(min(max(time_ms, 0), _MAX_TIME), 40) + _base32(int.from_bytes(digest[:10], "big"), 70)
+
+
 class UlidFactory:
     """Makes lower-case ULIDs, each greater than the one before it, also when the clock stands still or goes back.
 
@@ -229,6 +238,21 @@ def _parse_member(prefix: str, name: str) -> str | None:
     if ident == name or len(name) > MAX_NAME or _member_id(ident) is None:
         return None
     return ident
+
+
+def check_schedule_name(name: str) -> str:
+    """The name of a schedule itself; raises `InvalidName` with what is allowed."""
+    if _schedule_name(name) is None:
+        raise InvalidName(
+            f"{name!r} is not the name of a schedule: a letter or digit, then at most {MAX_SCHEDULE_NAME - 1} letters, "
+            "digits, underscores, hyphens, dots and colons"
+        )
+    return name
+
+
+def parse_schedule_name(name: str) -> str | None:
+    """The name itself, or None if it is not the name of a schedule."""
+    return name if _schedule_name(name) is not None else None
 
 
 def worker_name(ident: str) -> str:

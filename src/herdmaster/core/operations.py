@@ -13,9 +13,10 @@ from herdmaster.core.table import TransitionName
 
 
 class CheckNode(msgspec.Struct, frozen=True, gc=False):
-    """The node exists, at any version."""
+    """The node exists and has this version; -1 is any."""
 
     path: str
+    version: int = -1
 
 
 class SetNode(msgspec.Struct, frozen=True, gc=False):
@@ -27,9 +28,12 @@ class SetNode(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeleteNode(msgspec.Struct, frozen=True, gc=False):
-    """Deletes at any version: a name is never used twice, so its existence says enough."""
+    """Deletes if the version is this one; -1 is any. The name of a task is never used twice, so its existence says
+    enough.
+    """
 
     path: str
+    version: int = -1
 
 
 class CreateNode(msgspec.Struct, frozen=True, gc=False):
@@ -46,7 +50,9 @@ _OVERHEAD: Final = 64
 
 
 class Move(msgspec.Struct, frozen=True, gc=False):
-    """One transition of one task. `guard` is the index of the operation that says whether the task was still there."""
+    """One transition of one task. `guard` is the index of the operation that says whether the task was still there.
+    A transition of a schedule has the name of the schedule as its `task`.
+    """
 
     transition: TransitionName
     task: str

@@ -39,6 +39,15 @@ _OF_THE_PAST: Final = ("started", "asked", "due", "expires", "error", "alone")
 """The fields that a replay leaves out."""
 
 
+class Scheduled(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which tick of which schedule a task is. `due` is the time of the tick, `previous` that of the tick before that
+    made a task (unix ms)."""
+
+    schedule: str
+    due: int
+    previous: int | None = None
+
+
 class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     """A call. `attempt` counts tries of its code from 1, `deliveries` the workers lost while it ran, `started` is the
     name of the worker that last marked its start, and `outcome` says whether an outcome is wanted.
@@ -50,7 +59,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     because workers were lost with it; `options` what the submitter wants otherwise than the function's registration
     says. With `chunk` the arguments are a list of argument lists, one for each item, and the result is a list of
     `ItemResult`. `codec` names what turned arguments into JSON, and is to turn the result, where that is not
-    Herdmaster's own. `error` is what a dead task died of.
+    Herdmaster's own. `error` is what a dead task died of. `scheduled` names the schedule that
+    made the task.
     """
 
     herd: Literal[1]
@@ -75,6 +85,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     chunk: bool = False
     codec: str | None = None
     error: ErrorInfo | None = None
+    scheduled: Scheduled | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -163,6 +174,13 @@ def with_expiry(data: bytes, expires_ms: int) -> bytes:
     return _rewrite(data, expires=expires_ms)
 
 
+def with_schedule(data: bytes, scheduled: Scheduled, expires_ms: int | None = None) -> bytes:
+    """The payload of the task that a schedule makes for one tick; it may expire (unix milliseconds)."""
+    if expires_ms is None:
+        return _rewrite(data, scheduled=scheduled)
+    return _rewrite(data, scheduled=scheduled, expires=expires_ms)
+
+
 def with_error(data: bytes, info: ErrorInfo) -> bytes:
     """The payload of a task that is buried for this error, of which the essence is kept. Never raises: what is no call
     stays as it is, and of an error that does not fit the traceback is left out, or all of it.
@@ -240,7 +258,7 @@ def after_loss(data: bytes, worker: str) -> bytes:
     return _rewrite(data, deliveries=call.deliveries + 1, started=None)
 
 
-def _rewrite(data: bytes, **changes: int | str | tuple[str, ...] | ErrorInfo | None) -> bytes:
+def _rewrite(data: bytes, **changes: int | str | tuple[str, ...] | ErrorInfo | Scheduled | None) -> bytes:
     fields = _fields_decoder.decode(data)
     for name, value in changes.items():
         if value is None:

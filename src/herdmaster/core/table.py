@@ -2,7 +2,8 @@
 
 A task is in one place. Each row is one transaction that takes the task from there (`consumes`) and puts it where it
 goes (`produces`), so of two racing transitions one wins, a repeated one fails cleanly, and a crash leaves the task in
-one place. The first thing consumed is the guard; where a row consumes nothing, the first thing it sets is. These two
+one place. The first thing consumed is the guard; where a row consumes nothing, the first thing it sets is. The tick of
+a schedule goes from one time to the next in the same way. These two
 tables are the only statement of the protocol: transactions, verdicts, documents and tests derive from them.
 """
 
@@ -38,6 +39,9 @@ class Place(enum.StrEnum):
     WORKERS = "workers/W"
     JOURNAL = "clients/C"
     ALIVE = "clients/C/alive-SESSION"
+    SCHEDULES = "schedules/S"
+    TICKS = "ticks/DUE-S"
+    NEXT_TICKS = "ticks/NEXT-S"
 
 
 class TransitionName(enum.StrEnum):
@@ -72,6 +76,12 @@ class TransitionName(enum.StrEnum):
     DROP_TASK_BECAUSE_ASSIGNED = "drop task because assigned"
     DROP_DELAYED_BECAUSE_STATUS = "drop delayed because status"
     DROP_DELAYED_BECAUSE_TASK = "drop delayed because task"
+    TICK = "tick"
+    SKIP_TICK = "skip tick"
+    CREATE_SCHEDULE = "create schedule"
+    EDIT_SCHEDULE = "edit schedule"
+    RUN_NOW = "run now"
+    REMOVE_SCHEDULE = "remove schedule"
 
 
 class Transition(msgspec.Struct, frozen=True):
@@ -89,8 +99,8 @@ class Transition(msgspec.Struct, frozen=True):
 
     @property
     def guard(self) -> Place:
-        """Where the task is taken from, or what is set where nothing is taken."""
-        return (self.consumes or self.sets)[0]
+        """Where the task is taken from, or what is set where nothing is taken, or else what is made first."""
+        return (self.consumes or self.sets or self.produces)[0]
 
 
 N = TransitionName
@@ -182,6 +192,31 @@ _ROWS: Final = (
     ),
     Transition(N.DROP_DELAYED_BECAUSE_STATUS, _PRIMARY, checks=(P.STATUS,), consumes=(P.DELAYED,)),
     Transition(N.DROP_DELAYED_BECAUSE_TASK, _PRIMARY, checks=(P.TASKS,), consumes=(P.DELAYED,)),
+    Transition(
+        N.TICK, _PRIMARY, checks=(P.SCHEDULES,), consumes=(P.TICKS,),
+        produces=(P.TASKS, P.KEYS, P.HOLDS, P.NEXT_TICKS),
+        note="it is due; the schedule has the version that was read; several tasks where several missed times are made "
+        "up for",
+    ),
+    Transition(
+        N.SKIP_TICK, _PRIMARY, checks=(P.SCHEDULES,), consumes=(P.TICKS,), produces=(P.NEXT_TICKS,),
+        note="the first tick is planned, or no task is wanted; the schedule has the version that was read",
+    ),
+    Transition(
+        N.CREATE_SCHEDULE, (Role.CLIENT, Role.OPERATOR), produces=(P.SCHEDULES, P.NEXT_TICKS), note="the primary plans the first tick",
+    ),
+    Transition(
+        N.EDIT_SCHEDULE, (Role.CLIENT, Role.OPERATOR), sets=(P.SCHEDULES,), consumes=(P.TICKS,), produces=(P.NEXT_TICKS,),
+        note="at the version that was read; also to pause and to resume",
+    ),
+    Transition(
+        N.RUN_NOW, (Role.CLIENT, Role.OPERATOR), sets=(P.SCHEDULES,), consumes=(P.TICKS,),
+        produces=(P.TASKS, P.KEYS, P.HOLDS, P.NEXT_TICKS),
+        note="as an edit that changes nothing; several tasks for a range of past times",
+    ),
+    Transition(
+        N.REMOVE_SCHEDULE, (Role.CLIENT, Role.OPERATOR), consumes=(P.TICKS, P.SCHEDULES), note="at the version that was read",
+    ),
 )  # fmt: skip
 
 TABLE: Final[Mapping[TransitionName, Transition]] = {row.name: row for row in _ROWS}
@@ -260,6 +295,11 @@ _SAME_FOR_EVERY_GUARD: Final = {
     (Verb.CHECK, P.ALIVE, Failure.NO_NODE): V.SESSION_REPLACED,
     (Verb.SET, P.JOURNAL, Failure.BAD_VERSION): V.READ_JOURNAL,
     (Verb.SET, P.JOURNAL, Failure.NO_NODE): V.JOURNAL_GONE,
+    (Verb.CREATE, P.SCHEDULES, Failure.NODE_EXISTS): V.DECIDE_AGAIN,
+} | {
+    (verb, P.SCHEDULES, failure): V.DECIDE_AGAIN
+    for verb in (Verb.CHECK, Verb.SET, Verb.DELETE)
+    for failure in (Failure.NO_NODE, Failure.BAD_VERSION)
 }
 _BY_GUARD: Final = {
     (P.ASSIGN, Verb.CREATE, P.STATUS, Failure.NODE_EXISTS): V.DROP_ASSIGNMENT,
@@ -272,9 +312,9 @@ _BY_GUARD: Final = {
 
 def judge(row: Transition, verb: Verb, place: Place, is_guard: bool, failure: Failure) -> Verdict:
     """What the failure of one operation of a row means. Only `NoNode` at the guard itself is a lost race."""
-    if verb is Verb.CHECK and failure is Failure.NO_NODE and place is not P.ALIVE:
+    if verb is Verb.CHECK and failure is Failure.NO_NODE and place not in (P.ALIVE, P.SCHEDULES):
         return V.CHOOSE_ANOTHER_WORKER if row.produces else V.DECIDE_AGAIN
-    if is_guard and failure is Failure.NO_NODE and place is not P.JOURNAL:
+    if is_guard and failure is Failure.NO_NODE and place is not P.JOURNAL and verb is not Verb.CREATE:
         return V.RACE_LOST
     found = _BY_GUARD.get((row.guard, verb, place, failure)) or _SAME_FOR_EVERY_GUARD.get((verb, place, failure))
     if found is None and verb is Verb.CREATE and failure is Failure.NO_NODE:

@@ -95,8 +95,9 @@ _Plan = tuple[tuple[Verb, Place, Callable[[_Subject], str]], ...]
 _PLANS: Final[dict[TransitionName, _Plan]] = {
     name: tuple((verb, place, _PATHS[place]) for verb, place in steps)
     for name, steps in _STEPS.items()
-    if name not in (TransitionName.SUBMIT, TransitionName.SUBMIT_LATER)
+    if all(place in _PATHS for _, place in steps)
 }
+"""Of the rows of one task. Submissions come in batches, and schedules have `core/schedule_moves.py`."""
 _PLAIN_PLANS: Final[dict[TransitionName, _Plan]] = {
     name: tuple(step for step in plan if step[1] not in OF_KEYS) for name, plan in _PLANS.items()
 }
@@ -334,6 +335,7 @@ _PLACE_OF_FOLDER: Final = {
     "cancel": Place.CANCEL,
     "keys": Place.KEYS,
     "workers": Place.WORKERS,
+    "schedules": Place.SCHEDULES,
 }
 
 
@@ -341,6 +343,8 @@ def _place(row: Transition, operation: Operation) -> Place:
     segments = operation.path.split("/")
     if segments[1] == "clients":
         return Place.JOURNAL if len(segments) == 3 else Place.ALIVE
+    if segments[1] == "ticks":
+        return Place.NEXT_TICKS if isinstance(operation, CreateNode) else Place.TICKS
     place = _PLACE_OF_FOLDER[segments[1]]
     if place is Place.KEYS and parse_hold_name(segments[2]) is not None:
         is_new = isinstance(operation, CreateNode) and Place.HOLDS_RENAMED in row.produces

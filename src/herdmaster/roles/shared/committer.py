@@ -64,11 +64,11 @@ class _Batch:
         self.failures = failures
         self.operations: list[Operation] = []
         self.owners: list[list[tuple[Move, int]]] = []  # per operation: the moves that it belongs to, and where
-        checks: dict[str, int] = {}
+        checks: dict[CheckNode, int] = {}
         for move in moves:
             for index, operation in enumerate(move.operations):
                 if isinstance(operation, CheckNode):
-                    place = checks.setdefault(operation.path, len(self.operations))
+                    place = checks.setdefault(operation, len(self.operations))
                     if place < len(self.operations):
                         self.owners[place].append((move, index))
                         continue
@@ -196,11 +196,11 @@ def _shares_cause(move: Move, cause: Operation, error: errors.ServerError) -> bo
 
 def add_operation(transaction: Transaction, operation: Operation) -> None:
     match operation:
-        case DeleteNode(path):
-            transaction.delete(path)
+        case DeleteNode(path, version):
+            transaction.delete(path, version)
         case CreateNode(path, data):
             transaction.create(path, data)
-        case CheckNode(path):
-            transaction.check(path)
+        case CheckNode(path, version):
+            transaction.check(path, version)
         case SetNode(path, data, version):
             transaction.set(path, data, version)

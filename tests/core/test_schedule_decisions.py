@@ -1,0 +1,249 @@
+"""What is to be done about a tick, at each time and under each policy."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from herdmaster.core.keys import Unique, hash_key
+from herdmaster.core.layout import NEVER
+from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call
+from herdmaster.core.schedule_decisions import (
+    CancelLast,
+    Fire,
+    Later,
+    SkipTo,
+    Sleep,
+    TickDecision,
+    Wait,
+    decide,
+    first_due,
+    without_tasks,
+)
+from herdmaster.core.schedules import Missed, Overlap, Schedule, Skip, Tick, fire_time
+from herdmaster.core.timetable import Cron, Every, Times, Timetable, TimetableError, next_due
+
+PAYLOAD = msgspec.Raw(encode_call(Call(1, "m:f", *encode_arguments((), {}))))
+KEYED = msgspec.Raw(
+    encode_call(Call(1, "m:f", *encode_arguments((), {}), key=hash_key("k", "m:f"), unique=Unique("k")))
+)
+SECOND = 1000
+MINUTE = 60 * SECOND
+START = 1_764_355_200_000
+DONE = "task-01arz3ndektsv4rrffq69g5fav.default"
+
+
+def schedule(timetable: Timetable | None = None, **changes: object) -> Schedule:
+    plain = Schedule(id="0a1b2c3d", timetable=timetable or Every(MINUTE), payload=PAYLOAD)
+    return msgspec.structs.replace(plain, **changes)
+
+
+def at(given: Schedule, now: int, tick: Tick | None = None, *, is_busy: bool = False) -> TickDecision:
+    tick = tick or Tick(due_ms=START)
+    return decide("s", given, tick, now_ms=now, created_ms=START - 5, is_busy=is_busy)
+
+
+def dues(decision: TickDecision) -> list[int]:
+    assert isinstance(decision, Fire)
+    return [task.due_ms for task in decision.tasks]
+
+
+def test_a_tick_that_is_due_makes_a_task_and_the_tick_of_the_next_time() -> None:
+    found = at(schedule(), START + 7)
+    assert isinstance(found, Fire)
+    assert dues(found) == [START]
+    assert found.late_ms == (7,)
+    assert found.next.name.due_ms == START + MINUTE
+    assert found.next.tick == Tick(
+        due_ms=START + MINUTE, task=found.tasks[0].name, last_ms=START, made_ms=START + 7, late_ms=7, runs=1
+    )
+
+
+def test_a_task_knows_the_time_of_the_task_before_it() -> None:
+    found = at(schedule(missed=Missed.ALL, overlap=Overlap.ALLOW), START + MINUTE, Tick(due_ms=START, last_ms=17))
+    assert isinstance(found, Fire)
+    scheduled = [decode_call(task.data).scheduled for task in found.tasks]
+    assert [(each.due, each.previous) for each in scheduled if each] == [(START, 17), (START + MINUTE, START)]
+
+
+def test_the_first_tick_is_the_first_time_after_the_schedule_was_made() -> None:
+    found = at(schedule(), START + 3 * MINUTE, Tick())
+    assert isinstance(found, SkipTo)
+    assert found.next.tick == Tick(due_ms=START)
+    assert found.skipped == {}
+    later = at(schedule(), START + 3 * MINUTE, Tick(since_ms=START + MINUTE, runs=4))
+    assert isinstance(later, SkipTo)
+    assert later.next.tick == Tick(due_ms=START + 2 * MINUTE, runs=4)
+
+
+def test_a_time_that_had_its_task_is_never_planned_again() -> None:
+    found = at(schedule(), START + MINUTE, Tick(since_ms=START - MINUTE, last_ms=START))
+    assert isinstance(found, SkipTo)
+    assert found.next.tick.due_ms == START + MINUTE
+
+
+def test_of_several_missed_times_the_latest_has_the_task() -> None:
+    found = at(schedule(), START + 10 * MINUTE + 5)
+    assert isinstance(found, Fire)
+    assert dues(found) == [START + 10 * MINUTE]
+    assert found.skipped == {Skip.MISSED: 10}
+    assert found.next.tick.skips == {"missed": 10}
+    assert found.next.tick.due_ms == START + 11 * MINUTE
+
+
+def test_each_missed_time_has_a_task_if_that_is_wanted_in_batches_that_fit_a_transaction() -> None:
+    given = schedule(Every(SECOND), missed=Missed.ALL, overlap=Overlap.ALLOW)
+    now = START + 5000 * SECOND
+    tick, made = Tick(due_ms=START), list[int]()
+    while tick.due_ms is not None and tick.due_ms <= now:
+        found = at(given, now, tick)
+        assert isinstance(found, Fire)
+        assert sum(len(task.data) + len(task.name) for task in found.tasks) < 128 * 1024
+        made += dues(found)
+        tick = found.next.tick
+    assert made == [START + number * SECOND for number in range(5001)]
+    assert tick.runs == 5001
+
+
+def test_a_late_time_is_skipped_after_the_grace() -> None:
+    given = schedule(missed=Missed.ALL, overlap=Overlap.ALLOW, grace_ms=90 * SECOND)
+    found = at(given, START + 3 * MINUTE)
+    assert dues(found) == [START + 2 * MINUTE, START + 3 * MINUTE]
+    assert isinstance(found, Fire)
+    assert found.skipped == {Skip.LATE: 2}
+    alone = at(schedule(Times((START, START + 9 * MINUTE)), grace_ms=0), START + 1)
+    assert isinstance(alone, SkipTo)
+    assert alone.skipped == {Skip.LATE: 1}
+    assert alone.next.tick.due_ms == START + 9 * MINUTE
+
+
+def test_a_missed_time_is_skipped_if_that_is_wanted() -> None:
+    given = schedule(Every(60 * MINUTE), missed=Missed.SKIP)
+    late = at(given, START + 2 * MINUTE)
+    assert isinstance(late, SkipTo)
+    assert late.skipped == {Skip.LATE: 1}
+    assert dues(at(given, START + 59 * SECOND)) == [START]
+    assert dues(at(schedule(Every(SECOND), missed=Missed.SKIP), START + 60 * MINUTE)) == [START + 60 * MINUTE]
+
+
+@pytest.mark.parametrize(
+    ("overlap", "expected"),
+    [(Overlap.SKIP, SkipTo), (Overlap.ALLOW, Fire), (Overlap.WAIT, Wait), (Overlap.CANCEL, CancelLast)],
+)
+def test_the_overlap_decides_while_the_last_task_has_not_ended(overlap: Overlap, expected: type[object]) -> None:
+    tick = Tick(due_ms=START, task=DONE)
+    assert isinstance(at(schedule(overlap=overlap), START, tick, is_busy=True), expected)
+    assert isinstance(at(schedule(overlap=overlap), START, tick), Fire)
+
+
+def test_times_that_overlap_are_skipped_together_and_counted() -> None:
+    found = at(schedule(), START + 2 * MINUTE, Tick(due_ms=START, task=DONE, skips={"overlap": 2}), is_busy=True)
+    assert isinstance(found, SkipTo)
+    assert found.skipped == {Skip.OVERLAP: 3}
+    assert found.next.tick == Tick(due_ms=START + 3 * MINUTE, task=DONE, skips={"overlap": 5})
+
+
+@pytest.mark.parametrize("changes", [{"overlap": Overlap.WAIT}, {"overlap": Overlap.ALLOW, "payload": KEYED}])
+def test_missed_times_that_exclude_each_other_have_their_tasks_one_by_one(changes: dict[str, object]) -> None:
+    assert dues(at(msgspec.structs.replace(schedule(missed=Missed.ALL), **changes), START + 5 * MINUTE)) == [START]
+
+
+def test_a_task_without_its_key_is_a_skip() -> None:
+    given = schedule(payload=KEYED)
+    tick = Tick(due_ms=START, runs=3)
+    fire = at(given, START + MINUTE, tick)
+    assert isinstance(fire, Fire)
+    found = without_tasks("s", given, tick, fire, Skip.KEY)
+    assert found.skipped == {Skip.MISSED: 1, Skip.KEY: 1}
+    assert found.next.tick == Tick(due_ms=START + 2 * MINUTE, runs=3, skips={"missed": 1, "key": 1})
+
+
+def test_a_paused_schedule_sleeps() -> None:
+    assert at(schedule(paused=True), START + MINUTE) == Sleep()
+
+
+@pytest.mark.parametrize("changes", [{"ends_ms": START + MINUTE - 1}, {"max_runs": 1}, {"timetable": Times((START,))}])
+def test_a_schedule_that_has_ended_keeps_a_tick_that_is_never_due(changes: dict[str, object]) -> None:
+    found = at(msgspec.structs.replace(schedule(), **changes), START)
+    assert isinstance(found, Fire)
+    assert found.next.name.due_ms == NEVER
+    assert found.next.tick.due_ms is None
+    assert found.next.tick.runs == 1
+
+
+def test_a_schedule_makes_no_more_tasks_than_it_may() -> None:
+    given = schedule(missed=Missed.ALL, overlap=Overlap.ALLOW, max_runs=5)
+    assert len(dues(at(given, START + 60 * MINUTE, Tick(due_ms=START, runs=2)))) == 3
+
+
+def test_a_tick_waits_until_its_jitter_is_over() -> None:
+    given = schedule(jitter_ms=30 * SECOND)
+    moment = fire_time("s", given, START)
+    assert at(given, moment - 1) == Later(moment)
+    assert dues(at(given, moment)) == [START]
+
+
+def test_a_schedule_begins_when_it_is_to_start() -> None:
+    found = at(schedule(starts_ms=START + 2 * MINUTE), START, Tick())
+    assert isinstance(found, SkipTo)
+    assert found.next.tick.due_ms == START + 2 * MINUTE
+
+
+def test_no_time_after_the_end_has_a_task() -> None:
+    assert dues(at(schedule(ends_ms=START + 90 * SECOND), START + 60 * MINUTE)) == [START + MINUTE]
+
+
+def test_a_timetable_that_cannot_be_read_is_an_error() -> None:
+    with pytest.raises(TimetableError, match="Nowhere"):
+        at(schedule(Cron("* * * * *", "Nowhere/At_All")), START)
+
+
+TIMETABLES = st.one_of(
+    st.builds(Every, st.integers(1000, 10_000_000), st.integers(0, 10**12)),
+    st.sampled_from([Cron("*/7 * * * *"), Cron("30 2 * * *", "Europe/Berlin"), Cron("0 9 1 * *"), Cron("* * * * * *")]),
+    st.lists(st.integers(START - 10**6, START + 10**9), max_size=30).map(
+        lambda times: Times(tuple(sorted(set(times))))
+    ),
+)
+
+
+@given(TIMETABLES, st.integers(0, 10**8), st.sampled_from([0, 1, 30_000]), st.sampled_from(Missed))
+def test_the_latest_time_is_found_however_long_ago_the_first_was(
+    timetable: Timetable, later: int, jitter: int, missed: Missed
+) -> None:
+    given = schedule(timetable, jitter_ms=jitter, missed=missed, overlap=Overlap.CANCEL, grace_ms=10**12)
+    first = first_due(given, START)
+    if first is None:
+        return
+    now = fire_time("s", given, first) + later
+    found = at(given, now, Tick(due_ms=first))
+    (due,) = dues(found)
+    assert isinstance(found, Fire)
+    assert first <= due <= now
+    if not jitter:
+        following = next_due(timetable, due)
+        assert following is None or following > now
+    assert found.next.tick.due_ms is None or found.next.tick.due_ms > due
+
+
+@given(st.integers(1000, 5000), st.integers(0, 60_000), st.lists(st.integers(0, 20_000), min_size=1, max_size=20))
+def test_every_time_has_one_task_never_early_however_late_the_primary_looks(
+    period: int, jitter: int, delays: list[int]
+) -> None:
+    given = schedule(Every(period), missed=Missed.ALL, overlap=Overlap.ALLOW, jitter_ms=jitter)
+    tick = Tick(due_ms=first_due(given, START))
+    now, made = START, list[int]()
+    for delay in delays:
+        now += delay
+        while tick.due_ms is not None and fire_time("s", given, tick.due_ms) <= now:
+            found = at(given, now, tick)
+            assert isinstance(found, Fire)
+            assert all(fire_time("s", given, due) <= now for due in dues(found))
+            made += dues(found)
+            tick = found.next.tick
+    assert all(second - first == period for first, second in pairwise(made))
+    assert made == sorted(set(made))
