@@ -108,6 +108,7 @@ P = Place
 OF_KEYS: Final = frozenset({P.KEYS, P.HOLDS, P.HOLDS_RENAMED})
 _KEY: Final = (P.HOLDS, P.KEYS)
 _CLIENT, _WORKER, _PRIMARY, _OPERATOR = ((role,) for role in Role)
+_CLIENT_OR_OPERATOR: Final = (Role.CLIENT, Role.OPERATOR)
 
 _ROWS: Final = (
     Transition(
@@ -203,19 +204,20 @@ _ROWS: Final = (
         note="the first tick is planned, or no task is wanted; the schedule has the version that was read",
     ),
     Transition(
-        N.CREATE_SCHEDULE, (Role.CLIENT, Role.OPERATOR), produces=(P.SCHEDULES, P.NEXT_TICKS), note="the primary plans the first tick",
+        N.CREATE_SCHEDULE, _CLIENT_OR_OPERATOR, produces=(P.SCHEDULES, P.NEXT_TICKS),
+        note="the primary plans the first tick",
     ),
     Transition(
-        N.EDIT_SCHEDULE, (Role.CLIENT, Role.OPERATOR), sets=(P.SCHEDULES,), consumes=(P.TICKS,), produces=(P.NEXT_TICKS,),
+        N.EDIT_SCHEDULE, _CLIENT_OR_OPERATOR, sets=(P.SCHEDULES,), consumes=(P.TICKS,), produces=(P.NEXT_TICKS,),
         note="at the version that was read; also to pause and to resume",
     ),
     Transition(
-        N.RUN_NOW, (Role.CLIENT, Role.OPERATOR), sets=(P.SCHEDULES,), consumes=(P.TICKS,),
+        N.RUN_NOW, _CLIENT_OR_OPERATOR, sets=(P.SCHEDULES,), consumes=(P.TICKS,),
         produces=(P.TASKS, P.KEYS, P.HOLDS, P.NEXT_TICKS),
         note="as an edit that changes nothing; several tasks for a range of past times",
     ),
     Transition(
-        N.REMOVE_SCHEDULE, (Role.CLIENT, Role.OPERATOR), consumes=(P.TICKS, P.SCHEDULES), note="at the version that was read",
+        N.REMOVE_SCHEDULE, _CLIENT_OR_OPERATOR, consumes=(P.TICKS, P.SCHEDULES), note="at the version that was read",
     ),
 )  # fmt: skip
 
