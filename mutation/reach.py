@@ -165,19 +165,8 @@ def _record(files: dict[str, str], marked: str, processes: int) -> None:
     settings = folder / "coveragerc"
     settings.write_text(_COVERAGE.format(data=folder / "coverage"), encoding="utf-8")
     command = [sys.executable, "-m", "coverage", "run", "--rcfile", str(settings), "-m", "pytest", "-q"]
-    options = [
-        "-n",
-        str(processes),
-        "-p",
-        "mutation.recording",
-        "-p",
-        "no:cacheprovider",
-        "--server",
-        "embedded",
-        "-m",
-        marked,
-    ]
-    options += ["--timeout", str(_MOST_SECONDS)]
+    options = ["-n", str(processes), "-p", "mutation.recording", "-p", "no:cacheprovider", "--server", "embedded"]
+    options += ["-m", marked, "--timeout", str(_MOST_SECONDS)]
     more = {recording.FOLDER: str(folder / "tests"), recording.CONTEXT: ""}
     subprocess.run([*command, *options, *files], cwd=copy, env=tree.environment(copy, **more), check=False)
     combine = [sys.executable, "-m", "coverage", "combine", "--quiet", "--rcfile", str(settings)]
