@@ -60,11 +60,16 @@ def test_the_oldest_task_of_each_queue_is_known_by_its_name() -> None:
 def test_a_census_counts_tasks_workers_and_slots() -> None:
     dispatcher = Dispatcher()
     dispatcher.replace_tasks(NAMES[:3])
-    dispatcher.replace_inboxes(["worker-a", "worker-b", "worker-gone"], 0.0)
-    dispatcher.replace_workers(["worker-a", "worker-b"], 0.0)
-    dispatcher.set_worker_state("worker-a", WorkerState(2, frozenset({"default"})))
-    dispatcher.set_worker_state("worker-b", WorkerState(4, frozenset({"default"}), draining=True))
+    alive = ["worker-a", "worker-a2", "worker-b", "worker-b2", "worker-silent"]
+    dispatcher.replace_inboxes([*alive, "worker-gone", "worker-gone2"], 0.0)
+    dispatcher.replace_workers(alive, 0.0)
+    for worker in ("worker-a", "worker-a2"):
+        dispatcher.set_worker_state(worker, WorkerState(2, frozenset({"default"})))
+    for worker in ("worker-b", "worker-b2"):
+        dispatcher.set_worker_state(worker, WorkerState(4, frozenset({"default"}), draining=True))
     dispatcher.replace_assignments("worker-a", NAMES[3:6], 0.0)
+    dispatcher.replace_assignments("worker-a2", [NAMES[7]], 0.0)
+    dispatcher.replace_assignments("worker-b", [NAMES[8]], 0.0)
     dispatcher.replace_assignments("worker-gone", [NAMES[6]], 0.0)
     dispatcher.set_limits("mail", QueueSettings(max_running=2), 0.0)
     for listing in Listing:
@@ -74,7 +79,7 @@ def test_a_census_counts_tasks_workers_and_slots() -> None:
 
     assert census.waiting == {"default": 2, "mail": 1}
     assert census.delayed == {"mail": 9}
-    assert census.assigned == {"mail": 2, "default": 2}
-    assert census.wanted == {"default": 4, "mail": 2}
-    assert census.workers == {WorkerKind.READY: 1, WorkerKind.DRAINING: 1, WorkerKind.LOST: 1}
-    assert (census.slots, census.busy) == (2, 2)
+    assert census.assigned == {"mail": 3, "default": 3}
+    assert census.wanted == {"default": 5, "mail": 3}
+    assert census.workers == {WorkerKind.READY: 3, WorkerKind.DRAINING: 2, WorkerKind.LOST: 2}
+    assert (census.slots, census.busy) == (4, 3)

@@ -180,3 +180,25 @@ def test_a_suspect_goes_to_a_worker_that_was_not_asked_for_its_function_before()
     dispatcher.finish(SUSPECT)
 
     assert decide(dispatcher) == [Assign(SUSPECT, X)]
+
+
+def test_a_suspect_that_waits_is_not_assigned_beside_other_tasks_meanwhile() -> None:
+    dispatcher = told(inboxes={W: (LONG,), X: (call_name("01jd0000000000000000000009"),)}, alive=(W, X))
+    find_suspect(dispatcher, SUSPECT)
+    assert decide(dispatcher) == []  # one worker is let run empty, and the other one is busy
+    dispatcher.add_task(OTHER)
+
+    assert [decision.task for decision in decide(dispatcher) if isinstance(decision, Assign)] == [OTHER]
+
+
+def test_a_worker_that_got_another_task_before_its_suspect_is_kept_free_for_a_limited_time_only() -> None:
+    dispatcher = told(inboxes={W: ()}, alive=(W,))
+    find_suspect(dispatcher, SUSPECT)
+    assert decide(dispatcher) == [Assign(SUSPECT, W)]
+    dispatcher.postpone(SUSPECT, 1.0)
+    dispatcher.add_assignment(W, LONG)  # by another master
+    assert decide(dispatcher, 1.0) == []
+    dispatcher.add_task(OTHER)
+
+    assert dispatcher.next_wakeup() == 1.0 + FIRST_PATIENCE
+    assert decide(dispatcher, 1.0 + FIRST_PATIENCE) == [Assign(OTHER, W)]
