@@ -1,0 +1,80 @@
+"""Limits, times and defaults that documents state are those of the code."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+KIB = 1024
+
+# document, what it says there, where the code has it, its value
+STATED: list[tuple[str, str, str, object]] = [
+    ("architecture.md", "lost with more than five workers is buried", "core.recovery:MAX_DELIVERIES", 5),
+    ("architecture.md", "From its second loss on", "core.recovery:ALONE_AFTER", 2),
+    ("architecture.md", "that it ended in a quarter of a second", "core.roster:PREFETCH_SECONDS", 0.25),
+    ("architecture.md", "waits longer than two seconds", "roles.worker.worker:_LONG_WAIT_SECONDS", 2.0),
+    ("architecture.md", "at most 128 KiB or 200 moves", "roles.shared.committer:MAX_BATCH_BYTES", 128 * KIB),
+    ("architecture.md", "at most 128 KiB or 200 moves", "roles.shared.committer:MAX_BATCH_MOVES", 200),
+    ("architecture.md", "Once a minute a primary compares", "roles.primary.recount:RECOUNT_SECONDS", 60.0),
+    ("architecture.md", "repeats the transaction a second later", "roles.primary.part:TRY_LATER_SECONDS", 1.0),
+    ("architecture.md", "repeats the transaction a second later", "roles.worker.commits:_TRY_LATER_SECONDS", 1.0),
+    ("chaos.md", "stays for a minute (`ORPHAN_INBOX_SECONDS`)", "core.dispatcher:ORPHAN_INBOX_SECONDS", 60.0),
+    ("reference.md", "a payload above 512 KiB", "core.payload:MAX_PAYLOAD", 512 * KIB),
+    ("reference.md", "above 520 KiB (532,480 bytes)", "core.recovery:MAX_MOVABLE", 532_480),
+    ("reference.md", "gets at most 60 assignments at a time", "core.roster:REFERENCE_WINDOW", 60),
+    ("reliability.md", "later looks after 2, 60 and 300 s", "roles.client.outcomes:FIRST_LOOK_SECONDS", 2.0),
+    ("reliability.md", "later looks after 2, 60 and 300 s", "roles.client.outcomes:LOOK_AGAIN_SECONDS", 60.0),
+    ("reliability.md", "later looks after 2, 60 and 300 s", "roles.client.outcomes:LOOK_AT_ALL_SECONDS", 300.0),
+    ("guides/dead.md", "no new task for 30 s", "core.isolation:FIRST_PATIENCE", 30.0),
+    ("guides/deploying.md", "stay for a day", "roles.primary.sweeper:Ages.outcome", 24 * 3600.0),
+    ("guides/deploying.md", "dead tasks for 30 days", "roles.primary.sweeper:Ages.dead", 30 * 24 * 3600.0),
+    (
+        "chaos.md",
+        "The journal of a client that was killed stays for a day",
+        "roles.primary.sweeper:Ages.journal",
+        86400.0,
+    ),
+    ("guides/deploying.md", "at most 16 MiB and 24 hours", "roles.primary.sweeper:Ages.history", 24 * 3600.0),
+    ("guides/deploying.md", "at most 16 MiB and 24 hours", "roles.primary.sweeper:Ages.history_size", 16 * KIB * KIB),
+    ("guides/deploying.md", "`--session-timeout` (10 s)", "roles.primary.master:MasterSettings.session_timeout", 10.0),
+    ("guides/deploying.md", "`--session-timeout` (10 s)", "roles.worker.worker:WorkerSettings.session_timeout", 10.0),
+    ("guides/running.md", "which is 25 seconds by default", "roles.worker.worker:WorkerSettings.drain_timeout", 25.0),
+    ("guides/running.md", "at most 50 lines a second", "roles.worker.task_log:MOST_LINES", 50),
+    ("guides/running.md", "at most 50 lines a second", "roles.worker.task_log:_WINDOW_SECONDS", 1.0),
+    ("guides/many.md", "at most 1000 items and 256 KiB", "core.chunk:MAX_ITEMS", 1000),
+    ("guides/history.md", "message (300 characters)", "core.history:MAX_MESSAGE", 300),
+    ("guides/history.md", "A batch has at most 100 records", "core.history:MAX_FAILURES", 100),
+    ("guides/history.md", "at most 200 calls and queues one by one", "core.history:MAX_CALLS", 200),
+    ("guides/history.md", "at most every five seconds", "roles.shared.history_writer:INTERVAL", 5.0),
+    ("guides/hooks.md", "it waits 5 s for the calls", "roles.worker.error_calls:END_SECONDS", 5.0),
+    ("guides/hooks.md", "All of `on_worker_stop` together have 10 s", "roles.worker.worker_hooks:STOP_SECONDS", 10.0),
+    ("guides/hosts.md", "a warning says so after three seconds", "zookeeper.client.base:LATE_SECONDS", 3.0),
+    ("guides/pools.md", "1,000 slots by default", "roles.worker.worker:_COROUTINES", 1000),
+    ("guides/pools.md", "in a queue of 4 MiB", "pools.outlets:MOST_BYTES", 4 * KIB * KIB),
+    ("guides/pools.md", "The worker logs after 5 s", "roles.worker.stalls:PATIENCE", 5.0),
+    ("guides/pools.md", "again every ten minutes", "roles.worker.stalls:_AGAIN_SECONDS", 600.0),
+    ("guides/retries.md", "| `backoff` | 1.0 |", "core.options:DEFAULT_BACKOFF", 1.0),
+    ("guides/retries.md", "| `max_backoff` | 600.0 |", "core.options:DEFAULT_MAX_BACKOFF", 600.0),
+    ("guides/seeing.md", "at most every two seconds", "roles.worker.progress_writer:_WRITE_SECONDS", 2.0),
+]
+
+
+def value_of(place: str) -> object:
+    """Return a constant, or the default of a field of a settings class."""
+    module, _, name = place.partition(":")
+    loaded = import_module(f"herdmaster.{module}")
+    owner, _, field = name.partition(".")
+    return attrgetter(field)(getattr(loaded, owner)()) if field else getattr(loaded, owner)
+
+
+@pytest.mark.parametrize(("document", "words", "place", "value"), STATED)
+def test_a_value_is_what_the_document_says(document: str, words: str, place: str, value: object) -> None:
+    text = re.sub(r"\s+", " ", (DOCS / document).read_text("utf-8"))
+
+    assert words in text
+    assert value_of(place) == value
