@@ -22,6 +22,7 @@ class ScriptedClient:
 
     state = SessionState.CONNECTED
     hosts = SimpleNamespace(chroot=SimpleNamespace(prefix=""))
+    acl_size = 0
 
     def __init__(self) -> None:
         self.now = 0.0
