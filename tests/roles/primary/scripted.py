@@ -80,10 +80,10 @@ class ScriptedTransaction:
     def create(self, path: str, _data: bytes) -> None:
         self._operations.append(("create", path))
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, _version: int = -1) -> None:
         self._operations.append(("delete", path))
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, _version: int = -1) -> None:
         self._operations.append(("check", path))
 
     def set(self, path: str, _data: bytes, _version: int) -> None:
