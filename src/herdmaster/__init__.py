@@ -36,8 +36,8 @@ from herdmaster.errors import (
 if TYPE_CHECKING:
     from herdmaster.api import AsyncTask, Future, Herd, HerdClosed, HerdExecutor, Options, Results, Task
     from herdmaster.core.codec import Codec
-    from herdmaster.core.history import FailureRecord
-    from herdmaster.inspection.history import History, Quantiles, Statistics
+    from herdmaster.core.history import CallCounts, EndState, FailureRecord, Histogram
+    from herdmaster.inspection.history import BacklogSample, History, Quantiles, Statistics
     from herdmaster.inspection.task_seen import TaskSeen
     from herdmaster.running.current import CurrentTask, current_task
     from herdmaster.zookeeper.tls import TLS, PasswordFile
@@ -48,18 +48,22 @@ __all__ = [
     "TLS",
     "AsyncTask",
     "BacklogFull",
+    "BacklogSample",
     "BadOutcome",
     "BadSchedule",
+    "CallCounts",
     "Codec",
     "ConfigurationError",
     "CurrentTask",
     "DuplicateTask",
+    "EndState",
     "FailureRecord",
     "Future",
     "Herd",
     "HerdClosed",
     "HerdError",
     "HerdExecutor",
+    "Histogram",
     "History",
     "HookFailed",
     "InvalidName",
@@ -97,8 +101,8 @@ _LATE: Final = {
         ("AsyncTask", "Future", "Herd", "HerdClosed", "HerdExecutor", "Options", "Results", "Task"), "herdmaster.api"
     ),
     "Codec": "herdmaster.core.codec",
-    "FailureRecord": "herdmaster.core.history",
-    **dict.fromkeys(("History", "Quantiles", "Statistics"), "herdmaster.inspection.history"),
+    **dict.fromkeys(("FailureRecord", "Histogram", "CallCounts", "EndState"), "herdmaster.core.history"),
+    **dict.fromkeys(("BacklogSample", "History", "Quantiles", "Statistics"), "herdmaster.inspection.history"),
     "TaskSeen": "herdmaster.inspection.tasks",
     **dict.fromkeys(("CurrentTask", "current_task"), "herdmaster.running.current"),
     **dict.fromkeys(("TLS", "PasswordFile"), "herdmaster.zookeeper.tls"),

@@ -11,13 +11,16 @@ import pytest
 from herdmaster import ConfigurationError, FailureRecord, Future, Herd
 from herdmaster.api.past import Instant
 from herdmaster.core import layout
-from herdmaster.core.history import Batch, Counts, Result, batch_name, encode_batch
+from herdmaster.core.history import Batch, CallCounts, EndState, batch_name, encode_batch
 from tests.api.znodes import Znodes
 
 
 def _write(namespace: Znodes, ended: int) -> FailureRecord:
-    failure = FailureRecord("task-1", "shop:pay", "money", Result.FAILED, "ValueError", "no route", ended - 5)
-    counts = (Counts("shop:pay", "money", {Result.DONE: 3, Result.FAILED: 1}), Counts("shop:area", "sums"))
+    failure = FailureRecord("task-1", "shop:pay", "money", EndState.FAILED, "ValueError", "no route", ended - 5)
+    counts = (
+        CallCounts("shop:pay", "money", {EndState.DONE: 3, EndState.FAILED: 1}),
+        CallCounts("shop:area", "sums"),
+    )
     data = encode_batch(Batch(1, ended - 5000, ended, counts=counts, failures=(failure,)))
     namespace.create(layout.history_path(batch_name(ended, "7")).lstrip("/"), data)
     return failure

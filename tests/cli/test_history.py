@@ -12,7 +12,15 @@ import pytest
 
 from herdmaster.cli.history import instant, seconds
 from herdmaster.core import layout
-from herdmaster.core.history import Batch, Counts, FailureRecord, Histogram, Result, batch_name, encode_batch
+from herdmaster.core.history import (
+    Batch,
+    CallCounts,
+    EndState,
+    FailureRecord,
+    Histogram,
+    batch_name,
+    encode_batch,
+)
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 from tests.cli.processes import HerdProcess, run_herd
@@ -24,15 +32,21 @@ async def past(namespace: str) -> str:
     now = time.time_ns() // 1_000_000
     common: dict[str, Any] = {"call": "shop:pay", "queue": "money", "worker": "worker-1", "host": "host-1"}
     lost = "net.ConnectionError"
-    ends = [(lost, Result.BURIED), ("ValueError", Result.BURIED), (lost, Result.RETRIED)]
+    ends = [(lost, EndState.BURIED), ("ValueError", EndState.BURIED), (lost, EndState.RETRIED)]
     failures = [
         FailureRecord(f"task-{number}", error=error, message="no\x1b[2J route", ended=now - 1000 * number,
                       began=now - 1000 * number - 210, attempt=3, result=result, **common)
         for number, (error, result) in enumerate(ends)
     ]  # fmt: skip
     counts = (
-        Counts("shop:pay", "money", {Result.BURIED: 2, Result.RETRIED: 1}, Histogram({0: 3}), Histogram({31: 3})),
-        Counts("shop:area", "default", {Result.DONE: 98}, Histogram({0: 98}), Histogram({0: 98})),
+        CallCounts(
+            "shop:pay",
+            "money",
+            {EndState.BURIED: 2, EndState.RETRIED: 1},
+            Histogram({0: 3}),
+            Histogram({31: 3}),
+        ),
+        CallCounts("shop:area", "default", {EndState.DONE: 98}, Histogram({0: 98}), Histogram({0: 98})),
     )
     batches = [
         Batch(1, now - 600_000, now - 300_000, backlog={"default": 120}),

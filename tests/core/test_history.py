@@ -14,10 +14,10 @@ from herdmaster.core.history import (
     MAX_MESSAGE,
     OTHER,
     Batch,
-    Counts,
+    CallCounts,
+    EndState,
     FailureRecord,
     Histogram,
-    Result,
     batch_name,
     bucket_of,
     decode_batch,
@@ -27,7 +27,7 @@ from herdmaster.core.history import (
 )
 from herdmaster.core.history_recorder import Recorder
 
-FAILURE = FailureRecord("task-1", "shop:pay", "default", Result.FAILED, "ValueError", "no", 2000, 1000, 1, "worker-1")
+FAILURE = FailureRecord("task-1", "shop:pay", "default", EndState.FAILED, "ValueError", "no", 2000, 1000, 1, "worker-1")
 
 
 def total(batch: Batch) -> int:
@@ -66,7 +66,7 @@ def test_quantiles_order_the_durations() -> None:
 
 def test_a_batch_is_read_as_it_was_written() -> None:
     recorder = Recorder("worker-1", "host-1", 1000)
-    recorder.count("shop:area", "default", Result.DONE, (20, 300))
+    recorder.count("shop:area", "default", EndState.DONE, (20, 300))
     recorder.fail(FAILURE, (0, 1000))
     batch = recorder.take(2500, {"default": 3})
 
@@ -74,8 +74,8 @@ def test_a_batch_is_read_as_it_was_written() -> None:
     assert batch.failures == (msgspec.structs.replace(FAILURE, host="host-1"),)
     assert (batch.begins, batch.ends, batch.backlog) == (1000, 2500, {"default": 3})
     assert [(each.call, each.results) for each in batch.counts] == [
-        ("shop:area", {Result.DONE: 1}),
-        ("shop:pay", {Result.FAILED: 1}),
+        ("shop:area", {EndState.DONE: 1}),
+        ("shop:pay", {EndState.FAILED: 1}),
     ]
     assert batch.counts[0].running.quantile(1) == pytest.approx(0.3, rel=0.1)
 
@@ -111,7 +111,7 @@ def test_a_recorder_keeps_so_many_records_and_counts_the_rest() -> None:
 def test_a_recorder_counts_further_calls_as_others() -> None:
     recorder = Recorder("worker-1", "host-1", 0)
     for number in range(MAX_CALLS + 10):
-        recorder.count(f"shop:f{number}", "default", Result.DONE)
+        recorder.count(f"shop:f{number}", "default", EndState.DONE)
     batch = recorder.take(1)
 
     assert {each.call: each.total for each in batch.counts}[OTHER] == 10
@@ -121,7 +121,7 @@ def test_a_recorder_counts_further_calls_as_others() -> None:
 def test_a_batch_is_never_too_large_and_counts_all_the_same() -> None:
     histogram = Histogram(dict.fromkeys(range(100), 1_000_000))
     counts = tuple(
-        Counts(f"module:{'f' * 200}{n}", "q" * 60, {Result.DONE: n + 1}, histogram) for n in range(MAX_CALLS)
+        CallCounts(f"module:{'f' * 200}{n}", "q" * 60, {EndState.DONE: n + 1}, histogram) for n in range(MAX_CALLS)
     )
     failures = (msgspec.structs.replace(FAILURE, message="\0" * MAX_MESSAGE),) * MAX_FAILURES
     batch = Batch(1, 0, 1, "worker-1", counts, failures, 7, {f"queue-{n}": n for n in range(10_000)})
@@ -137,15 +137,21 @@ def test_a_batch_is_never_too_large_and_counts_all_the_same() -> None:
 
 
 def test_merging_adds_the_numbers_and_drops_the_records() -> None:
-    one = Batch(1, 0, 10, "w1", (Counts("a", "q", {Result.DONE: 1}, Histogram({3: 1})),), (FAILURE,), 1, {"q": 5})
-    two = Batch(1, 5, 20, "w2", (Counts("a", "q", {Result.DONE: 2, Result.FAILED: 1}, Histogram({3: 1, 4: 2})),))
+    one = Batch(1, 0, 10, "w1", (CallCounts("a", "q", {EndState.DONE: 1}, Histogram({3: 1})),), (FAILURE,), 1, {"q": 5})
+    two = Batch(
+        1,
+        5,
+        20,
+        "w2",
+        (CallCounts("a", "q", {EndState.DONE: 2, EndState.FAILED: 1}, Histogram({3: 1, 4: 2})),),
+    )
 
     assert merge_batches([two, one]) == Batch(
         1,
         0,
         20,
         None,
-        (Counts("a", "q", {Result.DONE: 3, Result.FAILED: 1}, Histogram({3: 2, 4: 2})),),
+        (CallCounts("a", "q", {EndState.DONE: 3, EndState.FAILED: 1}, Histogram({3: 2, 4: 2})),),
         (),
         2,
         {"q": 5},
@@ -170,5 +176,5 @@ def test_numbers_that_no_process_writes_are_no_batch(data: bytes) -> None:
 
 def test_the_longest_time_is_in_a_bucket_that_can_be_read() -> None:
     histogram = Histogram({bucket_of(float("inf")): 1})
-    batch = Batch(1, 0, 1, counts=(Counts("a", "q", {Result.DONE: 1}, histogram, histogram),))
+    batch = Batch(1, 0, 1, counts=(CallCounts("a", "q", {EndState.DONE: 1}, histogram, histogram),))
     assert decode_batch(encode_batch(batch)) == batch

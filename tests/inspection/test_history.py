@@ -6,14 +6,22 @@ import msgspec
 import pytest
 
 from herdmaster.core import layout
-from herdmaster.core.history import Batch, Counts, FailureRecord, Histogram, Result, batch_name, encode_batch
+from herdmaster.core.history import (
+    Batch,
+    CallCounts,
+    EndState,
+    FailureRecord,
+    Histogram,
+    batch_name,
+    encode_batch,
+)
 from herdmaster.inspection.history import By, HistoryFilter, Quantiles, read_history
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 
 MINUTE = 60_000
 NOW = 1_700_000_000_000
-FAILURE = FailureRecord("task-1", "shop:pay", "money", Result.BURIED, "requests.ConnectionError", "no route", NOW - 5)
+FAILURE = FailureRecord("task-1", "shop:pay", "money", EndState.BURIED, "requests.ConnectionError", "no route", NOW - 5)
 
 
 async def write(zk: Client, batch: Batch, identity: str = "0") -> None:
@@ -30,13 +38,13 @@ async def test_a_namespace_without_a_history_has_an_empty_one(zk: Client) -> Non
 async def test_batches_of_the_range_are_read_and_others_are_not(zk: Client) -> None:
     await make_folders(zk)
     for number, ends in enumerate((NOW - 2 * MINUTE, NOW - MINUTE, NOW, NOW + 1)):
-        await write(zk, Batch(1, ends - 5000, ends, counts=(Counts("a", "q", {Result.DONE: 10**number}),)))
+        await write(zk, Batch(1, ends - 5000, ends, counts=(CallCounts("a", "q", {EndState.DONE: 10**number}),)))
     await zk.create(layout.history_path("of-something-else"))
     await zk.create(layout.history_path(batch_name(NOW - 1, "f")), b'{"herd":99}')
 
     history = await read_history(zk, NOW - MINUTE, NOW)
 
-    assert history.total().results == {Result.DONE: 110}
+    assert history.total().results == {EndState.DONE: 110}
     assert history.unreadable == 1
 
 
@@ -44,10 +52,10 @@ async def test_large_znodes_of_other_programs_do_not_keep_batches_from_being_rea
     await make_folders(zk)
     for number in range(12):
         await zk.create(layout.history_path(batch_name(NOW - 2, f"a{number}")), b"[" * 1_000_000)
-    await write(zk, Batch(1, NOW - 5000, NOW - 1, counts=(Counts("a", "q", {Result.DONE: 1}),)))
+    await write(zk, Batch(1, NOW - 5000, NOW - 1, counts=(CallCounts("a", "q", {EndState.DONE: 1}),)))
 
     history = await read_history(zk, NOW - MINUTE, NOW)
-    assert (history.total().results, history.unreadable) == ({Result.DONE: 1}, 12)
+    assert (history.total().results, history.unreadable) == ({EndState.DONE: 1}, 12)
 
 
 async def test_a_batch_of_a_process_whose_clock_is_off_is_found_by_the_clock_of_the_servers(zk: Client) -> None:
@@ -64,8 +72,8 @@ async def test_a_batch_of_a_process_whose_clock_is_off_is_found_by_the_clock_of_
 async def test_statistics_are_by_call_or_by_queue(zk: Client) -> None:
     await make_folders(zk)
     quick, slow = Histogram({0: 30}), Histogram({40: 30})
-    pay = Counts("shop:pay", "money", {Result.DONE: 10, Result.BURIED: 10, Result.RETRIED: 40}, quick, slow)
-    counts = (Counts("shop:area", "money", {Result.DONE: 60, Result.CANCELLED: 20}), pay)
+    pay = CallCounts("shop:pay", "money", {EndState.DONE: 10, EndState.BURIED: 10, EndState.RETRIED: 40}, quick, slow)
+    counts = (CallCounts("shop:area", "money", {EndState.DONE: 60, EndState.CANCELLED: 20}), pay)
     await write(zk, Batch(1, NOW - 2 * MINUTE, NOW, counts=counts, failures=(FAILURE,), unrecorded=9))
 
     history = await read_history(zk, NOW - 2 * MINUTE, NOW)
@@ -82,7 +90,7 @@ async def test_statistics_are_by_call_or_by_queue(zk: Client) -> None:
 
 async def test_a_system_that_is_younger_than_the_range_has_its_own_rate(zk: Client) -> None:
     await make_folders(zk)
-    await write(zk, Batch(1, NOW - MINUTE, NOW, counts=(Counts("a", "q", {Result.DONE: 5}),)))
+    await write(zk, Batch(1, NOW - MINUTE, NOW, counts=(CallCounts("a", "q", {EndState.DONE: 5}),)))
 
     assert (await read_history(zk, NOW - 60 * MINUTE, NOW)).total().tasks_per_minute == 5
 
@@ -126,7 +134,7 @@ async def test_the_backlog_is_told_by_time(zk: Client) -> None:
 
 async def test_more_than_fits_one_reply_is_read(zk: Client) -> None:
     await make_folders(zk)
-    failures = (FailureRecord("task-1", "c" * 300, "q", Result.FAILED, "E" * 256, "x" * 300, NOW),) * 60
+    failures = (FailureRecord("task-1", "c" * 300, "q", EndState.FAILED, "E" * 256, "x" * 300, NOW),) * 60
     for number in range(30):
         await write(zk, Batch(1, NOW - MINUTE, NOW - number, failures=failures))
 

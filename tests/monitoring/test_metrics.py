@@ -8,11 +8,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from herdmaster.core.attempt_end import AttemptEnd
-from herdmaster.core.history import Result
+from herdmaster.core.history import EndState
 from herdmaster.monitoring.gauges import GAUGES, Reading
 from herdmaster.monitoring.metrics import MAX_CALLS, MAX_QUEUES, Metrics
 
-END = AttemptEnd("task-1", "shop:area", "default", Result.DONE, ended=3500, began=3000, due=1000)
+END = AttemptEnd("task-1", "shop:area", "default", EndState.DONE, ended=3500, began=3000, due=1000)
 
 
 def scrape(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -27,8 +27,8 @@ def scrape(metrics: Metrics) -> dict[tuple[str, ...], float]:
 
 def fill(metrics: Metrics) -> None:
     metrics.attempt_ended(END)
-    metrics.attempt_ended(msgspec.structs.replace(END, result=Result.FAILED))
-    metrics.attempt_ended(msgspec.structs.replace(END, call="", result=Result.EXPIRED, began=None))
+    metrics.attempt_ended(msgspec.structs.replace(END, result=EndState.FAILED))
+    metrics.attempt_ended(msgspec.structs.replace(END, call="", result=EndState.EXPIRED, began=None))
     for _ in range(3):
         metrics.count_submissions("default", "accepted")
     metrics.request_ended("multi", 0.004)

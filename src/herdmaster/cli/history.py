@@ -61,11 +61,11 @@ def history(
     Workers write what has ended every few seconds. It is a log and no promise: a worker that is killed takes its last
     seconds along. It is kept for 24 hours, or less if it grows too large (`herd master --history-age`).
     """
-    from herdmaster.core.history import Result
+    from herdmaster.core.history import EndState
     from herdmaster.inspection.history import HistoryFilter
 
     found = _read(session, since, HistoryFilter(call, queue, error))
-    records = [each for each in found.failures if not failed or each.result is not Result.RETRIED]
+    records = [each for each in found.failures if not failed or each.result is not EndState.RETRIED]
     records.sort(key=lambda each: each.ended, reverse=True)
     if by is not None:
         _print_groups(records, by, as_json=as_json)
@@ -198,11 +198,11 @@ def _trends(found: History) -> dict[str, tuple[int, int]]:
 
 
 def _row(each: Statistics) -> list[str]:
-    from herdmaster.core.history import Result
+    from herdmaster.core.history import EndState
 
     results = dict(each.results)
-    done, retried = results.pop(Result.DONE, 0), results.pop(Result.RETRIED, 0)
-    cancelled = results.pop(Result.CANCELLED, 0)
+    done, retried = results.pop(EndState.DONE, 0), results.pop(EndState.RETRIED, 0)
+    cancelled = results.pop(EndState.CANCELLED, 0)
     failed = sum(results.values())
     rate = "-" if each.failure_rate is None else f"{each.failure_rate:.1%}"
     numbers = [f"{each.tasks_per_minute:.1f}", str(done), str(failed), rate, str(retried), str(cancelled)]

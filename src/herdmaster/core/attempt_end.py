@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.history import FAILURES, FailureRecord, Result
+from herdmaster.core.history import FAILURES, MAX_MS, EndState, FailureRecord
 
 
 class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
@@ -16,7 +16,7 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
     task: str
     call: str
     queue: str
-    result: Result
+    result: EndState
     ended: int
     began: int | None = None
     due: int | None = None
@@ -49,11 +49,16 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
             self.result,
             error,
             message,
-            self.ended,
-            self.began,
+            _in_range(self.ended),
+            None if self.began is None else _in_range(self.began),
             self.attempt,
             self.worker,
         )
 
 
-_UNNAMED = {Result.EXPIRED: "TaskExpired"}
+def _in_range(milliseconds: int) -> int:
+    """Return a time that a record may have: the processes of tasks report some, and clocks may be far off."""
+    return min(max(0, milliseconds), MAX_MS)
+
+
+_UNNAMED = {EndState.EXPIRED: "TaskExpired"}

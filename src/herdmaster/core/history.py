@@ -30,13 +30,13 @@ OTHER: Final = "other"
 
 _STEPS: Final = 4
 """Buckets of a histogram for each doubling of the time, so that a quantile is off by at most 9%."""
-_MAX_MS: Final = 10**13 - 1
+MAX_MS: Final = 10**13 - 1
 
 _batch_name = re.compile(r"([0-9]{13})-([0-9a-z]{1,32})").fullmatch
 
 
-class Result(enum.StrEnum):
-    """What an attempt or a task ended with. Each end is counted once: a task in `/dead` as buried and not as failed.
+class EndState(enum.StrEnum):
+    """How an attempt or a task ended. Each end is counted once: a task in `/dead` as buried and not as failed.
     `REFUSED` is a task whose code could not be run at all."""
 
     DONE = "done"
@@ -48,23 +48,24 @@ class Result(enum.StrEnum):
     REFUSED = "refused"
 
 
-FAILURES: Final = frozenset({Result.FAILED, Result.RETRIED, Result.BURIED, Result.REFUSED, Result.EXPIRED})
+FAILURES: Final = frozenset({EndState.FAILED, EndState.RETRIED, EndState.BURIED, EndState.REFUSED, EndState.EXPIRED})
 """The results that leave a record."""
 
 
-_Number = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
-"""A count. Bounded, as the times are, so that nothing that stands in the folder breaks those who sum or merge it."""
-_Time = Annotated[int, msgspec.Meta(ge=0, le=_MAX_MS)]
-_Bucket = Annotated[int, msgspec.Meta(ge=0, le=200)]
+_NUMBER: Final = msgspec.Meta(ge=0, le=2**50)
+"""A count. Bounded, as the times are, so that nothing in the folder breaks a program that sums or merges it."""
+_TIME: Final = msgspec.Meta(ge=0, le=MAX_MS)
+_BUCKET: Final = msgspec.Meta(ge=0, le=200)
 
 
 class Histogram(msgspec.Struct, frozen=True, array_like=True):
     """Durations by bucket. Bucket 0 is less than 1 ms; bucket N ends at 2 ** (N / 4) ms."""
 
-    buckets: dict[_Bucket, _Number] = {}
+    buckets: dict[Annotated[int, _BUCKET], Annotated[int, _NUMBER]] = {}
 
     @property
     def total(self) -> int:
+        """The number of durations."""
         return sum(self.buckets.values())
 
     def quantile(self, share: float) -> float | None:
@@ -77,36 +78,38 @@ class Histogram(msgspec.Struct, frozen=True, array_like=True):
         return None
 
     def plus(self, other: Histogram) -> Histogram:
+        """Add the numbers of `other`."""
         return Histogram(dict(Counter(self.buckets) + Counter(other.buckets)))
 
 
 def bucket_of(milliseconds: float) -> int:
-    return 0 if milliseconds < 1 else 1 + math.floor(_STEPS * math.log2(min(milliseconds, _MAX_MS)))
+    return 0 if milliseconds < 1 else 1 + math.floor(_STEPS * math.log2(min(milliseconds, MAX_MS)))
 
 
 def _middle_ms(bucket: int) -> float:
     return 2.0 ** ((bucket - 0.5) / _STEPS) if bucket else 0.5
 
 
-class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
+class CallCounts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What ended of one call in one queue. `call` is empty for raw tasks. `waiting` is from when a task was due to the
     begin of its attempt, `running` is the attempt."""
 
     call: str
     queue: str
-    results: dict[Result, _Number] = {}
+    results: dict[EndState, Annotated[int, _NUMBER]] = {}
     waiting: Histogram = Histogram()
     running: Histogram = Histogram()
 
     @property
     def total(self) -> int:
+        """The number of ends."""
         return sum(self.results.values())
 
-    def plus(self, other: Counts) -> Counts:
+    def plus(self, other: CallCounts) -> CallCounts:
         """Add the numbers of `other`, under the call and queue of this one."""
         results = dict(Counter(self.results) + Counter(other.results))
         waiting, running = self.waiting.plus(other.waiting), self.running.plus(other.running)
-        return Counts(self.call, self.queue, results, waiting, running)
+        return CallCounts(self.call, self.queue, results, waiting, running)
 
 
 class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -116,7 +119,7 @@ class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     task: str
     call: str
     queue: str
-    result: Result
+    result: EndState
     error: str
     message: str
     ended: int
@@ -127,7 +130,7 @@ class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     pid: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ended <= _MAX_MS or not 0 <= (self.began or 0) <= _MAX_MS:
+        if not 0 <= self.ended <= MAX_MS or not 0 <= (self.began or 0) <= MAX_MS:
             raise ValueError(f"a time that is out of range: {self.began} to {self.ended}")
 
 
@@ -140,13 +143,13 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     herd: Annotated[int, msgspec.Meta(ge=1, le=1)]
-    begins: _Time
-    ends: _Time
+    begins: Annotated[int, _TIME]
+    ends: Annotated[int, _TIME]
     writer: str | None = None
-    counts: tuple[Counts, ...] = ()
+    counts: tuple[CallCounts, ...] = ()
     failures: tuple[FailureRecord, ...] = ()
-    unrecorded: _Number = 0
-    backlog: dict[str, _Number] | None = None
+    unrecorded: Annotated[int, _NUMBER] = 0
+    backlog: dict[str, Annotated[int, _NUMBER]] | None = None
     host: str | None = None
     pid: int | None = None
 
@@ -214,7 +217,7 @@ def read_batch(name: str, data: bytes | None) -> Batch | None:
 
 def _shifted(batch: Batch, milliseconds: int) -> Batch:
     def shift(time: int) -> int:
-        return min(max(0, time + milliseconds), _MAX_MS)
+        return min(max(0, time + milliseconds), MAX_MS)
 
     return msgspec.structs.replace(
         batch,
@@ -229,9 +232,9 @@ def _shifted(batch: Batch, milliseconds: int) -> Batch:
     )
 
 
-def sum_counts(counts: Iterable[Counts]) -> tuple[Counts, ...]:
+def sum_counts(counts: Iterable[CallCounts]) -> tuple[CallCounts, ...]:
     """Return the sum for each call and queue."""
-    sums: dict[tuple[str, str], Counts] = {}
+    sums: dict[tuple[str, str], CallCounts] = {}
     for each in counts:
         key = (each.call, each.queue)
         sums[key] = sums[key].plus(each) if key in sums else each

@@ -15,10 +15,10 @@ from herdmaster.core.history import (
     MAX_MESSAGE,
     OTHER,
     Batch,
-    Counts,
+    CallCounts,
+    EndState,
     FailureRecord,
     Histogram,
-    Result,
     bucket_of,
 )
 
@@ -31,7 +31,7 @@ class _Tally:
     __slots__ = ("results", "running", "waiting")
 
     def __init__(self) -> None:
-        self.results: Counter[Result] = Counter()
+        self.results: Counter[EndState] = Counter()
         self.waiting: Counter[int] = Counter()
         self.running: Counter[int] = Counter()
 
@@ -54,7 +54,7 @@ class Recorder:
     def is_empty(self) -> bool:
         return not self._tallies
 
-    def count(self, call: str, queue: str, result: Result, times: tuple[float, float] | None = None) -> None:
+    def count(self, call: str, queue: str, result: EndState, times: tuple[float, float] | None = None) -> None:
         """Count one end. `times` are how long the task waited and how long its code ran, in milliseconds, if it ran."""
         tally = self._tallies.get((call, queue)) or self._new_tally(call, queue)
         tally.results[result] += 1
@@ -106,5 +106,5 @@ class Recorder:
         return self._tallies.setdefault(key, _Tally())
 
 
-def _counts(key: tuple[str, str], tally: _Tally) -> Counts:
-    return Counts(*key, dict(tally.results), Histogram(dict(tally.waiting)), Histogram(dict(tally.running)))
+def _counts(key: tuple[str, str], tally: _Tally) -> CallCounts:
+    return CallCounts(*key, dict(tally.results), Histogram(dict(tally.waiting)), Histogram(dict(tally.running)))

@@ -9,7 +9,15 @@ from typing import Final, Literal
 import msgspec
 
 from herdmaster.core import layout
-from herdmaster.core.history import Batch, Counts, FailureRecord, Histogram, Result, parse_batch_name, read_batch
+from herdmaster.core.history import (
+    Batch,
+    CallCounts,
+    EndState,
+    FailureRecord,
+    Histogram,
+    parse_batch_name,
+    read_batch,
+)
 from herdmaster.inspection.task_seen import matches_name
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -17,7 +25,7 @@ from herdmaster.zookeeper.client import Client
 _AT_ONCE: Final = 12
 """Batches of one reply: less than 1 MiB, or 12 MiB if other programs put large znodes there."""
 _MINUTE_MS: Final = 60_000
-_BAD: Final = (Result.FAILED, Result.BURIED, Result.REFUSED, Result.EXPIRED)
+_BAD: Final = (EndState.FAILED, EndState.BURIED, EndState.REFUSED, EndState.EXPIRED)
 
 
 class By(enum.StrEnum):
@@ -40,7 +48,7 @@ class Statistics(msgspec.Struct, frozen=True):
     `failure_rate` is the share of them that ended neither as done nor as cancelled."""
 
     group: str
-    results: dict[Result, int]
+    results: dict[EndState, int]
     tasks_per_minute: float
     failure_rate: float | None
     waiting: Quantiles
@@ -60,7 +68,7 @@ class History(msgspec.Struct, frozen=True):
 
     begins: int
     ends: int
-    counts: tuple[Counts, ...]
+    counts: tuple[CallCounts, ...]
     failures: tuple[FailureRecord, ...]
     unrecorded: int
     backlog: tuple[BacklogSample, ...]
@@ -68,7 +76,7 @@ class History(msgspec.Struct, frozen=True):
 
     def statistics(self, by: By | Literal["call", "queue"] = By.CALL) -> list[Statistics]:
         """Return the numbers of each call or queue, the most frequent first."""
-        groups: dict[str, list[Counts]] = {}
+        groups: dict[str, list[CallCounts]] = {}
         for each in self.counts:
             groups.setdefault(each.call if by == By.CALL else each.queue, []).append(each)
         found = [self._statistics(group, counts) for group, counts in groups.items()]
@@ -78,12 +86,12 @@ class History(msgspec.Struct, frozen=True):
         """Return the numbers of all calls together."""
         return self._statistics("all", self.counts)
 
-    def _statistics(self, group: str, counts: Iterable[Counts]) -> Statistics:
-        together = Counts("", "")
+    def _statistics(self, group: str, counts: Iterable[CallCounts]) -> Statistics:
+        together = CallCounts("", "")
         for each in counts:
             together = together.plus(each)
         results = together.results
-        ended = together.total - results.get(Result.RETRIED, 0)
+        ended = together.total - results.get(EndState.RETRIED, 0)
         bad = sum(results.get(each, 0) for each in _BAD)
         return Statistics(
             group,
@@ -106,7 +114,7 @@ class HistoryFilter(msgspec.Struct, frozen=True):
     queue: str | None = None
     error: str | None = None
 
-    def takes_counts(self, counts: Counts) -> bool:
+    def takes_counts(self, counts: CallCounts) -> bool:
         return self._takes(counts.call, counts.queue)
 
     def takes_failure(self, failure: FailureRecord) -> bool:

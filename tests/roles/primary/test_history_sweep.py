@@ -6,7 +6,15 @@ import asyncio
 import time
 
 from herdmaster.core import layout
-from herdmaster.core.history import Batch, Counts, FailureRecord, Result, batch_name, decode_batch, encode_batch
+from herdmaster.core.history import (
+    Batch,
+    CallCounts,
+    EndState,
+    FailureRecord,
+    batch_name,
+    decode_batch,
+    encode_batch,
+)
 from herdmaster.inspection.history import read_history
 from herdmaster.roles.primary.history_sweep import MERGED, HistorySweep
 from herdmaster.roles.shared.bootstrap import make_folders
@@ -14,12 +22,12 @@ from herdmaster.zookeeper.client import Client
 
 NOW = 1_700_000_000_000
 HOUR = 3600_000
-FAILURES = (FailureRecord("task-1", "a", "q", Result.FAILED, "ValueError", "x" * 300, NOW),) * 20
-BATCH = len(encode_batch(Batch(1, NOW, NOW, "w", (Counts("a", "q", {Result.DONE: 1}),), FAILURES)))
+FAILURES = (FailureRecord("task-1", "a", "q", EndState.FAILED, "ValueError", "x" * 300, NOW),) * 20
+BATCH = len(encode_batch(Batch(1, NOW, NOW, "w", (CallCounts("a", "q", {EndState.DONE: 1}),), FAILURES)))
 
 
 async def write(zk: Client, ends: int, identity: str = "0") -> None:
-    batch = Batch(1, ends - 5000, ends, "w", (Counts("a", "q", {Result.DONE: 1}),), FAILURES)
+    batch = Batch(1, ends - 5000, ends, "w", (CallCounts("a", "q", {EndState.DONE: 1}),), FAILURES)
     await zk.create(layout.history_path(batch_name(ends, identity)), encode_batch(batch))
 
 
@@ -39,7 +47,7 @@ async def names(zk: Client) -> list[str]:
 async def total(zk: Client) -> tuple[int, int]:
     """The tasks that are counted, and the failures with or without a record."""
     history = await read_history(zk, NOW - 100 * HOUR, NOW)
-    return history.total().results.get(Result.DONE, 0), len(history.failures) + history.unrecorded
+    return history.total().results.get(EndState.DONE, 0), len(history.failures) + history.unrecorded
 
 
 async def test_batches_go_at_their_age_by_the_clock_of_the_servers(zk: Client) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.attempt_end import AttemptEnd
-from herdmaster.core.history import Result
+from herdmaster.core.history import EndState
 from herdmaster.core.names import call_name
 from herdmaster.core.transitions import NewTask
 from herdmaster.inspection.history import read_history
@@ -53,8 +53,18 @@ async def test_a_task_that_is_cancelled_or_expires_before_it_runs_is_reported(st
     await until(lambda: len(measured.ends) == 2, "two reports")
     first, second = sorted(measured.ends, key=lambda end: end.call)
 
-    assert (first.task, first.call, first.queue, first.result) == (cancelled.name, "m:f", "mail", Result.CANCELLED)
-    assert (second.task, second.call, second.queue, second.result) == (expiring.name, "m:g", "default", Result.EXPIRED)
+    assert (first.task, first.call, first.queue, first.result) == (
+        cancelled.name,
+        "m:f",
+        "mail",
+        EndState.CANCELLED,
+    )
+    assert (second.task, second.call, second.queue, second.result) == (
+        expiring.name,
+        "m:g",
+        "default",
+        EndState.EXPIRED,
+    )
     assert first.times is second.times is None
     assert len(measured.takeovers) == 1
     assert 0 <= measured.takeovers[0] < 15
@@ -74,7 +84,7 @@ async def test_a_task_that_is_buried_is_reported_with_its_error(stage: Stage) ->
     await until(lambda: len(measured.ends) == 1, "a report")
     (end,) = measured.ends
 
-    assert (end.task, end.result) == (task.name, Result.BURIED)
+    assert (end.task, end.result) == (task.name, EndState.BURIED)
     assert measured.recovered == [("worker lost", 1)]
 
 
@@ -103,7 +113,7 @@ async def test_a_master_that_is_stopped_writes_what_it_ended_since_its_last_batc
 
     async def is_written() -> bool:
         history = await read_history(stage.zk, 0, 10**13 - 1)
-        return history.total().results.get(Result.CANCELLED) == 1
+        return history.total().results.get(EndState.CANCELLED) == 1
 
     async with asyncio.timeout(3):
         while not await is_written():

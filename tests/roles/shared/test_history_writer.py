@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from herdmaster.core import layout
-from herdmaster.core.history import Batch, FailureRecord, Result, decode_batch, read_batch
+from herdmaster.core.history import Batch, EndState, FailureRecord, decode_batch, read_batch
 from herdmaster.core.history_recorder import Recorder
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.roles.shared.history_writer import HistoryWriter
@@ -56,7 +56,7 @@ async def test_each_batch_has_what_ended_since_the_last_one(zk: Client, recorder
     writer = _writer(recorder)
     for number in (1, 2):
         for _ in range(number):
-            recorder.count("a", "q", Result.DONE)
+            recorder.count("a", "q", EndState.DONE)
         assert await writer.write(zk)
 
     first, second = await batches(zk)
@@ -68,10 +68,10 @@ async def test_a_batch_whose_reply_is_lost_is_counted_once(recorder: Recorder) -
     async with EmbeddedZooKeeper() as zookeeper, Client(zookeeper.hosts, session_timeout=4.0) as zk:
         await make_folders(zk)
         writer = _writer(recorder)
-        recorder.count("a", "q", Result.DONE)
+        recorder.count("a", "q", EndState.DONE)
         zookeeper.drop_after(times=1)
         assert not await writer.write(zk)
-        recorder.count("a", "q", Result.DONE)
+        recorder.count("a", "q", EndState.DONE)
 
         assert await writer.write(zk)  # the same one again
         assert await writer.write(zk)
@@ -81,7 +81,7 @@ async def test_a_batch_whose_reply_is_lost_is_counted_once(recorder: Recorder) -
 async def test_a_deleted_folder_is_made_again(zk: Client, recorder: Recorder) -> None:
     await make_folders(zk)
     await zk.delete(layout.HISTORY)
-    recorder.count("a", "q", Result.DONE)
+    recorder.count("a", "q", EndState.DONE)
     writer = _writer(recorder)
 
     assert not await writer.write(zk)
@@ -107,14 +107,17 @@ async def test_an_end_writes_what_a_lost_reply_left_and_what_ended_since(recorde
     async with EmbeddedZooKeeper() as zookeeper, Client(zookeeper.hosts, session_timeout=4.0) as zk:
         await make_folders(zk)
         writer = _writer(recorder)
-        recorder.count("a", "q", Result.DONE)
+        recorder.count("a", "q", EndState.DONE)
         zookeeper.drop_after(times=1)
         assert not await writer.write(zk)
-        recorder.count("a", "q", Result.FAILED)
+        recorder.count("a", "q", EndState.FAILED)
         await zk.sync()  # the connection is back
 
         await writer.finish(zk)
-        assert [dict(each.counts[0].results) for each in await batches(zk)] == [{Result.DONE: 1}, {Result.FAILED: 1}]
+        assert [dict(each.counts[0].results) for each in await batches(zk)] == [
+            {EndState.DONE: 1},
+            {EndState.FAILED: 1},
+        ]
 
 
 async def test_a_batch_is_not_forgotten_because_the_one_before_it_is_written_twice(recorder: Recorder) -> None:
@@ -122,11 +125,11 @@ async def test_a_batch_is_not_forgotten_because_the_one_before_it_is_written_twi
     async with EmbeddedZooKeeper() as zookeeper, Client(zookeeper.hosts, session_timeout=4.0) as zk:
         await make_folders(zk)
         writer = _writer(recorder)
-        recorder.count("a", "q", Result.DONE)
+        recorder.count("a", "q", EndState.DONE)
         periodic = asyncio.ensure_future(writer.write(zk))
         await asyncio.sleep(0)
         first = writer._unwritten
-        recorder.count("a", "q", Result.FAILED)
+        recorder.count("a", "q", EndState.FAILED)
         assert await writer.write(zk)  # the same batch
         last = asyncio.ensure_future(writer.write(zk))
         await asyncio.sleep(0)
@@ -143,7 +146,7 @@ async def test_a_batch_is_named_by_the_clock_of_the_servers(zk: Client) -> None:
     wrong = 1_000_000_000_000
     recorder = Recorder("worker-1", "host", wrong)
     writer = HistoryWriter(recorder, System(unix_ms=lambda: wrong + 5000), lambda: 1_700_000_000_000)
-    recorder.fail(FailureRecord("task-1", "a", "q", Result.FAILED, "E", "", wrong + 4000, wrong + 1000))
+    recorder.fail(FailureRecord("task-1", "a", "q", EndState.FAILED, "E", "", wrong + 4000, wrong + 1000))
     assert await writer.write(zk)
 
     (name,) = await zk.children(layout.HISTORY)

@@ -11,7 +11,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.history import Result
+from herdmaster.core.history import EndState
 from herdmaster.core.payload import Call, encode_arguments, encode_call
 from herdmaster.roles.worker.error_calls import ErrorCalls
 from herdmaster.running.current import CurrentTask
@@ -71,18 +71,18 @@ async def test_the_final_failure_is_told_once_the_last_attempt_has_failed(
 @pytest.mark.parametrize(
     ("result", "kind"),
     [
-        (Result.FAILED, "ValueError"),
-        (Result.BURIED, "ValueError"),
-        (Result.REFUSED, "ValueError"),
-        (Result.EXPIRED, "TaskExpired"),
-        (Result.RETRIED, None),
-        (Result.DONE, None),
+        (EndState.FAILED, "ValueError"),
+        (EndState.BURIED, "ValueError"),
+        (EndState.REFUSED, "ValueError"),
+        (EndState.EXPIRED, "TaskExpired"),
+        (EndState.RETRIED, None),
+        (EndState.DONE, None),
     ],
 )
-async def test_every_end_but_done_is_a_final_failure(result: Result, kind: str | None) -> None:
+async def test_every_end_but_done_is_a_final_failure(result: EndState, kind: str | None) -> None:
     told = Told()
     calls = ErrorCalls(told.hooks)
-    error = ErrorInfo("ValueError", "no") if kind == "ValueError" or result is Result.RETRIED else None
+    error = ErrorInfo("ValueError", "no") if kind == "ValueError" or result is EndState.RETRIED else None
     calls.call_final(AttemptEnd("task-1", "m:f", "default", result, ended=1, attempt=3, error=error, max_attempts=3))
     await calls.finish()
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from herdmaster.core.attempt_end import AttemptEnd
-from herdmaster.core.history import Result
+from herdmaster.core.history import EndState
 from herdmaster.core.options import RunOptions
 from herdmaster.core.transitions import NewTask
 from herdmaster.inspection.history import read_history
@@ -57,7 +57,7 @@ async def test_a_task_that_is_done_is_reported_with_its_times(stage: Stage) -> N
     outcome = await task.outcome()
     (end,) = await reported.of(task.name)
 
-    assert (end.call, end.queue, end.result, end.attempt) == ("m:area", "default", Result.DONE, 1)
+    assert (end.call, end.queue, end.result, end.attempt) == ("m:area", "default", EndState.DONE, 1)
     assert (end.began, end.ended, end.worker) == (outcome.started, outcome.ended, outcome.worker)
     assert end.times is not None
     assert 0 <= end.times[0] < 15_000
@@ -72,7 +72,7 @@ async def test_each_attempt_is_reported_once_and_waits_from_its_own_time(stage: 
     await task.outcome()
     ends = await reported.of(task.name, 3)
 
-    assert [end.result for end in ends] == [Result.RETRIED, Result.RETRIED, Result.BURIED]
+    assert [end.result for end in ends] == [EndState.RETRIED, EndState.RETRIED, EndState.BURIED]
     assert [end.attempt for end in ends] == [1, 2, 3]
     assert {end.error.message for end in ends if end.error is not None} == {"no route to the bank"}
     assert all(end.times is not None and end.times[0] < 400 for end in ends)  # the delay is no waiting
@@ -88,7 +88,7 @@ async def test_what_is_not_run_is_reported_as_refused(stage: Stage) -> None:
     await task.outcome()
     (end,) = await reported.of(bad.name)
 
-    assert (end.call, end.result, end.times) == ("", Result.REFUSED, None)
+    assert (end.call, end.result, end.times) == ("", EndState.REFUSED, None)
 
 
 async def test_a_raw_task_is_reported_without_a_call(stage: Stage) -> None:
@@ -99,7 +99,7 @@ async def test_a_raw_task_is_reported_without_a_call(stage: Stage) -> None:
     await task.outcome()
     (end,) = await reported.of(task.name)
 
-    assert (end.call, end.queue, end.result) == ("", "default", Result.DONE)
+    assert (end.call, end.queue, end.result) == ("", "default", EndState.DONE)
 
 
 async def test_what_is_handed_back_while_it_runs_is_reported_by_the_worker_that_ends_it(stage: Stage) -> None:
@@ -139,8 +139,8 @@ async def test_a_worker_that_stops_writes_its_history_first(stage: Stage) -> Non
     history = await read_history(stage.zk, 0, 10**13 - 1)
 
     assert {each.call: each.results for each in history.counts} == {
-        "m:area": {Result.DONE: 5},
-        "m:fail": {Result.FAILED: 1},
+        "m:area": {EndState.DONE: 5},
+        "m:fail": {EndState.FAILED: 1},
     }
     (failure,) = history.failures
     assert (failure.task, failure.call, failure.worker) == (tasks[-1].name, "m:fail", name)

@@ -9,15 +9,15 @@ import pytest
 
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.history import Result
+from herdmaster.core.history import EndState
 from herdmaster.core.names import UlidFactory, call_name
 from herdmaster.core.payload import Call
 from herdmaster.roles.worker.task_log import MOST_LINES, LineLimit, TaskLog, line_of, summary
 from herdmaster.running.delivery import Delivered
 
 ERROR = ErrorInfo("ValueError", "no", "Traceback (most recent call last):\nValueError: no\n")
-DONE = AttemptEnd("task-1", "shop:area", "default", Result.DONE, ended=3210, began=3000)
-FAILED = msgspec.structs.replace(DONE, result=Result.FAILED, error=ERROR)
+DONE = AttemptEnd("task-1", "shop:area", "default", EndState.DONE, ended=3210, began=3000)
+FAILED = msgspec.structs.replace(DONE, result=EndState.FAILED, error=ERROR)
 
 
 def test_at_most_so_many_lines_a_second_are_admitted_and_the_rest_is_counted_by_call() -> None:
@@ -45,10 +45,13 @@ def test_a_summary_names_the_most_frequent_calls() -> None:
         (msgspec.structs.replace(DONE, call=""), "task-1 done in 0.21 s"),
         (FAILED, "task-1 shop:area failed after 0.21 s, attempt 1 of 1: ValueError: no"),
         (
-            msgspec.structs.replace(FAILED, result=Result.REFUSED, began=None, is_dead=True, max_attempts=3),
+            msgspec.structs.replace(FAILED, result=EndState.REFUSED, began=None, is_dead=True, max_attempts=3),
             "task-1 shop:area failed, attempt 1 of 3: ValueError: no; dead: `herd dead show task-1`",
         ),
-        (msgspec.structs.replace(DONE, result=Result.EXPIRED, began=None), "task-1 shop:area expired before it began"),
+        (
+            msgspec.structs.replace(DONE, result=EndState.EXPIRED, began=None),
+            "task-1 shop:area expired before it began",
+        ),
         (
             msgspec.structs.replace(FAILED, error=ErrorInfo("E", "\x1b[2J\n\u202e" + "x" * 1000)),
             "task-1 shop:area failed after 0.21 s, attempt 1 of 1: E: \\x1b[2J\\n\\u202e" + "x" * (300 - 9),
@@ -68,10 +71,10 @@ async def test_the_level_tells_how_bad_it_is_and_only_the_last_failure_has_a_tra
     log = TaskLog()
     log.started(Delivered(name, b"", 1, call))
     log.ended(DONE)
-    log.ended(msgspec.structs.replace(FAILED, result=Result.RETRIED, again_in=3.0))
+    log.ended(msgspec.structs.replace(FAILED, result=EndState.RETRIED, again_in=3.0))
     log.ended(FAILED)
-    log.ended(msgspec.structs.replace(FAILED, result=Result.BURIED))
-    log.ended(msgspec.structs.replace(DONE, result=Result.EXPIRED))
+    log.ended(msgspec.structs.replace(FAILED, result=EndState.BURIED))
+    log.ended(msgspec.structs.replace(DONE, result=EndState.EXPIRED))
 
     found = [(record.levelname, record.exc_text) for record in caplog.records]
     traceback = ERROR.traceback.rstrip()

@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from herdmaster.core import history_recorder
-from herdmaster.core.history import Result
+from herdmaster.core.history import EndState
 from herdmaster.roles.shared.history_writer import HistoryWriter
 
 
@@ -28,9 +28,9 @@ def done_is_not_counted() -> Any:
     """One call of the recorder in three does not count a task that is done."""
     count = history_recorder.Recorder.count
 
-    def forget(self: Any, call: str, queue: str, result: Result, times: Any = None) -> None:
+    def forget(self: Any, call: str, queue: str, result: EndState, times: Any = None) -> None:
         self.__dict__["number"] = self.__dict__.get("number", 0) + 1
-        if result is not Result.DONE or self.number % 3:
+        if result is not EndState.DONE or self.number % 3:
             count(self, call, queue, result, times)
 
     return patch.object(history_recorder.Recorder, "count", forget)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from herdmaster.core.attempt_end import AttemptEnd
-from herdmaster.core.history import Result
+from herdmaster.core.history import EndState
 from herdmaster.core.names import DEFAULT_QUEUE, queue_and_priority
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.core.picture import Totals
@@ -20,13 +20,13 @@ from herdmaster.roles.shared.system import System
 
 _MAX_REMEMBERED: Final = 1000
 _ENDS: Final = {
-    TransitionName.BURY: Result.BURIED,
-    TransitionName.REFUSE: Result.REFUSED,
-    TransitionName.REFUSE_ASSIGNED: Result.REFUSED,
-    TransitionName.REFUSE_DELAYED: Result.REFUSED,
-    TransitionName.CANCEL_WAITING: Result.CANCELLED,
-    TransitionName.CANCEL_DELAYED: Result.CANCELLED,
-    TransitionName.CANCEL_ASSIGNED: Result.CANCELLED,
+    TransitionName.BURY: EndState.BURIED,
+    TransitionName.REFUSE: EndState.REFUSED,
+    TransitionName.REFUSE_ASSIGNED: EndState.REFUSED,
+    TransitionName.REFUSE_DELAYED: EndState.REFUSED,
+    TransitionName.CANCEL_WAITING: EndState.CANCELLED,
+    TransitionName.CANCEL_DELAYED: EndState.CANCELLED,
+    TransitionName.CANCEL_ASSIGNED: EndState.CANCELLED,
 }
 """The moves by which a primary ends a task; a refusal may be an expiry."""
 
@@ -132,7 +132,7 @@ class PrimaryLog:
         outcome = _outcome_of(move)
         result = _ENDS[move.transition]
         if outcome is not None and outcome.state is OutcomeState.EXPIRED:
-            result = Result.EXPIRED
+            result = EndState.EXPIRED
         queue, _ = queue_and_priority(move.task) or (DEFAULT_QUEUE, 0)
         attempt, error = (outcome.attempt, outcome.error) if outcome is not None else (1, None)
         return AttemptEnd(move.task, call, queue, result, self._system.unix_ms(), attempt=attempt, error=error)

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core.attempt_end import AttemptEnd
-from herdmaster.core.history import Result
+from herdmaster.core.history import EndState
 from herdmaster.core.options import RunOptions
 from herdmaster.core.outcome import Outcome, OutcomeState, exception_of
 from herdmaster.running.current import ProgressReport, Running, running_now
@@ -31,7 +31,7 @@ MOST_WAITING: Final = 1000
 """Calls that may wait for a thread; further ones are dropped and logged."""
 END_SECONDS: Final = 5.0
 
-_NOT_FINAL: Final = frozenset({Result.DONE, Result.RETRIED})
+_NOT_FINAL: Final = frozenset({EndState.DONE, EndState.RETRIED})
 _CallHook = Callable[[Hooks, Running, BaseException], None]
 
 _log = logging.getLogger("herdmaster.worker")
@@ -82,7 +82,7 @@ class ErrorCalls:
         """Call `on_final_failure` for a task that has ended otherwise than done. Its end is committed."""
         if self._hooks.on_final_failure is None or end.result in _NOT_FINAL:
             return
-        state = OutcomeState.EXPIRED if end.result is Result.EXPIRED else OutcomeState.FAILED
+        state = OutcomeState.EXPIRED if end.result is EndState.EXPIRED else OutcomeState.FAILED
         error = exception_of(Outcome(state, error=end.error))
         if error is not None:
             self._put(call_on_final_failure, EndedTask(end), error)

@@ -17,7 +17,7 @@ from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.chunk import join_results
 from herdmaster.core.endings import held_key, key_without_success
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.history import Result
+from herdmaster.core.history import EndState
 from herdmaster.core.keys import HeldKey
 from herdmaster.core.names import DEFAULT_QUEUE, queue_and_time
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
@@ -84,7 +84,7 @@ class NextMoves:
                 what = refused(error)
                 info = msgspec.structs.replace(what.error, message=f"{task.name}: {what.error.message}")
                 return self._fail(task, msgspec.structs.replace(what, error=info), run)
-            self._note_end(task, Result.DONE, run)
+            self._note_end(task, EndState.DONE, run)
             return move
         if isinstance(ending, Raised):
             return self._fail(task, ending, run)
@@ -93,7 +93,7 @@ class NextMoves:
         if isinstance(ending, Lacking):
             return self.pass_on(task, ending)
         self._call_on_error(task, Outcome(OutcomeState.EXPIRED))
-        self._note_end(task, Result.EXPIRED, None)
+        self._note_end(task, EndState.EXPIRED, None)
         return self._end_otherwise(task, self._outcome(task, OutcomeState.EXPIRED, None))
 
     def refuse(self, task: Delivered, error: HerdError) -> Move:
@@ -188,7 +188,7 @@ class NextMoves:
     def _try_again(self, task: Delivered, what: Raised, seconds: float, run: Run, *, hook_called: bool) -> Again:
         if not hook_called:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=what.error))
-        self._note_end(task, Result.RETRIED, run, what.error, again_in=seconds)
+        self._note_end(task, EndState.RETRIED, run, what.error, again_in=seconds)
         return Again(with_attempt(task.payload, self._now_ms() + math.ceil(seconds * 1000)), seconds)
 
     def _bury_or_end(self, task: Delivered, what: Raised, run: Run | None) -> Move:
@@ -205,14 +205,14 @@ class NextMoves:
         if not hook_called:
             self._call_on_error(task, Outcome(OutcomeState.FAILED, error=error))
         is_buried = move.transition is TransitionName.BURY
-        ended = Result.REFUSED if run is None else Result.BURIED if is_buried else Result.FAILED
+        ended = EndState.REFUSED if run is None else EndState.BURIED if is_buried else EndState.FAILED
         self._note_end(task, ended, run, error, is_dead=is_buried)
         return move
 
     def _note_end(
         self,
         task: Delivered,
-        result: Result,
+        result: EndState,
         run: Run | None,
         error: ErrorInfo | None = None,
         *,

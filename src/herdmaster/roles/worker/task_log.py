@@ -7,7 +7,7 @@ import logging
 from typing import Final
 
 from herdmaster.core.attempt_end import AttemptEnd
-from herdmaster.core.history import Result
+from herdmaster.core.history import EndState
 from herdmaster.core.printable import printable
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.log_fields import log_about
@@ -108,11 +108,11 @@ class TaskLog:
     def ended(self, end: AttemptEnd) -> None:
         """Log the end of an attempt. It is committed."""
         result = end.result
-        kind = self._done if result is Result.DONE else self._retried if result is Result.RETRIED else self._failed
+        kind = self._done if result is EndState.DONE else self._retried if result is EndState.RETRIED else self._failed
         if kind.limit.counted(end.call):
             return
         if _log.isEnabledFor(kind.level) and self._admits(kind, end.call):
-            level = logging.WARNING if result is Result.EXPIRED else kind.level
+            level = logging.WARNING if result is EndState.EXPIRED else kind.level
             traceback = None
             if kind is self._failed and end.error is not None:
                 traceback = end.error.traceback.rstrip("\n") or None
@@ -144,10 +144,10 @@ class TaskLog:
 def line_of(end: AttemptEnd) -> str:
     """Return the line about the end of an attempt, without the traceback."""
     what, times = _shown(end.task, end.call), end.times
-    after = f" {'in' if end.result is Result.DONE else 'after'} {times[1] / 1000:.2f} s" if times is not None else ""
-    if end.result is Result.DONE:
+    after = f" {'in' if end.result is EndState.DONE else 'after'} {times[1] / 1000:.2f} s" if times is not None else ""
+    if end.result is EndState.DONE:
         return f"{what} done{after}"
-    if end.result is Result.EXPIRED:
+    if end.result is EndState.EXPIRED:
         return f"{what} expired before it began"
     error = f": {printable(f'{end.error.type}: {end.error.message}', _MAX_SHOWN)}" if end.error is not None else ""
     line = f"{what} failed{after}, attempt {end.attempt} of {max(end.attempt, end.max_attempts)}{error}"

@@ -19,7 +19,7 @@ from herdmaster import __version__
 from herdmaster.core import layout
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.codec import Codecs
-from herdmaster.core.history import Result
+from herdmaster.core.history import EndState
 from herdmaster.core.history_recorder import Recorder
 from herdmaster.core.members import DRAINING, MAX_SLOTS, NO_REQUEST, READY, STOP, WorkerRecord, encode_record
 from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
@@ -259,7 +259,7 @@ class Worker(Role):
 
     def _report(self, end: AttemptEnd) -> None:
         self._task_log.ended(end)
-        if end.result is not Result.DONE:
+        if end.result is not EndState.DONE:
             self._error_calls.call_final(end)
         self._recorder.attempt_ended(end)
         self.system.instruments.attempt_ended(end)

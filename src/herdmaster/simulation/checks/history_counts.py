@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from herdmaster.core import layout
-from herdmaster.core.history import Batch, Result, decode_batch
+from herdmaster.core.history import Batch, EndState, decode_batch
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.simulation.checks.effects import Actor, Effects, inbox_of, task_of
 from herdmaster.simulation.checks.history import Node, TaskHistory
@@ -82,4 +82,4 @@ class HistoryCountCheck:
 
 def _count_done(data: bytes) -> int:
     batch: Batch | None = decode_batch(data)
-    return 0 if batch is None else sum(each.results.get(Result.DONE, 0) for each in batch.counts)
+    return 0 if batch is None else sum(each.results.get(EndState.DONE, 0) for each in batch.counts)
