@@ -21,6 +21,7 @@ from mutation.trial import Ending, Limits, Trial, in_stages
 
 _TRIALS: Final = tree.BUILD / "trials"
 _LIMITS: Final = Recorded("tests/docs/test_limits.py", 1.0, is_long=False)  # reaches no line, but reads constants
+_ENOUGH: Final = 10  # tests
 _NICENESS: Final = 10  # other work on the machine comes first
 
 
@@ -101,17 +102,20 @@ class Run:
             self._add(mutant, ending, time.monotonic() - began)
 
     def _tests(self, mutant: sample.Mutant) -> list[reach.Recorded]:
-        """Return the tests that reach the change, else its function, else its module."""
+        """Return the tests that reach the change. If they are few, add those that reach its function, then its module:
+        what a killed process has reached is not recorded."""
         around = [mutant.statement] if mutant.function is None else [mutant.statement, mutant.function]
         everything = range(1, mutant.source.count("\n") + 2)
+        tests = {} if mutant.function is not None else {_LIMITS.name: _LIMITS}
         for lines in (*(range(each.first, each.last + 1) for each in around), everything):
             # What a module does when it is imported is reached by the first test of a process, and by all others.
             if mutant.function is None and lines is not everything:
                 continue
             found = self._reach.reaching(mutant.path, mutant.source, lines)
-            if found:
-                return [*found, _LIMITS] if mutant.function is None else found
-        return []
+            tests = {**{test.name: test for test in found}, **tests}
+            if len(tests) >= _ENOUGH:
+                break
+        return list(tests.values())
 
     def _add(self, mutant: sample.Mutant, ending: Ending, seconds: float) -> None:
         place = mutant.path, mutant.line, mutant.kind, mutant.diff
