@@ -10,7 +10,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.names import call_name
-from herdmaster.core.payload import Call, encode_arguments, encode_call, with_asked
+from herdmaster.core.payload import Call, encode_arguments, encode_call, with_asked, with_isolation
 from herdmaster.core.recovery import Recovery
 from herdmaster.roles.primary.dispatch import Dispatch
 from herdmaster.roles.primary.log import PrimaryLog
@@ -169,6 +169,7 @@ async def test_a_folder_that_is_missing_is_asked_for_and_the_move_is_tried_again
     wanted.append(rig.dispatch.is_folder_missing)
 
     assert wanted == [False, True]
+    rig.client.now = TRY_LATER_SECONDS - 0.01
     assert await rig.step() == []
     rig.client.now = TRY_LATER_SECONDS
     assert await rig.step() == ["read"]
@@ -215,6 +216,36 @@ async def test_a_call_whose_worker_lacks_its_function_goes_to_another() -> None:
     rig.dispatcher.set_worker_state(X, STATE)
     await rig.read(with_asked(encode_call(Call(1, "m:f", *encode_arguments((), {}))), W))
     assert rig.client.answer("commit")[-1] == ("create", layout.assignment_path(X, CALL))
+
+
+async def test_a_call_waits_a_second_while_the_workers_that_may_have_its_function_are_full() -> None:
+    rig = Rig(new_dispatcher(CALL))
+    await rig.step()
+    rig.dispatcher.add_inbox(X, 0.0)
+    for number in range(STATE.slots):
+        rig.dispatcher.add_assignment(X, f"task-{number}")
+    rig.dispatcher.add_worker(X, 0.0)
+    rig.dispatcher.set_worker_state(X, STATE)
+
+    assert await rig.read(with_asked(encode_call(Call(1, "m:f", *encode_arguments((), {}))), W)) == []
+    rig.client.now = 0.99
+    assert await rig.step() == []
+    assert rig.dispatch.next_wakeup() == 1.0
+    rig.client.now = 1.0
+    assert await rig.step() == ["read"]
+
+
+async def test_a_suspect_that_gets_no_worker_to_itself_is_decided_anew() -> None:
+    rig = Rig(new_dispatcher(CALL, inbox=("task-long",)))
+    await rig.step()
+    payload = with_isolation(encode_call(Call(1, "m:f", *encode_arguments((), {}))))
+
+    assert await rig.read(payload) == []
+    assert rig.dispatcher.under_way == 0
+    assert await rig.step() == []
+    rig.dispatcher.remove_assignment(W, "task-long")
+    assert await rig.step() == ["read"]
+    assert await rig.read(payload) == ["commit"]
 
 
 async def test_no_more_is_under_way_than_there_is_room_for() -> None:
