@@ -9,7 +9,7 @@ import pytest
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.attempt_end import AttemptEnd
-from herdmaster.core.history import Result
+from  import Result
 from herdmaster.core.payload import Call, encode_arguments, encode_call
 from herdmaster.core.transitions import CheckNode, CreateNode, DeleteNode, Move, Operation, SetNode
 from herdmaster.errors import HerdError
@@ -242,14 +242,15 @@ def test_a_retry_in_place_waits_for_its_time_with_its_new_payload() -> None:
 
     assert rig.reported == [END]
     assert (rig.let_go, rig.inbox.forgotten) == ([], [])
-    assert held.state is State.AWAITING_RETRY
+    assert held in rig.tasks.unrun()
+    assert held not in rig.tasks.waiting
     assert held.task.call is not None
     assert held.task.attempt == 2
     assert b'"attempt":2' in held.task.payload
     assert [timer[0] for timer in rig.timers.waiting] == [3.0]
     turns = rig.turns
     rig.timers.pass_time()
-    assert held.state is State.WAITING
+    assert held in rig.tasks.waiting
     assert rig.turns == turns + 1
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from herdmaster.core import transitions
+from herdmaster.core.keys import HeldKey
 from herdmaster.core.table import Verdict
-from herdmaster.core.transitions import HeldKey, Move
+from herdmaster.core.transitions import Move
 from herdmaster.roles.worker.refusals import Remedy, remedy
 
 TASK, W = "task-a", "worker-w"
