@@ -9,7 +9,7 @@ import pytest
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.attempt_end import AttemptEnd
-from  import Result
+from herdmaster.core.history import EndState
 from herdmaster.core.payload import Call, encode_arguments, encode_call
 from herdmaster.core.transitions import CheckNode, CreateNode, DeleteNode, Move, Operation, SetNode
 from herdmaster.errors import HerdError
@@ -22,7 +22,7 @@ from tests.roles.primary.scripted import ScriptedClient
 
 TASK, W = "task-a", "worker-w"
 PAYLOAD = encode_call(Call(1, "m:f", *encode_arguments((), {})))
-END = AttemptEnd(TASK, "m:f", "default", Result.DONE, 1)
+END = AttemptEnd(TASK, "m:f", "default", EndState.DONE, 1)
 COMPLETE = transitions.complete(W, TASK, b"done")
 RETRY = transitions.retry_now(W, TASK, PAYLOAD)
 IN_PLACE = transitions.retry_in_place(W, TASK, PAYLOAD)
