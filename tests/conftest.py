@@ -24,6 +24,7 @@ from kazoo.exceptions import NotEmptyError
 from herdmaster.testing.apache import ApacheEnsemble, ApacheZooKeeper, ZooKeeperNotInstalled
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.testing.embedded_process import EmbeddedProcess
+from tests.authority import Authority
 
 # Hypothesis watches the global generator, and takes a draw from it by another thread for a fault of the test. kazoo's
 # threads draw their jitter from it, so they get one of their own.
@@ -137,6 +138,12 @@ def own_zookeeper(new_zookeeper: Callable[..., ChildServer]) -> Iterator[ChildSe
     """A running server of this test's own."""
     with new_zookeeper() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority that has issued `server` and `client`."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")

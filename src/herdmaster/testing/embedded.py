@@ -23,6 +23,7 @@ from herdmaster.testing.checks import check_count, check_port, check_seconds, ch
 from herdmaster.testing.faults import ChosenFaults, Selects
 from herdmaster.zookeeper.paths import Chroot
 from herdmaster.zookeeper.server import EmbeddedServer
+from herdmaster.zookeeper.tls import TLS
 
 _TICK_MS: Final = 50
 _MIN_TIMEOUT_MS: Final = 100
@@ -39,13 +40,25 @@ class EmbeddedZooKeeper:
     With `data_dir` the server keeps its data over `stop` and `start`. It grants session timeouts from 0.1 s.
     """
 
-    def __init__(self, *, data_dir: str | os.PathLike[str] | None = None, port: int = 0) -> None:
-        """Raises TypeError, ValueError."""
+    def __init__(
+        self,
+        *,
+        data_dir: str | os.PathLike[str] | None = None,
+        port: int = 0,
+        tls: TLS | None = None,
+        secure_port: int | None = None,
+    ) -> None:
+        """With `tls`, which has the server's `certificate` and `key`, the port is one for TLS, or, if there is a
+        `secure_port`, that one is; 0 takes a free one. If `tls` has a `ca`, clients have to show a certificate of it.
+
+        Raises TypeError, ValueError."""
         if data_dir is not None and not os.fspath(data_dir):
             raise ValueError("data_dir is empty: name a folder, or leave it out to keep everything in memory")
         self._faults = ChosenFaults()
         self._server = EmbeddedServer(
             port=check_port(port),
+            tls=tls,
+            secure_port=None if secure_port is None else check_port(secure_port),
             data_dir=data_dir,
             tick_time=_TICK_MS,
             min_session_timeout=_MIN_TIMEOUT_MS,
@@ -60,6 +73,11 @@ class EmbeddedZooKeeper:
     def hosts(self) -> str:
         """The connect string."""
         return self._server.hosts
+
+    @property
+    def secure_hosts(self) -> str:
+        """The connect string for clients with TLS. Raises RuntimeError if the server has no TLS."""
+        return self._server.secure_hosts
 
     @property
     def port(self) -> int:

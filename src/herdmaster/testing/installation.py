@@ -63,6 +63,9 @@ def _find_jars(root: Path) -> Iterator[Path]:
     if (folder / "slf4j-simple.jar").is_file():
         yield folder / "slf4j-simple.jar"
     yield folder / "zookeeper.jar"
+    # The manifest of Debian's zookeeper.jar lacks this one, which ports for TLS need.
+    if (folder / "netty-codec.jar").is_file():
+        yield folder / "netty-codec.jar"
     if root != _SYSTEM:
         # The jar's manifest names the others by absolute paths, which point outside an unpacked tree.
         yield from (folder / name for name in _class_path(folder / "zookeeper.jar") if (folder / name).is_file())

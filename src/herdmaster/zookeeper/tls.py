@@ -51,28 +51,28 @@ class PasswordFile(msgspec.Struct, frozen=True):
 
 def client_context(tls: TLS) -> ssl.SSLContext:
     """Return the context of a client's connection. Raises InvalidTls, which names the file."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, tls)
+    context = _context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls)
     context.check_hostname = tls.verify_host_name
     if tls.ca is None:
         context.load_default_certs()
     return context
 
 
-def server_context(tls: TLS) -> ssl.SSLContext:
-    """Return the context of a server's connection. Clients have to show a certificate of `ca`, if it is given.
+def server_context(tls: TLS, kind: type[ssl.SSLContext] = ssl.SSLContext) -> ssl.SSLContext:
+    """Return the context of a server's connection, of the class `kind`. If `ca` is given, clients have to show a
+    certificate of it.
 
     Raises InvalidTls, which names the file.
     """
     if tls.certificate is None:
         raise InvalidTls("a server needs a certificate for TLS: give certificate= and key=")
-    context = _context(ssl.PROTOCOL_TLS_SERVER, tls)
+    context = _context(kind(ssl.PROTOCOL_TLS_SERVER), tls)
     if tls.ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def _context(protocol: ssl._SSLMethod, tls: TLS) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
+def _context(context: ssl.SSLContext, tls: TLS) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.ca is not None:
         _load_authorities(context, tls.ca, "CA")

@@ -32,6 +32,7 @@ from herdmaster.zookeeper.wire.records import Record, Request
 LATE_SECONDS: Final = 3.0
 """After this time a warning is logged that no server answers."""
 
+_log = logging.getLogger("herdmaster.zookeeper")
 _connecting = logging.getLogger("herdmaster.connecting")  # the command line shows these lines in a place of their own
 
 ReplyT = TypeVar("ReplyT", bound=Record)
@@ -130,6 +131,11 @@ class BaseClient:
         if self._connection is not None:
             raise RuntimeError("the client was opened before: one object is one session, make a new one")
         self._security.check()
+        if self._security.takes_any_name:
+            _log.warning(
+                "the host name of the servers is not verified: anyone with a certificate of the same authority can "
+                "pose as %s", self.hosts,
+            )  # fmt: skip
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._connection = Connection(

@@ -33,6 +33,7 @@ from herdmaster.zookeeper.client.security import PLAIN, Security
 from herdmaster.zookeeper.client.session import Session
 from herdmaster.zookeeper.client.tls_faults import explain_end
 from herdmaster.zookeeper.model import SessionState, WatchEvent
+from herdmaster.zookeeper.wire.framing import IT_IS_TLS
 
 _log = logging.getLogger("herdmaster.zookeeper")
 
@@ -42,6 +43,12 @@ Clock = Callable[[], float]
 StateListener = Callable[[SessionState], None]
 
 _READ_SIZE = 64 * 1024
+
+_CLOSED: Final = (
+    "the server closed the connection without an answer, as one without a quorum does, and a port for TLS",
+    "the server closed the connection",
+)
+"""Why a connection ended that the session was not attached to, and that it was."""
 
 IS_IT_RUNNING: Final = ": is ZooKeeper running?"
 
@@ -301,8 +308,8 @@ class Connection:
             self._logged.clear()
         if self._link is not None:
             refusal = explain_end(error, self._tls)
-            reason = refusal or self._drop_reason or error or "the server closed the connection"
-            self._note_fault(f"{address}: {reason}", explains_itself=bool(refusal))
+            reason = refusal or str(self._drop_reason or error or _CLOSED[was_attached])
+            self._note_fault(f"{address}: {reason}", explains_itself=bool(refusal) or reason.endswith(IT_IS_TLS))
             self._link = None
             self.handle(self._session.connection_lost(self._clock()))
         else:

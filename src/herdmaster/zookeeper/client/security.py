@@ -15,6 +15,11 @@ class Security(msgspec.Struct, frozen=True):
     tls: TLS | None = None
     auth: tuple[Credential, ...] = ()
 
+    @property
+    def takes_any_name(self) -> bool:
+        """Whether a server may show a certificate for any name."""
+        return self.tls is not None and not self.tls.verify_host_name
+
     def check(self) -> None:
         """Raise InvalidTls for files that cannot be used."""
         if self.tls is not None:

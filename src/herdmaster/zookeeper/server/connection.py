@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from herdmaster.zookeeper.model import Id
@@ -24,14 +25,15 @@ class Phase(enum.Enum):
 
 
 class Connection:
-    """A connection. `established` is in unix milliseconds. Compared and hashed by identity."""
+    """A connection. `established` is in unix milliseconds, `identities` are those that the connection
+    itself proves beside its address. Compared and hashed by identity."""
 
-    def __init__(self, host: str, port: int, established: int, frame_limit: int) -> None:
+    def __init__(self, host: str, port: int, established: int, frame_limit: int, identities: Iterable[Id] = ()) -> None:
         self.host = host
         self.port = port
         self.established = established
         self.phase = Phase.GREETING
-        self.actor = Actor(0, [Id("ip", host)])
+        self.actor = Actor(0, [Id("ip", host), *identities])
         self.framer = Framer(frame_limit)
         self.greeting = b""
         self.backlog: deque[tuple[int, bytes]] = deque()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from herdmaster.zookeeper.model import Id
 from herdmaster.zookeeper.server.clock import Clock
 from herdmaster.zookeeper.server.commits import Commits, Output
 from herdmaster.zookeeper.server.connection import Connection
@@ -42,11 +43,11 @@ class Hub:
 
     # --- links -------------------------------------------------------------------------------------------------------
 
-    def attach(self, link: Link, host: str, port: int) -> Connection | None:
+    def attach(self, link: Link, host: str, port: int, identities: Sequence[Id]) -> Connection | None:
         if self._is_stopped or (self._limit and self._hosts[host] >= self._limit):
             return None
         self._hosts[host] += 1
-        connection = self.machine.connect(host, port, self._clock.now())
+        connection = self.machine.connect(host, port, self._clock.now(), identities)
         self._links[connection] = link
         return connection
 

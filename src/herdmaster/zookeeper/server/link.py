@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
+from herdmaster.zookeeper.errors import InvalidTls
+from herdmaster.zookeeper.model import Id
 from herdmaster.zookeeper.server.connection import Connection
+from herdmaster.zookeeper.server.tls_context import subject_of_peer
 
 _FAREWELL: Final = 5.0
 """Seconds that a client has to take its last bytes before its connection is cut."""
@@ -14,8 +18,8 @@ _FAREWELL: Final = 5.0
 class Owner(Protocol):
     """What the links report to."""
 
-    def attach(self, link: Link, host: str, port: int) -> Connection | None:
-        """Take a new client; None turns it away."""
+    def attach(self, link: Link, host: str, port: int, identities: Sequence[Id]) -> Connection | None:
+        """Take a new client, with the identities that its certificate proves; None turns it away."""
 
     def receive(self, link: Link, data: bytes) -> None: ...
 
@@ -39,6 +43,7 @@ class Link(asyncio.Protocol):
         self._connection: Connection | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._farewell: asyncio.TimerHandle | None = None
+        self._is_secure = False
         self._is_full = False
         self._is_reading = True
         self.undelivered = 0
@@ -58,7 +63,15 @@ class Link(asyncio.Protocol):
         # uvloop's transports do not derive from asyncio's.
         self._transport = transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername") or ("", 0)
-        self._connection = self._owner.attach(self, peer[0], peer[1])
+        secured = transport.get_extra_info("ssl_object")
+        self._is_secure = secured is not None
+        try:
+            subject = subject_of_peer(secured)
+        except InvalidTls:
+            transport.abort()
+            return
+        identities = () if subject is None else (Id("x509", subject),)
+        self._connection = self._owner.attach(self, peer[0], peer[1], identities)
         if self._connection is None:
             transport.abort()
             return
@@ -69,10 +82,10 @@ class Link(asyncio.Protocol):
             self._owner.receive(self, data)
 
     def eof_received(self) -> bool:
-        """Return True: the transport stays open for what the client may still read."""
+        """Return True: the transport stays open for what the client may still read. With TLS it cannot."""
         if self._connection is not None:
             self._owner.end(self)
-        return self._connection is not None
+        return self._connection is not None and not self._is_secure
 
     def pause_writing(self) -> None:
         self._is_full = True

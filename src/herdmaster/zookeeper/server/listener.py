@@ -12,16 +12,22 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from herdmaster import forks
+from herdmaster.zookeeper.errors import InvalidTls
 from herdmaster.zookeeper.server import descriptors
+from herdmaster.zookeeper.server.tls_context import accepting_context
+from herdmaster.zookeeper.tls import TLS, server_context
 
 BACKLOG: Final = 100
 """Connections that wait in the kernel until the listener takes them."""
 
 _PER_TURN: Final = 100
 _RETRY_SECONDS: Final = 0.5
+_SHUTDOWN_SECONDS: Final = 1.0
+"""How long a client may take to confirm the end of TLS."""
+
 _QUIET_SECONDS: Final = 1.0
 """Between two lines of the log."""
 
@@ -31,9 +37,18 @@ _log = logging.getLogger(__name__)
 class Listener:
     """Makes a protocol for each connection. All methods belong to the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, factory: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory: Callable[[], asyncio.Protocol],
+        tls: TLS | None = None,
+        handshake: float = 10.0,
+    ) -> None:
+        """`handshake` (seconds) bounds a handshake of TLS."""
         self._loop = loop
         self._factory = factory
+        self._tls = tls
+        self._handshake = handshake
         self._sockets: list[socket.socket] = []
         self._attaching: set[asyncio.Task[None]] = set()
         self._retries: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -46,7 +61,9 @@ class Listener:
 
     async def open(self, host: str, port: int) -> None:
         """Listen on every address of the host. If `port` is 0, for a free port, listen on the first address only,
-        because several would get a port each. Raises OSError."""
+        because several would get a port each. Raises OSError, InvalidTls."""
+        if self._tls is not None:
+            server_context(self._tls)  # a mistake shows now, and not when the first client comes
         addresses = await self._resolve(host, port)
         try:
             for family, address in addresses if port else addresses[:1]:
@@ -125,10 +142,19 @@ class Listener:
 
     async def _attach(self, accepted: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._factory, accepted)
-        except OSError as error:
+            await self._loop.connect_accepted_socket(self._factory, accepted, **self._tls_options(accepted))
+        except (OSError, InvalidTls) as error:
             accepted.close()
-            self._complain(f"cannot take a connection: {error}")
+            self._complain(f"cannot take a connection: {str(error) or 'the client ended the TLS handshake'}")
+
+    def _tls_options(self, accepted: socket.socket) -> dict[str, Any]:
+        if self._tls is None:
+            return {}
+        return {
+            "ssl": accepting_context(self._tls, accepted),
+            "ssl_handshake_timeout": self._handshake,
+            "ssl_shutdown_timeout": _SHUTDOWN_SECONDS,
+        }
 
     # --- complaints --------------------------------------------------------------------------------------------------
 

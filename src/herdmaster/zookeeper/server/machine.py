@@ -10,12 +10,13 @@ and holds the output back until these are on disk: a reply, an event and even a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from herdmaster.zookeeper.errors import WireError
+from herdmaster.zookeeper.model import Id
 from herdmaster.zookeeper.server import four_letter
 from herdmaster.zookeeper.server.connection import WORD_LENGTH, Connection, Phase
 from herdmaster.zookeeper.server.effects import Transaction
@@ -96,9 +97,9 @@ class Machine:
 
     # --- what the driver calls ---------------------------------------------------------------------------------------
 
-    def connect(self, host: str, port: int, now: Instant) -> Connection:
-        """Take a new connection."""
-        connection = Connection(host, port, now.unix, self.settings.frame_limit)
+    def connect(self, host: str, port: int, now: Instant, identities: Sequence[Id] = ()) -> Connection:
+        """Take a new connection. `identities` are those that it proves itself, such as that of a client certificate."""
+        connection = Connection(host, port, now.unix, self.settings.frame_limit, identities)
         self.connections[connection] = None
         return connection
 

@@ -30,6 +30,7 @@ from herdmaster.zookeeper.server.machine import Machine, Settings
 from herdmaster.zookeeper.server.sessions import first_session_id
 from herdmaster.zookeeper.server.snapshots import Snapshot, snapshot_of
 from herdmaster.zookeeper.server.state import State
+from herdmaster.zookeeper.tls import TLS
 from herdmaster.zookeeper.wire.framing import MAX_FRAME
 
 _SERVER_ID: Final = 1
@@ -57,10 +58,12 @@ class Limits(msgspec.Struct, frozen=True):
 class EmbeddedServer:
     """A ZooKeeper server in this process. All methods belong to the event loop that ran `start`.
 
-    `port` 0 takes a free one, which later starts of the same object take again. Without `data_dir` everything is in
-    memory and ends with `stop`. `tick_time` and the bounds of session timeouts are in milliseconds. `super_digest` is
-    the digest id (`user:hash`) of the user whom no ACL stops; without it there is none. `faults` (see `faults.py`),
-    `clock` and `entropy` are for tests.
+    `port` 0 takes a free one, which later starts of the same object take again. With `tls` the port is one for TLS, or,
+    if there is a `secure_port`, that one is. If `tls` has a `ca`, clients have to show a certificate of it.
+
+    Without `data_dir` everything is in memory and ends with `stop`. `tick_time` and the bounds of session timeouts
+    are in milliseconds. `super_digest` is the digest id (`user:hash`) of the user whom no ACL stops; without it
+    there is none. `faults` (see `faults.py`), `clock` and `entropy` are for tests.
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class EmbeddedServer:
         *,
         port: int = 0,
         host: str = "127.0.0.1",
+        tls: TLS | None = None,
+        secure_port: int | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         tick_time: int = 100,
         min_session_timeout: int = 4000,
@@ -86,8 +91,13 @@ class EmbeddedServer:
             raise ValueError("super_digest must be user:hash, as `acls.digest_id(b'user:password').id` makes it")
         self.host = host
         self.data_dir = None if data_dir is None else Path(data_dir)
+        if secure_port is not None and tls is None:
+            raise ValueError("secure_port needs tls, with a certificate and a key")
         self._limits = limits or Limits()
+        self._tls = tls
         self._port = port
+        self._secure_port = port if secure_port is None else secure_port
+        self._has_two_ports = secure_port is not None
         self._settings = Settings(
             tick=tick_time,
             min_timeout=min_session_timeout,
@@ -100,7 +110,7 @@ class EmbeddedServer:
         self._clock = MovableClock(clock or SystemClock())
         self._entropy = entropy
         self._hub: Hub | None = None
-        self._listener: Listener | None = None
+        self._listeners: list[Listener] = []
         self._journal: Journal | None = None
         self._closed: asyncio.Future[None] | None = None
         self._ending: asyncio.Future[None] | None = None
@@ -120,7 +130,17 @@ class EmbeddedServer:
     @property
     def hosts(self) -> str:
         """A connect string."""
-        return f"[{self.host}]:{self._port}" if ":" in self.host else f"{self.host}:{self._port}"
+        return self._hosts(self._port)
+
+    @property
+    def secure_hosts(self) -> str:
+        """A connect string for clients with TLS. Raises RuntimeError if the server has no TLS."""
+        if self._tls is None:
+            raise RuntimeError("the server has no TLS: make it with tls=")
+        return self._hosts(self._secure_port)
+
+    def _hosts(self, port: int) -> str:
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
     @property
     def machine(self) -> Machine:
@@ -137,7 +157,8 @@ class EmbeddedServer:
     async def start(self) -> None:
         """Start to serve; clients can connect when this returns.
 
-        Raises OSError if it cannot listen, JournalError if the data directory is in use or damaged.
+        Raises OSError if it cannot listen, InvalidTls for files that cannot be used, JournalError if the data directory
+        is in use or damaged.
         """
         if self._hub is not None:
             raise RuntimeError("the server is running already")
@@ -160,13 +181,15 @@ class EmbeddedServer:
 
             hub.commits = Commits(journal, loop, take_snapshot, deliver=hub.deliver, fail=self._fail, wake=hub.wake)
         try:
-            self._listener = await self._listen(hub, loop)
+            await self._listen(hub, loop)
         except BaseException:
+            for listener in self._listeners:
+                await listener.close()
+            self._listeners.clear()
             hub.stop()
             if journal is not None:
                 journal.close()
             raise
-        self._port = self._listener.port
         self._describe(machine, journal)
         self._hub, self._journal, self._closed = hub, journal, loop.create_future()
 
@@ -188,15 +211,27 @@ class EmbeddedServer:
             raise RuntimeError("the server was never started: await start() first")
         await asyncio.shield(self._closed)
 
-    async def _listen(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> Listener:
+    async def _listen(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
         limits = self._limits
-        listener = Listener(loop, lambda: Link(hub, loop, limits.handshake, limits.unread))
-        await listener.open(self.host, self._port)
-        return listener
+
+        def make_link() -> Link:
+            return Link(hub, loop, limits.handshake, limits.unread)
+
+        async def listen(port: int, tls: TLS | None) -> int:
+            listener = Listener(loop, make_link, tls, limits.handshake)
+            await listener.open(self.host, port)
+            self._listeners.append(listener)
+            return listener.port
+
+        if self._has_two_ports:
+            self._port = await listen(self._port, None)
+            self._secure_port = await listen(self._secure_port, self._tls)
+        else:
+            self._port = self._secure_port = await listen(self._port, self._tls)
 
     async def _end(self, hub: Hub) -> None:
-        listener, self._listener = self._listener, None
-        if listener is not None:
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
             await listener.close()
         hub.stop()
         hub.run_turn()
@@ -227,8 +262,8 @@ class EmbeddedServer:
 
     def _describe(self, machine: Machine, journal: Journal | None) -> None:
         machine.about.update(
-            clientPort=str(self._port),
-            secureClientPort="-1",
+            clientPort=str(self._port if self._tls is None or self._has_two_ports else -1),
+            secureClientPort=str(-1 if self._tls is None else self._secure_port),
             dataDir=str(self.data_dir or ""),
             dataDirSize=lambda: str(journal.snapshots_size if journal else 0),
             dataLogDir=str(self.data_dir or ""),

@@ -29,6 +29,8 @@ _CONNECT_RESPONSE = struct.Struct(">iiq")
 _EVENT = struct.Struct(">ii")
 _EVENT_BODY = struct.Struct(">iii")
 
+IT_IS_TLS: Final = "this is a port for TLS: give TLS settings, or the plain port"
+
 _TLS_ALERT: Final = b"\x15\x03"
 """How the answer of a server begins that was addressed without TLS and expects it."""
 
@@ -63,7 +65,7 @@ class Framer:
                 if not frames:
                     self._buffer += data  # a stream that is broken stays broken
                     if data[start : start + 2] == _TLS_ALERT:
-                        raise WireError("it is TLS: this is a port for TLS, so give TLS settings, or the plain port")
+                        raise WireError(IT_IS_TLS)
                     raise WireError(f"a frame of {length} bytes (the limit is {self._limit})")
                 break
             if end > len(data):

@@ -1,0 +1,158 @@
+"""Connections over TLS: what works, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from herdmaster import TLS
+from herdmaster.testing.embedded import EmbeddedZooKeeper
+from herdmaster.zookeeper.client import Client, Security, dialing
+from herdmaster.zookeeper.errors import InvalidTls, NoServerReachable
+from herdmaster.zookeeper.tls import client_context
+from tests.authority import Authority
+
+pytestmark = pytest.mark.long
+
+
+@contextlib.contextmanager
+def serving(tls: TLS, secure_port: int | None = None) -> Iterator[EmbeddedZooKeeper]:
+    with EmbeddedZooKeeper(tls=tls, secure_port=secure_port) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(authority: Authority) -> Iterator[EmbeddedZooKeeper]:
+    """A server with a plain port and a port for TLS, which takes clients without certificates."""
+    with serving(authority.server.tls(ca=None), 0) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def strict(authority: Authority) -> Iterator[EmbeddedZooKeeper]:
+    """A server that takes only clients with certificates."""
+    with serving(authority.server.tls()) as found:
+        yield found
+
+
+async def who_am_i(hosts: str, tls: TLS | None) -> list[tuple[str, str]]:
+    async with Client(hosts, connect_timeout=10.0, security=Security(tls)) as client:
+        return [(each.scheme, each.user) for each in await client.who_am_i()]
+
+
+async def fault_of(hosts: str, tls: TLS | None) -> str:
+    """Return the words between the parentheses of the error, without the address."""
+    with pytest.raises(NoServerReachable) as caught:
+        await Client(hosts, connect_timeout=0.6, security=Security(tls)).open()
+    assert (tls is None) or "is ZooKeeper running?" not in str(caught.value), "advice that leads astray"
+    return str(caught.value).partition(f"({hosts}: ")[2]
+
+
+async def test_a_client_speaks_tls(authority: Authority, server: EmbeddedZooKeeper) -> None:
+    assert await who_am_i(server.secure_hosts, TLS(ca=authority.ca)) == [("ip", "127.0.0.1")]
+    assert await who_am_i(server.hosts, None) == [("ip", "127.0.0.1")]
+
+
+async def test_large_requests_and_replies_pass(authority: Authority, server: EmbeddedZooKeeper) -> None:
+    data = bytes(range(256)) * 3900
+    async with Client(server.secure_hosts, security=Security(TLS(ca=authority.ca))) as client:
+        await client.create("/large", data)
+        assert (await client.get("/large"))[0] == data
+        await client.delete("/large")
+
+
+async def test_the_subject_of_a_client_certificate_is_an_identity(
+    authority: Authority, strict: EmbeddedZooKeeper
+) -> None:
+    found = await who_am_i(strict.hosts, authority.client.tls())
+    assert found == [("ip", "127.0.0.1"), ("x509", "CN=client,OU=tests,O=Herdmaster")]
+
+
+async def test_a_port_that_is_taken_for_the_other_one_is_told(authority: Authority, server: EmbeddedZooKeeper) -> None:
+    assert "check that this is its port for TLS" in await fault_of(server.hosts, TLS(ca=authority.ca))
+    assert "this is a port for TLS: give TLS settings" in await fault_of(server.secure_hosts, None)
+
+
+async def test_an_unknown_authority_is_told(authority: Authority, server: EmbeddedZooKeeper, tmp_path: Path) -> None:
+    other = Authority(tmp_path, "other")
+    assert f"is of no authority in {other.ca}" in await fault_of(server.secure_hosts, TLS(ca=other.ca))
+    assert "is of no authority in the system" in await fault_of(server.secure_hosts, TLS())
+
+
+async def test_another_host_name_is_told(authority: Authority, server: EmbeddedZooKeeper) -> None:
+    hosts = server.secure_hosts
+    assert "is not for 'zk9'" in await fault_of(hosts, TLS(ca=authority.ca, server_name="zk9"))
+    assert await who_am_i(hosts, TLS(ca=authority.ca, server_name="localhost"))
+    with serving(authority.issue("elsewhere", hosts=("DNS:elsewhere",)).tls(ca=None)) as elsewhere:
+        assert "is not for '127.0.0.1'" in await fault_of(elsewhere.hosts, TLS(ca=authority.ca))
+        assert await who_am_i(elsewhere.hosts, TLS(ca=authority.ca, server_name="elsewhere"))
+
+
+async def test_no_host_name_check_is_possible_and_loud(
+    authority: Authority, server: EmbeddedZooKeeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    tls = TLS(ca=authority.ca, server_name="zk9", verify_host_name=False)
+    for _ in range(2):
+        caplog.clear()
+        assert await who_am_i(server.secure_hosts, tls)
+        assert "not verified" in caplog.text
+
+
+async def test_an_expired_certificate_is_told(authority: Authority, strict: EmbeddedZooKeeper) -> None:
+    expired = authority.issue("expired", days=-1)
+    with serving(expired.tls(ca=None)) as server:
+        assert "the server's certificate has expired" in await fault_of(server.hosts, TLS(ca=authority.ca))
+    assert f"refused the certificate in {expired.certificate} (TLS alert: certificate expired)" in await fault_of(
+        strict.hosts, expired.tls()
+    )
+
+
+async def test_a_missing_client_certificate_is_told(authority: Authority, strict: EmbeddedZooKeeper) -> None:
+    assert "refused a client without a certificate" in await fault_of(strict.hosts, TLS(ca=authority.ca))
+
+
+async def test_a_client_certificate_of_another_authority_is_told(
+    authority: Authority, strict: EmbeddedZooKeeper, tmp_path: Path
+) -> None:
+    stranger = Authority(tmp_path, "other").issue("stranger")
+    fault = await fault_of(strict.hosts, stranger.tls(ca=authority.ca))
+    assert f"refused the certificate in {stranger.certificate} (TLS alert: unknown ca)" in fault
+
+
+async def test_a_file_that_cannot_be_used_ends_the_attempt_at_once(server: EmbeddedZooKeeper, tmp_path: Path) -> None:
+    with pytest.raises(InvalidTls, match=r"missing\.pem"):
+        await Client(server.secure_hosts, security=Security(TLS(ca=tmp_path / "missing.pem"))).open()
+
+
+async def test_a_file_that_goes_later_is_logged_once_and_the_session_waits_for_it(
+    authority: Authority,
+    server: EmbeddedZooKeeper,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attempts = 0
+
+    def count(tls: TLS) -> ssl.SSLContext:
+        nonlocal attempts
+        attempts += 1
+        return client_context(tls)
+
+    monkeypatch.setattr(dialing, "client_context", count)
+    ca = tmp_path / "ca.pem"
+    shutil.copy(authority.ca, ca)
+    async with Client(server.secure_hosts, session_timeout=20.0, security=Security(TLS(ca=ca))) as client:
+        ca.unlink()
+        server.drop_connections()
+        waiting = asyncio.ensure_future(client.exists("/"))
+        while attempts < 5:
+            await asyncio.sleep(0.01)
+        shutil.copy(authority.ca, ca)
+        assert await waiting is not None
+    assert caplog.text.count(f"CA file {ca} cannot be read") == 1
