@@ -83,16 +83,8 @@ class EmbeddedServer:
         clock: Clock | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        if not 0 < min_session_timeout <= max_session_timeout:
-            raise ValueError("the session timeouts must satisfy 0 < min_session_timeout <= max_session_timeout")
-        if tick_time <= 0:
-            raise ValueError("tick_time must be a positive number of milliseconds")
-        if super_digest and not all(super_digest.partition(":")):
-            raise ValueError("super_digest must be user:hash, as `acls.digest_id(b'user:password').id` makes it")
         self.host = host
         self.data_dir = None if data_dir is None else Path(data_dir)
-        if secure_port is not None and tls is None:
-            raise ValueError("secure_port needs tls, with a certificate and a key")
         self._limits = limits or Limits()
         self._tls = tls
         self._port = port
@@ -106,6 +98,7 @@ class EmbeddedServer:
             sweep_interval=self._limits.container_sweep,
             super_digest=super_digest,
         )
+        _check(self._settings, tls, secure_port)
         self._faults = faults
         self._clock = MovableClock(clock or SystemClock())
         self._entropy = entropy
@@ -310,3 +303,14 @@ class EmbeddedServer:
         hub = self._running
         self._clock.advance(milliseconds)
         hub.tick()
+
+
+def _check(settings: Settings, tls: TLS | None, secure_port: int | None) -> None:
+    if not 0 < settings.min_timeout <= settings.max_timeout:
+        raise ValueError("the session timeouts must satisfy 0 < min_session_timeout <= max_session_timeout")
+    if settings.tick <= 0:
+        raise ValueError("tick_time must be a positive number of milliseconds")
+    if settings.super_digest and not all(settings.super_digest.partition(":")):
+        raise ValueError("super_digest must be user:hash, as `acls.digest_id(b'user:password').id` makes it")
+    if secure_port is not None and tls is None:
+        raise ValueError("secure_port needs tls, with a certificate and a key")
