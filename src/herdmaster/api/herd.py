@@ -75,16 +75,19 @@ class Herd(HookDecorators):
         connect_timeout: float = 10.0,
         codec: Codec | None = None,
         imports: Iterable[str] = (),
+        trace_parent: bool = False,
         tls: TLS | Literal[False] | None = None,
     ) -> None:
         """`hosts` is `host:port[,host:port...][/namespace]`, else $HERD_ZOOKEEPER, else 127.0.0.1:2181. Times are in
         seconds. `codec` writes arguments and results in place of JSON; the workers of this app read it, too. `imports`
         names modules that register tasks: workers import them, and this constructor does not. `tls` encrypts the
-        connections; False leaves them plain, and None asks $HERD_TLS and the variables whose names begin with it.
+        connections; False leaves them plain, and None asks $HERD_TLS and the variables whose names begin with it. With
+        `trace_parent` the OpenTelemetry span of an attempt is a child of the span that submitted the task; otherwise it
+        is linked to that span.
 
         Raises InvalidConnectString, ConfigurationError for a time, codec, import or TLS settings of another type.
         """
-        registry = Registry(codec, imports)
+        registry = Registry(codec, imports, trace_parent=trace_parent)
         settings = HerdSettings(hosts, session_timeout, submit_timeout, connect_timeout, tls)
         settings.check()
         self._core = HerdCore(settings, registry)
@@ -163,11 +166,12 @@ class Herd(HookDecorators):
     def submit_raw(self, data: Bytes) -> Future[None]:
         """Submit bytes for the raw handlers of workers, those of the reference included. Raises as `Task.submit`."""
         refuse_in_loop("submit_raw", "await submit_raw_async(...)")
-        return submit_and_wait(self._core, order_raw(self._core.new_ulid(), data))
+        return submit_and_wait(self._core, order_raw(self._core.new_ulid(), data, self._core.begin_send))
 
     async def submit_raw_async(self, data: Bytes) -> Future[None]:
         """As `submit_raw`, for event loops."""
-        return await submit_and_wait_async(self._core, order_raw(self._core.new_ulid(), data))
+        order = order_raw(self._core.new_ulid(), data, self._core.begin_send)
+        return await submit_and_wait_async(self._core, order)
 
     def submit_call(
         self,
@@ -195,7 +199,7 @@ class Herd(HookDecorators):
         callee = self._core.registry.callee(call)
         checked = TaskOptions().changed(options)
         self._core.registry.learn_exceptions(options)
-        return order_call(self._core.new_ulid(), callee, args, kwargs, checked)
+        return order_call(self._core.new_ulid(), callee, args, kwargs, checked, begin=self._core.begin_send)
 
     def submit_many(self, task: Task[P, R], items: Iterable[tuple[object, ...]]) -> list[Future[R]]:
         """Submit a task for each tuple of arguments, in as few transactions as possible. Return their futures in order.

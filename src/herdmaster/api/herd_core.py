@@ -9,9 +9,9 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
-from typing import Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -24,7 +24,7 @@ from herdmaster.api.errors import HerdClosed
 from herdmaster.api.future import Future
 from herdmaster.api.io_thread import CLOSED, IoThread
 from herdmaster.api.options import TaskOptions
-from herdmaster.api.order import order_call, order_chunk
+from herdmaster.api.order import Begin, order_call, order_chunk
 from herdmaster.api.registry import Registry
 from herdmaster.api.results import ChunkResults
 from herdmaster.api.security import GivenSecurity, environment_security
@@ -35,7 +35,11 @@ from herdmaster.roles.client.client import ClientSettings
 from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.roles.shared.system import System
 from herdmaster.running.current import running_now
+from herdmaster.tracing import find_spans
 from herdmaster.zookeeper.tls import TLS
+
+if TYPE_CHECKING:
+    from herdmaster.spans import Spans
 
 R = TypeVar("R")
 
@@ -97,17 +101,29 @@ class HerdCore:
         with self._lock:
             return self._ulids.new()
 
+    @cached_property
+    def spans(self) -> Spans | None:
+        """What makes the spans of submissions, if the program had set a provider of OpenTelemetry before the first."""
+        return find_spans()
+
+    @cached_property
+    def begin_send(self) -> Begin | None:
+        """What begins the span of a task that is submitted by itself."""
+        return None if self.spans is None else self.spans.begin_send
+
     def begin_task(
         self, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
     ) -> Future[R]:
         """Submit a call and do not wait for its acceptance: an error of the submission becomes the future's. Raises as
         `order_call`, HerdClosed."""
-        return self.started().submit(order_call(self.new_ulid(), callee, args, kwargs, options), self)
+        return self.started().submit(
+            order_call(self.new_ulid(), callee, args, kwargs, options, begin=self.begin_send), self
+        )
 
     def begin_chunk(self, callee: Callee, items: Sequence[msgspec.Raw], options: TaskOptions) -> Future[ChunkResults]:
         """As `begin_task`, for several items as `Callee.write_item` returns them. Raises PayloadTooLarge,
         HerdClosed."""
-        return self.started().submit(order_chunk(self.new_ulid(), callee, items, options), self)
+        return self.started().submit(order_chunk(self.new_ulid(), callee, items, options, self.begin_send), self)
 
     # --- the I/O thread ----------------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -13,11 +13,17 @@ from herdmaster.api.results import ChunkReader, Reader
 from herdmaster.core.chunk import join_items
 from herdmaster.core.codec import write_arguments
 from herdmaster.core.keys import KeyRecord, KeyScope, Unique, encode_record, hash_key, shown_key
-from herdmaster.core.names import call_name, raw_name
+from herdmaster.core.names import DEFAULT_QUEUE, call_name, raw_name
 from herdmaster.core.options import Overrides
 from herdmaster.core.payload import BIG, MAX_PAYLOAD, Call, encode_call
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import ConfigurationError, PayloadTooLarge
+
+if TYPE_CHECKING:
+    from herdmaster.spans import Sending
+
+Begin = Callable[[str], "Sending"]
+"""Begins the span of a task that is submitted to a queue."""
 
 _NOTHING: Final = Overrides()
 _NO_KWARGS: Final = msgspec.Raw(b"{}")
@@ -26,7 +32,8 @@ _WIDEST_MS: Final = 10**13 - 1
 
 
 class Order(msgspec.Struct, frozen=True):
-    """A task to submit. Without a `reader` its result is plain JSON; the other fields are as in `TaskOptions`."""
+    """A task to submit. Without a `reader` its result is plain JSON; `sending` is its span; the other fields are as in
+    `TaskOptions`."""
 
     task: NewTask
     reader: Reader | None = None
@@ -34,6 +41,7 @@ class Order(msgspec.Struct, frozen=True):
     ignore_result: bool = False
     max_backlog: int | None = None
     on_full: OnFull = OnFull.ERROR
+    sending: Sending | None = None
 
     @property
     def waits(self) -> bool:
@@ -42,22 +50,30 @@ class Order(msgspec.Struct, frozen=True):
 
 
 def order_call(
-    ulid: str, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
+    ulid: str,
+    callee: Callee,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    options: TaskOptions,
+    *,
+    begin: Begin | None = None,
 ) -> Order:
     """Return the order of a call. `ulid` is the unique part of its name. Raises NotSerializable, WrongArguments,
     PayloadTooLarge; ConfigurationError for what the function given as `key=` returned."""
     written = write_arguments(args, kwargs, callee.signature, callee.codec)
     key = None if options.key is None else _key(options.key, args, kwargs)
-    return _order(ulid, callee, written, options, key)
+    return _order(ulid, callee, written, options, key, begin=begin)
 
 
-def order_chunk(ulid: str, callee: Callee, items: Sequence[msgspec.Raw], options: TaskOptions) -> Order:
+def order_chunk(
+    ulid: str, callee: Callee, items: Sequence[msgspec.Raw], options: TaskOptions, begin: Begin | None = None
+) -> Order:
     """Return the order of a chunk; `items` as `Callee.write_item` returns them. Raises PayloadTooLarge."""
     reader = ChunkReader(callee.reader, len(items))
-    return _order(ulid, callee, (join_items(items), _NO_KWARGS), options, chunk_reader=reader)
+    return _order(ulid, callee, (join_items(items), _NO_KWARGS), options, chunk_reader=reader, begin=begin)
 
 
-def order_raw(ulid: str, data: bytes | bytearray | memoryview) -> Order:
+def order_raw(ulid: str, data: bytes | bytearray | memoryview, begin: Begin | None = None) -> Order:
     """Return the order of a raw task. Raises TypeError for data that is not bytes, PayloadTooLarge."""
     try:
         payload = bytes(memoryview(data))  # bytes() alone takes a number, too
@@ -67,7 +83,11 @@ def order_raw(ulid: str, data: bytes | bytearray | memoryview) -> Order:
         ) from None
     if len(payload) > MAX_PAYLOAD:
         raise PayloadTooLarge(len(payload), MAX_PAYLOAD)
-    return Order(NewTask(raw_name(ulid), payload))
+    name = raw_name(ulid)
+    sending = None if begin is None else begin(DEFAULT_QUEUE)
+    if sending is not None:
+        sending.named(name)
+    return Order(NewTask(name, payload), sending=sending)
 
 
 def _order(
@@ -78,27 +98,17 @@ def _order(
     key: str | None = None,
     *,
     chunk_reader: Reader | None = None,
+    begin: Begin | None = None,
 ) -> Order:
-    expires = options.expires_at if options.expires is None else _WIDEST_MS
     claim = None if key is None else _claim(key, callee.call, options)
-    payload = encode_call(
-        Call(
-            1,
-            callee.call,
-            *written,
-            outcome=not options.ignore_result,
-            expires=expires,
-            max_deliveries=options.max_deliveries,
-            ttl=options.outcome_ttl,
-            keep=options.keep_outcome,
-            key=None if claim is None else claim.hash,
-            unique=None if claim is None else claim.unique,
-            options=None if options.overrides == _NOTHING else options.overrides,
-            chunk=chunk_reader is not None,
-            codec=None if callee.codec is None else callee.codec.name,
-        )
+    call = _call(callee, written, options, claim, is_chunk=chunk_reader is not None)
+    sending = None if begin is None else begin(options.queue)
+    payload = encode_call(call) if sending is None else _encode(call, sending)
+    name = call_name(
+        ulid, options.queue, options.priority, big=len(payload) > BIG, conditional=call.expires is not None
     )
-    name = call_name(ulid, options.queue, options.priority, big=len(payload) > BIG, conditional=expires is not None)
+    if sending is not None:
+        sending.named(name)
     task = NewTask(name, payload, options.due_at, None, options.delay, options.expires)
     if claim is not None:
         task = msgspec.structs.replace(task, key_hash=claim.hash, key_record=claim.record, old_key_hash=claim.old_hash)
@@ -109,6 +119,43 @@ def _order(
         ignore_result=options.ignore_result,
         max_backlog=options.max_backlog,
         on_full=options.on_full,
+        sending=sending,
+    )
+
+
+def _encode(call: Call, sending: Sending) -> bytes:
+    """Return the payload, with the context of the span that submits it. Raises PayloadTooLarge."""
+    try:
+        return encode_call(
+            msgspec.structs.replace(call, traceparent=sending.traceparent, tracestate=sending.tracestate)
+        )
+    except PayloadTooLarge as error:
+        sending.settled(error)
+        raise
+
+
+def _call(
+    callee: Callee,
+    written: tuple[msgspec.Raw, msgspec.Raw],
+    options: TaskOptions,
+    claim: _Claim | None,
+    *,
+    is_chunk: bool,
+) -> Call:
+    return Call(
+        1,
+        callee.call,
+        *written,
+        outcome=not options.ignore_result,
+        expires=options.expires_at if options.expires is None else _WIDEST_MS,
+        max_deliveries=options.max_deliveries,
+        ttl=options.outcome_ttl,
+        keep=options.keep_outcome,
+        key=None if claim is None else claim.hash,
+        unique=None if claim is None else claim.unique,
+        options=None if options.overrides == _NOTHING else options.overrides,
+        chunk=is_chunk,
+        codec=None if callee.codec is None else callee.codec.name,
     )
 
 

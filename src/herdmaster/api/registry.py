@@ -24,10 +24,11 @@ RawHandler = Callable[[str, bytes], None]
 class Registry:
     """The registrations of one Herd. A worker of the app runs them, and submissions look up the function's hints."""
 
-    def __init__(self, codec: Codec | None, imports: Iterable[str]) -> None:
+    def __init__(self, codec: Codec | None, imports: Iterable[str], *, trace_parent: bool = False) -> None:
         """Raises ConfigurationError for a codec or a module name."""
         self.codec = check_codec(codec)
         self.imports = check_modules("imports", imports)
+        self.trace_parent = trace_parent
         self.raw: RawHandler | None = None
         self.hook_lists = HookLists()
         self._exceptions: dict[str, type[Exception]] = {}

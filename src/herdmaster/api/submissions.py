@@ -132,6 +132,9 @@ class Submissions:
                 self._client.cancels.request(name if error is None else error.name, told)
             else:
                 told(False)
+        if order.sending is not None:
+            is_fine = isinstance(error, DuplicateTask) and order.on_duplicate is OnDuplicate.RETURN
+            order.sending.settled(None if is_fine else error)
         if settled is not None:
             settled(error)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final, Generic, TypeVar, cast
 
@@ -97,6 +98,7 @@ def order_many(
 ) -> list[Order]:
     """Return an order for each tuple of arguments. The first error is raised before any task is submitted."""
     orders: list[Order] = []
+    begin = None if core.spans is None else core.spans.begin_create
     for position, item in enumerate(items):
         if not isinstance(item, tuple):
             raise TypeError(
@@ -104,7 +106,7 @@ def order_many(
                 "such as (x,) or (x, y)"
             )
         try:
-            orders.append(order_call(core.new_ulid(), callee, item, {}, options))
+            orders.append(order_call(core.new_ulid(), callee, item, {}, options, begin=begin))
         except HerdError as error:
             error.add_note(f"This was item {position}; none was submitted.")
             raise
@@ -113,6 +115,17 @@ def order_many(
 
 def submit_all(core: HerdCore, orders: Sequence[Order]) -> list[Future[R]]:
     """Submit tasks and return their futures, in order, once all are accepted. Raises NotAllSubmitted, HerdClosed."""
+    with _span_of(core, orders):
+        return _submit_all(core, orders)
+
+
+def _span_of(core: HerdCore, orders: Sequence[Order]) -> AbstractContextManager[None]:
+    """Return the context in which a batch is submitted."""
+    sendings = [order.sending for order in orders if order.sending is not None]
+    return contextlib.nullcontext() if core.spans is None else core.spans.send_batch(sendings)
+
+
+def _submit_all(core: HerdCore, orders: Sequence[Order]) -> list[Future[R]]:
     whole: _Whole[R] = _Whole(orders)
     for some in whole.parts():
         settled = threading.Event()
@@ -132,6 +145,11 @@ def submit_all(core: HerdCore, orders: Sequence[Order]) -> list[Future[R]]:
 
 async def submit_all_async(core: HerdCore, orders: Sequence[Order]) -> list[Future[R]]:
     """As `submit_all`. If it is cancelled, it gives up the tasks that are not on their way."""
+    with _span_of(core, orders):
+        return await _submit_all_async(core, orders)
+
+
+async def _submit_all_async(core: HerdCore, orders: Sequence[Order]) -> list[Future[R]]:
     whole: _Whole[R] = _Whole(orders)
     for some in whole.parts():
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -69,7 +69,8 @@ class TaskCore:
 
     def order(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Order:
         """Return the order of one task. Raises as `order_call`."""
-        return order_call(self.herd.new_ulid(), self.callee(), args, kwargs, self.options)
+        herd = self.herd
+        return order_call(herd.new_ulid(), self.callee(), args, kwargs, self.options, begin=herd.begin_send)
 
     def order_many(self, herd: HerdCore, items: Iterable[tuple[object, ...]]) -> list[Order]:
         """Return the orders of many tasks for a Herd. Raises as `order_call`."""

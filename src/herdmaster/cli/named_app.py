@@ -194,6 +194,7 @@ def make_worker(
         app=full_name(spec, herd),
         codecs=app.codecs,
         hooks=app.hooks,
+        trace_parent=app.trace_parent,
         imports=(*app.imports, *imports),
         allow_import=allow_import,
     )

@@ -59,8 +59,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     because workers were lost with it; `options` what the submitter wants otherwise than the function's registration
     says. With `chunk` the arguments are a list of argument lists, one for each item, and the result is a list of
     `ItemResult`. `codec` names what turned arguments into JSON, and is to turn the result, where that is not
-    Herdmaster's own. `error` is what a dead task died of. `scheduled` names the schedule that
-    made the task.
+    Herdmaster's own. `error` is what a dead task died of. `scheduled` names the schedule that made the task.
+    `traceparent` and `tracestate` are of the W3C's Trace Context: the span that submitted the task.
     """
 
     herd: Literal[1]
@@ -86,6 +86,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     codec: str | None = None
     error: ErrorInfo | None = None
     scheduled: Scheduled | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 _encoder = msgspec.json.Encoder()

@@ -28,6 +28,7 @@ from herdmaster.running.hooks import Hooks
 from herdmaster.running.invocation import invoke
 from herdmaster.running.program import Program, way
 from herdmaster.running.registration import Registration
+from herdmaster.tracing import find_spans
 
 HANDLER: Final = "herdmaster.running.child:make_handler"
 _NOTE_SECONDS: Final = 0.5
@@ -38,8 +39,8 @@ SendNote = Callable[[bytes], None]
 
 @runtime_checkable
 class App(Protocol):
-    """The part of an app that a child process needs. `codecs` and `hooks` are looked for, too. A Herd returns such an
-    object as `__herdmaster_app__`."""
+    """The part of an app that a child process needs. `codecs`, `hooks` and `trace_parent` are looked for, too. A Herd
+    returns such an object as `__herdmaster_app__`."""
 
     @property
     def functions(self) -> Mapping[str, Registration]: ...
@@ -113,11 +114,13 @@ def load_program(setting: Setting) -> Program:
         )
     import_modules(f"the worker of {setting.app}", setting.imports)
     hooks = getattr(app, "hooks", None)
+    spans = find_spans(are_children=getattr(app, "trace_parent", False))
     return Program(
         app.functions,
         prefixes=setting.prefixes,
         codecs=getattr(app, "codecs", None),
         hooks=hooks if isinstance(hooks, Hooks) else None,
+        spans=spans,
     )
 
 

@@ -97,10 +97,19 @@ class Executor:
             case bytes():
                 return decode_run(result)
             case TimedOut(seconds):
-                return Run(_ended_by(task, _time_limit(task, seconds)), task.started, self._unix_ms())
+                return self._ended_by(task, _time_limit(task, seconds))
             case Died(reason):
-                return Run(_ended_by(task, TaskDied(reason)), task.started, self._unix_ms())
+                return self._ended_by(task, TaskDied(reason))
         return None
+
+    def _ended_by(self, task: Delivered, error: HerdError) -> Run:
+        """Return the run of a task whose code did not come to its end."""
+        kind = type(error).__name__
+        callee, call = task.callee, task.call
+        if task.options.pool is PoolKind.PROCESS and callee is not None and call is not None and callee.program.spans:
+            callee.program.spans.record_lost(task.name, call, kind, task.started)
+        what = msgspec.structs.replace(raised(error, ErrorInfo(kind, str(error))), hook_called=task.hook_called)
+        return Run(what, task.started, self._unix_ms())
 
     def _begin(self, task: Delivered) -> int:
         task.progress = task.waits = None
@@ -126,8 +135,3 @@ def _time_limit(task: Delivered, seconds: float) -> HerdError:
         PoolKind.PROCESS: "its process was killed",
     }
     return TimeLimitExceeded(f"the task ran past its time limit of {seconds:g} s: {how[options.pool]}")
-
-
-def _ended_by(task: Delivered, error: HerdError) -> Raised:
-    what = raised(error, ErrorInfo(type(error).__name__, str(error)))
-    return msgspec.structs.replace(what, hook_called=task.hook_called)

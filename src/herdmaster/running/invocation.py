@@ -69,9 +69,37 @@ def _run(running: Running, callee: Callee, call: Call) -> Coroutine[object, None
     return _run_watched(run, running, callee, call) if callee.program.is_watched else run(running, callee, call)
 
 
-async def _run_watched(
-    run: Callable[[Running, Callee, Call], Awaitable[Outcome]], running: Running, callee: Callee, call: Call
-) -> Outcome:
+_Run = Callable[[Running, Callee, Call], Awaitable[Outcome]]
+
+
+async def _run_watched(run: _Run, running: Running, callee: Callee, call: Call) -> Outcome:
+    """Run a call within its span and between its hooks, as far as there are any."""
+    program = callee.program
+    if program.spans is None:
+        return await _run_between_hooks(run, running, callee, call)
+    with program.spans.process(running.name, call, is_async=callee.is_async) as attempt:
+        if program.has_task_hooks:
+            ending, value = await _run_between_hooks(run, running, callee, call)
+        else:
+            ending, value = await run(running, callee, call)
+        error = _error_in(ending)
+        if error is not None:
+            attempt.fail(error, value)
+    return ending, value
+
+
+def _error_in(ending: Ending) -> str | None:
+    """Return the type of the error that an attempt ended with; of a chunk, that of the first item that failed."""
+    if isinstance(ending, Raised):
+        return ending.error.type
+    if isinstance(ending, ChunkRan):
+        return next((item.raised.error.type for item in ending.items if item.raised is not None), None)
+    if isinstance(ending, Lacking):
+        return UnknownCall.__name__ if ending.is_function else WrongArguments.__name__
+    return None
+
+
+async def _run_between_hooks(run: _Run, running: Running, callee: Callee, call: Call) -> Outcome:
     hooks = callee.program.hooks
     hook_claim = running.hook_claim  # of this run: a later run of the task has another one
     call_before(hooks, running)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -21,6 +21,9 @@ from herdmaster.errors import ConfigurationError
 from herdmaster.pools.limits import NO_LIMITS, Limits
 from herdmaster.running.hooks import Hooks
 from herdmaster.running.registration import DEFAULT_OPTIONS, Function, Registration, registrations
+
+if TYPE_CHECKING:
+    from herdmaster.spans import Spans
 
 _MAX_IMPORTED: Final = 10_000
 
@@ -97,6 +100,7 @@ class Program:
         prefixes: Iterable[str] = (),
         codecs: Codecs | None = None,
         hooks: Hooks | None = None,
+        spans: Spans | None = None,
     ) -> None:
         """Raises ConfigurationError."""
         self.prefixes = tuple(check_prefix(prefix) for prefix in prefixes)
@@ -106,7 +110,13 @@ class Program:
         }
         self.codecs: Codecs = codecs or {}
         self.hooks = hooks or Hooks()
-        self.is_watched = any((self.hooks.before_task, self.hooks.after_task, self.hooks.on_error))
+        self.has_task_hooks = any((self.hooks.before_task, self.hooks.after_task, self.hooks.on_error))
+        self.trace_with(spans)
+
+    def trace_with(self, spans: Spans | None) -> None:
+        """Make a span for each attempt from now on; none without `spans`."""
+        self.spans = spans
+        self.is_watched = self.has_task_hooks or spans is not None
 
     @property
     def names(self) -> list[str]:

@@ -79,6 +79,7 @@ def make_workers(herd: Herd, hosts: str, count: int, slots: int, session_timeout
             imports=app.imports,
             codecs=app.codecs,
             hooks=app.hooks,
+            trace_parent=app.trace_parent,
         )
         for _ in range(count)
     ]

@@ -49,6 +49,7 @@ from herdmaster.running.execution import Executor, RawHandler
 from herdmaster.running.hooks import Hooks
 from herdmaster.running.program import Program
 from herdmaster.running.registration import Function, Registration
+from herdmaster.tracing import find_spans
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import CreateMode, SessionState
@@ -131,10 +132,11 @@ class Worker(Role):
         hooks: Hooks | None = None,
         imports: Iterable[str] = (),
         allow_import: Iterable[str] = (),
+        trace_parent: bool = False,
     ) -> None:
         """`app` is where the functions come from, as `module:attribute`: tasks in processes need it, and these import
         the modules `imports` after it. `allow_import` are prefixes of modules whose functions may be run without having
-        been registered.
+        been registered. `trace_parent` is as for `Herd`.
 
         Raises InvalidConnectString, InvalidName for a queue, ConfigurationError.
         """
@@ -143,7 +145,7 @@ class Worker(Role):
         self._child = Setting(app, self._program.prefixes, tuple(imports))
         self._settings = settings or WorkerSettings()
         self._capacity = capacity_of(self._settings, self._program.pools)
-        self._raw_handler = raw_handler
+        self._raw_handler, self._trace_parent = raw_handler, trace_parent
         self._error_calls = ErrorCalls(self._program.hooks)
         self._context = contextvars.Context()  # each task runs in a copy
         self._folder = Folder()
@@ -155,8 +157,7 @@ class Worker(Role):
         self._since = 0
         self._is_leaving = self._is_registered_now = False
         self._changed = asyncio.Event()
-        self._request = NO_REQUEST  # of an operator; it outlives sessions
-        self.name = ""
+        self._request, self.name = NO_REQUEST, ""  # a request of an operator outlives sessions
         _check_queues(self._settings.queues)
 
     async def run(self) -> None:
@@ -168,12 +169,20 @@ class Worker(Role):
             return
         self._error_calls.context = self._context = contextvars.copy_context()
         self._folder = Folder()  # the hooks may have changed the working directory
+        self._trace()
         try:
             await super().run()
         finally:
             self._task_log.close()
             await self._error_calls.finish()
             await hooks.stop()
+
+    def _trace(self) -> None:
+        """Make spans from now on if the app, or one of its hooks, has set a provider of OpenTelemetry."""
+        spans = find_spans(are_children=self._trace_parent)
+        self._program.trace_with(spans)
+        if spans is not None:
+            self._raw_handler = spans.around_raw(self._raw_handler)
 
     def meanwhile(self) -> str:
         return "nothing is started until it is back"

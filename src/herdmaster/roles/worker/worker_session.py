@@ -177,7 +177,7 @@ class WorkerSession:
         if held.kind is PoolKind.PROCESS and self._executor.is_expired(held.task):
             self._follow(held, self._moves.after_run(held.task, self._executor.expire()))
             return False
-        if self._program.is_watched:
+        if self._program.has_task_hooks:
             held.task.reset_hook_claim()
         self._tasks.start(held)
         self._log_start(held.task)
