@@ -19,23 +19,30 @@ import pytest
 from herdmaster.testing.apache import QUICK_START, ApacheZooKeeper, ZooKeeperNotInstalled
 from herdmaster.testing.child_server import POLL
 from herdmaster.testing.ports import free_ports
+from herdmaster.zookeeper.secret import Secret
 from herdmaster.zookeeper.server import EmbeddedServer, Limits, acls
+from herdmaster.zookeeper.server.settings import Access
 from tests.conformance.rig import (
     CONNECTIONS,
     HANDSHAKE,
     MAX_TIMEOUT,
     MIN_TIMEOUT,
+    SASL_USERS,
     SUPER_USER,
     SWEEP,
     TICK,
     Peer,
     Rig,
     clean,
+    jaas_of,
 )
 from tests.zookeeper.server.threaded import ServerThread
 
 _SERVERS = ["embedded", pytest.param("apache", marks=pytest.mark.apache)]
+_SASL = {"authProvider.sasl": "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"}
+_X509 = {"authProvider.x509": "org.apache.zookeeper.server.auth.X509AuthenticationProvider"}
 _BOUNDS = {"minSessionTimeout": str(MIN_TIMEOUT), "maxSessionTimeout": str(MAX_TIMEOUT)}
+SASL_SECRETS = {user: Secret(password.encode()) for user, password in SASL_USERS.items()}
 _START_TIMEOUT = 60.0  # seconds
 
 
@@ -143,6 +150,74 @@ def strict_apache_rig(strict_apache: ApacheZooKeeper) -> Iterator[Rig]:
 def strict_rig(request: pytest.FixtureRequest) -> Rig:
     found: Rig = request.getfixturevalue(f"strict_{request.param}_rig")
     return found
+
+
+@pytest.fixture(scope="session")
+def _jaas(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Java option for a server that knows SASL_USERS."""
+    file = tmp_path_factory.mktemp("jaas") / "jaas.conf"
+    file.write_text(jaas_of(SASL_USERS))
+    return f"-Djava.security.auth.login.config={file}"
+
+
+@pytest.fixture(scope="session")
+def sasl_apache(_jaas: str) -> Iterator[ApacheZooKeeper]:
+    super_digest = f"-Dzookeeper.DigestAuthenticationProvider.superDigest={acls.digest_id(SUPER_USER).id}"
+    with _new_apache({**_SASL, **_X509}, _jaas, super_digest) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def enforcing_apache(_jaas: str) -> Iterator[ApacheZooKeeper]:
+    """No test may write to it: only a client that has authenticated could clean up."""
+    with _new_apache({**_SASL, "sessionRequireClientSASLAuth": "true"}, _jaas) as server:
+        yield server
+
+
+@pytest.fixture(params=_SERVERS)
+def sasl_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """A server that knows SASL_USERS, and takes subjects of certificates in ACLs."""
+    if request.param == "apache":
+        server: ApacheZooKeeper = request.getfixturevalue("sasl_apache")
+        rig = Rig(server.port)
+        yield rig
+        try:
+            rig.close()
+        finally:
+            clean(server.port)
+        return
+    embedded = EmbeddedServer(
+        tick_time=TICK,
+        min_session_timeout=MIN_TIMEOUT,
+        max_session_timeout=MAX_TIMEOUT,
+        super_digest=acls.digest_id(SUPER_USER).id,
+        access=Access(SASL_SECRETS),
+    )
+    embedded._settings = msgspec.structs.replace(embedded._settings, x509=True)  # as with TLS and client certificates
+    with ServerThread(embedded) as thread:
+        rig = Rig(thread.port)
+        yield rig
+        rig.close()
+
+
+@pytest.fixture(params=_SERVERS)
+def enforcing_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """A server that takes only clients that have authenticated by SASL."""
+    if request.param == "apache":
+        rig = Rig(request.getfixturevalue("enforcing_apache").port)
+        yield rig
+        rig.close()
+        return
+    embedded = EmbeddedServer(
+        tick_time=TICK,
+        min_session_timeout=MIN_TIMEOUT,
+        max_session_timeout=MAX_TIMEOUT,
+        access=Access(SASL_SECRETS, ("sasl",)),
+    )
+    with ServerThread(embedded) as thread:
+        rig = Rig(thread.port)
+        yield rig
+        rig.close()
 
 
 @pytest.fixture

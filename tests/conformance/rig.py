@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from herdmaster.zookeeper import digest_md5
 from herdmaster.zookeeper.model import OPEN_ACL, Acl
+from herdmaster.zookeeper.secret import Secret
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.framing import (
     ConnectRequest,
@@ -25,7 +27,7 @@ from herdmaster.zookeeper.wire.framing import (
     reply_body,
 )
 from herdmaster.zookeeper.wire.multi import Multi
-from herdmaster.zookeeper.wire.opcodes import XID_EVENT
+from herdmaster.zookeeper.wire.opcodes import XID_EVENT, OpCode
 from herdmaster.zookeeper.wire.records import Record, Request
 
 MIN_TIMEOUT, MAX_TIMEOUT = 400, 60_000
@@ -36,6 +38,8 @@ SWEEP = 200
 """Milliseconds between two looks at session deadlines, and at containers and times to live."""
 
 SUPER_USER = b"super:of these tests"
+
+SASL_USERS = {"al": "pw", "bo": "p\u00f6\u20ac", "super": "of these tests"}
 
 HANDSHAKE = 1000
 """Milliseconds that a strict server waits for a handshake; Apache's may take twice as long to notice."""
@@ -166,6 +170,17 @@ class Peer:
     def authenticate(self, credential: bytes) -> None:
         self.body(records.Auth(0, "digest", credential))
 
+    def send_token(self, token: bytes) -> Answer:
+        """One request of SASL; unlike every other error, a refusal has a body."""
+        return self.raw_request(OpCode.SASL, len(token).to_bytes(4) + token)
+
+    def authenticate_sasl(self, user: str, password: str | None = None) -> Answer:
+        """Speaks DIGEST-MD5, and returns the answer to the response."""
+        secret = Secret((SASL_USERS[user] if password is None else password).encode())
+        challenge = self.send_token(b"")
+        assert challenge.error == 0
+        return self.send_token(digest_md5.Client(user, secret, "cnonce").answer(challenge.body[4:]))
+
     # --- what came ---------------------------------------------------------------------------------------------------
 
     def take_events(self) -> list[Event]:
@@ -291,6 +306,12 @@ class Rig:
         finally:
             for peer in self._peers:
                 peer.socket.close()
+
+
+def jaas_of(users: Mapping[str, str]) -> str:
+    """The file that tells Apache's server the users of DIGEST-MD5."""
+    lines = "".join(f' user_{user}="{password}"' for user, password in users.items())
+    return f"Server {{ org.apache.zookeeper.server.auth.DigestLoginModule required{lines}; }};\n"
 
 
 def clean(port: int) -> None:

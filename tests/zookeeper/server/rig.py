@@ -8,8 +8,9 @@ from herdmaster.zookeeper.model import OPEN_ACL, Acl
 from herdmaster.zookeeper.server.clock import Instant
 from herdmaster.zookeeper.server.connection import Connection
 from herdmaster.zookeeper.server.faults import Faults
-from herdmaster.zookeeper.server.machine import Machine, Settings
+from herdmaster.zookeeper.server.machine import Machine
 from herdmaster.zookeeper.server.sessions import password_of
+from herdmaster.zookeeper.server.settings import Settings
 from herdmaster.zookeeper.server.state import State
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.framing import (

@@ -9,7 +9,7 @@ import pytest
 
 from herdmaster.zookeeper.model import OPEN_ACL, Acl, Id
 from herdmaster.zookeeper.server import EmbeddedServer
-from herdmaster.zookeeper.server.machine import Settings
+from herdmaster.zookeeper.server.settings import Settings
 from herdmaster.zookeeper.wire import records
 from tests.zookeeper.server.rig import Peer, Rig
 from tests.zookeeper.server.threaded import ServerThread

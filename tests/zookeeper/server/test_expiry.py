@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from herdmaster.zookeeper.model import OPEN_ACL
-from herdmaster.zookeeper.server.machine import Settings
+from herdmaster.zookeeper.server.settings import Settings
 from herdmaster.zookeeper.wire import records
 from tests.zookeeper.server.rig import Event, Rig
 

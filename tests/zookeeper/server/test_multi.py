@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from herdmaster.zookeeper.model import OPEN_ACL, Acl
 from herdmaster.zookeeper.server.effects import NodeCreated
 from herdmaster.zookeeper.server.snapshots import snapshot_of
-from herdmaster.zookeeper.server.transactions import Draft, prepare
+from herdmaster.zookeeper.server.transactions import Draft, Rules, prepare
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.multi import ErrorResult, Multi, MultiReply, WriteOperation
 from tests.zookeeper.server.rig import Peer, Rig
@@ -133,7 +133,7 @@ def test_a_multi_on_a_huge_folder_looks_only_at_what_it_names() -> None:
         rig.state.tree.apply(NodeCreated(f"/full/{index:06d}", b"", OPEN_ACL), 2, 0)
     draft = Draft(rig.state.tree)
     for number in range(200):
-        effect = prepare(draft, create(f"/full/new-{number}"), client.connection.actor, ttl_allowed=True)
+        effect = prepare(draft, create(f"/full/new-{number}"), client.connection.actor, Rules())
         assert effect is not None
         draft.note(effect)
     # The folder and the 200 new ones: a copy of the folder per transaction would be felt in every one.

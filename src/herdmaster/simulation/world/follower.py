@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from herdmaster.zookeeper.server.authentication import Authentication
 from herdmaster.zookeeper.server.connection import Connection
 from herdmaster.zookeeper.server.effects import Transaction
 from herdmaster.zookeeper.server.requests import Requests
+from herdmaster.zookeeper.server.settings import Settings
 from herdmaster.zookeeper.server.snapshots import restore, snapshot_of
 from herdmaster.zookeeper.server.state import State
 from herdmaster.zookeeper.server.transactions import Actor
@@ -38,9 +40,9 @@ class Follower:
         self._leader = leader
         self._state = restore(snapshot_of(state, _NO_SECRET), tick, 0)
         self._pending: deque[tuple[float, Transaction]] = deque()
-        self._applier = _Applier(self._state, self.watches, outbox, ttl_allowed=True, recording=False)
+        self._applier = _Applier(self._state, self.watches, outbox, Settings(), recording=False)
         forwarded = _ForwardedWrites(self._state, self.watches, outbox, self)
-        self._requests = Requests(self._state, self.watches, outbox, forwarded, "")
+        self._requests = Requests(self._state, self.watches, outbox, forwarded, Authentication(Settings(), _NO_SECRET))
 
     @property
     def zxid(self) -> int:
@@ -94,7 +96,7 @@ class _ForwardedWrites(Writes):
     reply."""
 
     def __init__(self, state: State, watches: Watches[Connection], outbox: Outbox, follower: Follower) -> None:
-        super().__init__(state, watches, outbox, ttl_allowed=True, recording=False)
+        super().__init__(state, watches, outbox, Settings(), recording=False)
         self._follower = follower
 
     def write(self, actor: Actor, request: WriteOperation | records.SetAcl, time: int) -> records.Record:

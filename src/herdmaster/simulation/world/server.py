@@ -24,8 +24,9 @@ from herdmaster.simulation.world.process import UNIX_EPOCH_MS
 from herdmaster.zookeeper.server.clock import Instant, first_zxid
 from herdmaster.zookeeper.server.connection import Connection
 from herdmaster.zookeeper.server.effects import Transaction
-from herdmaster.zookeeper.server.machine import Machine, Settings
+from herdmaster.zookeeper.server.machine import Machine
 from herdmaster.zookeeper.server.sessions import first_session_id
+from herdmaster.zookeeper.server.settings import Settings
 from herdmaster.zookeeper.server.snapshots import restore, snapshot_of
 from herdmaster.zookeeper.server.state import State
 from herdmaster.zookeeper.wire.framing import ConnectRequest

@@ -1,18 +1,25 @@
-"""Access control: the schemes world, auth, digest and ip, with the rules of ZooKeeper's own providers."""
+"""Access control: the schemes world, auth, digest, ip, sasl and x509, with the rules of ZooKeeper's providers."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from herdmaster.zookeeper.errors import InvalidAcl, NoAuth
 from herdmaster.zookeeper.model import OPEN_ACL, Acl, Id, Permission
+from herdmaster.zookeeper.server.name_syntax import is_distinguished_name
 
 _ANYONE: Final = Id("world", "anyone")
 _SUPER: Final = Id("super", "")
+_SASL_SUPER: Final = Id("sasl", "super")
+"""Apache's provider takes this user for every other one of its scheme."""
+
+_PROVED: Final = frozenset({"digest", "sasl", "x509"})
+_WITHOUT_SETTINGS: Final = frozenset({"digest", "ip"})
+_PRINCIPAL: Final = re.compile(r"[^/@]*(/[^/@]*)?@[^/@]*")
 _JAVA_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,10}")
 
 READ: Final = int(Permission.READ)
@@ -41,9 +48,11 @@ def require(acl: tuple[Acl, ...], permission: int, identities: Sequence[Id], pat
         raise NoAuth(path)
 
 
-def resolve(acl: tuple[Acl, ...], identities: Sequence[Id], path: str) -> tuple[Acl, ...]:
+def resolve(
+    acl: tuple[Acl, ...], identities: Sequence[Id], path: str, schemes: Collection[str] = _WITHOUT_SETTINGS
+) -> tuple[Acl, ...]:
     """Return the list as it is stored: without duplicates, `auth` replaced by the identities that the connection has
-    proved.
+    proved. `schemes` are those that the server knows.
 
     Raises InvalidAcl.
     """
@@ -55,11 +64,11 @@ def resolve(acl: tuple[Acl, ...], identities: Sequence[Id], path: str) -> tuple[
             resolved.append(entry)
         elif entry.id.scheme == "auth":
             # "ip" is an identity of every connection but proves nothing.
-            proved = [identity for identity in identities if identity.scheme == "digest"]
+            proved = [identity for identity in identities if identity.scheme in _PROVED and identity.scheme in schemes]
             if not proved:
                 raise InvalidAcl(path)
             resolved.extend(Acl(entry.permissions, identity) for identity in proved)
-        elif _is_valid(entry.id):
+        elif entry.id.scheme in schemes and _is_valid(entry.id):
             resolved.append(entry)
         else:
             raise InvalidAcl(path)
@@ -105,14 +114,16 @@ def _is_valid(identity: Id) -> bool:
         return len(parts) == 2
     if identity.scheme == "ip":
         return _network(identity.id) is not None
-    return False
+    if identity.scheme == "sasl":
+        return "@" not in identity.id or _PRINCIPAL.fullmatch(identity.id) is not None
+    return identity.scheme == "x509" and is_distinguished_name(identity.id)
 
 
 def _matches(granted: Id, identity: Id) -> bool:
     if granted.scheme != identity.scheme:
         return False
     if granted.scheme != "ip":
-        return granted.id == identity.id
+        return granted.id == identity.id or identity == _SASL_SUPER
     network = _network(granted.id)
     address = _ipv4(identity.id)
     if network is None or address is None:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
+from herdmaster.zookeeper.digest_md5 import Server
 from herdmaster.zookeeper.model import Id
 from herdmaster.zookeeper.server.latency import Latency
 from herdmaster.zookeeper.server.transactions import Actor
@@ -41,6 +42,8 @@ class Connection:
         at a time."""
         self.is_broken = False
         """The bytes after the backlog are not the protocol: the connection ends with the backlog."""
+        self.sasl: Server | None = None
+        """The authentication that the client has begun."""
         self.shows_life = False
         """A request was handled that keeps the session alive."""
         self.outgoing: list[bytes] = []

@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from herdmaster.zookeeper.errors import WireError
 from herdmaster.zookeeper.model import Id
 from herdmaster.zookeeper.server import four_letter
+from herdmaster.zookeeper.server.authentication import Authentication
 from herdmaster.zookeeper.server.connection import WORD_LENGTH, Connection, Phase
 from herdmaster.zookeeper.server.effects import Transaction
 from herdmaster.zookeeper.server.faults import Arrival, Delay, Drop, Faults, Refuse
@@ -25,11 +24,11 @@ from herdmaster.zookeeper.server.instant import Instant
 from herdmaster.zookeeper.server.latency import Latency
 from herdmaster.zookeeper.server.requests import Requests
 from herdmaster.zookeeper.server.sessions import PASSWORD_LENGTH, Session, is_password, password_of
+from herdmaster.zookeeper.server.settings import Settings
 from herdmaster.zookeeper.server.state import State
 from herdmaster.zookeeper.server.watches import Watches
 from herdmaster.zookeeper.server.writes import Outbox, Writes
 from herdmaster.zookeeper.wire.framing import (
-    MAX_FRAME,
     ConnectRequest,
     ConnectResponse,
     RequestHeader,
@@ -44,19 +43,6 @@ _OUTPUT_PER_ROUND: Final = 1 << 20
 _NO_SIGNS_OF_LIFE: Final = frozenset({OpCode.AUTH, OpCode.SASL})
 """A session is kept alive by the requests that are handled, pings among them, except these two; other bytes do not keep
 it."""
-
-
-class Settings(msgspec.Struct, frozen=True):
-    """The settings of a machine. Times in milliseconds, sizes in bytes. `super_digest` is the digest id (`user:hash`)
-    that no ACL stops."""
-
-    tick: int = 100
-    min_timeout: int = 4000
-    max_timeout: int = 40000
-    frame_limit: int = MAX_FRAME
-    ttl_allowed: bool = True
-    sweep_interval: int = 60000
-    super_digest: str = ""
 
 
 class Machine:
@@ -89,8 +75,9 @@ class Machine:
         self._secret = secret
         self._attached: dict[int, Connection] = {}
         self._outbox = Outbox()
-        self._writes = Writes(state, self.watches, self._outbox, ttl_allowed=settings.ttl_allowed, recording=recording)
-        self._requests = Requests(state, self.watches, self._outbox, self._writes, settings.super_digest)
+        self._writes = Writes(state, self.watches, self._outbox, settings, recording=recording)
+        self._authentication = Authentication(settings, secret)
+        self._requests = Requests(state, self.watches, self._outbox, self._writes, self._authentication)
         self._held: dict[Connection, None] = {}
         self._next_sweep = now.monotonic + settings.sweep_interval
         state.sessions.restart(now.monotonic)
@@ -286,6 +273,10 @@ class Machine:
             self._close(connection)
             return
         connection.last_opcode, connection.last_xid = header.opcode, header.xid
+        if not self._authentication.allows(connection, header.opcode):
+            self._requests.refuse_unauthenticated(connection, header.xid)
+            self._close(connection)
+            return
         if header.opcode not in _NO_SIGNS_OF_LIFE:
             connection.shows_life = True
         request: Request[Record] | WireError | None

@@ -8,11 +8,12 @@ from herdmaster.zookeeper.errors import (
     BadArguments,
     MarshallingError,
     ReconfigDisabled,
+    SaslRequired,
     ServerError,
     Unimplemented,
 )
 from herdmaster.zookeeper.model import EventType
-from herdmaster.zookeeper.server import acls
+from herdmaster.zookeeper.server.authentication import Authentication
 from herdmaster.zookeeper.server.connection import Connection
 from herdmaster.zookeeper.server.reads import Reads
 from herdmaster.zookeeper.server.state import State
@@ -25,7 +26,6 @@ from herdmaster.zookeeper.wire.opcodes import XID_PING, OpCode
 from herdmaster.zookeeper.wire.records import Record, Request
 
 _DELETE_CONTAINER: Final = 20
-_AUTH_FAILED: Final = -115
 _NO_ZXID: Final = -1
 
 _WRITES: Final = (
@@ -49,14 +49,19 @@ class Requests:
     reply."""
 
     def __init__(
-        self, state: State, watches: Watches[Connection], outbox: Outbox, writes: Writes, super_digest: str
+        self,
+        state: State,
+        watches: Watches[Connection],
+        outbox: Outbox,
+        writes: Writes,
+        authentication: Authentication,
     ) -> None:
         self._state = state
         self._watches = watches
         self._outbox = outbox
         self._writes = writes
         self._reads = Reads(state.tree, watches)
-        self._super_digest = super_digest
+        self._authentication = authentication
 
     def apply(self, connection: Connection, xid: int, request: Request[Record], unix_ms: int) -> bool:
         """Handle a request. Return False if the connection ends with it."""
@@ -72,9 +77,9 @@ class Requests:
                 self._set_watches(connection, request)
                 reply = _EMPTY
             elif isinstance(request, records.Auth):
-                return self._authenticate(connection, xid, request)
+                return self._send(connection, self._authentication.authenticate(connection, xid, request))
             elif isinstance(request, records.Sasl):
-                return self._answer_sasl(connection, xid, request)
+                return self._send(connection, self._authentication.answer_token(connection, xid, request))
             elif isinstance(request, records.CloseSession):
                 self._writes.close_session(connection.session_id, unix_ms)
                 self.reply(connection, xid, 0, _EMPTY)
@@ -119,23 +124,15 @@ class Requests:
             return False
         return True
 
-    def _answer_sasl(self, connection: Connection, xid: int, request: records.Sasl) -> bool:
-        """Answer as Apache's server without SASL: an empty answer to every token. That does not keep the session of a
-        client that goes on for ever (see `Machine`); a null token costs the connection."""
-        if request.token is None:
-            return False
-        self._outbox.send(connection, encode_reply(xid, 0, 0, records.SaslReply(None)))
-        return True
+    def refuse_unauthenticated(self, connection: Connection, xid: int) -> None:
+        """Answer a request of a client that has not proved what the server requires."""
+        self._outbox.send(connection, encode_reply(xid, 0, SaslRequired.code, None))
 
-    def _authenticate(self, connection: Connection, xid: int, request: records.Auth) -> bool:
-        added = acls.authenticate(request.scheme, request.credential or b"", connection.host, self._super_digest)
-        if added is None:
-            self._outbox.send(connection, encode_reply(xid, 0, _AUTH_FAILED, None))
-            return False
-        identities = connection.actor.identities
-        identities.extend(identity for identity in added if identity not in identities)
-        self._outbox.send(connection, encode_reply(xid, 0, 0, _EMPTY))
-        return True
+    def _send(self, connection: Connection, answer: tuple[bytes, bool]) -> bool:
+        data, goes_on = answer
+        if data:
+            self._outbox.send(connection, data)
+        return goes_on
 
     def _set_watches(self, connection: Connection, request: records.SetWatches | records.SetWatches2) -> None:
         """Arm watches again. A watch that missed something fires at once; persistent ones catch up on nothing."""

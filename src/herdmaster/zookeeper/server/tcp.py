@@ -26,8 +26,9 @@ from herdmaster.zookeeper.server.hub import Hub
 from herdmaster.zookeeper.server.journal import Journal
 from herdmaster.zookeeper.server.link import Link
 from herdmaster.zookeeper.server.listener import BACKLOG, Listener
-from herdmaster.zookeeper.server.machine import Machine, Settings
+from herdmaster.zookeeper.server.machine import Machine
 from herdmaster.zookeeper.server.sessions import first_session_id
+from herdmaster.zookeeper.server.settings import Access, Settings
 from herdmaster.zookeeper.server.snapshots import Snapshot, snapshot_of
 from herdmaster.zookeeper.server.state import State
 from herdmaster.zookeeper.tls import TLS
@@ -61,10 +62,15 @@ class EmbeddedServer:
     `port` 0 takes a free one, which later starts of the same object take again. With `tls` the port is one for TLS, or,
     if there is a `secure_port`, that one is. If `tls` has a `ca`, clients have to show a certificate of it.
 
-    Without `data_dir` everything is in memory and ends with `stop`. `tick_time` and the bounds of session timeouts
-    are in milliseconds. `super_digest` is the digest id (`user:hash`) of the user whom no ACL stops; without it
-    there is none. `faults` (see `faults.py`), `clock` and `entropy` are for tests.
+    Without `data_dir` everything is in memory and ends with `stop`. `tick_time` and the bounds of session timeouts are
+    in milliseconds. `super_digest` is the digest id (`user:hash`) of the user whom no ACL stops; without it there is
+    none. `access` says who may connect. `faults` (see `faults.py`), `clock` and `entropy` are for tests.
     """
+
+    _hub: Hub | None = None
+    _journal: Journal | None = None
+    _closed: asyncio.Future[None] | None = None
+    _ending: asyncio.Future[None] | None = None
 
     def __init__(
         self,
@@ -78,6 +84,7 @@ class EmbeddedServer:
         min_session_timeout: int = 4000,
         max_session_timeout: int = 40000,
         super_digest: str = "",
+        access: Access | None = None,
         limits: Limits | None = None,
         faults: Faults | None = None,
         clock: Clock | None = None,
@@ -97,16 +104,14 @@ class EmbeddedServer:
             frame_limit=self._limits.frame,
             sweep_interval=self._limits.container_sweep,
             super_digest=super_digest,
+            access=access or Access(),
+            x509=tls is not None and tls.ca is not None,
         )
         _check(self._settings, tls, secure_port)
         self._faults = faults
         self._clock = MovableClock(clock or SystemClock())
         self._entropy = entropy
-        self._hub: Hub | None = None
         self._listeners: list[Listener] = []
-        self._journal: Journal | None = None
-        self._closed: asyncio.Future[None] | None = None
-        self._ending: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()

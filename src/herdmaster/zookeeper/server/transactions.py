@@ -24,6 +24,7 @@ from herdmaster.zookeeper.errors import (
 from herdmaster.zookeeper.model import Acl, CreateMode, Id
 from herdmaster.zookeeper.server import acls
 from herdmaster.zookeeper.server.effects import AclSet, DataSet, NodeCreated, NodeDeleted, NodeEffect
+from herdmaster.zookeeper.server.settings import Settings
 from herdmaster.zookeeper.server.tree import SPECIAL_PATHS, Tree, parent_key, wrap32
 from herdmaster.zookeeper.wire.multi import WriteOperation
 from herdmaster.zookeeper.wire.records import (
@@ -65,10 +66,17 @@ class View(Protocol):
 
 
 class Actor(msgspec.Struct):
-    """The client that asks. `identities` begins with the ip of the connection; every auth adds a digest."""
+    """The client that asks. `identities` begins with the ip of the connection."""
 
     session_id: int
     identities: list[Id]
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What the settings of the server allow: times to live, and identities of these schemes in ACLs."""
+
+    ttl_allowed: bool = True
+    schemes: frozenset[str] = Settings().schemes
 
 
 class Shadow(msgspec.Struct, gc=False):
@@ -118,30 +126,30 @@ class Draft:
 
 
 def prepare(
-    view: View, request: WriteOperation | SetAcl, actor: Actor, *, ttl_allowed: bool, in_multi: bool = False
+    view: View, request: WriteOperation | SetAcl, actor: Actor, rules: Rules, *, in_multi: bool = False
 ) -> NodeEffect | None:
     """Check a request, and return its effect; None for a check.
 
     Raises the ServerError that the client gets; MarshallingError concerns the whole multi.
     """
     if isinstance(request, Create | Create2 | CreateContainer | CreateTtl):
-        return _prepare_create(view, request, actor, ttl_allowed, in_multi)
+        return _prepare_create(view, request, actor, rules, in_multi)
     if isinstance(request, SetData):
         return _prepare_set_data(view, request, actor)
     if isinstance(request, Delete):
         return _prepare_delete(view, request, actor)
     if isinstance(request, SetAcl):
-        return _prepare_set_acl(view, request, actor)
+        return _prepare_set_acl(view, request, actor, rules)
     _check(view, request, actor)
     return None
 
 
-def _prepare_create(view: View, request: AnyCreate, actor: Actor, ttl_allowed: bool, in_multi: bool) -> NodeCreated:
-    mode, ttl = _mode_of(request, ttl_allowed, in_multi)
+def _prepare_create(view: View, request: AnyCreate, actor: Actor, rules: Rules, in_multi: bool) -> NodeCreated:
+    mode, ttl = _mode_of(request, rules.ttl_allowed, in_multi)
     path = request.path
     if "/" not in path or "\0" in path:
         raise BadArguments(path)
-    acl = acls.resolve(request.acl, actor.identities, path)
+    acl = acls.resolve(request.acl, actor.identities, path, rules.schemes)
     parent = _require(view, parent_key(path))
     acls.require(parent.acl, acls.CREATE, actor.identities, path)
     if mode.is_sequential:
@@ -200,10 +208,10 @@ def _prepare_set_data(view: View, request: SetData, actor: Actor) -> DataSet:
     return DataSet(path, request.data)
 
 
-def _prepare_set_acl(view: View, request: SetAcl, actor: Actor) -> AclSet:
+def _prepare_set_acl(view: View, request: SetAcl, actor: Actor, rules: Rules) -> AclSet:
     path = request.path
     _validate(path)
-    acl = acls.resolve(request.acl, actor.identities, path)
+    acl = acls.resolve(request.acl, actor.identities, path, rules.schemes)
     node = _require(view, path)
     acls.require(node.acl, acls.ADMIN, actor.identities, path)
     _compare(request.version, node.aversion, path)

@@ -18,8 +18,9 @@ from herdmaster.zookeeper.server.effects import (
     SessionOpened,
     Transaction,
 )
+from herdmaster.zookeeper.server.settings import Settings
 from herdmaster.zookeeper.server.state import State
-from herdmaster.zookeeper.server.transactions import Actor, Draft, prepare
+from herdmaster.zookeeper.server.transactions import Actor, Draft, Rules, prepare
 from herdmaster.zookeeper.server.tree import Change
 from herdmaster.zookeeper.server.watches import Watches
 from herdmaster.zookeeper.wire import records
@@ -55,12 +56,12 @@ class Outbox:
 
 class Writes:
     def __init__(
-        self, state: State, watches: Watches[Connection], outbox: Outbox, *, ttl_allowed: bool, recording: bool
+        self, state: State, watches: Watches[Connection], outbox: Outbox, settings: Settings, *, recording: bool
     ) -> None:
         self._state = state
         self._watches = watches
         self._outbox = outbox
-        self._ttl_allowed = ttl_allowed
+        self._rules = Rules(settings.ttl_allowed, settings.schemes)
         self._recording = recording
         self.recorded: list[Transaction] = []
         """The transactions that no journal has taken yet; stays empty if there is none."""
@@ -68,7 +69,7 @@ class Writes:
     def write(self, actor: Actor, request: WriteOperation | records.SetAcl, time: int) -> records.Record:
         """Apply one write, and return its reply. Raises the ServerError that the client gets."""
         try:
-            effect = prepare(self._state.tree, request, actor, ttl_allowed=self._ttl_allowed)
+            effect = prepare(self._state.tree, request, actor, self._rules)
         except ServerError:
             self.commit((), time)
             raise
@@ -81,7 +82,7 @@ class Writes:
         effects: list[NodeEffect | None] = []
         for operation in request.operations:
             try:
-                effect = prepare(draft, operation, actor, ttl_allowed=self._ttl_allowed, in_multi=True)
+                effect = prepare(draft, operation, actor, self._rules, in_multi=True)
             except ServerError as error:
                 self.commit((), time)
                 if isinstance(error, MarshallingError):
