@@ -46,7 +46,9 @@ def _abandon(test: str, measurement: coverage.Coverage | None) -> None:
     those of pytest-timeout and of soft time limits, and then a test may spin for ever."""
     _write(test, _MOST_SECONDS, failed=True, skipped=False)
     if measurement is not None:
-        measurement.save()
+        saving = threading.Thread(target=measurement.save, daemon=True)
+        saving.start()
+        saving.join(5.0)  # what spins may hold a lock of coverage
     os._exit(1)
 
 
