@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from herdmaster.zookeeper.client import Client
-from tests.roles.stage import TIMEOUT, Stage
+from tests.roles.stage import LONGEST, TIMEOUT, Stage
 
 
 @pytest.fixture
 async def zk(namespace: str) -> AsyncIterator[Client]:
-    async with Client(namespace, session_timeout=4.0, connect_timeout=15.0) as client:
+    async with Client(namespace, session_timeout=LONGEST, connect_timeout=15.0) as client:
         yield client
 
 

@@ -31,6 +31,8 @@ from herdmaster.zookeeper.paths import join
 
 TIMEOUT = 2.0
 """Seconds, of sessions: short, and far above what a busy machine takes for a request."""
+LONGEST = 4.0
+"""The longest session that the servers of the tests grant."""
 
 OURS = encode_record(MasterRecord("master-x", "host", 1, 0))
 REFERENCE = b"1a2b3c4d"

@@ -22,7 +22,7 @@ from tests.reference.client import ReferenceClient
 from tests.reference.master import MasterState, ReferenceMaster
 from tests.reference.mixes import Role as ReferenceRole
 from tests.reference.worker import ReferenceWorker
-from tests.roles.stage import TIMEOUT, Ran, Stage, new_raw_name, until
+from tests.roles.stage import LONGEST, TIMEOUT, Ran, Stage, new_raw_name, until
 
 RoleT = TypeVar("RoleT", bound=ReferenceRole)
 
@@ -43,8 +43,10 @@ class References:
     async def master(self) -> ReferenceMaster:
         return await self._start(ReferenceMaster(self._hosts, session_timeout=TIMEOUT))
 
-    async def worker(self, execute: Callable[[str, bytes], None] = lambda _name, _data: None) -> ReferenceWorker:
-        return await self._start(ReferenceWorker(self._hosts, session_timeout=TIMEOUT, execute=execute))
+    async def worker(
+        self, execute: Callable[[str, bytes], None] = lambda _name, _data: None, session_timeout: float = TIMEOUT
+    ) -> ReferenceWorker:
+        return await self._start(ReferenceWorker(self._hosts, session_timeout=session_timeout, execute=execute))
 
     async def client(self) -> ReferenceClient:
         return await self._start(ReferenceClient(self._hosts, session_timeout=TIMEOUT))
@@ -138,9 +140,9 @@ async def test_calls_go_to_our_own_workers_only(stage: Stage, reference: Referen
 
 @pytest.mark.long
 async def test_a_reference_worker_is_never_given_more_than_it_can_queue(stage: Stage, reference: References) -> None:
-    await stage.master(SETTINGS)
+    await stage.master(MasterSettings(session_timeout=LONGEST))
     go_on = threading.Event()
-    worker = await reference.worker(lambda _name, _data: (go_on.wait(20), None)[1])
+    worker = await reference.worker(lambda _name, _data: (go_on.wait(50), None)[1], LONGEST)
     client = await stage.client()
     submitted = [client.put_raw() for _ in range(400)]
     await asyncio.gather(*(each.accepted for each in submitted))
