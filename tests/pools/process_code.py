@@ -26,6 +26,20 @@ def pid(text: str, send_note: SendNote) -> str:
     return str(os.getpid())
 
 
+def inheritable(text: str, send_note: SendNote) -> str:
+    """The files that programs would inherit which are started with `close_fds=False`."""
+    with os.scandir("/proc/self/fd") as entries:
+        numbers = [int(entry.name) for entry in entries]
+    return " ".join(str(number) for number in numbers if number > 2 and _is_inheritable(number))
+
+
+def _is_inheritable(number: int) -> bool:
+    try:
+        return os.get_inheritable(number)
+    except OSError:  # the one that listed them
+        return False
+
+
 def sleep(text: str, send_note: SendNote) -> str:
     time.sleep(float(text))
     return "slept"
@@ -203,7 +217,7 @@ _CODE = {
     for function in (
         echo, pid, sleep, spin, tidy_up, start_family, take_memory, exit_with, segfault, say, notes, stray_note, race,
         notes_for_ever, refuse, last_words, print_for_ever, leave_thread, fork, forge, children_obey, close_streams,
-        where, move, log, log_for_ever,
+        where, move, log, log_for_ever, inheritable,
     )
 }  # fmt: skip
 

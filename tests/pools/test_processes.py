@@ -39,6 +39,7 @@ async def test_requests_are_answered_by_processes_that_are_kept(make_setting: Ma
 
     assert first != str(os.getpid())
     assert await setting.run_text("pid") == first
+    assert await setting.run_text("inheritable") == ""  # also not the socket of the pool
 
 
 async def test_no_process_is_started_before_there_is_something_to_run(make_setting: MakeSetting) -> None:
