@@ -155,7 +155,7 @@ def test_a_delayed_task_takes_less_than_400_bytes() -> None:
     assert each + containers / count < 400
 
 
-class ScheduleMachine(RuleBasedStateMachine):
+class DelayedMachine(RuleBasedStateMachine):
     """Against a plain set: what is taken was there, was due, and is not taken twice; nothing due is forgotten."""
 
     def __init__(self) -> None:
@@ -232,5 +232,5 @@ class ScheduleMachine(RuleBasedStateMachine):
             assert found is None or Delayed(found, task) in self.there
 
 
-TestScheduleMachine = pytest.mark.long(ScheduleMachine.TestCase)
-TestScheduleMachine.settings = settings(max_examples=100, stateful_step_count=30)
+TestDelayedMachine = pytest.mark.long(DelayedMachine.TestCase)
+TestDelayedMachine.settings = settings(max_examples=100, stateful_step_count=30)

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.history import EndState
 from herdmaster.monitoring.gauges import GAUGES, Reading
-from herdmaster.monitoring.metrics import MAX_CALLS, MAX_QUEUES, Metrics
+from herdmaster.monitoring.metrics import MAX_CALLS, MAX_QUEUES, MAX_SCHEDULES, Metrics
 
 END = AttemptEnd("task-1", "shop:area", "default", EndState.DONE, ended=3500, began=3000, due=1000)
 
@@ -34,6 +34,9 @@ def fill(metrics: Metrics) -> None:
     metrics.request_ended("multi", 0.004)
     metrics.session_expired()
     metrics.tasks_recovered("worker lost", 2)
+    metrics.tick_made("nightly", 0.02)
+    metrics.ticks_skipped("nightly", "overlap", 3)
+    metrics.schedule_broken("nightly")
     metrics.took_over(0.3)
     metrics.add_source(
         lambda: [Reading(name, 1.0, tuple(f"{label}-x" for label in gauge.labels)) for name, gauge in GAUGES.items()]
@@ -96,6 +99,20 @@ def test_the_number_of_series_is_bounded() -> None:
 
     assert samples["herd_task_runs_total", "other", "done", "other"] == 50
     assert len({labels[1] for labels in samples if labels[0] == "herd_task_runs_total"}) == MAX_CALLS + 1
+
+
+def test_the_times_of_schedules_are_counted_and_the_number_of_schedules_is_bounded() -> None:
+    metrics = Metrics()
+    fill(metrics)
+    for number in range(MAX_SCHEDULES + 5):
+        metrics.tick_made(f"s{number}", 0.5)
+    samples = scrape(metrics)
+
+    assert samples["herd_schedule_ticks_total", "made", "nightly"] == 1
+    assert samples["herd_schedule_ticks_total", "overlap", "nightly"] == 3
+    assert samples["herd_schedule_ticks_total", "broken", "nightly"] == 1
+    assert samples["herd_schedule_ticks_total", "made", "other"] == 6
+    assert samples[("herd_schedule_lateness_seconds_count",)] == MAX_SCHEDULES + 6
 
 
 def test_the_number_of_queues_is_bounded() -> None:

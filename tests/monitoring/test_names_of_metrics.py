@@ -11,6 +11,8 @@ from herdmaster.monitoring.metrics import Metrics
 SERIES = (
     ("herd_recoveries_total", Counter, ("reason",)),
     ("herd_takeover_duration_seconds", Histogram, ()),
+    ("herd_schedule_ticks_total", Counter, ("schedule", "result")),
+    ("herd_schedule_lateness_seconds", Histogram, ()),
     ("herd_task_runs_total", Counter, ("call", "queue", "outcome")),
     ("herd_task_duration_seconds", Histogram, ("call", "queue")),
     ("herd_task_wait_seconds", Histogram, ("queue",)),

@@ -45,6 +45,10 @@ class Marks(Generic[MarkT]):
         heapq.heappush(self._times, (until, key))
         return self._under_way.pop(key, None)
 
+    def clear(self, key: str) -> None:
+        """Let go of a key whose time has not come yet."""
+        self._postponed.discard(key)
+
     def release(self, now: float) -> Iterator[str]:
         """Yield the keys whose time has come, each after its mark was taken away."""
         while self._times and self._times[0][0] <= now:

@@ -51,7 +51,7 @@ _OVERHEAD: Final = 64
 
 class Move(msgspec.Struct, frozen=True, gc=False):
     """One transition of one task. `guard` is the index of the operation that says whether the task was still there.
-    A transition of a schedule has the name of the schedule as its `task`.
+    A transition of a schedule has the name of its tick, or of the schedule, as its `task`.
     """
 
     transition: TransitionName

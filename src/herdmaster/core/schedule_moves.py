@@ -1,5 +1,5 @@
-"""The transactions of schedules: one function per row of the transition table. A `Move` has the name of its schedule in
-place of a task.
+"""The transactions of schedules: one function per row of the transition table. In place of a task a `Move` of the
+primary has the name of the tick that it consumes, any other the name of the schedule.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def tick(present: TickName, version: int, tasks: Iterable[NewScheduledTask], fol
     """`version` is that of the schedule that was read."""
     return _move(
         TransitionName.TICK,
-        present.schedule,
+        layout.tick_name(present),
         1,
         CheckNode(layout.schedule_path(present.schedule), version),
         DeleteNode(layout.tick_path(present)),
@@ -30,7 +30,7 @@ def tick(present: TickName, version: int, tasks: Iterable[NewScheduledTask], fol
 def skip_tick(present: TickName, version: int, following: NextTick) -> Move:
     return _move(
         TransitionName.SKIP_TICK,
-        present.schedule,
+        layout.tick_name(present),
         1,
         CheckNode(layout.schedule_path(present.schedule), version),
         DeleteNode(layout.tick_path(present)),

@@ -1,7 +1,8 @@
 """Prometheus metrics of a process: of its worker, its master and its session, by Prometheus' naming conventions.
 
-A label never holds the name of a task, worker or host. There are at most `MAX_CALLS` pairs of a call and a queue, and
-at most `MAX_QUEUES` queues; others are counted as `other`. So the number of series is bounded.
+A label never holds the name of a task, worker or host. There are at most `MAX_CALLS` pairs of a call and a queue, at
+most `MAX_QUEUES` queues, and at most `MAX_SCHEDULES` schedules; others are counted as `other`. So the number of series
+is bounded.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from herdmaster.roles.shared.instruments import Instruments
 
 MAX_CALLS: Final = 200
 MAX_QUEUES: Final = 200
+MAX_SCHEDULES: Final = 200
 OTHER: Final = "other"
 
 _DURATIONS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 _REQUESTS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_LATENESS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 """Seconds."""
 
 _capital: Final = partial(re.compile(r"(?<=[a-z])(?=[A-Z])").sub)
@@ -34,24 +37,25 @@ _capital: Final = partial(re.compile(r"(?<=[a-z])(?=[A-Z])").sub)
 Source = Callable[[], Iterable[Reading]]
 
 
-class _Queues:
-    """The labels of the queues. The first `MAX_QUEUES` have their own names, all others share one."""
+class _Names:
+    """The labels of names. The first `limit` have their own, all others share one."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._known: set[str] = set()
 
-    def label(self, queue: str) -> str:
-        if queue not in self._known:
-            if len(self._known) >= MAX_QUEUES:
+    def label(self, name: str) -> str:
+        if name not in self._known:
+            if len(self._known) >= self._limit:
                 return OTHER
-            self._known.add(queue)
-        return queue
+            self._known.add(name)
+        return name
 
 
 class _Gauges(Collector):
     """Asks the sources at each scrape, so that a value is never older than the scrape."""
 
-    def __init__(self, sources: list[Source], queues: _Queues) -> None:
+    def __init__(self, sources: list[Source], queues: _Names) -> None:
         self._sources = sources
         self._queues = queues
 
@@ -88,12 +92,14 @@ class Metrics(Instruments):
         self._sources: list[Source] = []
         self._calls: dict[tuple[str, str, str], tuple[Counter, Histogram, Histogram]] = {}
         self._known: set[tuple[str, str]] = set()
-        self._queues = _Queues()
+        self._queues = _Names(MAX_QUEUES)
+        self._schedules = _Names(MAX_SCHEDULES)
         self._operations: dict[str, Histogram] = {}
         self._submitted: dict[tuple[str, str], Counter] = {}
         self.registry.register(_Gauges(self._sources, self._queues))
         counter = partial(Counter, registry=self.registry)
         durations = partial(Histogram, buckets=_DURATIONS, registry=self.registry)
+        lateness = partial(Histogram, buckets=_LATENESS, registry=self.registry)
         requests = partial(Histogram, buckets=_REQUESTS, registry=self.registry)
         self._runs = counter("herd_task_runs", "Attempts that ended, by outcome", ["call", "queue", "outcome"])
         self._durations = durations(
@@ -108,6 +114,10 @@ class Metrics(Instruments):
         )
         self._expirations = counter("herd_zookeeper_session_expirations", "Sessions that were lost")
         self._recoveries = counter("herd_recoveries", "Tasks taken back from workers that were lost", ["reason"])
+        self._ticks = counter("herd_schedule_ticks", "Times of schedules, by what came of them", ["schedule", "result"])
+        self._lateness = lateness(
+            "herd_schedule_lateness_seconds", "From when the task of a schedule was to be made to when it was"
+        )
         self._takeovers = durations("herd_takeover_duration_seconds", "From becoming primary to the first decision")
 
     def add_source(self, source: Source) -> None:
@@ -152,6 +162,16 @@ class Metrics(Instruments):
 
     def tasks_recovered(self, reason: str, count: int = 1, /) -> None:
         self._recoveries.labels(reason).inc(count)
+
+    def tick_made(self, schedule: str, late: float, /) -> None:
+        self._ticks.labels(self._schedules.label(schedule), "made").inc()
+        self._lateness.observe(late)
+
+    def ticks_skipped(self, schedule: str, reason: str, count: int, /) -> None:
+        self._ticks.labels(self._schedules.label(schedule), reason).inc(count)
+
+    def schedule_broken(self, schedule: str, /) -> None:
+        self._ticks.labels(self._schedules.label(schedule), "broken").inc()
 
     def took_over(self, seconds: float, /) -> None:
         self._takeovers.observe(seconds)

@@ -11,6 +11,7 @@ import msgspec
 
 from herdmaster.core.names import DEFAULT_QUEUE, parse_task_name
 from herdmaster.core.options import RunOptions
+from herdmaster.core.payload import Scheduled
 from herdmaster.core.progress import MAX_NOTE
 from herdmaster.errors import ConfigurationError, NoCurrentTask
 
@@ -76,6 +77,9 @@ class Running(Protocol):
     @property
     def hook_claim(self) -> HookClaim | None: ...
 
+    @property
+    def scheduled(self) -> Scheduled | None: ...
+
     def report_progress(self, progress: ProgressReport, /) -> None: ...
 
     def begin_wait(self, task: str, /) -> None: ...
@@ -84,9 +88,17 @@ class Running(Protocol):
 
 
 class CurrentTask:
-    """The running task, as its own code sees it. `deadline` is when its `timeout` ends it, None without one."""
+    """The running task, as its own code sees it. `deadline` is when its `timeout` ends it, None without one.
 
-    __slots__ = ("_running", "attempt", "deadline", "max_attempts", "name", "queue")
+    For a task that a schedule has made, `schedule` is the name of the schedule, `scheduled_for` the time that the task
+    is for, and `previous_scheduled_for` the time of the task that the schedule made before, None for the first. So the
+    task can do what has come up between the two times, however late it runs. Both are in UTC.
+    """
+
+    __slots__ = (
+        "_running", "attempt", "deadline", "max_attempts", "name", "previous_scheduled_for", "queue", "schedule",
+        "scheduled_for",
+    )  # fmt: skip
 
     def __init__(self, running: Running) -> None:
         options = running.options
@@ -100,6 +112,10 @@ class CurrentTask:
         if options.timeout is not None:
             started = datetime.fromtimestamp(running.started / 1000, UTC)
             self.deadline = started + timedelta(seconds=options.timeout)
+        scheduled = running.scheduled
+        self.schedule: str | None = None if scheduled is None else scheduled.schedule
+        self.scheduled_for: datetime | None = None if scheduled is None else _time(scheduled.due)
+        self.previous_scheduled_for: datetime | None = None if scheduled is None else _time(scheduled.previous)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Report how far the task is: `done` of `total`, in any unit. Costs next to nothing, so a loop may call it in
@@ -112,6 +128,10 @@ class CurrentTask:
 
     def __repr__(self) -> str:
         return f"<CurrentTask {self.name}, attempt {self.attempt} of {self.max_attempts}>"
+
+
+def _time(unix_ms: int | None) -> datetime | None:
+    return None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC)
 
 
 def _check_number(value: object) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.names import DEFAULT_QUEUE, queue_and_time
 from herdmaster.core.options import RunOptions
-from herdmaster.core.payload import Call
+from herdmaster.core.payload import Call, Scheduled
 from herdmaster.running.current import HookClaim, ProgressReport, WaitReport
 from herdmaster.running.program import PLAIN, Callee, Way
 
@@ -48,6 +48,10 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     def call_name(self) -> str:
         """The name of the function, empty for a raw task."""
         return self.call.call if self.call is not None else ""
+
+    @property
+    def scheduled(self) -> Scheduled | None:
+        return self.call.scheduled if self.call is not None else None
 
     @property
     def queue(self) -> str:

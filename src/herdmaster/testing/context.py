@@ -15,6 +15,7 @@ from herdmaster.api.checks import check_count, check_seconds
 from herdmaster.api.internals import core_of
 from herdmaster.core.names import DEFAULT_QUEUE, UlidFactory, call_name, parse_task_name
 from herdmaster.core.options import RunOptions, apply_overrides
+from herdmaster.core.payload import Scheduled
 from herdmaster.errors import ConfigurationError, InvalidName
 from herdmaster.running.current import CurrentTask, HookClaim, ProgressReport, running_now
 
@@ -37,6 +38,7 @@ class TestedRun:
         self.options = options
         self.started = _unix_ms()
         self.hook_claim: HookClaim | None = None
+        self.scheduled: Scheduled | None = None
         self.reports: list[Progress] = []
 
     def report_progress(self, report: ProgressReport) -> None:

@@ -13,6 +13,7 @@ from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.core.picture import Totals
 from herdmaster.core.queues import UNLIMITED, QueueSettings, describe_queue
 from herdmaster.core.recovery import worker_of
+from herdmaster.core.schedule_decisions import Fire, SkipTo
 from herdmaster.core.table import TransitionName
 from herdmaster.core.transitions import CreateNode, Move
 from herdmaster.errors import BadOutcome
@@ -104,6 +105,22 @@ class PrimaryLog:
     def tell_unreadable(self, what: str, error: Exception) -> None:
         if self._is_news("unreadable", what):
             _log.error("%s cannot be read (%s): set aside; give it an open ACL, or delete it", what, error)
+
+    def tell_broken_schedule(self, schedule: str, reason: str) -> None:
+        """Say once why no tasks of a schedule are made."""
+        self._instruments.schedule_broken(schedule)
+        if self._is_news("schedule", f"{schedule}: {reason}"):
+            _log.error("schedule %s makes no tasks: %s", schedule, reason)
+
+    def tell_tick(self, schedule: str, decision: Fire | SkipTo) -> None:
+        """A tick is committed: its tasks, or that it has none."""
+        if isinstance(decision, Fire):
+            for task, late_ms in zip(decision.tasks, decision.late_ms, strict=True):
+                _log.debug("schedule %s made %s, %d ms late", schedule, task.name, late_ms)
+                self._instruments.tick_made(schedule, late_ms / 1000)
+        for reason, count in decision.skipped.items():
+            _log.info("schedule %s: skipped %d (%s)", schedule, count, reason)
+            self._instruments.ticks_skipped(schedule, reason, count)
 
     def tell_left(self, worker: str, *, drained: bool) -> None:
         _log.info("%s has drained" if drained else "%s was lost", worker)

@@ -21,6 +21,7 @@ from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.primary.part import Part
 from herdmaster.roles.primary.promotion import Promotion
 from herdmaster.roles.primary.recount import RECOUNT_SECONDS, Recount
+from herdmaster.roles.primary.scheduling import Scheduling
 from herdmaster.roles.shared.bootstrap import restore_folders
 from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.zookeeper import errors
@@ -50,10 +51,12 @@ class Primary:
         self._feed = Feed(client, dispatcher, report, wake)
         promotion = Promotion(client, server_clock, report, wake, stands_in=settings.stands_in)
         self._delayed = promotion.delayed
-        cancellation = Cancellation(client, Pictures(dispatcher, promotion.delayed), report, wake)
-        self._watching: tuple[Feed | FolderPart, ...] = (self._feed, promotion, cancellation)
-        self._moving: list[Part] = [promotion, cancellation]
-        self._steps: list[Part | Recount] = [promotion, cancellation]
+        pictures = Pictures(dispatcher, promotion.delayed)
+        cancellation = Cancellation(client, pictures, report, wake)
+        scheduling = Scheduling(client, server_clock, pictures, report, wake, stands_in=settings.stands_in)
+        self._watching: tuple[Feed | FolderPart, ...] = (self._feed, promotion, cancellation, scheduling)
+        self._moving: list[Part] = [promotion, cancellation, scheduling]
+        self._steps: list[Part | Recount] = [promotion, cancellation, scheduling]
         if not settings.stands_in:
             list_again = self._feed.list_again
             dispatch = Dispatch(

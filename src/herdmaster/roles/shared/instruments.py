@@ -22,6 +22,15 @@ class Instruments:
     def took_over(self, seconds: float, /) -> None:
         """A primary has decided for the first time, so long after it was elected."""
 
+    def tick_made(self, schedule: str, late: float, /) -> None:
+        """A primary has made the task of a schedule, so many seconds after it was to be made."""
+
+    def ticks_skipped(self, schedule: str, reason: str, count: int, /) -> None:
+        """A primary has made no task for so many times of a schedule."""
+
+    def schedule_broken(self, schedule: str, /) -> None:
+        """A primary could not use a schedule that was due."""
+
     def session_expired(self) -> None:
         """A session with ZooKeeper was lost."""
 

@@ -41,6 +41,7 @@ class EndedTask:
     """A task as `on_final_failure` sees it. Of its options only `max_attempts` is known."""
 
     hook_claim = None
+    scheduled = None
 
     def __init__(self, end: AttemptEnd) -> None:
         self.name = end.task
