@@ -105,7 +105,7 @@ def test_a_port_in_use_is_told_in_one_line() -> None:
 def test_a_port_that_needs_a_privilege_says_which_ports_do_not() -> None:
     """Root, as which tests may run, has the privilege: hence the error alone."""
     error = PermissionError(errno.EACCES, "error while attempting to bind on address: permission denied")
-    told = str(CannotListen("127.0.0.1", "127.0.0.1:80", error))
+    told = str(CannotListen("127.0.0.1", "127.0.0.1:80", "--port", error))
     assert told == "cannot listen on 127.0.0.1:80: not permitted; choose a port from 1024 with --port"
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Final
+
 import click
 
 from herdmaster.cli.options import app_option, import_option, log_options
+
+if TYPE_CHECKING:
+    from herdmaster.zookeeper.tls import TLS
+
+_FILE: Final = click.Path(dir_okay=False)
 
 
 def _check_filled(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -38,8 +45,22 @@ _data_dir = click.option(
     "--host", default="127.0.0.1", show_default=True, callback=_check_filled, help="The address to listen on."
 )
 @_data_dir
+@click.option(
+    "--tls-certificate", type=_FILE, metavar="FILE", help="Speak TLS on the port, as the server of this certificate."
+)
+@click.option("--tls-key", type=_FILE, metavar="FILE", help="The key of the certificate.  [default: in its file]")
+@click.option("--tls-key-password-file", type=_FILE, metavar="FILE", help="The password of an encrypted key.")
+@click.option("--tls-client-ca", type=_FILE, metavar="FILE", help="Take only clients with a certificate of these.")
+@click.option(
+    "--secure-port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Speak TLS on this port, and leave the other one plain.",
+)
 @log_options("info")
-def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log_format: str) -> None:
+def zookeeper(
+    *, port: int, host: str, data_dir: str | None, secure_port: int | None, log_level: str, log_format: str, **tls: Any
+) -> None:
     """Run a ZooKeeper-compatible server for development and tests.
 
     One node, without Java. It listens on this machine only, unless --host names another address. Use an ensemble of
@@ -52,7 +73,25 @@ def zookeeper(*, port: int, host: str, data_dir: str | None, log_level: str, log
 
     configure_role_logs(log_level, log_format)
     descriptors.raise_limit()
-    run_until_stopped(ServerProcess(host, port, data_dir))
+    run_until_stopped(ServerProcess(host, port, data_dir, _server_tls(secure_port, **tls), secure_port))
+
+
+def _server_tls(
+    secure_port: int | None,
+    *,
+    tls_certificate: str | None,
+    tls_key: str | None,
+    tls_key_password_file: str | None,
+    tls_client_ca: str | None,
+) -> TLS | None:
+    from herdmaster.zookeeper.tls import TLS, PasswordFile
+
+    if tls_certificate is None:
+        if secure_port is not None or tls_key or tls_key_password_file or tls_client_ca:
+            raise click.UsageError("TLS needs --tls-certificate")
+        return None
+    password = None if tls_key_password_file is None else PasswordFile(tls_key_password_file)
+    return TLS(ca=tls_client_ca, certificate=tls_certificate, key=tls_key, key_password=password)
 
 
 @click.command

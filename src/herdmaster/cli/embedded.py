@@ -12,6 +12,7 @@ from pathlib import Path
 from herdmaster.errors import HerdError
 from herdmaster.roles.shared.role import Role
 from herdmaster.zookeeper.server import EmbeddedServer
+from herdmaster.zookeeper.tls import TLS
 
 _log = logging.getLogger("herdmaster.zookeeper")
 
@@ -21,14 +22,14 @@ MAX_SESSION_TIMEOUT_MS = 60_000
 
 
 class CannotListen(HerdError):
-    """The address or the port is not available. The text says which of them to change."""
+    """The address or the port is not available. The text says which of them to change. `option` chose the port."""
 
-    def __init__(self, host: str, hosts: str, error: OSError | UnicodeError) -> None:
+    def __init__(self, host: str, hosts: str, option: str, error: OSError | UnicodeError) -> None:
         number = error.errno if isinstance(error, OSError) else None
         if number == errno.EADDRINUSE:
-            text = f"cannot listen on {hosts}: another process uses the port; choose another with --port"
+            text = f"cannot listen on {hosts}: another process uses the port; choose another with {option}"
         elif number in (errno.EACCES, errno.EPERM):
-            text = f"cannot listen on {hosts}: not permitted; choose a port from 1024 with --port"
+            text = f"cannot listen on {hosts}: not permitted; choose a port from 1024 with {option}"
         elif number == errno.EADDRNOTAVAIL or isinstance(error, (socket.gaierror, UnicodeError)):
             text = f"cannot listen on {host!r}: it is not a name or address of this machine; choose another with --host"
         else:
@@ -41,10 +42,19 @@ class ServerProcess:
 
     kind = "zookeeper"
 
-    def __init__(self, host: str, port: int, data_dir: str | None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        data_dir: str | None,
+        tls: TLS | None = None,
+        secure_port: int | None = None,
+    ) -> None:
         self._server = EmbeddedServer(
             host=host,
             port=port,
+            tls=tls,
+            secure_port=secure_port,
             # A task of `herd dev` may change the working directory.
             data_dir=None if data_dir is None else str(Path(data_dir).absolute()),
             tick_time=TICK_MS,
@@ -52,6 +62,8 @@ class ServerProcess:
             max_session_timeout=MAX_SESSION_TIMEOUT_MS,
         )
         self._data_dir = data_dir
+        self._tls = tls
+        self._secure_port = secure_port
         self._stopping = asyncio.Event()
 
     @property
@@ -66,14 +78,21 @@ class ServerProcess:
         self._stopping.set()
 
     async def start(self) -> None:
-        """Start the server. Raises CannotListen, JournalError if the data directory is damaged or in use."""
+        """Start the server. Raises CannotListen, InvalidTls, JournalError if the data directory is damaged or used."""
         try:
             await self._server.start()
         except (OSError, UnicodeError) as error:  # UnicodeError: the name of the host is malformed
-            raise CannotListen(self._server.host, self.hosts, error) from None
+            if self._secure_port is not None and f":{self._secure_port}: " in str(error):
+                raise CannotListen(self._server.host, self._server.secure_hosts, "--secure-port", error) from None
+            raise CannotListen(self._server.host, self.hosts, "--port", error) from None
         kept = f"data in {self._data_dir}" if self._data_dir else "in memory: lost when it stops"
         advice = "this server is for development: production belongs on Apache ZooKeeper"
-        _log.info("serving on %s, %s; %s", self.hosts, kept, advice)
+        _log.info("serving on %s, %s; %s", self._places(), kept, advice)
+
+    def _places(self) -> str:
+        if self._secure_port is not None:
+            return f"{self.hosts}, and with TLS on {self._server.secure_hosts}"
+        return self.hosts if self._tls is None else f"{self.hosts} with TLS"
 
     async def run(self) -> None:
         """Serve until `stop`. Raises what `start` raises, and JournalError if the disk fails."""

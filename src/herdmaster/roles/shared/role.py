@@ -63,6 +63,7 @@ class Role(abc.ABC):
         """The sessions that the next one closes, so that none of their ephemerals is in its way."""
         self._stopping = asyncio.Event()
         self._short_sessions = 0  # in a row
+        self._unopened = ""  # why there is no session, as it was logged
         self._access = Access()
         self._lacking: set[str] = set()  # rights whose lack was logged
         self._is_refused = False  # the last session lacked a right, or could not begin for that
@@ -150,9 +151,9 @@ class Role(abc.ABC):
                 if isinstance(error, errors.ServerError):
                     self._tell_refused(error)
                 else:
-                    _log.warning("%s: %s; trying again", self.kind, error)
+                    self._tell_unopened(error)
             else:
-                has_served = True
+                has_served, self._unopened = True, ""
                 if client is not None:
                     self.connection_log.log_opened()
                     await self._serve_session(client)
@@ -205,6 +206,16 @@ class Role(abc.ABC):
         if lacks not in self._lacking and len(self._lacking) < _MAX_REMEMBERED:
             self._lacking.add(lacks)
             _log.error("%s: ZooKeeper refused: %s; trying again every %g s", self.kind, cause, _REFUSED_SECONDS)
+
+    def _tell_unopened(self, error: errors.ZooKeeperError) -> None:
+        """Log why no session was opened. A fault of this machine, such as a file of TLS that is missing, lasts until
+        an operator acts: it is logged once, and tried at longer intervals."""
+        if not isinstance(error, errors.NoServerReachable):
+            self._short_sessions += 1
+            if str(error) == self._unopened:
+                return
+        self._unopened = str(error)
+        _log.warning("%s: %s; trying again", self.kind, error)
 
     async def _pause(self) -> None:
         if self._is_refused:
