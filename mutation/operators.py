@@ -1,7 +1,8 @@
 """All mutants of one module: mutmut's operators, and four more, where a fault of behaviour can be.
 
-No mutants are made of docstrings, annotations and type aliases, log calls, texts for people (strings with a space in
-them), `__repr__` and `__str__`, asserts (they state what is known), decorators, bases of classes, and `__slots__`.
+No mutants are made of docstrings, annotations, type aliases and type variables, log calls, texts for people (strings
+with a space in them), `__repr__` and `__str__`, asserts and `strict` of zip (they state what is known), decorators,
+bases of classes, and `__slots__`. No false value takes the place of another one.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class _Walk:
 
     def below(self, node: cst.CSTNode, scope: _Scope) -> Iterator[Mutation]:
         for child in node.children:
-            yield from self._at(child, scope)
+            if not _is_strictness(node, child):
+                yield from self._at(child, scope)
 
     def _at(self, node: cst.CSTNode, scope: _Scope) -> Iterator[Mutation]:
         if _is_skipped(node):
@@ -114,6 +116,8 @@ def _is_skipped(node: cst.CSTNode) -> bool:
             return _is_log_call(call)
         case cst.Call():
             return _is_log_call(node) or _name(node.func) in _TYPE_FUNCTIONS
+        case cst.Assign(value=cst.Call(func=cst.Name(value=name))) if name in _TYPE_FUNCTIONS:
+            return True
         case cst.Assign(targets=[cst.AssignTarget(target=cst.Name(value=name))], value=value):
             return name in _TABLES or (name[:1].isupper() and not name.isupper() and _is_type(value))
         case cst.AnnAssign(target=cst.Name(value=name)):
@@ -122,6 +126,15 @@ def _is_skipped(node: cst.CSTNode) -> bool:
             return _is_text(node)
         case _:
             return isinstance(node, _SKIPPED)
+
+
+def _is_strictness(call: cst.CSTNode, argument: cst.CSTNode) -> bool:
+    """Say whether this is `strict` of zip, which states what is known, as an assert does."""
+    match call, argument:
+        case cst.Call(func=cst.Name(value="zip")), cst.Arg(keyword=cst.Name(value="strict")):
+            return True
+        case _:
+            return False
 
 
 def _is_type(value: cst.BaseExpression) -> bool:
@@ -171,7 +184,21 @@ def _changes_by(operator: Callable[[cst.CSTNode], Iterable[cst.CSTNode]], node: 
         return []
     if operator is mutators.operator_arg_removal:
         return _without_arguments(node, operator(node))
+    if operator is mutators.operator_assignment:
+        return _with_other_values(node, operator(node))
     return operator(node)
+
+
+def _with_other_values(node: cst.CSTNode, changed: Iterable[cst.CSTNode]) -> Iterable[cst.CSTNode]:
+    """Swap no false value for another: code asks only whether it is true. Another operator turns False into True."""
+    assert isinstance(node, cst.Assign | cst.AnnAssign)
+    match node.value:
+        case cst.Name(value="False"):
+            return []
+        case cst.Name(value="None"):
+            return [node.with_changes(value=cst.SimpleString('"XXXX"'))]
+        case _:
+            return changed
 
 
 def _without_arguments(node: cst.CSTNode, changed: Iterable[cst.CSTNode]) -> Iterator[cst.CSTNode]:
@@ -180,7 +207,8 @@ def _without_arguments(node: cst.CSTNode, changed: Iterable[cst.CSTNode]) -> Ite
         return
     for call in changed:
         assert isinstance(call, cst.Call)
-        if not any(_is_text(argument.value) for argument in node.args if argument not in call.args):
+        left_out = [argument for argument in node.args if argument not in call.args]
+        if not any(_is_text(argument.value) or _is_strictness(node, argument) for argument in left_out):
             yield call
 
 
@@ -194,7 +222,7 @@ def _further_changes(node: cst.CSTNode) -> Iterator[tuple[str, cst.CSTNode]]:
             space = cst.SimpleWhitespace(" ")
             turned = cst.UnaryOperation(cst.Not(), bracketed)
             yield "condition", node.with_changes(test=turned, whitespace_before_test=space)
-        case cst.Return(value=value) if value is not None and _name(value) != "None":
+        case cst.Return(value=value) if value is not None and _name(value) not in ("None", "False"):
             space = cst.SimpleWhitespace(" ")
             yield "return", node.with_changes(value=cst.Name("None"), whitespace_after_return=space)
         case _:

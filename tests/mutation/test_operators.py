@@ -40,12 +40,30 @@ def test_a_statement_is_left_out() -> None:
         "@decorated(slots=True)\nclass A(Base, frozen=True): ...\n",
         "def f(x):\n    assert x == 1\n",
         "Names = dict[str, int]\n",
+        "R = TypeVar('R')\n",
         "if TYPE_CHECKING:\n    x = 1\n",
         "import a\nfrom b import c\n",
     ],
 )
 def test_what_no_test_should_notice_is_left_alone(source: str) -> None:
     assert changed(source) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "mutants"),
+    [
+        ("x = False\n", ["x = True"]),
+        ("def f():\n    return False\n", ["return True"]),
+        ("x: T | None = None\n", ["x: T | None = 'XXXX'"]),
+    ],
+)
+def test_no_false_value_takes_the_place_of_another(source: str, mutants: list[str]) -> None:
+    assert [line.replace('"', "'") for line in changed(source)] == mutants
+
+
+def test_what_zip_states_is_left_alone_and_what_other_calls_say_is_not() -> None:
+    assert not any("strict=False" in line or line == "zip(a, b, )" for line in changed("zip(a, b, strict=True)\n"))
+    assert "convert(a, strict=True)" in changed("convert(a, strict=False)\n")
 
 
 def test_texts_for_people_are_left_alone_and_words_are_not() -> None:
