@@ -6,24 +6,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from herdmaster.core.access import Identity, Policy, digest_id
+from herdmaster.operations.access import found_namespace
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client import Client, ConnectString, Security, parse_connect_string
+from herdmaster.zookeeper.client.credentials import Digest
 from herdmaster.zookeeper.model import OPEN_ACL, Acl
-from herdmaster.zookeeper.paths import join
+from herdmaster.zookeeper.paths import Chroot, join
 
 PASSWORD = "a long and secret text"
 POLICY = Policy.of({each: (f"digest:{digest_id(each, PASSWORD)}",) for each in Identity})
 
 
-def credential_of(identity: Identity) -> bytes:
-    return f"{identity}:{PASSWORD}".encode()
+def credential_of(identity: Identity) -> Digest:
+    return Digest(identity.value, PASSWORD)
 
 
 @asynccontextmanager
 async def session_of(hosts: str, *identities: Identity) -> AsyncIterator[Client]:
-    async with Client(hosts, session_timeout=4.0, connect_timeout=15.0) as client:
-        for each in identities:
-            await client.add_credential("digest", credential_of(each))
+    security = Security(auth=tuple(map(credential_of, identities)))
+    async with Client(hosts, session_timeout=4.0, connect_timeout=15.0, security=security) as client:
         yield client
 
 
@@ -37,3 +38,21 @@ async def reopen(client: Client, path: str = "/") -> None:
         await client.set_acl(path, OPEN_ACL)
         for name in await client.children(path):
             await reopen(client, join(path, name))
+
+
+def security_of(identity: Identity) -> Security:
+    return Security(auth=(credential_of(identity),))
+
+
+async def close_namespace(hosts: str, policy: Policy = POLICY) -> str:
+    """Create a closed namespace below the one of the connect string, and return its connect string."""
+    inside = parse_connect_string(f"{hosts}/closed")
+    outside = ConnectString(inside.addresses, Chroot())
+    async with Client(outside, connect_timeout=15.0, security=security_of(Identity.MASTER)) as client:
+        assert await found_namespace(client, inside.chroot.prefix, policy)
+    return str(inside)
+
+
+async def reopen_namespace(hosts: str) -> None:
+    async with session_of(hosts, Identity.MASTER) as client:
+        await reopen(client)

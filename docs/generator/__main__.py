@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generator import decisions, files, layers, life, states, submission
+from docs.generator import decisions, files, layers, life, rights, states, submission
 from herdmaster.core.table import as_markdown
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -16,6 +16,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "pictures/layers.svg": layers.draw,
     "pictures/states.svg": states.draw,
     "pictures/submission.svg": submission.draw,
+    "security.md": rights.write,
 }
 """Pages that derive from the code, or from other pages, below `docs/`."""
 

@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType({
     "workers": "herdmaster.cli.workers",
     "queues": "herdmaster.cli.queues",
     "keys": "herdmaster.cli.keys",
+    "access": "herdmaster.cli.access",
     "health": "herdmaster.cli.health",
     "doctor": "herdmaster.cli.doctor",
     "history": "herdmaster.cli.history",

@@ -74,16 +74,18 @@ class Session(NamedTuple):
 
     def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Return what `work` returns. Raises InvalidConnectString, NoServerReachable, ConfigurationError if the
-        namespace does not exist, and what `work` raises."""
+        namespace does not exist, what `use_policy` raises, and what `work` raises."""
         import asyncio
 
         target = self.find_target()
 
         async def run() -> T:
             from herdmaster.errors import ConfigurationError
+            from herdmaster.roles.shared.access import use_policy
             from herdmaster.zookeeper.client import Client
 
             async with Client(target.hosts, connect_timeout=self.connect_timeout, security=target.security) as client:
+                await use_policy(client)
                 if await client.exists("/") is None:
                     raise ConfigurationError(
                         f"the namespace in {target.hosts} does not exist: check the connect string, or start a master "

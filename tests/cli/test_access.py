@@ -1,0 +1,119 @@
+"""`herd access`, with sessions that present the digest identity of a master."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from herdmaster.api.direction import Target
+from herdmaster.cli.program import herd
+from herdmaster.cli.session import Session
+from herdmaster.core.access import Identity, digest_id
+from herdmaster.core.layout import FOLDERS
+from herdmaster.zookeeper.client import Security
+from herdmaster.zookeeper.model import OPEN_ACL
+from tests.closed import PASSWORD, POLICY, reopen_namespace, security_of, session_of
+
+pytestmark = pytest.mark.long
+
+IDS = [part for each in Identity for part in (f"--{each}", POLICY.ids_of(each)[0].removeprefix("digest:"))]
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run(*arguments: str, hosts: str = "", security: Security | None = None) -> Result:
+        target = Target(hosts, security_of(Identity.MASTER) if security is None else security)
+        monkeypatch.setattr(Session, "find_target", lambda _session: target)
+        at = ["--zookeeper", hosts] if hosts else []
+        return CliRunner().invoke(herd, ["access", *arguments, *at], prog_name="herd", catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture
+def closed(namespace: str) -> Iterator[str]:
+    """The name of a namespace that a test may create and close."""
+    yield f"{namespace}/closed"
+    asyncio.run(reopen_namespace(f"{namespace}/closed"))
+    asyncio.run(reopen_namespace(namespace))
+
+
+def put(hosts: str, path: str) -> None:
+    async def create() -> None:
+        async with session_of(hosts, Identity.MASTER) as client:
+            await client.create(path, acl=OPEN_ACL)
+
+    asyncio.run(create())
+
+
+def test_a_namespace_is_created_closed_shown_and_checked(run: Run, closed: str) -> None:
+    result = run("init", "--scheme", "digest", *IDS, hosts=closed)
+    assert (result.exit_code, "is closed; give each program" in result.stdout) == (0, True), result.stderr
+    assert "has this policy already" in run("init", "--scheme", "digest", *IDS, hosts=closed).stdout
+    assert run("check", hosts=closed).stdout == f"as it should be: {len(FOLDERS) + 2}\n"
+    shown = run("show", hosts=closed).stdout
+    assert shown.splitlines()[1] == f"worker    digest:{digest_id('worker', PASSWORD)}"
+    assert json.loads(run("show", "--json", hosts=closed).stdout)["master"] == list(POLICY.master)
+
+    put(closed, "/tasks/task-1")
+    result = run("check", hosts=closed)
+    assert result.exit_code == 1
+    assert "/tasks/task-1: open to every session; has world:anyone cdrwa\n" in result.stdout
+    found = json.loads(run("check", "--json", hosts=closed).stdout)
+    assert (found["path"], found["state"], found["kind"]) == ("/tasks/task-1", "open to every session", "/tasks/T")
+
+    result = run("migrate", hosts=closed)
+    assert (result.exit_code, "closed: 1 znodes" in result.stdout) == (0, True), result.stderr
+    assert run("check", hosts=closed).exit_code == 0
+
+
+def test_an_open_namespace_is_migrated(run: Run, namespace: str, closed: str) -> None:
+    del closed  # opens the namespace in the end
+    assert "the namespace is open" in run("show", hosts=namespace).stderr
+    result = run("check", hosts=namespace)
+    assert (result.exit_code, "the namespace is open" in result.stderr) == (1, True)
+    assert (
+        "exists and is open: `herd access migrate`" in run("init", "--scheme", "digest", *IDS, hosts=namespace).stderr
+    )
+    assert "is open: name the ids" in run("migrate", hosts=namespace).stderr
+    assert run("migrate", "--scheme", "digest", *IDS, hosts=namespace).exit_code == 0
+    assert run("check", hosts=namespace).exit_code == 0
+    other = ["--scheme", "digest", *IDS, "--client", f"other:{'A' * 27}="]
+    assert "has another policy: `herd access migrate`" in run("init", *other, hosts=namespace).stderr
+    result = run("show", hosts=namespace, security=Security())
+    assert (result.exit_code, "NoAuth: /access: this session lacks the right READ" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["init"], "a policy needs --master, --worker, --client"),
+        (["init", *IDS], "of which scheme is "),
+        (["init", "--scheme", "digest", *IDS, "--client", "al:pw"], "is no digest id"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused(run: Run, arguments: list[str], message: str) -> None:
+    result = run(*arguments, hosts="127.0.0.1:1/prod")
+    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+
+
+def test_the_root_of_the_servers_is_not_closed(run: Run) -> None:
+    result = run("init", "--scheme", "digest", *IDS, hosts="127.0.0.1:1")
+    assert (result.exit_code, "names no namespace" in result.stderr) == (2, True)
+
+
+def test_a_digest_id_is_computed_from_a_credential_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "worker"
+    file.write_text(f"worker:{PASSWORD}\n")
+    assert run("digest-id", str(file)).stdout == f"{digest_id('worker', PASSWORD)}\n"
+    file.write_text("worker:short\n")
+    result = run("digest-id", str(file))
+    assert (result.exit_code, "needs 16" in result.stderr, "short" in result.stderr) == (2, True, False)
+    assert "cannot be read" in run("digest-id", str(tmp_path / "absent")).stderr
