@@ -80,6 +80,35 @@ def any_holder_is_told() -> Any:
     return patch.object(KeyedSubmissions, "_find_old_holders", find)
 
 
+def key_not_replayed() -> Any:
+    """A dead task that is replayed leaves its key behind."""
+    replay = transitions.replay
+
+    def without(task: str, new_task: str, data: bytes, held: Any = None, _new_key: Any = None) -> Move:
+        return replay(task, new_task, data, held)
+
+    return patch.object(transitions, "replay", without)
+
+
+def hold_left_by_replay() -> Any:
+    """A dead task that is replayed while it has its key leaves its hold behind."""
+    replay = transitions.replay
+
+    def without(task: str, new_task: str, data: bytes, held: Any = None, new_key: Any = None) -> Move:
+        move = replay(task, new_task, data, held, new_key)
+        hold = None if held is None else layout.hold_path(held.hash, task)
+        kept = tuple(each for each in move.operations if not isinstance(each, DeleteNode) or each.path != hold)
+        return Move(move.transition, task, kept, move.guard)
+
+    return patch.object(transitions, "replay", without)
+
+
+def outcome_swept_without_its_key() -> Any:
+    """The sweep deletes an outcome and leaves its task the key."""
+    expire = transitions.expire
+    return patch.object(transitions, "expire", lambda task, _held: expire(task))
+
+
 BUGS: dict[str, Callable[[], Any]] = {
     bug.__name__: bug
     for bug in (
@@ -89,5 +118,8 @@ BUGS: dict[str, Callable[[], Any]] = {
         key_of_another_freed,
         key_released_without_its_hold,
         any_holder_is_told,
+        key_not_replayed,
+        hold_left_by_replay,
+        outcome_swept_without_its_key,
     )
 }

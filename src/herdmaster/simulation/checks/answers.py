@@ -78,6 +78,18 @@ class AnswerCheck:
         if history.cancelled != is_cancelled and not history.excused and (is_cancelled or is_certain):
             self.complain(f"was told of {task} that cancelled is {is_cancelled}, and cancelled was {history.cancelled}")
 
+    def was_replayed(self, task: str, new_task: str, *, with_key: bool) -> None:
+        """Take what an operator is told that has replayed a task. Its key goes to the new task if asked for."""
+        self._note("is told that %s was replayed as %s", task, new_task)
+        old, new = self._tasks.jobs.get(task), self._tasks.jobs.get(new_task)
+        if not self._ledger.history(new_task).accepted:
+            self.complain(f"was told that {task} was replayed as {new_task}, and it was not")
+        elif old is not None and new is not None and not old.raw:
+            if with_key and old.key is not None and new.key is None:
+                self.complain(f"was told that {task} was replayed as {new_task}, which has not got its key")
+            elif not with_key and new.key is not None:
+                self.complain(f"was told that {task} was replayed as {new_task} without its key, and it has that")
+
     def cancel_answered(self, task: str, verdict: CancelVerdict) -> None:
         self._note("is told of %s, which was to be cancelled: %s", task, verdict.value)
         history = self._ledger.history(task)

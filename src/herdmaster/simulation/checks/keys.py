@@ -27,11 +27,13 @@ class KeyCheck:
         jobs: Mapping[str, Job],
         nodes: Mapping[str, Node],
         history: Callable[[str], TaskHistory],
+        places: Callable[[str], tuple[str, ...]],
         report: Callable[[str], None],
     ) -> None:
         self._jobs = jobs
         self._nodes = nodes
         self._history = history
+        self._places = places
         self._report = report
 
     def check(self, effects: Effects, actor: Actor, before: Mapping[str, bytes]) -> None:
@@ -53,6 +55,43 @@ class KeyCheck:
             job = self._jobs.get(task or "")
             if task is not None and job is not None and job.silent and actor.kind is Kind.WORKER:
                 self._check_silent_end(task, job, created)
+        for task in effects.places:
+            self._check_gone(task)
+
+    def find_unjustified(self) -> str | None:
+        """Return what no task justifies in `/keys`, or None. To be asked when nothing is in flight."""
+        holds: dict[str, str] = {}
+        for path in [path for path in self._nodes if path.startswith(_FOLDER)]:
+            name = layout.name_of(path)
+            hold = parse_hold_name(name)
+            task = self._holder(name) if hold is None else hold[1]
+            if task is None or not self._frees_its_key(task):
+                continue
+            if not self._is_somewhere(task):
+                return f"{path} is left, and {task} is nowhere"
+            if hold is not None and self._holder(hold[0]) != task:
+                return f"{path} is left, and {self._holder(hold[0]) or 'no task'} has the key"
+            if hold is not None and holds.setdefault(hold[0], task) != task:
+                return f"{task} and {holds[hold[0]]} both have a hold of one key"
+        return None
+
+    def _is_somewhere(self, task: str) -> bool:
+        return bool(self._places(task)) or layout.dead_path(task) in self._nodes
+
+    def _frees_its_key(self, task: str) -> bool:
+        """Return whether each end of a task is to free its key: the key has a hold, and the payload can be read."""
+        job, claim = self._jobs.get(task), self._claim(task)
+        if job is None or claim is None or claim.record is None:
+            return False
+        return not job.garbage and job.size < MAX_PAYLOAD
+
+    def _check_gone(self, task: str) -> None:
+        """Check that a task that has gone for good has taken its key along."""
+        claim = self._claim(task)
+        if claim is None or self._is_somewhere(task) or not self._frees_its_key(task):
+            return
+        if self._holder(claim.hash) == task:
+            self._report(f"deleted {task}, and left it its key")
 
     def _claim(self, task: str) -> Claim | None:
         """Return the claim of a task, unless a reference role has touched the task."""
@@ -82,8 +121,19 @@ class KeyCheck:
             and claim is not None
             and layout.hold_path(claim.hash, holder) in effects.deleted
         )
-        if claim is not None and not self._history(holder).ended and not is_released:
+        if claim is None or is_released:
+            return
+        if not self._history(holder).ended:
             self._report(f"freed {path}, which {holder} holds, and that has not ended")
+        elif actor.kind is not Kind.OPERATOR and self._outcome_holds(holder):
+            self._report(f"freed {path}, which {holder} holds until its outcome goes")
+
+    def _outcome_holds(self, task: str) -> bool:
+        """Return whether a task that has ended has an outcome that holds its key, and is there still."""
+        history, job = self._history(task), self._jobs[task]
+        is_done = history.outcome is not None and history.outcome.state is OutcomeState.DONE
+        holds = is_done or job.key_holds is KeyHolds.ALWAYS
+        return holds and self._frees_its_key(task) and layout.status_path(task) in self._nodes
 
     def _check_pair(self, path: str, effects: Effects, before: Mapping[str, bytes]) -> None:
         """Check that a key and its hold are created and deleted together. To free a key without a hold, the hold of its
@@ -112,11 +162,12 @@ class KeyCheck:
         outcome = self._history(task).outcome
         if outcome is None:
             return
-        if outcome.state is OutcomeState.DONE:
+        keeps = outcome.state is OutcomeState.DONE or job.key_holds is KeyHolds.ALWAYS
+        if keeps:
             if before.get(layout.key_path(claim.hash)) == task.encode():
-                self._report(f"created {path}, which is done, and freed its key")
+                self._report(f"created {path}, which is {outcome.state.value}, and freed its key")
         # A payload that is too large is not read: its key is left to the sweeper.
-        elif self._holder(claim.hash) == task and job.key_holds is KeyHolds.DONE and job.size < MAX_PAYLOAD:
+        elif self._holder(claim.hash) == task and job.size < MAX_PAYLOAD:
             self._report(f"created {path}, which is {outcome.state.value}, and left it its key")
 
     def _check_silent_end(self, task: str, job: Job, created: Mapping[str, bytes]) -> None:

@@ -60,7 +60,7 @@ class Ledger:
         self.executions = ExecutionCheck(tasks.jobs, self.history, self._report)
         self._options = TaskOptionsCheck(tasks, self.history, self._report, slowness)
         self._limits = QueueLimitCheck(self.nodes, self._report, grace, self.ousted)
-        self._keys = KeyCheck(tasks.jobs, self.nodes, self.history, self._report)
+        self.keys = KeyCheck(tasks.jobs, self.nodes, self.history, self.where, self._report)
         self.history_counts = HistoryCountCheck(self.history, self._report)
 
     def record(self, entry: Entry) -> Effects:
@@ -86,7 +86,7 @@ class Ledger:
         self._check_places(effects)
         self._options.check(effects, self._actor)
         self._limits.check(effects, self._actor)
-        self._keys.check(effects, self._actor, keys)
+        self.keys.check(effects, self._actor, keys)
         self.history_counts.check(effects, self._actor, batches)
         return effects
 

@@ -23,6 +23,7 @@ from herdmaster.simulation.plan.plan import Kind, Plan, Program
 from herdmaster.simulation.plan.poison import with_poison
 from herdmaster.simulation.plan.rated_takeovers import with_rated_takeovers
 from herdmaster.simulation.plan.reference_defects import with_reference_defects
+from herdmaster.simulation.plan.replayed_keys import with_replayed_keys
 from herdmaster.simulation.plan.running_limits import with_running_limits
 from herdmaster.simulation.plan.step_faults import with_step_faults
 
@@ -37,6 +38,7 @@ _EXTENSIONS: Final = (
     with_running_limits,
     with_lagging_servers,
     with_rated_takeovers,
+    with_replayed_keys,
 )
 _KEYS: Final = ("0" * 16, "1" * 16)
 HORIZON: Final = (6.0, 20.0)

@@ -51,6 +51,8 @@ class OperatorReports(Protocol):
 
     def cancel_answered(self, task: str, verdict: CancelVerdict) -> None: ...
 
+    def was_replayed(self, task: str, new_task: str, *, with_key: bool) -> None: ...
+
 
 class Operator:
     """Runs one errand."""
@@ -98,12 +100,16 @@ class Operator:
     async def _replay(self, client: Client) -> None:
         ulids = UlidFactory(self._process.unix_ms, self._process.rng.randbytes)
         for task in sorted(await client.children(layout.DEAD)):
-            new = renewed_name(task, ulids.new())
+            new, with_key = renewed_name(task, ulids.new()), True
             try:
-                await actions.replay(client, task, new)
+                is_replayed = await actions.replay(client, task, new)
             except actions.KeyHeld:
-                if self._process.rng.random() < _WITHOUT_KEY:
-                    await actions.replay(client, task, new, with_key=False)
+                if self._process.rng.random() >= _WITHOUT_KEY:
+                    continue
+                with_key = False
+                is_replayed = await actions.replay(client, task, new, with_key=False)
+            if is_replayed:
+                self._reports.was_replayed(task, new, with_key=with_key)
 
     # --- mistakes ---------------------------------------------------------------------------------------------------
 

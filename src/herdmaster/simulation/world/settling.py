@@ -176,8 +176,11 @@ class Settling:
             self._fail(f"{asked} requests in {_IDLE_SECONDS:.0f} s in which nothing was to be done")
 
     def _check_bookkeeping(self) -> None:
-        """Check that the primary has counted right, and workers have written what they count, now that no message is in
-        flight."""
+        """Check that the primary has counted right, that workers have written what they count, and that each key has
+        its task, now that no message is in flight."""
+        unjustified = self._ledger.keys.find_unjustified()
+        if unjustified is not None:
+            self._fail(unjustified)
         assigned, inboxes = self._ledger.inboxes()
         for state in self._states():
             if state.is_running and isinstance(state.role, Worker) and state.process is not None:
