@@ -52,15 +52,15 @@ def test_a_close_that_the_thread_has_carried_out_before_it_is_woken_for_it_is_no
     runtime = quiet.herd._core.started()
     ring = runtime._ring
 
-    def ring_late(data: bytes) -> int:
+    def ring_late() -> object:
         runtime._loop.call_soon_threadsafe(runtime._take_calls)
         runtime._thread.join(20)
-        return ring(data)
+        return ring()
 
     monkeypatch.setattr(runtime, "_ring", ring_late)
     quiet.herd.close()
 
-    assert not runtime._thread.is_alive()
+    assert runtime._loop.is_closed()
     assert isinstance(future.exception(20), HerdClosed)
 
 

@@ -69,8 +69,8 @@ def test_a_call_is_in_the_queue_before_the_thread_is_woken_for_it(
     ring, begun = io_thread._ring, threading.Event()
     in_time: list[bool] = []
 
-    def ring_and_wait(data: bytes) -> int:
-        count = ring(data)
+    def ring_and_wait() -> object:
+        count = ring()
         in_time.append(begun.wait(SOON))
         return count
 
@@ -84,8 +84,8 @@ def test_the_flag_is_set_before_the_thread_is_woken(io_thread: IoThread, monkeyp
     """Else the thread clears it first, and then it says for ever that the thread was woken."""
     ring, begun = io_thread._ring, threading.Event()
 
-    def ring_and_wait(data: bytes) -> int:
-        count = ring(data)
+    def ring_and_wait() -> object:
+        count = ring()
         begun.wait(SOON)
         return count
 
@@ -99,9 +99,9 @@ def test_the_flag_is_set_before_the_thread_is_woken(io_thread: IoThread, monkeyp
 def test_many_calls_ring_once_until_the_thread_has_looked(io_thread: IoThread, monkeypatch: pytest.MonkeyPatch) -> None:
     ring, rung, held = io_thread._ring, [], threading.Event()
 
-    def count(data: bytes) -> int:
-        rung.append(data)
-        return ring(data)
+    def count() -> object:
+        rung.append(True)
+        return ring()
 
     io_thread._post(partial(wait_for, held))
     monkeypatch.setattr(io_thread, "_ring", count)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -26,12 +25,11 @@ from typing import Final, TypeVar
 import msgspec
 
 from herdmaster.api import fork_and_exit, io_logs
-from herdmaster.api.callbacks import CallbackThreads
-from herdmaster.api.daemon_executor import DaemonExecutor
 from herdmaster.api.errors import HerdClosed
 from herdmaster.api.future import Future
 from herdmaster.api.future_refs import FutureRef, ref_to
 from herdmaster.api.internals import follow, leave_to_parent, owner_of, resolve, resolve_nowait
+from herdmaster.api.loop_thread import AnyLoopThread, LoopThread
 from herdmaster.api.order import Order
 from herdmaster.api.results import Reader, not_kept, read_outcome, resolve_with_outcome
 from herdmaster.api.session import HerdClient
@@ -53,7 +51,6 @@ CLOSED: Final = "this Herd is closed, by close() or at the end of its `with` blo
 _CLOSED_EARLY: Final = "the Herd was closed before the outcome came; wait for it with herd.future(name)"
 GOODBYE_SECONDS: Final = 2.0
 """How long the farewell to ZooKeeper may take. If the server does not answer, the session lapses."""
-_CANCEL_SECONDS: Final = 0.5
 CALLBACK_SECONDS: Final = 1.0
 JOIN_SECONDS: Final = 10.0
 _SOON: Final = 0.01
@@ -63,7 +60,14 @@ _MANY_DROPPED: Final = 100
 class IoThread:
     """Starts at once. `close` ends the session and the thread."""
 
-    def __init__(self, hosts: str, settings: ClientSettings, patience: float, system: System | None = None) -> None:
+    def __init__(
+        self,
+        hosts: str,
+        settings: ClientSettings,
+        patience: float,
+        system: System | None = None,
+        make_thread: Callable[[Callable[[], None]], AnyLoopThread] = LoopThread,
+    ) -> None:
         """A submission that is not accepted within `patience` seconds is given up. Raises InvalidConnectString."""
         self._client = HerdClient(hosts, settings, system)
         self._calls: deque[Callable[[], None]] = deque()
@@ -75,22 +79,18 @@ class IoThread:
         self._refs: dict[str, FutureRef] = {}  # of futures that are not done
         self._dropped: deque[FutureRef] = deque()
         self._pinned: set[object] = set()
-        self._bell, self._rung = socket.socketpair()
-        self._ring = self._bell.send  # never more than a few bytes are on their way, so it does not block
-        self._rung.setblocking(False)
-        self._loop = asyncio.new_event_loop()
-        self._loop.add_reader(self._rung, self._take_calls)
-        self._loop.set_default_executor(DaemonExecutor())
-        self._callbacks = CallbackThreads(self._loop.call_later)
+        self._thread = make_thread(self._take_calls)
+        self._ring = self._thread.ring
+        self._loop = self._thread.loop
+        self._callbacks = self._thread.callbacks
         # Of the I/O thread alone:
         self._submissions = Submissions(self._client, self._loop, self, patience)
         self._wakeups = Wakeups(self._loop)
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="herdmaster-io", daemon=True)
         try:
-            self._thread.start()
+            self._thread.start(self._serve, self._note_failure, self._end)
         except RuntimeError:  # the interpreter ends, or the machine has no more threads
-            self._release()
+            self._thread.release()
             raise
         fork_and_exit.add_session(self)
 
@@ -179,12 +179,12 @@ class IoThread:
             self._closed = True
             self._calls.append(self._stop.set)
             with contextlib.suppress(OSError):  # the thread was awake, and has ended already
-                self._ring(b"!")
+                self._ring()
 
     def close(self) -> None:
         """End the session. Futures that are not done fail with HerdClosed; their tasks go on."""
         self.begin_close()
-        if threading.current_thread() is self._thread:
+        if self._thread.is_current:
             return  # a finaliser that the collector happened to run here
         self._thread.join(JOIN_SECONDS)
         self._callbacks.close(CALLBACK_SECONDS)
@@ -207,7 +207,7 @@ class IoThread:
         if len(self._dropped) >= _MANY_DROPPED and not self._woken and not self._closed:
             self._woken = True
             with contextlib.suppress(OSError):  # the thread ends just now
-                self._ring(b"!")  # at once, see above
+                self._ring()  # at once, see above
 
     def _post(self, call: Callable[[], None]) -> None:
         """Run `call` on the I/O thread, in order."""
@@ -218,26 +218,15 @@ class IoThread:
             if not self._woken:
                 self._woken = True
                 try:
-                    self._ring(b"!")  # at once, see above
+                    self._ring()  # at once, see above
                 except OSError:  # the thread has failed just now
                     raise HerdClosed(CLOSED) from None
 
     # --- the I/O thread: its life ------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        io_logs.defer()
-        try:
-            # Not asyncio.Runner: it would begin a thread to end the default executor with, and at the end of the
-            # interpreter no thread can begin any more.
-            try:
-                self._loop.run_until_complete(self._serve())
-            finally:
-                self._cancel_tasks()
-        except BaseException:  # noqa: BLE001 - callers that wait must not be left waiting
-            self.has_failed = True
-            _log.exception("the thread that talks to ZooKeeper failed")
-        finally:
-            self._end()
+    def _note_failure(self, error: BaseException) -> None:
+        self.has_failed = True
+        _log.error("the thread that talks to ZooKeeper failed", exc_info=error)
 
     async def _serve(self) -> None:
         session = asyncio.ensure_future(self._client.keep(self._stop))
@@ -249,19 +238,9 @@ class IoThread:
         self._client.stop()
         await asyncio.wait((session,), timeout=GOODBYE_SECONDS)
 
-    def _cancel_tasks(self) -> None:
-        """Cancel what is left of a session that did not end in good order."""
-        for _ in range(4):  # each step of the farewell may wait once more
-            tasks = asyncio.all_tasks(self._loop)
-            if not tasks:
-                return
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_SECONDS))
-
     def _end(self) -> None:
         self._closed = True
-        self._release()
+        self._thread.release()
         self._take_calls()
         self._submissions.end()
         error = HerdClosed(_CLOSED_EARLY)
@@ -274,14 +253,8 @@ class IoThread:
         self._callbacks.end()
         fork_and_exit.remove_session(self)
 
-    def _release(self) -> None:
-        self._loop.close()
-        self._bell.close()
-        self._rung.close()
-
     def _take_calls(self) -> None:
-        with contextlib.suppress(OSError):
-            self._rung.recv(4096)
+        self._thread.hush()
         # Before the calls: a caller that adds one from here on wakes the loop again.
         self._woken = False
         while self._calls:
@@ -359,14 +332,14 @@ class IoThread:
 
     def call_back(self, callback: Callable[[], None], /) -> None:
         """Run user code on a thread that may block."""
-        if threading.current_thread() is self._thread:
+        if self._thread.is_current:
             self._callbacks.put(callback)
         else:
             callback()  # one of the callback threads
 
     def wake(self, waiter: asyncio.Future[None], /) -> None:
         """Set the result of a waiter in the loop that it belongs to."""
-        if threading.current_thread() is self._thread:
+        if self._thread.is_current:
             self._wakeups.wake_soon(waiter)
         else:
             self._wakeups.wake_at_once(waiter)
