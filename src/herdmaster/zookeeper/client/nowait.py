@@ -68,6 +68,10 @@ class NowaitClient(BaseClient):
 
         self.call_nowait(records.SetData(self.outward(path), data, version), read)
 
+    def sync_nowait(self, path: str = "/") -> None:
+        """As `sync`, without an answer: the requests that follow on this connection are answered after it."""
+        self.call_nowait(records.Sync(self.outward(path)), lambda _reply, _error: None)
+
     def exists_nowait(self, path: str, done: Callback[Stat]) -> None:
         """Read the stat. A znode that does not exist is no error: `done` is called with None and None."""
 

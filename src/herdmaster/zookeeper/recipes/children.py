@@ -104,6 +104,8 @@ class ChildStream:
         if self._stopped:
             return
         if state is SessionState.CONNECTED:
+            # The new server may lag behind writes of this session whose replies were lost.
+            self._client.sync_nowait(self._root)
             self._list_root()
         else:  # also at the session's end, which a stalled process may reach without having been disconnected before
             self._interrupt()
