@@ -70,7 +70,6 @@ FOUND = {
     "done_is_not_counted": Find(5, "in the history"),
     "journal_read_without_sync": Find(5, "was not accepted, and it was", first=118, otherwise=" only"),
     "folders_looked_for_without_sync": Find(5, "raised NoNode", first=26),
-    "inbox_listed_without_sync": Find(2, "which is not in its inbox", first=51_210_462),
     "closes_the_session_of_another": Find(20, "attached to session"),
 }
 
