@@ -35,9 +35,11 @@ from herdmaster.errors import (
 
 if TYPE_CHECKING:
     from herdmaster.api import AsyncTask, Future, Herd, HerdClosed, HerdExecutor, Options, Results, Task
+    from herdmaster.api.schedule_options import ScheduleOptions
     from herdmaster.core.codec import Codec
     from herdmaster.core.history import CallCounts, EndState, FailureRecord, Histogram
     from herdmaster.inspection.history import BacklogSample, History, Quantiles, Statistics
+    from herdmaster.core.timetable import Cron
     from herdmaster.inspection.task_seen import TaskSeen
     from herdmaster.running.current import CurrentTask, current_task
     from herdmaster.zookeeper.tls import TLS, PasswordFile
@@ -54,6 +56,7 @@ __all__ = [
     "CallCounts",
     "Codec",
     "ConfigurationError",
+    "Cron",
     "CurrentTask",
     "DuplicateTask",
     "EndState",
@@ -79,6 +82,7 @@ __all__ = [
     "ResultTooLarge",
     "Results",
     "Retry",
+    "ScheduleOptions",
     "SoftTimeLimitExceeded",
     "Statistics",
     "SubmissionUnknown",
@@ -103,6 +107,8 @@ _LATE: Final = {
     "Codec": "herdmaster.core.codec",
     **dict.fromkeys(("FailureRecord", "Histogram", "CallCounts", "EndState"), "herdmaster.core.history"),
     **dict.fromkeys(("BacklogSample", "History", "Quantiles", "Statistics"), "herdmaster.inspection.history"),
+    "Cron": "herdmaster.core.timetable",
+    "ScheduleOptions": "herdmaster.api.schedule_options",
     "TaskSeen": "herdmaster.inspection.tasks",
     **dict.fromkeys(("CurrentTask", "current_task"), "herdmaster.running.current"),
     **dict.fromkeys(("TLS", "PasswordFile"), "herdmaster.zookeeper.tls"),

@@ -122,11 +122,11 @@ def _callers() -> Iterator[FrameType]:
 class Definition:
     """A registered function, and the run of a module in which it was registered."""
 
-    __slots__ = ("_module", "_run", "function")
+    __slots__ = ("_run", "function")
 
     def __init__(self, function: FunctionType) -> None:
         self.function = function
-        self._module, self._run = _module_run()
+        self._run = ModuleRun.here()
 
     def check_replaces(self, known: Definition) -> None:
         """Raise ConfigurationError, which names both places, unless this is the known function, or a new object of it:
@@ -147,18 +147,32 @@ class Definition:
     def _is_rerun_of(self, known: Definition) -> bool:
         """Say whether the module that defines both was run again between them."""
         module = module_name(self.function.__module__)
-        if not (self._module == known._module == module) or self._run is known._run:
+        if self._run.module != module or not self._run.repeats(known._run):
             return False
         # Each cell of a notebook is a separate file.
         return module == "__main__" or _file(self.function) == _file(known.function)
 
 
-def _module_run() -> tuple[str | None, weakref.ref[CodeType] | None]:
-    """Return the module whose code runs, and that code, which is a new object each time the module is loaded."""
-    for frame in _callers():
-        if frame.f_code.co_name == "<module>":
-            return module_name(str(frame.f_globals.get("__name__"))), weakref.ref(frame.f_code)
-    return None, None
+class ModuleRun:
+    """One run of the code of a module, in which something was registered."""
+
+    __slots__ = ("_code", "module")
+
+    def __init__(self, module: str | None, code: weakref.ref[CodeType] | None) -> None:
+        self.module = module
+        self._code = code
+
+    @classmethod
+    def here(cls) -> ModuleRun:
+        """Return the run that calls this. Its code is a new object each time the module is loaded."""
+        for frame in _callers():
+            if frame.f_code.co_name == "<module>":
+                return cls(module_name(str(frame.f_globals.get("__name__"))), weakref.ref(frame.f_code))
+        return cls(None, None)
+
+    def repeats(self, earlier: ModuleRun) -> bool:
+        """Return whether this is a later run of the same module: a reload, or a cell of a notebook."""
+        return self.module == earlier.module and self._code is not earlier._code
 
 
 _Difference = tuple[FunctionType, FunctionType, str]

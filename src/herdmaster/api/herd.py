@@ -7,11 +7,13 @@ import importlib
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from herdmaster.api.checks import check_call
+from herdmaster.api.declarations import declare
 from herdmaster.api.definition import Definition, checked_function
 from herdmaster.api.direction import Target, place_of, spec_of
 from herdmaster.api.event_loops import refuse_in_loop
@@ -25,6 +27,7 @@ from herdmaster.api.past import Instant, ask_history
 from herdmaster.api.questions import ask_and_wait, ask_and_wait_async
 from herdmaster.api.registry import RawHandler, Registry
 from herdmaster.api.results import Reader
+from herdmaster.api.schedule_options import CheckedSchedule, ScheduleOptions, check_schedule, timetable_of
 from herdmaster.api.submitting import (
     submit_all,
     submit_all_async,
@@ -34,6 +37,7 @@ from herdmaster.api.submitting import (
 from herdmaster.api.task import AsyncTask, Task
 from herdmaster.core.codec import Codec
 from herdmaster.core.names import parse_task_name
+from herdmaster.core.timetable import Cron
 from herdmaster.errors import ConfigurationError, InvalidName
 from herdmaster.inspection.history import History, HistoryFilter
 from herdmaster.inspection.task_seen import TaskSeen
@@ -123,15 +127,24 @@ class Herd(HookDecorators):
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
     @overload
-    def task(self, /, **options: Unpack[Options]) -> Register: ...
+    def task(self, /, *, schedule: Cron | timedelta | None = None, **options: Unpack[Options]) -> Register: ...
 
-    def task(self, function: Callable[..., object] | None = None, /, **options: Unpack[Options]) -> object:
+    def task(
+        self,
+        function: Callable[..., object] | None = None,
+        /,
+        *,
+        schedule: Cron | timedelta | None = None,
+        **options: Unpack[Options],
+    ) -> object:
         """Register a function: `@herd.task` or `@herd.task(queue="mail", max_attempts=5)`; `Options` lists all options.
+        `schedule` declares a schedule without arguments under the function's name; `Herd.schedule` can say more.
 
         Raises ConfigurationError for a function that cannot be a task, for another function of the same name, and for
         options that cannot work; InvalidName for a queue or priority; TypeError for an unknown option.
         """
         TaskOptions().changed(options)  # so that an error points at the decorator, and not at the function
+        timing = None if schedule is None else CheckedSchedule(timetable_of(schedule))
 
         def register(function: Callable[..., object]) -> object:
             definition = Definition(checked_function(function))
@@ -142,9 +155,34 @@ class Herd(HookDecorators):
             registry.add(task.call, definition, function, running)
             registry.learn_exceptions(options)
             registry.add_queue(task.queue)
+            if timing is not None:
+                declared = declare(registry.callee(task.call), (), {}, submitting, timing)
+                registry.declarations.add(function.__name__, declared)
             return task
 
         return register if function is None else register(function)
+
+    def schedule(
+        self,
+        name: str,
+        task: Task[P, R] | str,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> None:
+        """Declare a schedule, which submits a task again and again: `herd.schedule("warm-cache", warm, every=300)`.
+
+        It is stored, and begins, when `herd schedules apply` or `Herd.schedules.apply` is called. `task` may have
+        options, as in `warm.options(queue="slow")`, or is the name of a call, `module:qualname`.
+
+        Raises ConfigurationError for options that cannot work and for two schedules of one name, InvalidName for a name
+        that no schedule can have, TypeError for an unknown option, and as `Task.submit` for the arguments.
+        """
+        timing = check_schedule(options)
+        chosen = core_of(task).options if isinstance(task, Task) else TaskOptions()
+        call = task.call if isinstance(task, Task) else task
+        callee = self._core.registry.callee(call)
+        self._core.registry.declarations.add(name, declare(callee, args, kwargs or {}, chosen, timing))
 
     def raw_handler(self, handler: RawHandler) -> RawHandler:
         """Register what a worker does with raw tasks: `handler(name, data)`. A task fails if it raises."""

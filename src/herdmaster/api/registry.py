@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from herdmaster.api.callee import Callee, callee_of, check_codec, codecs_of, module_name
 from herdmaster.api.checks import check_call, check_exceptions
+from herdmaster.api.declarations import Declarations
 from herdmaster.api.definition import Definition
 from herdmaster.api.hooks import HookLists
 from herdmaster.core.codec import Codec, Codecs
@@ -31,6 +32,7 @@ class Registry:
         self.trace_parent = trace_parent
         self.raw: RawHandler | None = None
         self.hook_lists = HookLists()
+        self.declarations = Declarations()
         self._exceptions: dict[str, type[Exception]] = {}
         self._functions: dict[str, Registration] = {}
         self._definitions: dict[str, Definition] = {}

@@ -25,7 +25,7 @@ import msgspec
 from cronsim import CronSim, CronSimError
 
 MIN_PERIOD_MS: Final = 1_000
-MAX_TIMES: Final = 10_000
+MAX_TIMES: Final = 5_000
 MAX_EXPRESSION: Final = 256
 MAX_DUE_MS: Final = 9_999_999_999_999
 """The names of ticks have 13 digits; this is in the year 2286."""
