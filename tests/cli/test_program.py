@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herdmaster import __version__
+from herdmaster.cli.call_options import check_call, read_arguments
 from herdmaster.cli.program import COMMANDS, herd
 from herdmaster.cli.session import Session
-from herdmaster.cli.submit import check_call, looks_like_hosts, read_arguments
+from herdmaster.cli.submit import looks_like_hosts
 
 _HELP_AND_MODULES = """
 import sys

@@ -10,8 +10,8 @@ import click
 import pytest
 
 from herdmaster.api.internals import core_of
+from herdmaster.cli.call_options import Request, make_request
 from herdmaster.cli.failures import Failed
-from herdmaster.cli.submit import Request, make_request
 from herdmaster.core.names import parse_task_name
 from herdmaster.core.options import Overrides
 from herdmaster.errors import ConfigurationError

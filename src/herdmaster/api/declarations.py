@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -19,8 +20,6 @@ from herdmaster.errors import ConfigurationError
 
 _ULID: Final = "0" * 26
 """Takes the place of the unique part of the tasks' names, which differs from tick to tick."""
-_ID: Final = "0" * 8
-"""Takes the place of the schedule's id, which it gets when it is stored."""
 
 
 class Declaration(msgspec.Struct, frozen=True):
@@ -33,10 +32,10 @@ class Declaration(msgspec.Struct, frozen=True):
     timing: CheckedSchedule
 
     def schedule(self, app: str | None) -> Schedule:
-        """Return the schedule to store, with a placeholder in place of its id. Raises as `CheckedSchedule.read`."""
+        """Return the schedule to store, with a new id. Raises as `CheckedSchedule.read`."""
         timing = self.timing
         return Schedule(
-            id=_ID,
+            id=secrets.token_hex(4),
             timetable=timing.read(),
             payload=self.payload,
             queue=self.queue,

@@ -84,7 +84,7 @@ def release(*, key: str, call: str | None, session: Session) -> None:
 
 async def _find(client: Client, key: str | None, call: str | None) -> list[KeySeen]:
     """Return the keys that are held and fit, oldest first."""
-    from herdmaster.cli.submit import check_call
+    from herdmaster.cli.call_options import check_call
     from herdmaster.inspection.reading import Unreadable
     from herdmaster.operations.keys import find_key, list_keys
 

@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType({
     "queues": "herdmaster.cli.queues",
     "keys": "herdmaster.cli.keys",
     "access": "herdmaster.cli.access",
+    "schedules": "herdmaster.cli.schedules",
     "health": "herdmaster.cli.health",
     "doctor": "herdmaster.cli.doctor",
     "history": "herdmaster.cli.history",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from herdmaster.cli.call_options import CallCommand, call_options, check_call, make_request, read_arguments
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.options import Duration
 from herdmaster.cli.printing import say
@@ -17,10 +18,7 @@ from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
     from herdmaster.api import Future, Herd
-    from herdmaster.api.callee import Callee
     from herdmaster.api.direction import Target
-    from herdmaster.api.herd_core import HerdCore
-    from herdmaster.api.options import TaskOptions
     from herdmaster.api.order import Order
     from herdmaster.core.transitions import NewTask
 
@@ -35,8 +33,6 @@ _SLACK: Final = 1.0
 
 _HOST: Final = r"(?:\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):\d{1,5}"
 looks_like_hosts = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/\S*)?").fullmatch
-_keyword = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL).fullmatch
-_negative_number = re.compile(r"-\.?\d").match
 _create_option = click.option("--create", is_flag=True, help="Create the namespace if no program has used it yet.")
 
 
@@ -66,55 +62,11 @@ def client(*, data: tuple[str, ...], session: Session) -> None:
         click.get_current_context().exit(1)
 
 
-class SubmitCommand(click.Command):
-    """A command that takes `-5` for an argument, and still refuses a mistyped option."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.ignore_unknown_options = True
-        known = {name for parameter in self.get_params(ctx) for name in parameter.opts}
-        for arg in args[: args.index("--")] if "--" in args else args:
-            name = arg.partition("=")[0]
-            if name.startswith("-") and name not in known and not _negative_number(name):
-                raise click.NoSuchOption(
-                    name, f"No such option: {name}; put arguments that start with a hyphen after `--`", ctx=ctx
-                )
-        return super().parse_args(ctx, args)
-
-
-@click.command(cls=SubmitCommand)
+@click.command(cls=CallCommand)
 @click.argument("call", metavar="MODULE:FUNCTION")
 @click.argument("arguments", nargs=-1, metavar="ARG...")
-@click.option("--queue", metavar="NAME", help="The queue of the task.  [default: the registered one, or `default`]")
-@click.option(
-    "--priority",
-    type=click.IntRange(0, 9),
-    metavar="N",
-    help="The priority within the queue, 9 runs first.  [default: the registered one, or 5]",
-)
+@call_options
 @click.option("--delay", type=Duration(), metavar="TIME", help="Start the task after this time, such as 5m or 2h.")
-@click.option(
-    "--expires", type=Duration(), metavar="TIME", help="End the task as expired if it has not started by then."
-)
-@click.option("--timeout", type=Duration(), metavar="TIME", help="Stop the task after it has run for this time.")
-@click.option("--max-attempts", type=click.IntRange(1), metavar="N", help="Try the task at most N times.")
-@click.option("--key", metavar="TEXT", help="Submit nothing while another task or its outcome holds this key.")
-@click.option(
-    "--key-scope",
-    type=click.Choice(("call", "global")),
-    help="Make the key unique among the tasks of this function (call, the default) or among all tasks (global).",
-)
-@click.option(
-    "--key-holds",
-    type=click.Choice(("done", "always")),
-    help="Free the key of a task that fails, expires or is cancelled (done, the default), or keep it held (always).",
-)
-@click.option(
-    "--keep-outcome",
-    type=Duration(),
-    metavar="TIME",
-    help="Keep the outcome for this time, however many programs read it.",
-)
-@click.option("--unchecked", is_flag=True, help="Import nothing: submit the name and the options as they are given.")
 @_create_option
 @click.option("--wait", is_flag=True, help="Wait for the result and print it as JSON, in place of the task's name.")
 @session_options(log_level="error")
@@ -156,29 +108,6 @@ def submit(
         _submit_and_leave(target, order.task, session.connect_timeout)
 
 
-class Request(NamedTuple):
-    """What is to be submitted: the function, its options, and the Herd that registers it, if that is known."""
-
-    callee: Callee
-    options: TaskOptions
-    herd: HerdCore | None
-
-
-def make_request(call: str, given: Mapping[str, Any], app: str | None, *, unchecked: bool) -> Request:
-    """Find the function, and apply the options that are given. Raises what `find_task` and `Task.options` raise."""
-    options: Any = {name: value for name, value in given.items() if value is not None}
-    if not unchecked:
-        from herdmaster.api.internals import core_of
-        from herdmaster.cli.registered import find_task
-
-        task = core_of(find_task(call, app))
-        return Request(task.callee(), task.changed(options).options, task.herd)
-    from herdmaster.api.callee import Callee
-    from herdmaster.api.options import TaskOptions
-
-    return Request(Callee(call), TaskOptions().changed(options), None)
-
-
 def _submit_and_leave(target: Target, task: NewTask, connect_timeout: float) -> None:
     import asyncio
 
@@ -207,40 +136,6 @@ def _print_result(future: Future[object]) -> None:
     if error is not None:
         raise Failed(f"{future.name} failed: {_explain(error)}")
     click.echo(to_json(future.result(), "the result"))
-
-
-def check_call(call: str) -> None:
-    """Raise a usage error if `call` cannot be the name of a function."""
-    module, colon, name = call.partition(":")
-    parts = [*module.split("."), *(part for part in name.split(".") if part != "<locals>")]
-    if not colon or not all(part.isidentifier() for part in parts):
-        raise click.BadParameter(
-            f"{call!r} is not MODULE:FUNCTION, such as shop.tasks:resize", param_hint="MODULE:FUNCTION"
-        )
-
-
-def read_arguments(texts: Sequence[str]) -> tuple[list[object], dict[str, object]]:
-    """Return positional and keyword arguments. Raises a usage error for a keyword that is given twice."""
-    args: list[object] = []
-    kwargs: dict[str, object] = {}
-    for text in texts:
-        keyword = _keyword(text)
-        if keyword is None:
-            args.append(_read_value(text))
-        elif keyword[1] in kwargs:
-            raise click.BadParameter(f"{keyword[1]}= is given twice", param_hint="ARG")
-        else:
-            kwargs[keyword[1]] = _read_value(keyword[2])
-    return args, kwargs
-
-
-def _read_value(text: str) -> object:
-    from herdmaster.core.values import UNREADABLE, from_json
-
-    try:
-        return from_json(text.encode())
-    except UNREADABLE:
-        return text
 
 
 def _open(target: Target, connect_timeout: float) -> Herd:

@@ -1,0 +1,244 @@
+"""`herd schedules apply|add|edit|preview`: what schedules are to be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from herdmaster.cli.call_options import CallCommand, call_options, check_call, make_request, read_arguments
+from herdmaster.cli.failures import Failed
+from herdmaster.cli.options import json_option
+from herdmaster.cli.printing import say
+from herdmaster.cli.schedule_options import given_options, schedule_options, when_options
+from herdmaster.cli.session import Session, session_options
+
+if TYPE_CHECKING:
+    from herdmaster.core.schedules import Schedule
+    from herdmaster.operations.schedule_plan import SchedulePlan
+    from herdmaster.zookeeper.client import Client
+
+
+# --- apply -----------------------------------------------------------------------------------------------------------
+
+
+@click.command
+@click.option("--prune", is_flag=True, help="Remove the app's schedules that its code no longer declares.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@json_option
+@session_options()
+def apply(*, prune: bool, dry_run: bool, as_json: bool, session: Session) -> None:
+    """Store the schedules that an app declares, and print what changed.
+
+    Needs --app. Each schedule remembers its app, so that --prune removes only those. Paused schedules stay paused.
+    """
+    from herdmaster.api.internals import core_of
+    from herdmaster.cli.named_app import full_name, load_named_app
+    from herdmaster.operations.schedule_plan import apply_schedules, plan_schedules
+
+    if session.app is None:
+        raise click.UsageError("--app names the app whose schedules are applied: give it")
+    herd = load_named_app(session.app)
+    app = full_name(session.app, herd)
+    wanted = checked(core_of(herd).registry.declarations.schedules(app))
+    act = plan_schedules if dry_run else apply_schedules
+    plan = session.run(lambda client: act(client, app, wanted, prune=prune))
+    _print_plan(plan, app, as_json=as_json, dry_run=dry_run)
+
+
+def checked(wanted: Mapping[str, Schedule]) -> Mapping[str, Schedule]:
+    """Return the schedules. Raises ConfigurationError for a timetable that cannot be read here."""
+    from herdmaster.core.schedule_decisions import first_due
+    from herdmaster.core.timetable import TimetableError
+    from herdmaster.errors import ConfigurationError
+
+    for name, schedule in wanted.items():
+        try:
+            first_due(schedule, _now_ms())
+        except TimetableError as error:
+            raise ConfigurationError(f"schedule {name!r}: {error}") from None
+    return wanted
+
+
+def _print_plan(plan: SchedulePlan, app: str, *, as_json: bool, dry_run: bool) -> None:
+    import msgspec
+
+    if as_json:
+        click.echo(msgspec.json.encode({"app": app, "applied": not dry_run, **msgspec.to_builtins(plan)}))
+        return
+    for name in plan.create:
+        say(f"{click.style('create', fg='green')}     {name}")
+    for change in plan.change:
+        say(f"{click.style('change', fg='yellow')}     {change.name}: {', '.join(change.fields)}")
+    for name in plan.remove:
+        say(f"{click.style('remove', fg='red')}     {name}")
+    for name in plan.unchanged:
+        say(f"unchanged  {name}")
+    if plan.is_empty and not plan.unchanged:
+        click.echo(f"{app} declares no schedules", err=True)
+    elif dry_run:
+        click.echo("nothing was done: leave --dry-run out to apply this", err=True)
+
+
+# --- add and edit ----------------------------------------------------------------------------------------------------
+
+
+@click.command(cls=CallCommand)
+@click.argument("name")
+@click.argument("call", metavar="MODULE:FUNCTION")
+@click.argument("arguments", nargs=-1, metavar="ARG...")
+@schedule_options
+@call_options
+@session_options()
+def add(
+    *,
+    name: str,
+    call: str,
+    arguments: tuple[str, ...],
+    unchecked: bool,
+    session: Session,
+    **given: Any,  # what the options of a task and of a schedule are, as click converts them
+) -> None:
+    """Add a schedule by hand. Function, arguments and options are as for `herd submit`.
+
+    Give one of --cron, --every and --time. The schedule belongs to no app: `apply` neither changes nor removes it.
+    """
+    from herdmaster.api.declarations import declare
+    from herdmaster.api.schedule_options import check_schedule
+    from herdmaster.operations.schedules import add_schedule
+
+    check_call(call)
+    timing = check_schedule(given_options(given))
+    args, kwargs = read_arguments(arguments)
+    request = make_request(call, given, session.app, unchecked=unchecked)
+    declared = declare(request.callee, args, kwargs, request.options, timing)
+    schedule = checked({name: declared.schedule(None)})[name]
+    session.run(lambda client: add_schedule(client, name, schedule))
+    say(f"{name}: added")
+
+
+@click.command
+@click.argument("name")
+@schedule_options
+@json_option
+@session_options()
+def edit(*, name: str, as_json: bool, session: Session, **given: Any) -> None:  # options as click converts them
+    """Change when NAME is due, or its policies. Options that are not given stay as they are.
+
+    The next `apply` of the app that declares the schedule undoes this.
+    """
+    import msgspec
+
+    from herdmaster.operations.schedules import edit_schedule
+
+    options = given_options(given)
+    if not options:
+        raise click.UsageError("nothing to change: give at least one option of the schedule")
+
+    def change(schedule: Schedule) -> Schedule:
+        changed = msgspec.structs.replace(schedule, **changes_of(schedule, options))
+        return checked({name: changed})[name]
+
+    edited = session.run(lambda client: edit_schedule(client, name, change))
+    if as_json:
+        click.echo(msgspec.json.encode({"schedule": name, **msgspec.to_builtins(edited)}))
+    else:
+        say(f"{name}: changed {', '.join(sorted(options))}")
+
+
+def changes_of(schedule: Schedule, options: dict[str, Any]) -> dict[str, Any]:  # options as click converts them
+    """Return the fields of a schedule that these options change. Raises as `check_schedule`."""
+    from herdmaster.api.schedule_options import check_schedule
+    from herdmaster.core.timetable import Cron, Every
+
+    present = schedule.timetable
+    if "timezone" in options and isinstance(present, Cron):
+        options = {"cron": present.expression, **options}
+    if "anchor" in options and isinstance(present, Every):
+        options = {"every": present.period_ms / 1000, **options}
+    is_timed = bool({"cron", "every", "times", "timezone", "anchor"} & options.keys())
+    timing = check_schedule(options if is_timed else {"every": 60, **options})
+    fields = {name: getattr(timing, name) for name in timing.__struct_fields__ if name.removesuffix("_ms") in options}
+    return {**fields, "timetable": timing.read()} if is_timed else fields
+
+
+# --- preview ---------------------------------------------------------------------------------------------------------
+
+
+@click.command
+@click.argument("name", required=False)
+@when_options
+@click.option(
+    "--count", type=click.IntRange(1, 1000), default=10, show_default=True, metavar="N", help="How many ticks."
+)
+@json_option
+@session_options()
+def preview(
+    *, name: str | None, count: int, as_json: bool, session: Session, **given: Any
+) -> None:  # as click converts
+    """Show the next ticks of NAME, or of --cron, --every or --time, in their zone and in UTC.
+
+    With --app, NAME is a schedule that the app declares, and otherwise a stored one.
+    """
+    import msgspec
+
+    from herdmaster.core.upcoming import upcoming
+
+    options = given_options(given)
+    if (name is None) == (not options):
+        raise click.UsageError("give the NAME of a schedule, or one of --cron, --every and --time")
+    schedule = _of_options(options) if name is None else _named(name, session)
+    checked({name or "preview": schedule})
+    for each in upcoming(schedule, _now_ms(), count):
+        if as_json:
+            click.echo(msgspec.json.encode(each))
+        else:
+            note = f"  {click.style(each.note, fg='yellow')}" if each.note else ""
+            say(f"{each.local:<26}  {each.utc}{note}")
+
+
+def _of_options(options: dict[str, Any]) -> Schedule:
+    from herdmaster.api.callee import Callee
+    from herdmaster.api.declarations import declare
+    from herdmaster.api.options import TaskOptions
+    from herdmaster.api.schedule_options import check_schedule
+
+    return declare(Callee("preview:preview"), (), {}, TaskOptions(), check_schedule(options)).schedule(None)
+
+
+def _named(name: str, session: Session) -> Schedule:
+    """Return a schedule that the app declares, or without an app a stored one. Raises NoSuchSchedule."""
+    from herdmaster.operations.schedules import NoSuchSchedule
+
+    if session.app is None:
+        return find_usable(name, session)
+    from herdmaster.api.internals import core_of
+    from herdmaster.cli.named_app import full_name, load_named_app
+
+    herd = load_named_app(session.app)
+    declared = core_of(herd).registry.declarations.schedules(full_name(session.app, herd))
+    if name not in declared:
+        raise NoSuchSchedule(name)
+    return declared[name]
+
+
+def find_usable(name: str, session: Session) -> Schedule:
+    """Return a stored schedule. Raises NoSuchSchedule, Failed for one that cannot be used."""
+    from herdmaster.inspection.schedules import ScheduleSeen, find_schedule
+    from herdmaster.operations.schedules import NoSuchSchedule
+
+    async def find(client: Client) -> ScheduleSeen | None:
+        return await find_schedule(client, name)
+
+    seen = session.run(find)
+    if seen is None:
+        raise NoSuchSchedule(name)
+    if seen.schedule is None:
+        raise Failed(f"schedule {name!r} cannot be used: {seen.problem}")
+    return seen.schedule
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
