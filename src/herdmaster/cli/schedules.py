@@ -234,7 +234,9 @@ def backfill(*, name: str, first: datetime, last: datetime, yes: bool, as_json: 
     count = "1 task" if len(dues) == 1 else f"{len(dues)} tasks"
     confirm(f"Make {count} of {name}?", is_confirmed=yes, otherwise=f"{count} would be made")
     request = _new_ulid()
-    tasks = session.run(lambda client: backfill_schedule(client, name, first_ms, last_ms, request, _now_ms()))
+    tasks = session.run(
+        lambda client: backfill_schedule(client, name, first_ms, last_ms, ulid=request, now_ms=_now_ms())
+    )
     if as_json:
         _report(name, "", as_json=True, tasks=tasks)
         return
