@@ -28,6 +28,7 @@ from herdmaster.api.questions import ask_and_wait, ask_and_wait_async
 from herdmaster.api.registry import RawHandler, Registry
 from herdmaster.api.results import Reader
 from herdmaster.api.schedule_options import CheckedSchedule, ScheduleOptions, check_schedule, timetable_of
+from herdmaster.api.schedules import Schedules
 from herdmaster.api.submitting import (
     submit_all,
     submit_all_async,
@@ -198,6 +199,11 @@ class Herd(HookDecorators):
         """
         self._core.registry.add_exceptions("exceptions", (kind, *others))
         return kind
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules that are stored, and those that this Herd declares."""
+        return Schedules(self._core, partial(spec_of, self))
 
     # --- submission --------------------------------------------------------------------------------------------------
 
