@@ -80,11 +80,12 @@ def test_all_options_of_a_schedule_are_stored(herd: Herd) -> None:
     assert (found.missed, found.overlap) == (Missed.ALL, Overlap.WAIT)
 
 
-def test_times_that_have_passed_are_left_out(herd: Herd) -> None:
+def test_listed_times_are_sorted_and_stay_the_same_when_they_pass(herd: Herd) -> None:
     soon = datetime.now(UTC) + timedelta(hours=1)
-    herd.schedule("launch", "shop:launch", times=[soon + FIVE, soon - timedelta(days=2), soon, soon])
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    herd.schedule("launch", "shop:launch", times=[soon + FIVE, past, soon, soon])
     first = round(soon.timestamp() * 1000)
-    assert declared(herd)["launch"].timetable == Times((first, first + 300_000))
+    assert declared(herd)["launch"].timetable == Times((1_577_836_800_000, first, first + 300_000))
 
 
 def test_a_function_for_times_is_called_when_the_schedules_are_read(herd: Herd) -> None:

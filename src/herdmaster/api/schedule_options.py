@@ -153,14 +153,18 @@ def _times(value: object) -> Times:
         raise ConfigurationError(
             f"times={value!r}: it takes datetimes with a time zone, or a function that returns them"
         )
-    now_ms, found = _now_ms(), set[int]()
+    now_ms, future, past = _now_ms(), set[int](), list[int]()
     for each in islice(value, _MAX_READ):
         at_ms = check_instant("times", each)
-        if at_ms > now_ms:
-            found.add(at_ms)
-            if len(found) == MAX_TIMES:
-                break
-    return Times(tuple(sorted(found)))
+        if at_ms <= now_ms:
+            past.append(at_ms)
+            continue
+        future.add(at_ms)
+        if len(future) == MAX_TIMES:
+            break
+    # With the latest that have passed, as long as there is room: a list stays the same from one day to the next.
+    found = sorted({*past, *future})
+    return Times(tuple(found[-MAX_TIMES:]))
 
 
 def _now_ms() -> int:

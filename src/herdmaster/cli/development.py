@@ -122,6 +122,7 @@ def dev(
 
     from herdmaster.api import fork_and_exit
     from herdmaster.api.direction import Target
+    from herdmaster.cli.declared import DeclaredSchedules
     from herdmaster.cli.embedded import Development, ServerProcess
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.named_app import direct, load_directed_app, make_worker, queues_of
@@ -139,4 +140,8 @@ def dev(
         direct(loaded, Target(hosts))
         return [make_worker(hosts, app, loaded, settings, imports=imports), Master(hosts)]
 
-    run_until_stopped(Development(ServerProcess("127.0.0.1", port, data_dir), make_roles, fork_and_exit.close_all))
+    async def store_schedules(roles: list[Role], hosts: str) -> None:
+        await DeclaredSchedules(app, loaded).store(roles[-1], Target(hosts))
+
+    server = ServerProcess("127.0.0.1", port, data_dir)
+    run_until_stopped(Development(server, make_roles, fork_and_exit.close_all, store_schedules))

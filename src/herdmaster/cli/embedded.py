@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from herdmaster.errors import HerdError
@@ -122,10 +122,16 @@ class Development:
     kind = "dev"
 
     def __init__(
-        self, server: ServerProcess, make_roles: Callable[[str], list[Role]], close_sessions: Callable[[], None]
+        self,
+        server: ServerProcess,
+        make_roles: Callable[[str], list[Role]],
+        close_sessions: Callable[[], None],
+        begin: Callable[[list[Role], str], Coroutine[object, object, None]],
     ) -> None:
+        """`begin` runs beside the roles, with what `make_roles` returned and the hosts."""
         self._server = server
         self._make_roles = make_roles
+        self._begin = begin
         self._close_sessions = close_sessions
         self._stopping = asyncio.Event()
 
@@ -147,8 +153,10 @@ class Development:
         roles = self._make_roles(self.hosts)
         running = [asyncio.ensure_future(role.run()) for role in roles]
         stopping = asyncio.ensure_future(self._stopping.wait())
+        beginning = asyncio.ensure_future(self._begin(roles, self.hosts))
         try:
             await asyncio.wait((serving, stopping, *running), return_when=asyncio.FIRST_COMPLETED)
+            beginning.cancel()
             for role, ending in zip(roles, running, strict=True):
                 role.stop()
                 await ending
@@ -158,7 +166,7 @@ class Development:
         finally:
             # Also after a second signal: the roles close their sessions while the server runs. Otherwise a data
             # directory would keep the sessions, and the next start would wait for their timeout.
-            for rest in ((*running, stopping), (serving,)):
+            for rest in ((*running, stopping, beginning), (serving,)):
                 for each in rest:
                     each.cancel()
                 await asyncio.gather(*rest, return_exceptions=True)

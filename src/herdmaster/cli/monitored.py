@@ -41,9 +41,10 @@ class Monitoring:
             _log.info("monitoring: listening on %s:%d", host, port)
         self.system = System(security=security, instruments=self._metrics or Instruments())
 
-    def watch(self, role: Role) -> MonitoredRole:
-        """Return what runs the role and its monitoring."""
-        return MonitoredRole(role, [*self._watch_over_http(role), *self._watch_by_systemd(role)], self._notifier)
+    def watch(self, role: Role, *beside: Coroutine[object, object, None]) -> MonitoredRole:
+        """Return what runs the role, its monitoring, and what is to run beside it, which never ends by itself."""
+        watching = [*self._watch_over_http(role), *self._watch_by_systemd(role), *beside]
+        return MonitoredRole(role, watching, self._notifier)
 
     def _watch_over_http(self, role: Role) -> list[Coroutine[object, object, None]]:
         if self._metrics is None:

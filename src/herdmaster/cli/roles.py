@@ -185,6 +185,7 @@ def worker(
 
     leave_first_process()  # before further imports, which the parent would only keep in memory
 
+    from herdmaster.cli.declared import DeclaredSchedules
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.monitored import Monitoring
     from herdmaster.cli.named_app import load_for_worker, make_worker, queues_of
@@ -199,4 +200,5 @@ def worker(
     role = make_worker(
         target.hosts, app, herd, new, imports=imports, allow_import=allow_import, system=monitoring.system
     )
-    run_role(monitoring.watch(role))
+    beside = [] if herd is None or app is None else [DeclaredSchedules(app, herd).compare(role, target)]
+    run_role(monitoring.watch(role, *beside))
