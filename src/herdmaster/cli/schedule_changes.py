@@ -107,8 +107,10 @@ def add(
     """
     from herdmaster.api.declarations import declare
     from herdmaster.api.schedule_options import check_schedule
+    from herdmaster.core.names import check_schedule_name
     from herdmaster.operations.schedules import add_schedule
 
+    check_schedule_name(name)
     check_call(call)
     timing = check_schedule(given_options(given))
     args, kwargs = read_arguments(arguments)
