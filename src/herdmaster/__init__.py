@@ -36,11 +36,15 @@ from herdmaster.errors import (
 if TYPE_CHECKING:
     from herdmaster.api import AsyncTask, Future, Herd, HerdClosed, HerdExecutor, Options, Results, Task
     from herdmaster.api.schedule_options import ScheduleOptions
+    from herdmaster.api.schedules import Schedules
     from herdmaster.core.codec import Codec
     from herdmaster.core.history import CallCounts, EndState, FailureRecord, Histogram
-    from herdmaster.inspection.history import BacklogSample, History, Quantiles, Statistics
+    from herdmaster.core.schedules import Schedule, Tick
     from herdmaster.core.timetable import Cron
+    from herdmaster.inspection.history import BacklogSample, History, Quantiles, Statistics
+    from herdmaster.inspection.schedules import LastTask, ScheduleSeen, ScheduleState
     from herdmaster.inspection.task_seen import TaskSeen
+    from herdmaster.operations.schedule_plan import ScheduleChange, SchedulePlan
     from herdmaster.running.current import CurrentTask, current_task
     from herdmaster.zookeeper.tls import TLS, PasswordFile
 
@@ -70,6 +74,7 @@ __all__ = [
     "History",
     "HookFailed",
     "InvalidName",
+    "LastTask",
     "NoCurrentTask",
     "NotAllSubmitted",
     "NotSerializable",
@@ -82,7 +87,13 @@ __all__ = [
     "ResultTooLarge",
     "Results",
     "Retry",
+    "Schedule",
+    "ScheduleChange",
     "ScheduleOptions",
+    "SchedulePlan",
+    "ScheduleSeen",
+    "ScheduleState",
+    "Schedules",
     "SoftTimeLimitExceeded",
     "Statistics",
     "SubmissionUnknown",
@@ -92,6 +103,7 @@ __all__ = [
     "TaskExpired",
     "TaskFailed",
     "TaskSeen",
+    "Tick",
     "TimeLimitExceeded",
     "UnknownCall",
     "WrongArguments",
@@ -109,6 +121,10 @@ _LATE: Final = {
     **dict.fromkeys(("BacklogSample", "History", "Quantiles", "Statistics"), "herdmaster.inspection.history"),
     "Cron": "herdmaster.core.timetable",
     "ScheduleOptions": "herdmaster.api.schedule_options",
+    "Schedules": "herdmaster.api.schedules",
+    **dict.fromkeys(("Schedule", "Tick"), "herdmaster.core.schedules"),
+    **dict.fromkeys(("LastTask", "ScheduleSeen", "ScheduleState"), "herdmaster.inspection.schedules"),
+    **dict.fromkeys(("ScheduleChange", "SchedulePlan"), "herdmaster.operations.schedule_plan"),
     "TaskSeen": "herdmaster.inspection.tasks",
     **dict.fromkeys(("CurrentTask", "current_task"), "herdmaster.running.current"),
     **dict.fromkeys(("TLS", "PasswordFile"), "herdmaster.zookeeper.tls"),

@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from herdmaster.cli import herd
+from herdmaster.cli.program import herd
 from tests.cli.processes import HerdProcess, run_herd
 
 APP = "tests.cli.scheduled_app"

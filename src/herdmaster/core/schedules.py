@@ -113,6 +113,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def has_key(self) -> bool:
+        """Whether its tasks have a uniqueness key. Raises BadSchedule."""
         return self.call.key is not None
 
 
