@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Final, NoReturn
 
 import msgspec
@@ -79,6 +79,13 @@ class DeclaredSchedules:
                 "the stored schedules of %s differ from what it declares: %s; `herd schedules apply --app %s` stores "
                 "them", self._app, _summary(plan, ("not stored", "different", "no longer declared")), self._app,
             )  # fmt: skip
+
+
+def compare_schedules(
+    spec: str | None, herd: Herd | None, role: Role, target: Target
+) -> list[Coroutine[object, object, None]]:
+    """Return what is to run beside the worker of an app; nothing without an app."""
+    return [] if spec is None or herd is None else [DeclaredSchedules(spec, herd).compare(role, target)]
 
 
 def _with_times_of(stored: Schedule | None, schedule: Schedule) -> Schedule:

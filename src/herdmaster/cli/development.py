@@ -120,7 +120,6 @@ def dev(
 
     leave_first_process()  # before further imports, which the parent would only keep in memory
 
-    from herdmaster.api import fork_and_exit
     from herdmaster.api.direction import Target
     from herdmaster.cli.declared import DeclaredSchedules
     from herdmaster.cli.embedded import Development, ServerProcess
@@ -140,8 +139,5 @@ def dev(
         direct(loaded, Target(hosts))
         return [make_worker(hosts, app, loaded, settings, imports=imports), Master(hosts)]
 
-    async def store_schedules(roles: list[Role], hosts: str) -> None:
-        await DeclaredSchedules(app, loaded).store(roles[-1], Target(hosts))
-
-    server = ServerProcess("127.0.0.1", port, data_dir)
-    run_until_stopped(Development(server, make_roles, fork_and_exit.close_all, store_schedules))
+    server, store = ServerProcess("127.0.0.1", port, data_dir), DeclaredSchedules(app, loaded).store
+    run_until_stopped(Development(server, make_roles, store))

@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
+from herdmaster.api import fork_and_exit
+from herdmaster.api.direction import Target
 from herdmaster.errors import HerdError
 from herdmaster.roles.shared.role import Role
 from herdmaster.zookeeper.server import EmbeddedServer
@@ -116,7 +118,7 @@ class ServerProcess:
 class Development:
     """Server, master and worker on one event loop.
 
-    The roles end before the server, and so do the sessions that tasks have opened: `close_sessions` runs on a thread.
+    The roles end before the server, and so do the sessions that tasks have opened.
     """
 
     kind = "dev"
@@ -125,14 +127,12 @@ class Development:
         self,
         server: ServerProcess,
         make_roles: Callable[[str], list[Role]],
-        close_sessions: Callable[[], None],
-        begin: Callable[[list[Role], str], Coroutine[object, object, None]],
+        begin: Callable[[Role, Target], Coroutine[object, object, None]],
     ) -> None:
-        """`begin` runs beside the roles, with what `make_roles` returned and the hosts."""
+        """`begin` runs beside the roles, with the last of them and what they connect to."""
         self._server = server
         self._make_roles = make_roles
         self._begin = begin
-        self._close_sessions = close_sessions
         self._stopping = asyncio.Event()
 
     @property
@@ -153,14 +153,14 @@ class Development:
         roles = self._make_roles(self.hosts)
         running = [asyncio.ensure_future(role.run()) for role in roles]
         stopping = asyncio.ensure_future(self._stopping.wait())
-        beginning = asyncio.ensure_future(self._begin(roles, self.hosts))
+        beginning = asyncio.ensure_future(self._begin(roles[-1], Target(self.hosts)))
         try:
             await asyncio.wait((serving, stopping, *running), return_when=asyncio.FIRST_COMPLETED)
             beginning.cancel()
             for role, ending in zip(roles, running, strict=True):
                 role.stop()
                 await ending
-            await asyncio.to_thread(self._close_sessions)
+            await asyncio.to_thread(fork_and_exit.close_all)
             self._server.stop()
             await serving
         finally:

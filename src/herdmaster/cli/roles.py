@@ -185,7 +185,7 @@ def worker(
 
     leave_first_process()  # before further imports, which the parent would only keep in memory
 
-    from herdmaster.cli.declared import DeclaredSchedules
+    from herdmaster.cli.declared import compare_schedules
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.monitored import Monitoring
     from herdmaster.cli.named_app import load_for_worker, make_worker, queues_of
@@ -195,10 +195,8 @@ def worker(
     configure_role_logs(log_level, log_format, task=settings.pop("log_task"))
     herd, target = load_for_worker(app, hosts, security, imports)
     monitoring = Monitoring(listen, target.security)
-    named = tuple(dict.fromkeys(queues)) or queues_of(herd)
-    new = WorkerSettings(queues=named, **settings)
+    new = WorkerSettings(queues=tuple(dict.fromkeys(queues)) or queues_of(herd), **settings)
     role = make_worker(
         target.hosts, app, herd, new, imports=imports, allow_import=allow_import, system=monitoring.system
     )
-    beside = [] if herd is None or app is None else [DeclaredSchedules(app, herd).compare(role, target)]
-    run_role(monitoring.watch(role, *beside))
+    run_role(monitoring.watch(role, *compare_schedules(app, herd, role, target)))
