@@ -67,11 +67,11 @@ class Verdict(NamedTuple):
 
 
 class _Field:
-    def __init__(self, name: str, shift: int, *, counter: bool) -> None:
+    def __init__(self, name: str, shift: int, *, counter: bool, bits: int) -> None:
         self.name = name
         self.shift = shift
         self.counter = counter
-        self.bits = _BITS_OF_COUNTER if counter else _BITS_OF_INTERNED
+        self.bits = _BITS_OF_COUNTER if counter else bits
         self.mask = ((1 << self.bits) - 1) << shift
         self._values: list[Hashable] = []
         self._numbers: dict[Hashable, int] = {}
@@ -119,7 +119,7 @@ class _Remembered:
 
 
 class Model:
-    """`initial` and `counters` are the fields with their first values."""
+    """`initial` and `counters` are the fields with their first values; a field has at most `2 ** bits` values."""
 
     def __init__(
         self,
@@ -128,11 +128,13 @@ class Model:
         processes: Sequence[Process],
         reactions: Sequence[Reaction],
         is_settled: Mapping[str, Callable[..., bool]],
+        *,
+        bits: int = _BITS_OF_INTERNED,
     ) -> None:
         self._fields: dict[str, _Field] = {}
         shift = 0
         for name in [*counters, *initial]:
-            field = self._fields[name] = _Field(name, shift, counter=name in counters)
+            field = self._fields[name] = _Field(name, shift, counter=name in counters, bits=bits)
             shift += field.bits
         self.initial = sum(self._fields[name].encode(value) for name, value in {**counters, **initial}.items())
         self._remembered = [_Remembered(each.reads, each.steps, self._fields) for each in processes]

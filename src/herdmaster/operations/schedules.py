@@ -195,7 +195,7 @@ async def _make(
         if sent is not None and stored.version - sent > _REQUESTS_REMEMBERED:
             raise SubmissionUnknown(names)
         requests = (*tick.by_hand, request)[-_REQUESTS_REMEMBERED:]
-        following = _following(stored, schedule)
+        following = following_tick(stored, schedule)
         following = NextTick(following.name, msgspec.structs.replace(following.tick, by_hand=requests))
         data = encode_schedule(schedule)
         edit = schedule_moves.edit_schedule(name, stored.version, data, stored.tick_name, following)
@@ -219,7 +219,7 @@ def creation(name: str, schedule: Schedule) -> Move:
 
 def replacement(stored: StoredSchedule, schedule: Schedule, *, catch_up: bool = False) -> Move:
     """Return the move that puts a schedule in the place of the stored one. Raises as `add_schedule`."""
-    following = _following(stored, schedule, catch_up=catch_up)
+    following = following_tick(stored, schedule, catch_up=catch_up)
     data = encode_schedule(schedule)
     return schedule_moves.edit_schedule(stored.name, stored.version, data, stored.tick_name, following)
 
@@ -228,8 +228,8 @@ def removal(stored: StoredSchedule) -> Move:
     return schedule_moves.remove_schedule(stored.name, stored.version, stored.tick_name)
 
 
-def _following(stored: StoredSchedule, schedule: Schedule, *, catch_up: bool = False) -> NextTick:
-    """Return the tick that follows an edit: the same as before, or one that is to be planned."""
+def following_tick(stored: StoredSchedule, schedule: Schedule, *, catch_up: bool = False) -> NextTick:
+    """Return the tick that follows an edit of the stored schedule: the same as before, or one that is to be planned."""
     before, known, tick, is_over = stored.schedule, stored.tick_name, stored.tick or Tick(), False
     if before is None or known is None or _is_planned_anew(before, schedule, catch_up=catch_up):
         tick = unplanned(tick)
