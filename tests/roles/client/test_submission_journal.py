@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.client.connection import boot_clock
+from herdmaster.zookeeper.model import CreateMode
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Match, Proxy, multi_with, request_of
 from tests.roles.stage import Stage, StagedClient, Submitted, call_payload, new_call_name, new_raw_name, until
@@ -439,3 +441,85 @@ async def test_whoever_takes_the_alive_node_away_delays_a_delayed_task_a_little(
 
         assert len(await stage.names(layout.DELAYED)) == 1
         await stage.stop(client)
+
+
+# --- preparing, request by request -----------------------------------------------------------------------------------
+
+
+class PreparingClient:
+    """A journal with alive nodes of two sessions before. What is in `raises` raises that once."""
+
+    session_id = 7
+
+    def __init__(self, **raises: errors.ZooKeeperError) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self._raises = raises
+
+    def _call(self, name: str, path: str) -> None:
+        self.calls.append((name, path))
+        error = self._raises.pop(f"{name}_{len(layout_parts(path))}", None)
+        if error is not None:
+            raise error
+
+    async def create(self, path: str, *, mode: CreateMode = CreateMode.PERSISTENT) -> None:
+        assert (mode is CreateMode.EPHEMERAL) == ("alive-" in path)
+        self._call("create", path)
+
+    async def delete(self, path: str) -> None:
+        self._call("delete", path)
+
+    async def children(self, path: str) -> tuple[str, ...]:
+        self._call("children", path)
+        return (layout.alive_name(1), layout.alive_name(2))
+
+
+def layout_parts(path: str) -> list[str]:
+    return path.strip("/").split("/")
+
+
+@pytest.mark.parametrize(
+    "raises",
+    [
+        {},
+        {"create_2": errors.NodeExists("journal")},
+        {"create_2": errors.ConnectionLoss()},
+        {"delete_3": errors.NoNode("alive")},
+        {"delete_3": errors.ConnectionLoss()},
+        {"create_3": errors.NodeExists("mine")},
+        {"create_3": errors.ConnectionLoss()},
+    ],
+    ids=str,
+)
+async def test_preparing_goes_on_whatever_an_earlier_request_has_done(raises: dict[str, errors.ZooKeeperError]) -> None:
+    journal = SubmissionJournal(lambda: "c1", DueTimes(boot_clock, lambda: 0))
+    client = PreparingClient(**raises)
+    given: Any = client
+    await journal._prepare(given)
+
+    path = layout.client_path("client-c1")
+    repeats = [call for call in client.calls if client.calls.count(call) > 1]
+    assert dict.fromkeys(client.calls) == dict.fromkeys(
+        [
+            ("create", path),
+            ("children", path),
+            ("delete", f"{path}/{layout.alive_name(1)}"),
+            ("delete", f"{path}/{layout.alive_name(2)}"),
+            ("create", f"{path}/{layout.alive_name(7)}"),
+        ]
+    )
+    assert bool(repeats) == any(isinstance(error, errors.ConnectionLoss) for error in raises.values())
+    assert journal._prepared
+
+
+async def test_a_journal_that_is_swept_while_it_is_prepared_goes_on_under_another_id() -> None:
+    ids = iter(("c1", "c2"))
+    journal = SubmissionJournal(lambda: next(ids), DueTimes(boot_clock, lambda: 0))
+    client = PreparingClient(children_2=errors.NoNode("journal"))
+    given: Any = client
+    await journal._prepare(given)
+
+    assert [path for name, path in client.calls if name == "create"] == [
+        layout.client_path("client-c1"),
+        layout.client_path("client-c2"),
+        layout.alive_path("client-c2", 7),
+    ]
