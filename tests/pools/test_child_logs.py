@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herdmaster.errors import SoftTimeLimitExceeded
 from herdmaster.pools import child_logs
 from herdmaster.pools.output import MAX_LINE
 
@@ -65,3 +68,44 @@ def test_the_apps_other_handlers_are_left_to_the_process(caplog: pytest.LogCaptu
     finally:
         logger.propagate = True
         logger.removeHandler(sender)
+
+
+def test_a_line_is_written_whole_although_the_pipe_takes_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[int, bytes]] = []
+
+    def write(descriptor: int, data: bytes) -> int:
+        written.append((descriptor, data[:7]))
+        return min(len(data), 7)
+
+    monkeypatch.setattr(os, "write", write)
+    record = record_of("hello", None)
+    child_logs.ChildHandler().emit(record)
+    monkeypatch.undo()
+
+    assert {descriptor for descriptor, _ in written} == {2}
+    assert b"".join(data for _, data in written) == child_logs._encode(record)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "is_told"),
+    [
+        (SoftTimeLimitExceeded("late"), SoftTimeLimitExceeded, False),
+        (OSError(9, "closed"), None, False),
+        (ValueError("a bad call"), None, True),
+    ],
+)
+def test_what_writing_a_record_raises_ends_the_task_only_if_it_is_its_limit(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception] | None, is_told: bool
+) -> None:
+    told: list[logging.LogRecord] = []
+
+    def write(_descriptor: int, _data: bytes) -> int:
+        raise error
+
+    handler, record = child_logs.ChildHandler(), record_of("hello", None)
+    monkeypatch.setattr(handler, "handleError", told.append)
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(raised) if raised is not None else contextlib.nullcontext():
+        handler.emit(record)
+
+    assert told == ([record] if is_told else [])

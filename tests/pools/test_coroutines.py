@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from herdmaster.errors import SoftTimeLimitExceeded
-from herdmaster.pools.coroutines import AsyncPool
+from herdmaster.pools.coroutines import AsyncPool, SoftCancellation
 from herdmaster.pools.limits import NO_LIMITS, Died, Ended, Limits, Stopped, TimedOut
 from tests.order.late_queue import LateQueue
 from tests.pools.conditions import Deliveries, until
@@ -132,6 +132,13 @@ async def test_code_that_blocks_past_its_hard_limit_is_reported_all_the_same(
 
     assert await setting.run(block) == [TimedOut(0.05)]
     assert setting.pool.running == []
+
+
+def test_the_soft_limit_of_a_coroutine_is_shown_as_that_of_every_task() -> None:
+    kinds = (SoftCancellation, SoftTimeLimitExceeded)
+    shown = [f"{kind.__module__} {kind.__name__} {kind.__qualname__}" for kind in kinds]
+
+    assert shown[0] == shown[1]
 
 
 async def test_the_soft_limit_raises_where_the_coroutine_waits_and_it_may_tidy_up(make_setting: MakeSetting) -> None:

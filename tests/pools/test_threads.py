@@ -121,9 +121,10 @@ async def test_closing_runs_nothing_more_and_does_not_wait(gate: threading.Event
         gate.wait(10)
 
     pool: ThreadPool[int, None] = ThreadPool(2, run, lambda ended: None)
-    pool.submit(range(50))
+    jobs = pool.submit(range(50))
     await until(lambda: len(ran) == 2)
     pool.close()
+    assert not any(job.claim() for job in jobs)
     gate.set()
     for thread in pool._threads:
         thread.join(10)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import READ_ONLY_ACL
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, multi_with, request_of
+from tests.roles.primary.scripted import ScriptedClient
 from tests.roles.stage import Stage, end_session, until
 
 W, X = "worker-w", "worker-x"
@@ -289,3 +291,56 @@ async def test_moves_that_follow_from_replies_of_one_turn_are_committed_together
     await asyncio.sleep(0)
 
     assert batches == [moves[:3], moves[3:4]]
+
+
+# --- reply by reply --------------------------------------------------------------------------------------------------
+
+
+def committed_by(client: ScriptedClient, *moves: Move) -> Settled:
+    settled = Settled()
+    given: Any = client
+    Committer(given).commit(moves, settled)
+    return settled
+
+
+def test_what_cannot_be_sent_together_is_sent_one_by_one() -> None:
+    client = ScriptedClient()
+    settled = committed_by(client, *assign_all()[:3])
+    client.answer("commit", None, errors.RequestTooLarge("all"))
+    assert client.pending() == ["commit"] * 3
+    client.answer("commit")
+    client.answer("commit", None, errors.RequestTooLarge("one"))
+    client.answer("commit")
+
+    assert [settled.fate(name) for name in NAMES[:3]] == [COMMITTED, (Fate.REFUSED, Verdict.UNEXPECTED), COMMITTED]
+
+
+@pytest.mark.parametrize(
+    ("error", "fate"),
+    [
+        (errors.ConnectionLoss(), Fate.UNKNOWN),
+        (errors.SessionExpired("over"), Fate.SESSION_OVER),
+        (errors.AuthenticationFailed("no"), Fate.SESSION_OVER),
+    ],
+)
+def test_every_move_of_a_batch_shares_a_fate_that_no_move_caused(error: Exception, fate: Fate) -> None:
+    client = ScriptedClient()
+    settled = committed_by(client, *assign_all()[:3])
+    client.answer("commit", None, error)
+
+    assert client.pending() == []
+    assert [each.fate for each in settled.all] == [fate] * 3
+
+
+def test_the_others_of_a_refused_batch_are_sent_together_and_after_a_second_refusal_one_by_one() -> None:
+    client = ScriptedClient()
+    settled = committed_by(client, *assign_all()[:5])
+    for number, pending in ((0, 1), (1, 3)):
+        paths = [path for _, path in client.calls[0][1]]
+        client.refuse(paths.index(layout.task_path(NAMES[number])), errors.NoNode("task"))
+        assert client.pending() == ["commit"] * pending
+    for _ in range(3):
+        client.answer("commit")
+
+    lost = (Fate.REFUSED, Verdict.RACE_LOST)
+    assert [settled.fate(name) for name in NAMES[:5]] == [lost, lost, COMMITTED, COMMITTED, COMMITTED]
