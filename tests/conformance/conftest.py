@@ -4,6 +4,8 @@ The embedded server is a new one per test, Apache's is one per process, in which
 Both grant the same session timeouts, sweep containers at the same pace, know times to live and the same super user.
 
 `strict_rig` is the same with small limits and without times to live, on a server to which nothing was ever written.
+Some modules run over TLS as well, as `pytest_generate_tests`
+says.
 Where the two differ knowingly, a test asks for `embedded_rig` or `apache_rig`.
 """
 
@@ -22,6 +24,8 @@ from herdmaster.testing.ports import free_ports
 from herdmaster.zookeeper.secret import Secret
 from herdmaster.zookeeper.server import EmbeddedServer, Limits, acls
 from herdmaster.zookeeper.server.settings import Access
+from herdmaster.zookeeper.tls import TLS
+from tests.authority import Authority
 from tests.conformance.rig import (
     CONNECTIONS,
     HANDSHAKE,
@@ -39,18 +43,34 @@ from tests.conformance.rig import (
 from tests.zookeeper.server.threaded import ServerThread
 
 _SERVERS = ["embedded", pytest.param("apache", marks=pytest.mark.apache)]
+_OVER_TLS = [
+    pytest.param("embedded_tls", marks=pytest.mark.long),
+    pytest.param("apache_tls", marks=[pytest.mark.long, pytest.mark.apache]),
+]
+_TLS_MODULES = ("test_acls", "test_sessions", "test_watches")
+"""The modules whose tests of `rig` run over TLS as well, without client certificates: what they test depends on the
+connection. The handshake is not among them: Netty takes a frame of no bytes."""
+
 _SASL = {"authProvider.sasl": "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"}
 _X509 = {"authProvider.x509": "org.apache.zookeeper.server.auth.X509AuthenticationProvider"}
 _BOUNDS = {"minSessionTimeout": str(MIN_TIMEOUT), "maxSessionTimeout": str(MAX_TIMEOUT)}
 SASL_SECRETS = {user: Secret(password.encode()) for user, password in SASL_USERS.items()}
 _START_TIMEOUT = 60.0  # seconds
+_SWEPT = (
+    "-Dzookeeper.extendedTypesEnabled=true",
+    f"-Dznode.container.checkIntervalMs={SWEEP}",
+    f"-Dzookeeper.DigestAuthenticationProvider.superDigest={acls.digest_id(SUPER_USER).id}",
+)
 
 
-def _new_apache(settings: dict[str, str | None], *java_options: str, port: int | None = None) -> ApacheZooKeeper:
+def _new_apache(
+    settings: dict[str, str | None], *java_options: str, port: int | None = None, tls: TLS | None = None
+) -> ApacheZooKeeper:
     try:
         return ApacheZooKeeper(
             tick_time=TICK,
             port=port,
+            tls=tls,
             settings={**_BOUNDS, **settings},
             java_options=(*QUICK_START, *java_options),
         )
@@ -60,8 +80,9 @@ def _new_apache(settings: dict[str, str | None], *java_options: str, port: int |
         pytest.skip(str(reason))
 
 
-def _new_embedded(limits: Limits, *, ttl_allowed: bool = True) -> EmbeddedServer:
+def _new_embedded(limits: Limits, *, ttl_allowed: bool = True, tls: TLS | None = None) -> EmbeddedServer:
     server = EmbeddedServer(
+        tls=tls,
         tick_time=TICK,
         min_session_timeout=MIN_TIMEOUT,
         max_session_timeout=MAX_TIMEOUT,
@@ -76,12 +97,7 @@ def _new_embedded(limits: Limits, *, ttl_allowed: bool = True) -> EmbeddedServer
 @pytest.fixture(scope="session")
 def swept_apache() -> Iterator[ApacheZooKeeper]:
     """Its super user alone can clean up behind a test that locks its znodes."""
-    options = (
-        "-Dzookeeper.extendedTypesEnabled=true",
-        f"-Dznode.container.checkIntervalMs={SWEEP}",
-        f"-Dzookeeper.DigestAuthenticationProvider.superDigest={acls.digest_id(SUPER_USER).id}",
-    )
-    with _new_apache({}, *options) as server:
+    with _new_apache({}, *_SWEPT) as server:
         yield server
 
 
@@ -124,7 +140,63 @@ def apache_rig(swept_apache: ApacheZooKeeper) -> Iterator[Rig]:
         clean(swept_apache.port)
 
 
-@pytest.fixture(params=_SERVERS)
+@pytest.fixture
+def embedded_tls_rig(authority: Authority) -> Iterator[Rig]:
+    yield from _embedded_tls_rig(authority.server.tls(ca=None), TLS(ca=authority.ca))
+
+
+@pytest.fixture
+def embedded_x509_rig(authority: Authority) -> Iterator[Rig]:
+    yield from _embedded_tls_rig(authority.server.tls(), authority.client.tls())
+
+
+def _embedded_tls_rig(server: TLS, client: TLS) -> Iterator[Rig]:
+    with ServerThread(_new_embedded(Limits(container_sweep=SWEEP), tls=server)) as thread:
+        rig = Rig(thread.port, client)
+        yield rig
+        rig.close()
+
+
+@pytest.fixture(scope="session")
+def secure_apache(authority: Authority) -> Iterator[ApacheZooKeeper]:
+    """Takes clients with and without certificates."""
+    with _new_apache({"ssl.clientAuth": "want"}, *_SWEPT, tls=authority.server.tls()) as server:
+        yield server
+
+
+@pytest.fixture
+def apache_tls_rig(secure_apache: ApacheZooKeeper, authority: Authority) -> Iterator[Rig]:
+    yield from _apache_tls_rig(secure_apache, TLS(ca=authority.ca))
+
+
+@pytest.fixture
+def apache_x509_rig(secure_apache: ApacheZooKeeper, authority: Authority) -> Iterator[Rig]:
+    yield from _apache_tls_rig(secure_apache, authority.client.tls())
+
+
+def _apache_tls_rig(secure_apache: ApacheZooKeeper, client: TLS) -> Iterator[Rig]:
+    rig = Rig(int(secure_apache.secure_hosts.rpartition(":")[2]), client)
+    yield rig
+    try:
+        rig.close()
+    finally:
+        clean(secure_apache.port)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "rig" in metafunc.fixturenames:
+        is_secure = metafunc.module.__name__.rpartition(".")[2] in _TLS_MODULES
+        metafunc.parametrize("rig", [*_SERVERS, *_OVER_TLS] if is_secure else _SERVERS, indirect=True)
+
+
+@pytest.fixture(params=_OVER_TLS)
+def secure_rig(request: pytest.FixtureRequest) -> Rig:
+    """A server with clients that have certificates."""
+    found: Rig = request.getfixturevalue(f"{request.param.replace('tls', 'x509')}_rig")
+    return found
+
+
+@pytest.fixture
 def rig(request: pytest.FixtureRequest) -> Rig:
     found: Rig = request.getfixturevalue(f"{request.param}_rig")
     return found

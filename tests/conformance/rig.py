@@ -15,6 +15,7 @@ from typing import NamedTuple
 from herdmaster.zookeeper import digest_md5
 from herdmaster.zookeeper.model import OPEN_ACL, Acl
 from herdmaster.zookeeper.secret import Secret
+from herdmaster.zookeeper.tls import TLS, client_context
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.framing import (
     ConnectRequest,
@@ -68,8 +69,10 @@ class Answer(NamedTuple):
 class Peer:
     """One connection. `inbox` holds what came, in order: Answers and Events, but neither handshakes nor pongs."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: TLS | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), _PATIENCE)
+        if tls is not None:
+            self.socket = client_context(tls).wrap_socket(self.socket, server_hostname="localhost")
         with contextlib.suppress(ConnectionError):  # the server may have refused it already
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.inbox: list[ConnectResponse | Answer | Event] = []
@@ -253,8 +256,9 @@ class Peer:
 class Rig:
     """A server with an empty tree."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: TLS | None = None) -> None:
         self.port = port
+        self._tls = tls
         self._peers: list[Peer] = []
 
     @property
@@ -262,22 +266,22 @@ class Rig:
         """The connect string, without a namespace."""
         return f"127.0.0.1:{self.port}"
 
-    def peer(self) -> Peer:
+    def peer(self, tls: TLS | None = None) -> Peer:
         """A client that is connected and has said nothing."""
-        self._peers.append(Peer(self.port))
+        self._peers.append(Peer(self.port, tls or self._tls))
         return self._peers[-1]
 
-    def client(self, timeout: int = 30_000) -> Peer:
+    def client(self, timeout: int = 30_000, tls: TLS | None = None) -> Peer:
         """A client with a new session."""
-        peer = self.peer()
+        peer = self.peer(tls)
         response = peer.handshake(timeout)
         assert response is not None
         assert response.session_id
         return peer
 
-    def reattach(self, old: Peer, timeout: int = 30_000, last_zxid_seen: int = 0) -> Peer:
+    def reattach(self, old: Peer, timeout: int = 30_000, last_zxid_seen: int = 0, tls: TLS | None = None) -> Peer:
         """A new connection of an existing session."""
-        peer = self.peer()
+        peer = self.peer(tls)
         response = peer.handshake(timeout, old.session_id, old.password, last_zxid_seen)
         assert response is not None
         assert response.session_id == old.session_id
@@ -314,9 +318,9 @@ def jaas_of(users: Mapping[str, str]) -> str:
     return f"Server {{ org.apache.zookeeper.server.auth.DigestLoginModule required{lines}; }};\n"
 
 
-def clean(port: int) -> None:
+def clean(port: int, tls: TLS | None = None) -> None:
     """Leaves nothing but `/zookeeper`. The server must know SUPER_USER as its super user."""
-    rig = Rig(port)
+    rig = Rig(port, tls)
     try:
         cleaner = rig.client()
         cleaner.authenticate(SUPER_USER)

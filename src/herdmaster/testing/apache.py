@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from typing import Self
 from herdmaster.testing.child_server import POLL, ChildServer, PortTaken, ServerStartFailed
 from herdmaster.testing.installation import Installation, ZooKeeperNotInstalled, find_zookeeper
 from herdmaster.testing.ports import LOOPBACK, free_ports
+from herdmaster.zookeeper.tls import TLS
 
 __all__ = [
     "QUICK_START",
@@ -36,9 +38,10 @@ class ApacheZooKeeper(ChildServer):
     """One server of Apache ZooKeeper with its own port and data folder.
 
     Without `folder` everything is in a temporary folder that `close` removes. `settings` are further lines of
-    `zoo.cfg`; None removes a default line. `start` needs the four-letter words `srvr` and `conf`: for a server that
-    does not answer both use `launch`. `tick_time` is in milliseconds; session timeouts are negotiated
-    between 2 and 20 ticks.
+    `zoo.cfg`; None removes a default line. With `tls` there is a second port, for TLS: `secure_port`, else a free
+    one. If `tls` has a `ca`, clients have to show a certificate of it there; the key must not be encrypted. `start`
+    needs the four-letter words `srvr` and `conf`: for a server that does not answer both use `launch`. `tick_time`
+    is in milliseconds; session timeouts are negotiated between 2 and 20 ticks.
 
     Raises ZooKeeperNotInstalled when made, ServerStartFailed from `start` and `restart`.
     """
@@ -50,6 +53,8 @@ class ApacheZooKeeper(ChildServer):
         port: int | None = None,
         folder: Path | None = None,
         settings: Mapping[str, str | None] | None = None,
+        tls: TLS | None = None,
+        secure_port: int | None = None,
         java_options: Sequence[str] = QUICK_START,
         installation: Installation | None = None,
         start_timeout: float = 60.0,
@@ -58,7 +63,16 @@ class ApacheZooKeeper(ChildServer):
         self._installation = installation or find_zookeeper()
         self._tick_time = tick_time
         self._settings = dict(settings or {})
+        self._tls = tls
+        self._secure_port = secure_port
         self._java_options = tuple(java_options)
+
+    @property
+    def secure_hosts(self) -> str:
+        """The connect string for clients with TLS, without a namespace."""
+        if self._secure_port is None:
+            raise RuntimeError("the server has no port for TLS before its first start, and none without tls=")
+        return f"{LOOPBACK}:{self._secure_port}"
 
     def _command(self) -> Sequence[str]:
         conf = self.folder / "conf"
@@ -78,9 +92,43 @@ class ApacheZooKeeper(ChildServer):
             "4lw.commands.whitelist": "*",
             "admin.enableServer": "false",
             "maxClientCnxns": "0",
+            **self._secure_config(),
             **self._settings,
         }
         return {name: value for name, value in lines.items() if value is not None}
+
+    def _is_serving(self) -> bool:
+        return super()._is_serving() and self._is_serving_tls()
+
+    def _is_serving_tls(self) -> bool:
+        """Whether the port for TLS takes connections: the server opens it after the plain one."""
+        if self._secure_port is None:
+            return True
+        try:
+            socket.create_connection((LOOPBACK, self._secure_port), 1.0).close()
+        except OSError:
+            return False
+        return True
+
+    def _secure_config(self) -> dict[str, str]:
+        """Return the lines for TLS, and write the file that they name: the server takes certificate and key as one."""
+        tls = self._tls
+        if tls is None or tls.certificate is None:
+            return {}
+        if self._secure_port is None:
+            (self._secure_port,) = free_ports(1)
+        store = self.folder / "conf" / "certificate.pem"
+        store.touch(0o600)
+        store.write_bytes(b"".join(Path(file).read_bytes() for file in (tls.certificate, tls.key) if file is not None))
+        trusted = {} if tls.ca is None else {"ssl.trustStore.location": str(tls.ca)}
+        return {
+            "secureClientPort": str(self._secure_port),
+            "secureClientPortAddress": LOOPBACK,
+            "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
+            "ssl.keyStore.location": str(store),
+            "ssl.clientAuth": "none" if tls.ca is None else "need",
+            **trusted,
+        }
 
 
 class ApacheEnsemble:
@@ -88,7 +136,7 @@ class ApacheEnsemble:
 
     `reroute`, if given, is called with a member, another member and the port where the latter takes followers. It
     returns the port where the first member looks for the other: a proxy's, for partitions between servers. Members
-    count from 0.
+    count from 0. `tls` is as for one server, and all have the same certificate.
 
     A member's `start` waits until it serves, so it needs a quorum; without one use its `launch`.
     """
@@ -101,8 +149,12 @@ class ApacheEnsemble:
         java_options: Sequence[str] = QUICK_START,
         start_timeout: float = 60.0,
         reroute: Callable[[int, int, int], int] | None = None,
+        tls: TLS | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._n = n
+        self._tls = tls
+        self._more_settings = dict(settings or {})
         self._reroute = reroute
         self._tick_time = tick_time
         self._java_options = tuple(java_options)
@@ -118,6 +170,11 @@ class ApacheEnsemble:
     def hosts(self) -> str:
         """The connect string that names all members, without a namespace."""
         return ",".join(member.hosts for member in self._members)
+
+    @property
+    def secure_hosts(self) -> str:
+        """The connect string for clients with TLS, which names all members, without a namespace."""
+        return ",".join(member.secure_hosts for member in self._members)
 
     def __enter__(self) -> Self:
         try:
@@ -179,14 +236,17 @@ class ApacheEnsemble:
         raise TimeoutError(f"no leader among {self.hosts} within {timeout:.0f} s")
 
     def _new_members(self) -> tuple[ApacheZooKeeper, ...]:
-        ports = free_ports(3 * self._n)
-        clients, peers, electors = ports[: self._n], ports[self._n : 2 * self._n], ports[2 * self._n :]
+        count = self._n
+        ports = free_ports(4 * count)
+        clients, peers, electors, secure = (ports[start : start + count] for start in range(0, 4 * count, count))
         members = tuple(
             ApacheZooKeeper(
                 tick_time=self._tick_time,
                 port=port,
                 settings=self._settings(own, list(zip(peers, electors, strict=True))),
                 java_options=self._java_options,
+                tls=self._tls,
+                secure_port=None if self._tls is None else secure[own],
             )
             for own, port in enumerate(clients)
         )
@@ -196,7 +256,11 @@ class ApacheEnsemble:
         return members
 
     def _settings(self, own: int, ports: list[tuple[int, int]]) -> dict[str, str]:
-        settings = {"initLimit": "50", "syncLimit": "10"}  # in ticks: a slow machine may take long to start
+        settings = {
+            "initLimit": "50",
+            "syncLimit": "10",
+            **self._more_settings,
+        }  # in ticks: a slow machine may take long to start
         for number, (peer, elector) in enumerate(ports):
             if self._reroute is not None and number != own:
                 peer = self._reroute(own, number, peer)  # noqa: PLW2901 - the port where the other member is reached
