@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,16 +20,17 @@ import pytest
 from PIL import Image
 
 from herdmaster.testing.ports import free_ports
-from tests.cli.processes import HerdProcess, run_herd
+from tests.cli.processes import HerdProcess, run_herd, wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 pytestmark = [pytest.mark.timeout(180), pytest.mark.long]
 
 
 @contextmanager
-def served(name: str, app: str, hosts: str) -> Iterator[dict[str, str]]:
+def served(name: str, app: str, hosts: str, variables: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
     """The environment of a program whose example has a master and a worker."""
     environment = {"HERD_ZOOKEEPER": hosts, "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", "/tmp/herd-matplotlib")}
+    environment |= variables or {}
     with (
         HerdProcess("master", environment=environment) as master,
         HerdProcess("worker", f"--app={app}", folder=EXAMPLES / name, environment=environment) as worker,
@@ -116,3 +119,26 @@ def test_the_web_service_submits_and_streams_to_the_result(namespace: str, tmp_p
         assert ask(f"{url}/tasks/{accepted['task']}", "DELETE") == [{"cancelled": False}]
         with pytest.raises(urllib.error.HTTPError):
             ask(f"{url}/checksums?folder=relative", "POST")
+
+
+def test_snapshots_are_made_at_each_tick_and_old_ones_deleted(namespace: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "papers", tmp_path / "snapshots"
+    source.mkdir()
+    (source / "letter.txt").write_text("Dear Ada")
+    target.mkdir()
+    old = target / "20200101T000000Z.tar.gz"
+    old.touch()
+    folders = {"SNAPSHOTS_OF": str(source), "SNAPSHOTS_IN": str(target)}
+    with served("snapshots", "snapshots", namespace, folders) as environment:
+        run = partial(run_herd, folder=EXAMPLES / "snapshots", environment=environment)
+        applied = run("schedules", "apply", "--app", "snapshots")
+        assert applied.stdout.split() == ["create", "delete_old", "create", "snapshot"], applied.stderr
+        wait_until(lambda: len(list(target.glob("2*.tar.gz"))) >= 3 or None, "two snapshots")
+        assert run("schedules", "run", "delete_old").returncode == 0
+        wait_until(lambda: not old.exists() or None, "the deletion of the old one")
+    made = sorted(target.glob("*.tar.gz"))
+    assert all(int(path.name[13:15]) % 2 == 0 for path in made)  # the seconds of the ticks
+    with tarfile.open(made[0]) as archive:
+        letter = archive.extractfile("papers/letter.txt")
+        assert letter is not None
+        assert letter.read() == b"Dear Ada"
