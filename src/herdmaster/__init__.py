@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from herdmaster.inspection.task_seen import TaskSeen
     from herdmaster.operations.schedule_plan import ScheduleChange, SchedulePlan
     from herdmaster.running.current import CurrentTask, current_task
+    from herdmaster.zookeeper.client.credentials import Digest, Kerberos, Sasl
     from herdmaster.zookeeper.tls import TLS, PasswordFile
 
 __version__ = "0.1.0"
@@ -62,6 +63,7 @@ __all__ = [
     "ConfigurationError",
     "Cron",
     "CurrentTask",
+    "Digest",
     "DuplicateTask",
     "EndState",
     "FailureRecord",
@@ -74,6 +76,7 @@ __all__ = [
     "History",
     "HookFailed",
     "InvalidName",
+    "Kerberos",
     "LastTask",
     "NoCurrentTask",
     "NotAllSubmitted",
@@ -87,6 +90,7 @@ __all__ = [
     "ResultTooLarge",
     "Results",
     "Retry",
+    "Sasl",
     "Schedule",
     "ScheduleChange",
     "ScheduleOptions",
@@ -127,6 +131,7 @@ _LATE: Final = {
     **dict.fromkeys(("ScheduleChange", "SchedulePlan"), "herdmaster.operations.schedule_plan"),
     "TaskSeen": "herdmaster.inspection.tasks",
     **dict.fromkeys(("CurrentTask", "current_task"), "herdmaster.running.current"),
+    **dict.fromkeys(("Digest", "Kerberos", "Sasl"), "herdmaster.zookeeper.client.credentials"),
     **dict.fromkeys(("TLS", "PasswordFile"), "herdmaster.zookeeper.tls"),
 }
 

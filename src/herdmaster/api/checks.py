@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 
 from herdmaster.core.failure import STEERING, type_name
 from herdmaster.errors import ConfigurationError
-from herdmaster.zookeeper.client import parse_connect_string
-from herdmaster.zookeeper.errors import InvalidConnectString
+from herdmaster.zookeeper.client import Credential, checked, parse_connect_string
+from herdmaster.zookeeper.errors import InvalidConnectString, InvalidCredential
 from herdmaster.zookeeper.tls import TLS
 
 E = TypeVar("E", bound=enum.StrEnum)
@@ -41,6 +41,15 @@ def check_tls(value: object) -> None:
     """Check the settings of TLS."""
     if value is not None and value is not False and not isinstance(value, TLS):
         raise ConfigurationError(f"tls={value!r}: it takes herdmaster.TLS(...), or False for plain connections")
+
+
+def check_auth(value: Credential | Iterable[Credential] | None) -> tuple[Credential, ...] | None:
+    """Return the credentials; None where the environment has them."""
+    try:
+        return None if value is None else checked(value)
+    except InvalidCredential as error:
+        del value  # of a wrong type, it may be a password
+        raise ConfigurationError(str(error)) from None
 
 
 def check_count(name: str, value: object) -> int:

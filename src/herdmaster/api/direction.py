@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.api import fork_and_exit
+from herdmaster.api.auth import AuthRecord, auth_of, records_of
 from herdmaster.api.internals import core_at
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import PLAIN, ConnectString, Security, parse_connect_string
@@ -32,6 +33,8 @@ class Target(msgspec.Struct, frozen=True):
 
     hosts: str
     security: Security = PLAIN
+    has_own_auth: bool = False
+    """The Herd authenticates as it says itself, not as `security` does."""
 
 
 class _Tls(msgspec.Struct, frozen=True):
@@ -53,6 +56,8 @@ class _Record(msgspec.Struct, frozen=True, array_like=True):
     target: str
     app: str | None = None
     tls: _Tls | None = None
+    auth: list[AuthRecord] | None = []
+    """None for credentials that cannot be written down: the Herd of the other process has its own."""
 
 
 class Direction:
@@ -60,7 +65,7 @@ class Direction:
 
     def __init__(self, record: _Record, target: Target | None = None, core: object | None = None) -> None:
         self.record = record
-        self.target = target or Target(record.target, Security(_tls_of(record.tls)))
+        self.target = target or _target_of(record)
         self._core = weakref.ref(core) if core is not None else None
 
     def is_of(self, core: object) -> bool:
@@ -85,7 +90,9 @@ def begin(
 ) -> Direction:
     """Direct the Herd of `core`, whose hosts are `source`, to `target`; without a core, every Herd. `spec`
     is the Herd's `module:attribute`, for child processes."""
-    direction = Direction(_Record(source, target.hosts, spec, _record_of(target.security.tls)), target, core)
+    security = target.security
+    record = _Record(source, target.hosts, spec, _record_of(security.tls), records_of(security.auth))
+    direction = Direction(record, target, core)
     with _lock:
         _inherit()
         _directions.insert(0, direction)
@@ -175,6 +182,11 @@ def _record_of(tls: TLS | None) -> _Tls | None:
         tls.server_name,
         tls.verify_host_name,
     )
+
+
+def _target_of(record: _Record) -> Target:
+    auth = auth_of(record.auth or [])
+    return Target(record.target, Security(_tls_of(record.tls), auth), has_own_auth=record.auth is None)
 
 
 def _absolute(path: FilePath | None) -> str | None:

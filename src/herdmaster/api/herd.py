@@ -12,6 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
+from herdmaster.api.checks import check_auth
 from herdmaster.api.declarations import declare
 from herdmaster.api.definition import Definition, checked_function
 from herdmaster.api.direction import Target, place_of, spec_of
@@ -36,7 +37,7 @@ from herdmaster.api.submitting import (
 from herdmaster.api.task import AsyncTask, Task
 from herdmaster.core.codec import Codec
 from herdmaster.core.timetable import Cron
-from herdmaster.zookeeper.client import Security
+from herdmaster.zookeeper.client import Credential, Security
 from herdmaster.zookeeper.tls import TLS
 
 P = ParamSpec("P")
@@ -74,18 +75,20 @@ class Herd(HookDecorators, HerdQuestions):
         imports: Iterable[str] = (),
         trace_parent: bool = False,
         tls: TLS | Literal[False] | None = None,
+        auth: Credential | Iterable[Credential] | None = None,
     ) -> None:
         """`hosts` is `host:port[,host:port...][/namespace]`, else $HERD_ZOOKEEPER, else 127.0.0.1:2181. Times are in
         seconds. `codec` writes arguments and results in place of JSON; the workers of this app read it, too. `imports`
         names modules that register tasks: workers import them, and this constructor does not. `tls` encrypts the
-        connections; False leaves them plain, and None asks $HERD_TLS and the variables whose names begin with it. With
+        connections; False leaves them plain, and None asks $HERD_TLS and the variables whose names begin with it.
+        `auth` is one credential or several; None asks the variables whose names begin with HERD_AUTH. With
         `trace_parent` the OpenTelemetry span of an attempt is a child of the span that submitted the task; otherwise it
         is linked to that span.
 
         Raises InvalidConnectString, ConfigurationError for a time, codec, import or TLS settings of another type.
         """
         registry = Registry(codec, imports, trace_parent=trace_parent)
-        settings = HerdSettings(hosts, session_timeout, submit_timeout, connect_timeout, tls)
+        settings = HerdSettings(hosts, session_timeout, submit_timeout, connect_timeout, tls, check_auth(auth))
         settings.check()
         self._core = HerdCore(settings, registry)
 
@@ -261,15 +264,18 @@ class Herd(HookDecorators, HerdQuestions):
 
     # --- the session -------------------------------------------------------------------------------------------------
 
-    def directed_to(self, hosts: str, *, tls: TLS | None = None) -> AbstractContextManager[None]:
+    def directed_to(
+        self, hosts: str, *, tls: TLS | None = None, auth: Credential | Iterable[Credential] = ()
+    ) -> AbstractContextManager[None]:
         """Context manager: direct this Herd to other servers, for tests of programs that hold a Herd in a module. It
         also directs every Herd of this process that names the same servers and namespace, and those of processes that
-        are started meanwhile. Connections are as `tls` says, plain without it, whatever the Herd says itself.
+        are started meanwhile. Connections are as `tls` and `auth` say, plain without them, whatever the Herd says
+        itself.
 
         Work that is under way with the first servers stays there: that session ends and its futures fail. A Herd that
         was closed is open in the block. Raises InvalidConnectString.
         """
-        return self._core.directed_to(Target(hosts, Security(tls)), spec_of(self))
+        return self._core.directed_to(Target(hosts, Security(tls, check_auth(auth) or ())), spec_of(self))
 
     def close(self) -> None:
         """End the session. Futures that are not done fail; their tasks go on. Idempotent. A `with` block opens the Herd

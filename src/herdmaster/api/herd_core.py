@@ -36,6 +36,7 @@ from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.roles.shared.system import System
 from herdmaster.running.current import running_now
 from herdmaster.tracing import find_spans
+from herdmaster.zookeeper.client import Credential
 from herdmaster.zookeeper.tls import TLS
 
 if TYPE_CHECKING:
@@ -55,13 +56,15 @@ _log = logging.getLogger("herdmaster.client")
 
 class HerdSettings(msgspec.Struct, frozen=True):
     """The arguments of `Herd` that concern its session. `hosts` is None where the environment names the servers; `tls`
-    is None where the environment says whether to use TLS, False for plain connections. Times in seconds."""
+    is None where the environment says whether to use TLS, False for plain connections; `auth` is None where the
+    environment says who this is. Times in seconds."""
 
     hosts: str | None
     session_timeout: float
     submit_timeout: float
     connect_timeout: float
     tls: TLS | Literal[False] | None = None
+    auth: tuple[Credential, ...] | None = None
 
     def check(self) -> None:
         """Raises InvalidConnectString, ConfigurationError for a time or for TLS settings of another type."""
@@ -225,13 +228,21 @@ class HerdCore:
     @property
     def own_target(self) -> Target:
         """The servers, and the security of connections, where nothing directs this Herd."""
-        security = GivenSecurity(UNSET if self.settings.tls is None else self.settings.tls or None)
+        settings = self.settings
+        tls = UNSET if settings.tls is None else settings.tls or None
+        security = GivenSecurity(tls, UNSET if settings.auth is None else settings.auth)
         return Target(self.own_hosts, security.over(environment_security()))
 
     @property
     def target(self) -> Target:
         """The servers and the security in force."""
-        return direction.target_of(self, self.own_hosts) or self.own_target
+        target = direction.target_of(self, self.own_hosts)
+        if target is None:
+            return self.own_target
+        if not target.has_own_auth:
+            return target
+        security = msgspec.structs.replace(target.security, auth=self.own_target.security.auth)
+        return Target(target.hosts, security)
 
     @property
     def hosts(self) -> str:

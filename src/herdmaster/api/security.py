@@ -9,8 +9,9 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from herdmaster.api.auth import environment_auth, export_auth
 from herdmaster.errors import ConfigurationError
-from herdmaster.zookeeper.client import Security
+from herdmaster.zookeeper.client import Credential, Security
 from herdmaster.zookeeper.tls import TLS, PasswordFile
 
 TLS_VARIABLE: Final = "HERD_TLS"
@@ -28,6 +29,7 @@ class GivenSecurity(msgspec.Struct, frozen=True):
     """What the options of a command say of security. What is UNSET is left to the app's Herd."""
 
     tls: TLS | UnsetType | None = UNSET
+    auth: tuple[Credential, ...] | UnsetType = UNSET
 
     @property
     def is_empty(self) -> bool:
@@ -35,16 +37,21 @@ class GivenSecurity(msgspec.Struct, frozen=True):
 
     def over(self, other: Security) -> Security:
         """Return `other` with what is given here in place of its own."""
-        return other if self.tls is UNSET else msgspec.structs.replace(other, tls=self.tls)
+        return Security(
+            other.tls if self.tls is UNSET else self.tls,
+            other.auth if self.auth is UNSET else self.auth,
+        )
 
 
 def environment_security() -> Security:
     """Return the security of the environment. Raises ConfigurationError."""
-    return Security(read_tls({}))
+    return Security(read_tls({}), environment_auth())
 
 
 def export(security: GivenSecurity) -> None:
     """Write what is given into the environment, for this process and those that it starts."""
+    if security.auth is not UNSET:
+        export_auth(security.auth)
     if security.tls is UNSET:
         return
     for name in (TLS_VARIABLE, HOST_NAME_VARIABLE, *VARIABLES.values()):

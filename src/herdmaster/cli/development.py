@@ -57,9 +57,32 @@ _data_dir = click.option(
     metavar="N",
     help="Speak TLS on this port, and leave the other one plain.",
 )
+@click.option(
+    "--sasl-users",
+    type=_FILE,
+    metavar="FILE",
+    help="Let clients authenticate by SASL DIGEST-MD5, as the users of FILE: lines user:password.",
+)
+@click.option(
+    "--require-auth",
+    "required",
+    type=click.Choice(["digest", "sasl", "x509"]),
+    multiple=True,
+    metavar="SCHEME",
+    help="Take only clients that have authenticated by SCHEME: digest, sasl or x509. May be repeated.",
+)
 @log_options("info")
 def zookeeper(
-    *, port: int, host: str, data_dir: str | None, secure_port: int | None, log_level: str, log_format: str, **tls: Any
+    *,
+    port: int,
+    host: str,
+    data_dir: str | None,
+    secure_port: int | None,
+    sasl_users: str | None,
+    required: tuple[str, ...],
+    log_level: str,
+    log_format: str,
+    **tls: Any,
 ) -> None:
     """Run a ZooKeeper-compatible server for development and tests.
 
@@ -69,11 +92,20 @@ def zookeeper(
     from herdmaster.cli.embedded import ServerProcess
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.running import run_until_stopped
+    from herdmaster.cli.sasl_users import read_users
     from herdmaster.zookeeper.server import descriptors
+    from herdmaster.zookeeper.server.settings import Access
 
+    for scheme, option, value in (
+        ("sasl", "--sasl-users", sasl_users),
+        ("x509", "--tls-client-ca", tls["tls_client_ca"]),
+    ):
+        if scheme in required and value is None:
+            raise click.UsageError(f"--require-auth {scheme} needs {option}")
     configure_role_logs(log_level, log_format)
     descriptors.raise_limit()
-    run_until_stopped(ServerProcess(host, port, data_dir, _server_tls(secure_port, **tls), secure_port))
+    access = Access({} if sasl_users is None else read_users(sasl_users), required)
+    run_until_stopped(ServerProcess(host, port, data_dir, _server_tls(secure_port, **tls), secure_port, access=access))
 
 
 def _server_tls(

@@ -14,6 +14,7 @@ from herdmaster.api.direction import Target
 from herdmaster.errors import HerdError
 from herdmaster.roles.shared.role import Role
 from herdmaster.zookeeper.server import EmbeddedServer
+from herdmaster.zookeeper.server.settings import Access
 from herdmaster.zookeeper.tls import TLS
 
 _log = logging.getLogger("herdmaster.zookeeper")
@@ -51,6 +52,8 @@ class ServerProcess:
         data_dir: str | None,
         tls: TLS | None = None,
         secure_port: int | None = None,
+        *,
+        access: Access | None = None,
     ) -> None:
         self._server = EmbeddedServer(
             host=host,
@@ -62,6 +65,7 @@ class ServerProcess:
             tick_time=TICK_MS,
             min_session_timeout=MIN_SESSION_TIMEOUT_MS,
             max_session_timeout=MAX_SESSION_TIMEOUT_MS,
+            access=access,
         )
         self._data_dir = data_dir
         self._tls = tls

@@ -29,7 +29,7 @@ from herdmaster.roles.shared.system import System
 from herdmaster.roles.worker.worker import Worker, WorkerSettings, print_raw
 
 _MAX_NAMED: Final = 10
-PLAIN_GIVEN: Final = GivenSecurity(tls=None)
+PLAIN_GIVEN: Final = GivenSecurity(tls=None, auth=())
 """Plain connections, whatever the app and the environment say."""
 
 _log = logging.getLogger("herdmaster")

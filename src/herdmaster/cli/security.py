@@ -1,4 +1,4 @@
-"""The options of commands for TLS."""
+"""The options of commands for TLS and for authentication."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ if TYPE_CHECKING:
 
 _FILE: Final = click.Path(dir_okay=False)
 _NAMES: Final = ("ca", "certificate", "key", "key_password_file", "server_name")
+_AUTH_NAMES: Final = ("digest_file", "sasl_file", "kerberos_principal", "kerberos_keytab", "kerberos_service")
 
 
 def security_options(command: C) -> C:
-    """Pass `security` to a command, made of the options for TLS."""
+    """Pass `security` to a command, made of the options for TLS and for authentication."""
 
     @functools.wraps(command)
-    def run_with_security(*, tls: bool | None, tls_no_host_name_check: bool, **rest: Any) -> object:  # any option
+    def run_with_security(
+        *,
+        tls: bool | None,
+        tls_no_host_name_check: bool,
+        auth_kerberos: bool,
+        **rest: Any,  # any option
+    ) -> object:
         named = {name: cast("str | None", rest.pop(f"tls_{name}")) for name in _NAMES}
-        return command(security=_read(tls, named, tls_no_host_name_check), **rest)
+        auth = {name: cast("str | None", rest.pop(f"auth_{name}")) for name in _AUTH_NAMES}
+        auth["kerberos"] = "1" if auth_kerberos else None
+        return command(security=_read(tls, named, tls_no_host_name_check, auth), **rest)
 
     decorated = run_with_security
     for option in reversed(_OPTIONS):
@@ -65,15 +74,53 @@ _OPTIONS: Final = (
         is_flag=True,
         help="Take a certificate for any name. This is insecure: see the guide.",
     ),
+    click.option(
+        "--auth-digest-file",
+        type=_FILE,
+        metavar="FILE",
+        help="Authenticate with ZooKeeper by scheme digest, as the user:password in FILE.  "
+        "[default: the app, $HERD_AUTH_DIGEST_FILE]",
+    ),
+    click.option(
+        "--auth-sasl-file",
+        type=_FILE,
+        metavar="FILE",
+        help="Authenticate by SASL DIGEST-MD5, as the user:password in FILE.  [default: the app, $HERD_AUTH_SASL_FILE]",
+    ),
+    click.option(
+        "--auth-kerberos",
+        is_flag=True,
+        help="Authenticate by Kerberos (SASL GSSAPI); the other --auth-kerberos options imply this.  "
+        "[default: the app, $HERD_AUTH_KERBEROS]",
+    ),
+    click.option(
+        "--auth-kerberos-principal", metavar="NAME", help="The principal of this client.  [default: that of its ticket]"
+    ),
+    click.option(
+        "--auth-kerberos-keytab",
+        type=_FILE,
+        metavar="FILE",
+        help="The keytab with its key.  [default: none, the ticket is in the cache]",
+    ),
+    click.option(
+        "--auth-kerberos-service",
+        metavar="SERVICE[/HOST]",
+        help="The servers' principal.  [default: zookeeper, and each server's host]",
+    ),
 )
 
 
-def _read(enabled: bool | None, named: dict[str, str | None], no_host_name_check: bool) -> GivenSecurity:
+def _read(
+    enabled: bool | None, named: dict[str, str | None], no_host_name_check: bool, auth: dict[str, str | None]
+) -> GivenSecurity:
+    from herdmaster.api.auth import read_auth
     from herdmaster.api.security import GivenSecurity, read_tls
 
+    given = GivenSecurity(auth=read_auth(auth)) if any(auth.values()) else GivenSecurity()
     is_named = no_host_name_check or any(named.values())
     if enabled is None and not is_named:
-        return GivenSecurity()
+        return given
     if enabled is False and is_named:
         raise click.UsageError("--no-tls is given together with other options for TLS")
-    return GivenSecurity(read_tls(named, enabled=enabled is not False, verify_host_name=not no_host_name_check))
+    tls = read_tls(named, enabled=enabled is not False, verify_host_name=not no_host_name_check)
+    return GivenSecurity(tls, given.auth)

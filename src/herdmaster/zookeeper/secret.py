@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import Final, NoReturn
 
 _HIDDEN: Final = "***"
@@ -18,6 +19,12 @@ class Secret:
 
     def reveal(self) -> bytes:
         return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value, other._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
 
     def __repr__(self) -> str:
         return _HIDDEN

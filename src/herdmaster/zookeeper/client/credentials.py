@@ -36,9 +36,12 @@ class Conversation(Protocol):
 
 
 class _UserPassword:
-    """A user and its password, or the file of both."""
+    """A user and its password, or the file of both.
 
-    __slots__ = ("_file", "_password", "_user")
+    `user` is None if the file has both; `file` is None if the password is in memory or comes from a function.
+    """
+
+    __slots__ = ("_password", "file", "user")
 
     def __init__(self, user: str, password: Password) -> None:
         """Raises InvalidCredential."""
@@ -52,43 +55,48 @@ class _UserPassword:
         if not _is_source(source):
             del source
             raise InvalidCredential(f"the password of {kind} is a str, the Path of a file, or a callable")
-        self._file: Path | None = None
-        self._user = user
-        self._password = Path(source) if isinstance(source, os.PathLike) else source
+        self.user: str | None = user
+        self.file: Path | None = Path(source) if isinstance(source, os.PathLike) else None
+        self._password = None if isinstance(source, os.PathLike) else source
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Return the credential of a file with one line `user:password`."""
         self = cls("-", Path(path))
-        self._file = Path(path)
+        self.user = None
         return self
 
     def __repr__(self) -> str:
-        if self._file is not None:
-            return f"{type(self).__name__}.from_file({str(self._file)!r})"
-        shown = repr(str(self._password)) if isinstance(self._password, Path) else "***"
-        return f"{type(self).__name__}({self._user!r}, {shown})"
+        if self.user is None:
+            return f"{type(self).__name__}.from_file({str(self.file)!r})"
+        return f"{type(self).__name__}({self.user!r}, {'***' if self.file is None else repr(str(self.file))})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _UserPassword) and type(other) is type(self) and other._parts == self._parts
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.user, self.file))
+
+    @property
+    def _parts(self) -> tuple[object, ...]:
+        return self.user, self.file, self._password
 
     @property
     def blocks(self) -> bool:
         """Whether `load` may take long: it reads a file, or calls the program's function."""
-        return self._file is not None or not isinstance(self._password, Secret)
+        return not isinstance(self._password, Secret)
 
     def load(self) -> Secret:
         """Return `user:password` in UTF-8. Raises CredentialUnavailable."""
-        if self._file is not None:
-            line = _read(self._file)
-            user, colon, password = line.reveal().partition(b":")
-            is_whole = bool(user and colon and password)
-            del user, colon, password
-            if not is_whole:
-                raise CredentialUnavailable(f"file {self._file} is not one line user:password")
-            return line
+        if self.user is None:
+            assert self.file is not None
+            return _read_both(self.file)
+        if self.file is not None:
+            return _join(self.user, _read(self.file))
         if isinstance(self._password, Secret):
-            return _join(self._user, self._password)
-        if isinstance(self._password, Path):
-            return _join(self._user, _read(self._password))
-        return _join(self._user, _call(self._password, self._user))
+            return _join(self.user, self._password)
+        assert self._password is not None
+        return _join(self.user, _call(self._password, self.user))
 
 
 class Digest(_UserPassword):
@@ -160,6 +168,16 @@ def _read(path: Path) -> Secret:
     return line
 
 
+def _read_both(path: Path) -> Secret:
+    line = _read(path)
+    user, colon, password = line.reveal().partition(b":")
+    is_whole = bool(user and colon and password)
+    del user, colon, password  # a traceback may show the local variables
+    if not is_whole:
+        raise CredentialUnavailable(f"credential file {path} is not one line user:password")
+    return line
+
+
 def _call(function: Callable[[], str | bytes], user: str) -> Secret:
     try:
         password: object = function()
@@ -185,6 +203,10 @@ class Kerberos:
     """
 
     __slots__ = ("_cache", "host", "keytab", "principal", "service")
+    principal: str | None
+    keytab: Path | None
+    service: str
+    host: str | None
     mechanism: Final = "GSSAPI"
     blocks: Final = True
 
@@ -201,6 +223,16 @@ class Kerberos:
         self.service = service
         self.host = host
         self._cache = f"MEMORY:herdmaster-{secrets.token_hex(8)}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kerberos) and self._parts == other._parts
+
+    def __hash__(self) -> int:
+        return hash(self._parts)
+
+    @property
+    def _parts(self) -> tuple[object, ...]:
+        return self.principal, self.keytab, self.service, self.host
 
     def __repr__(self) -> str:
         keytab = None if self.keytab is None else str(self.keytab)

@@ -1,0 +1,117 @@
+"""The credentials that environment variables and options of commands give, and those that go on to other processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from herdmaster.errors import ConfigurationError
+from herdmaster.zookeeper.client import Credential, Digest, Kerberos, Sasl
+from herdmaster.zookeeper.errors import InvalidCredential
+
+VARIABLES: Final = {
+    "digest": "HERD_AUTH_DIGEST",
+    "digest_file": "HERD_AUTH_DIGEST_FILE",
+    "sasl": "HERD_AUTH_SASL",
+    "sasl_file": "HERD_AUTH_SASL_FILE",
+    "kerberos": "HERD_AUTH_KERBEROS",
+    "kerberos_principal": "HERD_AUTH_KERBEROS_PRINCIPAL",
+    "kerberos_keytab": "HERD_AUTH_KERBEROS_KEYTAB",
+    "kerberos_service": "HERD_AUTH_KERBEROS_SERVICE",
+}
+"""HERD_AUTH_DIGEST and HERD_AUTH_SASL hold `user:password` themselves, and have no option: `ps` would show it."""
+
+
+class AuthRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A credential for another process. It names files, and holds no password. `user` None means a file
+    `user:password`, `service` is that of Kerberos."""
+
+    kind: str
+    user: str | None = None
+    file: str | None = None
+    service: str = "zookeeper"
+    host: str | None = None
+
+
+def environment_auth() -> tuple[Credential, ...]:
+    """Return the credentials of the environment. Raises ConfigurationError."""
+    return read_auth({name: os.environ.get(variable) or None for name, variable in VARIABLES.items()})
+
+
+def read_auth(given: Mapping[str, str | None]) -> tuple[Credential, ...]:
+    """Return credentials by the keys of VARIABLES. Raises ConfigurationError."""
+    found: list[Credential] = []
+    for name, kind in (("digest", Digest), ("sasl", Sasl)):
+        file = given.get(f"{name}_file")
+        if file:
+            found.append(kind.from_file(file))
+        elif given.get(name):
+            found.append(_split(kind, VARIABLES[name], given[name] or ""))
+    flag = given.get("kerberos")
+    if flag not in (None, "0", "1"):
+        raise ConfigurationError(f"${VARIABLES['kerberos']} takes 1 or 0")
+    principal, keytab, service = (given.get(f"kerberos_{name}") for name in ("principal", "keytab", "service"))
+    if flag != "0" and (flag == "1" or principal or keytab or service):
+        name, _, host = (service or "zookeeper").partition("/")
+        found.append(Kerberos(principal, keytab=keytab, service=name, host=host or None))
+    if sum(not isinstance(each, Digest) for each in found) > 1:
+        raise ConfigurationError("a connection has one SASL identity: give a user of SASL or Kerberos, not both")
+    return tuple(found)
+
+
+def _split(kind: type[Digest | Sasl], variable: str, text: str) -> Digest | Sasl:
+    user, _, password = text.partition(":")
+    del text  # a traceback may show the local variables
+    try:
+        return kind(user, password)
+    except InvalidCredential:
+        del password, user
+        raise ConfigurationError(f"${variable} does not hold user:password") from None
+
+
+def export_auth(auth: tuple[Credential, ...]) -> None:
+    """Write credentials into the environment, for this process and those that it starts. They come from options, so
+    they name files."""
+    for variable in VARIABLES.values():
+        os.environ.pop(variable, None)
+    for record in records_of(auth) or []:
+        if record.kind == "kerberos":
+            service = record.service if record.host is None else f"{record.service}/{record.host}"
+            values = ("1", record.user, record.file, service)
+            names = ("kerberos", "kerberos_principal", "kerberos_keytab", "kerberos_service")
+            os.environ.update({VARIABLES[name]: value for name, value in zip(names, values, strict=True) if value})
+        elif record.file is not None:
+            os.environ[VARIABLES[f"{record.kind}_file"]] = record.file
+
+
+def records_of(auth: tuple[Credential, ...]) -> list[AuthRecord] | None:
+    """Return the credentials for another process; None if one of them holds a password or a function, which stays in
+    this process."""
+    records = []
+    for each in auth:
+        if isinstance(each, Kerberos):
+            keytab = None if each.keytab is None else str(each.keytab.absolute())
+            records.append(AuthRecord("kerberos", each.principal, keytab, each.service, each.host))
+        elif each.file is not None:
+            kind = "digest" if isinstance(each, Digest) else "sasl"
+            records.append(AuthRecord(kind, each.user, str(each.file.absolute())))
+        else:
+            return None
+    return records
+
+
+def auth_of(records: list[AuthRecord]) -> tuple[Credential, ...]:
+    """Return the credentials that another process has passed on."""
+    return tuple(map(_credential_of, records))
+
+
+def _credential_of(record: AuthRecord) -> Credential:
+    if record.kind == "kerberos":
+        return Kerberos(record.user, keytab=record.file, service=record.service, host=record.host)
+    kind = Digest if record.kind == "digest" else Sasl
+    file = Path(record.file or "")
+    return kind.from_file(file) if record.user is None else kind(record.user, file)
