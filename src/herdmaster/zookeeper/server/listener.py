@@ -11,8 +11,9 @@ import contextlib
 import ipaddress
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from herdmaster import forks
 from herdmaster.zookeeper.errors import InvalidTls
@@ -43,12 +44,16 @@ class Listener:
         factory: Callable[[], asyncio.Protocol],
         tls: TLS | None = None,
         handshake: float = 10.0,
+        per_host: int = 0,
     ) -> None:
-        """`handshake` (seconds) bounds a handshake of TLS."""
+        """`handshake` (seconds) bounds a handshake of TLS; a host may have `per_host` of them at a time, 0 for no
+        limit."""
         self._loop = loop
         self._factory = factory
         self._tls = tls
         self._handshake = handshake
+        self._per_host = per_host
+        self._handshakes: Counter[str] = Counter()  # that are under way, by host
         self._sockets: list[socket.socket] = []
         self._attaching: set[asyncio.Task[None]] = set()
         self._retries: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -142,19 +147,33 @@ class Listener:
 
     async def _attach(self, accepted: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._factory, accepted, **self._tls_options(accepted))
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(self._factory, accepted)
+            else:
+                await self._shake_hands(accepted, self._tls)
         except (OSError, InvalidTls) as error:
             accepted.close()
             self._complain(f"cannot take a connection: {str(error) or 'the client ended the TLS handshake'}")
 
-    def _tls_options(self, accepted: socket.socket) -> dict[str, Any]:
-        if self._tls is None:
-            return {}
-        return {
-            "ssl": accepting_context(self._tls, accepted),
-            "ssl_handshake_timeout": self._handshake,
-            "ssl_shutdown_timeout": _SHUTDOWN_SECONDS,
-        }
+    async def _shake_hands(self, accepted: socket.socket, tls: TLS) -> None:
+        """Let asyncio do the handshake, whose end makes the protocol. Raises OSError, InvalidTls."""
+        host = accepted.getpeername()[0]
+        if self._per_host and self._handshakes[host] >= self._per_host:
+            accepted.close()
+            return
+        self._handshakes[host] += 1
+        try:
+            await self._loop.connect_accepted_socket(
+                self._factory,
+                accepted,
+                ssl=accepting_context(tls, accepted),
+                ssl_handshake_timeout=self._handshake,
+                ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
+            )
+        finally:
+            self._handshakes[host] -= 1
+            if not self._handshakes[host]:
+                del self._handshakes[host]
 
     # --- complaints --------------------------------------------------------------------------------------------------
 

@@ -216,7 +216,7 @@ class EmbeddedServer:
             return Link(hub, loop, limits.handshake, limits.unread)
 
         async def listen(port: int, tls: TLS | None) -> int:
-            listener = Listener(loop, make_link, tls, limits.handshake)
+            listener = Listener(loop, make_link, tls, limits.handshake, limits.connections_per_host)
             await listener.open(self.host, port)
             self._listeners.append(listener)
             return listener.port
