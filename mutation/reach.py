@@ -24,7 +24,7 @@ from mutation import recording, tree
 FOLDER: Final = tree.BUILD / "reach"
 _FIT: Final = "not apache and not slow"
 _MOST_SECONDS: Final = 20.0
-_FILES_OF_A_LAYER: Final = 20
+_FILES_OF_A_LAYER: Final = 8
 _SIMULATION: Final = "tests/simulation"  # its long tests reach almost everything, and take minutes
 LEFT_OUT: Final = ("tests/docs", "tests/scripts", "tests/chaos", "tests/mutation", "tests/zookeeper/server")
 

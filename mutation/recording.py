@@ -18,7 +18,7 @@ import pytest
 
 CONTEXT: Final = "HERD_MUTATION_TEST"
 FOLDER: Final = "HERD_MUTATION_RECORDS"
-_MOST_SECONDS: Final = 60.0
+_MOST_SECONDS: Final = 25.0
 
 _file: Final = f"{uuid4().hex}.jsonl"
 _is_long: dict[str, bool] = {}
