@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.history import Batch, EndState, FailureRecord, decode_batch, read_batch
 from herdmaster.core.history_recorder import Recorder
+from herdmaster.roles.shared import history_writer
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.roles.shared.history_writer import HistoryWriter
 from herdmaster.roles.shared.system import System
 from herdmaster.testing.embedded import EmbeddedZooKeeper
+from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import SessionState
 
 
 class Clock:
@@ -154,3 +159,93 @@ async def test_a_batch_is_named_by_the_clock_of_the_servers(zk: Client) -> None:
     assert read is not None
     assert (read.begins, read.ends) == (1_699_999_995_000, 1_700_000_000_000)
     assert [(each.began, each.ended) for each in read.failures] == [(1_699_999_996_000, 1_699_999_999_000)]
+
+
+# --- reply by reply --------------------------------------------------------------------------------------------------
+
+
+class AnsweringClient:
+    """Answers each create with the next of `errors`; None: it is made. `workers` is the number of workers."""
+
+    state = SessionState.CONNECTED
+
+    def __init__(self, *answers: Exception | None, workers: int | Exception | None = 0) -> None:
+        self.answers = list(answers)
+        self.workers = workers
+        self.written: list[tuple[str, bytes]] = []
+
+    async def create(self, path: str, data: bytes) -> None:
+        self.written.append((path, data))
+        error = self.answers.pop(0)
+        if error is not None:
+            raise error
+
+    async def exists(self, path: str) -> object:
+        assert path == layout.WORKERS
+        if isinstance(self.workers, Exception):
+            raise self.workers
+        return None if self.workers is None else SimpleNamespace(num_children=self.workers)
+
+
+async def test_a_refusal_is_told_once_until_a_batch_is_written_again(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = _writer(recorder)
+    refusal = errors.NoAuth("history")
+    client: Any = AnsweringClient(refusal, refusal, None, refusal)
+    told = []
+    for _ in range(4):
+        recorder.count("a", "q", EndState.DONE)
+        await writer.write(client)
+        told.append(len(caplog.messages))
+
+    assert told == [1, 1, 1, 2]
+    assert len({data for _, data in client.written}) == 4, "what was refused is not written again"
+
+
+@pytest.mark.parametrize("again", [None, errors.NodeExists("batch")])
+async def test_a_batch_in_doubt_is_written_again_under_its_name(recorder: Recorder, again: Exception | None) -> None:
+    writer = _writer(recorder)
+    client: Any = AnsweringClient(errors.ConnectionLoss(), again)
+    recorder.count("a", "q", EndState.DONE)
+    assert not await writer.write(client)
+    assert await writer.write(client)
+    assert not await writer.write(client)
+
+    assert client.written[0] == client.written[1]
+    assert len(client.written) == 2
+
+
+@pytest.mark.parametrize(
+    ("workers", "seconds"),
+    [(0, 5.0), (100, 5.0), (200, 10.0), (None, 5.0), (errors.ConnectionLoss(), 5.0), (errors.NoAuth("workers"), 5.0)],
+)
+async def test_all_workers_together_write_at_most_twenty_batches_a_second(
+    recorder: Recorder, workers: int | Exception | None, seconds: float
+) -> None:
+    client: Any = AnsweringClient(workers=workers)
+
+    assert await _writer(recorder)._interval(client) == seconds
+
+
+async def test_the_end_waits_for_no_connection_and_raises_nothing(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = _writer(recorder)
+    recorder.count("a", "q", EndState.DONE)
+    client: Any = AnsweringClient(errors.SessionExpired("over"))
+    client.state = SessionState.DISCONNECTED
+    await writer.finish(client)
+    assert client.written == []
+
+    client.state = SessionState.CONNECTED
+    await writer.finish(client)
+    assert len(client.written) == 1
+
+    async def hang(_path: str, _data: bytes) -> None:
+        await asyncio.Event().wait()
+
+    client.create = hang
+    monkeypatch.setattr(history_writer, "_FINISH_SECONDS", 0.01)
+    async with asyncio.timeout(10):
+        await writer.finish(client)
