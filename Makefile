@@ -44,12 +44,16 @@ $(RUNNABLE): pyproject.toml constraints.txt
 zookeeper: ## Install Apache ZooKeeper and Java, unless they are installed
 	@scripts/install-zookeeper
 
+.PHONY: kerberos
+kerberos: $(INSTALLED) ## Install what the tests of Kerberos need, unless it is there
+	@scripts/install-kerberos
+
 .PHONY: demo
 demo: $(or $(wildcard $(INSTALLED)),$(RUNNABLE)) ## Count words on two workers, kill the primary meanwhile, check the result
 	@$(BIN)/herd demo $(DEMO)
 
 .PHONY: test
-test: install check ## `make check`, then the other tests on Apache's server, except the slow ones
+test: install kerberos check ## `make check`, then the other tests on Apache's server, except the slow ones
 	$(BIN)/pytest -n $(PROCESSES) -m "(apache or long) and not slow" --server apache
 
 .PHONY: check
