@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from herdmaster.inspection.finding import Finding
     from herdmaster.inspection.servers import ServerSeen
     from herdmaster.inspection.snapshot import Snapshot
+    from herdmaster.zookeeper.client import Client
+    from herdmaster.zookeeper.client.connect_string import Address
 
 _COLOURS: Final = {"critical": "red", "warning": "yellow", "note": "cyan"}
 _CODES: Final = {"critical": 2, "warning": 1}
@@ -28,39 +30,54 @@ _SERVER_SECONDS: Final = 3.0
 def doctor(*, as_json: bool, session: Session) -> None:
     """Say what keeps tasks from running, or may soon, and what to do. Changes nothing.
 
-    Looks at the servers of ZooKeeper, masters, queues, workers, keys, clocks and names. Each finding is one line.
+    Looks at the servers of ZooKeeper, masters, queues, workers, keys, clocks, names and security. Each finding is one
+    line.
 
     The exit code is 0 if there is nothing but notes, 1 if there are warnings, 2 if something is critical.
     """
-    import asyncio
-
     import msgspec
 
     from herdmaster.inspection.diagnosis import diagnose
-    from herdmaster.inspection.reading import Unreadable
-    from herdmaster.inspection.servers import look_at_servers
-    from herdmaster.inspection.snapshot import take_snapshot
+    from herdmaster.inspection.security_findings import look_at_security, security_findings
     from herdmaster.zookeeper.client import parse_connect_string
-    from herdmaster.zookeeper.errors import NoServerReachable
 
-    hosts = session.find_hosts()
-    session = session._replace(given_hosts=hosts)
-    addresses = parse_connect_string(hosts).addresses
-    seconds = min(session.connect_timeout, _SERVER_SECONDS)
-    servers = asyncio.run(look_at_servers(addresses, seconds))
-    unreadable = Unreadable()
-    snapshot: Snapshot | None = None
-    try:
-        snapshot = session.run(lambda client: take_snapshot(client, unreadable))
-    except NoServerReachable as error:
-        say(f"{error}", err=True)
-    say_left_out(unreadable)
-    findings = diagnose(servers, snapshot)
+    target = session.find_target()
+    session = session._replace(given_hosts=target.hosts)
+    addresses = parse_connect_string(target.hosts).addresses
+    servers, snapshot, is_open = _look(session, addresses)
+    security = security_findings(look_at_security(addresses, target.security), namespace_is_open=is_open)
+    findings = diagnose(servers, snapshot, security)
     for finding in findings:
         click.echo(msgspec.json.encode(finding)) if as_json else say(_line(finding))
     if not as_json:
         say(_summary(findings, servers, snapshot))
     click.get_current_context().exit(max((_CODES.get(each.severity, 0) for each in findings), default=0))
+
+
+def _look(session: Session, addresses: Sequence[Address]) -> tuple[Sequence[ServerSeen], Snapshot | None, bool]:
+    """Return what the servers and the namespace show, and whether the namespace is open."""
+    import asyncio
+
+    from herdmaster.inspection.reading import Unreadable
+    from herdmaster.inspection.security_findings import is_open
+    from herdmaster.inspection.servers import look_at_servers
+    from herdmaster.inspection.snapshot import take_snapshot
+    from herdmaster.zookeeper.errors import NoServerReachable
+
+    servers = asyncio.run(look_at_servers(addresses, min(session.connect_timeout, _SERVER_SECONDS)))
+    unreadable = Unreadable()
+
+    async def look(client: Client) -> tuple[Snapshot, bool]:
+        return await take_snapshot(client, unreadable), await is_open(client)
+
+    try:
+        snapshot, namespace_is_open = session.run(look)
+    except NoServerReachable as error:
+        say(f"{error}", err=True)
+        return servers, None, False
+    finally:
+        say_left_out(unreadable)
+    return servers, snapshot, namespace_is_open
 
 
 def _line(finding: Finding) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from herdmaster.inspection.finding import Finding, Severity, critical, note, span, warning
@@ -22,9 +22,9 @@ _OUTSTANDING: Final = 1000
 _DESCRIPTORS: Final = 0.8
 
 
-def diagnose(servers: Sequence[ServerSeen], snapshot: Snapshot | None) -> list[Finding]:
+def diagnose(servers: Sequence[ServerSeen], snapshot: Snapshot | None, others: Iterable[Finding] = ()) -> list[Finding]:
     """Return all findings, the worst first. `snapshot` is None if no server gave a session."""
-    found = list(_server_findings(servers))
+    found = [*_server_findings(servers), *others]
     if snapshot is None:
         if not any(each.severity is Severity.CRITICAL for each in found):
             found.append(critical("no-session", "no server gives a session", "see the logs of ZooKeeper"))

@@ -9,7 +9,8 @@ import msgspec
 
 class Severity(enum.StrEnum):
     """How bad a finding is. `critical`: tasks wait, or cannot be submitted, until someone acts. `warning`: tasks wait
-    and may go on by themselves, or the system would not survive the next fault. `note`: good to know."""
+    and may go on by themselves, the system would not survive the next fault, or something is not safe. `note`: good to
+    know."""
 
     CRITICAL = "critical"
     WARNING = "warning"

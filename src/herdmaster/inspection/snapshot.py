@@ -34,7 +34,7 @@ from herdmaster.zookeeper.client import Client
 
 _SAMPLE: Final = 100
 """Waiting calls whose payloads are read."""
-_OWN: Final = frozenset({"master", "zookeeper", *(folder[1:] for folder in layout.FOLDERS)})
+_OWN: Final = frozenset({"access", "master", "zookeeper", *(folder[1:] for folder in layout.FOLDERS)})
 
 
 class FolderSize(msgspec.Struct, frozen=True):
