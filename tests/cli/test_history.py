@@ -34,7 +34,7 @@ async def past(namespace: str) -> str:
     lost = "net.ConnectionError"
     ends = [(lost, EndState.BURIED), ("ValueError", EndState.BURIED), (lost, EndState.RETRIED)]
     failures = [
-        FailureRecord(f"task-{number}", error=error, message="no\x1b[2J route", ended=now - 1000 * number,
+        FailureRecord(f"task-{number}", error=error, message="no\x1b[2J\n route", ended=now - 1000 * number,
                       began=now - 1000 * number - 210, attempt=3, result=result, **common)
         for number, (error, result) in enumerate(ends)
     ]  # fmt: skip
@@ -69,7 +69,7 @@ async def test_the_history_says_what_failed_when_where_and_why(past: str) -> Non
 
     assert (code, len(lines)) == (0, 9)
     assert lines[0].endswith("  buried  shop:pay  task-0")
-    assert lines[1].strip() == "net.ConnectionError: no\\x1b[2J route"  # steers no terminal
+    assert lines[1].strip() == "net.ConnectionError: no\\x1b[2J\\n route"  # steers no terminal
     assert lines[2].strip() == "attempt 3, ran 0.21 s on worker-1 (host-1)"
     assert "4 failures in this time have no record" in stderr
 

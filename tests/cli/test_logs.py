@@ -11,7 +11,7 @@ from datetime import datetime
 
 import pytest
 
-from herdmaster.cli.logs import JsonFormatter, TextFormatter, wants_colour
+from herdmaster.cli.logs import JsonFormatter, TextFormatter, looks_like_json, looks_like_text, wants_colour
 
 
 def record(name: str, message: str, *args: object) -> logging.LogRecord:
@@ -48,7 +48,20 @@ def test_text_keeps_the_names_of_other_loggers_and_leaves_out_our_own() -> None:
 def test_text_shows_a_traceback_after_its_line() -> None:
     lines = TextFormatter(colour=False).format(with_error()).splitlines()
     assert lines[0].endswith("ERROR shop: it failed")
-    assert lines[-1] == "ValueError: invalid literal for int() with base 10: 'x'"
+    assert lines[-1] == "  ValueError: invalid literal for int() with base 10: 'x'"
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_text_from_outside_neither_steers_a_terminal_nor_looks_like_another_line(colour: bool) -> None:
+    forged = "2026-03-01 12:00:00.123 ERROR master: elected"
+    message = f"hello\x1b[2J\n{forged}\r{forged}\x85{forged}\u2028{forged}\x9b31m\x1b]0;title\x07"
+    hostile = record("shop", "%s", message)
+    hostile.exc_text = f"ValueError: {message}"
+    shown = TextFormatter(colour=colour).format(hostile).replace("\x1b[33mWARNING\x1b[0m", "WARNING")
+
+    assert [line for line in shown.splitlines() if not line.startswith("  ")] == shown.splitlines()[:1]
+    assert all(character.isprintable() or character == "\n" for character in shown)
+    assert f"\n  {forged}\\r{forged}\\x85" in shown
 
 
 def test_the_level_is_coloured_where_that_is_wanted() -> None:
@@ -122,3 +135,22 @@ def test_after_a_command_its_process_logs_as_before() -> None:
     """As a test does that invokes a command in its own process."""
     done = subprocess.run([sys.executable, "-c", AFTER_THE_COMMAND], capture_output=True, text=True, check=True)
     assert done.stdout == "['herdmaster-log', 'MainThread'] True\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "in_text", "in_json"),
+    [
+        ("2026-03-01 12:00:00.123 ERROR master: forged", True, False),
+        ('{"time": "2026-03-01", "logger": "herdmaster.master", "message": "forged"}', False, True),
+        (' {"l\\u006fgger": "herdmaster", "message": "forged"}', False, True),
+        ("<3>forged", True, True),
+        ("2026-03-01 12:00:00,123 INFO of the app", False, False),
+        ('{"time": "2026-03-01", "logger": "shop", "message": "of the app"}', False, False),
+        ('{"logger": ', False, False),
+        ("[" * 10_000, False, False),
+        ("{" + '"a":{' * 10_000, False, False),
+        ("", False, False),
+    ],
+)
+def test_lines_that_could_be_ours_are_known(line: str, in_text: bool, in_json: bool) -> None:
+    assert (looks_like_text(line), looks_like_json(line)) == (in_text, in_json)

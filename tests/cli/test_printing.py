@@ -15,6 +15,9 @@ from herdmaster.cli.printing import plain
         ("over\rwritten\b", "over\\rwritten\\x08"),
         ("\x9b2J\x7f", "\\x9b2J\\x7f"),
         ("txt.\u202eexe", "txt.\\u202eexe"),
+        ("\x1b[8mhidden\x1b[30;40m\x1b[38;5;0m", "\\x1b[8mhidden\\x1b[30;40m\\x1b[38;5;0m"),
+        ("\x1b[31mred\nplain", "\x1b[31mred\x1b[0m\nplain"),
+        ("\x1b[1;31mred\x1b[0m and plain\udc80", "\x1b[1;31mred\x1b[0m and plain\\udc80"),
     ],
 )
 def test_what_would_steer_a_terminal_is_seen_instead(text: str, shown: str) -> None:

@@ -121,7 +121,7 @@ def test_a_dead_task_tells_its_error_although_its_outcome_is_collected(filled: s
     for group in ("dead", "tasks"):
         result = run_herd(group, "show", "--zookeeper", filled, DEAD)
         assert (result.returncode, result.stderr) == (0, "")
-        assert result.stdout.endswith("error       failed: LookupError: of no use\n\nTraceback: there\n")
+        assert result.stdout.endswith(f"error       failed: LookupError: of no use\n\n{'':12}Traceback: there\n")
     result = run_herd("dead", "show", "--zookeeper", filled, DEAD, "--json")
     assert json.loads(result.stdout)["call"]["error"]["type"] == "LookupError"
 

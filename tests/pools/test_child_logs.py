@@ -12,6 +12,8 @@ from herdmaster.errors import SoftTimeLimitExceeded
 from herdmaster.pools import child_logs
 from herdmaster.pools.output import MAX_LINE
 
+MARK = child_logs.new_mark()
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
 
 
@@ -23,10 +25,10 @@ def record_of(message: str, exception: str | None) -> logging.LogRecord:
 
 @given(texts, st.none() | texts, st.integers(1, 500))
 def test_a_record_fits_one_line_and_is_cut_only_if_it_would_not(text: str, exception: str | None, times: int) -> None:
-    line = child_logs._encode(record_of(text * times, exception))
+    line = child_logs._encode(record_of(text * times, exception), MARK)
     assert len(line) <= MAX_LINE
     assert line.count(b"\n") == 1
-    made = child_logs._decoder.decode(line.decode().removeprefix(child_logs.MARK))
+    made = child_logs._decoder.decode(line.decode().removeprefix(MARK))
     assert made.exception == exception
     assert made.message == text * times or made.message.endswith(" ... (cut)")
     if len(text) * times < 1000:
@@ -34,17 +36,19 @@ def test_a_record_fits_one_line_and_is_cut_only_if_it_would_not(text: str, excep
 
 
 def test_text_of_the_dearest_characters_fits_too() -> None:
-    assert len(child_logs._encode(record_of("\x01" * 100_000, "\x01" * 100_000))) <= MAX_LINE
+    assert len(child_logs._encode(record_of("\x01" * 100_000, "\x01" * 100_000), MARK)) <= MAX_LINE
 
 
 def test_the_name_of_a_file_that_is_no_unicode_can_be_logged() -> None:
-    line = child_logs._encode(record_of("bad\udcff.png", None))
+    line = child_logs._encode(record_of("bad\udcff.png", None), MARK)
     assert b"bad\\\\udcff.png" in line
 
 
 def test_what_is_no_record_is_printed(caplog: pytest.LogCaptureFixture) -> None:
-    for line in ("plain", f"{child_logs.MARK}no JSON", f'before {child_logs.MARK}{{"name": 1}}'):
-        assert child_logs.relay(line) == line
+    other = child_logs.new_mark()
+    forged = child_logs._encode(record_of("elected", None), other).decode().rstrip()  # as a task may print it
+    for line in ("plain", f"{MARK}no JSON", f'before {MARK}{{"name": 1}}', forged):
+        assert child_logs.relay(line, MARK) == line
     assert caplog.records == []
 
 
@@ -57,13 +61,13 @@ def test_the_apps_other_handlers_are_left_to_the_process(caplog: pytest.LogCaptu
     logger = logging.getLogger("shop")
     sender = Sender()
     logger.addHandler(sender)
-    line = child_logs._encode(record_of("hello", None)).decode().rstrip()
+    line = child_logs._encode(record_of("hello", None), MARK).decode().rstrip()
     try:
-        assert child_logs.relay(f"before {line}") == "before "
+        assert child_logs.relay(f"before {line}", MARK) == "before "
         assert [record.getMessage() for record in caplog.records] == ["hello"]
         assert sent == []
         logger.propagate = False  # without a console the others are better than nothing
-        child_logs.relay(line)
+        child_logs.relay(line, MARK)
         assert sent == ["hello"]
     finally:
         logger.propagate = True
@@ -83,7 +87,7 @@ def test_a_line_is_written_whole_although_the_pipe_takes_a_part_at_a_time(monkey
     monkeypatch.undo()
 
     assert {descriptor for descriptor, _ in written} == {2}
-    assert b"".join(data for _, data in written) == child_logs._encode(record)
+    assert b"".join(data for _, data in written) == child_logs._encode(record, child_logs.MARK)
 
 
 @pytest.mark.parametrize(

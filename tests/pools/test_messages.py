@@ -28,7 +28,7 @@ ANSWERS: list[FromChild] = [
     SoftlyTimedOut(8),
     HandlerFailed(9, "why"),
 ]
-COMMANDS: list[ToChild] = [Start(["/a", ""], "m:f", "x", 20), Request(1, b"\x00" * 70_000, 0.5, None)]
+COMMANDS: list[ToChild] = [Start(["/a", ""], "m:f", "x", 20, "mark"), Request(1, b"\x00" * 70_000, 0.5, None)]
 
 
 @given(st.lists(st.integers(1, 40), max_size=50))

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import select
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -205,7 +206,7 @@ def test_an_outlet_is_a_file_to_python(make_pipe: MakePipe) -> None:
     stream = io.TextIOWrapper(io.BufferedWriter(OutletFile(pipe.outlet, pipe.writer)), "utf-8", line_buffering=True)
     print("käse", file=stream)
     assert pipe.read() == "käse\n".encode()
-    assert (stream.fileno(), stream.isatty()) == (pipe.writer, False)
+    assert (stream.fileno(), stream.isatty(), stream.name) == (pipe.writer, False, "<stderr>")
     stream.close()
     pipe.outlet.put(b"open all the same\n")
     assert pipe.read() == b"open all the same\n"
@@ -221,17 +222,27 @@ def test_what_goes_through_the_standard_streams_never_blocks_once_they_are_free(
     stream = io.TextIOWrapper(os.fdopen(os.dup(writer), "wb"), "utf-8", write_through=True)
     monkeypatch.setattr("sys.stdout", None)
     monkeypatch.setattr("sys.stderr", stream)
-    outlets.free_standard_streams()
+    outlets.free_standard_streams(lambda line: line.startswith("INFO"))
     assert list(outlets._outlets) == ["stderr"]
     own = outlets.own_stderr()
     assert own is not None
 
     logging.StreamHandler().handle(logging.LogRecord("shop", 20, __file__, 1, "to sys.stderr", (), None))
     print("our own", file=own)
+    print("INFO", "a\x1b[2J\rINFO b\r\nc INFO\x9b", file=sys.stderr)  # noqa: T201 - as a task does
+    print("INFO our own \x1b[31mred", file=own)
     stream.close()
     print("our own, later", file=own)
     outlets.flush_standard_streams()
-    assert os.read(reader, 1000) == b"to sys.stderr\nour own\nour own, later\n"
+    assert os.read(reader, 1000).decode().splitlines() == [
+        "to sys.stderr",
+        "our own",
+        "> INFO a\\x1b[2J",
+        "> INFO b",
+        "c INFO\\x9b",
+        "INFO our own \x1b[31mred",
+        "our own, later",
+    ]
     for _ in range(20_000):
         print("x" * 500, file=own)
     assert not outlets.have_room()

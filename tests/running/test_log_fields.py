@@ -66,8 +66,8 @@ def test_a_format_may_name_the_fields_everywhere() -> None:
 
 
 def test_a_process_of_the_pool_passes_the_fields_on(caplog: pytest.LogCaptureFixture) -> None:
-    line = child_logs._encode(in_task("from the process")).decode()
+    line = child_logs._encode(in_task("from the process"), child_logs.MARK).decode()
     with caplog.at_level(logging.INFO):
-        assert child_logs.relay(line.rstrip("\n")) == ""
+        assert child_logs.relay(line.rstrip("\n"), child_logs.MARK) == ""
     (record,) = caplog.records
     assert log_fields.fields_of(record) == FIELDS

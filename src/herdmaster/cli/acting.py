@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import click
 
 from herdmaster.cli.failures import INTERRUPTED
-from herdmaster.cli.printing import say
+from herdmaster.cli.printing import say, say_json
 from herdmaster.cli.session import Session
 
 if TYPE_CHECKING:
@@ -74,6 +74,6 @@ def _print(name: str, line: Line, *, as_json: bool) -> None:
     if as_json:
         import msgspec
 
-        click.echo(msgspec.json.encode({"task": name, **line.fields}))
+        say_json(msgspec.json.encode({"task": name, **line.fields}))
     else:
         say(line.text, err=line.is_bad)

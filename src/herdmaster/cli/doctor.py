@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from herdmaster.cli.options import json_option
-from herdmaster.cli.printing import say, say_left_out
+from herdmaster.cli.printing import say, say_json, say_left_out
 from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def doctor(*, as_json: bool, session: Session) -> None:
     security = security_findings(look_at_security(addresses, target.security), namespace_is_open=is_open)
     findings = diagnose(servers, snapshot, security)
     for finding in findings:
-        click.echo(msgspec.json.encode(finding)) if as_json else say(_line(finding))
+        say_json(msgspec.json.encode(finding)) if as_json else say(_line(finding))
     if not as_json:
         say(_summary(findings, servers, snapshot))
     click.get_current_context().exit(max((_CODES.get(each.severity, 0) for each in findings), default=0))

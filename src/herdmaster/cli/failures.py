@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 
 import click
 
-from herdmaster.cli.printing import say
+from herdmaster.cli.printing import say_lines
 from herdmaster.cli.streams import discard_output, flush_output, is_from_output
 from herdmaster.errors import HerdError
 
@@ -28,7 +28,7 @@ class Failed(click.ClickException):
         self.command = command or (context.command_path if context is not None else "herd")
 
     def show(self, file: IO[Any] | None = None) -> None:  # Any is click's own
-        say(f"{self.command}: {self.message}", file=file or sys.stderr)
+        say_lines(f"{self.command}: {self.message}", file=file or sys.stderr)
 
 
 class Refused(Failed):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from herdmaster.cli.options import Decorator, Duration, json_option
-from herdmaster.cli.printing import log_of, say
+from herdmaster.cli.printing import log_of, say, say_json
 from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -128,15 +128,17 @@ def _print_records(records: Iterable[FailureRecord], *, as_json: bool) -> None:
 
     for each in records:
         if as_json:
-            click.echo(msgspec.json.encode(each))
+            say_json(msgspec.json.encode(each))
             continue
         place = f" on {each.worker}" if each.worker else ""
-        host = (
-            f"\n    {log_of(each.host, each.pid)}" if each.host and each.pid else f" ({each.host})" if each.host else ""
-        )
+        host = f" ({each.host})" if each.host and not each.pid else ""
         ran = f", ran {seconds((each.ended - each.began) / 1000)}" if each.began is not None else ""
         head = f"{instant(each.ended)}  {click.style(each.result, fg='red')}  {each.call or 'raw'}  {each.task}"
-        say(f"{head}\n    {_error(each)}\n    attempt {each.attempt}{ran}{place}{host}")
+        say(head)
+        say(f"    {_error(each)}")
+        say(f"    attempt {each.attempt}{ran}{place}{host}")
+        if each.host and each.pid:
+            say(f"    {log_of(each.host, each.pid)}")
 
 
 def _error(record: FailureRecord) -> str:
@@ -153,11 +155,12 @@ def _print_groups(records: Sequence[FailureRecord], by: str, *, as_json: bool) -
         newest, oldest = members[0], members[-1]
         if as_json:
             group: dict[str, object] = {"call": call, "count": len(members), "newest": newest}
-            click.echo(msgspec.json.encode({**group, **({"error": error} if error else {})}))
+            say_json(msgspec.json.encode({**group, **({"error": error} if error else {})}))
             continue
         count = click.style(f"{len(members):>6}", bold=True)
         when = f"{instant(oldest.ended)} to {instant(newest.ended)}" if len(members) > 1 else instant(newest.ended)
-        say(f"{count}  {call or 'raw'}  {_error(newest)}\n        {when}, last {newest.task}")
+        say(f"{count}  {call or 'raw'}  {_error(newest)}")
+        say(f"        {when}, last {newest.task}")
 
 
 # --- stats -----------------------------------------------------------------------------------------------------------
@@ -170,8 +173,8 @@ def _print_statistics(found: History, by: By, *, as_json: bool) -> None:
     trends = _trends(found)
     if as_json:
         for each in [*groups, found.total()]:
-            click.echo(msgspec.json.encode(each))
-        click.echo(msgspec.json.encode({"backlog": {queue: list(ends) for queue, ends in trends.items()}}))
+            say_json(msgspec.json.encode(each))
+        say_json(msgspec.json.encode({"backlog": {queue: list(ends) for queue, ends in trends.items()}}))
         return
     minutes = (found.ends - found.begins) / 60_000
     if not groups:

@@ -10,7 +10,7 @@ import click
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.groups import ShowingGroup
 from herdmaster.cli.options import C, json_option
-from herdmaster.cli.printing import say, say_left_out
+from herdmaster.cli.printing import say, say_json, say_left_out
 from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def show(*, key: str | None, call: str | None, as_json: bool, session: Session) 
     if found and not as_json:
         say(click.style(f"{'AGE':>5}  {'KEY':<34}  {'CALL':<30}  TASK", bold=True))
     for seen in found:
-        click.echo(msgspec.json.encode(seen)) if as_json else say(_row(seen, now))
+        say_json(msgspec.json.encode(seen)) if as_json else say(_row(seen, now))
     if not found and key is not None:
         raise Failed(f"no task holds {_described(key, call)}")
     if not found and not as_json:

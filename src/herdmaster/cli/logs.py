@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import threading
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +16,7 @@ from typing import IO, Final
 import click
 
 from herdmaster.cli.printing import say
-from herdmaster.core.printable import printable
+from herdmaster.core.printable import escaped, indented, printable
 from herdmaster.pools import own_loggers
 from herdmaster.pools.log_thread import Deferral
 from herdmaster.pools.outlets import (
@@ -46,9 +47,17 @@ _COLOURS: Final = {
 }
 
 
+_begins_like_text: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.|<\d+>").match
+"""The begin of a line of text logs, or a priority for systemd such as `<3>`."""
+
+
 class TextFormatter(logging.Formatter):
     """A formatter of lines such as `2026-03-01 12:00:00.123 INFO master: elected: ...`, in local time. With `task`, a
-    message from inside a task begins with `[task-... shop:area, attempt 1]`."""
+    message from inside a task begins with `[task-... shop:area, attempt 1]`.
+
+    Messages and tracebacks hold text from outside. What would steer a terminal is escaped, and lines after the first
+    are indented, so that none of them can be taken for a line of the log.
+    """
 
     def __init__(self, *, colour: bool, task: bool = False) -> None:
         super().__init__()
@@ -62,11 +71,11 @@ class TextFormatter(logging.Formatter):
             level = f"{_COLOURS.get(record.levelno, '')}{level}{_PLAIN}"
         # Code that masters and workers share logs as `herdmaster`, and its lines begin with the kind of role.
         source = "" if record.name == "herdmaster" else f"{record.name.removeprefix('herdmaster.')}: "
-        lines = [f"{when} {level} {source}{self._task_of(record)}{record.getMessage()}"]
+        text = f"{source}{self._task_of(record)}{record.getMessage()}"
         exception = _exception_of(self, record)
         if exception:
-            lines.append(exception)
-        return "\n".join(lines)
+            text = f"{text}\n{exception}"
+        return f"{when} {level} {indented(escaped(text))}"
 
     def _task_of(self, record: logging.LogRecord) -> str:
         fields = fields_of(record) if self._task else {}
@@ -74,6 +83,23 @@ class TextFormatter(logging.Formatter):
             return ""
         call = f" {printable(str(fields['call']))}" if fields["call"] else ""
         return f"[{fields['task']}{call}, attempt {fields['attempt']}] "
+
+
+def looks_like_text(line: str) -> bool:
+    """Return whether a printed line could be taken for one of the text log."""
+    return _begins_like_text(line) is not None
+
+
+def looks_like_json(line: str) -> bool:
+    """Return whether a printed line could be taken for one of Herdmaster's in the JSON log, or has a priority for
+    systemd. The app may print JSON lines of its own loggers."""
+    if not line.lstrip().startswith("{"):
+        return line.startswith("<") and looks_like_text(line)
+    try:
+        read = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(read, dict) and str(read.get("logger", "")).startswith("herdmaster")
 
 
 class JsonFormatter(logging.Formatter):
@@ -175,7 +201,7 @@ class RoleLogs:
     def configure(self) -> None:
         import logging.config
 
-        free_standard_streams()
+        free_standard_streams(looks_like_json if self._style == "json" else looks_like_text)
         log_fields.install()
         deferral = self._deferral = Deferral(_is_main_thread)
         add_room(deferral.has_room)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from herdmaster.inspection.reading import Unreadable
 
-_steering: Final = re.compile(
-    r"(?P<colour>\x1b\[[0-9;]*m)"  # from click.style; harmless in text from outside
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"  # controls, changes of direction
-)
-
 
 def plain(text: str) -> str:
-    """Return the text with an escape, such as `\\x1b`, for each character that would control the terminal."""
-    return _steering.sub(lambda match: match["colour"] or ascii(match[0])[1:-1], text)
+    """Return the text with an escape, such as `\\x1b`, for each character that would control the terminal.
+
+    Colours stay, and end with their line.
+    """
+    from herdmaster.core.printable import escaped
+
+    return escaped(text, keeps_colours=True)
 
 
 def say_left_out(unreadable: Unreadable) -> None:
@@ -32,6 +31,18 @@ def log_of(host: str, pid: int) -> str:
     return f"process {pid} on {host}; its log is its stderr, under systemd `journalctl _PID={pid}` there"
 
 
-def say(text: str, *, err: bool = False, file: IO[Any] | None = None) -> None:  # Any is click's own
-    """Print the text; without colours if the stream is not a terminal."""
+def say(text: str, *, err: bool = False) -> None:
+    """Print the text as one line; without colours if the stream is not a terminal."""
+    click.echo(plain(text.replace("\n", "\\n")), err=err)
+
+
+def say_lines(text: str, *, err: bool = False, file: IO[Any] | None = None) -> None:  # Any is click's own
+    """As `say`, for a text whose line ends are meant."""
     click.echo(plain(text), err=err, file=file)
+
+
+def say_json(data: bytes) -> None:
+    """Print JSON. What it holds from outside does not steer a terminal."""
+    from herdmaster.core.printable import escaped_json
+
+    click.echo(escaped_json(data))

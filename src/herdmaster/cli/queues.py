@@ -8,7 +8,7 @@ import click
 
 from herdmaster.cli.groups import ListingGroup
 from herdmaster.cli.options import C, Duration, json_option
-from herdmaster.cli.printing import say_left_out
+from herdmaster.cli.printing import say, say_json, say_left_out
 from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def list_(*, as_json: bool, session: Session) -> None:
     found = session.run(lambda client: look_at_queues(client, unreadable))
     say_left_out(unreadable)
     for queue in found:
-        click.echo(msgspec.json.encode(queue) if as_json else _row(queue))
+        say_json(msgspec.json.encode(queue)) if as_json else say(_row(queue))
     if not found and not as_json:
         click.echo("no queue has tasks, workers or limits", err=True)
 
@@ -76,7 +76,7 @@ def _change(queue: str, session: Session, changes: Mapping[str, bool | float | N
 
     settings, seen = session.run(work)
     if as_json:
-        click.echo(msgspec.json.encode({"queue": queue, **msgspec.to_builtins(settings)}))
+        say_json(msgspec.json.encode({"queue": queue, **msgspec.to_builtins(settings)}))
     else:
         click.echo(f"{queue}: {describe(settings) or 'no limits'}")
     used = [each.name for each in seen if each.workers or each.pending or each.delayed or each.assigned]

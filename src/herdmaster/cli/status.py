@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from herdmaster.cli.printing import say_left_out
+from herdmaster.cli.printing import say, say_json, say_left_out
 from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def status(*, as_json: bool, session: Session) -> None:
     say_left_out(unreadable)
     if as_json:
         found = {"zookeeper": session.given_hosts, **msgspec.to_builtins(overview), "paused": paused}
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        say_json(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
         for line in describe(overview, paused):
-            click.echo(line)
+            say(line)
 
 
 def describe(overview: Overview, paused: Sequence[str] = ()) -> Iterator[str]:

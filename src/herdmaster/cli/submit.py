@@ -13,7 +13,7 @@ import click
 from herdmaster.cli.call_options import CallCommand, call_options, check_call, make_request, read_arguments
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.options import Duration
-from herdmaster.cli.printing import say
+from herdmaster.cli.printing import say, say_json
 from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _print_result(future: Future[object]) -> None:
         error = _wait_ended([future])
     if error is not None:
         raise Failed(f"{future.name} failed: {_explain(error)}")
-    click.echo(to_json(future.result(), "the result"))
+    say_json(to_json(future.result(), "the result"))
 
 
 def _open(target: Target, connect_timeout: float) -> Herd:

@@ -11,7 +11,7 @@ import click
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.groups import ListingGroup
 from herdmaster.cli.options import C, Duration, json_option
-from herdmaster.cli.printing import log_of, say, say_left_out
+from herdmaster.cli.printing import log_of, say, say_json, say_left_out
 from herdmaster.cli.session import Session, session_options
 from herdmaster.cli.task_options import STATES, UNENDED, Choice, check_task, confirm, filter_options, select
 
@@ -78,7 +78,7 @@ def list_tasks(states: tuple[str, ...], *, choice: Choice, limit: int, as_json: 
             if count == 0 and not as_json:
                 say(click.style(f"{'STATE':<10} {'AGE':>5}  {'TASK':<40}  CALL AND WHERE", bold=True))
             count += 1
-            click.echo(_as_json(seen)) if as_json else say(_row(seen, now))
+            say_json(_as_json(seen)) if as_json else say(_row(seen, now))
         if count == 0 and not as_json:
             click.echo(f"no {' or '.join([*states, 'tasks'])}".replace(" or tasks", " tasks"), err=True)
 
@@ -133,10 +133,13 @@ def show(*, task: str, as_json: bool, session: Session) -> None:
     """Show everything that is known of one task."""
     details, reason = _find(task, session)
     if as_json:
-        click.echo(_as_json(details))
+        say_json(_as_json(details))
         return
     for name, text in _describe(details, reason):
-        say(f"{click.style(f'{name:<10}', bold=True)}  {text}")
+        first, *more = text.split("\n")
+        say(f"{click.style(f'{name:<10}', bold=True)}  {first}")
+        for line in more:
+            say(f"{'':<10}  {line}".rstrip())
 
 
 @tasks.command
@@ -179,7 +182,7 @@ def _print_outcome(task: str, outcome: Outcome) -> None:
     from herdmaster.core.outcome import OutcomeState
 
     if outcome.state is OutcomeState.DONE:
-        click.echo(bytes(outcome.result) if outcome.result is not None else b"null")
+        say_json(bytes(outcome.result) if outcome.result is not None else b"null")
         return
     raise Failed(f"{task} {_ending(outcome)}")
 
@@ -272,7 +275,7 @@ def wait(*, task: tuple[str, ...], timeout: float | None, as_json: bool, session
         nonlocal all_done
         all_done = all_done and state == "done"
         if as_json:
-            click.echo(msgspec.json.encode({"task": name, "state": state, "text": text}))
+            say_json(msgspec.json.encode({"task": name, "state": state, "text": text}))
         else:
             say(f"{name}: {text}")
 

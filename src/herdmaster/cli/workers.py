@@ -10,7 +10,7 @@ import click
 from herdmaster.cli.failures import INTERRUPTED, Failed
 from herdmaster.cli.groups import ListingGroup
 from herdmaster.cli.options import C, json_option
-from herdmaster.cli.printing import say
+from herdmaster.cli.printing import say, say_json
 from herdmaster.cli.session import Session, session_options
 from herdmaster.cli.tasks import age, how_far
 
@@ -50,7 +50,7 @@ def list_(*, as_json: bool, session: Session) -> None:
     found = session.run(work)
     for worker, progress in found:
         if as_json:
-            click.echo(msgspec.json.encode({**msgspec.to_builtins(worker), "running": msgspec.to_builtins(progress)}))
+            say_json(msgspec.json.encode({**msgspec.to_builtins(worker), "running": msgspec.to_builtins(progress)}))
         else:
             _print(worker, progress)
     if not found and not as_json:
@@ -177,7 +177,7 @@ def _say_asked(name: str, record: WorkerRecord, *, as_json: bool) -> None:
 def _say_json(name: str, state: str) -> None:
     import msgspec
 
-    click.echo(msgspec.json.encode({"worker": name, "state": state}))
+    say_json(msgspec.json.encode({"worker": name, "state": state}))
 
 
 async def _wait(client: Client, name: str, record: WorkerRecord, *, as_json: bool) -> str | None:

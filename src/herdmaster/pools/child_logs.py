@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,7 +20,8 @@ from herdmaster.pools import own_loggers
 from herdmaster.pools.output import MAX_LINE
 
 MARK: Final = "\x1e"
-"""Begins a record, as in RFC 7464. It may follow a line that a task has not ended."""
+"""Begins the mark of a record, as in RFC 7464. A mark may follow a line that a task has not ended. The rest of it is
+secret, so that text which a task prints is never taken for a record."""
 
 _STDERR: Final = 2
 _MOST_NAME: Final = 100
@@ -49,12 +51,19 @@ _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(_Record)
 
 
+def new_mark() -> str:
+    """Return the mark of the records of one pool."""
+    return MARK + secrets.token_hex(8)
+
+
 class ChildHandler(logging.Handler):
     """Writes each record to the descriptor of standard error, even if code has replaced `sys.stderr`."""
 
+    mark = MARK
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = _encode(record)
+            line = _encode(record, self.mark)
             while line:
                 line = line[os.write(_STDERR, line) :]
         except SoftTimeLimitExceeded:
@@ -65,7 +74,7 @@ class ChildHandler(logging.Handler):
             self.handleError(record)
 
 
-def _encode(record: logging.LogRecord) -> bytes:
+def _encode(record: logging.LogRecord, mark: str) -> bytes:
     message = record.getMessage()
     exception = record.exc_text
     if exception is None and record.exc_info:
@@ -80,10 +89,10 @@ def _encode(record: logging.LogRecord) -> bytes:
         None if exception is None else _clean(exception),
         _fields_of(record),
     )
-    line = _line(made)
+    line = _line(made, mark)
     if len(line) > MAX_LINE:
         short = None if exception is None else _shorten(exception)
-        line = _line(msgspec.structs.replace(made, message=_shorten(message), exception=short))
+        line = _line(msgspec.structs.replace(made, message=_shorten(message), exception=short), mark)
     return line
 
 
@@ -94,8 +103,8 @@ def _fields_of(record: logging.LogRecord) -> tuple[str | int, ...]:
     return tuple(value[:_MOST_FIELD] if isinstance(value, str) else value for value in values)
 
 
-def _line(made: _Record) -> bytes:
-    return MARK.encode() + _encoder.encode(made) + b"\n"
+def _line(made: _Record, mark: str) -> bytes:
+    return mark.encode() + _encoder.encode(made) + b"\n"
 
 
 def _clean(text: str) -> str:
@@ -110,9 +119,10 @@ def _shorten(text: str) -> str:
 _handler: Final = ChildHandler()
 
 
-def install(level: int) -> None:
+def install(level: int, mark: str) -> None:
     """Install the handler in a child, before it imports the app, which may configure logging. `level` is that of the
-    parent."""
+    parent, which gives the mark."""
+    _handler.mark = mark
     root = logging.getLogger()
     root.addHandler(_handler)
     root.setLevel(level)
@@ -123,10 +133,10 @@ def restore(level: int) -> None:
     own_loggers.restore(level, lambda: _handler)
 
 
-def relay(line: str) -> str:
+def relay(line: str, mark: str) -> str:
     """Log, in the parent, the record in a line of a child's standard error. Return the rest of the line."""
-    text, mark, data = line.partition(MARK)
-    if not mark:
+    text, found, data = line.partition(mark)
+    if not found:
         return line
     try:
         made = _decoder.decode(data)

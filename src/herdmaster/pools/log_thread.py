@@ -15,6 +15,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
 
+from herdmaster.core.printable import printable
 from herdmaster.pools.outlets import STALL_SECONDS, own_stderr
 
 MOST_RECORDS: Final = 10_000
@@ -113,7 +114,8 @@ class Deferral(logging.Filter):
         except BaseException as error:  # noqa: BLE001 - the handlers are user code, and this thread must go on
             if record is not None and self._stderr is not None:
                 with contextlib.suppress(Exception):  # the text of the error may fail
-                    self._stderr.write(f"{record.levelname} {record.msg} (a log handler raised {error!r})\n")
+                    text = printable(f"{record.levelname} {record.msg} (a log handler raised {error!r})")
+                    self._stderr.write(f"{text}\n")
 
     def _after_fork(self) -> None:
         """In a child there is no such thread, and perhaps a lock that is never released."""

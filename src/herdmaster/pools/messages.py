@@ -12,12 +12,13 @@ _MOST_BYTES: Final = 256 * 1024 * 1024
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
     """To a new process: its `sys.path`, the factory of its handler as `module:attribute`, the argument of the factory,
-    and the log level of its parent."""
+    the log level of its parent, and the mark that begins its log records."""
 
     path: list[str]
     handler: str
     argument: str
     log_level: int
+    log_mark: str
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):

@@ -18,7 +18,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, TypeVar
+
+from herdmaster.core.printable import escaped
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -29,10 +31,14 @@ STALL_SECONDS: Final = 1.0
 """A reader that reads nothing for longer than this is not waited for."""
 FAREWELL_SECONDS: Final = 1.0
 """How long the end of the process waits for both readers."""
+QUOTE: Final = "> "
+"""Begins a printed line that looks like a line of the log."""
 
 _LOOK_SECONDS: Final = 0.01
 _WRITE_BYTES: Final = 4096
 """PIPE_BUF: a write of up to this size to a pipe is not mixed with those of other processes."""
+
+TextT = TypeVar("TextT", bound=io.TextIOWrapper)
 
 _log = logging.getLogger("herdmaster")
 
@@ -41,7 +47,7 @@ class Outlet:
     """Writes what is `put` to a file descriptor, in order. `name` is for the log."""
 
     def __init__(self, name: str, descriptor: int, most: int = MOST_BYTES) -> None:
-        self._name = name
+        self.name = name
         self._descriptor = descriptor
         self._most = most
         self._changed = threading.Condition()
@@ -108,7 +114,7 @@ class Outlet:
                     dropped, self._dropped = self._dropped, 0
                 self._changed.notify_all()
             if dropped:
-                _log.warning("%d lines to %s were dropped: its reader did not keep up", dropped, self._name)
+                _log.warning("%d lines to %s were dropped: its reader did not keep up", dropped, self.name)
 
     def _take(self) -> bytes:
         batch = self._chunks.popleft()
@@ -135,6 +141,29 @@ class Outlet:
         self._is_direct = True
 
 
+class PrintedText(io.TextIOWrapper):
+    """A standard stream for what code prints, text from outside with it: what would steer a terminal is escaped, and a
+    line that `looks_like` one of the log begins with `QUOTE`. A carriage return ends a line.
+
+    Bytes that go into its `buffer` stay as they are.
+    """
+
+    looks_like: Callable[[str], object] = staticmethod(lambda _line: None)
+    _is_at_start = True
+
+    def write(self, text: str, /) -> int:
+        shown = text
+        if not text.isprintable():
+            shown = escaped(text.replace("\r\n", "\n").replace("\r", "\n"), keeps_colours=True)
+        lines = shown.split("\n")
+        for number, line in enumerate(lines):
+            if (number or self._is_at_start) and self.looks_like(line):
+                lines[number] = QUOTE + line
+        self._is_at_start = not lines[-1]
+        super().write("\n".join(lines))
+        return len(text)
+
+
 class OutletFile(io.RawIOBase):
     """An outlet as a file, for Python's own streams."""
 
@@ -142,6 +171,7 @@ class OutletFile(io.RawIOBase):
         super().__init__()
         self._outlet = outlet
         self._number = descriptor
+        self.name = f"<{outlet.name}>"
 
     def writable(self) -> bool:
         return True
@@ -162,9 +192,12 @@ _outlets: Final[dict[str, Outlet]] = {}
 _rooms: Final[list[Callable[[], bool]]] = []
 
 
-def free_standard_streams() -> None:
-    """Let nothing that writes to `sys.stdout` and `sys.stderr` wait for a reader any more. Streams that are closed, or
-    are no files, stay as they are."""
+def free_standard_streams(looks_like: Callable[[str], object]) -> None:
+    """Let nothing that writes to `sys.stdout` and `sys.stderr` wait for a reader any more, nor steer a terminal.
+
+    `looks_like` says whether a line could be one of the log. Streams that are closed, or are no files, stay as they
+    are.
+    """
     if not _outlets:
         atexit.register(flush_standard_streams)
     for name in ("stdout", "stderr"):
@@ -174,14 +207,16 @@ def free_standard_streams() -> None:
                 stream.flush()
                 # A copy: if code closes the descriptors of the streams, sockets may get their numbers.
                 _outlets[name] = Outlet(name, os.dup(stream.fileno()))
-                setattr(sys, name, _open(name, stream))
+                printed = _open(name, stream, PrintedText)
+                printed.looks_like = looks_like
+                setattr(sys, name, printed)
 
 
 def own_stderr() -> IO[str] | None:
     """Return a stream to the same reader as `sys.stderr` that is not closed with it. None if that is closed."""
     stream: IO[str] | None = sys.stderr
     if "stderr" in _outlets and isinstance(stream, io.TextIOWrapper):
-        return _open("stderr", stream)
+        return _open("stderr", stream, io.TextIOWrapper)
     return stream
 
 
@@ -210,7 +245,7 @@ def flush_standard_streams() -> None:
             _outlets[name].flush(FAREWELL_SECONDS)
 
 
-def _open(name: str, like: io.TextIOWrapper) -> io.TextIOWrapper:
+def _open(name: str, like: io.TextIOWrapper, kind: type[TextT]) -> TextT:
     raw = OutletFile(_outlets[name], like.fileno())
     by_lines = like.line_buffering or like.write_through  # as stderr is, and with -u stdout as well
-    return io.TextIOWrapper(io.BufferedWriter(raw), like.encoding, like.errors, line_buffering=by_lines)
+    return kind(io.BufferedWriter(raw), like.encoding, like.errors, line_buffering=by_lines)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import termios
 import time
 from collections.abc import Callable
@@ -23,8 +24,12 @@ MAX_LINE: Final = 16 * 1024
 """In bytes. A longer line is handed on in pieces."""
 
 
+_line_end: Final = re.compile(rb"\r\n?|\n")
+
+
 class LineReader:
-    """Splits a stream of bytes into lines, without their ends."""
+    """Splits a stream of bytes into lines, without their ends. A carriage return ends a line as well: after it a
+    terminal would write over what precedes it."""
 
     __slots__ = ("_rest",)
 
@@ -32,8 +37,11 @@ class LineReader:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[str]:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        pieces = [piece for line in lines for piece in _cut(line.removesuffix(b"\r"))]
+        data = self._rest + data
+        held = data[-1:] if data.endswith(b"\r") else b""  # perhaps the first half of \r\n
+        *lines, rest = _line_end.split(data.removesuffix(b"\r"))
+        self._rest = rest + held
+        pieces = [piece for line in lines for piece in _cut(line)]
         if len(self._rest) > MAX_LINE:
             *more, self._rest = _cut(self._rest)
             pieces += more
@@ -41,7 +49,7 @@ class LineReader:
 
     def flush(self) -> list[str]:
         """Return the rest: a line that was not ended."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = self._rest.removesuffix(b"\r"), b""
         return [rest.decode("utf-8", "replace")] if rest else []
 
 

@@ -119,7 +119,7 @@ class Child:
         if not isinstance(start, messages.Start):
             return 0
         sys.path[:] = start.path
-        child_logs.install(start.log_level)
+        child_logs.install(start.log_level, start.log_mark)
         try:
             with forks.UserCode():
                 handler = load_handler(start.handler, start.argument)

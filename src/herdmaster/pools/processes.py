@@ -111,6 +111,7 @@ class ProcessPool(Generic[T]):
         self._on_output = on_output
         self._folder = folder or Folder()
         self._turns = Turns(self._loop, has_room)
+        self._log_mark = child_logs.new_mark()
         self._queue: deque[Job[T]] = deque()
         self._ended: list[tuple[T, Result]] = []
         self._starting: dict[Spawned, str] = {}  # with the reason why it cannot start, once it is known
@@ -243,8 +244,8 @@ class ProcessPool(Generic[T]):
         self._dispatch()
 
     def _printed(self, child: Spawned, stream: str, line: str) -> None:
-        if stream == "stderr" and child_logs.MARK in line:
-            line = child_logs.relay(line)
+        if stream == "stderr" and self._log_mark in line:
+            line = child_logs.relay(line, self._log_mark)
             if not line:
                 return
         run = self._busy.get(child) or self._leaving.get(child)
@@ -325,7 +326,8 @@ class ProcessPool(Generic[T]):
         self._starting[child] = ""
         self._watch_groups()
         level = logging.getLogger().getEffectiveLevel()
-        child.send(Start(self._folder.resolve(sys.path), self._handler, self._handler_argument, level))
+        path = self._folder.resolve(sys.path)
+        child.send(Start(path, self._handler, self._handler_argument, level, self._log_mark))
         self._loop.call_later(_START_SECONDS, self._give_up_start, child)
         return True
 

@@ -24,6 +24,7 @@ from herdmaster.core.history_recorder import Recorder
 from herdmaster.core.members import DRAINING, MAX_SLOTS, NO_REQUEST, READY, STOP, WorkerRecord, encode_record
 from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
 from herdmaster.core.options import PoolKind
+from herdmaster.core.printable import escaped, indented
 from herdmaster.errors import ConfigurationError
 from herdmaster.greenlets import refuse_patched
 from herdmaster.pools.folder import Folder
@@ -73,8 +74,8 @@ def default_slots() -> int:
 def print_raw(name: str, data: bytes) -> None:
     """Print a raw task, as the reference's worker does. The default raw handler."""
     wait_for_room()
-    # One write with the line end, because several threads print.
-    print(f"{name}: {data.decode('utf-8', 'replace')}\n", end="", flush=True)  # noqa: T201 - its purpose
+    text = indented(escaped(data.decode("utf-8", "replace")))
+    print(f"{name}: {text}\n", end="", flush=True)  # noqa: T201 - its purpose. One write: several threads print.
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
