@@ -10,14 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from herdmaster.api.direction import Target
 from herdmaster.cli.program import herd
-from herdmaster.cli.session import Session
 from herdmaster.core.access import Identity, digest_id
 from herdmaster.core.layout import FOLDERS
-from herdmaster.zookeeper.client import Security
 from herdmaster.zookeeper.model import OPEN_ACL
-from tests.closed import PASSWORD, POLICY, reopen_namespace, security_of, session_of
+from tests.closed import PASSWORD, POLICY, reopen_namespace, session_of
 
 pytestmark = pytest.mark.long
 
@@ -27,12 +24,15 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    def run(*arguments: str, hosts: str = "", security: Security | None = None) -> Result:
-        target = Target(hosts, security_of(Identity.MASTER) if security is None else security)
-        monkeypatch.setattr(Session, "find_target", lambda _session: target)
+def run(tmp_path: Path) -> Run:
+    """Run `herd access` with the credentials of a master, or with none."""
+    file = tmp_path / "master.credential"
+    file.write_text(f"master:{PASSWORD}\n")
+
+    def run(*arguments: str, hosts: str = "", has_credentials: bool = True) -> Result:
+        runner = CliRunner(env={"HERD_AUTH_DIGEST_FILE": str(file) if has_credentials else None})
         at = ["--zookeeper", hosts] if hosts else []
-        return CliRunner().invoke(herd, ["access", *arguments, *at], prog_name="herd", catch_exceptions=False)
+        return runner.invoke(herd, ["access", *arguments, *at], prog_name="herd", catch_exceptions=False)
 
     return run
 
@@ -87,7 +87,7 @@ def test_an_open_namespace_is_migrated(run: Run, namespace: str, closed: str) ->
     assert run("check", hosts=namespace).exit_code == 0
     other = ["--scheme", "digest", *IDS, "--client", f"other:{'A' * 27}="]
     assert "has another policy: `herd access migrate`" in run("init", *other, hosts=namespace).stderr
-    result = run("show", hosts=namespace, security=Security())
+    result = run("show", hosts=namespace, has_credentials=False)
     assert (result.exit_code, "NoAuth: /access: this session lacks the right READ" in result.stderr) == (1, True)
 
 
