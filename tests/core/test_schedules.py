@@ -145,7 +145,7 @@ def test_the_task_of_a_tick_has_the_options_of_the_schedule() -> None:
     assert name is not None
     assert (name.queue, name.priority, name.conditional, name.big) == ("mail", 7, True, False)
     call = decode_call(task.data)
-    assert (call.call, bytes(call.args), call.expires) == ("shop:nightly", b"[1]", DUE + 1005)
+    assert (call.call, bytes(call.args), call.due, call.expires) == ("shop:nightly", b"[1]", DUE + 5, DUE + 1005)
     assert call.scheduled == Scheduled("nightly", DUE, DUE - 1)
     assert task.new_key is None
 

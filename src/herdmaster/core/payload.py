@@ -176,11 +176,12 @@ def with_expiry(data: bytes, expires_ms: int) -> bytes:
     return _rewrite(data, expires=expires_ms)
 
 
-def with_schedule(data: bytes, scheduled: Scheduled, expires_ms: int | None = None) -> bytes:
-    """The payload of the task that a schedule makes for one tick; it may expire (unix milliseconds)."""
+def with_schedule(data: bytes, scheduled: Scheduled, due_ms: int, expires_ms: int | None = None) -> bytes:
+    """The payload of the task that a schedule makes for one tick. It may begin at `due_ms`, when it is made, and may
+    expire (unix milliseconds)."""
     if expires_ms is None:
-        return _rewrite(data, scheduled=scheduled)
-    return _rewrite(data, scheduled=scheduled, expires=expires_ms)
+        return _rewrite(data, scheduled=scheduled, due=due_ms)
+    return _rewrite(data, scheduled=scheduled, due=due_ms, expires=expires_ms)
 
 
 def with_error(data: bytes, info: ErrorInfo) -> bytes:

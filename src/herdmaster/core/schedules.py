@@ -262,7 +262,7 @@ def scheduled_task(
     """
     call = schedule.call
     expires_ms = None if schedule.expires_ms is None else now_ms + schedule.expires_ms
-    data = with_schedule(bytes(schedule.payload), Scheduled(name, due_ms, previous_ms), expires_ms)
+    data = with_schedule(bytes(schedule.payload), Scheduled(name, due_ms, previous_ms), now_ms, expires_ms)
     ulid = ulid or derived_ulid(due_ms, name, schedule.id, str(due_ms))
     conditional = expires_ms is not None or call.expires is not None
     task = call_name(ulid, schedule.queue, schedule.priority, big=len(data) > BIG, conditional=conditional)

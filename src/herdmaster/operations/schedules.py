@@ -14,7 +14,7 @@ import msgspec
 
 from herdmaster.core import schedule_moves
 from herdmaster.core.layout import NEVER, UNPLANNED
-from herdmaster.core.names import check_schedule_name, derived_ulid
+from herdmaster.core.names import check_schedule_name, derived_ulid, raw_name, ulid_time_ms
 from herdmaster.core.operations import Move
 from herdmaster.core.schedule_decisions import NextTick, first_due
 from herdmaster.core.schedules import (
@@ -154,7 +154,8 @@ async def backfill_schedule(
 def _backfilled(
     name: str, dues: Sequence[int], request: str, now_ms: int, schedule: Schedule, _tick: Tick
 ) -> list[NewScheduledTask]:
-    ulids = [derived_ulid(due_ms, name, schedule.id, str(due_ms), "backfill", request) for due_ms in dues]
+    asked_ms = ulid_time_ms(raw_name(request)) or 0  # so that the tasks do not look as if they had waited since then
+    ulids = [derived_ulid(asked_ms, name, schedule.id, str(due_ms), "backfill", request) for due_ms in dues]
     return [
         scheduled_task(name, schedule, due_ms, None, now_ms, ulid=ulid)
         for due_ms, ulid in zip(dues, ulids, strict=True)
