@@ -10,6 +10,7 @@ import msgspec
 
 from chaos.disk import NoSmallDisk, small_disk
 from chaos.links import LinkState
+from chaos.schedules import declared
 from chaos.stage import Skipped, Stage
 
 Play = Callable[[Stage], None]
@@ -193,6 +194,24 @@ def client_killed(stage: Stage) -> None:
 @scenario("SIGKILL of all masters and workers at once", is_long=True)
 def roles_killed(stage: Stage) -> None:
     stage.kill_and_start_again(*stage.cast.roles)
+
+
+# --- schedules -------------------------------------------------------------------------------------------------------
+
+
+@scenario("a dozen schedules of a second, while the primary is killed, stopped and cut off, and the leader is killed")
+def schedules(stage: Stage) -> None:
+    with declared(stage.cast, stage.historian.last_zxid):
+        stage.wait(stage.pause)
+        stage.kill_and_start_again(stage.cast.primary())
+        stage.stop_past_sessions(stage.cast.primary())
+        stage.cut_off(LinkState.DEAF, stage.cast.primary())
+        leader = stage.leader()
+        stage.kill_servers(leader)
+        stage.outlast_sessions()
+        stage.start_servers(leader)
+        stage.cast.wait_whole()
+        stage.outlast_sessions()
 
 
 # --- what an operator does -------------------------------------------------------------------------------------------
