@@ -58,7 +58,10 @@ def test_a_schedule_is_read_as_it_was_written(schedule: Schedule) -> None:
 
 
 def test_a_tick_is_read_as_it_was_written() -> None:
-    for tick in (Tick(), Tick(due_ms=1, since_ms=2, task="t", last_ms=3, made_ms=4, late_ms=5, runs=6, skips={"a": 7})):
+    for tick in (
+        Tick(),
+        Tick(due_ms=1, since_ms=2, task="t", last_ms=3, made_ms=4, late_ms=5, runs=6, skips={"a": 7}, problem="p"),
+    ):
         assert decode_tick(encode_tick(tick)) == tick
 
 

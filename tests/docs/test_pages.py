@@ -32,6 +32,7 @@ def test_the_picture_of_a_tasks_states_has_every_transition_of_a_task() -> None:
         TransitionName.DROP_CANCEL,
         TransitionName.RELEASE,
         TransitionName.SKIP_TICK,
+        TransitionName.MARK_TICK,
         TransitionName.CREATE_SCHEDULE,
         TransitionName.EDIT_SCHEDULE,
         TransitionName.REMOVE_SCHEDULE,

@@ -17,6 +17,7 @@ NOT_MODELLED = {
     TransitionName.REPLAY,
     TransitionName.TICK,  # those of schedules have a model of their own
     TransitionName.SKIP_TICK,
+    TransitionName.MARK_TICK,
     TransitionName.CREATE_SCHEDULE,
     TransitionName.EDIT_SCHEDULE,
     TransitionName.RUN_NOW,

@@ -151,7 +151,7 @@ _ROWS: Final[tuple[tuple[Kind, str, str, str, str], ...]] = (
     (K.SCHEDULES,        "cdra",  "r",    "cdr",  "r"),
     (K.SCHEDULE,         "rwa",   "r",    "rw",   "r"),
     (K.TICKS,            "cdra",  "-",    "cdr",  "r"),
-    (K.TICK,             "ra",    "-",    "r",    "r"),
+    (K.TICK,             "rwa",    "-",    "r",    "r"),
     (K.OTHER,            "cdrwa", "-",    "-",    "-"),
 )  # fmt: skip
 

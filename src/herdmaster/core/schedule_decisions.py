@@ -185,7 +185,7 @@ class _Case(msgspec.Struct, frozen=True):
         """Return the tick of the first time after `after_ms`."""
         limit = self.schedule.max_runs
         due_ms = None if limit is not None and tick.runs >= limit else first_due(self.schedule, after_ms)
-        tick = msgspec.structs.replace(tick, due_ms=due_ms, since_ms=None)
+        tick = msgspec.structs.replace(tick, due_ms=due_ms, since_ms=None, problem=None)
         return NextTick(name_of_tick(self.name, self.schedule, tick, is_over=due_ms is None), tick)
 
     # --- times that are due ------------------------------------------------------------------------------------------

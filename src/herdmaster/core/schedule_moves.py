@@ -10,7 +10,7 @@ from herdmaster.core import layout
 from herdmaster.core.layout import TickName
 from herdmaster.core.operations import CheckNode, CreateNode, DeleteNode, Move, Operation, SetNode
 from herdmaster.core.schedule_decisions import NextTick
-from herdmaster.core.schedules import NewScheduledTask, encode_tick
+from herdmaster.core.schedules import NewScheduledTask, Tick, encode_tick
 from herdmaster.core.table import TransitionName
 
 
@@ -35,6 +35,16 @@ def skip_tick(present: TickName, version: int, following: NextTick) -> Move:
         CheckNode(layout.schedule_path(present.schedule), version),
         DeleteNode(layout.tick_path(present)),
         _creation(following),
+    )
+
+
+def mark_tick(present: TickName, version: int, marked: Tick) -> Move:
+    return _move(
+        TransitionName.MARK_TICK,
+        layout.tick_name(present),
+        1,
+        CheckNode(layout.schedule_path(present.schedule), version),
+        SetNode(layout.tick_path(present), encode_tick(marked)),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from herdmaster.core.failure import cut_text
 from herdmaster.core.keys import KeyRecord, NewKey, encode_record, is_key_hash
 from herdmaster.core.layout import NEVER, UNPLANNED, TickName
 from herdmaster.core.names import (
@@ -31,6 +32,8 @@ from herdmaster.errors import BadPayload, BadSchedule, ConfigurationError, Inval
 
 MAX_SCHEDULE: Final = 128 * 1024
 """Bytes. The arguments of a schedule are stored once more with each task."""
+MAX_PROBLEM: Final = 500
+"""Bytes."""
 MAX_JITTER_MS: Final = 24 * 3600 * 1000
 DEFAULT_SKIP_GRACE_MS: Final = 60 * 1000
 _VERSION: Final = 1
@@ -129,7 +132,7 @@ class Tick(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     The rest is what was done: `task`, made for the time `last_ms`, at `made_ms`, which was `late_ms` after it was to be
     made; how many tasks there were, how many times had none, by reason; and `by_hand`, the last requests that
-    operators made. All times in unix milliseconds.
+    operators made. `problem` is why a primary could not make a task for `due_ms`. All times in unix milliseconds.
     """
 
     herd: Literal[1] = msgspec.field(default_factory=lambda: 1)
@@ -142,6 +145,7 @@ class Tick(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     runs: int = 0
     skips: dict[str, int] = {}
     by_hand: tuple[str, ...] = ()
+    problem: str | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -239,9 +243,13 @@ def name_of_tick(name: str, schedule: Schedule, tick: Tick, *, is_over: bool = F
     return TickName(UNPLANNED if tick.due_ms is None else tick.due_ms, schedule.id, name)
 
 
+def with_problem(tick: Tick, problem: str) -> Tick:
+    return msgspec.structs.replace(tick, problem=cut_text(problem, MAX_PROBLEM))
+
+
 def unplanned(tick: Tick) -> Tick:
     """The tick of a schedule whose next time is to be found from now on."""
-    return msgspec.structs.replace(tick, due_ms=None, since_ms=None)
+    return msgspec.structs.replace(tick, due_ms=None, since_ms=None, problem=None)
 
 
 class NewScheduledTask(msgspec.Struct, frozen=True, gc=False):

@@ -78,6 +78,7 @@ class TransitionName(enum.StrEnum):
     DROP_DELAYED_BECAUSE_TASK = "drop delayed because task"
     TICK = "tick"
     SKIP_TICK = "skip tick"
+    MARK_TICK = "mark tick"
     CREATE_SCHEDULE = "create schedule"
     EDIT_SCHEDULE = "edit schedule"
     RUN_NOW = "run now"
@@ -202,6 +203,10 @@ _ROWS: Final = (
     Transition(
         N.SKIP_TICK, _PRIMARY, checks=(P.SCHEDULES,), consumes=(P.TICKS,), produces=(P.NEXT_TICKS,),
         note="the first tick is planned, or no task is wanted; the schedule has the version that was read",
+    ),
+    Transition(
+        N.MARK_TICK, _PRIMARY, checks=(P.SCHEDULES,), sets=(P.TICKS,),
+        note="with the reason why no task can be made; the schedule has the version that was read",
     ),
     Transition(
         N.CREATE_SCHEDULE, _CLIENT_OR_OPERATOR, produces=(P.SCHEDULES, P.NEXT_TICKS),

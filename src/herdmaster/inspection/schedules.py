@@ -182,6 +182,9 @@ def _see(stored: StoredSchedule, ends: dict[str, LastTask]) -> ScheduleSeen:
             first_due(schedule, stored.created_ms)  # a timetable that is not known here
     except TimetableError as error:
         return ScheduleSeen(stored.name, ScheduleState.BROKEN, schedule, tick, last=last, problem=str(error))
+    if tick.problem is not None:
+        problem = f"a primary says: {tick.problem}"
+        return ScheduleSeen(stored.name, ScheduleState.BROKEN, schedule, tick, due_ms, last=last, problem=problem)
     if due_ms is None:
         return ScheduleSeen(stored.name, ScheduleState.ENDED, schedule, tick, last=last)
     next_ms = fire_time(stored.name, schedule, due_ms)

@@ -16,7 +16,7 @@ from herdmaster.core.layout import TickName
 from herdmaster.core.payload import Call, Scheduled, decode_call, encode_arguments, encode_call
 from herdmaster.core.schedules import Missed, Overlap, Schedule, Tick, decode_tick, encode_schedule
 from herdmaster.core.timetable import Every, Times
-from herdmaster.inspection.schedules import find_schedule, read_schedules
+from herdmaster.inspection.schedules import ScheduleState, find_schedule, read_schedules
 from herdmaster.operations.schedules import (
     add_schedule,
     edit_schedule,
@@ -278,6 +278,10 @@ async def test_a_schedule_that_cannot_be_read_is_told_once_and_the_others_go_on(
     assert len(told) == 2
     assert any(text.startswith("schedule bad makes no tasks: ") for text in told)
     assert any("X/Y" in text for text in told)
+    seen = await find_schedule(stage.zk, "zone")
+    assert seen is not None
+    assert seen.state is ScheduleState.BROKEN
+    assert "X/Y" in (seen.tick.problem or "")
     await edit_schedule(
         stage.zk, "zone", lambda each: msgspec.structs.replace(each, timetable=Times((now_ms() + 300,)))
     )

@@ -29,7 +29,7 @@ from herdmaster.core.schedule_decisions import (
     decide,
     without_tasks,
 )
-from herdmaster.core.schedules import Overlap, Schedule, Skip, Tick, decode_schedule, decode_tick
+from herdmaster.core.schedules import Overlap, Schedule, Skip, Tick, decode_schedule, decode_tick, with_problem
 from herdmaster.core.table import Verdict
 from herdmaster.core.ticks import Ticks
 from herdmaster.core.timetable import TimetableError
@@ -90,7 +90,7 @@ class Scheduling(FolderPart):
         self._reader = TickReader(client)
         self._schedules: dict[str, _Known] = {}
         self._data: dict[str, Tick] = {}  # of ticks that this term has made
-        self._decided: dict[str, tuple[_Subject, Fire | SkipTo]] = {}  # what is under way
+        self._decided: dict[str, tuple[_Subject, Fire | SkipTo | None]] = {}  # what is under way; None: a mark
         self._waiting: set[str] = set()  # names of ticks whose schedule waits for its last task
         self._orphans: set[str] = set()  # ticks that were found without their schedule
 
@@ -191,9 +191,18 @@ class Scheduling(FolderPart):
                 subject.present.schedule, schedule, tick, now_ms=now_ms, created_ms=created_ms, is_busy=is_busy
             )
         except (TimetableError, BadSchedule) as error:
-            self._set_aside(name, subject.present, str(error))
+            self._mark(subject, str(error))
             return
         self._carry_out(subject, decision)
+
+    def _mark(self, subject: _Subject, reason: str) -> None:
+        """Write into the tick why no task can be made, for people to see, and then leave it for a while."""
+        marked = with_problem(subject.tick, reason)
+        if marked == subject.tick:
+            self._set_aside(subject.name, subject.present, reason)
+            return
+        self._decided[subject.name] = subject, None
+        self.gathering.add(schedule_moves.mark_tick(subject.present, subject.known.version, marked))
 
     def _carry_out(self, subject: _Subject, decision: TickDecision) -> None:
         name = subject.name
@@ -244,6 +253,8 @@ class Scheduling(FolderPart):
 
     def _handle_committed(self, move: Move) -> None:
         subject, decision = self._decided.pop(move.task)
+        if decision is None:
+            return
         if decision.next.name.due_ms != NEVER:
             self._data[layout.tick_name(decision.next.name)] = decision.next.tick
         self.report.tell_tick(subject.present.schedule, decision)
