@@ -12,6 +12,7 @@ import msgspec
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import Credential, Digest, Kerberos, Sasl
 from herdmaster.zookeeper.errors import InvalidCredential
+from herdmaster.zookeeper.secret import Secret
 
 VARIABLES: Final = {
     "digest": "HERD_AUTH_DIGEST",
@@ -24,6 +25,10 @@ VARIABLES: Final = {
     "kerberos_service": "HERD_AUTH_KERBEROS_SERVICE",
 }
 """HERD_AUTH_DIGEST and HERD_AUTH_SASL hold `user:password` themselves, and have no option: `ps` would show it."""
+
+
+_KINDS: Final[dict[str, type[Digest | Sasl]]] = {"digest": Digest, "sasl": Sasl}
+_EMPTY: Final = Secret(b"")
 
 
 class AuthRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,18 +44,25 @@ class AuthRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def environment_auth() -> tuple[Credential, ...]:
     """Return the credentials of the environment. Raises ConfigurationError."""
-    return read_auth({name: os.environ.get(variable) or None for name, variable in VARIABLES.items()})
+    names = [name for name in VARIABLES if name not in _KINDS]
+    given = {name: os.environ.get(VARIABLES[name]) or None for name in names}
+    secrets = {name: Secret(os.environ.get(VARIABLES[name], "").encode()) for name in _KINDS}
+    return read_auth(given, secrets)
 
 
-def read_auth(given: Mapping[str, str | None]) -> tuple[Credential, ...]:
-    """Return credentials by the keys of VARIABLES. Raises ConfigurationError."""
+def read_auth(given: Mapping[str, str | None], secrets: Mapping[str, Secret] | None = None) -> tuple[Credential, ...]:
+    """Return credentials by the keys of VARIABLES; `secrets` are the values `user:password` of "digest" and "sasl".
+
+    Raises ConfigurationError.
+    """
     found: list[Credential] = []
-    for name, kind in (("digest", Digest), ("sasl", Sasl)):
+    for name, kind in _KINDS.items():
         file = given.get(f"{name}_file")
+        secret = (secrets or {}).get(name, _EMPTY)
         if file:
             found.append(kind.from_file(file))
-        elif given.get(name):
-            found.append(_split(kind, VARIABLES[name], given[name] or ""))
+        elif secret != _EMPTY:
+            found.append(_split(kind, VARIABLES[name], secret))
     flag = given.get("kerberos")
     if flag not in (None, "0", "1"):
         raise ConfigurationError(f"${VARIABLES['kerberos']} takes 1 or 0")
@@ -63,14 +75,14 @@ def read_auth(given: Mapping[str, str | None]) -> tuple[Credential, ...]:
     return tuple(found)
 
 
-def _split(kind: type[Digest | Sasl], variable: str, text: str) -> Digest | Sasl:
-    user, _, password = text.partition(":")
-    del text  # a traceback may show the local variables
+def _split(kind: type[Digest | Sasl], variable: str, secret: Secret) -> Digest | Sasl:
+    if b"" in secret.reveal().partition(b":"):
+        raise ConfigurationError(f"${variable} does not hold user:password")
+    user = secret.reveal().partition(b":")[0].decode("utf-8", "replace")
     try:
-        return kind(user, password)
-    except InvalidCredential:
-        del password, user
-        raise ConfigurationError(f"${variable} does not hold user:password") from None
+        return kind(user, secret.reveal().partition(b":")[2].decode("utf-8", "replace"))
+    except InvalidCredential as error:
+        raise ConfigurationError(f"${variable}: {error}") from None
 
 
 def export_auth(auth: tuple[Credential, ...]) -> None:
@@ -112,6 +124,6 @@ def auth_of(records: list[AuthRecord]) -> tuple[Credential, ...]:
 def _credential_of(record: AuthRecord) -> Credential:
     if record.kind == "kerberos":
         return Kerberos(record.user, keytab=record.file, service=record.service, host=record.host)
-    kind = Digest if record.kind == "digest" else Sasl
+    kind = _KINDS[record.kind]
     file = Path(record.file or "")
     return kind.from_file(file) if record.user is None else kind(record.user, file)

@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, NoReturn, Protocol, Self
 
 from herdmaster.zookeeper.client import kerberos
 from herdmaster.zookeeper.digest_md5 import Client, SaslError
@@ -66,7 +66,12 @@ class _UserPassword:
         self.user = None
         return self
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled or copied")
+
     def __repr__(self) -> str:
+        if not hasattr(self, "user"):  # shown while it is being made
+            return f"<{type(self).__name__}>"
         if self.user is None:
             return f"{type(self).__name__}.from_file({str(self.file)!r})"
         return f"{type(self).__name__}({self.user!r}, {'***' if self.file is None else repr(str(self.file))})"
