@@ -19,15 +19,18 @@ from herdmaster.core.options import Overrides, RunOptions
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.core.payload import Call, encode_arguments, encode_call
 from herdmaster.core.queues import QueueSettings
+from herdmaster.core.schedules import Schedule
+from herdmaster.core.timetable import Every
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, NotSubmitted
 from herdmaster.inspection.diagnosis import diagnose
 from herdmaster.inspection.history import read_history
 from herdmaster.inspection.reading import Unreadable
+from herdmaster.inspection.schedules import read_schedules
 from herdmaster.inspection.snapshot import take_snapshot
 from herdmaster.inspection.task_seen import TaskFilter, TaskState
 from herdmaster.inspection.tasks import Inspector
-from herdmaster.operations import actions, keys
+from herdmaster.operations import actions, keys, schedules
 from herdmaster.operations.access import close_znodes, put_policy, survey
 from herdmaster.operations.workers import ask_worker
 from herdmaster.roles.client.client import ClientSettings
@@ -172,6 +175,7 @@ async def test_all_features_work_with_nothing_but_the_rights_of_each_identity(
         await play_keys(client, caller)
         await play_failures(stage, client, operator)
         await play_operations(stage, client, operator, worker)
+        await play_schedules(caller)
     await stage.stop(worker)
     await stage.stop(client)
     assert {path: acl for path, acl in created.items() if acl != acl_of_kind(POLICY, kind_of(path))} == {}
@@ -179,7 +183,7 @@ async def test_all_features_work_with_nothing_but_the_rights_of_each_identity(
     assert {
         Kind.TASK, Kind.DELAYED_TASK, Kind.ASSIGNMENT, Kind.OUTCOME, Kind.DEAD_TASK, Kind.CANCEL_REQUEST, Kind.KEY,
         Kind.INBOX, Kind.WORKER, Kind.WORKER_PROGRESS, Kind.MASTER, Kind.MASTER_RECORD, Kind.JOURNAL, Kind.ALIVE,
-        Kind.AWAITED, Kind.WAITER, Kind.QUEUE, Kind.BATCH,
+        Kind.AWAITED, Kind.WAITER, Kind.QUEUE, Kind.BATCH, Kind.SCHEDULE, Kind.TICK,
     } <= kinds  # fmt: skip
     assert await deviating(stage) == []
     assert refusals(caplog) == []
@@ -244,6 +248,23 @@ async def play_operations(stage: ClosedStage, client: StagedClient, operator: Cl
     await until(is_drained, "the drain")
     await ask_worker(operator, worker.name, NO_REQUEST)
     assert await client.put_call("m:f", 6).result() == 6
+
+
+async def play_schedules(caller: Client) -> None:
+    """A client's schedule runs, is changed and removed."""
+    payload = encode_call(Call(1, "m:f", *encode_arguments((7,), {}), outcome=False))
+    plan = Schedule(id="0a1b2c3d", timetable=Every(1000), payload=msgspec.Raw(payload))
+    await schedules.add_schedule(caller, "often", plan)
+
+    async def has_run() -> bool:
+        (stored,) = await read_schedules(caller)
+        return stored.tick is not None and stored.tick.runs > 0
+
+    await until(has_run, "the schedule")
+    await schedules.run_schedule(caller, "often", "01arz3ndektsv4rrffq69g5fav", int(time.time() * 1000))
+    await schedules.pause_schedule(caller, "often")
+    await schedules.resume_schedule(caller, "often")
+    assert await schedules.remove_schedule(caller, "often")
 
 
 @pytest.mark.long

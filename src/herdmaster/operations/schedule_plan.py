@@ -63,7 +63,9 @@ async def apply_schedules(
         first = first or plan
         if plan.is_empty:
             return first
-        for batch in _batches(list(_moves(app, wanted, stored, plan)), len(client.hosts.chroot.prefix)):
+        for batch in _batches(
+            list(_moves(app, wanted, stored, plan)), len(client.hosts.chroot.prefix), client.acl_size
+        ):
             if not await commit(client, batch):
                 break  # the others are planned anew as well
         else:
@@ -133,12 +135,12 @@ def _moves(
         yield removal(stored[name])
 
 
-def _batches(moves: list[Move], namespace: int) -> Iterator[list[Move]]:
+def _batches(moves: list[Move], namespace: int, acl: int) -> Iterator[list[Move]]:
     """Yield the moves in as few transactions as possible."""
     batch: list[Move] = []
     size = 0
     for move in moves:
-        cost = move.size(namespace)
+        cost = move.size(namespace, acl)
         if batch and (size + cost > MAX_BATCH_BYTES or len(batch) >= MAX_BATCH_MOVES):
             yield batch
             batch, size = [], 0
