@@ -69,6 +69,11 @@ def test_all_of_a_deployment_runs_over_tls(authority: Authority, strict: Embedde
         assert len(msgspec.json.decode(status.stdout)["workers"]) == 1
         waited = run_herd("submit", "--zookeeper", hosts, *own, "--unchecked", f"{APP}:double", "5")
         assert "done" in run_herd("tasks", "wait", waited.stdout.strip(), "--zookeeper", hosts, *own).stdout
+        seen = run_herd("doctor", hosts, *own, "--json")
+        assert [msgspec.json.decode(line)["severity"] for line in seen.stdout.splitlines()] == ["note"] * 2, seen.stdout
+        lost = run_herd("doctor", hosts, "--connect-timeout=1", f"--tls-ca={authority.ca}")
+        assert "the server refused a client without a certificate" in lost.stderr
+        assert lost.returncode == 2
         for role in (worker, master):
             role.send(signal.SIGTERM)
             assert role.wait() == 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from herdmaster.inspection.finding import Finding
     from herdmaster.inspection.servers import ServerSeen
     from herdmaster.inspection.snapshot import Snapshot
-    from herdmaster.zookeeper.client import Client
+    from herdmaster.zookeeper.client import Client, Security
     from herdmaster.zookeeper.client.connect_string import Address
 
 _COLOURS: Final = {"critical": "red", "warning": "yellow", "note": "cyan"}
@@ -44,7 +44,7 @@ def doctor(*, as_json: bool, session: Session) -> None:
     target = session.find_target()
     session = session._replace(given_hosts=target.hosts)
     addresses = parse_connect_string(target.hosts).addresses
-    servers, snapshot, is_open = _look(session, addresses)
+    servers, snapshot, is_open = _look(session, addresses, target.security)
     security = security_findings(look_at_security(addresses, target.security), namespace_is_open=is_open)
     findings = diagnose(servers, snapshot, security)
     for finding in findings:
@@ -54,7 +54,9 @@ def doctor(*, as_json: bool, session: Session) -> None:
     click.get_current_context().exit(max((_CODES.get(each.severity, 0) for each in findings), default=0))
 
 
-def _look(session: Session, addresses: Sequence[Address]) -> tuple[Sequence[ServerSeen], Snapshot | None, bool]:
+def _look(
+    session: Session, addresses: Sequence[Address], security: Security
+) -> tuple[Sequence[ServerSeen], Snapshot | None, bool]:
     """Return what the servers and the namespace show, and whether the namespace is open."""
     import asyncio
 
@@ -64,7 +66,8 @@ def _look(session: Session, addresses: Sequence[Address]) -> tuple[Sequence[Serv
     from herdmaster.inspection.snapshot import take_snapshot
     from herdmaster.zookeeper.errors import NoServerReachable
 
-    servers = asyncio.run(look_at_servers(addresses, min(session.connect_timeout, _SERVER_SECONDS)))
+    seconds = min(session.connect_timeout, _SERVER_SECONDS)
+    servers = asyncio.run(look_at_servers(addresses, seconds, security.tls))
     unreadable = Unreadable()
 
     async def look(client: Client) -> tuple[Snapshot, bool]:

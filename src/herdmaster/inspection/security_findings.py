@@ -16,6 +16,7 @@ from herdmaster.zookeeper.client import Client, Security
 from herdmaster.zookeeper.client.connect_string import Address
 from herdmaster.zookeeper.client.credentials import Kerberos
 from herdmaster.zookeeper.model import OPEN_ACL
+from herdmaster.zookeeper.tls import PasswordFile
 
 _OTHERS: Final = stat.S_IROTH | stat.S_IWOTH
 
@@ -70,8 +71,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def _secret_files(security: Security) -> Iterator[Path]:
-    if security.tls is not None and security.tls.certificate is not None:
-        yield Path(security.tls.key or security.tls.certificate)
+    tls = security.tls
+    if tls is not None and tls.certificate is not None:
+        yield Path(tls.key or tls.certificate)
+    if tls is not None and isinstance(tls.key_password, PasswordFile):
+        yield Path(tls.key_password.path)
     for credential in security.auth:
         file = credential.keytab if isinstance(credential, Kerberos) else credential.file
         if file is not None:

@@ -9,7 +9,10 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.zookeeper.client import tls_faults
 from herdmaster.zookeeper.client.connect_string import Address
+from herdmaster.zookeeper.client.dialing import tls_options
+from herdmaster.zookeeper.tls import TLS
 
 _MAX_ANSWER: Final = 1 << 20
 
@@ -45,25 +48,27 @@ class ServerSeen(msgspec.Struct, frozen=True):
             return 0.0
 
 
-async def look_at_servers(addresses: Sequence[Address], seconds: float) -> list[ServerSeen]:
-    """Ask all servers at once, each for at most so many seconds."""
-    return list(await asyncio.gather(*(_ask(address, seconds) for address in addresses)))
+async def look_at_servers(addresses: Sequence[Address], seconds: float, tls: TLS | None = None) -> list[ServerSeen]:
+    """Ask all servers at once, each for at most so many seconds. Raises InvalidTls."""
+    return list(await asyncio.gather(*(_ask(address, seconds, tls) for address in addresses)))
 
 
-async def _ask(address: Address, seconds: float) -> ServerSeen:
+async def _ask(address: Address, seconds: float, tls: TLS | None) -> ServerSeen:
     name = str(address)
     try:
         async with asyncio.timeout(seconds):
-            text = await _send(address, b"mntr")
+            text = await _send(address, b"mntr", tls)
     except TimeoutError:
         return ServerSeen(name, Answer.UNREACHABLE, error=f"no answer within {seconds:g} s")
     except OSError as error:
-        return ServerSeen(name, Answer.UNREACHABLE, error=error.strerror or str(error))
+        fault = "" if tls is None else tls_faults.explain(error, tls, address.host)
+        return ServerSeen(name, Answer.UNREACHABLE, error=fault or error.strerror or str(error))
     return read_answer(name, text)
 
 
-async def _send(address: Address, word: bytes) -> str:
-    reader, writer = await asyncio.open_connection(address.host, address.port)
+async def _send(address: Address, word: bytes, tls: TLS | None) -> str:
+    options = {} if tls is None else tls_options(tls, address.host)
+    reader, writer = await asyncio.open_connection(address.host, address.port, **options)
     try:
         writer.write(word)
         await writer.drain()

@@ -79,6 +79,13 @@ async def test_a_port_that_is_taken_for_the_other_one_is_told(authority: Authori
     assert "this is a port for TLS: give TLS settings" in await fault_of(server.secure_hosts, None)
 
 
+async def test_a_server_that_is_away_is_no_fault_of_tls(authority: Authority) -> None:
+    with EmbeddedZooKeeper(tls=authority.server.tls()) as gone:
+        hosts = gone.hosts
+    with pytest.raises(NoServerReachable, match=r"onnect.* is ZooKeeper running\?"):
+        await Client(hosts, connect_timeout=0.3, security=Security(TLS(ca=authority.ca))).open()
+
+
 async def test_an_unknown_authority_is_told(authority: Authority, server: EmbeddedZooKeeper, tmp_path: Path) -> None:
     other = Authority(tmp_path, "other")
     assert f"is of no authority in {other.ca}" in await fault_of(server.secure_hosts, TLS(ca=other.ca))

@@ -35,7 +35,7 @@ async def dial(
 
     Raises Unreachable, InvalidTls.
     """
-    options = {} if tls is None else _tls_options(tls, address.host)
+    options = {} if tls is None else tls_options(tls, address.host)
     loop = asyncio.get_running_loop()
     unreachable = Unreachable("its name has no addresses")
     try:
@@ -56,8 +56,11 @@ async def dial(
     raise unreachable
 
 
-def _tls_options(tls: TLS, host: str) -> dict[str, Any]:
-    """Return the arguments of `create_connection` for TLS. Without TLS there are none: a loop may know none."""
+def tls_options(tls: TLS, host: str) -> dict[str, Any]:
+    """Return the arguments of `create_connection` for TLS. Without TLS there are none: a loop may know none.
+
+    Raises InvalidTls.
+    """
     return {"ssl": client_context(tls), "server_hostname": tls.server_name or host.removesuffix(".")}
 
 

@@ -16,6 +16,7 @@ _UNKNOWN_AUTHORITIES: Final = (2, 18, 19, 20, 21)
 _PLAIN: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNEXPECTED_MESSAGE")
 """The reasons that OpenSSL gives if the first bytes are not TLS."""
 
+_ENDS: Final = (ConnectionAbortedError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _ENDED: Final = (
     "the server ended the connection during the TLS handshake: check that this is its port for TLS (secureClientPort)"
 )
@@ -26,7 +27,7 @@ def explain(error: BaseException | None, tls: TLS, host: str) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _explain_certificate(error, tls, host)
     reason = getattr(error, "reason", None) or ""
-    if isinstance(error, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)) or reason == "UNEXPECTED_EOF":
+    if isinstance(error, _ENDS):
         return _ENDED
     if "ALERT" in reason:
         return _explain_alert(reason, tls)
