@@ -14,6 +14,8 @@ from herdmaster.core.members import WorkerRecord, encode_record
 from herdmaster.core.payload import with_asked, with_isolation, with_start
 from herdmaster.core.progress import TaskProgress, WorkerProgress, encode_progress
 from herdmaster.core.queues import QueueSettings, encode_queue
+from herdmaster.core.schedules import Schedule, Tick, encode_tick
+from herdmaster.core.timetable import Every
 from herdmaster.inspection.diagnosis import diagnose
 from herdmaster.inspection.finding import Severity
 from herdmaster.inspection.overview import MasterSeen, Overview, TaskCounts, WorkerSeen
@@ -22,6 +24,7 @@ from herdmaster.inspection.servers import Answer, ServerSeen, look_at_servers, r
 from herdmaster.inspection.snapshot import FolderSize, Snapshot, take_snapshot
 from herdmaster.inspection.tasks import Inspector
 from herdmaster.inspection.why_waiting import why_waiting
+from herdmaster.operations.schedules import add_schedule
 from herdmaster.zookeeper.client import parse_connect_string
 from herdmaster.zookeeper.client.connect_string import Address
 from tests.roles.stage import REFERENCE, Stage, call_payload, new_call_name, new_raw_name
@@ -112,6 +115,13 @@ CASES = [
     ("delayed", "note", snapshot(delayed=2, next_due=NOW + 300_000), "2 tasks are delayed, the next one for 5m"),
     ("key-held", "note", snapshot(held_keys=5, kept_keys=2), "2 of 5 keys are held by tasks that have ended"),
     ("key-held", "note", snapshot(held_keys=5), "5 keys are held by tasks that have not ended"),
+    (
+        "schedule-late",
+        "warning",
+        snapshot(late_schedules=("a", "b", "c", "d")),
+        ": a, b, c and 1 more",
+    ),
+    ("schedule-broken", "warning", snapshot(broken_schedules={"a": "no zone X/Y"}), "cannot be used: a (no zone X/Y)"),
     ("clocks", "warning", snapshot(clocks={"worker-aa": 90_000, "master-aa": 10}), "worker-aa by +90 s"),
     ("versions", "warning", overview(workers=(WORKER, worker(version="0.9"))), "different versions: 0.9, 1.0"),
     ("long-folder", "warning", snapshot(folders={"/tasks": FolderSize(20_000, 900_000)}), "the 20000 names in /tasks"),
@@ -224,6 +234,21 @@ async def test_the_snapshot_of_a_real_namespace_shows_the_causes(stage: Stage) -
     assert found.foreign == ("/litter", "/tasks/litter")
     assert found.suspects == {suspect: "shop:z"}
     assert (found.pending, found.overdue) == ({"default": 1, "mail": 2}, 1)
+
+
+async def test_schedules_that_are_late_or_broken_are_said(stage: Stage) -> None:
+    await stage.play_primary()
+    plain = Schedule(id="0a1b2c3d", timetable=Every(60_000), payload=msgspec.Raw(call_payload("shop:x")))
+    for name in ("late", "broken", "fine", "paused"):
+        await add_schedule(stage.zk, name, msgspec.structs.replace(plain, paused=name == "paused"))
+    (old,) = [name for name in await stage.names(layout.TICKS) if name.endswith("-late")]
+    await stage.zk.delete(f"{layout.TICKS}/{old}")
+    await stage.put(f"{layout.TICKS}/{5:013d}-0a1b2c3d-late", data=encode_tick(Tick(due_ms=5)))
+    await stage.zk.set(layout.schedule_path("broken"), b"?")
+    found = await take_snapshot(stage.zk)
+    assert (found.late_schedules, list(found.broken_schedules)) == (("late",), ["broken"])
+    assert found.foreign == ()
+    assert await codes(stage) == {"no-backup", "schedule-late", "schedule-broken"}
 
 
 async def test_a_reference_primary_is_said(stage: Stage) -> None:

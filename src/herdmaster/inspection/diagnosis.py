@@ -110,6 +110,7 @@ def _namespace_findings(snapshot: Snapshot) -> Iterator[Finding]:
             "wait, start workers, or `herd tasks cancel` them",
         )
     yield from _delayed_findings(snapshot)
+    yield from _schedule_findings(snapshot)
     yield from _member_findings(snapshot)
     yield from _znode_findings(snapshot)
 
@@ -157,6 +158,23 @@ def _delayed_findings(snapshot: Snapshot) -> Iterator[Finding]:
         yield note("key-held", f"{snapshot.held_keys} keys are held by tasks that have not ended", "see `herd keys`")
     if snapshot.overview.tasks.dead:
         yield note("dead", f"{snapshot.overview.tasks.dead} tasks are dead", "see `herd dead`")
+
+
+def _schedule_findings(snapshot: Snapshot) -> Iterator[Finding]:
+    late, broken = snapshot.late_schedules, snapshot.broken_schedules
+    if late:
+        yield warning(
+            "schedule-late",
+            f"schedules have been due for more than a minute: {_more(', '.join(late[:_SHOWN]), len(late))}",
+            "see `herd schedules`: one waits for its last task, say; a primary of an older version makes no tasks",
+        )
+    if broken:
+        shown = "; ".join(f"{name} ({problem})" for name, problem in list(broken.items())[:_SHOWN])
+        yield warning(
+            "schedule-broken",
+            f"schedules that are due cannot be used: {_more(shown, len(broken))}",
+            "see `herd schedules`; `herd schedules edit` or `herd schedules remove` them",
+        )
 
 
 def _member_findings(snapshot: Snapshot) -> Iterator[Finding]:

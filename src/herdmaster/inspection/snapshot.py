@@ -17,6 +17,7 @@ from herdmaster.core.names import (
     is_call,
     parse_client_name,
     parse_master_name,
+    parse_schedule_name,
     parse_task_name,
     parse_worker_name,
     ulid_time_ms,
@@ -30,10 +31,11 @@ from herdmaster.inspection.overview import Overview, OverviewReader
 from herdmaster.inspection.payloads import is_big, read_payloads
 from herdmaster.inspection.queue_findings import QueueView
 from herdmaster.inspection.reading import ListingReader, Unreadable
+from herdmaster.inspection.schedules import ScheduleState, list_schedules
 from herdmaster.zookeeper.client import Client
 
 _SAMPLE: Final = 100
-"""Waiting calls whose payloads are read."""
+"""Waiting calls whose payloads are read, and schedules that are due."""
 _OWN: Final = frozenset({"access", "master", "zookeeper", *(folder[1:] for folder in layout.FOLDERS)})
 
 
@@ -51,7 +53,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     submitted. `clocks` says by how many milliseconds the clock of a master or worker was ahead of the servers' when it
     began. `foreign` are znodes that no role understands. `overdue` counts delayed tasks that are due for a minute.
     `unknown_calls` are calls that wait, with the workers that lack them. `suspects` are the waiting tasks that are to
-    run alone, with their calls. `kept_keys` counts the keys of tasks that have ended.
+    run alone, with their calls. `kept_keys` counts the keys of tasks that have ended. `late_schedules` have been due
+    for a minute, `broken_schedules` cannot be used, which their texts explain.
     """
 
     now: int
@@ -70,6 +73,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     held_keys: int = 0
     kept_keys: int = 0
     cancels: int = 0
+    late_schedules: tuple[str, ...] = ()
+    broken_schedules: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 _OVERDUE_MS: Final = 60_000
@@ -89,6 +94,7 @@ async def take_snapshot(client: Client, unreadable: Unreadable | None = None) ->
     delayed = [parsed for name in names[layout.DELAYED] if (parsed := layout.parse_delayed_name(name)) is not None]
     pending = [name for name in names[layout.TASKS] if parse_task_name(name) is not None]
     calls = await _sample_calls(client, pending, delayed)
+    late, broken = await _schedules(client, names[layout.TICKS], now - _OVERDUE_MS)
     return Snapshot(
         now,
         overview,
@@ -106,6 +112,8 @@ async def take_snapshot(client: Client, unreadable: Unreadable | None = None) ->
         held_keys=sum(is_key_hash(name) for name in names[layout.KEYS]),
         kept_keys=len(_holders(names) & set(names[layout.STATUS])),
         cancels=len(names[layout.CANCEL]),
+        late_schedules=late,
+        broken_schedules=broken,
     )
 
 
@@ -135,6 +143,20 @@ async def _queues(
         )
         for queue in sorted(_count(pending))
     )
+
+
+async def _schedules(client: Client, names: Sequence[str], limit_ms: int) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the schedules that were due at a time, and those among them that cannot be used, with the reason."""
+    ticks = (tick for tick in map(layout.parse_tick_name, names) if tick is not None and tick.due_ms < limit_ms)
+    due = [tick.schedule for tick in sorted(ticks)][:_SAMPLE]
+    seen = await list_schedules(client, due) if due else []
+    broken = {each.name: each.problem or "" for each in seen if each.state is ScheduleState.BROKEN}
+    late = [
+        each.name
+        for each in seen
+        if each.state is ScheduleState.ACTIVE and each.next_ms is not None and each.next_ms < limit_ms
+    ]
+    return tuple(late), broken
 
 
 def _queue(name: str) -> str | None:
@@ -195,6 +217,8 @@ _KNOWN: Final[Mapping[str, Callable[[str], object | None]]] = {
     layout.PROGRESS: parse_worker_name,
     layout.WAITERS: parse_task_name,
     layout.HISTORY: parse_batch_name,
+    layout.SCHEDULES: parse_schedule_name,
+    layout.TICKS: layout.parse_tick_name,
 }
 
 
