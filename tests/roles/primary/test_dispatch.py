@@ -33,6 +33,7 @@ class Rig:
         self.client = ScriptedClient()
         self.dispatcher = dispatcher
         self.server_clock = FakeServerClock()
+        self.recovery = Recovery(max_deliveries=3)
         self.listings = 0
         client: Any = self.client
         clock: Any = self.server_clock
@@ -40,7 +41,7 @@ class Rig:
             client,
             dispatcher,
             clock,
-            recovery=Recovery(),
+            recovery=self.recovery,
             report=PrimaryLog(System(), lambda _end: None),
             wake=lambda: None,
             list_again=self.list_again,
@@ -280,6 +281,20 @@ async def test_a_lost_workers_task_stays_while_its_status_cannot_be_looked_for()
     assert await rig.read(b"payload") == []
     rig.client.now = SET_ASIDE_SECONDS
     assert await rig.step() == ["exists", "read"]
+
+
+@pytest.mark.parametrize(("before", "is_buried"), [(1, False), (3, True)])
+async def test_the_losses_of_a_raw_task_are_counted_until_it_is_buried(before: int, is_buried: bool) -> None:
+    rig = Rig(new_dispatcher(inbox=(TASK,), is_alive=False))
+    for number in range(before):
+        rig.recovery.move(f"worker-{number}", TASK, b"payload", has_status=False)
+    await rig.step()
+    rig.client.answer("exists")
+    await rig.read(b"payload")
+    commit = rig.client.answer("commit")
+
+    assert (("create", layout.dead_path(TASK)) in commit) == is_buried
+    assert rig.recovery.runs_alone(TASK, b"payload") != is_buried
 
 
 async def test_an_inbox_that_is_not_empty_is_looked_at_again_later() -> None:
