@@ -9,15 +9,16 @@ from types import TracebackType
 from typing import Self
 
 from herdmaster.core import layout
-from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client import PLAIN, Client, Security
 from herdmaster.zookeeper.model import EventType, SessionState, WatchEvent
 
 
 class Ledger:
     """While it is open, each status that is created counts for its task in `committed`."""
 
-    def __init__(self, hosts: str) -> None:
+    def __init__(self, hosts: str, security: Security = PLAIN) -> None:
         self._hosts = hosts
+        self._security = security
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Event | None = None
@@ -42,7 +43,8 @@ class Ledger:
     async def _watch(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
-        async with Client(self._hosts, session_timeout=10.0, connect_timeout=20.0) as client:
+        session = Client(self._hosts, session_timeout=10.0, connect_timeout=20.0, security=self._security)
+        async with session as client:
             client.add_listener(self.states.append)
             await client.add_watch(layout.STATUS, self._handle, recursive=True)
             self._ready.set()
