@@ -225,3 +225,12 @@ async def test_only_so_many_are_remembered() -> None:
     for number in range(20):
         predecessors.add(ClientId(number + 1, bytes(16)), os.getpid())
     assert len(predecessors) == 8
+
+
+async def test_a_connection_that_was_never_made_can_be_aborted_and_lost() -> None:
+    closer = SessionCloser(OLD)
+    closer.abort()
+    assert not closer.ended.done()
+    closer.connection_lost(None)
+
+    assert closer.ended.result() is False
