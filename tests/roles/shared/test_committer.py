@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from herdmaster.core import layout, transitions
+from herdmaster.core import layout, schedule_moves, transitions
+from herdmaster.core.schedule_decisions import NextTick
+from herdmaster.core.schedules import Tick
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import Move
 from herdmaster.roles.shared.bootstrap import make_folders
@@ -247,6 +249,18 @@ async def test_a_checked_node_is_checked_once_per_transaction(namespace: str, sc
 
     (transaction,) = (body for body in bodies if b"/tasks/" in body)
     assert transaction.count(f"/workers/{W}".encode()) == 1
+
+
+async def test_checks_of_versions_are_made_for_each_move(scene: Stage) -> None:
+    ticks = [layout.TickName(number, "0a1b2c3d", "nightly") for number in range(4)]
+    await scene.put(layout.schedule_path("nightly"), *map(layout.tick_path, ticks[:2]))
+    moves = [
+        schedule_moves.skip_tick(ticks[version], version, NextTick(ticks[version + 2], Tick())) for version in (1, 0)
+    ]
+    settled = await commit(scene.zk, *moves)
+
+    assert settled.fate(layout.tick_name(ticks[1])) == (Fate.REFUSED, Verdict.DECIDE_AGAIN)
+    assert settled.fate(layout.tick_name(ticks[0])) == (Fate.COMMITTED, None)
 
 
 async def test_the_end_of_one_move_may_begin_another(scene: Stage) -> None:

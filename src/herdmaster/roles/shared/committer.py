@@ -56,7 +56,7 @@ Settled = Callable[[Settlement], None]
 
 
 class _Batch:
-    """The operations of several moves. A check that several moves share is made once."""
+    """The operations of several moves. A check of any version that several moves share is made once."""
 
     def __init__(self, moves: list[Move], settled: Settled, failures: int) -> None:
         self.moves = moves
@@ -64,11 +64,11 @@ class _Batch:
         self.failures = failures
         self.operations: list[Operation] = []
         self.owners: list[list[tuple[Move, int]]] = []  # per operation: the moves that it belongs to, and where
-        checks: dict[CheckNode, int] = {}
+        checks: dict[str, int] = {}
         for move in moves:
             for index, operation in enumerate(move.operations):
-                if isinstance(operation, CheckNode):
-                    place = checks.setdefault(operation, len(self.operations))
+                if isinstance(operation, CheckNode) and operation.version == -1:
+                    place = checks.setdefault(operation.path, len(self.operations))
                     if place < len(self.operations):
                         self.owners[place].append((move, index))
                         continue
