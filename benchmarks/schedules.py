@@ -1,11 +1,11 @@
 """Many schedules on one primary: how late their tasks are made, and how long a takeover is.
 
-    python -m benchmarks.schedules [--schedules N] [--period SECONDS] [--takeovers N] [--apache] [--json]
+    python -m benchmarks.schedules [--schedules N] [--period SECONDS] [--takeovers N] [--together] [--apache] [--json]
 
-Every schedule is due once in each period, spread evenly over it. Two masters run, each a process, beside a worker that
-runs the tasks. After one whole period the tick of each schedule says how late its last task was made, by the servers'
-clock. Then the primary is killed: *first* is the time from the kill to the next task of a schedule, *caught up* to when
-no time is overdue, both without the session timeout.
+Every schedule is due once in each period, spread evenly over it, or all at the same moment with `--together`. Two
+masters run, each a process, beside a worker that runs the tasks. After one whole period the tick of each schedule says
+how late its last task was made, by the servers' clock. Then the primary is killed: *first* is the time from the kill to
+the next task of a schedule, *caught up* to when no time is overdue, both without the session timeout.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def schedules(count: int, period: float) -> dict[str, Schedule]:
+def schedules(count: int, period: float, *, together: bool) -> dict[str, Schedule]:
     call = Call(
         1, f"{noop.function.__module__}:{noop.function.__qualname__}", *encode_arguments((1,), {}), outcome=False
     )
@@ -107,13 +107,17 @@ def schedules(count: int, period: float) -> dict[str, Schedule]:
     return {
         f"schedule-{number}": Schedule(
             id=f"{number:08x}",
-            timetable=Every(period_ms, number * period_ms // count),
+            timetable=Every(period_ms, 0 if together else number * period_ms // count),
             payload=payload,
             queue=DEFAULT_QUEUE,
             overlap=Overlap.SKIP,
         )
         for number in range(count)
     }
+
+
+def _declared(options: argparse.Namespace) -> dict[str, Schedule]:
+    return schedules(options.schedules, options.period, together=options.together)
 
 
 async def read_ticks(client: Client) -> list[Tick]:
@@ -157,7 +161,7 @@ async def take_over(client: Client, masters: Masters) -> tuple[float, float]:
 async def measure(hosts: str, options: argparse.Namespace, stack: ExitStack) -> Report:
     async with Client(hosts, session_timeout=30.0, connect_timeout=30.0) as client:
         await make_folders(client)
-        await apply_schedules(client, "benchmark", schedules(options.schedules, options.period))
+        await apply_schedules(client, "benchmark", _declared(options))
         masters = Masters(hosts, stack)
         while await client.exists(layout.MASTER) is None:  # noqa: ASYNC110 - nothing is measured here
             await asyncio.sleep(0.1)
@@ -188,6 +192,7 @@ def main() -> None:
     parser.add_argument("--schedules", type=int, default=10_000, metavar="N")
     parser.add_argument("--period", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--takeovers", type=int, default=3, metavar="N")
+    parser.add_argument("--together", action="store_true", help="all schedules are due at the same moments")
     parser.add_argument("--apache", action="store_true", help="on Apache's server instead of the embedded one")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -178,6 +178,8 @@ async def test_past_times_are_made_up_for_once_per_request(zk: Client) -> None:
     assert again == made
     assert len(set(made)) == 501
     assert set(await zk.children(layout.TASKS)) == set(made)
+    (tick,) = (await ticks(zk)).values()
+    assert [note.partition(".")[0] for note in tick.by_hand] == [ULID]  # however many parts there were
     with pytest.raises(ConfigurationError, match="more than 1000 times"):
         await schedules.backfill_schedule(zk, NAME, first, first + 1000 * HOUR, ulid=ULID, now_ms=START)
 

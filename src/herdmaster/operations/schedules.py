@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -131,7 +131,7 @@ async def run_schedule(client: Client, name: str, ulid: str, now_ms: int) -> str
     def build(schedule: Schedule, tick: Tick) -> list[NewScheduledTask]:
         return [scheduled_task(name, schedule, now_ms, tick.last_ms, now_ms, ulid=ulid)]
 
-    (task,) = await _make(client, name, ulid, build)
+    (task,) = await _make(client, name, _Request(ulid), build)
     return task
 
 
@@ -147,7 +147,7 @@ async def backfill_schedule(
     made: list[str] = []
     for start in range(0, len(dues), size):
         build = partial(_backfilled, name, dues[start : start + size], ulid, now_ms)
-        made += await _make(client, name, f"{ulid}.{start}", build)
+        made += await _make(client, name, _Request(ulid, start), build)
     return made
 
 
@@ -175,8 +175,24 @@ def backfill_times(schedule: Schedule, first_ms: int, last_ms: int) -> list[int]
     return dues
 
 
+class _Request(NamedTuple):
+    """A request to make tasks. `part` counts up: a part that was made implies those before it."""
+
+    ulid: str
+    part: int = 0
+
+    def is_in(self, notes: Sequence[str]) -> bool:
+        """Whether the notes of a tick say that this part was made."""
+        noted = [note.partition(".") for note in notes]
+        return any(ulid == self.ulid and (int(part) if part.isdecimal() else 0) >= self.part for ulid, _, part in noted)
+
+    def added_to(self, notes: Sequence[str]) -> tuple[str, ...]:
+        others = [note for note in notes if note.partition(".")[0] != self.ulid]
+        return (*others, f"{self.ulid}.{self.part}" if self.part else self.ulid)[-_REQUESTS_REMEMBERED:]
+
+
 async def _make(
-    client: Client, name: str, request: str, build: Callable[[Schedule, Tick], list[NewScheduledTask]]
+    client: Client, name: str, request: _Request, build: Callable[[Schedule, Tick], list[NewScheduledTask]]
 ) -> list[str]:
     """Make tasks once, however often this is sent: the tick remembers the last requests."""
     sent: int | None = None  # the version at which a request was sent whose reply was lost
@@ -191,13 +207,13 @@ async def _make(
         schedule, tick = _readable(stored), stored.tick or Tick()
         tasks = build(schedule, tick)
         names = [task.name for task in tasks]
-        if request in tick.by_hand:
+        if request.is_in(tick.by_hand):
             return names
         if sent is not None and stored.version - sent > _REQUESTS_REMEMBERED:
             raise SubmissionUnknown(names)
-        requests = (*tick.by_hand, request)[-_REQUESTS_REMEMBERED:]
         following = following_tick(stored, schedule)
-        following = NextTick(following.name, msgspec.structs.replace(following.tick, by_hand=requests))
+        noted = msgspec.structs.replace(following.tick, by_hand=request.added_to(tick.by_hand))
+        following = NextTick(following.name, noted)
         data = encode_schedule(schedule)
         edit = schedule_moves.edit_schedule(name, stored.version, data, stored.tick_name, following)
         done = await commit(client, [schedule_moves.run_now(edit, tasks)])
