@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Self
 
 import msgspec
 import pytest
@@ -25,9 +26,13 @@ from tests.closed import POLICY, security_of
 
 
 class OperatorsClient(Client):
-    async def open(self) -> Client:  # type: ignore[override]  # narrower than Self
-        await super().open()
-        await use_policy(self)
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        try:
+            await use_policy(self)
+        except BaseException:
+            await self.close()
+            raise
         return self
 
 
