@@ -1,4 +1,4 @@
-"""Codecs that can be given to a Herd: `Herd(codec=CloudpickleCodec())`."""
+"""Codecs that can be given to a Herd: `Herd(codec=CloudpickleCodec(), signing_keys=...)`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ class _Cloudpickle(Protocol):
 class CloudpickleCodec:
     """Carries nearly every Python object, also functions made on the spot, between equal versions of Python.
 
-    Unpickling runs whatever code the pickle says. With this codec a program that may write to the Herd's namespace in
-    ZooKeeper can run any code on its workers, and workers on its clients: give it only where all of them trust each
-    other. An app without it never unpickles anything, whatever a payload says. Its extra is `herdmaster[cloudpickle]`.
+    Unpickling runs whatever code the pickle says. So the Herd needs signing keys: then workers unpickle what programs
+    with the keys have submitted, and clients what workers with the keys have returned. With `unsigned=True` it works
+    without keys, and every program that may write to the Herd's namespace in ZooKeeper can run any code on its workers
+    and its clients. An app without this codec never unpickles anything, whatever a payload says. Its extra is
+    `herdmaster[cloudpickle]`.
     """
 
     name = "cloudpickle"
 
-    def __init__(self) -> None:
+    def __init__(self, *, unsigned: bool = False) -> None:
         """Raises ConfigurationError where cloudpickle is not installed."""
+        self.needs_signing = not unsigned
         try:
             self._cloudpickle = cast("_Cloudpickle", importlib.import_module("cloudpickle"))
         except ModuleNotFoundError:

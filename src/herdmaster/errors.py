@@ -94,6 +94,10 @@ class BadPayload(HerdError):
     """A stored payload that is not a call; the text is one sentence that says why."""
 
 
+class BadSignature(HerdError):
+    """A payload or an outcome without a signature, or with a wrong one, where signed ones are expected."""
+
+
 class BadOutcome(HerdError):
     """A stored status that is not an outcome; the text is one sentence that says why."""
 

@@ -30,7 +30,7 @@ from tests.api.typed_tasks import FUNCTIONS, Colour, Picture, Point, TypedApp
 
 pytestmark = pytest.mark.long
 
-CODEC = CloudpickleCodec()
+CODEC = CloudpickleCodec(unsigned=True)
 PICTURE = Picture("a.png", (1, 2), frozenset({Colour.RED}), dt.datetime(2026, 1, 2, tzinfo=dt.UTC), pathlib.Path("a/b"))
 
 

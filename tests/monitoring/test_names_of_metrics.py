@@ -16,6 +16,7 @@ SERIES = (
     ("herd_task_runs_total", Counter, ("call", "queue", "outcome")),
     ("herd_task_duration_seconds", Histogram, ("call", "queue")),
     ("herd_task_wait_seconds", Histogram, ("queue",)),
+    ("herd_bad_signatures_total", Counter, ("queue",)),
     ("herd_submissions_total", Counter, ("queue", "result")),
     ("herd_zookeeper_request_duration_seconds", Histogram, ("operation",)),
     ("herd_zookeeper_session_expirations_total", Counter, ()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -16,6 +16,7 @@ from herdmaster.api.order import order_call
 from herdmaster.api.schedule_options import CheckedSchedule
 from herdmaster.core.names import check_schedule_name
 from herdmaster.core.schedules import Schedule, encode_schedule
+from herdmaster.core.signing import Keyring
 from herdmaster.errors import ConfigurationError
 
 _ULID: Final = "0" * 26
@@ -76,10 +77,19 @@ def _refuse_times(options: TaskOptions) -> None:
         raise ConfigurationError("max_backlog= is for submissions: overlap= limits the tasks of a schedule")
 
 
-class Declarations:
-    """The schedules of one app, by name."""
+def signed(name: str, schedule: Schedule, keyring: Keyring | None) -> Schedule:
+    """Return the schedule of that name with a signature for its tasks, if there are keys."""
+    if keyring is None:
+        return schedule
+    payload = keyring.sign_scheduled(name, schedule.queue, bytes(schedule.payload))
+    return msgspec.structs.replace(schedule, payload=msgspec.Raw(payload))
 
-    def __init__(self) -> None:
+
+class Declarations:
+    """The schedules of one app, by name. `find_keyring` returns the keys that sign their tasks."""
+
+    def __init__(self, find_keyring: Callable[[], Keyring | None]) -> None:
+        self._find_keyring = find_keyring
         self._all: dict[str, Declaration] = {}
         self._runs: dict[str, ModuleRun] = {}
 
@@ -99,4 +109,5 @@ class Declarations:
 
     def schedules(self, app: str | None) -> Mapping[str, Schedule]:
         """Return the schedules to store. Raises ConfigurationError, and what a function for times raises."""
-        return MappingProxyType({name: each.schedule(app) for name, each in self._all.items()})
+        keyring = self._find_keyring()
+        return MappingProxyType({name: signed(name, each.schedule(app), keyring) for name, each in self._all.items()})

@@ -28,6 +28,7 @@ from herdmaster.api.registry import RawHandler, Registry
 from herdmaster.api.results import Reader
 from herdmaster.api.schedule_options import CheckedSchedule, ScheduleOptions, check_schedule, timetable_of
 from herdmaster.api.schedules import Schedules
+from herdmaster.api.signing_keys import Signing
 from herdmaster.api.submitting import (
     submit_all,
     submit_all_async,
@@ -36,6 +37,7 @@ from herdmaster.api.submitting import (
 )
 from herdmaster.api.task import AsyncTask, Task
 from herdmaster.core.codec import Codec
+from herdmaster.core.signing import Secret
 from herdmaster.core.timetable import Cron
 from herdmaster.zookeeper.client import Credential, Security
 from herdmaster.zookeeper.tls import TLS
@@ -74,6 +76,8 @@ class Herd(HookDecorators, HerdQuestions):
         codec: Codec | None = None,
         imports: Iterable[str] = (),
         trace_parent: bool = False,
+        signing_keys: Mapping[str, Secret] | None = None,
+        allow_unsigned: Literal["raw", "all"] | None = None,
         tls: TLS | Literal[False] | None = None,
         auth: Credential | Iterable[Credential] | None = None,
     ) -> None:
@@ -83,11 +87,15 @@ class Herd(HookDecorators, HerdQuestions):
         connections; False leaves them plain, and None asks $HERD_TLS and the variables whose names begin with it.
         `auth` is one credential or several; None asks the variables whose names begin with HERD_AUTH. With
         `trace_parent` the OpenTelemetry span of an attempt is a child of the span that submitted the task; otherwise it
-        is linked to that span.
+        is linked to that span. `signing_keys` are secrets of 32 bytes or more by their ids, or functions that return
+        them: the first one signs tasks and results, and all verify them; None asks the file $HERD_SIGNING_KEYS_FILE.
+        Where there are keys, unsigned tasks and results are refused; `allow_unsigned="raw"` lets workers run raw tasks,
+        which cannot be signed, and `"all"` accepts everything that is not signed wrongly.
 
         Raises InvalidConnectString, ConfigurationError for a time, codec, import or TLS settings of another type.
         """
-        registry = Registry(codec, imports, trace_parent=trace_parent)
+        signing = Signing(signing_keys, allow_unsigned)
+        registry = Registry(codec, imports, trace_parent=trace_parent, signing=signing)
         settings = HerdSettings(hosts, session_timeout, submit_timeout, connect_timeout, tls, check_auth(auth))
         settings.check()
         self._core = HerdCore(settings, registry)
@@ -205,12 +213,15 @@ class Herd(HookDecorators, HerdQuestions):
     def submit_raw(self, data: Bytes) -> Future[None]:
         """Submit bytes for the raw handlers of workers, those of the reference included. Raises as `Task.submit`."""
         refuse_in_loop("submit_raw", "await submit_raw_async(...)")
-        return submit_and_wait(self._core, order_raw(self._core.new_ulid(), data, self._core.begin_send))
+        return submit_and_wait(self._core, self._raw_order(data))
 
     async def submit_raw_async(self, data: Bytes) -> Future[None]:
         """As `submit_raw`, for event loops."""
-        order = order_raw(self._core.new_ulid(), data, self._core.begin_send)
-        return await submit_and_wait_async(self._core, order)
+        return await submit_and_wait_async(self._core, self._raw_order(data))
+
+    def _raw_order(self, data: Bytes) -> Order:
+        self._core.registry.check_raw()
+        return order_raw(self._core.new_ulid(), data, self._core.begin_send)
 
     def submit_call(
         self,
@@ -238,7 +249,8 @@ class Herd(HookDecorators, HerdQuestions):
         callee = self._core.registry.callee(call)
         checked = TaskOptions().changed(options)
         self._core.registry.learn_exceptions(options)
-        return order_call(self._core.new_ulid(), callee, args, kwargs, checked, begin=self._core.begin_send)
+        core = self._core
+        return order_call(core.new_ulid(), callee, args, kwargs, checked, begin=core.begin_send, keyring=core.keyring)
 
     def submit_many(self, task: Task[P, R], items: Iterable[tuple[object, ...]]) -> list[Future[R]]:
         """Submit a task for each tuple of arguments, in as few transactions as possible. Return their futures in order.

@@ -29,6 +29,7 @@ from herdmaster.api.registry import Registry
 from herdmaster.api.results import ChunkResults
 from herdmaster.api.security import GivenSecurity, environment_security
 from herdmaster.core.names import UlidFactory
+from herdmaster.core.signing import Keyring
 from herdmaster.errors import ConfigurationError
 from herdmaster.greenlets import refuse_patched
 from herdmaster.roles.client.client import ClientSettings
@@ -114,19 +115,26 @@ class HerdCore:
         """What begins the span of a task that is submitted by itself."""
         return None if self.spans is None else self.spans.begin_send
 
+    @cached_property
+    def keyring(self) -> Keyring | None:
+        """The keys that sign tasks. Raises ConfigurationError."""
+        return self.registry.keyring
+
     def begin_task(
         self, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
     ) -> Future[R]:
         """Submit a call and do not wait for its acceptance: an error of the submission becomes the future's. Raises as
         `order_call`, HerdClosed."""
+        ulid, begin, keyring = self.new_ulid(), self.begin_send, self.keyring
         return self.started().submit(
-            order_call(self.new_ulid(), callee, args, kwargs, options, begin=self.begin_send), self
+            order_call(ulid, callee, args, kwargs, options, begin=begin, keyring=keyring), self
         )
 
     def begin_chunk(self, callee: Callee, items: Sequence[msgspec.Raw], options: TaskOptions) -> Future[ChunkResults]:
         """As `begin_task`, for several items as `Callee.write_item` returns them. Raises PayloadTooLarge,
         HerdClosed."""
-        return self.started().submit(order_chunk(self.new_ulid(), callee, items, options, self.begin_send), self)
+        ulid, begin, keyring = self.new_ulid(), self.begin_send, self.keyring
+        return self.started().submit(order_chunk(ulid, callee, items, options, begin=begin, keyring=keyring), self)
 
     # --- the I/O thread ----------------------------------------------------------------------------------------------
 
@@ -156,7 +164,8 @@ class HerdCore:
     def _new_io_thread(self, target: Target) -> IoThread:
         settings = self.settings
         target.security.check()
-        client_settings = ClientSettings(settings.session_timeout, settings.connect_timeout)
+        signed_only = self.registry.signed_only
+        client_settings = ClientSettings(settings.session_timeout, settings.connect_timeout, signed_only=signed_only)
         system = System(security=target.security, instruments=self.instruments)
         return IoThread(target.hosts, client_settings, settings.submit_timeout, system)
 

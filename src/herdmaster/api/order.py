@@ -16,6 +16,7 @@ from herdmaster.core.keys import KeyRecord, KeyScope, Unique, encode_record, has
 from herdmaster.core.names import DEFAULT_QUEUE, call_name, raw_name
 from herdmaster.core.options import Overrides
 from herdmaster.core.payload import BIG, MAX_PAYLOAD, Call, encode_call
+from herdmaster.core.signing import Keyring
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import ConfigurationError, PayloadTooLarge
 
@@ -57,20 +58,29 @@ def order_call(
     options: TaskOptions,
     *,
     begin: Begin | None = None,
+    keyring: Keyring | None = None,
 ) -> Order:
-    """Return the order of a call. `ulid` is the unique part of its name. Raises NotSerializable, WrongArguments,
-    PayloadTooLarge; ConfigurationError for what the function given as `key=` returned."""
+    """Return the order of a call. `ulid` is the unique part of its name, `begin` makes its span, `keyring` signs it.
+    Raises NotSerializable, WrongArguments, PayloadTooLarge; ConfigurationError for what the function given as `key=`
+    returned."""
     written = write_arguments(args, kwargs, callee.signature, callee.codec)
     key = None if options.key is None else _key(options.key, args, kwargs)
-    return _order(ulid, callee, written, options, key, begin=begin)
+    return _order(ulid, callee, written, options, key, begin=begin, keyring=keyring)
 
 
 def order_chunk(
-    ulid: str, callee: Callee, items: Sequence[msgspec.Raw], options: TaskOptions, begin: Begin | None = None
+    ulid: str,
+    callee: Callee,
+    items: Sequence[msgspec.Raw],
+    options: TaskOptions,
+    *,
+    begin: Begin | None = None,
+    keyring: Keyring | None = None,
 ) -> Order:
     """Return the order of a chunk; `items` as `Callee.write_item` returns them. Raises PayloadTooLarge."""
     reader = ChunkReader(callee.reader, len(items))
-    return _order(ulid, callee, (join_items(items), _NO_KWARGS), options, chunk_reader=reader, begin=begin)
+    written = join_items(items), _NO_KWARGS
+    return _order(ulid, callee, written, options, chunk_reader=reader, begin=begin, keyring=keyring)
 
 
 def order_raw(ulid: str, data: bytes | bytearray | memoryview, begin: Begin | None = None) -> Order:
@@ -99,16 +109,18 @@ def _order(
     *,
     chunk_reader: Reader | None = None,
     begin: Begin | None = None,
+    keyring: Keyring | None = None,
 ) -> Order:
     claim = None if key is None else _claim(key, callee.call, options)
     call = _call(callee, written, options, claim, is_chunk=chunk_reader is not None)
     sending = None if begin is None else begin(options.queue)
     payload = encode_call(call) if sending is None else _encode(call, sending)
-    name = call_name(
-        ulid, options.queue, options.priority, big=len(payload) > BIG, conditional=call.expires is not None
-    )
+    size = len(payload) if keyring is None else len(payload) + keyring.size
+    name = call_name(ulid, options.queue, options.priority, big=size > BIG, conditional=call.expires is not None)
     if sending is not None:
         sending.named(name)
+    if keyring is not None:
+        payload = keyring.sign_task(name, payload)
     task = NewTask(name, payload, options.due_at, None, options.delay, options.expires)
     if claim is not None:
         task = msgspec.structs.replace(task, key_hash=claim.hash, key_record=claim.record, old_key_hash=claim.old_hash)

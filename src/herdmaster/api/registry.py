@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from types import MappingProxyType
 
 from herdmaster.api.callee import Callee, callee_of, check_codec, codecs_of, module_name
@@ -11,11 +12,14 @@ from herdmaster.api.checks import check_call, check_exceptions
 from herdmaster.api.declarations import Declarations
 from herdmaster.api.definition import Definition
 from herdmaster.api.hooks import HookLists
+from herdmaster.api.signing_keys import NOT_GIVEN, Signing
 from herdmaster.core.codec import Codec, Codecs
 from herdmaster.core.kept import Known
 from herdmaster.core.modules import check_modules, import_modules
 from herdmaster.core.names import DEFAULT_QUEUE
 from herdmaster.core.options import RunOptions
+from herdmaster.core.signing import Keyring, SignedOnly
+from herdmaster.errors import ConfigurationError
 from herdmaster.running.hooks import Hooks
 from herdmaster.running.registration import Registration
 
@@ -25,14 +29,22 @@ RawHandler = Callable[[str, bytes], None]
 class Registry:
     """The registrations of one Herd. A worker of the app runs them, and submissions look up the function's hints."""
 
-    def __init__(self, codec: Codec | None, imports: Iterable[str], *, trace_parent: bool = False) -> None:
+    def __init__(
+        self,
+        codec: Codec | None,
+        imports: Iterable[str],
+        *,
+        trace_parent: bool = False,
+        signing: Signing = NOT_GIVEN,
+    ) -> None:
         """Raises ConfigurationError for a codec or a module name."""
         self.codec = check_codec(codec)
         self.imports = check_modules("imports", imports)
         self.trace_parent = trace_parent
+        self.signing = signing
         self.raw: RawHandler | None = None
         self.hook_lists = HookLists()
-        self.declarations = Declarations()
+        self.declarations = Declarations(lambda: self.keyring)
         self._exceptions: dict[str, type[Exception]] = {}
         self._functions: dict[str, Registration] = {}
         self._definitions: dict[str, Definition] = {}
@@ -62,6 +74,25 @@ class Registry:
         """Register the exception classes that the options of a task name."""
         if "raises" in options:
             self.add_exceptions("raises", options["raises"])
+
+    @cached_property
+    def keyring(self) -> Keyring | None:
+        """The keys that sign and verify; those of the environment are read at the first use. Raises
+        ConfigurationError."""
+        return self.signing.find_keyring(self.codec)
+
+    @property
+    def signed_only(self) -> SignedOnly | None:
+        """What is asked of tasks and results if there are keys. Raises ConfigurationError."""
+        return None if self.keyring is None else SignedOnly(self.keyring, self.signing.allow_unsigned)
+
+    def check_raw(self) -> None:
+        """Raises ConfigurationError if the workers of this app refuse raw tasks."""
+        if self.keyring is not None and self.signing.allow_unsigned is None:
+            raise ConfigurationError(
+                "a raw task cannot be signed, and workers with signing keys refuse it: submit a call, or give the "
+                'Herds of both sides allow_unsigned="raw"'
+            )
 
     def load_imports(self) -> None:
         """Import the modules that `imports` names. Raises ConfigurationError for one that cannot be imported."""

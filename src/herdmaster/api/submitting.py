@@ -106,7 +106,7 @@ def order_many(
                 "such as (x,) or (x, y)"
             )
         try:
-            orders.append(order_call(core.new_ulid(), callee, item, {}, options, begin=begin))
+            orders.append(order_call(core.new_ulid(), callee, item, {}, options, begin=begin, keyring=core.keyring))
         except HerdError as error:
             error.add_note(f"This was item {position}; none was submitted.")
             raise

@@ -70,7 +70,9 @@ class TaskCore:
     def order(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Order:
         """Return the order of one task. Raises as `order_call`."""
         herd = self.herd
-        return order_call(herd.new_ulid(), self.callee(), args, kwargs, self.options, begin=herd.begin_send)
+        return order_call(
+            herd.new_ulid(), self.callee(), args, kwargs, self.options, begin=herd.begin_send, keyring=herd.keyring
+        )
 
     def order_many(self, herd: HerdCore, items: Iterable[tuple[object, ...]]) -> list[Order]:
         """Return the orders of many tasks for a Herd. Raises as `order_call`."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from herdmaster.api.callee import Callee
     from herdmaster.api.herd_core import HerdCore
     from herdmaster.api.options import TaskOptions
+    from herdmaster.core.signing import Keyring
 
 _keyword = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL).fullmatch
 _negative_number = re.compile(r"-\.?\d").match
@@ -78,11 +79,13 @@ def call_options(command: C) -> C:
 
 
 class Request(NamedTuple):
-    """What is to be submitted: the function, its options, and the Herd that registers it, if that is known."""
+    """What is to be submitted: the function, its options, the Herd that registers it, if that is known, and the keys
+    that sign it."""
 
     callee: Callee
     options: TaskOptions
     herd: HerdCore | None
+    keyring: Keyring | None
 
 
 def make_request(call: str, given: Mapping[str, Any], app: str | None, *, unchecked: bool) -> Request:
@@ -93,11 +96,12 @@ def make_request(call: str, given: Mapping[str, Any], app: str | None, *, unchec
         from herdmaster.cli.registered import find_task
 
         task = core_of(find_task(call, app))
-        return Request(task.callee(), task.changed(options).options, task.herd)
+        return Request(task.callee(), task.changed(options).options, task.herd, task.herd.keyring)
     from herdmaster.api.callee import Callee
     from herdmaster.api.options import TaskOptions
+    from herdmaster.api.signing_keys import Signing
 
-    return Request(Callee(call), TaskOptions().changed(options), None)
+    return Request(Callee(call), TaskOptions().changed(options), None, Signing().find_keyring())
 
 
 def check_call(call: str) -> None:

@@ -68,20 +68,23 @@ def replay(
     """Run dead tasks again, under new names, which are printed. Their attempts are counted from 1 again.
 
     A task that had a uniqueness key takes it again. If another task holds the key by now, the dead task stays dead and
-    the exit code is 1: release the key first, or give --without-key.
+    the exit code is 1: release the key first, or give --without-key. A signed task is verified and signed anew, with
+    the keys of the file that HERD_SIGNING_KEYS_FILE names.
     """
+    from herdmaster.api.signing_keys import Signing
     from herdmaster.core.names import UlidFactory, renewed_name
     from herdmaster.operations import actions
 
     selection = select(task, choice, _DEAD, everything=everything)
     ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
+    keyring = Signing().find_keyring()
     held = 0
 
     async def act(client: Client, name: str) -> Line:
         nonlocal held
         new = renewed_name(name, ulids.new())
         try:
-            is_replayed = await actions.replay(client, name, new, with_key=not without_key)
+            is_replayed = await actions.replay(client, name, new, with_key=not without_key, keyring=keyring)
         except actions.KeyHeld as error:
             held += 1
             return Line(f"{name}: stays dead, because {error.holder} holds its key", {"holder": error.holder})

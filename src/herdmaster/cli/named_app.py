@@ -17,6 +17,7 @@ from herdmaster.api.app_loader import import_from_here, load_app
 from herdmaster.api.checks import check_hosts
 from herdmaster.api.direction import Target, spec_of
 from herdmaster.api.internals import core_of
+from herdmaster.api.registry import Registry
 from herdmaster.api.security import GivenSecurity
 from herdmaster.cli.failures import Failed, Refused
 from herdmaster.cli.logs import restore_role_logs
@@ -182,7 +183,8 @@ def make_worker(
     if allow_import:
         import_from_here()
     if herd is None or spec is None:
-        return Worker(hosts, {}, settings, system=system, allow_import=allow_import)
+        signed_only = Registry(None, ()).signed_only
+        return Worker(hosts, {}, settings, system=system, allow_import=allow_import, signed_only=signed_only)
     announce(spec, herd, may_import=bool(allow_import))
     app = core_of(herd).registry
     return Worker(
@@ -195,6 +197,7 @@ def make_worker(
         codecs=app.codecs,
         hooks=app.hooks,
         trace_parent=app.trace_parent,
+        signed_only=app.signed_only,
         imports=(*app.imports, *imports),
         allow_import=allow_import,
     )

@@ -105,7 +105,7 @@ def add(
 
     Give one of --cron, --every and --time. The schedule belongs to no app: `apply` neither changes nor removes it.
     """
-    from herdmaster.api.declarations import declare
+    from herdmaster.api.declarations import declare, signed
     from herdmaster.api.schedule_options import check_schedule
     from herdmaster.core.names import check_schedule_name
     from herdmaster.operations.schedules import add_schedule
@@ -116,7 +116,7 @@ def add(
     args, kwargs = read_arguments(arguments)
     request = make_request(call, given, session.app, unchecked=unchecked)
     declared = declare(request.callee, args, kwargs, request.options, timing)
-    schedule = checked({name: declared.schedule(None)})[name]
+    schedule = checked({name: signed(name, declared.schedule(None), request.keyring)})[name]
     session.run(lambda client: add_schedule(client, name, schedule))
     say(f"{name}: added")
 

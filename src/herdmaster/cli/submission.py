@@ -16,24 +16,39 @@ from herdmaster.api.direction import Target
 from herdmaster.api.options import TaskOptions
 from herdmaster.api.order import Order, order_call
 from herdmaster.core.names import UlidFactory
+from herdmaster.core.signing import Keyring, SignedOnly
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError
 from herdmaster.roles.client.client import ClientSettings, TaskClient
 from herdmaster.roles.shared.system import System
 
 
-def make_order(callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions) -> Order:
+def make_order(
+    callee: Callee,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    options: TaskOptions,
+    keyring: Keyring | None = None,
+) -> Order:
     """Raises NotSerializable, WrongArguments, PayloadTooLarge."""
     ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new()
-    return order_call(ulid, callee, args, kwargs, options)
+    return order_call(ulid, callee, args, kwargs, options, keyring=keyring)
 
 
-async def submit_and_leave(target: Target, task: NewTask, *, connect_timeout: float, submit_timeout: float) -> str:
+async def submit_and_leave(
+    target: Target,
+    task: NewTask,
+    *,
+    connect_timeout: float,
+    submit_timeout: float,
+    signed_only: SignedOnly | None = None,
+) -> str:
     """Return the name of the task when it is accepted, or the name of the task that holds its key.
 
     Raises NoServerReachable, NotSubmitted, SubmissionUnknown.
     """
-    client = TaskClient(target.hosts, ClientSettings(connect_timeout=connect_timeout), System(security=target.security))
+    settings = ClientSettings(connect_timeout=connect_timeout, signed_only=signed_only)
+    client = TaskClient(target.hosts, settings, System(security=target.security))
     accepted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def handle(task: NewTask, error: HerdError | None) -> None:

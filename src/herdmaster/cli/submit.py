@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from herdmaster.api import Future, Herd
     from herdmaster.api.direction import Target
     from herdmaster.api.order import Order
-    from herdmaster.core.transitions import NewTask
+    from herdmaster.cli.call_options import Request
 
 SAMPLES: Final = ("Sample task", "Another sample task")
 """The tasks that the reference's client submits."""
@@ -97,35 +97,45 @@ def submit(
     check_call(call)
     args, kwargs = read_arguments(arguments)
     request = make_request(call, given, session.app, unchecked=unchecked)
-    order = make_order(request.callee, args, kwargs, request.options)
+    order = make_order(request.callee, args, kwargs, request.options, request.keyring)
     target = session.find_target(request.herd)
     if not create:
         session.refuse_unused(target)
     if wait:
-        with _open(target, session.connect_timeout) as herd:
-            _submit_and_print(herd, order)
+        _submit_and_print(target, request, order, session.connect_timeout)
     else:
-        _submit_and_leave(target, order.task, session.connect_timeout)
+        _submit_and_leave(target, request, order, session.connect_timeout)
 
 
-def _submit_and_leave(target: Target, task: NewTask, connect_timeout: float) -> None:
+def _submit_and_leave(target: Target, request: Request, order: Order, connect_timeout: float) -> None:
     import asyncio
 
     from herdmaster.cli.submission import submit_and_leave
+    from herdmaster.core.signing import SignedOnly
 
+    keyring = request.keyring
     name = asyncio.run(
-        submit_and_leave(target, task, connect_timeout=connect_timeout, submit_timeout=connect_timeout + _SLACK)
+        submit_and_leave(
+            target,
+            order.task,
+            connect_timeout=connect_timeout,
+            submit_timeout=connect_timeout + _SLACK,
+            signed_only=None if keyring is None else SignedOnly(keyring),
+        )
     )
-    if name != task.name:
+    if name != order.task.name:
         click.echo(f"nothing was submitted: {name} holds the key", err=True)
     click.echo(name)
 
 
-def _submit_and_print(herd: Herd, order: Order) -> None:
+def _submit_and_print(target: Target, request: Request, order: Order, connect_timeout: float) -> None:
     from herdmaster.api.internals import core_of
     from herdmaster.api.submitting import submit_and_wait
 
-    _print_result(submit_and_wait(core_of(herd), order))
+    with _open(target, connect_timeout) as herd:
+        if request.herd is not None:
+            core_of(herd).registry.signing = request.herd.registry.signing
+        _print_result(submit_and_wait(core_of(herd), order))
 
 
 def _print_result(future: Future[object]) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from herdmaster.core.kept import NONE_KNOWN, Kept, Known, all_arguments, keep, rebuild
 from herdmaster.errors import (
     BadPayload,
+    BadSignature,
     NotSerializable,
     ResultTooLarge,
     Retry,
@@ -38,8 +39,8 @@ STEERING: Final = (StopIteration, StopAsyncIteration)
 _OURS: Final = {
     kind.__name__: kind
     for kind in (
-        BadPayload, NotSerializable, ResultTooLarge, Retry, SoftTimeLimitExceeded, TaskDied, TimeLimitExceeded,
-        UnknownCall, WrongArguments,
+        BadPayload, BadSignature, NotSerializable, ResultTooLarge, Retry, SoftTimeLimitExceeded, TaskDied,
+        TimeLimitExceeded, UnknownCall, WrongArguments,
     )
 }  # fmt: skip
 """What Herdmaster itself ends a task with."""

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from herdmaster.core.attempt_end import AttemptEnd
+from herdmaster.errors import BadSignature
 from herdmaster.monitoring.gauges import GAUGES, Reading
 from herdmaster.roles.shared.instruments import Instruments
 
@@ -108,6 +109,9 @@ class Metrics(Instruments):
         self._waits = durations(
             "herd_task_wait_seconds", "How long a task that was due waited for its attempt", ["queue"]
         )
+        self._bad_signatures = counter(
+            "herd_bad_signatures", "Tasks refused because their signature was missing or wrong", ["queue"]
+        )
         self._submissions = counter("herd_submissions", "Tasks submitted, by what came of it", ["queue", "result"])
         self._requests = requests(
             "herd_zookeeper_request_duration_seconds", "From sending a request to its reply", ["operation"]
@@ -132,6 +136,8 @@ class Metrics(Instruments):
             waited, ran = times
             durations.observe(ran / 1000)
             waits.observe(waited / 1000)
+        elif end.error is not None and end.error.type == BadSignature.__name__:
+            self._bad_signatures.labels(end.queue).inc()
 
     @property
     def count_submissions(self) -> Callable[[str, str], None]:

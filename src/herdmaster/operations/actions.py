@@ -15,9 +15,10 @@ from herdmaster.core.names import check_queue, is_call
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.core.payload import decode_call, for_replay
 from herdmaster.core.queues import UNLIMITED, QueueSettings, decode_queue, encode_queue
+from herdmaster.core.signing import Keyring, is_signed
 from herdmaster.core.table import Failure, Verdict
 from herdmaster.core.transitions import Move
-from herdmaster.errors import BadPayload, HerdError
+from herdmaster.errors import BadPayload, BadSignature, HerdError
 from herdmaster.inspection.missing import find_missing
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.roles.shared.cancel_requests import make_request, read_state, wait_decided
@@ -70,19 +71,22 @@ class KeyHeld(HerdError):
         self.holder = holder
 
 
-async def replay(client: Client, task: str, new_task: str, *, with_key: bool = True) -> bool:
+async def replay(
+    client: Client, task: str, new_task: str, *, with_key: bool = True, keyring: Keyring | None = None
+) -> bool:
     """Move a dead task back to the backlog under a new name, with its counts reset. In the same transaction its
-    uniqueness key becomes that of the new task; `with_key=False` leaves the key alone.
+    uniqueness key becomes that of the new task; `with_key=False` leaves the key alone. `keyring` verifies the signature
+    of the payload, and signs it for the new name.
 
-    Return False if the task is not, or no longer, dead. Raises KeyHeld, HerdError for a payload that is no call, and
-    the errors of ZooKeeper.
+    Return False if the task is not, or no longer, dead. Raises KeyHeld, HerdError for a payload that is no call or
+    whose signature does not allow it, and the errors of ZooKeeper.
     """
     try:
         data, _ = await client.get(layout.dead_path(task))
     except errors.NoNode:
         return False
     for _ in range(_MAX_TRIES):
-        move = await _replay_move(client, task, new_task, data or b"", with_key=with_key)
+        move = await _replay_move(client, task, new_task, data or b"", with_key=with_key, keyring=keyring)
         if move is None:
             continue
         transaction = client.transaction()
@@ -107,12 +111,30 @@ async def replay(client: Client, task: str, new_task: str, *, with_key: bool = T
     raise HerdError(f"{task}: no certain answer after {_MAX_TRIES} tries; check whether {new_task} exists")
 
 
-async def _replay_move(client: Client, task: str, new_task: str, data: bytes, *, with_key: bool) -> Move | None:
+def _fresh(task: str, new_task: str, data: bytes, *, with_key: bool, keyring: Keyring | None) -> bytes:
+    """Return the payload for the new name. Raises BadPayload, HerdError."""
+    fresh = for_replay(task, data, with_key=with_key)
+    if not is_call(task) or (keyring is None and not is_signed(data)):
+        return fresh
+    if keyring is None:
+        raise HerdError(
+            f"{task} is signed, and a replay has to sign it for its new name: set HERD_SIGNING_KEYS_FILE to the file "
+            "with the keys"
+        )
+    try:
+        return keyring.sign_again(task, new_task, data, fresh)
+    except BadSignature as error:
+        raise HerdError(f"{task} is not replayed: {error}") from None
+
+
+async def _replay_move(
+    client: Client, task: str, new_task: str, data: bytes, *, with_key: bool, keyring: Keyring | None
+) -> Move | None:
     """Return the move that fits the present holder of the key; None if the holder has to be read again."""
     try:
         call = decode_call(data) if with_key and is_call(task) else None
         key = None if call is None else held_key(call)
-        fresh = for_replay(task, data, with_key=key is not None)
+        fresh = _fresh(task, new_task, data, with_key=key is not None, keyring=keyring)
     except BadPayload as error:
         raise HerdError(f"{task} cannot be replayed: {error}. `herd dead purge` deletes it") from None
     if call is None or key is None:

@@ -17,6 +17,7 @@ from herdmaster.core.imports import allowed_import, check_prefix, resolve_import
 from herdmaster.core.kept import NONE_KNOWN
 from herdmaster.core.options import Overrides, PoolKind, RunOptions, apply_overrides
 from herdmaster.core.signature import Signature
+from herdmaster.core.signing import SignedOnly
 from herdmaster.errors import ConfigurationError
 from herdmaster.pools.limits import NO_LIMITS, Limits
 from herdmaster.running.hooks import Hooks
@@ -101,6 +102,7 @@ class Program:
         codecs: Codecs | None = None,
         hooks: Hooks | None = None,
         spans: Spans | None = None,
+        signed_only: SignedOnly | None = None,
     ) -> None:
         """Raises ConfigurationError."""
         self.prefixes = tuple(check_prefix(prefix) for prefix in prefixes)
@@ -110,6 +112,7 @@ class Program:
         }
         self.codecs: Codecs = codecs or {}
         self.hooks = hooks or Hooks()
+        self.signed_only = signed_only
         self.has_task_hooks = any((self.hooks.before_task, self.hooks.after_task, self.hooks.on_error))
         self.trace_with(spans)
 

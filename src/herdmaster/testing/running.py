@@ -80,6 +80,7 @@ def make_workers(herd: Herd, hosts: str, count: int, slots: int, session_timeout
             codecs=app.codecs,
             hooks=app.hooks,
             trace_parent=app.trace_parent,
+            signed_only=app.signed_only,
         )
         for _ in range(count)
     ]

@@ -7,6 +7,7 @@ import logging
 import msgspec
 
 from herdmaster.core.outcome import KEPT_SECONDS
+from herdmaster.core.signing import SignedOnly
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError
 from herdmaster.roles.client.backlog_limit import BacklogLimit
@@ -22,11 +23,13 @@ from herdmaster.zookeeper.client import Client
 
 
 class ClientSettings(msgspec.Struct, frozen=True):
-    """The settings of a client. Times are in seconds."""
+    """The settings of a client. Times are in seconds. With `signed_only` the keys in it sign what
+    is submitted and verify what is read."""
 
     session_timeout: float = 10.0
     connect_timeout: float | None = 10.0
     outcome_ttl: float = KEPT_SECONDS
+    signed_only: SignedOnly | None = None
 
 
 class TaskClient(Role):
@@ -41,11 +44,15 @@ class TaskClient(Role):
         self._settings = settings or ClientSettings()
         self.says_late = True  # whether to log that no server answers
         self._is_running = False
-        due_times = DueTimes(self.system.clock, self.system.unix_ms)
+        signed_only = self._settings.signed_only
+        keyring = None if signed_only is None else signed_only.keyring
+        due_times = DueTimes(self.system.clock, self.system.unix_ms, keyring)
         self.journal = SubmissionJournal(self.system.new_id, due_times)
         self._keyed = KeyedSubmissions(self.journal.submit, due_times.asked_at)
         self.backlog_limit = BacklogLimit()
-        self.outcomes = OutcomeWatch(outcome_ttl=self._settings.outcome_ttl, rng=self.system.rng)
+        self.outcomes = OutcomeWatch(
+            outcome_ttl=self._settings.outcome_ttl, rng=self.system.rng, signed_only=signed_only
+        )
         self.cancels = CancelRequests(self.outcomes.waits_for)
         self.questions = Questions()
 

@@ -9,6 +9,7 @@ import msgspec
 
 from herdmaster.core.names import is_call
 from herdmaster.core.payload import with_due, with_expiry
+from herdmaster.core.signing import Keyring
 from herdmaster.core.transitions import NewTask
 from herdmaster.zookeeper.recipes.server_time import ServerTime
 
@@ -22,10 +23,12 @@ def is_timed(task: NewTask) -> bool:
 
 class DueTimes:
     """The servers' clock for one client. `clock` gives monotonic seconds. `unix_ms`, this machine's clock, is never
-    used: a reading of the servers' clock precedes the first task that is given times."""
+    used: a reading of the servers' clock precedes the first task that is given times. `keyring` signs a task anew that
+    is given the time at which it expires."""
 
-    def __init__(self, clock: Callable[[], float], unix_ms: Callable[[], int]) -> None:
+    def __init__(self, clock: Callable[[], float], unix_ms: Callable[[], int], keyring: Keyring | None = None) -> None:
         self._clock = clock
+        self._keyring = keyring
         self._time = ServerTime(clock, unix_ms)
         self._read_at: float | None = None
 
@@ -51,7 +54,11 @@ class DueTimes:
         due = task.due_ms if task.delay_ms is None else began + task.delay_ms
         if due is not None and due <= now:
             due = None
-        data = task.data if task.expires_ms is None else with_expiry(task.data, began + task.expires_ms)
+        data = task.data
+        if task.expires_ms is not None:
+            data = with_expiry(data, began + task.expires_ms)
+            if self._keyring is not None:
+                data = self._keyring.sign_task(task.name, data)
         if due is not None and is_call(task.name):
             data = with_due(data, due)
         return msgspec.structs.replace(task, data=data, due_ms=due, delay_ms=None, expires_ms=None)

@@ -15,8 +15,9 @@ from typing import Final
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.outcome import Outcome, decode_outcome
+from herdmaster.core.signing import SignedOnly
 from herdmaster.core.table import Verdict
-from herdmaster.errors import BadOutcome, HerdError, OutcomeGone
+from herdmaster.errors import BadOutcome, BadSignature, HerdError, OutcomeGone
 from herdmaster.inspection.missing import find_missing
 from herdmaster.roles.client.waiters import Waiters
 from herdmaster.roles.shared.below import delete_below
@@ -37,15 +38,17 @@ FIRST_LOOK_SECONDS: Final = 2.0
 _log = logging.getLogger("herdmaster.client")
 
 Ended = Callable[[str, Outcome | None, HerdError | None], bool]
-"""Called once with the outcome, or with BadOutcome or OutcomeGone. Returns True if the outcome was delivered, so that
-its status may be collected."""
+"""Called once with the outcome, or with BadOutcome, BadSignature or OutcomeGone. Returns True if the outcome was
+delivered, so that its status may be collected."""
 
 
 class OutcomeWatch:
     """The tasks that one client waits for. `outcome_ttl` (seconds) is how long statuses are kept: after a longer
-    absence a task may have ended unseen. `rng` spreads the searches of many clients."""
+    absence a task may have ended unseen. `rng` spreads the searches of many clients. `signed_only` says which
+    results are taken."""
 
-    def __init__(self, *, outcome_ttl: float, rng: random.Random) -> None:
+    def __init__(self, *, outcome_ttl: float, rng: random.Random, signed_only: SignedOnly | None = None) -> None:
+        self._signed_only = signed_only
         self._outcome_ttl = outcome_ttl
         self._rng = rng
         self._waiting: dict[str, Ended] = {}
@@ -239,8 +242,9 @@ class OutcomeWatch:
     def _was_read(self, task: str, data: bytes, *, others_wait: bool) -> None:
         self._size = max(len(data), self._size * 0.9, 64.0)
         try:
-            outcome = decode_outcome(task, data)
-        except BadOutcome as error:
+            signed_only = self._signed_only
+            outcome = decode_outcome(task, data) if signed_only is None else signed_only.read_outcome(task, data)
+        except (BadOutcome, BadSignature) as error:
             # Another program wrote this status, so this client does not delete it: it is swept when its time is over.
             self._deliver(task, None, error)
             return

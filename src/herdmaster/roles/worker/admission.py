@@ -5,7 +5,7 @@ from __future__ import annotations
 from herdmaster.core.names import is_call
 from herdmaster.core.payload import decode_call
 from herdmaster.core.transitions import Move
-from herdmaster.errors import BadPayload, ConfigurationError
+from herdmaster.errors import BadPayload, BadSignature, ConfigurationError
 from herdmaster.roles.worker.equipment import Equipment
 from herdmaster.roles.worker.held import Held
 from herdmaster.roles.worker.next_move import Again, NextMoves
@@ -24,16 +24,21 @@ class Admission:
     def admit(self, held: Held) -> Move | Again | None:
         """Find the function of a task and the pool that runs it. Return None if it can run here, else what follows."""
         task = held.task
-        if not is_call(task.name):
-            return None
+        signed_only = self._program.signed_only
         try:
+            if not is_call(task.name):
+                if signed_only is not None:
+                    signed_only.check_task(task.name, task.payload)
+                return None
             call = task.call = decode_call(task.payload)
+            if signed_only is not None:  # before anything else of the payload is read
+                signed_only.check_task(task.name, task.payload)
             task.callee = self._program.find(call.call)
             if task.callee is None:
                 return self._moves.pass_on(task)
             task.way = task.callee.way(call.options)
             self._equipment.check(task)
-        except (BadPayload, ConfigurationError) as error:
+        except (BadPayload, BadSignature, ConfigurationError) as error:
             return self._moves.refuse(task, error)
         held.kind = task.way.options.pool
         held.alone = call.alone

@@ -24,6 +24,7 @@ from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import with_asked, with_attempt, with_error
 from herdmaster.core.retry import Raised, refused, seconds_until_retry
 from herdmaster.core.run import ChunkRan, Lacking, Returned, Run
+from herdmaster.core.signing import Keyring
 from herdmaster.core.table import TransitionName
 from herdmaster.core.transitions import Move
 from herdmaster.errors import HerdError, ResultTooLarge, UnknownCall, WrongArguments
@@ -54,7 +55,7 @@ class Again(msgspec.Struct, frozen=True):
 class NextMoves:
     """`known` are the names of the calls that the worker runs. `now_ms` gives the servers' time, `uniform(low, high)`
     draws. `call_on_error` is called for each attempt that failed, also where it is tried again, and that was not told
-    to the hook where its code ran.
+    to the hook where its code ran. `keyring` signs outcomes.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class NextMoves:
         call_on_error: Callable[[Delivered, Outcome], None] = lambda _task, _outcome: None,
         *,
         app: str | None = None,
+        keyring: Keyring | None = None,
     ) -> None:
         self._worker = worker
         self._known = sorted(known)
@@ -73,6 +75,7 @@ class NextMoves:
         self._uniform = uniform
         self._call_on_error = call_on_error
         self._app = app
+        self._keyring = keyring
 
     def after_run(self, task: Delivered, run: Run) -> Move | Again:
         """Return the next move of a task that was run."""
@@ -269,4 +272,5 @@ class NextMoves:
             call.codec if call is not None else None,
             keep=call is not None and call.keep,
         )
-        return encode_outcome(task.name, outcome)
+        data = encode_outcome(task.name, outcome)
+        return data if self._keyring is None else self._keyring.sign_outcome(task.name, data)

@@ -25,6 +25,7 @@ from herdmaster.core.members import DRAINING, MAX_SLOTS, NO_REQUEST, READY, STOP
 from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
 from herdmaster.core.options import PoolKind
 from herdmaster.core.printable import escaped, indented
+from herdmaster.core.signing import SignedOnly
 from herdmaster.errors import ConfigurationError
 from herdmaster.greenlets import refuse_patched
 from herdmaster.pools.folder import Folder
@@ -134,17 +135,17 @@ class Worker(Role):
         imports: Iterable[str] = (),
         allow_import: Iterable[str] = (),
         trace_parent: bool = False,
+        signed_only: SignedOnly | None = None,
     ) -> None:
         """`app` is where the functions come from, as `module:attribute`: tasks in processes need it, and these import
         the modules `imports` after it. `allow_import` are prefixes of modules whose functions may be run without having
-        been registered. `trace_parent` is as for `Herd`.
+        been registered. `trace_parent` is as for `Herd`; with `signed_only` it refuses tasks that are not signed.
 
         Raises InvalidConnectString, InvalidName for a queue, ConfigurationError.
         """
         super().__init__("worker", hosts, system)
-        self._program = Program(functions, prefixes=allow_import, codecs=codecs, hooks=hooks)
-        self._child = Setting(app, self._program.prefixes, tuple(imports))
-        self._settings = settings or WorkerSettings()
+        self._program = Program(functions, prefixes=allow_import, codecs=codecs, hooks=hooks, signed_only=signed_only)
+        self._child, self._settings = Setting(app, self._program.prefixes, tuple(imports)), settings or WorkerSettings()
         self._capacity = capacity_of(self._settings, self._program.pools)
         self._raw_handler, self._trace_parent = raw_handler, trace_parent
         self._error_calls = ErrorCalls(self._program.hooks)
@@ -255,6 +256,7 @@ class Worker(Role):
                 system.rng.uniform,
                 self._error_calls.call,
                 app=self._child.app,
+                keyring=None if self._program.signed_only is None else self._program.signed_only.keyring,
             ),
             equipment=Equipment(executor, system.make_pool, self._child, self._context, self._folder),
             capacity=self._capacity,

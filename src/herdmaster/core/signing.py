@@ -1,0 +1,262 @@
+"""Signatures of payloads and of outcomes: HMAC-SHA256 with keys that submitters and workers share.
+
+A signed payload has one more field, `"signature":{"key":"2026a","mac":"..."}`. The code covers its subject and every
+field of the envelope but those that roles change (`UNBOUND`), as the bytes that stand there, in their order. The roles
+rewrite envelopes field by field and keep the bytes and the order of the others, so a signature survives every
+transition. The subject is the name of the task, which has the queue and the priority. A replay gives a task a new name,
+so it has to sign it anew. A task of a schedule is named by the primary, which has no keys: its subject is the schedule
+with the queue, and the primary may set when the task expires.
+
+A signed outcome has the same field at its end, and the code covers the bytes before it.
+"""
+
+from __future__ import annotations
+
+import enum
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final, NoReturn, cast
+
+import msgspec
+
+from herdmaster.core.names import DEFAULT_QUEUE, is_call, queue_and_time
+from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
+from herdmaster.core.payload import MAX_PAYLOAD, Scheduled
+from herdmaster.core.values import UNREADABLE
+from herdmaster.errors import BadPayload, BadSignature, ConfigurationError, PayloadTooLarge
+
+Secret = bytes | Callable[[], bytes]
+"""A secret, or a function that returns it. The function is called once, at the first use."""
+
+MIN_SECRET: Final = 32
+"""Bytes: as many as a code of SHA-256 has (RFC 2104)."""
+
+UNBOUND: Final = frozenset({
+    "alone", "asked", "attempt", "deliveries", "due", "error", "scheduled", "started", "traceparent", "tracestate",
+    "signature",
+})  # fmt: skip
+"""The fields that a signature does not cover: what roles change, and what has no effect on what a task does."""
+_UNBOUND_IN_SCHEDULES: Final = UNBOUND | {"expires"}
+
+_OF_TASKS: Final = b"herdmaster task 1\n"
+_OF_SCHEDULES: Final = b"herdmaster schedule 1\n"
+_OF_OUTCOMES: Final = b"herdmaster outcome 1\n"
+_START: Final = b',"signature":{"key":"'
+_MIDDLE: Final = b'","mac":"'
+_END: Final = b'"}}'
+_DIGITS: Final = 64
+
+_key_id = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
+_outcome_signature = re.compile(rb',"signature":\{"key":"([A-Za-z0-9._-]{1,64})","mac":"([0-9a-f]{64})"\}\}').fullmatch
+_MAX_SIZE: Final = 200
+"""Bytes of a signature."""
+
+
+class _Signature(msgspec.Struct, frozen=True):
+    key: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    mac: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+_encoder = msgspec.json.Encoder()
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_signature_decoder = msgspec.json.Decoder(_Signature)
+_scheduled_decoder = msgspec.json.Decoder(Scheduled)
+
+
+class Keyring:
+    """The keys of a deployment, by their ids: the first one signs, and all verify. Threads may share it."""
+
+    def __init__(self, keys: object) -> None:
+        """Raises ConfigurationError, without any part of a secret."""
+        if not isinstance(keys, Mapping) or not keys:
+            raise ConfigurationError('signing keys are a mapping of ids to secrets, such as {"2026a": b"..."}')
+        for key in keys:
+            if not isinstance(key, str) or _key_id(key) is None:
+                raise ConfigurationError("the id of a signing key is 1 to 64 letters, digits and . _ -, such as 2026a")
+        self._secrets: dict[str, Secret] = {
+            key: cast("Callable[[], bytes]", value) if callable(value) else _checked(key, value)
+            for key, value in keys.items()
+        }
+        self._first = next(iter(self._secrets))
+
+    def __repr__(self) -> str:
+        return f"<Keyring of {', '.join(self._secrets)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a keyring cannot be pickled or copied: its secrets stay in the process that was given them")
+
+    @property
+    def size(self) -> int:
+        """How many bytes a signature takes."""
+        return len(_START) + len(self._first) + len(_MIDDLE) + _DIGITS + len(_END) - 1
+
+    # --- payloads ----------------------------------------------------------------------------------------------------
+
+    def sign_task(self, task: str, data: bytes) -> bytes:
+        """Return the payload with a signature for the task of that name, in place of one that it may have. Raises
+        PayloadTooLarge, BadPayload."""
+        return self._sign(_OF_TASKS + task.encode(), data, UNBOUND)
+
+    def sign_scheduled(self, schedule: str, queue: str, data: bytes) -> bytes:
+        """As `sign_task`, for the tasks that a schedule makes in a queue."""
+        return self._sign(_of_schedule(schedule, queue), data, _UNBOUND_IN_SCHEDULES)
+
+    def sign_again(self, task: str, new_task: str, data: bytes, changed: bytes) -> bytes:
+        """Return `changed`, made of the payload `data` of a task, with a signature for its new name. Raises
+        BadSignature if that of `data` is missing or wrong."""
+        self.verify_task(task, data)
+        scheduled = _fields(data).get("scheduled")
+        if scheduled is None:
+            return self.sign_task(new_task, changed)
+        return self.sign_scheduled(_scheduled_decoder.decode(scheduled).schedule, _queue_of(new_task), changed)
+
+    def verify_task(self, task: str, data: bytes) -> None:
+        """Raises BadSignature if the payload of a task was not signed for it with one of the keys."""
+        fields = _fields(data)
+        if "signature" not in fields:
+            raise BadSignature("the payload is not signed, and this worker runs signed tasks only")
+        try:
+            signature = _signature_decoder.decode(fields["signature"])
+            scheduled = _scheduled_decoder.decode(fields["scheduled"]) if "scheduled" in fields else None
+        except UNREADABLE:
+            raise BadSignature("the signature of the payload cannot be read") from None
+        if scheduled is None:
+            message = _message(_OF_TASKS + task.encode(), fields, UNBOUND)
+        else:
+            subject = _of_schedule(scheduled.schedule, _queue_of(task))
+            message = _message(subject, fields, _UNBOUND_IN_SCHEDULES)
+        self._verify(signature.key, message, signature.mac, "payload")
+
+    def _sign(self, subject: bytes, data: bytes, unbound: frozenset[str]) -> bytes:
+        fields = _fields(data)
+        if "signature" in fields:
+            del fields["signature"]
+            data = _encoder.encode(fields)
+        signed = self._signed(data, _message(subject, fields, unbound))
+        if len(signed) > MAX_PAYLOAD:
+            raise PayloadTooLarge(len(signed), MAX_PAYLOAD)
+        return signed
+
+    # --- outcomes ----------------------------------------------------------------------------------------------------
+
+    def sign_outcome(self, task: str, data: bytes) -> bytes:
+        """Return the status of a task with a signature. That of a raw task is returned as it is."""
+        return self._signed(data, _of_outcome(task, data)) if is_call(task) else data
+
+    def open_outcome(self, task: str, data: bytes) -> tuple[bytes, bool]:
+        """Return a status without its signature, and whether it had one. Raises BadSignature for a wrong one."""
+        at = data.rfind(_START, max(0, len(data) - _MAX_SIZE))
+        found = None if at < 0 else _outcome_signature(data, at)
+        if found is None:
+            return data, False
+        body = data[:at] + b"}"
+        self._verify(found[1].decode(), _of_outcome(task, body), found[2].decode(), "outcome")
+        return body, True
+
+    # --- both --------------------------------------------------------------------------------------------------------
+
+    def _signed(self, data: bytes, message: bytes) -> bytes:
+        mac = self._code(self._first, message).encode()
+        return b"".join((memoryview(data)[:-1], _START, self._first.encode(), _MIDDLE, mac, _END))
+
+    def _verify(self, key: str, message: bytes, mac: str, what: str) -> None:
+        if key not in self._secrets:
+            raise BadSignature(f"the {what} is signed with the key {key}, and the keys here are {self._ids()}")
+        if not hmac.compare_digest(self._code(key, message), mac):
+            raise BadSignature(
+                f"the signature of the {what} is wrong: it was changed, is of another task, or {key} is another secret"
+            )
+
+    def _ids(self) -> str:
+        return ", ".join(self._secrets)
+
+    def _code(self, key: str, message: bytes) -> str:
+        secret = self._secrets[key]
+        if not isinstance(secret, bytes):
+            secret = self._secrets[key] = _checked(key, _call(key, secret))
+        return hmac.digest(secret, message, "sha256").hex()
+
+
+class Unsigned(enum.StrEnum):
+    """What may be unsigned although there are keys: raw tasks, which cannot be signed, or all tasks and results."""
+
+    RAW = "raw"
+    ALL = "all"
+
+
+class SignedOnly(msgspec.Struct, frozen=True):
+    """What a worker with keys asks of tasks, and a client with keys of results. A wrong signature is never accepted."""
+
+    keyring: Keyring
+    but: Unsigned | None = None
+
+    def check_task(self, task: str, data: bytes) -> None:
+        """Raises BadSignature for a task that the worker must not run."""
+        if is_call(task):
+            if self.but is not Unsigned.ALL or is_signed(data):
+                self.keyring.verify_task(task, data)
+        elif self.but is None:
+            raise BadSignature("a raw task has no signature, and this worker runs signed tasks only")
+
+    def read_outcome(self, task: str, data: bytes) -> Outcome:
+        """Return the outcome in the status of a task. Raises BadSignature for a wrong signature, and for a result
+        without one; BadOutcome.
+
+        Only workers have keys, so what a primary ends has no signature: no such task is done.
+        """
+        body, is_signed = self.keyring.open_outcome(task, data)
+        outcome = decode_outcome(task, body)
+        if is_signed or self.but is Unsigned.ALL or outcome.state is not OutcomeState.DONE or not is_call(task):
+            return outcome
+        raise BadSignature(f"the result of {task} is not signed, and only signed results are read here")
+
+
+def is_signed(data: bytes) -> bool:
+    """Return whether a payload has a signature, be it right or wrong."""
+    try:
+        return b'"signature"' in data and "signature" in _fields(data)
+    except BadPayload:
+        return False
+
+
+def _call(key: str, function: Callable[[], bytes]) -> object:
+    try:
+        return function()
+    except Exception as error:  # noqa: BLE001 - the user's code; its text may have a part of the secret
+        raise ConfigurationError(f"the function for the signing key {key} raised {type(error).__name__}") from None
+
+
+def _checked(key: str, secret: object) -> bytes:
+    if not isinstance(secret, bytes):
+        raise ConfigurationError(f"the signing key {key} is bytes, or a function that returns bytes")
+    if len(secret) < MIN_SECRET:
+        raise ConfigurationError(
+            f"the signing key {key} has {len(secret)} bytes: it takes at least {MIN_SECRET} random ones, such as those "
+            "of secrets.token_bytes(32)"
+        )
+    return secret
+
+
+def _fields(data: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _fields_decoder.decode(data)
+    except UNREADABLE as error:
+        raise BadPayload(f"the payload is not JSON that can be read: {error}") from None
+
+
+def _message(subject: bytes, fields: dict[str, msgspec.Raw], unbound: frozenset[str]) -> bytes:
+    bound = {name: value for name, value in fields.items() if name not in unbound}
+    return subject + b"\n" + _encoder.encode(bound)
+
+
+def _of_schedule(schedule: str, queue: str) -> bytes:
+    return _OF_SCHEDULES + _encoder.encode((schedule, queue))
+
+
+def _of_outcome(task: str, data: bytes) -> bytes:
+    return _OF_OUTCOMES + task.encode() + b"\n" + data
+
+
+def _queue_of(task: str) -> str:
+    return queue_and_time(task)[0] if is_call(task) else DEFAULT_QUEUE
