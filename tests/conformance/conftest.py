@@ -31,10 +31,12 @@ from tests.conformance.rig import (
     HANDSHAKE,
     MAX_TIMEOUT,
     MIN_TIMEOUT,
+    SASL_PROVIDER,
     SASL_USERS,
     SUPER_USER,
     SWEEP,
     TICK,
+    X509_PROVIDER,
     Peer,
     Rig,
     clean,
@@ -51,8 +53,6 @@ _TLS_MODULES = ("test_acls", "test_sessions", "test_watches")
 """The modules whose tests of `rig` run over TLS as well, without client certificates: what they test depends on the
 connection. The handshake is not among them: Netty takes a frame of no bytes."""
 
-_SASL = {"authProvider.sasl": "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"}
-_X509 = {"authProvider.x509": "org.apache.zookeeper.server.auth.X509AuthenticationProvider"}
 _BOUNDS = {"minSessionTimeout": str(MIN_TIMEOUT), "maxSessionTimeout": str(MAX_TIMEOUT)}
 SASL_SECRETS = {user: Secret(password.encode()) for user, password in SASL_USERS.items()}
 _START_TIMEOUT = 60.0  # seconds
@@ -235,14 +235,14 @@ def _jaas(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def sasl_apache(_jaas: str) -> Iterator[ApacheZooKeeper]:
     super_digest = f"-Dzookeeper.DigestAuthenticationProvider.superDigest={acls.digest_id(SUPER_USER).id}"
-    with _new_apache({**_SASL, **_X509}, _jaas, super_digest) as server:
+    with _new_apache({**SASL_PROVIDER, **X509_PROVIDER}, _jaas, super_digest) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def enforcing_apache(_jaas: str) -> Iterator[ApacheZooKeeper]:
     """No test may write to it: only a client that has authenticated could clean up."""
-    with _new_apache({**_SASL, "sessionRequireClientSASLAuth": "true"}, _jaas) as server:
+    with _new_apache({**SASL_PROVIDER, "sessionRequireClientSASLAuth": "true"}, _jaas) as server:
         yield server
 
 

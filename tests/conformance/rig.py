@@ -40,6 +40,10 @@ SWEEP = 200
 
 SUPER_USER = b"super:of these tests"
 
+SASL_PROVIDER = {"authProvider.sasl": "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"}
+X509_PROVIDER = {"authProvider.x509": "org.apache.zookeeper.server.auth.X509AuthenticationProvider"}
+"""Settings of Apache's server, which make ids of these schemes valid in ACLs."""
+
 SASL_USERS = {"al": "pw", "bo": "p\u00f6\u20ac", "super": "of these tests"}
 
 HANDSHAKE = 1000

@@ -13,17 +13,14 @@ import pytest
 from herdmaster.core.access import Identity
 from herdmaster.testing.apache import QUICK_START, ApacheEnsemble, ZooKeeperNotInstalled
 from herdmaster.zookeeper.client import Kerberos, Sasl, Security
-from tests.conformance.rig import jaas_of
+from tests.conformance.rig import SASL_PROVIDER, jaas_of
 from tests.kerberos import REALM, Realm, require
 from tests.kills.ledger import Ledger
 from tests.kills.secured import Credentials, SecuredCluster, play
 
 pytestmark = [pytest.mark.apache, pytest.mark.timeout(150)]
 
-SETTINGS = {
-    "authProvider.sasl": "org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
-    "sessionRequireClientSASLAuth": "true",
-}
+SETTINGS = {**SASL_PROVIDER, "sessionRequireClientSASLAuth": "true"}
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from herdmaster.testing.apache import QUICK_START, ApacheZooKeeper, ZooKeeperNot
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Credential, Kerberos, Sasl, Security
 from herdmaster.zookeeper.model import CREATOR_ALL_ACL, Acl, ClientInfo, Id
+from tests.conformance.rig import SASL_PROVIDER
 from tests.kerberos import REALM, Realm, require
 from tests.zookeeper.client.sessions import PATIENCE, kick, wait_until
 
@@ -35,10 +36,7 @@ def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
 @pytest.fixture(scope="module")
 def server(realm: Realm) -> Iterator[str]:
     """A connect string."""
-    settings = {
-        "authProvider.sasl": "org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
-        "sessionRequireClientSASLAuth": "true",
-    }
+    settings = {**SASL_PROVIDER, "sessionRequireClientSASLAuth": "true"}
     try:
         apache = ApacheZooKeeper(settings=settings, java_options=(*QUICK_START, *realm.java_options))
     except ZooKeeperNotInstalled as reason:

@@ -6,11 +6,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
 from herdmaster.testing.apache import QUICK_START, ApacheZooKeeper, ZooKeeperNotInstalled
+from herdmaster.zookeeper.secret import Secret
 from herdmaster.zookeeper.server import EmbeddedServer, Limits
+from herdmaster.zookeeper.server.settings import Access
+from tests.conformance.rig import SASL_PROVIDER, X509_PROVIDER, jaas_of
 from tests.zookeeper.server.threaded import ServerThread
+
+USERS = {"al": "pw", "bo": "another", "super": "of these tests"}
 
 NEVER = 10**9
 """Milliseconds between two sweeps of containers: the two servers would do it at different moments."""
@@ -31,18 +37,24 @@ def tell(capfd: pytest.CaptureFixture[str]) -> Callable[[str], None]:
 @pytest.fixture(scope="module")
 def fuzzed_embedded() -> Iterator[ServerThread]:
     limits = Limits(container_sweep=NEVER)
-    with ServerThread(EmbeddedServer(tick_time=200, min_session_timeout=400, limits=limits)) as thread:
+    access = Access({user: Secret(password.encode()) for user, password in USERS.items()})
+    server = EmbeddedServer(tick_time=200, min_session_timeout=400, limits=limits, access=access)
+    server._settings = msgspec.structs.replace(server._settings, x509=True)  # as with TLS and client certificates
+    with ServerThread(server) as thread:
         yield thread
 
 
 @pytest.fixture(scope="module")
-def private_apache() -> Iterator[ApacheZooKeeper]:
+def private_apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheZooKeeper]:
     """A server that may be fuzzed: nobody else uses it."""
-    options = ("-Dzookeeper.forceSync=no", "-Dzookeeper.extendedTypesEnabled=true")
+    jaas = tmp_path_factory.mktemp("jaas") / "jaas.conf"
+    jaas.write_text(jaas_of(USERS))
+    login = f"-Djava.security.auth.login.config={jaas}"
+    options = ("-Dzookeeper.forceSync=no", "-Dzookeeper.extendedTypesEnabled=true", login)
     sweep = f"-Dznode.container.checkIntervalMs={NEVER}"
-    bounds = {"minSessionTimeout": "400", "maxSessionTimeout": "40000"}
+    settings = {"minSessionTimeout": "400", "maxSessionTimeout": "40000", **SASL_PROVIDER, **X509_PROVIDER}
     try:
-        server = ApacheZooKeeper(tick_time=200, settings=bounds, java_options=(*QUICK_START, *options, sweep))
+        server = ApacheZooKeeper(tick_time=200, settings=settings, java_options=(*QUICK_START, *options, sweep))
     except ZooKeeperNotInstalled as reason:
         if os.environ.get("CI") == "true":
             pytest.fail(str(reason), pytrace=False)

@@ -12,7 +12,9 @@ from collections.abc import Callable, Hashable, Sequence
 
 import msgspec
 
+from herdmaster.zookeeper import digest_md5
 from herdmaster.zookeeper.model import OPEN_ACL, Acl, Stat
+from herdmaster.zookeeper.secret import Secret
 from herdmaster.zookeeper.wire import records
 from herdmaster.zookeeper.wire.multi import ErrorResult, Multi, MultiRead, MultiReply
 from herdmaster.zookeeper.wire.primitives import Reader
@@ -235,6 +237,28 @@ class Pair:
         self.tally[f"{type(request).__name__} {first.error}"] += 1
         self.tally.update(f"event {event.type}" for event in first.events)
         return first.error
+
+    def login(self, twin: Twin, user: str, password: str) -> None:
+        """Speaks SASL with both. What they answer differs, so their errors are compared, and what both have to say."""
+        assert twin.wires is not None
+        clients = [digest_md5.Client(user, Secret(password.encode()), "cnonce") for _ in twin.wires]
+        tokens = [b"", b""]
+        for _ in range(2):
+            answers = [wire.ask(records.Sasl(token)) for wire, token in zip(twin.wires, tokens, strict=True)]
+            events = [tuple(sorted(each.events)) if twin.unordered else each.events for each in answers]
+            twin.unordered = False
+            seen = [(each.error, each.zxid, *came) for each, came in zip(answers, events, strict=True)]
+            self.compare(f"SASL as {user}", seen, twin)
+            self.tally[f"Sasl {answers[0].error}"] += 1
+            if answers[0].error:
+                self.end(twin, is_over=False)
+                return
+            challenges = [each.body[4:] for each in answers]
+            if tokens[0]:
+                for client, challenge in zip(clients, challenges, strict=True):
+                    client.verify(challenge)
+            else:
+                tokens = [client.answer(each) for client, each in zip(clients, challenges, strict=True)]
 
     def _receive(self, side: Side, wire: Wire) -> Answer | tuple[Event, ...]:
         try:
