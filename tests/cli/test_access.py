@@ -91,6 +91,27 @@ def test_an_open_namespace_is_migrated(run: Run, namespace: str, closed: str) ->
     assert (result.exit_code, "NoAuth: /access: this session lacks the right READ" in result.stderr) == (1, True)
 
 
+LOOKS = [
+    "status", "doctor", "stats", "history", "tasks list", "queues list", "keys show", "workers list", "dead list",
+    "schedules list",
+]  # fmt: skip
+
+
+def test_an_observer_may_use_every_command_that_only_looks(run: Run, closed: str, tmp_path: Path) -> None:
+    assert run("init", "--scheme", "digest", *IDS, hosts=closed).exit_code == 0
+    file = tmp_path / "observer.credential"
+    file.write_text(f"observer:{PASSWORD}\n")
+    runner = CliRunner(env={"HERD_AUTH_DIGEST_FILE": str(file), "HERD_ZOOKEEPER": closed})
+    for command in LOOKS:
+        result = runner.invoke(herd, command.split(), prog_name="herd", catch_exceptions=False)
+        assert "NoAuth" not in result.output, command
+        expected = 2 if command == "doctor" else 0  # there is no master
+        assert result.exit_code == expected, f"{command}: {result.output}"
+    for command in ("queues pause default", "keys release some", "schedules remove some", "access migrate"):
+        result = runner.invoke(herd, command.split(), prog_name="herd", catch_exceptions=False)
+        assert result.exit_code in {1, 2}, f"{command}: {result.output}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -90,15 +91,12 @@ async def put_policy(client: Client, policy: Policy) -> bool:
     if known is None:
         await make_folders(client)
     await _refuse_outsider(client, policy)
+    data = encode_policy(policy)
     if known is None:
-        try:
-            await until_certain(
-                partial(client.create, POLICY, encode_policy(policy), acl=acl_of_kind(policy, Kind.POLICY))
-            )
-        except errors.NodeExists:
-            known = await read_policy(client)
-    if known != policy:
-        await until_certain(partial(client.set, POLICY, encode_policy(policy)))
+        with suppress(errors.NodeExists):  # by a request whose reply was lost, or by another operator
+            await until_certain(partial(client.create, POLICY, data, acl=acl_of_kind(policy, Kind.POLICY)))
+    if await read_policy(client) != policy:
+        await until_certain(partial(client.set, POLICY, data))
     await use_policy(client)
     # The namespace first: until then any session may delete the policy.
     for path in ("/", POLICY, *FOLDERS):
