@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -26,6 +27,8 @@ from herdmaster.operations.schedules import (
     run_schedule,
 )
 from herdmaster.roles.primary import scheduling
+from herdmaster.roles.primary.cancellation import Pictures
+from herdmaster.roles.primary.tick_reader import Read, TickRead, TickReader
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.running.current import current_task
 from tests.proxy import Proxy, multi_with
@@ -218,6 +221,30 @@ async def test_a_time_is_skipped_while_the_last_task_has_not_ended(stage: Stage)
     tick = await until_never_due(stage)
     assert await dues(stage) == times_of(given)[:1]
     assert tick.skips == {"overlap": 2}
+
+
+async def test_between_two_events_of_its_move_the_last_task_does_not_count_as_ended(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_answer = False
+    read, where_is = TickReader.read, Pictures.where_is
+
+    def read_and_tell(self: TickReader, wanted: Sequence[tuple[str, TickName]], handle: Read) -> None:
+        def handle_and_tell(name: str, present: TickName, answer: TickRead) -> None:
+            nonlocal is_answer
+            is_answer = True
+            handle(name, present, answer)
+            is_answer = False
+
+        read(self, wanted, handle_and_tell)
+
+    # As if every other look came when the task has left one folder, and has not been seen in the next.
+    monkeypatch.setattr(TickReader, "read", read_and_tell)
+    monkeypatch.setattr(Pictures, "where_is", lambda self, task: where_is(self, task) if is_answer else None)
+    await stage.master()
+    await add_schedule(stage.zk, NAME, schedule(300, 600, 900, overlap=Overlap.SKIP))
+    tick = await until_never_due(stage)
+    assert (tick.runs, tick.skips) == (1, {"overlap": 2})
 
 
 async def test_a_time_waits_until_the_last_task_has_ended(stage: Stage) -> None:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import pytest
 
 from herdmaster.simulation.runner import run_seed
-from tests.simulation.bugs import answers, bookkeeping, history, keys, lag, protocol
+from tests.simulation.bugs import answers, bookkeeping, history, keys, lag, protocol, schedules
 
-BUGS = {**protocol.BUGS, **answers.BUGS, **keys.BUGS, **bookkeeping.BUGS, **history.BUGS, **lag.BUGS}
+BUGS = {**protocol.BUGS, **answers.BUGS, **keys.BUGS, **bookkeeping.BUGS, **history.BUGS, **lag.BUGS, **schedules.BUGS}
 
 
 class Find(NamedTuple):
@@ -71,6 +71,13 @@ FOUND = {
     "journal_read_without_sync": Find(5, "was not accepted, and it was", first=118, otherwise=" only"),
     "folders_looked_for_without_sync": Find(5, "raised NoNode", first=26),
     "closes_the_session_of_another": Find(20, "attached to session"),
+    "ticks_too_early": Find(10, " ms early", first=1017, otherwise="second time"),
+    "tick_left_behind": Find(10, "to /tasks/", first=1017, otherwise="ticks of"),
+    "time_given_twice": Find(10, " times", first=1017),
+    "skips_forgotten": Find(20, "and skipped 0 for", first=1003),
+    "overlap_ignored": Find(20, ", which has not ended", first=1017),
+    "all_means_latest": Find(20, "as missed, which it does not want", first=1111),
+    "paused_without_its_tick": Find(20, "has a tick at", first=1028, otherwise="which is paused"),
 }
 
 

@@ -110,11 +110,19 @@ class Scheduling(FolderPart):
         unread: list[tuple[str, TickName]] = []
         for name, present in due:
             known, tick = self._schedules.get(present.schedule), self._data.get(name)
-            if known is not None and known.schedule.id == present.id and tick is not None:
+            is_known = known is not None and known.schedule.id == present.id
+            if known is not None and is_known and tick is not None and not self._seems_ended(known.schedule, tick):
                 self._decide(_Subject(name, present, known, tick), 0)
             else:
                 unread.append((name, present))
         self._reader.read(unread, self._handle_read)
+
+    def _seems_ended(self, schedule: Schedule, tick: Tick) -> bool:
+        """Return whether it matters that the last task has ended, and the pictures have it nowhere. Between the two
+        events of a task that moves they have it nowhere either. So that is decided when a read is answered: all events
+        of what the read has seen came before the answer, and none of anything later."""
+        matters = tick.task is not None and schedule.overlap is not Overlap.ALLOW
+        return matters and self._pictures.where_is(tick.task or "") is None
 
     def _forget_old(self) -> None:
         """Keep what is known of schedules in proportion to their number: many may have been removed."""

@@ -6,7 +6,7 @@ role moves a task in two steps; from then on the task is excused from most check
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from herdmaster.core import layout
@@ -19,8 +19,10 @@ from herdmaster.simulation.checks.history import Node, TaskHistory
 from herdmaster.simulation.checks.history_counts import HistoryCountCheck
 from herdmaster.simulation.checks.keys import KeyCheck
 from herdmaster.simulation.checks.queue_limits import QueueLimitCheck
+from herdmaster.simulation.checks.schedules import ScheduleCheck
 from herdmaster.simulation.checks.task_index import TaskIndex
 from herdmaster.simulation.checks.task_options import TaskOptionsCheck
+from herdmaster.simulation.plan.jobs import Job
 from herdmaster.simulation.plan.plan import Kind
 
 _PLACES: Final = ("tasks", "assign", "delayed", "status")
@@ -42,6 +44,7 @@ class Ledger:
         grace: float,
         slowness: float,
         fail: Callable[[str], None],
+        jobs: Mapping[int, Job],
     ) -> None:
         self.nodes: dict[str, Node] = {}
         self._histories: dict[str, TaskHistory] = {}
@@ -62,6 +65,7 @@ class Ledger:
         self._limits = QueueLimitCheck(self.nodes, self._report, grace, self.ousted)
         self.keys = KeyCheck(tasks.jobs, self.nodes, self.history, self.where, self._report)
         self.history_counts = HistoryCountCheck(self.history, self._report)
+        self.schedules = ScheduleCheck(jobs, tasks, self.nodes, self.history, self.where, self._report)
 
     def record(self, entry: Entry) -> Effects:
         """Apply and check a transaction, and return its effects."""
@@ -81,6 +85,7 @@ class Ledger:
         self._check_before(effects, is_primary=is_primary)
         keys = {path: self.nodes[path].data for path in effects.deleted if path.startswith(f"{layout.KEYS}/")}
         batches = {path: self.nodes[path] for path in effects.deleted if path.startswith(f"{layout.HISTORY}/")}
+        ticks = self.schedules.begin(effects)
         self._apply(effects)
         self.executions.note_given(effects)
         self._check_places(effects)
@@ -88,6 +93,7 @@ class Ledger:
         self._limits.check(effects, self._actor)
         self.keys.check(effects, self._actor, keys)
         self.history_counts.check(effects, self._actor, batches)
+        self.schedules.check(effects, self._actor, ticks)
         return effects
 
     def _report(self, text: str) -> None:
@@ -310,7 +316,7 @@ class Ledger:
         history.accepted += 1
         if actor.reference:
             return
-        if actor.kind not in (Kind.CLIENT, Kind.OPERATOR):
+        if actor.kind not in (Kind.CLIENT, Kind.OPERATOR) and not self.schedules.is_made(history.name):
             self._report(f"brought {history.name} to {', '.join(after)} from nowhere")
         elif len(after) != 1:
             self._report(f"submitted {history.name} to {', '.join(after)}")
@@ -349,7 +355,7 @@ class Ledger:
                 ):
                     found.append(f"the inbox of {worker} is left, and the worker is gone")
         found += [f"{task.name} has not ended" for task in self._histories.values() if task.accepted and not task.ended]
-        return found
+        return found + self.schedules.unsettled()
 
 
 def read_outcome(task: str, data: bytes) -> Outcome | None:

@@ -25,6 +25,7 @@ from herdmaster.simulation.plan.rated_takeovers import with_rated_takeovers
 from herdmaster.simulation.plan.reference_defects import with_reference_defects
 from herdmaster.simulation.plan.replayed_keys import with_replayed_keys
 from herdmaster.simulation.plan.running_limits import with_running_limits
+from herdmaster.simulation.plan.schedules import with_schedules
 from herdmaster.simulation.plan.step_faults import with_step_faults
 
 _ANOTHER_FAULT_CHANCE: Final = 0.35
@@ -39,7 +40,7 @@ _EXTENSIONS: Final = (
     with_lagging_servers,
     with_rated_takeovers,
 )
-_LATER_EXTENSIONS: Final = (with_replayed_keys,)
+_LATER_EXTENSIONS: Final = (with_replayed_keys, with_schedules)
 _FIRST_EXTENDED: Final = 1000
 """Below it a seed means the world that it meant before the later extensions: tests of planted bugs name such seeds."""
 _KEYS: Final = ("0" * 16, "1" * 16)

@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core.schedules import Missed, Overlap
+
 
 class When(msgspec.Struct, frozen=True):
     """When a fault happens: at a time in seconds, right after a number of transactions was applied, or before callback
@@ -195,6 +197,36 @@ class Replay(Fault, frozen=True, kw_only=True):
     """An operator replays all dead tasks."""
 
 
+class StoreSchedule(Fault, frozen=True, kw_only=True):
+    """An operator stores a schedule of the tasks of a job. `ends` in seconds."""
+
+    job: int
+    period_ms: int
+    missed: Missed
+    overlap: Overlap
+    jitter_ms: int
+    grace_ms: int | None
+    ends: float
+
+
+class ScheduleChange(enum.Enum):
+    """What an operator does to a schedule."""
+
+    PAUSE = "pauses it"
+    RESUME = "resumes it"
+    CATCH_UP = "resumes it with what it missed"
+    EDIT = "gives it another interval"
+    RUN = "runs it now"
+    REMOVE = "removes it"
+
+
+class ChangeSchedule(Fault, frozen=True, kw_only=True):
+    """An operator changes the schedule of a job."""
+
+    job: int
+    what: ScheduleChange
+
+
 AnyFault = (
     Cut
     | CutInMessage
@@ -217,6 +249,8 @@ AnyFault = (
     | Cancel
     | Replay
     | Release
+    | StoreSchedule
+    | ChangeSchedule
 )
 
 DELAYING: Final = (Stall, Pause, PauseFull, Sleep, PauseServer, Partition)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from herdmaster.simulation.plan.faults import Limit, Mistake
+from herdmaster.simulation.plan.faults import Limit, Mistake, ScheduleChange, StoreSchedule
+from herdmaster.simulation.plan.jobs import Job
 
 
 class CancelTask(msgspec.Struct, frozen=True):
@@ -31,4 +32,18 @@ class ReleaseKey(msgspec.Struct, frozen=True):
     hash: str
 
 
-Errand = Mistake | CancelTask | LimitQueueFor | ReplayDead | ReleaseKey
+class AddSchedule(msgspec.Struct, frozen=True):
+    """Store a schedule of the tasks of a job."""
+
+    planned: StoreSchedule
+    job: Job
+
+
+class EditSchedule(msgspec.Struct, frozen=True):
+    """Change the schedule of a job."""
+
+    name: str
+    what: ScheduleChange
+
+
+Errand = Mistake | CancelTask | LimitQueueFor | ReplayDead | ReleaseKey | AddSchedule | EditSchedule

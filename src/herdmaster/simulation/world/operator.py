@@ -15,8 +15,17 @@ from herdmaster.operations import keys as held_keys
 from herdmaster.operations.actions import CancelVerdict
 from herdmaster.roles.shared.system import System
 from herdmaster.simulation.plan.faults import Limit, Mistake
-from herdmaster.simulation.world.errands import CancelTask, Errand, LimitQueueFor, ReleaseKey, ReplayDead
+from herdmaster.simulation.world.errands import (
+    AddSchedule,
+    CancelTask,
+    EditSchedule,
+    Errand,
+    LimitQueueFor,
+    ReleaseKey,
+    ReplayDead,
+)
 from herdmaster.simulation.world.process import Process
+from herdmaster.simulation.world.schedule_operator import run_errand
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
@@ -76,6 +85,8 @@ class Operator:
                     await held_keys.release(client, errand.hash)
                 elif isinstance(errand, ReplayDead):
                     await self._replay(client)
+                elif isinstance(errand, AddSchedule | EditSchedule):
+                    await run_errand(client, self._process, errand)
                 else:
                     await self._make_mistake(client, errand)
 

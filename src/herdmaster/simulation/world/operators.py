@@ -9,8 +9,17 @@ from herdmaster.simulation.plan.faults import Fault, Mistake
 from herdmaster.simulation.plan.jobs import Job
 from herdmaster.simulation.plan.key_claims import claim_of
 from herdmaster.simulation.plan.plan import Kind, Program
-from herdmaster.simulation.world.errands import CancelTask, Errand, LimitQueueFor, ReleaseKey, ReplayDead
+from herdmaster.simulation.world.errands import (
+    AddSchedule,
+    CancelTask,
+    EditSchedule,
+    Errand,
+    LimitQueueFor,
+    ReleaseKey,
+    ReplayDead,
+)
 from herdmaster.simulation.world.pauses import FaultWindow
+from herdmaster.simulation.world.schedule_operator import schedule_name
 from herdmaster.simulation.world.supervisor import Supervisor
 
 
@@ -57,6 +66,10 @@ class Operators:
                 return ReplayDead()
             case faults.LimitQueue(queue=queue, limit=limit, seconds=seconds):
                 return LimitQueueFor(queue, limit, seconds)
+            case faults.StoreSchedule(job=index):
+                return AddSchedule(fault, self._jobs[index]) if index in self._jobs else None
+            case faults.ChangeSchedule(job=index, what=what):
+                return EditSchedule(schedule_name(index), what)
         return None
 
     def _send(self, errand: Errand) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from herdmaster.running.current import current_task
 from herdmaster.simulation.plan.jobs import Code, Job, PlannedFailure
 from herdmaster.simulation.world.process import Process
 
@@ -78,7 +79,9 @@ class TaskCode:
         """Return the function that calls name."""
 
         def run(index: int, filling: str) -> str:
-            self.run(process, worker(), index)
+            # A schedule makes several tasks of one job, and only the code can say which of them runs.
+            task = None if self._jobs[index].client else current_task().name
+            self.run(process, worker(), index, task)
             return filling
 
         return run
