@@ -23,7 +23,9 @@ from herdmaster.core.schedules import (
 )
 from herdmaster.core.timetable import Every, Timetable, next_due
 
-MAX_TASKS: Final = 1000
+MAX_TASKS: Final = 100
+"""In one transaction, which has an ACL for each as well."""
+_MAX_LATE: Final = 1000
 _MAX_BYTES: Final = 96 * 1024
 _BYTES_BESIDE_PAYLOAD: Final = 400
 _MAX_STEPS: Final = 100
@@ -150,7 +152,7 @@ class _Case(msgspec.Struct, frozen=True):
         late, last_ms = 0, first_ms
         dues: list[int] = []
         for due_ms in self._due_from(first_ms):
-            if len(dues) >= room or late >= MAX_TASKS:
+            if len(dues) >= room or late >= _MAX_LATE:
                 break
             last_ms = due_ms
             if self.is_late(due_ms):

@@ -16,7 +16,7 @@ from herdmaster.core import schedule_moves
 from herdmaster.core.layout import NEVER, UNPLANNED
 from herdmaster.core.names import check_schedule_name, derived_ulid, raw_name, ulid_time_ms
 from herdmaster.core.operations import Move
-from herdmaster.core.schedule_decisions import NextTick, first_due
+from herdmaster.core.schedule_decisions import MAX_TASKS, NextTick, first_due
 from herdmaster.core.schedules import (
     NewScheduledTask,
     Schedule,
@@ -144,6 +144,7 @@ async def backfill_schedule(
     schedule = _readable(await _read_one(client, name))
     dues = backfill_times(schedule, first_ms, last_ms)
     size = 1 if schedule.has_key else max(_MAX_BYTES // (len(bytes(schedule.payload)) + _BYTES_BESIDE_PAYLOAD), 1)
+    size = min(size, MAX_TASKS)
     made: list[str] = []
     for start in range(0, len(dues), size):
         build = partial(_backfilled, name, dues[start : start + size], ulid, now_ms)

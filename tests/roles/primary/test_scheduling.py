@@ -14,6 +14,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.keys import Unique, hash_key
 from herdmaster.core.layout import TickName
+from herdmaster.core.names import ulid_time_ms
 from herdmaster.core.payload import Call, Scheduled, decode_call, encode_arguments, encode_call
 from herdmaster.core.schedules import Missed, Overlap, Schedule, Tick, decode_tick, encode_schedule
 from herdmaster.core.timetable import Every, Times
@@ -32,6 +33,7 @@ from herdmaster.roles.primary.tick_reader import Read, TickRead, TickReader
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.running.current import current_task
 from tests.proxy import Proxy, multi_with
+from tests.roles.primary.test_promotion import JumpingMaster
 from tests.roles.stage import REFERENCE, Stage, call_payload, until
 
 pytestmark = pytest.mark.long
@@ -209,6 +211,23 @@ async def test_a_task_sees_for_which_time_it_is_and_for_which_the_one_before_was
     await until(lambda: len(seen) == 2, "two runs")
     first, second = (datetime.fromtimestamp(due / 1000, UTC) for due in times_of(given))
     assert seen == [(NAME, first, None), (NAME, second, first)]
+
+
+@pytest.mark.parametrize("offset", [LATER, -LATER])
+async def test_a_wrong_clock_of_the_primary_makes_nothing_early_and_nothing_late(stage: Stage, offset: int) -> None:
+    master = JumpingMaster(stage.hosts, unix_offset_ms=offset)
+    stage.start(master)
+    await until(lambda: master.is_primary, "a primary")
+    given = schedule(500, 900, LATER // 2, overlap=Overlap.ALLOW)
+    await add_schedule(stage.zk, NAME, given)
+    await until_made(stage, 1)
+    master.unix_offset_ms += 24 * LATER
+    await until_made(stage, 2)
+    assert await dues(stage) == times_of(given)[:2]
+    for name in await stage.names(layout.TASKS):
+        stat = await stage.zk.exists(layout.task_path(name))
+        assert stat is not None
+        assert 0 <= stat.ctime - (ulid_time_ms(name) or 0) < 5000
 
 
 # --- overlap ---------------------------------------------------------------------------------------------------------
