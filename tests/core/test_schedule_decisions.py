@@ -202,6 +202,24 @@ def test_a_timetable_that_cannot_be_read_is_an_error() -> None:
         at(schedule(Cron("* * * * *", "Nowhere/At_All")), START)
 
 
+@pytest.mark.parametrize(
+    ("timetable", "later", "latest"),
+    [
+        (Cron("* * * * * *"), 10**8, 10**8),
+        (Cron("*/5 * * * *"), 30 * 24 * 60 * MINUTE + 7, 30 * 24 * 60 * MINUTE),
+        (Times((*(START + number for number in range(150)), START + 10**9)), 10**8, 149),
+        (Times((*(START + number for number in range(150)), START + 10**9)), 2 * 10**9, 10**9),
+    ],
+)
+def test_of_more_times_than_are_counted_the_latest_is_found_all_the_same(
+    timetable: Timetable, later: int, latest: int
+) -> None:
+    found = at(schedule(timetable), START + later)
+    assert isinstance(found, Fire)
+    assert dues(found) == [START + latest]
+    assert found.skipped == {Skip.MISSED: 100}  # a lower bound
+
+
 TIMETABLES = st.one_of(
     st.builds(Every, st.integers(1000, 10_000_000), st.integers(0, 10**12)),
     st.sampled_from([Cron("*/7 * * * *"), Cron("30 2 * * *", "Europe/Berlin"), Cron("0 9 1 * *"), Cron("* * * * * *")]),

@@ -127,11 +127,11 @@ async def test_no_time_is_lost_or_doubled_when_the_primary_dies(stage: Stage) ->
 
 @pytest.mark.parametrize("lose", ["request", "reply"])
 async def test_a_tick_whose_answer_is_lost_happens_once(namespace: str, stage: Stage, lose: str) -> None:
-    given = schedule(300, 600, 900, overlap=Overlap.ALLOW)
     async with Proxy(namespace) as proxy:
         await stage.master(hosts=proxy.hosts)
         match = multi_with(layout.TICKS + "/", "/tasks/")
         lost = proxy.lose_request(match) if lose == "request" else proxy.lose_reply(match)
+        given = schedule(500, 800, 1100, overlap=Overlap.ALLOW)
         await add_schedule(stage.zk, NAME, given)
         tick = await until_never_due(stage)
         assert lost.happened.is_set()
@@ -276,6 +276,17 @@ async def test_a_time_waits_until_the_last_task_has_ended(stage: Stage) -> None:
         (task,) = await stage.names(layout.TASKS)
         await stage.zk.delete(layout.task_path(task))
     assert (await until_never_due(stage)).runs == 3
+
+
+async def test_a_schedule_that_waits_hears_of_an_edit(stage: Stage) -> None:
+    await stage.master()
+    given = schedule(500, 800, overlap=Overlap.WAIT)
+    await add_schedule(stage.zk, NAME, given)
+    await until_made(stage, 1)
+    await until(lambda: now_ms() > times_of(given)[1] + 300, "the second time")
+    assert await dues(stage) == times_of(given)[:1]
+    await edit_schedule(stage.zk, NAME, lambda each: msgspec.structs.replace(each, overlap=Overlap.ALLOW))
+    await until_made(stage, 2, 5.0)
 
 
 async def test_the_last_task_is_cancelled_before_the_next_is_made(stage: Stage) -> None:

@@ -3,8 +3,8 @@
 A primary of ours does it; under a reference primary, the oldest of our masters does. Should two masters do it for a
 moment, the guard of each transaction lets one of them.
 
-What was read of a schedule is kept. It may be old, and needs no watch: every edit changes the version that the
-transaction checks, so what was decided by it is refused, and then it is read again.
+What was read of a schedule is kept until its tick goes. Every edit replaces the tick, so then the schedule is read
+again. What was decided meanwhile is refused, because the transaction checks the version that was read.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from herdmaster.roles.shared.committer import Fate, Settlement
 from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.recipes.children import ChildChange, Interrupted, Removed
 
 _AT_ONCE: Final = 200
 """Ticks that are decided about in one turn of the loop, so that other parts are not held up."""
@@ -89,7 +90,7 @@ class Scheduling(FolderPart):
         self._pictures = pictures
         self._reader = TickReader(client)
         self._schedules: dict[str, _Known] = {}
-        self._data: dict[str, Tick] = {}  # of ticks that this term has made
+        self._data: dict[str, Tick] = {}  # of ticks that this term has made, and that are still there
         self._decided: dict[str, tuple[_Subject, Fire | SkipTo | None]] = {}  # what is under way; None: a mark
         self._waiting: set[str] = set()  # names of ticks whose schedule waits for its last task
         self._orphans: set[str] = set()  # ticks that were found without their schedule
@@ -136,6 +137,14 @@ class Scheduling(FolderPart):
         due_ms = self.ticks.next_due_ms() if self.room > 0 else None
         times = (None if due_ms is None else self._server_clock.wakeup(due_ms), self.ticks.next_release())
         return min((time for time in times if time is not None), default=None)
+
+    def _handle_change(self, change: ChildChange) -> None:
+        match change:
+            case Removed(_, name):
+                self._data.pop(name, None)
+            case Interrupted():  # a tick may go and come back unseen
+                self._data.clear()
+        super()._handle_change(change)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
