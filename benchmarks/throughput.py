@@ -2,10 +2,13 @@
 
 The reference's roles, written with kazoo, do the same in the same run, with raw tasks and a window of 100.
 
-    python -m benchmarks.throughput [--tasks 20000] [--rounds 3] [--metrics] [--json]
+    python -m benchmarks.throughput [--tasks 20000] [--rounds 3] [--metrics] [--tls] [--json]
 
 Prints tasks per second (the median of the rounds), the ratio, the serial round trip, and CPU per task and role. The CPU
 of ZooKeeper itself is Java's, with its compiler; the first round warms it up and is shown, but not counted.
+
+With --tls the reference is left out, and ours run twice on one server with Netty: over its plain port, then over its
+port for TLS, with client certificates.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +30,7 @@ import msgspec
 
 from benchmarks.noop import herd, noop
 from herdmaster.testing.apache import ApacheZooKeeper
+from tests.authority import Authority
 from tests.reference.client import ReferenceClient
 from tests.reference.session import Znodes
 
@@ -54,6 +59,18 @@ class Report(msgspec.Struct, frozen=True):
     reference_rate: float
     reference_serial_p50_ms: float
     reference_serial_p99_ms: float
+    ratio: float
+
+
+class TlsReport(msgspec.Struct, frozen=True):
+    """Rates in tasks per second; `ratio` is that over TLS to the plain one."""
+
+    plain_rounds: list[Round]
+    tls_rounds: list[Round]
+    plain_rate: float
+    tls_rate: float
+    plain_serial_p50_ms: float
+    tls_serial_p50_ms: float
     ratio: float
 
 
@@ -88,8 +105,10 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def measure_ours(zookeeper: ApacheZooKeeper, options: argparse.Namespace) -> tuple[list[Round], list[float]]:
-    hosts = f"{zookeeper.hosts}/ours-{uuid.uuid4().hex[:8]}"
+def measure_ours(
+    zookeeper: ApacheZooKeeper, options: argparse.Namespace, servers: str = ""
+) -> tuple[list[Round], list[float]]:
+    hosts = f"{servers or zookeeper.hosts}/ours-{uuid.uuid4().hex[:8]}"
     os.environ["HERD_ZOOKEEPER"] = hosts
     with ExitStack() as stack:
         quiet = ["--log-level", "warning", *(["--listen", ":0"] if options.metrics else [])]
@@ -100,7 +119,7 @@ def measure_ours(zookeeper: ApacheZooKeeper, options: argparse.Namespace) -> tup
             "worker 2": stack.enter_context(running(worker)),
         }
         pids = {"client": os.getpid(), "ZooKeeper": zookeeper.pid} | {name: role.pid for name, role in roles.items()}
-        stack.callback(herd.close)
+        stack.enter_context(herd)
         for _ in noop.map(range(200)):
             pass
         rounds = [one_round(noop.map, options.tasks, options.window, pids) for _ in range(options.rounds + 1)]
@@ -148,11 +167,40 @@ def measure_reference(zookeeper: ApacheZooKeeper, options: argparse.Namespace) -
     return rate, spans
 
 
-def show(report: Report) -> None:
-    for number, each in enumerate(report.rounds):
+def measure_tls(options: argparse.Namespace) -> TlsReport:
+    with tempfile.TemporaryDirectory(prefix="herd-benchmark-") as folder:
+        authority = Authority(Path(folder))
+        own = authority.client
+        with ApacheZooKeeper(tick_time=2000, java_options=("-Xmx512m",), tls=authority.server.tls()) as zookeeper:
+            plain, plain_spans = measure_ours(zookeeper, options)
+            os.environ.update(
+                HERD_TLS_CA=str(own.ca), HERD_TLS_CERTIFICATE=str(own.certificate), HERD_TLS_KEY=str(own.key)
+            )
+            tls, tls_spans = measure_ours(zookeeper, options, zookeeper.secure_hosts)
+    plain_rate, tls_rate = (statistics.median(each.rate for each in rounds[1:]) for rounds in (plain, tls))
+    serial = [percentile(spans, 0.5) * 1e3 for spans in (plain_spans, tls_spans)]
+    return TlsReport(plain, tls, plain_rate, tls_rate, *serial, tls_rate / plain_rate)
+
+
+def show_tls(report: TlsReport) -> None:
+    for name, rounds in (("plain", report.plain_rounds), ("TLS", report.tls_rounds)):
+        print(name)
+        show_rounds(rounds)
+    print(f"\n{'':8}{'tasks/s':>10}{'serial p50':>13}")
+    print(f"{'plain':8}{report.plain_rate:10,.0f}{report.plain_serial_p50_ms:10.1f} ms")
+    print(f"{'TLS':8}{report.tls_rate:10,.0f}{report.tls_serial_p50_ms:10.1f} ms")
+    print(f"ratio: {report.ratio:.2f}")
+
+
+def show_rounds(rounds: list[Round]) -> None:
+    for number, each in enumerate(rounds):
         cpu = ", ".join(f"{name} {value:.0f}" for name, value in each.cpu.items())
         label = "warm-up" if number == 0 else f"round {number}"
         print(f"{label:8} {each.tasks} tasks in {each.seconds:.2f} s = {each.rate:,.0f}/s; CPU us per task: {cpu}")
+
+
+def show(report: Report) -> None:
+    show_rounds(report.rounds)
     print(f"\n{'':12}{'tasks/s':>10}{'serial p50':>13}{'serial p99':>13}")
     print(f"{'Herdmaster':12}{report.rate:10,.0f}{report.serial_p50_ms:10.1f} ms{report.serial_p99_ms:10.1f} ms")
     print(
@@ -170,8 +218,13 @@ def main() -> None:
     parser.add_argument("--serial", type=int, default=300, help="tasks one after the other")
     parser.add_argument("--reference-tasks", type=int, default=1000)
     parser.add_argument("--metrics", action="store_true", help="masters and workers count metrics (--listen)")
+    parser.add_argument("--tls", action="store_true", help="over a plain port, then over TLS, without the reference")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.tls:
+        found = measure_tls(options)
+        print(json.dumps(msgspec.to_builtins(found))) if options.json else show_tls(found)
+        return
     with ApacheZooKeeper(tick_time=2000, java_options=("-Xmx512m",)) as zookeeper:
         rounds, spans = measure_ours(zookeeper, options)
         reference_rate, reference_spans = measure_reference(zookeeper, options)
