@@ -49,7 +49,7 @@ _OVER_TLS = [
     pytest.param("embedded_tls", marks=pytest.mark.long),
     pytest.param("apache_tls", marks=[pytest.mark.long, pytest.mark.apache]),
 ]
-_TLS_MODULES = ("test_acls", "test_sessions", "test_watches")
+_TLS_MODULES = ("test_sessions", "test_watches")
 """The modules whose tests of `rig` run over TLS as well, without client certificates: what they test depends on the
 connection. The handshake is not among them: Netty takes a frame of no bytes."""
 
