@@ -178,8 +178,8 @@ def measure_tls(options: argparse.Namespace) -> TlsReport:
             )
             tls, tls_spans = measure_ours(zookeeper, options, zookeeper.secure_hosts)
     plain_rate, tls_rate = (statistics.median(each.rate for each in rounds[1:]) for rounds in (plain, tls))
-    serial = [percentile(spans, 0.5) * 1e3 for spans in (plain_spans, tls_spans)]
-    return TlsReport(plain, tls, plain_rate, tls_rate, *serial, tls_rate / plain_rate)
+    plain_serial, tls_serial = (percentile(spans, 0.5) * 1e3 for spans in (plain_spans, tls_spans))
+    return TlsReport(plain, tls, plain_rate, tls_rate, plain_serial, tls_serial, tls_rate / plain_rate)
 
 
 def show_tls(report: TlsReport) -> None:
