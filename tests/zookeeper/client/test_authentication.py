@@ -13,9 +13,10 @@ import pytest
 
 from herdmaster.testing.ports import free_ports
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client, Security
+from herdmaster.zookeeper.client import Client, Predecessors, Security
+from herdmaster.zookeeper.client.connection import boot_clock
 from herdmaster.zookeeper.client.credentials import Credential, Digest, Sasl
-from herdmaster.zookeeper.model import CREATOR_ALL_ACL, ClientInfo, EventType, SessionState
+from herdmaster.zookeeper.model import CREATOR_ALL_ACL, ClientInfo, CreateMode, EventType, SessionState
 from herdmaster.zookeeper.secret import Secret
 from herdmaster.zookeeper.server import EmbeddedServer
 from herdmaster.zookeeper.server.settings import Access
@@ -137,6 +138,23 @@ async def test_a_password_that_changed_on_the_server_ends_the_session_after_a_re
         with pytest.raises(errors.AuthenticationFailed):
             await client.get("/")
         assert client.state is SessionState.AUTH_FAILED
+
+
+async def test_a_session_that_was_given_up_is_closed_on_a_server_that_wants_sasl() -> None:
+    predecessors = Predecessors()
+    async with serving(required=("sasl",)) as server:
+        security = Security(auth=(AL, Digest("di", "pw")))
+        ahead = 0.0
+        old = Client(server.hosts, security=security, clock=lambda: boot_clock() + ahead, predecessors=predecessors)
+        async with old, client_of(server.hosts, AL) as other:
+            await old.create("/held", mode=CreateMode.EPHEMERAL)
+            ahead = 100.0  # as if nothing had been heard for so long
+            with pytest.raises(errors.SessionExpired):
+                await old.get("/held")
+            assert await other.exists("/held") is not None
+            async with Client(server.hosts, security=security, predecessors=predecessors):
+                await wait_until(lambda: len(predecessors) == 0)
+                assert await other.exists("/held") is None, "it did not lapse by itself"
 
 
 class TestPasswords:

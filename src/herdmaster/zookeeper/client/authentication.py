@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from herdmaster.zookeeper.client.presented import NOTHING, Presented
 from herdmaster.zookeeper.client.requests import DropConnection, Event, Pending
 from herdmaster.zookeeper.client.session import Session
 from herdmaster.zookeeper.wire.opcodes import XID_AUTH
-from herdmaster.zookeeper.wire.records import Record, Sasl, SaslReply
+from herdmaster.zookeeper.wire.records import Auth, Record, Request, Sasl, SaslReply
 
 T = TypeVar("T")
 
@@ -44,15 +44,36 @@ class Authentication:
     async def prepare(self, address: Address) -> None:
         """Fetch the credentials for a connection. Raises CredentialUnavailable; the first time it ends the session."""
         try:
-            pairs = [(each.scheme, await _call(each.load, blocks=each.blocks)) for each in self._digests]
-            if self._sasl is not None:
-                converse = partial(self._sasl.converse, address.host)
-                self._conversation = await _call(converse, blocks=self._sasl.blocks)
+            self.presented, self._conversation = await self._fetch(address)
         except (errors.CredentialUnavailable, errors.InvalidCredential) as error:
             if not self._has_succeeded:
                 self._handle(self._session.fail_authentication(error))
             raise errors.CredentialUnavailable(str(error)) from None
-        self.presented = Presented(tuple(pairs), "" if self._sasl is None else self._sasl.mechanism)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is any credential."""
+        return bool(self._digests) or self._sasl is not None
+
+    async def authenticate(self, address: Address, request: Callable[[Request[Record]], Awaitable[Record]]) -> None:
+        """Authenticate another connection than the session's. Raises AuthenticationFailed, CredentialUnavailable."""
+        presented, conversation = await self._fetch(address)
+
+        async def exchange(token: bytes) -> bytes | None:
+            reply = await request(Sasl(token))
+            return reply.token if isinstance(reply, SaslReply) else None
+
+        if conversation is not None:
+            await self._converse(conversation, exchange)
+        for scheme, secret in presented.credentials:
+            await request(Auth(0, scheme, secret.reveal()))
+
+    async def _fetch(self, address: Address) -> tuple[Presented, Conversation | None]:
+        pairs = [(each.scheme, await _call(each.load, blocks=each.blocks)) for each in self._digests]
+        if self._sasl is None:
+            return Presented(tuple(pairs)), None
+        conversation = await _call(partial(self._sasl.converse, address.host), blocks=self._sasl.blocks)
+        return Presented(tuple(pairs), self._sasl.mechanism), conversation
 
     def begin(self) -> None:
         """Speak SASL on the present connection: its handshake is done."""
@@ -70,7 +91,8 @@ class Authentication:
 
     async def _authenticate(self) -> None:
         try:
-            await self._converse()
+            assert self._conversation is not None
+            await self._converse(self._conversation, self._exchange)
         except errors.CredentialUnavailable as error:
             if self._has_succeeded:
                 self._handle([DropConnection(str(error))])
@@ -85,14 +107,12 @@ class Authentication:
             self._has_succeeded = True
             self._handle(self._session.establish())
 
-    async def _converse(self) -> None:
-        assert self._sasl is not None
-        assert self._conversation is not None
-        blocks = self._sasl.blocks
-        token: bytes | None = await _call(self._conversation.start, blocks=blocks)
+    async def _converse(self, conversation: Conversation, exchange: Callable[[bytes], Awaitable[bytes | None]]) -> None:
+        blocks = self._sasl is not None and self._sasl.blocks
+        token: bytes | None = await _call(conversation.start, blocks=blocks)
         while token is not None:
-            answer = await self._exchange(token)
-            token = await _call(partial(self._conversation.answer, answer), blocks=blocks)
+            answer = await exchange(token)
+            token = await _call(partial(conversation.answer, answer), blocks=blocks)
 
     async def _exchange(self, token: bytes) -> bytes | None:
         """Send a token and return the server's. Raises AuthenticationFailed."""

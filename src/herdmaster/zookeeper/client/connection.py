@@ -349,8 +349,17 @@ class Connection:
         """Start to close them in the background, through the server of the present connection."""
         if predecessors and (self._closing is None or self._closing.done()):
             self._closing = self._loop.create_task(
-                predecessors.close(self._dial_again, self._session.timeout), name="zookeeper-predecessors"
+                predecessors.close(
+                    self._dial_again,
+                    self._session.timeout,
+                    self._authenticate_again if self._authentication.is_wanted else None,
+                ),
+                name="zookeeper-predecessors",
             )
+
+    async def _authenticate_again(self, closer: SessionCloser) -> None:
+        assert self._address is not None
+        await self._authentication.authenticate(self._address, closer.request)
 
     async def _dial_again(self, factory: Callable[[], SessionCloser]) -> SessionCloser:
         assert self._address is not None

@@ -3,7 +3,7 @@
 A client that reaches no server gives its session up by its own clock. When the servers are back, they keep that session
 for another timeout, and with it its ephemerals, such as `/master`. So the owner's next client closes the old session as
 soon as its own is established, over a second connection to the same server. That connection carries nothing but the
-handshake and closeSession: the requests of the old session have failed already.
+handshake, authentication and closeSession: the requests of the old session have failed already.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final, cast
 import msgspec
 
 from herdmaster.zookeeper.client.dialing import Unreachable
-from herdmaster.zookeeper.errors import SESSION_EXPIRED_CODE, WireError
+from herdmaster.zookeeper.errors import SESSION_EXPIRED_CODE, AuthenticationFailed, WireError, ZooKeeperError
 from herdmaster.zookeeper.model import ClientId
 from herdmaster.zookeeper.wire.framing import (
     MAX_FRAME,
@@ -27,9 +27,10 @@ from herdmaster.zookeeper.wire.framing import (
     ConnectResponse,
     Framer,
     encode_request,
+    reply_body,
     unpack_reply_header,
 )
-from herdmaster.zookeeper.wire.records import CloseSession
+from herdmaster.zookeeper.wire.records import CloseSession, Record, Request
 
 _log = logging.getLogger("herdmaster.zookeeper")
 
@@ -42,14 +43,21 @@ _SHORTEST_MS: Final = 1
 """The timeout that is asked for. A server grants its shortest, so a session that was attached to but not closed,
 because the connection broke, lives no longer than it would have."""
 
-_XID: Final = 1
-
 
 class SessionCloser(asyncio.Protocol):
-    """A connection that closes one session. `ended` is True once the servers do not have the session any more."""
+    """A connection that closes one session. `ended` is True once the servers do not have the session any more.
 
-    def __init__(self, identity: ClientId) -> None:
-        self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    With `authenticates` it closes only when it is told to: first `attached` is awaited, then `request` may be used.
+    """
+
+    def __init__(self, identity: ClientId, *, authenticates: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[bool] = loop.create_future()
+        self.attached: asyncio.Future[bool] = loop.create_future()
+        self._authenticates = authenticates
+        self._answered: asyncio.Future[bytes] | None = None  # the reply to the request under way
+        self._xid = 0
+        self._closing_xid = 0
         self._identity = identity
         self._framer = Framer(MAX_FRAME)
         self._is_attached = False
@@ -70,8 +78,10 @@ class SessionCloser(asyncio.Protocol):
     def _receive(self, body: bytes) -> None:
         if self._is_attached:
             xid, _, code = unpack_reply_header(body)
-            if xid == _XID:
+            if self._closing_xid and xid == self._closing_xid:
                 self._finish(is_ended=code in (0, SESSION_EXPIRED_CODE))
+            elif xid == self._xid and self._answered is not None and not self._answered.done():
+                self._answered.set_result(body)
             return
         response = ConnectResponse.decode(body)
         if response.timeout <= 0 or response.session_id == 0:
@@ -79,7 +89,27 @@ class SessionCloser(asyncio.Protocol):
         elif self._transport is not None:
             # A server that cannot re-attach has opened another session, which has to be closed as well.
             self._is_attached = True
-            self._transport.write(encode_request(_XID, CloseSession()))
+            self.attached.set_result(True)
+            if not self._authenticates:
+                self.close_session()
+
+    def close_session(self) -> None:
+        self._closing_xid = self._send(CloseSession())
+
+    async def request(self, request: Request[Record]) -> Record:
+        """Send a request of authentication, and return its reply. Raises AuthenticationFailed."""
+        self._answered = asyncio.get_running_loop().create_future()
+        self._send(request)
+        body = await self._answered
+        if unpack_reply_header(body)[2] != 0:
+            raise AuthenticationFailed("the server refused the credentials of a session that it was to close")
+        return request.reply_type.read(reply_body(body))
+
+    def _send(self, request: Request[Record]) -> int:
+        self._xid += 1
+        if self._transport is not None:
+            self._transport.write(encode_request(self._xid, request))
+        return self._xid
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._finish(is_ended=False)
@@ -87,11 +117,18 @@ class SessionCloser(asyncio.Protocol):
     def _finish(self, *, is_ended: bool) -> None:
         if not self.ended.done():
             self.ended.set_result(is_ended)
+        if not self.attached.done():
+            self.attached.set_result(False)
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(AuthenticationFailed("the connection was lost"))
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
+
+Authenticate = Callable[[SessionCloser], Awaitable[None]]
+"""Authenticates a connection. Raises ZooKeeperError."""
 
 Dial = Callable[[Callable[[], SessionCloser]], Awaitable[SessionCloser]]
 """Connects to the server that the present session has reached. Raises Unreachable."""
@@ -123,16 +160,16 @@ class Predecessors:
     def holds(self, session_id: int) -> bool:
         return any(left.identity.session_id == session_id for left in self._left)
 
-    async def close(self, dial: Dial, limit: float) -> None:
+    async def close(self, dial: Dial, limit: float, authenticate: Authenticate | None = None) -> None:
         """Close all, or give them up; `limit` (seconds) bounds each attempt. If it is cancelled, the rest is kept for
-        the next client."""
+        the next client. `authenticate` is None if the server asks for nothing."""
         while self._left:
             left = self._left[0]
             if left.pid != os.getpid():
                 self._left.popleft()
                 continue
             left.attempts += 1
-            is_ended = await self._close_session(left.identity, dial, limit)
+            is_ended = await self._close_session(left.identity, dial, limit, authenticate)
             if is_ended:
                 session_id = left.identity.session_id & 0xFFFFFFFFFFFFFFFF
                 _log.info("closed session 0x%x, which was given up while no server answered", session_id)
@@ -142,13 +179,18 @@ class Predecessors:
             else:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _close_session(self, identity: ClientId, dial: Dial, limit: float) -> bool:
+    async def _close_session(
+        self, identity: ClientId, dial: Dial, limit: float, authenticate: Authenticate | None
+    ) -> bool:
         closer: SessionCloser | None = None
         try:
             async with asyncio.timeout(limit):
-                closer = await dial(lambda: SessionCloser(identity))
+                closer = await dial(lambda: SessionCloser(identity, authenticates=authenticate is not None))
+                if authenticate is not None and await closer.attached:
+                    await authenticate(closer)
+                    closer.close_session()
                 return await closer.ended
-        except (Unreachable, TimeoutError):
+        except (Unreachable, TimeoutError, ZooKeeperError):
             return False
         finally:
             if closer is not None:
