@@ -108,6 +108,13 @@ FUZZ_SECONDS ?= 600
 fuzz: install zookeeper ## Drive random operations into the embedded server and Apache's for FUZZ_SECONDS (600)
 	HERD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest --timeout 0 -s tests/zookeeper/server/test_differential.py
 
+PARSER_SECONDS ?= 60
+
+.PHONY: fuzz-parsers
+fuzz-parsers: $(INSTALLED) ## Fuzz each parser of bytes from znodes and servers for PARSER_SECONDS (60), guided by coverage
+	@$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz $(PARSER_SECONDS) $(PARSERS)
+
 SEEDS ?= 1000
 
 .PHONY: simulate

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herdmaster.core.bounds import MAX_MS
 from herdmaster.core.failure import MAX_MESSAGE, MAX_TRACEBACK, ErrorInfo, error_info
 from herdmaster.core.names import MAX_NAME
 from herdmaster.core.outcome import (
@@ -34,8 +35,8 @@ endings = st.fixed_dictionaries(
     {},
     optional={
         "worker": texts,
-        "started": st.integers(0, 2**48),
-        "ended": st.integers(0, 2**48),
+        "started": st.integers(0, MAX_MS),
+        "ended": st.integers(0, MAX_MS),
         "attempt": st.integers(1, 100),
     },
 )

@@ -141,10 +141,17 @@ def test_garbage_raises_bad_payload_and_nothing_else(data: bytes) -> None:
         decode_arguments(decode_call(data))
 
 
-@pytest.mark.parametrize("args", [b'["\xff"]', b"[1e999]"])
-def test_arguments_that_only_fail_inside_are_refused_when_they_are_read(args: bytes) -> None:
+def test_arguments_that_only_fail_inside_are_refused_when_they_are_read() -> None:
     with pytest.raises(BadPayload, match="arguments"):
-        decode_arguments(decode_call(VALID.replace(b'[1,"a"]', args)))
+        decode_arguments(decode_call(VALID.replace(b'[1,"a"]', b"[1e999]")))
+
+
+@pytest.mark.parametrize("old", [b'[1,"a"]', b'"herd"'])
+def test_bytes_that_are_not_utf_8_are_refused_wherever_they_are(old: bytes) -> None:
+    """Also in a field that this version does not know: the payload is rewritten with it."""
+    new = b'["\xff"]' if old != b'"herd"' else b'"\xff":1,"herd"'
+    with pytest.raises(BadPayload, match="not JSON that can be read: 'utf-8'"):
+        decode_call(VALID.replace(old, new))
 
 
 def test_a_payload_may_have_512_kib_and_not_a_byte_more() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
+from herdmaster.core.bounds import MAX_MS, MAX_SECONDS
 from herdmaster.core.failure import STEERING, type_name
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import Credential, checked, parse_connect_string
@@ -16,7 +17,6 @@ from herdmaster.zookeeper.tls import TLS
 
 E = TypeVar("E", bound=enum.StrEnum)
 
-MOST_SECONDS: Final = 100 * 366 * 24 * 3600
 _UNITS: Final = {
     "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
 }  # fmt: skip
@@ -80,7 +80,7 @@ def check_seconds(name: str, value: object, *, zero: bool) -> float:
     found = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(found, bool) or not isinstance(found, (int, float)):
         found = -1
-    if 0 < found <= MOST_SECONDS or (zero and found == 0):
+    if 0 < found <= MAX_SECONDS or (zero and found == 0):
         return float(found)
     raise ConfigurationError(
         f"{name}={value!r}: it takes seconds or a timedelta, {'not below' if zero else 'above'} 0 and at most a century"
@@ -95,7 +95,10 @@ def check_instant(name: str, value: object) -> int:
         raise ConfigurationError(
             f"{name}={value!r} has no time zone, so it could mean any: give it one, as in datetime.now(timezone.utc)"
         )
-    return round(value.timestamp() * 1000)
+    found = max(0, round(value.timestamp() * 1000))
+    if found > MAX_MS:
+        raise ConfigurationError(f"{name}={value!r}: it is later than {datetime.fromtimestamp(MAX_MS / 1000, UTC)}")
+    return found
 
 
 def read_bytes(name: str, value: object) -> int:

@@ -18,6 +18,7 @@ from typing import Final, Self
 
 import msgspec
 
+from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadPolicy, ConfigurationError
 
 POLICY: Final = "/access"
@@ -236,7 +237,7 @@ def decode_policy(data: bytes | None) -> Policy:
     """Raises BadPolicy."""
     try:
         policy = msgspec.json.decode(data or b"", type=Policy)
-    except (msgspec.DecodeError, ConfigurationError) as error:
+    except (*UNREADABLE, ConfigurationError) as error:
         raise BadPolicy(
             f"{POLICY} has no access policy that this version can read ({error}): nothing is created"
         ) from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from herdmaster.core.bounds import MAX_MS
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.history import FAILURES, MAX_MS, EndState, FailureRecord
+from herdmaster.core.history import FAILURES, EndState, FailureRecord
 
 
 class AttemptEnd(msgspec.Struct, frozen=True, gc=False):

@@ -16,6 +16,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from herdmaster.core.bounds import MAX_MS
 from herdmaster.core.values import UNREADABLE
 
 MAX_BATCH: Final = 64 * 1024
@@ -30,7 +31,6 @@ OTHER: Final = "other"
 
 _STEPS: Final = 4
 """Buckets of a histogram for each doubling of the time, so that a quantile is off by at most 9%."""
-MAX_MS: Final = 10**13 - 1
 
 _batch_name = re.compile(r"([0-9]{13})-([0-9a-z]{1,32})").fullmatch
 

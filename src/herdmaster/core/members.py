@@ -6,8 +6,10 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core.bounds import Number, UnixMs
 from herdmaster.core.names import DEFAULT_QUEUE
 from herdmaster.core.roster import WorkerState
+from herdmaster.core.values import UNREADABLE
 
 READY: Final = "ready"
 DRAINING: Final = "draining"
@@ -26,8 +28,8 @@ class MasterRecord(msgspec.Struct, frozen=True):
 
     id: str
     host: str
-    pid: int
-    since: int
+    pid: Number
+    since: UnixMs
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):
@@ -35,12 +37,12 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     `app` is where they come from, as `module:attribute`; `request` is what an operator asks of the worker (`drain`,
     `stop`), empty for nothing. It is None for an older worker, which takes no requests."""
 
-    slots: int
+    slots: Number
     queues: tuple[str, ...] = (DEFAULT_QUEUE,)
     state: str = READY
     host: str = ""
-    pid: int = 0
-    since: int = 0
+    pid: Number = 0
+    since: UnixMs = 0
     version: str = ""
     calls: bool = True
     app: str | None = None
@@ -60,7 +62,7 @@ def decode_master(data: bytes | None) -> MasterRecord | None:
     """Return the record; None for a reference master, whose data is an id as text."""
     try:
         return _master_decoder.decode(data or b"")
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 
@@ -68,7 +70,7 @@ def decode_worker(data: bytes | None) -> WorkerRecord | None:
     """Return the record; None for a reference worker, and for data that cannot be used."""
     try:
         record = _worker_decoder.decode(data or b"")
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
     return record if 0 < record.slots <= MAX_SLOTS else None
 

@@ -8,13 +8,12 @@ and payloads stay small.
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+from herdmaster.core.bounds import Count, Pause, Seconds
 
 DEFAULT_BACKOFF: Final = 1.0
 DEFAULT_MAX_BACKOFF: Final = 600.0
@@ -36,8 +35,8 @@ class RunOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     max_attempts: Count = 1
-    backoff: Annotated[float, msgspec.Meta(ge=0)] = DEFAULT_BACKOFF
-    max_backoff: Annotated[float, msgspec.Meta(ge=0)] = DEFAULT_MAX_BACKOFF
+    backoff: Pause = DEFAULT_BACKOFF
+    max_backoff: Pause = DEFAULT_MAX_BACKOFF
     retry_on: tuple[str, ...] = ()
     give_up_on: tuple[str, ...] = ()
     soft_timeout: Seconds | None = None
@@ -51,8 +50,8 @@ class Overrides(msgspec.Struct, frozen=True):
     """The fields of `RunOptions` that one task wants otherwise; the rest is unset."""
 
     max_attempts: Count | UnsetType = UNSET
-    backoff: Annotated[float, msgspec.Meta(ge=0)] | UnsetType = UNSET
-    max_backoff: Annotated[float, msgspec.Meta(ge=0)] | UnsetType = UNSET
+    backoff: Pause | UnsetType = UNSET
+    max_backoff: Pause | UnsetType = UNSET
     retry_on: tuple[str, ...] | UnsetType = UNSET
     give_up_on: tuple[str, ...] | UnsetType = UNSET
     soft_timeout: Seconds | UnsetType | None = UNSET

@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from herdmaster.core.bounds import Number, Seconds, UnixMs
 from herdmaster.core.failure import ErrorInfo, rebuild_exception
 from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.names import is_call
@@ -72,11 +73,11 @@ class _Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     result: msgspec.Raw = _ABSENT
     error: ErrorInfo | None = None
     worker: str | None = None
-    started: int | None = None
-    ended: int | None = None
-    attempt: int = msgspec.field(default_factory=lambda: 1)
+    started: UnixMs | None = None
+    ended: UnixMs | None = None
+    attempt: Number = msgspec.field(default_factory=lambda: 1)
     key: str | None = None
-    ttl: float | None = None
+    ttl: Seconds | None = None
     codec: str | None = None
     keep: bool = False
 

@@ -17,6 +17,7 @@ from typing import Annotated, Final, Literal, NoReturn
 
 import msgspec
 
+from herdmaster.core.bounds import Count, Number, Seconds, UnixMs
 from herdmaster.core.failure import MAX_TYPE, ErrorInfo, cut_text
 from herdmaster.core.keys import Unique
 from herdmaster.core.names import is_call
@@ -44,8 +45,8 @@ class Scheduled(msgspec.Struct, frozen=True, omit_defaults=True):
     made a task (unix ms)."""
 
     schedule: str
-    due: int
-    previous: int | None = None
+    due: UnixMs
+    previous: UnixMs | None = None
 
 
 class Call(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,14 +69,14 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     args: msgspec.Raw
     kwargs: msgspec.Raw
     # A default from a factory is written where a plain one is left out: readers of the payload always find both counts.
-    attempt: Annotated[int, msgspec.Meta(ge=1)] = msgspec.field(default_factory=lambda: 1)
-    deliveries: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(default_factory=lambda: 0)
+    attempt: Count = msgspec.field(default_factory=lambda: 1)
+    deliveries: Number = msgspec.field(default_factory=lambda: 0)
     started: str | None = None
     outcome: bool = True
-    due: int | None = None
-    expires: int | None = None
-    max_deliveries: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    ttl: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    due: UnixMs | None = None
+    expires: UnixMs | None = None
+    max_deliveries: Count | None = None
+    ttl: Seconds | None = None
     keep: bool = False
     key: str | None = None
     unique: Unique | None = None
@@ -139,6 +140,8 @@ def decode_call(data: bytes) -> Call:
         raise BadPayload(f"the payload has {len(data)} bytes, a call has at most {MAX_PAYLOAD}")
     try:
         call = _call_decoder.decode(data)
+        if not data.isascii():
+            data.decode()  # the decoder skips fields that it does not know, and the payload is rewritten with them
     except UNREADABLE as error:
         _explain(data, error)
     if memoryview(call.args)[0] != ord("["):

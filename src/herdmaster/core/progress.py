@@ -7,6 +7,9 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core.bounds import Number, UnixMs
+from herdmaster.core.values import UNREADABLE
+
 MAX_SHOWN: Final = 200
 """Tasks of one worker that are shown; a worker of coroutines may run thousands."""
 MAX_NOTE: Final = 200
@@ -23,9 +26,9 @@ class TaskProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     task: str
-    since: int
+    since: UnixMs
     call: str | None = None
-    attempt: int = 1
+    attempt: Number = 1
     done: float | None = None
     total: float | None = None
     note: str = ""
@@ -39,7 +42,7 @@ class WorkerProgress(msgspec.Struct, frozen=True, omit_defaults=True):
     `stalled`: every slot has a task that waits for other tasks, and these have no slot.
     """
 
-    running: int
+    running: Number
     tasks: tuple[TaskProgress, ...] = ()
     stalled: bool = False
 
@@ -58,5 +61,5 @@ def decode_progress(data: bytes | None) -> WorkerProgress:
     """Return what a worker runs. Data that cannot be used counts as nothing."""
     try:
         return _decoder.decode(data or b"")
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return WorkerProgress(0)

@@ -6,7 +6,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from herdmaster.core.bounds import Count
 from herdmaster.core.names import check_queue
+from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import ConfigurationError, InvalidName
 
 
@@ -18,8 +20,8 @@ class QueueSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     paused: bool = False
-    max_running: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    rate: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    max_running: Count | None = None
+    rate: Annotated[float, msgspec.Meta(gt=0, le=1e9)] | None = None
 
 
 UNLIMITED: Final = QueueSettings()
@@ -41,7 +43,7 @@ def decode_queue(data: bytes | None) -> QueueSettings | None:
     """Return the limits; None for data that cannot be used."""
     try:
         return _decoder.decode(data or b"{}")
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from herdmaster.core.bounds import Count, Number, UnixMs
 from herdmaster.core.failure import cut_text
 from herdmaster.core.keys import KeyRecord, NewKey, encode_record, is_key_hash
 from herdmaster.core.layout import NEVER, UNPLANNED, TickName
@@ -37,9 +38,6 @@ MAX_PROBLEM: Final = 500
 MAX_JITTER_MS: Final = 24 * 3600 * 1000
 DEFAULT_SKIP_GRACE_MS: Final = 60 * 1000
 _VERSION: Final = 1
-
-Milliseconds = Annotated[int, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Missed(enum.StrEnum):
@@ -97,11 +95,11 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     priority: int = DEFAULT_PRIORITY
     expires_ms: Count | None = None
     missed: Missed = Missed.LATEST
-    grace_ms: Milliseconds | None = None
+    grace_ms: UnixMs | None = None
     overlap: Overlap = Overlap.SKIP
     jitter_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_JITTER_MS)] = 0
-    starts_ms: Milliseconds | None = None
-    ends_ms: Milliseconds | None = None
+    starts_ms: UnixMs | None = None
+    ends_ms: UnixMs | None = None
     max_runs: Count | None = None
     paused: bool = False
     app: str | None = None
@@ -136,14 +134,14 @@ class Tick(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """
 
     herd: Literal[1] = msgspec.field(default_factory=lambda: 1)
-    due_ms: int | None = None
-    since_ms: int | None = None
+    due_ms: UnixMs | None = None
+    since_ms: UnixMs | None = None
     task: str | None = None
-    last_ms: int | None = None
-    made_ms: int | None = None
-    late_ms: int = 0
-    runs: int = 0
-    skips: dict[str, int] = {}
+    last_ms: UnixMs | None = None
+    made_ms: UnixMs | None = None
+    late_ms: Number = 0
+    runs: Number = 0
+    skips: dict[str, Number] = {}
     by_hand: tuple[str, ...] = ()
     problem: str | None = None
 
