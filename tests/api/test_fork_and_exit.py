@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from herdmaster.api import fork_and_exit
 from herdmaster.zookeeper.errors import ClientClosed
 from tests.api import tasks
 from tests.api.tasks import App
@@ -249,3 +250,31 @@ assert pending.result(20) == 3
     )
 
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_child_leaves_the_sessions_of_its_parent_alone_and_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Session:
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+
+        def begin_close(self) -> None:
+            self.calls.append("begin to close")
+
+        def close(self) -> None:
+            self.calls.append("close")
+
+        def leave_to_parent(self) -> None:
+            self.calls.append("leave")
+
+    parents, own = Session(), Session()
+    kept: list[object] = []
+    monkeypatch.setattr(fork_and_exit, "_sessions", {parents})
+    monkeypatch.setattr(fork_and_exit, "_parents", kept)
+    monkeypatch.setattr(fork_and_exit, "_apps", set())
+    fork_and_exit._handle_fork()
+    fork_and_exit.add_session(own)
+    fork_and_exit.close_all()
+
+    assert kept == [parents]
+    assert parents.calls == ["leave"]
+    assert own.calls == ["begin to close", "close"]
