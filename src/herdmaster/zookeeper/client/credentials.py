@@ -254,9 +254,10 @@ Credential = Digest | Sasl | Kerberos
 
 def checked(auth: Credential | Iterable[Credential] | None) -> tuple[Credential, ...]:
     """Return the credentials of a client. Raises InvalidCredential."""
-    credentials = () if auth is None else (auth,) if isinstance(auth, Credential) else tuple(auth)
-    if not all(isinstance(each, Credential) for each in credentials):
-        del auth, credentials  # a wrong type may be a password
+    given: tuple[object, ...] = () if auth is None else tuple(auth) if isinstance(auth, Iterable) else (auth,)
+    credentials = tuple(each for each in given if isinstance(each, Credential))
+    if len(credentials) < len(given):
+        del auth, given  # a wrong type may be a password
         raise InvalidCredential("auth takes Digest, Sasl or Kerberos, or several of them")
     if sum(not isinstance(each, Digest) for each in credentials) > 1:
         raise InvalidCredential("a connection has one SASL identity: give one Sasl or one Kerberos")
