@@ -357,7 +357,7 @@ class Worker(Role):
             waiting_since = asyncio.get_running_loop().time() - _LONG_WAIT_SECONDS
             if session.has_waiting(waiting_since) and await primary_is_ours(client):
                 session.hand_back(waiting_since=waiting_since)
-            if self._time.is_used and not self.is_stopping and client.clock() - told_at > _TIME_SECONDS:
+            if client.clock() - told_at > _TIME_SECONDS and self._time.is_used and not self.is_stopping:
                 told_at = client.clock()
                 stat = await own.write(self._record(drain.state))
                 if stat is not None:
