@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import pickle
 from collections.abc import Callable
@@ -35,7 +34,7 @@ from herdmaster.core.payload import (
     with_start,
 )
 from herdmaster.core.signing import UNBOUND, Keyring, SignedOnly, Unsigned, is_signed
-from herdmaster.errors import BadPayload, BadSignature, ConfigurationError, PayloadTooLarge
+from herdmaster.errors import BadPayload, BadSignature, PayloadTooLarge
 
 TASK = "task-01arz3ndektsv4rrffq69g5fav.default"
 OTHER = "task-01arz3ndektsv4rrffq69g5faw.default"
@@ -268,62 +267,11 @@ def test_while_keys_are_introduced_all_may_be_unsigned_and_nothing_signed_wrongl
         lenient.read_outcome(OTHER, KEYS.sign_outcome(TASK, plain))
 
 
-# --- secrets ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("keys", "says"),
-    [
-        ({}, "a mapping of ids to secrets"),
-        ([b"topsecret" * 9], "a mapping of ids to secrets"),
-        ({"a b": b"topsecret" * 9}, "1 to 64 letters"),
-        ({5: b"topsecret" * 9}, "1 to 64 letters"),
-        ({"a": b"topsecret"}, "has 9 bytes: it takes at least 32"),
-        ({"a": "topsecret" * 9}, "is bytes, or a function"),
-    ],
-)
-def test_keys_that_cannot_work_are_refused_without_a_word_of_the_secret(keys: object, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says) as caught:
-        Keyring(keys)
-    assert "topsecret" not in str(caught.value)
-
-
-def _fail() -> bytes:
-    raise OSError("topsecret")
-
-
-@pytest.mark.parametrize("function", [lambda: b"topsecret", lambda: "topsecret" * 9, _fail])
-def test_a_function_that_gives_no_secret_is_an_error_without_a_word_of_it(function: Callable[[], bytes]) -> None:
-    keys = Keyring({"a": function})
-    with pytest.raises(ConfigurationError) as caught:
-        signed(keys=keys)
-    assert "topsecret" not in str(caught.value)
-    assert caught.value.__cause__ is None
-
-
-def test_a_function_is_called_once_and_at_the_first_use() -> None:
-    calls: list[str] = []
-
-    def secret_of(key: str, secret: bytes) -> Callable[[], bytes]:
-        def give() -> bytes:
-            calls.append(key)
-            return secret
-
-        return give
-
-    keys = Keyring({"new": secret_of("new", NEW), "old": secret_of("old", OLD)})
-    assert calls == []
-    for _ in range(2):
-        KEYS.verify_task(TASK, signed(keys=keys))
-    assert calls == ["new"]
-
-
-def test_a_keyring_shows_its_ids_only_and_stays_in_its_process() -> None:
+def test_a_keyring_shows_its_ids_only() -> None:
     keys = Keyring({"new": b"topsecret" * 9, "old": OLD})
     assert repr(keys) == "<Keyring of new, old>"
     assert "topsecret" not in repr(SignedOnly(keys))
-    for leave in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="cannot be pickled or copied"):
-            leave(keys)
+    with pytest.raises(TypeError, match="cannot be pickled or copied"):
+        pickle.dumps(keys)
     with pytest.raises(TypeError):
         msgspec.json.encode(SignedOnly(keys))

@@ -37,7 +37,7 @@ from herdmaster.api.submitting import (
 )
 from herdmaster.api.task import AsyncTask, Task
 from herdmaster.core.codec import Codec
-from herdmaster.core.signing import Secret
+from herdmaster.core.secret_keys import Secret
 from herdmaster.core.timetable import Cron
 from herdmaster.zookeeper.client import Credential, Security
 from herdmaster.zookeeper.tls import TLS

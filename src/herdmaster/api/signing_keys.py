@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from herdmaster.api.checks import check_choice
-from herdmaster.core.signing import Keyring, Secret, Unsigned
+from herdmaster.core.secret_keys import Secret
+from herdmaster.core.signing import Keyring, Unsigned
 from herdmaster.errors import ConfigurationError
 
 VARIABLE: Final = "HERD_SIGNING_KEYS_FILE"

@@ -15,22 +15,16 @@ from __future__ import annotations
 import enum
 import hmac
 import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Final, NoReturn, cast
+from typing import Annotated, Final
 
 import msgspec
 
 from herdmaster.core.names import DEFAULT_QUEUE, is_call, queue_and_time
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.core.payload import MAX_PAYLOAD, Scheduled
+from herdmaster.core.secret_keys import SecretKeys
 from herdmaster.core.values import UNREADABLE
-from herdmaster.errors import BadPayload, BadSignature, ConfigurationError, PayloadTooLarge
-
-Secret = bytes | Callable[[], bytes]
-"""A secret, or a function that returns it. The function is called once, at the first use."""
-
-MIN_SECRET: Final = 32
-"""Bytes: as many as a code of SHA-256 has (RFC 2104)."""
+from herdmaster.errors import BadPayload, BadSignature, PayloadTooLarge
 
 UNBOUND: Final = frozenset({
     "alone", "asked", "attempt", "deliveries", "due", "error", "scheduled", "started", "traceparent", "tracestate",
@@ -47,7 +41,6 @@ _MIDDLE: Final = b'","mac":"'
 _END: Final = b'"}}'
 _DIGITS: Final = 64
 
-_key_id = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 _outcome_signature = re.compile(rb',"signature":\{"key":"([A-Za-z0-9._-]{1,64})","mac":"([0-9a-f]{64})"\}\}').fullmatch
 _MAX_SIZE: Final = 200
 """Bytes of a signature."""
@@ -69,27 +62,15 @@ class Keyring:
 
     def __init__(self, keys: object) -> None:
         """Raises ConfigurationError, without any part of a secret."""
-        if not isinstance(keys, Mapping) or not keys:
-            raise ConfigurationError('signing keys are a mapping of ids to secrets, such as {"2026a": b"..."}')
-        for key in keys:
-            if not isinstance(key, str) or _key_id(key) is None:
-                raise ConfigurationError("the id of a signing key is 1 to 64 letters, digits and . _ -, such as 2026a")
-        self._secrets: dict[str, Secret] = {
-            key: cast("Callable[[], bytes]", value) if callable(value) else _checked(key, value)
-            for key, value in keys.items()
-        }
-        self._first = next(iter(self._secrets))
+        self._keys = SecretKeys(keys, "signing")
 
     def __repr__(self) -> str:
-        return f"<Keyring of {', '.join(self._secrets)}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a keyring cannot be pickled or copied: its secrets stay in the process that was given them")
+        return f"<Keyring of {self._keys.ids}>"
 
     @property
     def size(self) -> int:
         """How many bytes a signature takes."""
-        return len(_START) + len(self._first) + len(_MIDDLE) + _DIGITS + len(_END) - 1
+        return len(_START) + len(self._keys.first) + len(_MIDDLE) + _DIGITS + len(_END) - 1
 
     # --- payloads ----------------------------------------------------------------------------------------------------
 
@@ -157,25 +138,19 @@ class Keyring:
     # --- both --------------------------------------------------------------------------------------------------------
 
     def _signed(self, data: bytes, message: bytes) -> bytes:
-        mac = self._code(self._first, message).encode()
-        return b"".join((memoryview(data)[:-1], _START, self._first.encode(), _MIDDLE, mac, _END))
+        mac = self._code(self._keys.first, message).encode()
+        return b"".join((memoryview(data)[:-1], _START, self._keys.first.encode(), _MIDDLE, mac, _END))
 
     def _verify(self, key: str, message: bytes, mac: str, what: str) -> None:
-        if key not in self._secrets:
-            raise BadSignature(f"the {what} is signed with the key {key}, and the keys here are {self._ids()}")
+        if key not in self._keys:
+            raise BadSignature(f"the {what} is signed with the key {key}, and the keys here are {self._keys.ids}")
         if not hmac.compare_digest(self._code(key, message), mac):
             raise BadSignature(
                 f"the signature of the {what} is wrong: it was changed, is of another task, or {key} is another secret"
             )
 
-    def _ids(self) -> str:
-        return ", ".join(self._secrets)
-
     def _code(self, key: str, message: bytes) -> str:
-        secret = self._secrets[key]
-        if not isinstance(secret, bytes):
-            secret = self._secrets[key] = _checked(key, _call(key, secret))
-        return hmac.digest(secret, message, "sha256").hex()
+        return hmac.digest(self._keys[key], message, "sha256").hex()
 
 
 class Unsigned(enum.StrEnum):
@@ -218,24 +193,6 @@ def is_signed(data: bytes) -> bool:
         return b'"signature"' in data and "signature" in _fields(data)
     except BadPayload:
         return False
-
-
-def _call(key: str, function: Callable[[], bytes]) -> object:
-    try:
-        return function()
-    except Exception as error:  # noqa: BLE001 - the user's code; its text may have a part of the secret
-        raise ConfigurationError(f"the function for the signing key {key} raised {type(error).__name__}") from None
-
-
-def _checked(key: str, secret: object) -> bytes:
-    if not isinstance(secret, bytes):
-        raise ConfigurationError(f"the signing key {key} is bytes, or a function that returns bytes")
-    if len(secret) < MIN_SECRET:
-        raise ConfigurationError(
-            f"the signing key {key} has {len(secret)} bytes: it takes at least {MIN_SECRET} random ones, such as those "
-            "of secrets.token_bytes(32)"
-        )
-    return secret
 
 
 def _fields(data: bytes) -> dict[str, msgspec.Raw]:
