@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -140,3 +141,28 @@ def test_the_plugin_still_imports_nothing_before_a_fixture_is_used() -> None:
     program = "import sys, herdmaster.testing.pytest_plugin; print('msgspec' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert ended.stdout == "False\n"
+
+
+def test_a_task_can_be_that_of_a_schedule() -> None:
+    due = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+    with task_context(scheduled_for=due, previous_scheduled_for=due - timedelta(days=1), schedule="nightly"):
+        task = current_task()
+        assert (task.schedule, task.scheduled_for) == ("nightly", due)
+        assert task.previous_scheduled_for == due - timedelta(days=1)
+    with task_context(scheduled_for=due) as context:
+        assert context.current.previous_scheduled_for is None
+    with task_context() as context:
+        assert (context.current.schedule, context.current.scheduled_for) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error"),
+    [
+        ({"scheduled_for": datetime(2026, 3, 29)}, ConfigurationError),  # noqa: DTZ001 - without a zone
+        ({"previous_scheduled_for": datetime(2026, 3, 29, tzinfo=UTC)}, ConfigurationError),
+        ({"scheduled_for": datetime(2026, 3, 29, tzinfo=UTC), "schedule": "a b"}, InvalidName),
+    ],
+)
+def test_times_and_names_that_no_schedule_has_are_refused(keywords: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error), task_context(**keywords):
+        pass

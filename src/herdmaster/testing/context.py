@@ -6,14 +6,15 @@ import contextlib
 import secrets
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
 from herdmaster.api import Task
-from herdmaster.api.checks import check_count, check_seconds
+from herdmaster.api.checks import check_count, check_instant, check_seconds
 from herdmaster.api.internals import core_of
-from herdmaster.core.names import DEFAULT_QUEUE, UlidFactory, call_name, parse_task_name
+from herdmaster.core.names import DEFAULT_QUEUE, UlidFactory, call_name, check_schedule_name, parse_task_name
 from herdmaster.core.options import RunOptions, apply_overrides
 from herdmaster.core.payload import Scheduled
 from herdmaster.errors import ConfigurationError, InvalidName
@@ -89,19 +90,24 @@ def task_context(
     attempt: int = 1,
     max_attempts: int | None = None,
     timeout: float | None = None,
+    schedule: str = "test",
+    scheduled_for: datetime | None = None,
+    previous_scheduled_for: datetime | None = None,
 ) -> Iterator[TaskContext]:
     """Let plain calls in the block find a current task, as if a worker ran them: `with task_context(tasks.add):`.
 
     Queue, attempts and timeout are those of `task` unless they are given. `timeout` sets the deadline that the code
-    sees, and ends nothing. Yields a TaskContext with the progress that the code reports. Hooks are not called. Threads
-    that the code starts find no task, as on a worker.
+    sees, and ends nothing. With `scheduled_for` it is a task that a schedule has made, `schedule`. Yields a TaskContext
+    with the progress that the code reports. Hooks are not called. Threads that the code starts find no task, as on a
+    worker.
 
-    Raises InvalidName for a name or queue, ConfigurationError for values that no task can have, TypeError for what is
-    no task.
+    Raises InvalidName for a name, queue or schedule, ConfigurationError for values that no task can have, TypeError for
+    what is no task.
     """
     options = _options(task, attempt, max_attempts, timeout)
     run = TestedRun(_name(task, name, queue), attempt, options)
     run.call_name = "" if task is None else task.call
+    run.scheduled = _scheduled(schedule, scheduled_for, previous_scheduled_for)
     token = running_now.set(run)
     try:
         yield TaskContext(run)
@@ -121,6 +127,15 @@ def _options(task: Task[..., Any] | None, attempt: int, max_attempts: int | None
     if timeout is not None:
         options = msgspec.structs.replace(options, timeout=check_seconds("timeout", timeout, zero=False))
     return options
+
+
+def _scheduled(schedule: str, due: datetime | None, previous: datetime | None) -> Scheduled | None:
+    before = None if previous is None else check_instant("previous_scheduled_for", previous)
+    if due is None:
+        if before is not None:
+            raise ConfigurationError("previous_scheduled_for= needs scheduled_for=")
+        return None
+    return Scheduled(check_schedule_name(schedule), check_instant("scheduled_for", due), before)
 
 
 def _name(task: Task[..., Any] | None, name: object, queue: str | None) -> str:
