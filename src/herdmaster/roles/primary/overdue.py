@@ -30,6 +30,7 @@ from herdmaster.core.queues import decode_queue, parse_queue_name
 from herdmaster.core.recovery import MAX_DELIVERIES, Recovery
 from herdmaster.roles.primary.dispatch import Dispatch
 from herdmaster.roles.primary.log import PrimaryLog
+from herdmaster.roles.shared.lacked_rights import LackedRights
 from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -68,6 +69,7 @@ class Overdue:
         self._patience = patience
         self._recovery = Recovery(max_deliveries)
         self._report = report
+        self._lacked = LackedRights()
         self._primary: tuple[int, str] | None = None
         self._primary_seen = 0
         self._waiting: dict[str, int] = {}  # tasks: since when each has stood in `/tasks`, as far as is known
@@ -86,7 +88,8 @@ class Overdue:
             except errors.ConnectionLoss:
                 continue
             except errors.ServerError as error:
-                _log.warning("could not look for overdue tasks: %s", error)
+                if self._lacked.is_news(error):
+                    _log.warning("could not look for overdue tasks: %s", error)
 
     async def _round(self) -> bool:
         """Return whether something was overdue."""

@@ -23,6 +23,7 @@ from herdmaster.roles.primary.outcome_sweep import OutcomeSweep
 from herdmaster.roles.primary.stand_in import StandIn, Standing
 from herdmaster.roles.primary.waiter_sweep import WaiterSweep
 from herdmaster.roles.shared.bootstrap import restore_folders
+from herdmaster.roles.shared.lacked_rights import LackedRights
 from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.roles.shared.stats import read_stats
 from herdmaster.zookeeper import errors
@@ -73,6 +74,7 @@ class Sweeper:
         self._died: dict[str, int] = {}
         self._keys = KeySweep(client)
         self._next_keys = 0
+        self._lacked = LackedRights()
         self._orphaned: dict[str, tuple[int, int]] = {}  # client: (its mark, first seen so)
 
     async def run(self) -> None:
@@ -109,7 +111,8 @@ class Sweeper:
                 self._tell(error)
 
     def _tell(self, error: errors.ServerError) -> None:
-        _log.warning("a round of sweeping was cut short: %s", error)
+        if self._lacked.is_news(error):
+            _log.warning("a round of sweeping was cut short: %s", error)
 
     async def _sleep(self) -> None:
         """Sleep until the next round, or until an outcome with a shorter time to live ends.

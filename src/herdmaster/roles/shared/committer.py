@@ -25,6 +25,7 @@ from herdmaster.core.transitions import (
     Verdict,
     verdict,
 )
+from herdmaster.roles.shared.lacked_rights import LackedRights
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Results, Transaction
 from herdmaster.zookeeper.paths import parent_of
@@ -32,7 +33,6 @@ from herdmaster.zookeeper.paths import parent_of
 MAX_BATCH_BYTES: Final = 128 * 1024
 """ZooKeeper keeps its last 500 transactions in memory, for followers that have fallen behind."""
 MAX_BATCH_MOVES: Final = 200
-_MAX_REMEMBERED: Final = 100
 
 _log = logging.getLogger("herdmaster")
 
@@ -82,7 +82,7 @@ class Committer:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._namespace = len(client.hosts.chroot.prefix)
-        self._lacking: set[str] = set()  # rights whose lack was logged
+        self._lacked = LackedRights()
 
     def commit(self, moves: Iterable[Move], settled: Settled) -> None:
         """Send the moves at once, in as few transactions as possible. A task may have at most one move under way."""
@@ -140,20 +140,11 @@ class Committer:
             if found is None:
                 rest.append(move)
             else:
-                if found is Verdict.UNEXPECTED and self._is_news(error.error):
+                if found is Verdict.UNEXPECTED and self._lacked.is_news(error):
                     _log.error("%s of %s was refused: %s", move.transition, move.task, error)
                 batch.settled(Settlement(move, Fate.REFUSED, found))
         if rest:
             self._send_again(batch, rest, singly=batch.failures > 0)
-
-    def _is_news(self, error: errors.ServerError) -> bool:
-        """Return False for a right whose lack was logged before: it concerns all tasks alike."""
-        if not isinstance(error, errors.NoAuth) or not error.lacks:
-            return True
-        is_news = error.lacks not in self._lacking
-        if len(self._lacking) < _MAX_REMEMBERED:
-            self._lacking.add(error.lacks)
-        return is_news
 
     def _send_again(self, batch: _Batch, moves: list[Move], *, singly: bool) -> None:
         for group in [[move] for move in moves] if singly else [moves]:

@@ -13,6 +13,7 @@ from herdmaster.roles.shared.access import Access
 from herdmaster.roles.shared.bootstrap import open_client
 from herdmaster.roles.shared.callbacks import callbacks_of_role, watch_callbacks
 from herdmaster.roles.shared.connection_log import ConnectionLog
+from herdmaster.roles.shared.lacked_rights import LackedRights
 from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Predecessors, parse_connect_string
@@ -22,7 +23,6 @@ _SHORT_SESSION_SECONDS: Final = 1.0
 _MAX_DOUBLINGS: Final = 3
 _REFUSED_SECONDS: Final = 30.0
 """Between two sessions of a role that lacks a right."""
-_MAX_REMEMBERED: Final = 100
 
 _log = logging.getLogger("herdmaster")
 
@@ -65,7 +65,7 @@ class Role(abc.ABC):
         self._short_sessions = 0  # in a row
         self._unopened = ""  # why there is no session, as it was logged
         self._access = Access()
-        self._lacking: set[str] = set()  # rights whose lack was logged
+        self._lacked = LackedRights()
         self._is_refused = False  # the last session lacked a right, or could not begin for that
         self.connection_log = ConnectionLog(
             kind, self.system.clock, self.loss_level, meanwhile=self.meanwhile, found=self.found
@@ -202,9 +202,7 @@ class Role(abc.ABC):
             _log.error("%s: ZooKeeper refused: %s; starting again", self.kind, error)
             return
         self._is_refused = True
-        lacks = cause.lacks or f"READ on {cause.path}"
-        if lacks not in self._lacking and len(self._lacking) < _MAX_REMEMBERED:
-            self._lacking.add(lacks)
+        if self._lacked.is_news(cause):
             _log.error("%s: ZooKeeper refused: %s; trying again every %g s", self.kind, cause, _REFUSED_SECONDS)
 
     def _tell_unopened(self, error: errors.ZooKeeperError) -> None:

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from herdmaster.core import layout
 from herdmaster.core.progress import MAX_AWAITED, TaskProgress, encode_progress
 from herdmaster.roles.shared.bootstrap import restore_folders
+from herdmaster.roles.shared.lacked_rights import LackedRights
 from herdmaster.roles.worker.stalls import Stalls
 from herdmaster.running.delivery import Delivered
 from herdmaster.zookeeper import errors
@@ -48,6 +49,7 @@ class ProgressWriter:
         self._stalls = Stalls(client, worker, slots.find_stalled)
         self._unix_ms = unix_ms
         self._shown = encode_progress(())
+        self._lacked = LackedRights()
 
     async def run(self) -> None:
         """Write until cancelled. Raises SessionExpired."""
@@ -66,7 +68,8 @@ class ProgressWriter:
             except errors.ConnectionLoss:
                 continue
             except errors.ServerError as error:
-                _log.warning("the progress of tasks cannot be shown: %s", error)
+                if self._lacked.is_news(error):
+                    _log.warning("the progress of tasks cannot be shown: %s", error)
             self._shown = picture
 
     def _picture(self) -> bytes:
