@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -22,7 +22,9 @@ from herdmaster.testing.background import BackgroundLoop
 from herdmaster.testing.checks import check_count, check_port, check_seconds, check_session
 from herdmaster.testing.faults import ChosenFaults, Selects
 from herdmaster.zookeeper.paths import Chroot
+from herdmaster.zookeeper.secret import Secret
 from herdmaster.zookeeper.server import EmbeddedServer
+from herdmaster.zookeeper.server.settings import Access
 from herdmaster.zookeeper.tls import TLS
 
 _TICK_MS: Final = 50
@@ -47,9 +49,14 @@ class EmbeddedZooKeeper:
         port: int = 0,
         tls: TLS | None = None,
         secure_port: int | None = None,
+        sasl_users: Mapping[str, str] | None = None,
+        require_auth: Sequence[str] = (),
     ) -> None:
         """With `tls`, which has the server's `certificate` and `key`, the port is one for TLS, or, if there is a
         `secure_port`, that one is; 0 takes a free one. If `tls` has a `ca`, clients have to show a certificate of it.
+
+        `sasl_users` are the passwords of the users of SASL DIGEST-MD5. `require_auth` names the schemes by one of which
+        a client has to authenticate: digest, sasl or x509.
 
         Raises TypeError, ValueError."""
         if data_dir is not None and not os.fspath(data_dir):
@@ -58,6 +65,9 @@ class EmbeddedZooKeeper:
         self._server = EmbeddedServer(
             port=check_port(port),
             tls=tls,
+            access=Access(
+                {user: Secret(password.encode()) for user, password in (sasl_users or {}).items()}, tuple(require_auth)
+            ),
             secure_port=None if secure_port is None else check_port(secure_port),
             data_dir=data_dir,
             tick_time=_TICK_MS,

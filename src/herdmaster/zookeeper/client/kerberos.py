@@ -61,7 +61,9 @@ class Conversation:
         try:
             if not self._context.complete:
                 return self._context.step(token) or b""
-            self._context.unwrap(token)  # its offer of layers; only a server that has the key can have made it
+            offer = self._context.unwrap(token).message  # only a server that has the key can have made it
+            if not offer or not offer[0] & _NO_LAYER[0]:
+                raise AuthenticationFailed(f"Kerberos: {self._target} wants a security layer, which is not offered")
             self._has_chosen = True
             return bytes(self._context.wrap(_NO_LAYER, False).message)
         except self._gssapi.exceptions.GSSError as error:

@@ -26,15 +26,15 @@ class Authentication:
 
     def __init__(self, settings: Settings, secret: bytes) -> None:
         self._settings = settings
+        self._required = frozenset(settings.access.required_schemes)
         self._secret = secret
         self._challenges = 0
 
     def allows(self, connection: Connection, opcode: int) -> bool:
         """Return whether the connection has proved what the server requires for such a request."""
-        required = self._settings.access.required_schemes
-        if not required or opcode in (OpCode.AUTH, OpCode.SASL):
+        if not self._required or opcode in (OpCode.AUTH, OpCode.SASL):
             return True
-        return any(identity.scheme in required for identity in connection.actor.identities)
+        return any(identity.scheme in self._required for identity in connection.actor.identities)
 
     def authenticate(self, connection: Connection, xid: int, request: Auth) -> tuple[bytes, bool]:
         """Return the answer, and False if the connection ends with it."""
@@ -59,8 +59,7 @@ class Authentication:
         try:
             return encode_reply(xid, 0, 0, SaslReply(self._converse(connection, request.token))), True
         except SaslError:
-            is_required = "sasl" in self._settings.access.required_schemes
-            return _refusal(xid, SaslRequired.code if is_required else AUTH_FAILED_CODE), False
+            return _refusal(xid, SaslRequired.code if "sasl" in self._required else AUTH_FAILED_CODE), False
 
     def _converse(self, connection: Connection, token: bytes) -> bytes:
         """Return the challenge to a connection's first token, whatever that is, and the proof to its second one."""
