@@ -113,3 +113,25 @@ def test_the_module_is_the_same_command() -> None:
     command = [sys.executable, "-m", "herdmaster.simulation", "--seeds", "1", "--start", "3", "--processes", "1"]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50, cwd=REPOSITORY)
     assert result.stdout.startswith("seeds 3 to 3\n1 seeds in ")
+
+
+def test_a_night_is_told_and_every_time_of_its_schedules_accounted_for() -> None:
+    story = run("--night", "--seed", "1").stdout.splitlines()
+    assert any(line.endswith("schedule backup is stored") for line in story)
+    assert any("    backup: task-" in line for line in story)
+    assert any(line.endswith("is primary") for line in story[5:])
+    accounts = dict(line.split(maxsplit=1) for line in story[story.index("") + 1 :])
+    assert accounts.keys() == {"hourly", "often", "backup", "long"}
+    assert accounts["hourly"] == "  8 times: 8 tasks".strip()
+    assert accounts["often"].endswith(" in a pause")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_time_is_lost_in_twenty_nights() -> None:
+    for seed in range(2, 22):
+        night = json.loads(run("--night", "--seed", str(seed), "--json").stdout)
+        assert night["failure"] is None, seed
+        tasks = {each["name"]: (each["due"], each["tasks"]) for each in night["accounts"]}
+        assert tasks["hourly"][0] == tasks["hourly"][1], seed
+        assert tasks["backup"] == (1, 1), seed

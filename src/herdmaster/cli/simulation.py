@@ -39,9 +39,17 @@ _LARGEST_START: Final = 10**9
     metavar="DIR",
     help="The folder for the story of a failure.  [default: the current one]",
 )
+@click.option("--night", is_flag=True, help="Tell what schedules do in one night full of faults; --seed chooses it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def simulate(
-    *, seed: int | None, seeds: int | None, start: int | None, processes: int | None, folder: Path, as_json: bool
+    *,
+    seed: int | None,
+    seeds: int | None,
+    start: int | None,
+    processes: int | None,
+    folder: Path,
+    night: bool,
+    as_json: bool,
 ) -> None:
     """Run the real roles in simulated worlds.
 
@@ -50,6 +58,9 @@ def simulate(
     """
     if seed is not None and (seeds, start, processes) != (None, None, None):
         raise Refused("--seed runs one world: leave out --seeds, --start and --processes.")
+    if night:
+        _run_night(_any_seed() if seed is None else seed, as_json=as_json)
+        return
     from herdmaster.simulation.runner import explain
 
     signal.signal(signal.SIGTERM, _end_in_good_order)
@@ -69,10 +80,29 @@ def simulate(
         raise Failed(f"a guarantee was broken: `herd simulate --seed {first}` repeats it")
 
 
+def _any_seed() -> int:
+    return random.SystemRandom().randrange(1, _LARGEST_START)
+
+
+def _run_night(seed: int, *, as_json: bool) -> None:
+    import msgspec
+
+    from herdmaster.simulation.night import run_night
+
+    found = run_night(seed)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    else:
+        for part in (*found.lines, "", *found.accounts):
+            click.echo(str(part))
+    if found.failure is not None:
+        raise Failed(f"a guarantee was broken: {found.failure}; `herd simulate --night --seed {seed}` repeats it")
+
+
 def _run_many(seeds: int, start: int | None, processes: int | None, display: _Display) -> Tally:
     from herdmaster.simulation.runner import default_processes, simulate
 
-    first = random.SystemRandom().randrange(1, _LARGEST_START) if start is None else start
+    first = _any_seed() if start is None else start
     display.say(f"seeds {first} to {first + seeds - 1}")
 
     def heard(few: Tally, total: Tally) -> None:

@@ -145,6 +145,11 @@ class ScheduleCheck:
         if is_beside and schedule.overlap is not Overlap.ALLOW and not self._history(old.task or "").excused:
             self._report(f"made a task of {name} beside {old.task}, which has not ended")
 
+    def last_ticks(self) -> dict[str, Tick]:
+        """Return the tick of each schedule that is there, by name."""
+        found = {tick.schedule: layout.tick_path(tick) for tick in self._ticks()}
+        return {name: decode_tick(self._nodes[path].data) for name, path in found.items()}
+
     # --- at the end --------------------------------------------------------------------------------------------------
 
     def unsettled(self) -> list[str]:

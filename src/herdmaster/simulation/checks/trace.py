@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from herdmaster.simulation.checks.effects import Effects, describe
 
@@ -22,12 +22,14 @@ class Trace:
     def add_effects(self, actor: str, effects: Effects) -> None:
         self._events.append((self._now(), actor, effects, ()))
 
-    def lines(self) -> list[str]:
-        found = []
+    def events(self) -> Iterator[tuple[float, str, str]]:
+        """Yield the time, the actor and the text of each event."""
         for now, actor, event, args in self._events:
             if isinstance(event, Effects):
                 text = f"{describe(event)} [zxid {event.zxid & 0xFFFFFFFF:x}, session {event.session_id:x}]"
             else:
                 text = event % args if args else event
-            found.append(f"{now:11.6f}  {actor:<14} {text}")
-        return found
+            yield now, actor, text
+
+    def lines(self) -> list[str]:
+        return [f"{now:11.6f}  {actor:<14} {text}" for now, actor, text in self.events()]

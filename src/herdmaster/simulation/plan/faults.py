@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core.schedules import Missed, Overlap
+from herdmaster.core.timetable import Timetable
 
 
 class When(msgspec.Struct, frozen=True):
@@ -200,8 +201,9 @@ class Replay(Fault, frozen=True, kw_only=True):
 class StoreSchedule(Fault, frozen=True, kw_only=True):
     """An operator stores a schedule of the tasks of a job. `ends` in seconds."""
 
+    name: str
     job: int
-    period_ms: int
+    timetable: Timetable
     missed: Missed
     overlap: Overlap
     jitter_ms: int
@@ -221,9 +223,9 @@ class ScheduleChange(enum.Enum):
 
 
 class ChangeSchedule(Fault, frozen=True, kw_only=True):
-    """An operator changes the schedule of a job."""
+    """An operator changes a schedule."""
 
-    job: int
+    name: str
     what: ScheduleChange
 
 

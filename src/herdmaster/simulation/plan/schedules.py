@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core.schedules import Missed, Overlap
+from herdmaster.core.timetable import Cron, Every
 from herdmaster.simulation.plan.faults import AnyFault, ChangeSchedule, ScheduleChange, StoreSchedule, When
 from herdmaster.simulation.plan.jobs import Code, Job
 from herdmaster.simulation.plan.plan import Plan
@@ -48,11 +49,12 @@ def with_schedules(plan: Plan) -> Plan:
 
 
 def _faults(rng: random.Random, plan: Plan, job: int, overlap: Overlap) -> list[AnyFault]:
-    at = rng.uniform(1.0, plan.horizon / 2)
+    at, name = rng.uniform(1.0, plan.horizon / 2), f"schedule-{job}"
     store = StoreSchedule(
         when=When(at=at),
+        name=name,
         job=job,
-        period_ms=rng.choice((1000, 1000, 1700, 3000)),
+        timetable=rng.choice((Every(1000), Every(1000), Every(1700), Every(3000), Cron("*/2 * * * * *", "Asia/Tokyo"))),
         missed=rng.choice(tuple(Missed)),
         overlap=overlap,
         jitter_ms=rng.choice((0, 0, 0, 400, 2500)),
@@ -60,7 +62,7 @@ def _faults(rng: random.Random, plan: Plan, job: int, overlap: Overlap) -> list[
         ends=plan.horizon,
     )
     changes = [
-        ChangeSchedule(when=When(at=rng.uniform(at, plan.horizon)), job=job, what=rng.choice(_CHANGES))
+        ChangeSchedule(when=When(at=rng.uniform(at, plan.horizon)), name=name, what=rng.choice(_CHANGES))
         for _ in range(rng.choice((0, 0, 1, 3)))
     ]
     return [store, *changes]

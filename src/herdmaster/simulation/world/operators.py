@@ -19,7 +19,6 @@ from herdmaster.simulation.world.errands import (
     ReplayDead,
 )
 from herdmaster.simulation.world.pauses import FaultWindow
-from herdmaster.simulation.world.schedule_operator import schedule_name
 from herdmaster.simulation.world.supervisor import Supervisor
 
 
@@ -68,8 +67,8 @@ class Operators:
                 return LimitQueueFor(queue, limit, seconds)
             case faults.StoreSchedule(job=index):
                 return AddSchedule(fault, self._jobs[index]) if index in self._jobs else None
-            case faults.ChangeSchedule(job=index, what=what):
-                return EditSchedule(schedule_name(index), what)
+            case faults.ChangeSchedule(name=name, what=what):
+                return EditSchedule(name, what)
         return None
 
     def _send(self, errand: Errand) -> None:

@@ -20,15 +20,11 @@ from herdmaster.zookeeper.client import Client
 _OTHER_PERIOD_MS: Final = 1300
 
 
-def schedule_name(job: int) -> str:
-    return f"schedule-{job}"
-
-
 async def run_errand(client: Client, process: Process, errand: AddSchedule | EditSchedule) -> None:
     """Store or change a schedule. Raises as the operations do."""
     if isinstance(errand, AddSchedule):
         schedule = _planned(errand, process.rng.randbytes(4).hex())
-        await schedules.add_schedule(client, schedule_name(errand.job.index), schedule)
+        await schedules.add_schedule(client, errand.planned.name, schedule)
         return
     name = errand.name
     match errand.what:
@@ -53,7 +49,7 @@ def _planned(errand: AddSchedule, identity: str) -> Schedule:
     call = Call(1, CALL, args, msgspec.Raw(b"{}"), outcome=not job.silent)
     return Schedule(
         id=identity,
-        timetable=Every(planned.period_ms),
+        timetable=planned.timetable,
         payload=msgspec.Raw(encode_call(call)),
         missed=planned.missed,
         grace_ms=planned.grace_ms,

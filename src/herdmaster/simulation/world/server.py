@@ -128,7 +128,7 @@ class SimulatedServer:
         self._lags = lags or {}
         self._followers: dict[str, Follower] = {}
         self._settings = Settings(tick=_TICK_MS)
-        self._skew_ms = rng.randrange(-5000, 5000)
+        self.skew_ms = rng.randrange(-5000, 5000)
         unix = self._now().unix
         state = State(_TICK_MS, first_session_id(1, unix), first_zxid(unix))
         self._base = snapshot_of(state, _SECRET)
@@ -198,7 +198,7 @@ class SimulatedServer:
 
     def _now(self) -> Instant:
         milliseconds = int(self._loop.now * 1000)
-        return Instant(milliseconds, UNIX_EPOCH_MS + milliseconds + self._skew_ms)
+        return Instant(milliseconds, UNIX_EPOCH_MS + milliseconds + self.skew_ms)
 
     # --- connections -------------------------------------------------------------------------------------------------
 

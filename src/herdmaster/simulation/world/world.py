@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core.schedules import Tick
 from herdmaster.simulation.checks.answers import AnswerCheck
 from herdmaster.simulation.checks.isolation import IsolationCheck
 from herdmaster.simulation.checks.ledger import Ledger
@@ -199,6 +200,15 @@ class World:
             self._runs.count,
             self._faults.counts,
         )
+
+    @property
+    def server_skew_ms(self) -> int:
+        """How far the clock of the servers is ahead of the time of the world."""
+        return self._server.skew_ms
+
+    def last_ticks(self) -> dict[str, Tick]:
+        """Return the tick of each schedule that is there, by name."""
+        return self._ledger.schedules.last_ticks()
 
     def fail(self, text: str) -> None:
         """Note a failure. The first one ends the run."""
