@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,12 +82,14 @@ def test_a_password_comes_from_a_file_or_a_callable(encrypted: TLS, tmp_path: Pa
     assert f"key password file {tmp_path / 'none'} cannot be read" in fault_of(missing)
 
 
-def test_what_a_password_callable_raises_is_its_own(encrypted: TLS) -> None:
+@pytest.mark.parametrize("kind", [OSError, ConfigurationError, ssl.SSLError])
+def test_what_a_password_callable_raises_is_its_own(encrypted: TLS, kind: type[Exception]) -> None:
     def refuse() -> str:
-        raise ConfigurationError("the vault is sealed")
+        raise kind("the vault is sealed")
 
-    with pytest.raises(ConfigurationError, match="the vault is sealed"):
-        client_context(TLS(certificate=encrypted.certificate, key=encrypted.key, key_password=refuse))
+    message = fault_of(TLS(certificate=encrypted.certificate, key=encrypted.key, key_password=refuse))
+    assert f"the password of key file {encrypted.key} is not available: {kind.__name__}: " in message
+    assert "the vault is sealed" in message
 
 
 def test_certificate_and_key_may_share_a_file(authority: Authority, tmp_path: Path) -> None:

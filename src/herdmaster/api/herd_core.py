@@ -38,6 +38,7 @@ from herdmaster.roles.shared.system import System
 from herdmaster.running.current import running_now
 from herdmaster.tracing import find_spans
 from herdmaster.zookeeper.client import Credential
+from herdmaster.zookeeper.errors import InvalidTls
 from herdmaster.zookeeper.tls import TLS
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class HerdCore:
         session if there is none."""
         try:
             return self.started().not_ready()
-        except HerdClosed as error:
+        except (HerdClosed, InvalidTls) as error:
             return str(error)
 
     @property

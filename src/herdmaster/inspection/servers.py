@@ -67,7 +67,7 @@ async def _ask(address: Address, seconds: float, tls: TLS | None) -> ServerSeen:
 
 
 async def _send(address: Address, word: bytes, tls: TLS | None) -> str:
-    options = {} if tls is None else tls_options(tls, address.host)
+    options = {} if tls is None else await tls_options(tls, address.host)
     reader, writer = await asyncio.open_connection(address.host, address.port, **options)
     try:
         writer.write(word)

@@ -26,9 +26,10 @@ class TLS(msgspec.Struct, frozen=True, kw_only=True):
     - `ca`: the file of the certificate authorities that the server's certificate must be of; None takes the system's.
     - `certificate`: the file of this end's own certificate, and of the authorities between it and the root.
     - `key`: the file of its private key; None if that is in the file of the certificate.
-    - `key_password`: called for the password of an encrypted key. `PasswordFile` reads a file.
+    - `key_password`: called for the password of an encrypted key, for every connection, on a thread that may block.
+      `PasswordFile` reads a file.
     - `server_name`: the name that the server's certificate must have; None takes the host of the connect string.
-    - `verify_host_name`: False takes any certificate of the authorities. Whoever holds one can then pose as the server.
+    - `verify_host_name`: False takes any certificate of the authorities, whose owner can then pose as the server.
     """
 
     ca: FilePath | None = None
@@ -47,6 +48,11 @@ class PasswordFile(msgspec.Struct, frozen=True):
     def __call__(self) -> bytes:
         """Raises InvalidTls."""
         return _read(self.path, "key password").rstrip(b"\r\n")
+
+
+def may_block(tls: TLS) -> bool:
+    """Return whether a context needs code of the program, which may take long."""
+    return tls.key_password is not None and not isinstance(tls.key_password, PasswordFile)
 
 
 def client_context(tls: TLS) -> ssl.SSLContext:
@@ -95,7 +101,7 @@ def _load_certificate(context: ssl.SSLContext, tls: TLS, certificate: FilePath) 
     def read_password() -> str | bytes:
         if tls.key_password is None:  # OpenSSL would ask on the terminal
             raise InvalidTls(f"key file {tls.key or certificate} is encrypted: give its password")
-        password: object = tls.key_password()
+        password: object = _ask(tls.key_password, tls.key or certificate)
         if not isinstance(password, (str, bytes)) or len(password) > _MOST_PASSWORD:
             raise InvalidTls(
                 f"the password of key file {tls.key or certificate} is not text of at most {_MOST_PASSWORD} bytes"
@@ -106,6 +112,17 @@ def _load_certificate(context: ssl.SSLContext, tls: TLS, certificate: FilePath) 
         context.load_cert_chain(certificate, tls.key, read_password)
     except OSError as error:
         raise _explain(error, tls, certificate) from None
+
+
+def _ask(key_password: KeyPassword, key: FilePath) -> object:
+    """Return what the program's function returns. An error of it is one of these settings, and must not end a task of
+    the client."""
+    try:
+        return key_password()
+    except InvalidTls:
+        raise
+    except Exception as error:
+        raise InvalidTls(f"the password of key file {key} is not available: {type(error).__name__}: {error}") from error
 
 
 def _explain(error: OSError, tls: TLS, certificate: FilePath) -> InvalidTls:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +131,24 @@ async def test_a_client_certificate_of_another_authority_is_told(
     stranger = Authority(tmp_path, "other").issue("stranger")
     fault = await fault_of(strict.hosts, stranger.tls(ca=authority.ca))
     assert f"refused the certificate in {stranger.certificate} (TLS alert: unknown ca)" in fault
+
+
+async def test_a_password_callable_runs_on_a_thread_and_may_fail_for_a_while(
+    authority: Authority, strict: EmbeddedZooKeeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    threads: list[int] = []
+
+    def ask() -> str:
+        threads.append(threading.get_ident())
+        if 2 <= len(threads) < 5:  # the first is the check when the client is opened, the second its connection
+            raise OSError("the vault is sealed")
+        return "sesame-4711"
+
+    tls = authority.issue("vault", password="sesame-4711").tls(key_password=ask)
+    async with Client(strict.hosts, connect_timeout=10.0, security=Security(tls)) as client:
+        assert await client.exists("/") is not None
+    assert threading.get_ident() not in threads
+    assert caplog.text.count("is not available: OSError: the vault is sealed") == 1
 
 
 async def test_a_file_that_cannot_be_used_ends_the_attempt_at_once(server: EmbeddedZooKeeper, tmp_path: Path) -> None:

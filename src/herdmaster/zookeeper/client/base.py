@@ -19,6 +19,7 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.connect_string import ConnectString, parse_connect_string
 from herdmaster.zookeeper.client.connection import Clock, Connection, StateListener, boot_clock
 from herdmaster.zookeeper.client.creates import AnyCreate, creation
+from herdmaster.zookeeper.client.dialing import make_context
 from herdmaster.zookeeper.client.predecessors import Predecessors
 from herdmaster.zookeeper.client.requests import Arm, Done, Pending
 from herdmaster.zookeeper.client.security import PLAIN, Security
@@ -130,7 +131,8 @@ class BaseClient:
         InvalidTls."""
         if self._connection is not None:
             raise RuntimeError("the client was opened before: one object is one session, make a new one")
-        self._security.check()
+        if self._security.tls is not None:
+            await make_context(self._security.tls)
         if self._security.takes_any_name:
             _log.warning(
                 "the host name of the servers is not verified: anyone with a certificate of the same authority can "

@@ -7,12 +7,13 @@ import contextlib
 import ipaddress
 import random
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from herdmaster.zookeeper.client import tls_faults
 from herdmaster.zookeeper.client.connect_string import Address
-from herdmaster.zookeeper.tls import TLS, client_context
+from herdmaster.zookeeper.tls import TLS, client_context, may_block
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
@@ -35,7 +36,7 @@ async def dial(
 
     Raises Unreachable, InvalidTls.
     """
-    options = {} if tls is None else tls_options(tls, address.host)
+    options = {} if tls is None else await tls_options(tls, address.host)
     loop = asyncio.get_running_loop()
     unreachable = Unreachable("its name has no addresses")
     try:
@@ -56,12 +57,17 @@ async def dial(
     raise unreachable
 
 
-def tls_options(tls: TLS, host: str) -> dict[str, Any]:
+async def tls_options(tls: TLS, host: str) -> dict[str, Any]:
     """Return the arguments of `create_connection` for TLS. Without TLS there are none: a loop may know none.
 
     Raises InvalidTls.
     """
-    return {"ssl": client_context(tls), "server_hostname": tls.server_name or host.removesuffix(".")}
+    return {"ssl": await make_context(tls), "server_hostname": tls.server_name or host.removesuffix(".")}
+
+
+async def make_context(tls: TLS) -> ssl.SSLContext:
+    """As `client_context`, which may wait for code of the program. Raises InvalidTls."""
+    return await asyncio.to_thread(client_context, tls) if may_block(tls) else client_context(tls)
 
 
 def _words(error: Exception) -> str:

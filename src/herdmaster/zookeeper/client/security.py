@@ -21,7 +21,7 @@ class Security(msgspec.Struct, frozen=True):
         return self.tls is not None and not self.tls.verify_host_name
 
     def check(self) -> None:
-        """Raise InvalidTls for files that cannot be used."""
+        """Raise InvalidTls for files that cannot be used. May block."""
         if self.tls is not None:
             client_context(self.tls)
 
