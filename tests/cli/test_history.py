@@ -8,6 +8,7 @@ import signal
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from herdmaster.cli.history import instant, seconds
@@ -38,6 +39,7 @@ async def past(namespace: str) -> str:
                       began=now - 1000 * number - 210, attempt=3, result=result, **common)
         for number, (error, result) in enumerate(ends)
     ]  # fmt: skip
+    failures[1] = msgspec.structs.replace(failures[1], schedule="nightly")
     counts = (
         CallCounts(
             "shop:pay",
@@ -71,6 +73,7 @@ async def test_the_history_says_what_failed_when_where_and_why(past: str) -> Non
     assert lines[0].endswith("  buried  shop:pay  task-0")
     assert lines[1].strip() == "net.ConnectionError: no\\x1b[2J\\n route"  # steers no terminal
     assert lines[2].strip() == "attempt 3, ran 0.21 s on worker-1 (host-1)"
+    assert lines[5].strip() == "attempt 3 of schedule nightly, ran 0.21 s on worker-1 (host-1)"
     assert "4 failures in this time have no record" in stderr
 
 
@@ -82,6 +85,7 @@ async def test_the_history_says_what_failed_when_where_and_why(past: str) -> Non
         (["--error", "net.ConnectionError", "--failed"], ["task-0"]),
         (["--call", "pay", "--queue", "money", "--limit", "1"], ["task-0"]),
         (["--call", "area"], []),
+        (["--schedule", "nightly"], ["task-1"]),
     ],
 )
 async def test_the_history_can_be_narrowed(past: str, options: list[str], tasks: list[str]) -> None:

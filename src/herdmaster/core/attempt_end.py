@@ -12,7 +12,7 @@ from herdmaster.core.history import FAILURES, EndState, FailureRecord
 class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
     """`call` is empty for a raw task. Times are unix milliseconds: `due` is when the task could have begun, `began` and
     `ended` are of its code, where that was run. `worker` is None for what a primary ended. `again_in` (seconds) is when
-    a task that is tried again is due, `is_dead` says that it is in `/dead`."""
+    a task that is tried again is due, `is_dead` says that it is in `/dead`. `schedule` made the task."""
 
     task: str
     call: str
@@ -27,6 +27,7 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
     max_attempts: int = 1
     again_in: float | None = None
     is_dead: bool = False
+    schedule: str | None = None
 
     @property
     def times(self) -> tuple[float, float] | None:
@@ -54,6 +55,7 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
             None if self.began is None else _in_range(self.began),
             self.attempt,
             self.worker,
+            schedule=self.schedule,
         )
 
 

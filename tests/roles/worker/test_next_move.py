@@ -8,7 +8,7 @@ from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.names import UlidFactory, call_name
 from herdmaster.core.options import RunOptions
 from herdmaster.core.outcome import MAX_OUTCOME, Outcome, OutcomeState, decode_outcome
-from herdmaster.core.payload import Call, decode_call, encode_call, with_error
+from herdmaster.core.payload import Call, Scheduled, decode_call, encode_call, with_error
 from herdmaster.core.retry import Raised
 from herdmaster.core.run import ChunkRan, Ending, Expired, ItemRun, Lacking, Returned, Run
 from herdmaster.core.table import TransitionName, Verdict
@@ -105,6 +105,15 @@ def test_a_failure_that_no_client_waits_for_is_reported() -> None:
     assert isinstance(move, Move)
     assert move.transition is TransitionName.COMPLETE_SILENTLY
     assert line(what) == f"{NAME} m:f failed after 0.01 s, attempt 1 of 1: ValueError: no"
+
+
+def test_the_end_of_a_schedules_task_names_the_schedule() -> None:
+    what = task(scheduled=Scheduled("nightly", NOW))
+    after_run(what, FAILED)
+    assert what.end is not None
+    failure = what.end.failure()
+    assert failure is not None
+    assert failure.schedule == "nightly"
 
 
 def test_a_failure_with_attempts_left_is_tried_again_after_its_backoff() -> None:

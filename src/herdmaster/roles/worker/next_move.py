@@ -239,6 +239,7 @@ class NextMoves:
             task.options.max_attempts,
             again_in,
             is_dead,
+            None if call is None or call.scheduled is None else call.scheduled.schedule,
         )
 
     def _end(self, task: Delivered, outcome: bytes, key: HeldKey | None = None) -> Move:
