@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -165,3 +166,27 @@ async def test_a_request_to_cancel_that_fails_in_an_unforeseen_way_is_made_again
     outcome: Outcome = await submitted.outcome()
     assert outcome.state.value == "cancelled"
     assert faults(caplog) == ["client"]
+
+
+@pytest.mark.parametrize("has_other", [True, False])
+@pytest.mark.parametrize("is_reported", [True, False])
+async def test_an_error_is_logged_as_always_unless_it_ends_a_session(has_other: bool, is_reported: bool) -> None:
+    loop = asyncio.get_running_loop()
+    told: list[str] = []
+    before = loop.get_exception_handler()
+    loop.set_exception_handler((lambda _loop, _context: told.append("other")) if has_other else None)
+    watch_callbacks()
+    watch_callbacks()  # twice is once
+    handle = loop.get_exception_handler()
+    loop.set_exception_handler(before)
+    assert handle is not None
+
+    class Loop:
+        def default_exception_handler(self, _context: object) -> None:
+            told.append("asyncio")
+
+    given: Any = Loop()
+    with callbacks_of_role(lambda _error: is_reported):
+        handle(given, {"exception": Broken()})
+
+    assert told == (["other"] if has_other else [] if is_reported else ["asyncio"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from herdmaster.zookeeper.client.credentials import Digest, Sasl
+from herdmaster.zookeeper.client.credentials import Digest, Kerberos, Sasl
 from herdmaster.zookeeper.errors import CredentialUnavailable, InvalidCredential
 
 LONGEST = 4096
@@ -85,3 +85,8 @@ def test_a_file_that_is_not_one_line_is_refused(tmp_path: Path, content: bytes, 
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(CredentialUnavailable, match=r"password cannot be read: no such file or directory$"):
         Digest("al", tmp_path / "password").load()
+
+
+def test_each_credential_names_its_way_as_the_server_knows_it() -> None:
+    assert (Digest.scheme, Sasl.mechanism, Kerberos.mechanism) == ("digest", "DIGEST-MD5", "GSSAPI")
+    assert Kerberos.blocks
