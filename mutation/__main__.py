@@ -102,8 +102,8 @@ class Run:
             self._add(mutant, ending, time.monotonic() - began)
 
     def _tests(self, mutant: sample.Mutant) -> list[reach.Recorded]:
-        """Return the tests that reach the change. If they are few, add those that reach its function, then its module:
-        what a killed process has reached is not recorded."""
+        """Return the tests that reach the change. If they are few, add those that reach its function, then its module,
+        then all of its folder: what a killed process has reached is not recorded."""
         around = [mutant.statement] if mutant.function is None else [mutant.statement, mutant.function]
         everything = range(1, mutant.source.count("\n") + 2)
         tests = {} if mutant.function is not None else {_LIMITS.name: _LIMITS}
@@ -114,8 +114,8 @@ class Run:
             found = self._reach.reaching(mutant.path, mutant.source, lines)
             tests = {**{test.name: test for test in found}, **tests}
             if len(tests) >= _ENOUGH:
-                break
-        return list(tests.values())
+                return list(tests.values())
+        return list({**{test.name: test for test in self._reach.near(mutant.path)}, **tests}.values())
 
     def _add(self, mutant: sample.Mutant, ending: Ending, seconds: float) -> None:
         place = mutant.path, mutant.line, mutant.kind, mutant.diff

@@ -95,6 +95,12 @@ class Reach:
             if name in layer.tests and newest.get(layer.tests[name].path) is layer
         ]
 
+    def near(self, path: str) -> list[Recorded]:
+        """Return all recorded tests of the module's folder."""
+        folder = f"tests/{Path(path).relative_to(tree.PACKAGE).parent}/"
+        found = {test.name: test for layer in self._layers for test in layer.tests.values()}
+        return [test for test in found.values() if test.path.startswith(folder)]
+
     def _unrecorded(self, path: str) -> list[Recorded]:
         """Return whole test files: those of the module's folder that were never recorded, and the module's own, because
         a record is out of date where the module has changed much."""

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from herdmaster import ConfigurationError, Cron, Herd, InvalidName, NotSerializable, WrongArguments
+from herdmaster import ConfigurationError, Cron, Herd, InvalidName, NotSerializable, PayloadTooLarge, WrongArguments
 from herdmaster.api.internals import core_of
-from herdmaster.core.schedules import Missed, Overlap, Schedule, is_same
+from herdmaster.core.payload import MAX_PAYLOAD
+from herdmaster.core.schedules import MAX_SCHEDULE, Missed, Overlap, Schedule, is_same
 from herdmaster.core.timetable import Every, Times
 from tests.api import tasks
 
@@ -205,3 +206,15 @@ def test_a_decorator_takes_a_cron_expression_or_an_interval(herd: Herd) -> None:
 def test_a_zone_that_this_machine_lacks_is_no_fault_of_the_app(herd: Herd) -> None:
     herd.schedule("x", "shop:warm", cron="@daily", timezone="Mars/Olympus")
     assert "x" in declared(herd)
+
+
+def test_a_schedule_that_no_znode_holds_or_that_cannot_work_is_refused_where_it_is_declared(herd: Herd) -> None:
+    echo = herd.task(tasks.echo_all)
+    for size in (MAX_SCHEDULE, MAX_PAYLOAD):
+        with pytest.raises(PayloadTooLarge):
+            herd.schedule("large", echo, every=300, args=("x" * size,))
+    begin = datetime(2027, 1, 1, tzinfo=UTC)
+    with pytest.raises(ConfigurationError, match="ends before it starts"):
+        herd.schedule("over", echo, every=300, starts=begin, ends=begin - FIVE)
+
+    assert declared(herd) == {}

@@ -10,6 +10,7 @@ import pytest
 
 from herdmaster.core.layout import FOLDERS
 from herdmaster.roles.primary.master import MasterSettings
+from herdmaster.roles.shared import role
 from herdmaster.roles.shared.bootstrap import open_client
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.system import System
@@ -116,6 +117,36 @@ async def test_what_ends_at_once_again_and_again_is_no_busy_loop(namespace: str)
     await play(actor, 6)
 
     assert time.monotonic() - began > 5 * 0.05
+    assert actor._short_sessions >= 5
+
+
+async def test_a_session_that_was_not_short_ends_the_row_of_short_ones(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(role, "_SHORT_SESSION_SECONDS", 0.0)
+    actor = Actor(namespace, returns)
+    actor._short_sessions = 1
+    await play(actor, 2)
+
+    assert actor._short_sessions == 0
+
+
+@pytest.mark.parametrize(("short", "times"), [(0, 1), (1, 2), (2, 4), (3, 8), (9, 8)])
+async def test_the_pause_is_doubled_after_each_short_session_up_to_a_limit(
+    short: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    actor = Actor("nowhere", returns)
+    actor._short_sessions = short
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    for _ in range(50):
+        await actor._pause()
+
+    assert 0.05 * times <= min(pauses) < max(pauses) <= 0.2 * times
 
 
 @pytest.mark.long
