@@ -105,6 +105,7 @@ def test_closing_while_disconnected_is_done_at_once() -> None:
     call = peer.read()
     assert close(peer) == [None]
     assert peer.states[-1] is SessionState.CLOSED
+    assert not peer.session.is_gone
     assert isinstance(call.error, errors.ClientClosed)
 
 
@@ -142,6 +143,7 @@ def test_closing_again_after_the_end_changes_nothing(state: SessionState) -> Non
         peer.sent()
         peer.reply(1, error=-115 if state is SessionState.AUTH_FAILED else -112)
     assert peer.states[-1] is state
+    assert peer.session.is_gone is (state is not SessionState.AUTH_FAILED)
     assert close(peer) == [None]
     assert peer.states[-1] is state
 
@@ -161,6 +163,7 @@ def test_expiry_while_closing_is_the_end_as_well() -> None:
     peer.wait(12)
     assert answers == [None]
     assert peer.states[-1] is SessionState.EXPIRED
+    assert not peer.session.is_gone, "only a server can say that"
 
 
 def test_abandoning_tells_the_server_nothing() -> None:

@@ -121,6 +121,7 @@ def test_a_refused_session_is_over() -> None:
     peer.connect()
     peer.accept(timeout=0, session_id=0)
     assert peer.states[-1] is SessionState.EXPIRED
+    assert peer.session.is_gone
     assert isinstance(read.error, errors.SessionExpired)
     assert isinstance(write.error, errors.SessionExpired)
     assert read.error is not write.error, "each traceback is its own"
