@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import click
 import pytest
 
+import herdmaster.cli
 from herdmaster.cli.printing import plain
 
 
@@ -27,3 +31,11 @@ def test_what_would_steer_a_terminal_is_seen_instead(text: str, shown: str) -> N
 def test_colours_stay() -> None:
     text = click.style("dead", fg="red", bold=True)
     assert plain(text) == text
+
+
+def test_all_json_is_printed_by_the_function_that_escapes_it() -> None:
+    sources = Path(herdmaster.cli.__file__).parent.glob("*.py")
+    others = {
+        path.name for path in sources if re.search(r"echo\((?:\w+\.)*\w*(?:json|encode)\w*[.(]", path.read_text())
+    }
+    assert others == {"printing.py", "simulation.py"}  # in the simulation nothing comes from outside

@@ -12,7 +12,7 @@ import click
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.groups import ShowingGroup
 from herdmaster.cli.options import C, json_option
-from herdmaster.cli.printing import say
+from herdmaster.cli.printing import say, say_json
 from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def show(*, session: Session, as_json: bool) -> None:
     if policy is None:
         raise Failed("the namespace is open: every session may do everything; `herd access migrate` closes it")
     if as_json:
-        click.echo(encode_policy(policy))
+        say_json(encode_policy(policy))
         return
     for identity in Identity:
         for text in policy.ids_of(identity) or ("(none)",):
@@ -226,7 +226,7 @@ class _Report:
             return
         self._wrong += 1
         if self._as_json:
-            click.echo(msgspec.json.encode(seen))
+            say_json(msgspec.json.encode(seen))
         elif self._wrong <= _MOST_SHOWN:
             say(_line(seen))
 

@@ -11,7 +11,7 @@ import click
 from herdmaster.cli.call_options import CallCommand, call_options, check_call, make_request, read_arguments
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.options import json_option
-from herdmaster.cli.printing import say
+from herdmaster.cli.printing import say, say_json
 from herdmaster.cli.schedule_options import given_options, schedule_options, when_options
 from herdmaster.cli.session import Session, session_options
 
@@ -66,7 +66,7 @@ def _print_plan(plan: SchedulePlan, app: str, *, as_json: bool, dry_run: bool) -
     import msgspec
 
     if as_json:
-        click.echo(msgspec.json.encode({"app": app, "applied": not dry_run, **msgspec.to_builtins(plan)}))
+        say_json(msgspec.json.encode({"app": app, "applied": not dry_run, **msgspec.to_builtins(plan)}))
         return
     for name in plan.create:
         say(f"{click.style('create', fg='green')}     {name}")
@@ -145,7 +145,7 @@ def edit(*, name: str, as_json: bool, session: Session, **given: Any) -> None:  
 
     edited = session.run(lambda client: edit_schedule(client, name, change))
     if as_json:
-        click.echo(msgspec.json.encode({"schedule": name, **msgspec.to_builtins(edited)}))
+        say_json(msgspec.json.encode({"schedule": name, **msgspec.to_builtins(edited)}))
     else:
         say(f"{name}: changed {', '.join(sorted(options))}")
 
@@ -195,7 +195,7 @@ def preview(
     checked({name or "preview": schedule})
     for each in upcoming(schedule, _now_ms(), count):
         if as_json:
-            click.echo(msgspec.json.encode(each))
+            say_json(msgspec.json.encode(each))
         else:
             note = f"  {click.style(each.note, fg='yellow')}" if each.note else ""
             say(f"{each.local:<26}  {each.utc}{note}")

@@ -11,7 +11,7 @@ import click
 
 from herdmaster.cli.groups import ListingGroup
 from herdmaster.cli.options import C, json_option
-from herdmaster.cli.printing import say
+from herdmaster.cli.printing import say, say_json
 from herdmaster.cli.schedule_changes import add, apply, edit, find_usable, preview
 from herdmaster.cli.schedule_options import Instant
 from herdmaster.cli.session import Session, session_options
@@ -51,7 +51,7 @@ def list_(*, as_json: bool, session: Session) -> None:
     if found and not as_json:
         say(click.style(f"{'STATE':<7} {'NEXT':>6} {'LAST':>6}  {'ENDED':<9}  {'NAME':<20}  WHEN AND WHAT", bold=True))
     for seen in found:
-        click.echo(_as_json(seen)) if as_json else say(_row(seen, now))
+        say_json(_as_json(seen)) if as_json else say(_row(seen, now))
     if not found and not as_json:
         click.echo("no schedules", err=True)
 
@@ -112,7 +112,7 @@ def show(*, name: str, as_json: bool, session: Session) -> None:
     if seen is None:
         raise NoSuchSchedule(name)
     if as_json:
-        click.echo(_as_json(seen))
+        say_json(_as_json(seen))
         return
     for field, text in _details(seen, _now_ms()):
         say(f"{click.style(f'{field:<9}', bold=True)}  {text}")
@@ -173,7 +173,7 @@ def _report(name: str, done: str, *, as_json: bool, **fields: object) -> None:
     import msgspec
 
     if as_json:
-        click.echo(msgspec.json.encode({"schedule": name, **fields}))
+        say_json(msgspec.json.encode({"schedule": name, **fields}))
     else:
         say(f"{name}: {done}")
 

@@ -88,8 +88,9 @@ def list_tasks(states: tuple[str, ...], *, choice: Choice, limit: int, as_json: 
 
 def _row(seen: TaskSeen, now: int) -> str:
     state = click.style(f"{seen.state.value:<10}", fg=_COLOURS.get(seen.state.value))
+    began = f"began {age(seen.began, now)} ago" if seen.began is not None else ""
     ended = f"ended {age(seen.ended, now)} ago" if seen.ended is not None else ""
-    parts = (f"{seen.call or '':<20}", _where(seen, now), seen.error or "", ended)
+    parts = (f"{seen.call or '':<20}", _where(seen, now), seen.error or "", began, ended)
     return f"{state} {age(seen.submitted, now):>5}  {seen.name:<40}  {'  '.join(filter(None, parts))}".rstrip()
 
 
