@@ -31,6 +31,7 @@ Results = tuple[Result, ...]
 
 _OVERHEAD: Final = 25  # a header, the lengths of path, data and ACL, flags or a version
 _ACL_OVERHEAD: Final = 12  # permissions and two lengths
+_OPEN_ACL: Final = _ACL_OVERHEAD + len("world") + len("anyone")
 _TTL: Final = 8
 
 
@@ -61,7 +62,10 @@ class Transaction:
         """Add a create, as `Client.create`. Raises ValueError for an impossible time to live; `commit` raises what the
         servers refuse."""
         operation = self._client.creation(path, data, acl, mode, ttl)
-        self.size += sum(_ACL_OVERHEAD + _size(entry.id.scheme) + _size(entry.id.id) for entry in operation.acl)
+        if acl is None:
+            self.size += self._client.acl_size or _OPEN_ACL
+        else:
+            self.size += sum(_ACL_OVERHEAD + _size(entry.id.scheme) + _size(entry.id.id) for entry in acl)
         if ttl is not None:
             self.size += _TTL
         return self._add(operation, operation.path, data)
