@@ -120,14 +120,14 @@ class ApacheZooKeeper(ChildServer):
         store = self.folder / "conf" / "certificate.pem"
         store.touch(0o600)
         store.write_bytes(b"".join(Path(file).read_bytes() for file in (tls.certificate, tls.key) if file is not None))
-        trusted = {} if tls.ca is None else {"ssl.trustStore.location": str(tls.ca)}
+        stores = {"keyStore": str(store)} if tls.ca is None else {"keyStore": str(store), "trustStore": str(tls.ca)}
         return {
             "secureClientPort": str(self._secure_port),
             "secureClientPortAddress": LOOPBACK,
             "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
-            "ssl.keyStore.location": str(store),
             "ssl.clientAuth": "none" if tls.ca is None else "need",
-            **trusted,
+            **{f"ssl.{name}.location": path for name, path in stores.items()},
+            **{f"ssl.quorum.{name}.location": path for name, path in stores.items()},
         }
 
 
@@ -136,7 +136,8 @@ class ApacheEnsemble:
 
     `reroute`, if given, is called with a member, another member and the port where the latter takes followers. It
     returns the port where the first member looks for the other: a proxy's, for partitions between servers. Members
-    count from 0. `tls` is as for one server, and all have the same certificate.
+    count from 0. `tls` is as for one server, and all have the same certificate. With a
+    `ca` they speak TLS with each other, too.
 
     A member's `start` waits until it serves, so it needs a quorum; without one use its `launch`.
     """
@@ -256,11 +257,13 @@ class ApacheEnsemble:
         return members
 
     def _settings(self, own: int, ports: list[tuple[int, int]]) -> dict[str, str]:
+        is_secure = self._tls is not None and self._tls.ca is not None
         settings = {
-            "initLimit": "50",
+            "initLimit": "50",  # in ticks: a slow machine may take long to start
             "syncLimit": "10",
+            "sslQuorum": str(is_secure).lower(),
             **self._more_settings,
-        }  # in ticks: a slow machine may take long to start
+        }
         for number, (peer, elector) in enumerate(ports):
             if self._reroute is not None and number != own:
                 peer = self._reroute(own, number, peer)  # noqa: PLW2901 - the port where the other member is reached

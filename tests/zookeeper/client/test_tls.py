@@ -75,9 +75,13 @@ async def test_the_subject_of_a_client_certificate_is_an_identity(
     assert found == [("ip", "127.0.0.1"), ("x509", "CN=client,OU=tests,O=Herdmaster")]
 
 
-async def test_a_port_that_is_taken_for_the_other_one_is_told(authority: Authority, server: EmbeddedZooKeeper) -> None:
+async def test_a_port_that_is_taken_for_the_other_one_is_told(
+    authority: Authority, server: EmbeddedZooKeeper, caplog: pytest.LogCaptureFixture
+) -> None:
     assert "check that this is its port for TLS" in await fault_of(server.hosts, TLS(ca=authority.ca))
+    caplog.clear()
     assert "this is a port for TLS: give TLS settings" in await fault_of(server.secure_hosts, None)
+    assert "cannot take a client on 127.0.0.1: it does not speak TLS, and this is a port for TLS" in caplog.text
 
 
 async def test_a_server_that_is_away_is_no_fault_of_tls(authority: Authority) -> None:

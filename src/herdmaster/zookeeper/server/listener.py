@@ -18,7 +18,7 @@ from typing import Final
 from herdmaster import forks
 from herdmaster.zookeeper.errors import InvalidTls
 from herdmaster.zookeeper.server import descriptors
-from herdmaster.zookeeper.server.tls_context import accepting_context
+from herdmaster.zookeeper.server.tls_context import accepting_context, explain
 from herdmaster.zookeeper.tls import TLS, server_context
 
 BACKLOG: Final = 100
@@ -153,11 +153,11 @@ class Listener:
                 await self._shake_hands(accepted, self._tls)
         except (OSError, InvalidTls) as error:
             accepted.close()
-            self._complain(f"cannot take a connection: {str(error) or 'the client ended the TLS handshake'}")
+            self._complain(f"cannot take a connection: {error}")
 
     async def _shake_hands(self, accepted: socket.socket, tls: TLS) -> None:
         """Let asyncio do the handshake, whose end makes the protocol. Raises OSError, InvalidTls."""
-        host = accepted.getpeername()[0]
+        host = str(accepted.getpeername()[0])
         if self._per_host and self._handshakes[host] >= self._per_host:
             accepted.close()
             return
@@ -170,6 +170,9 @@ class Listener:
                 ssl_handshake_timeout=self._handshake,
                 ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
             )
+        except OSError as error:
+            accepted.close()
+            self._complain(f"cannot take a client on {host}: {explain(error)}")
         finally:
             self._handshakes[host] -= 1
             if not self._handshakes[host]:

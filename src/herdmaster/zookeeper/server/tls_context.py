@@ -10,6 +10,8 @@ from typing import Any, Final
 from herdmaster.zookeeper.server.distinguished_names import subject_of
 from herdmaster.zookeeper.tls import TLS, server_context
 
+_PLAIN: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE")
+
 _NOT_TLS: Final = b"\x15\x03\x01\x00\x02\x02\x46"
 """The alert protocol_version. OpenSSL writes none if the client's first bytes are not TLS."""
 
@@ -54,6 +56,21 @@ def accepting_context(tls: TLS, channel: socket.socket) -> ssl.SSLContext:
     assert isinstance(context, AlertingContext)
     context.channel = channel
     return context
+
+
+def explain(error: Exception) -> str:
+    """Return why a handshake with a client failed."""
+    reason = getattr(error, "reason", None) or ""
+    if reason in _PLAIN:
+        return "it does not speak TLS, and this is a port for TLS"
+    if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return "it shows no certificate"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    if "ALERT" in reason:
+        alert = reason.partition("ALERT_")[2].replace("_", " ").lower()
+        return f"it refuses the certificate of this server (TLS alert: {alert})"
+    return str(error) or "it ended the TLS handshake"
 
 
 def subject_of_peer(link: ssl.SSLObject | None) -> str | None:
