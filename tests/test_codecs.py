@@ -34,6 +34,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(JSON)
 def test_what_is_encrypted_comes_back(value: object) -> None:
     assert CODEC.decode(CODEC.encode(value)) == value
@@ -58,6 +59,7 @@ def test_what_is_cut_is_refused(cut: int) -> None:
         CODEC.decode(CODEC.encode("x" * 10)[:cut])
 
 
+@pytest.mark.long
 @given(st.integers(0, 60), st.integers(1, 255))
 def test_what_is_changed_is_refused(at: int, by: int) -> None:
     data = bytearray(CODEC.encode("x" * 40))

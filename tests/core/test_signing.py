@@ -86,6 +86,7 @@ def changed(data: bytes, **fields: object) -> bytes:
 # --- what a signature covers -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @given(st.lists(st.sampled_from(MOVES), max_size=8))
 def test_a_signature_survives_every_change_that_a_role_makes(moves: list[Callable[[bytes], bytes]]) -> None:
     data = signed(Call(1, "m:f", *encode_arguments((1,), {}), expires=10**12, key="ab" * 16, unique=Unique("k")))
