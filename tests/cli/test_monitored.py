@@ -14,6 +14,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from herdmaster import Future, Herd
+from herdmaster.api.internals import core_of
+from herdmaster.cli.named_app import make_worker
+from herdmaster.monitoring.metrics import Metrics
+from herdmaster.roles.shared.system import System
+from herdmaster.roles.worker.worker import WorkerSettings
 from tests.cli.processes import HerdProcess, run_herd, wait_until
 
 pytestmark = pytest.mark.long
@@ -150,3 +155,15 @@ def test_a_health_check_of_what_does_not_answer_fails(address: str) -> None:
 
     assert asked.returncode == (2 if address == "nowhere" else 1)
     assert address in asked.stderr
+
+
+def test_a_worker_measures_the_herd_of_its_app_unless_the_app_does() -> None:
+    for measured in (None, Metrics()):
+        herd = Herd()
+        if measured is not None:
+            core_of(herd).measure(measured)
+        system = System(instruments=Metrics())
+        make_worker("127.0.0.1:1", "tests.cli.app:herd", herd, WorkerSettings(), system=system)
+        assert core_of(herd).instruments is (measured or system.instruments)
+        make_worker("127.0.0.1:1", "tests.cli.app:herd", herd, WorkerSettings(), system=System())
+        assert core_of(herd).instruments is (measured or system.instruments)

@@ -16,6 +16,7 @@ from herdmaster.api import Herd, direction
 from herdmaster.api.app_loader import import_from_here, load_app
 from herdmaster.api.checks import check_hosts
 from herdmaster.api.direction import Target, spec_of
+from herdmaster.api.herd_core import HerdCore
 from herdmaster.api.internals import core_of
 from herdmaster.api.registry import Registry
 from herdmaster.api.security import GivenSecurity
@@ -26,6 +27,7 @@ from herdmaster.core.modules import check_modules, is_raised_by_herdmaster, plac
 from herdmaster.core.names import DEFAULT_QUEUE
 from herdmaster.errors import ConfigurationError, HerdError
 from herdmaster.greenlets import refuse_patched
+from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.roles.shared.system import System
 from herdmaster.roles.worker.worker import Worker, WorkerSettings, print_raw
 
@@ -186,6 +188,8 @@ def make_worker(
         signed_only = Registry(None, ()).signed_only
         return Worker(hosts, {}, settings, system=system, allow_import=allow_import, signed_only=signed_only)
     announce(spec, herd, may_import=bool(allow_import))
+    if system is not None:
+        _measure(core_of(herd), system.instruments)
     app = core_of(herd).registry
     return Worker(
         hosts,
@@ -201,6 +205,12 @@ def make_worker(
         imports=(*app.imports, *imports),
         allow_import=allow_import,
     )
+
+
+def _measure(core: HerdCore, instruments: Instruments) -> None:
+    """Let the metrics of the worker have what its app's Herd does, unless the app measures that itself."""
+    if instruments.count_submissions is not None and core.instruments.count_submissions is None:
+        core.measure(instruments)
 
 
 def full_name(spec: str, herd: Herd) -> str:
