@@ -191,11 +191,12 @@ def _changes_by(operator: Callable[[cst.CSTNode], Iterable[cst.CSTNode]], node: 
 
 def _with_other_values(node: cst.CSTNode, changed: Iterable[cst.CSTNode]) -> Iterable[cst.CSTNode]:
     """Swap no false value for another: code asks only whether it is true. Another operator turns False into True."""
-    assert isinstance(node, cst.Assign | cst.AnnAssign)
-    match node.value:
-        case cst.Name(value="False"):
+    match node:
+        case cst.Assign(targets=[cst.AssignTarget(target=cst.Subscript())], value=cst.Name(value="None")):
+            return []  # a dictionary that is an ordered set
+        case cst.Assign(value=cst.Name(value="False")) | cst.AnnAssign(value=cst.Name(value="False")):
             return []
-        case cst.Name(value="None"):
+        case cst.Assign(value=cst.Name(value="None")) | cst.AnnAssign(value=cst.Name(value="None")):
             return [node.with_changes(value=cst.SimpleString('"XXXX"'))]
         case _:
             return changed

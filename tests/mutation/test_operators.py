@@ -55,6 +55,7 @@ def test_what_no_test_should_notice_is_left_alone(source: str) -> None:
         ("x = False\n", ["x = True"]),
         ("def f():\n    return False\n", ["return True"]),
         ("x: T | None = None\n", ["x: T | None = 'XXXX'"]),
+        ("x[y] = None\n", []),
     ],
 )
 def test_no_false_value_takes_the_place_of_another(source: str, mutants: list[str]) -> None:
