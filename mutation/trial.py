@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,10 +13,9 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from mutation import selecting, tree
+from mutation import leftovers, selecting, tree
 from mutation.reach import Recorded
 
-_MARK: Final = "HERD_MUTATION_TRIAL"
 _MEMORY_KIB: Final = 8 * 1024 * 1024
 _PASSED: Final = (0, 5)  # pytest's exit codes; 5: there was nothing to run
 _MOST_DOUBTS: Final = 5  # so many tests of a stage may fail by themselves
@@ -115,7 +113,7 @@ class Trial:
 
     def end(self) -> None:
         """Kill what runs for this trial."""
-        end_marked(self._mark)
+        leftovers.end_marked(self._mark)
 
     def judge(self, path: str, code: str, stages: Iterable[list[Recorded]], limits: Limits) -> Ending:
         """Return what became of this code at this path. The copy is as it was afterwards."""
@@ -182,7 +180,7 @@ class Trial:
         return status == 0
 
     def _call(self, command: list[str], seconds: float, chosen: str = "") -> tuple[int | None, str]:
-        environment = tree.environment(self.copy, **{selecting.LIST: chosen, _MARK: self._mark})
+        environment = tree.environment(self.copy, **{selecting.LIST: chosen, leftovers.MARK: self._mark})
         limited = ["/bin/sh", "-c", f'ulimit -v {_MEMORY_KIB}; exec "$@"', "sh", *command]
         with subprocess.Popen(
             limited,
@@ -208,29 +206,3 @@ class Trial:
 def last_line(output: str) -> str:
     lines = [line for line in output.splitlines() if line.strip()]
     return lines[-1] if lines else ""
-
-
-def end_marked(mark: str) -> None:
-    """Kill every process that has this mark in its environment: what a test started and left behind."""
-    wanted = f"{_MARK}={mark}".encode()
-    for _ in range(3):  # one could be forking just now
-        found = [process for process in _processes() if wanted in _environment(process)]
-        for process in found:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        if not found:
-            return
-        time.sleep(0.05)
-
-
-def _processes() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def _environment(process: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mutation import tree, trial
+from mutation.leftovers import end_marked
 from mutation.reach import Recorded, matching_lines
-from mutation.trial import Ending, Limits, Trial, end_marked, in_stages
+from mutation.trial import Ending, Limits, Trial, in_stages
 
 MODULE = "src/herdmaster/core/names.py"
 
