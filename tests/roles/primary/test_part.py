@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.transitions import CheckNode, CreateNode, DeleteNode, Move, Operation
+from herdmaster.roles.primary import primary
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.primary.part import Part
 from herdmaster.roles.shared.system import System
@@ -150,3 +152,20 @@ async def test_a_task_whose_payload_cannot_be_read_ends_by_the_error(
     assert rig.picture.ends == [end]
     assert rig.wakes == 1
     assert any(TASK in message for message in caplog.messages) == is_told
+
+
+async def test_folders_that_any_part_misses_are_restored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    restored: list[object] = []
+
+    async def restore(client: object) -> None:
+        restored.append(client)
+
+    monkeypatch.setattr(primary, "restore_folders", restore)
+    given: Any = object.__new__(primary.Primary)
+    parts = [SimpleNamespace(is_folder_missing=missing) for missing in (False, False, True)]
+    given._client, given._feed, given._moving = "client", parts[0], parts[1:]
+    await given._restore_folders()
+    await given._restore_folders()
+
+    assert restored == ["client"]
+    assert not any(part.is_folder_missing for part in parts)
