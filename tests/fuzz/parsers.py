@@ -31,7 +31,17 @@ from herdmaster.core import (
 from herdmaster.core.conditions import expiry_of
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.options import RunOptions, apply_overrides
-from herdmaster.errors import BadOutcome, BadPayload, BadPolicy, BadSchedule, PayloadTooLarge, ResultTooLarge
+from herdmaster.core.signing import Keyring
+from herdmaster.core.timetable import TimetableError, next_due
+from herdmaster.errors import (
+    BadOutcome,
+    BadPayload,
+    BadPolicy,
+    BadSchedule,
+    BadSignature,
+    PayloadTooLarge,
+    ResultTooLarge,
+)
 from herdmaster.zookeeper import digest_md5
 from herdmaster.zookeeper.client.requests import DropConnection, Pending
 from herdmaster.zookeeper.client.session import Session
@@ -44,6 +54,7 @@ from herdmaster.zookeeper.wire.multi import MultiRead, MultiReply
 from herdmaster.zookeeper.wire.primitives import Reader
 from herdmaster.zookeeper.wire.records import GetChildren2, GetData
 
+KEYRING: Final = Keyring({"2026a": b"k" * 32})
 CORPUS: Final = Path(__file__).with_name("corpus")
 CALL: Final = "task-01jd0000000000000000000001.mail"
 RAW: Final = "task-0000000001"
@@ -162,7 +173,22 @@ def _key(data: bytes) -> None:
 
 
 def _schedule(data: bytes) -> None:
-    schedules.decode_schedule(data)
+    due = next_due(schedules.decode_schedule(data).timetable, 1_700_000_000_000)
+    _show(due)
+
+
+def _signed_call(data: bytes) -> None:
+    """What is verified is the call that was signed, however its bytes were changed."""
+    KEYRING.verify_task(CALL, data)
+    call = payload.decode_call(data)
+    assert (call.call, bytes(call.args), bytes(call.kwargs)) == ("m:f", b"[1]", b"{}")
+    assert (call.options, call.key, call.expires, call.chunk) == (None, None, None, False)
+
+
+def _signed_outcome(data: bytes) -> None:
+    body, is_signed = KEYRING.open_outcome(CALL, data)
+    found = outcome.decode_outcome(CALL, body)
+    assert not is_signed or (found.state, found.result) == (outcome.OutcomeState.DONE, msgspec.Raw(b"5"))
 
 
 def _tick(data: bytes) -> None:
@@ -275,7 +301,9 @@ PARSERS: Final = [
     Parser("progress", _progress),
     Parser("queue", _queue),
     Parser("key", _key),
-    Parser("schedule", _schedule, (BadSchedule,)),
+    Parser("schedule", _schedule, (BadSchedule, TimetableError)),
+    Parser("signed_call", _signed_call, (BadSignature, BadPayload)),
+    Parser("signed_outcome", _signed_outcome, (BadSignature, BadOutcome)),
     Parser("tick", _tick, (BadSchedule,)),
     Parser("policy", _policy, (BadPolicy,)),
     Parser("value", _value, values.UNREADABLE),
