@@ -78,10 +78,14 @@ async def test_a_session_uses_a_policy_that_comes_later(zk: Client, caplog: pyte
     await until(lambda: zk.default_acls is not None, "the policy")
     await zk.set(POLICY, encode_policy(Policy.of(dict.fromkeys(Identity, POLICY_OF_ALL.master))))
     await until(lambda: isinstance(acls := zk.default_acls, PolicyAcls) and acls.policy != POLICY_OF_ALL, "the next")
+    known = zk.default_acls
+    await zk.set(POLICY, b"no policy")
+    await until(lambda: "goes on with the policy that it knows" in caplog.text, "the fault to be logged")
+    assert zk.default_acls is known
     await zk.delete(POLICY)
     await until(lambda: zk.default_acls is None, "no policy")
     following.cancel()
-    assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING"]
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "ERROR", "WARNING"]
 
 
 @pytest.mark.usefixtures("master")

@@ -7,6 +7,7 @@ import logging
 from typing import Final
 
 from herdmaster.core.access import KINDS, POLICY, Kind, Policy, decode_policy, place_of
+from herdmaster.errors import BadPolicy
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.client.watches import Watcher
@@ -74,12 +75,17 @@ class Access:
         await use_policy(client, handle)
 
     async def follow(self, client: Client) -> None:
-        """Use each new policy, until the session is over. Raises SessionExpired then, and as `read_policy`."""
+        """Use each new policy, until the session is over. One that cannot be read changes nothing. Raises
+        SessionExpired, and NoAuth if the new policy does not name this program."""
         while True:
             await wait_unless_over(client, self._changed)
             before = client.default_acls
-            await self.begin(client)
-            _tell(before, client.default_acls)
+            try:
+                await self.begin(client)
+            except BadPolicy as error:
+                _log.error("%s: this session goes on with the policy that it knows", error)
+            else:
+                _tell(before, client.default_acls)
 
 
 def _tell(before: object, after: object) -> None:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Final
 
+from herdmaster.errors import BadPolicy, HerdError
 from herdmaster.roles.shared.access import Access
 from herdmaster.roles.shared.bootstrap import open_client
 from herdmaster.roles.shared.callbacks import callbacks_of_role, watch_callbacks
@@ -144,9 +145,10 @@ class Role(abc.ABC):
             except (errors.SessionExpired, errors.ConnectionLoss) as error:
                 self.connection_log.note_loss(logging.WARNING)
                 _log.warning("%s: no session yet: %s; trying again", self.kind, error)
-            except errors.ZooKeeperError as error:
+            except (errors.ZooKeeperError, BadPolicy) as error:
                 if not has_served or isinstance(error, errors.AuthenticationFailed):
                     raise
+                self._is_refused = isinstance(error, BadPolicy)
                 self.connection_log.note_loss(logging.WARNING)
                 if isinstance(error, errors.ServerError):
                     self._tell_refused(error)
@@ -205,7 +207,7 @@ class Role(abc.ABC):
         if self._lacked.is_news(cause):
             _log.error("%s: ZooKeeper refused: %s; trying again every %g s", self.kind, cause, _REFUSED_SECONDS)
 
-    def _tell_unopened(self, error: errors.ZooKeeperError) -> None:
+    def _tell_unopened(self, error: HerdError) -> None:
         """Log why no session was opened. A fault of this machine, such as a file of TLS that is missing, lasts until
         an operator acts: it is logged once, and tried at longer intervals."""
         if not isinstance(error, errors.NoServerReachable):
