@@ -348,3 +348,35 @@ def test_a_task_whose_result_is_ignored_says_so_when_it_is_asked_for(app: App) -
     with pytest.raises(OutcomeGone, match=rf"{re.escape(future.name)}: no outcome is kept, as ignore_result=True asks"):
         future.result()
     assert isinstance(future.exception(), OutcomeGone)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("acks_late", "always acknowledged"),
+        ("bind", "current_task"),
+        ("max_workers", "--slots"),
+        ("name", "module and function"),
+        ("rate_limit", "herd queues limit"),
+        ("reject_on_worker_lost", "max_deliveries"),
+        ("serializer", "codec"),
+        ("countdown", "did you mean delay="),
+        ("eta", "did you mean at="),
+        ("max_retries", "did you mean max_attempts="),
+        ("retry_backoff", "did you mean backoff="),
+        ("queue_name", "did you mean queue="),
+        ("time_limit", "did you mean timeout="),
+        ("soft_time_limit", "did you mean soft_timeout="),
+        ("result_expires", "did you mean outcome_ttl="),
+        ("store_results", "did you mean ignore_result="),
+        ("unique", "did you mean key="),
+        ("priorty", "did you mean priority="),
+        ("zzz", "the options are"),
+    ],
+)
+def test_an_option_of_another_system_is_explained(name: str, says: str) -> None:
+    herd = Herd("localhost:1")
+    with pytest.raises(TypeError, match=re.escape(says)) as raised:
+        herd.task(**{name: 1})(lambda: None)  # type: ignore[call-overload]  # what is refused
+
+    assert str(raised.value).startswith(f"{name}= is no option")

@@ -220,3 +220,14 @@ def test_listings_after_a_reconnect_give_no_tokens_of_a_rate_anew() -> None:
 
     assert decide(dispatcher, now=0.49) == []
     assert len(decide(dispatcher, now=0.5)) == 1
+
+
+def test_a_queue_that_a_listing_does_not_have_any_more_has_no_limits() -> None:
+    dispatcher = told(tasks=(A,), inboxes={W: ()}, alive=(W,))
+    dispatcher.set_limits("default", QueueSettings(paused=True), 0.0)
+    assert decide(dispatcher) == []
+    dispatcher.replace_queues(("default",), 0.0)
+    assert decide(dispatcher) == []
+    dispatcher.replace_queues(("mail",), 0.0)
+
+    assert decide(dispatcher) == [Assign(A, W)]

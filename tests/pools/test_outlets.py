@@ -249,3 +249,28 @@ def test_what_goes_through_the_standard_streams_never_blocks_once_they_are_free(
     os.close(reader)
     until(lambda: not outlets._outlets["stderr"]._size)
     os.close(writer)
+
+
+def test_a_reader_that_takes_a_part_has_not_stalled_before_but_may_stall_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moments: list[float | None] = []
+    outlet = object.__new__(Outlet)
+    outlet._descriptor, outlet._writing_since = 9, 0.0
+    stalls = [outlet.is_stalled]
+
+    def write(_descriptor: int, data: memoryview) -> int:
+        moments.append(outlet._writing_since)
+        return min(len(data), 3)
+
+    monkeypatch.setattr(os, "write", write)
+    outlet._write(b"1234567")
+    monkeypatch.undo()
+
+    assert moments[0] == 0.0
+    assert len(moments) == 3
+    assert all(moment is not None and moment > 0.0 for moment in moments[1:])
+    stalls.append(outlet.is_stalled)
+    outlet._writing_since = time.monotonic() - 2 * outlets.STALL_SECONDS
+    stalls.append(outlet.is_stalled)
+    assert stalls == [True, False, True]
