@@ -122,7 +122,7 @@ def test_what_is_signed_otherwise_ends_at_once_without_being_read(
     wait_until(lambda: scene.failed == ["BadSignature"], "the hook is called once")
     assert decoded == []
     assert znodes(scene.hosts).children("dead") == []
-    wait_until(lambda: samples(scene.metrics)["herd_bad_signatures_total"] == 1, "it is counted")
+    wait_until(lambda: samples(scene.metrics).get("herd_bad_signatures_total") == 1, "it is counted")
     assert samples(scene.metrics)["herd_task_runs_total"] == 1
 
 
@@ -131,6 +131,22 @@ def samples(metrics: Metrics) -> dict[str, float]:
     text, _ = metrics.render()
     families = text_string_to_metric_families(text.decode())
     return {sample.name: sample.value for family in families for sample in family.samples}
+
+
+def _fail() -> bytes:
+    raise FileNotFoundError("topsecret")
+
+
+async def test_a_key_that_cannot_be_had_stops_a_worker_and_a_submission_before_they_begin(scene: Scene) -> None:
+    keyring = Keyring({"a": SECRET, "b": _fail})
+    worker = Worker(scene.hosts, tasks.registered(), signed_only=SignedOnly(keyring))
+    says = "the function for the signing key b raised FileNotFoundError"
+    with pytest.raises(ConfigurationError, match=says):
+        await worker.run()
+    herd = Herd(scene.hosts, signing_keys={"a": SECRET, "b": _fail})
+    with pytest.raises(ConfigurationError, match=says):
+        await herd.task(tasks.add).submit_async(1, 2)
+    assert herd._core.not_ready() == says
 
 
 def test_a_payload_that_was_changed_in_zookeeper_is_refused(scene: Scene, znodes: Callable[[str], Znodes]) -> None:

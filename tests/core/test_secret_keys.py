@@ -64,6 +64,19 @@ def test_a_function_is_called_once_and_at_the_first_use() -> None:
     assert calls == ["a"]
 
 
+def test_all_are_loaded_at_once_or_none_can_be() -> None:
+    calls: list[str] = []
+
+    def give() -> bytes:
+        calls.append("called")
+        return GOOD
+
+    SecretKeys({"a": GOOD, "b": give, "c": give}, "test").load()
+    assert calls == ["called", "called"]
+    with pytest.raises(ConfigurationError, match="the function for the test key b raised OSError"):
+        SecretKeys({"a": GOOD, "b": _fail}, "test").load()
+
+
 def test_secrets_are_not_shown_and_stay_in_their_process() -> None:
     keys = SecretKeys({"new": GOOD, "old": GOOD}, "test")
     assert repr(keys) == "<test keys new, old>"

@@ -118,8 +118,12 @@ class HerdCore:
 
     @cached_property
     def keyring(self) -> Keyring | None:
-        """The keys that sign tasks. Raises ConfigurationError."""
-        return self.registry.keyring
+        """The keys that sign tasks, all of them known: a missing one must not come up when a result is read. Raises
+        ConfigurationError."""
+        found = self.registry.keyring
+        if found is not None:
+            found.load()
+        return found
 
     def begin_task(
         self, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
@@ -165,7 +169,7 @@ class HerdCore:
     def _new_io_thread(self, target: Target) -> IoThread:
         settings = self.settings
         target.security.check()
-        signed_only = self.registry.signed_only
+        signed_only = None if self.keyring is None else self.registry.signed_only
         client_settings = ClientSettings(settings.session_timeout, settings.connect_timeout, signed_only=signed_only)
         system = System(security=target.security, instruments=self.instruments)
         return IoThread(target.hosts, client_settings, settings.submit_timeout, system)
@@ -182,7 +186,7 @@ class HerdCore:
         session if there is none."""
         try:
             return self.started().not_ready()
-        except (HerdClosed, InvalidTls) as error:
+        except (HerdClosed, InvalidTls, ConfigurationError) as error:
             return str(error)
 
     @property

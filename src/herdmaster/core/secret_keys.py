@@ -9,7 +9,7 @@ from typing import Final, NoReturn, cast
 from herdmaster.errors import ConfigurationError
 
 Secret = bytes | Callable[[], bytes]
-"""A secret, or a function that returns it. The function is called once, at the first use."""
+"""A secret, or a function that returns it. The function is called once."""
 
 LENGTH: Final = 32
 """Bytes of a secret: as many as a code of SHA-256 has (RFC 2104), and a key of AES-256."""
@@ -46,6 +46,12 @@ class SecretKeys:
 
     def __contains__(self, key: str) -> bool:
         return key in self._secrets
+
+    def load(self) -> None:
+        """Call the functions of all secrets that are not known yet, so that later uses cannot fail. Raises
+        ConfigurationError."""
+        for key in self._secrets:
+            _ = self[key]
 
     def __getitem__(self, key: str) -> bytes:
         """Return a secret. Raises KeyError, ConfigurationError for what its function does."""

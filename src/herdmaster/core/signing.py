@@ -64,6 +64,10 @@ class Keyring:
         """Raises ConfigurationError, without any part of a secret."""
         self._keys = SecretKeys(keys, "signing")
 
+    def load(self) -> None:
+        """Call the functions that return secrets. Raises ConfigurationError."""
+        self._keys.load()
+
     def __repr__(self) -> str:
         return f"<Keyring of {self._keys.ids}>"
 

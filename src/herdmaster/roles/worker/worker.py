@@ -173,6 +173,8 @@ class Worker(Role):
         self._folder = Folder()  # the hooks may have changed the working directory
         self._trace()
         try:
+            if self._program.signed_only is not None:
+                self._program.signed_only.keyring.load()  # tasks must not fail for a key that this worker cannot get
             await super().run()
         finally:
             self._task_log.close()
