@@ -96,3 +96,8 @@ def test_hostile_output_of_tasks_is_harmless_in_every_pool(
     ours = [line for line in lines if is_ours(line, style)]
     assert not [line for line in ours if "master: forged" in line[:40] or '"herdmaster.master",' in line[:100]]
     assert len(ours) > 10
+    if style == "json":
+        messages = [json.loads(line)["message"] for line in ours]
+        printed = [message for message in messages if message.startswith(f"{futures[-1].name}: ")]
+        assert len(printed) > 10
+        assert all(message.isprintable() for message in printed)

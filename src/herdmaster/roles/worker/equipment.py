@@ -10,6 +10,7 @@ from operator import attrgetter
 import msgspec
 
 from herdmaster.core.options import PoolKind
+from herdmaster.core.printable import escaped
 from herdmaster.errors import ConfigurationError
 from herdmaster.pools.coroutines import AsyncPool
 from herdmaster.pools.folder import Folder
@@ -101,6 +102,7 @@ def _note(held: Held, data: bytes) -> None:
 
 
 def _log_output(held: Held | None, _stream: str, line: str) -> None:
+    line = escaped(line)  # here, because the app's formatters and readers of JSON may show it as it is
     if held is None:
         _log.info("a process of the pool: %s", line)
     else:
