@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from click.testing import CliRunner, Result
 
+from herdmaster.cli import schedule_changes
 from herdmaster.cli.program import herd
 from tests.cli.processes import HerdProcess, connect
 
@@ -63,6 +65,16 @@ def test_a_schedule_is_added_edited_paused_run_and_removed_by_hand(at: tuple[str
     assert (refused.exit_code, "confirm with --yes" in refused.stderr) == (1, True)
     removed = run("schedules", "remove", "hourly", "other", "--yes", *at)
     assert (removed.exit_code, removed.stdout) == (1, "hourly: removed\nother: does not exist\n")
+
+
+@pytest.mark.long
+def test_a_clock_that_is_not_that_of_the_servers_is_told(at: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule_changes, "_now_ms", lambda: time.time_ns() // 1_000_000 - 60_000)
+    added = run("schedules", "add", "hourly", f"{APP}:warm", "us", "--cron", "@hourly", *at)
+    assert added.exit_code == 0
+    assert " s behind ZooKeeper's, which decides what is due" in added.stderr
+    monkeypatch.undo()
+    assert run("schedules", "apply", "--app", APP, *at).stderr == ""
 
 
 @pytest.mark.long

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from herdmaster.operations.schedule_plan import SchedulePlan
     from herdmaster.zookeeper.client import Client
 
+_CLOCK_SECONDS: Final = 5.0
+"""The difference of clocks that is told."""
 
 # --- apply -----------------------------------------------------------------------------------------------------------
 
@@ -43,9 +45,16 @@ def apply(*, prune: bool, dry_run: bool, as_json: bool, session: Session) -> Non
     herd = load_named_app(session.app)
     app = full_name(session.app, herd)
     wanted = checked(core_of(herd).registry.declarations.schedules(app))
-    act = plan_schedules if dry_run else apply_schedules
-    plan = session.run(lambda client: act(client, app, wanted, prune=prune))
-    _print_plan(plan, app, as_json=as_json, dry_run=dry_run)
+
+    async def work(client: Client) -> SchedulePlan:
+        if dry_run:
+            return await plan_schedules(client, app, wanted, prune=prune)
+        plan = await apply_schedules(client, app, wanted, prune=prune)
+        if plan.create:
+            await _compare_clocks(client, plan.create[0])
+        return plan
+
+    _print_plan(session.run(work), app, as_json=as_json, dry_run=dry_run)
 
 
 def checked(wanted: Mapping[str, Schedule]) -> Mapping[str, Schedule]:
@@ -60,6 +69,21 @@ def checked(wanted: Mapping[str, Schedule]) -> Mapping[str, Schedule]:
         except TimetableError as error:
             raise ConfigurationError(f"schedule {name!r}: {error}") from None
     return wanted
+
+
+async def _compare_clocks(client: Client, created: str) -> None:
+    """Warn if the clock of this machine is not that of the servers. `created` is a schedule that was just made."""
+    from herdmaster.inspection.schedules import read_schedules
+
+    stored = await read_schedules(client, [created])
+    ahead = (_now_ms() - stored[0].created_ms) / 1000 if stored else 0.0
+    if abs(ahead) > _CLOCK_SECONDS:
+        side = "ahead of" if ahead > 0 else "behind"
+        click.echo(
+            f"the clock of this machine is {abs(ahead):.0f} s {side} ZooKeeper's, which decides what is due: "
+            "synchronize them by NTP",
+            err=True,
+        )
 
 
 def _print_plan(plan: SchedulePlan, app: str, *, as_json: bool, dry_run: bool) -> None:
@@ -117,7 +141,12 @@ def add(
     request = make_request(call, given, session.app, unchecked=unchecked)
     declared = declare(request.callee, args, kwargs, request.options, timing)
     schedule = checked({name: signed(name, declared.schedule(None), request.keyring)})[name]
-    session.run(lambda client: add_schedule(client, name, schedule))
+
+    async def work(client: Client) -> None:
+        await add_schedule(client, name, schedule)
+        await _compare_clocks(client, name)
+
+    session.run(work)
     say(f"{name}: added")
 
 
