@@ -121,6 +121,20 @@ def test_a_late_time_is_skipped_after_the_grace() -> None:
     assert alone.next.tick.due_ms == START + 9 * MINUTE
 
 
+def test_times_that_are_all_late_are_skipped_up_to_the_next() -> None:
+    given = schedule(Times((START, START + 1, START + 9 * MINUTE)), missed=Missed.ALL, grace_ms=0)
+    found = at(given, START + MINUTE)
+    assert isinstance(found, SkipTo)
+    assert found.skipped == {Skip.LATE: 2}
+    assert found.next.tick == Tick(due_ms=START + 9 * MINUTE, skips={"late": 2})
+
+
+def test_a_large_task_has_a_transaction_of_its_own() -> None:
+    large = msgspec.Raw(encode_call(Call(1, "m:f", *encode_arguments(("x" * 100_000,), {}))))
+    given = schedule(Every(SECOND), payload=large, missed=Missed.ALL, overlap=Overlap.ALLOW)
+    assert dues(at(given, START + 10 * SECOND)) == [START]
+
+
 def test_a_missed_time_is_skipped_if_that_is_wanted() -> None:
     given = schedule(Every(60 * MINUTE), missed=Missed.SKIP)
     late = at(given, START + 2 * MINUTE)

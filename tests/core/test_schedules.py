@@ -12,6 +12,7 @@ from herdmaster.core.layout import NEVER, UNPLANNED, TickName
 from herdmaster.core.names import MAX_SCHEDULE_NAME, check_schedule_name, parse_task_name, ulid_time_ms
 from herdmaster.core.payload import Call, Scheduled, decode_call, encode_arguments, encode_call
 from herdmaster.core.schedules import (
+    MAX_PROBLEM,
     MAX_SCHEDULE,
     Missed,
     Overlap,
@@ -26,6 +27,8 @@ from herdmaster.core.schedules import (
     is_same_timing,
     name_of_tick,
     scheduled_task,
+    unplanned,
+    with_problem,
 )
 from herdmaster.core.timetable import Cron, Every, Times
 from herdmaster.errors import BadSchedule, ConfigurationError, HerdError, InvalidName, PayloadTooLarge
@@ -122,6 +125,12 @@ def test_a_name_outside_the_grammar_is_refused(name: str) -> None:
         check_schedule_name(name)
 
 
+def test_a_time_that_is_found_anew_is_no_problem_any_more() -> None:
+    tick = Tick(due_ms=1, since_ms=2, runs=3, problem="p")
+    assert unplanned(tick) == Tick(runs=3)
+    assert len(with_problem(tick, "x" * 10_000).problem or "") <= MAX_PROBLEM
+
+
 def test_pausing_does_not_make_a_schedule_another() -> None:
     assert is_same(PLAIN, msgspec.structs.replace(PLAIN, paused=True, id="ffffffff"))
     assert not is_same(PLAIN, msgspec.structs.replace(PLAIN, missed=Missed.ALL))
@@ -180,4 +189,4 @@ def test_the_name_of_a_tick_says_which_time_comes_next() -> None:
     assert name_of_tick("s", PLAIN, Tick(due_ms=DUE)) == TickName(DUE, "0a1b2c3d", "s")
     assert name_of_tick("s", PLAIN, Tick()).due_ms == UNPLANNED
     assert name_of_tick("s", PLAIN, Tick(), is_over=True).due_ms == NEVER
-    assert name_of_tick("s", paused, Tick(due_ms=DUE)).due_ms == NEVER
+    assert name_of_tick("s", paused, Tick(due_ms=DUE)) == TickName(NEVER, "0a1b2c3d", "s")
