@@ -103,6 +103,7 @@ def _load_certificate(context: ssl.SSLContext, tls: TLS, certificate: FilePath) 
             raise InvalidTls(f"key file {tls.key or certificate} is encrypted: give its password")
         password: object = _ask(tls.key_password, tls.key or certificate)
         if not isinstance(password, (str, bytes)) or len(password) > _MOST_PASSWORD:
+            del password  # a traceback may show the local variables
             raise InvalidTls(
                 f"the password of key file {tls.key or certificate} is not text of at most {_MOST_PASSWORD} bytes"
             )
