@@ -113,6 +113,7 @@ async def _refuse(client: Client) -> None:
         await client.add_credential("nonsense", f"al:{MARKER}".encode())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("auth", [*credentials(), Kerberos()], ids=repr)
 @pytest.mark.parametrize("act", [Client.open, _add, _refuse])
 @pytest.mark.parametrize("kind", ["another password", "no sasl", "no server"])
@@ -129,7 +130,7 @@ async def test_no_failing_session_logs_or_raises_a_password(
     access = Access(users, () if kind == "no sasl" else ("sasl",))
     async with EmbeddedServer(access=access, min_session_timeout=300) as server:
         hosts = f"127.0.0.1:{port}" if kind == "no server" else server.hosts
-        client = Client(hosts, session_timeout=0.4, connect_timeout=0.3, security=Security(auth=(auth,)))
+        client = Client(hosts, session_timeout=0.4, connect_timeout=0.1, security=Security(auth=(auth,)))
         try:
             await act(client)
         except Exception as error:  # noqa: BLE001 - whatever it is
