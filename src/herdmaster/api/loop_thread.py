@@ -35,10 +35,15 @@ class Callbacks(Protocol):
 class AnyLoopThread(Protocol):
     """The part of `LoopThread` that a Herd uses. The simulation has another implementation."""
 
-    loop: asyncio.AbstractEventLoop
-    callbacks: Callbacks
-    ring: Callable[[], object]
-    """Wakes the loop, from any thread. Raises OSError after `release`."""
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def callbacks(self) -> Callbacks: ...
+
+    @property
+    def ring(self) -> Callable[[], object]:
+        """Wakes the loop, from any thread. Raises OSError after `release`."""
 
     def start(self, serve: Serve, failed: Failed, ended: Callable[[], None]) -> None:
         """Begin to run `serve` in the loop. `failed` is called with what it raises, and `ended` at the end, both on

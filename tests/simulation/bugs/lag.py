@@ -49,6 +49,11 @@ def folders_looked_for_without_sync() -> Any:
     return patch.object(bootstrap, "Client", Unsynced)
 
 
+def inbox_listed_without_sync() -> Any:
+    """A worker lists its inbox after a reconnect without a sync, so it may find what it has just taken out."""
+    return patch.object(Client, "sync_nowait", lambda _self, _path="/": None)
+
+
 BUGS: dict[str, Callable[[], Any]] = {
-    bug.__name__: bug for bug in (journal_read_without_sync, folders_looked_for_without_sync)
+    bug.__name__: bug for bug in (journal_read_without_sync, folders_looked_for_without_sync, inbox_listed_without_sync)
 }

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import pytest
 
 from herdmaster.simulation.runner import run_seed
-from tests.simulation.bugs import answers, bookkeeping, history, keys, lag, protocol, schedules
+from tests.simulation.bugs import answers, bookkeeping, herds, history, keys, lag, protocol, schedules
 
-BUGS = {**protocol.BUGS, **answers.BUGS, **keys.BUGS, **bookkeeping.BUGS, **history.BUGS, **lag.BUGS, **schedules.BUGS}
+_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds)
+BUGS = {name: bug for module in _MODULES for name, bug in module.BUGS.items()}
 
 
 class Find(NamedTuple):
@@ -70,6 +71,14 @@ FOUND = {
     "done_is_not_counted": Find(5, "in the history"),
     "journal_read_without_sync": Find(5, "was not accepted, and it was", first=147, otherwise=" only"),
     "folders_looked_for_without_sync": Find(5, "raised NoNode", first=26),
+    "inbox_listed_without_sync": Find(1, "which is not in its inbox", first=100_620),
+    "flag_cleared_after_the_calls": Find(5, "and the thread sleeps", first=1044),
+    "thread_woken_before_the_call": Find(5, "and the thread sleeps", first=1000),
+    "close_waits_for_the_farewell": Find(5, "and the I/O thread does not end", first=1005),
+    "futures_left_at_the_end": Find(5, "callers were not told", first=1005),
+    "submissions_left_at_the_end": Find(5, "callers were not told", first=1465),
+    "early_cancel_forgotten": Find(5, "callers were not told", first=1005, otherwise="is waiting"),
+    "cancelled_futures_fail": Find(5, "of the future of", first=1002),
     "closes_the_session_of_another": Find(20, "attached to session"),
     "ticks_too_early": Find(10, " ms early", first=1017, otherwise="second time"),
     "tick_left_behind": Find(10, "to /tasks/", first=1017, otherwise="ticks of"),

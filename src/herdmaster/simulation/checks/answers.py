@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from herdmaster.api.results import read_outcome
 from herdmaster.core.outcome import Outcome
-from herdmaster.errors import HerdError, OutcomeGone
+from herdmaster.errors import HerdError, OutcomeGone, TaskCancelled
 from herdmaster.operations.actions import CancelVerdict
 from herdmaster.simulation.checks.ledger import Ledger
 from herdmaster.simulation.checks.task_index import TaskIndex
@@ -32,8 +33,8 @@ class AnswerCheck:
     def complain(self, text: str) -> None:
         self._fail(f"{self._trace.actor()} {text}")
 
-    def announce(self, task: str, job: Job) -> None:
-        self._tasks.announced(task, job, self._unix_ms())
+    def announce(self, task: str, job: Job, *, at_once: bool = True) -> None:
+        self._tasks.announced(task, job, self._unix_ms(), at_once=at_once)
         self._note("submits job %d as %s", job.index, task)
 
     def was_accepted(self, task: str) -> None:
@@ -70,6 +71,34 @@ class AnswerCheck:
             self.complain(f"was told that {task} is {outcome.state.value}, and committed was {committed}")
         if isinstance(error, OutcomeGone) and self._ledger.where(task):
             self.complain(f"was told that {task} is nowhere, and it is somewhere")
+
+    def future_ended(self, task: str, value: object, error: BaseException | None, *, may_be_gone: bool) -> None:
+        """Take what the future of a task was resolved with. `may_be_gone`: another process may have taken it."""
+        self._note("gets of the future of %s: %r", task, error or value)
+        history = self._ledger.history(task)
+        if isinstance(error, OutcomeGone):
+            if not may_be_gone and not history.excused:
+                self.complain(f"was told of {task}: {type(error).__name__}: {error}")
+            if self._ledger.where(task):
+                self.complain(f"was told that {task} is nowhere, and it is somewhere")
+            return
+        if not history.outcomes:
+            self.complain(f"was told that {task} has ended, and it has not")
+        elif history.outcome is not None and not history.excused:
+            self._check_resolved(task, read_outcome(history.outcome, None), value, error)
+
+    def _check_resolved(
+        self, task: str, right: tuple[object, Exception | None], value: object, error: BaseException | None
+    ) -> None:
+        right_value, right_error = right
+        if isinstance(right_error, TaskCancelled) and isinstance(error, TaskCancelled):
+            return  # futures have texts of their own for it
+        if (error is None) != (right_error is None) or value != right_value:
+            self.complain(
+                f"got {error or value!r} of the future of {task}, which ended with {right_error or right_value!r}"
+            )
+        elif right_error is not None and not (isinstance(error, type(right_error)) and str(error) == str(right_error)):
+            self.complain(f"got {error!r} of the future of {task}, which ended with {right_error!r}")
 
     def was_cancelled(self, task: str, *, is_cancelled: bool, is_certain: bool) -> None:
         """Take what a client is told that cancels a task; one that stops is told no without a look."""

@@ -15,14 +15,18 @@ class TaskIndex:
         """The job of each task."""
         self.submitted_ms: dict[str, int] = {}
         """When each task was submitted, by the servers' clock."""
+        self.handed_over: set[str] = set()
+        """Tasks that another thread sends, which takes as long as the process is paused meanwhile."""
         self._names: dict[int, list[str]] = {}
 
     def names_of(self, index: int) -> list[str]:
         """Return the tasks that a job became: one, and one more for each replay."""
         return self._names.get(index, [])
 
-    def announced(self, task: str, job: Job, now_ms: int) -> None:
+    def announced(self, task: str, job: Job, now_ms: int, *, at_once: bool) -> None:
         self.jobs[task] = job
+        if not at_once:
+            self.handed_over.add(task)
         self.submitted_ms[task] = now_ms
         self._names.setdefault(job.index, []).append(task)
 

@@ -110,6 +110,8 @@ class TaskOptionsCheck:
         else:
             latest = self._tasks.submitted_ms.get(task, effects.time) + int(1000 * (job.delay or 0.0)) + _SOON_MS
             earliest = latest - _SOON_MS - self._slowness_ms
+            if task in self._tasks.handed_over:
+                latest += self._slowness_ms
         if not earliest <= due <= latest:
             self._report(f"made {task} due at {due}, which is not between {earliest} and {latest}")
 

@@ -17,6 +17,7 @@ from herdmaster.simulation.plan.faults import AnyFault, Weights, When
 from herdmaster.simulation.plan.features import with_features
 from herdmaster.simulation.plan.full_workers import with_full_workers
 from herdmaster.simulation.plan.hardware import Disk, Latency
+from herdmaster.simulation.plan.herds import with_herds
 from herdmaster.simulation.plan.jobs import ALWAYS, DEFAULT, OTHER, Code, Job
 from herdmaster.simulation.plan.lagging_servers import with_lagging_servers
 from herdmaster.simulation.plan.plan import Kind, Plan, Program
@@ -40,7 +41,7 @@ _EXTENSIONS: Final = (
     with_lagging_servers,
     with_rated_takeovers,
 )
-_LATER_EXTENSIONS: Final = (with_replayed_keys, with_schedules)
+_LATER_EXTENSIONS: Final = (with_replayed_keys, with_schedules, with_herds)
 _FIRST_EXTENDED: Final = 1000
 """Below it a seed means the world that it meant before the later extensions: tests of planted bugs name such seeds."""
 _KEYS: Final = ("0" * 16, "1" * 16)

@@ -55,6 +55,10 @@ class Program(msgspec.Struct, frozen=True):
     """A worker lacks the rare function."""
     attaches: bool = True
     """A restarted client waits for the outcomes of what it submitted in an earlier process."""
+    herd: bool = False
+    """A client uses a Herd, with its I/O thread."""
+    closes: tuple[float, ...] = ()
+    """When a client closes its Herd and opens it again."""
 
 
 class Plan(msgspec.Struct, frozen=True):

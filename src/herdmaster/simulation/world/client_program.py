@@ -7,19 +7,14 @@ from collections import Counter
 from functools import partial
 from typing import Protocol
 
-import msgspec
-from msgspec import UNSET
-
-from herdmaster.core.names import UlidFactory, call_name, raw_name
-from herdmaster.core.options import Overrides
+from herdmaster.core.names import UlidFactory
 from herdmaster.core.outcome import Outcome, OutcomeState
-from herdmaster.core.payload import BIG, Call
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
 from herdmaster.roles.client.client import ClientSettings, TaskClient
 from herdmaster.roles.shared.system import System
-from herdmaster.simulation.plan.jobs import CALL, RARE, Job
-from herdmaster.simulation.plan.key_claims import Claim, claim_of
+from herdmaster.simulation.plan.jobs import Job
+from herdmaster.simulation.world.job_tasks import task_of_job
 from herdmaster.simulation.world.process import Process
 from herdmaster.simulation.world.program_state import ProgramState, Submission
 from herdmaster.zookeeper.errors import ZooKeeperError
@@ -32,7 +27,7 @@ _CANCELLERS_APART = 0.02
 class ClientReports(Protocol):
     """Takes the tasks that clients submit, and what clients are told."""
 
-    def announce(self, task: str, job: Job) -> None: ...
+    def announce(self, task: str, job: Job, *, at_once: bool = True) -> None: ...
 
     def was_accepted(self, task: str) -> None: ...
 
@@ -137,7 +132,7 @@ class ClientProgram:
             self._submit(job)
 
     def _submit(self, job: Job) -> None:
-        task = self._task(job)
+        task = task_of_job(job, self._ulids)
         submission = Submission(job, task.name, self._state.life)
         self._state.submitted_jobs[job.index] = None
         self._state.submissions[task.name] = submission
@@ -174,19 +169,6 @@ class ClientProgram:
         self._cancelling[task] -= 1
         self._reports.was_cancelled(task, is_cancelled=is_cancelled, is_certain=not self._stopping)
 
-    def _task(self, job: Job) -> NewTask:
-        filling = "x" * job.size
-        claim = claim_of(job)
-        delay = None if job.delay is None else round(job.delay * 1000)
-        expires = None if job.expires is None else round(job.expires * 1000)
-        if job.raw:
-            data = f"t{job.index}:{filling}".encode()
-            return _with_key(NewTask(raw_name(self._ulids.new()), data, delay_ms=delay), claim)
-        data = b'{"herd":1,"call":' + filling.encode() if job.garbage else _payload(job, filling, claim)
-        conditional = expires is not None
-        name = call_name(self._ulids.new(), job.queue, job.priority, big=len(data) > BIG, conditional=conditional)
-        return _with_key(NewTask(name, data, delay_ms=delay, expires_ms=expires), claim)
-
     # --- answers ----------------------------------------------------------------------------------------------------
 
     def _accepted(self, task: NewTask, error: HerdError | None) -> None:
@@ -219,20 +201,3 @@ class ClientProgram:
         is_cancelled = outcome is not None and outcome.state is OutcomeState.CANCELLED
         self._role.cancels.settle(name, is_cancelled=is_cancelled)
         return not isinstance(error, OutcomeGone)
-
-
-def _with_key(task: NewTask, claim: Claim | None) -> NewTask:
-    if claim is None:
-        return task
-    return msgspec.structs.replace(task, key_hash=claim.hash, key_record=claim.record, old_key_hash=claim.old_hash)
-
-
-def _payload(job: Job, filling: str, claim: Claim | None) -> bytes:
-    """Encode a call without `encode_call`, which refuses large ones: another client may send them."""
-    wanted = Overrides(max_attempts=job.attempts, backoff=job.backoff, timeout=job.timeout or UNSET)
-    args = msgspec.Raw(msgspec.json.encode([job.index, filling]))
-    name = RARE if job.rare else CALL
-    call = Call(1, name, args, msgspec.Raw(b"{}"), outcome=not job.silent, options=wanted)
-    if claim is not None:
-        call = msgspec.structs.replace(call, key=claim.hash, unique=claim.unique)
-    return msgspec.json.encode(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from typing import Final, Protocol
@@ -37,6 +38,7 @@ class Process(Endpoint):
         self.pools: list[RunningPool] = []
         self.skew_ms = skew_ms
         self.is_over = False
+        self.main: asyncio.Task[None] | None = None
         self._boot = self.rng.uniform(0, 1e6)  # machines boot at different times
         self._pid = self.rng.randrange(2, 30_000)
 
@@ -76,7 +78,7 @@ class Process(Endpoint):
             self.is_over = True
             self.loop.run_as(self.loop.world, lambda: self.loop.call_soon(ended, error))
 
-        self._main = self.loop.run_as(self, lambda: self.loop.create_task(run(), name=self.name))
+        self.main = self.loop.run_as(self, lambda: self.loop.create_task(run(), name=self.name))
 
     def kill(self, *, power: bool) -> None:
         """End the process at once. With `power` its machine is off too, and its connections fall silent; else the

@@ -12,7 +12,8 @@ from herdmaster.roles.shared.system import System
 from herdmaster.roles.worker.worker import Worker, WorkerSettings
 from herdmaster.simulation.plan.jobs import CALL, RARE, Job
 from herdmaster.simulation.plan.plan import Defect, Kind, Plan, Program
-from herdmaster.simulation.world.client_program import ClientProgram, ClientReports
+from herdmaster.simulation.world.client_program import ClientProgram
+from herdmaster.simulation.world.herd_program import HerdProgram, HerdReports
 from herdmaster.simulation.world.operator import Operator, OperatorReports
 from herdmaster.simulation.world.pool import SimulatedPools
 from herdmaster.simulation.world.process import Process
@@ -33,7 +34,7 @@ _MERGED_BYTES: Final = 600
 """Less than a few batches of the history."""
 
 
-class Reports(ClientReports, OperatorReports, Protocol):
+class Reports(HerdReports, OperatorReports, Protocol):
     """Takes what programs were told."""
 
 
@@ -61,7 +62,9 @@ class Programs:
             state.role, state.given_up = role, role.predecessors
             await role.run()
 
-    def _make_role(self, state: ProgramState, process: Process, system: System) -> Master | Worker | ClientProgram:
+    def _make_role(
+        self, state: ProgramState, process: Process, system: System
+    ) -> Master | Worker | ClientProgram | HerdProgram:
         match state.program.kind:
             case Kind.MASTER:
                 return self._make_master(system)
@@ -69,7 +72,8 @@ class Programs:
                 return self._make_worker(state.program, process, system)
         plan = self._plan
         settings = ClientSettings(session_timeout=plan.session_timeout, outcome_ttl=plan.outcome_ttl)
-        return ClientProgram(state, process, self._hosts, settings, system, self._jobs_of(state), self._reports)
+        make = HerdProgram if state.program.herd else ClientProgram
+        return make(state, process, self._hosts, settings, system, self._jobs_of(state), self._reports)
 
     def _jobs_of(self, state: ProgramState) -> list[Job]:
         return [job for job in self._plan.jobs if job.client == state.name]

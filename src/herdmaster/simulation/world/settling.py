@@ -14,6 +14,7 @@ from herdmaster.simulation.plan.jobs import Code
 from herdmaster.simulation.plan.plan import Kind, Plan
 from herdmaster.simulation.world.bookkeeping import find_miscount
 from herdmaster.simulation.world.client_program import ClientProgram
+from herdmaster.simulation.world.herd_program import HerdProgram
 from herdmaster.simulation.world.loop import VirtualLoop
 from herdmaster.simulation.world.operator import LITTER
 from herdmaster.simulation.world.program_state import ProgramState
@@ -142,7 +143,7 @@ class Settling:
                 continue
             if not state.is_running:
                 found.append(f"{state.name} is not running")
-            elif isinstance(state.role, ClientProgram) and not state.role.is_settled:
+            elif isinstance(state.role, (ClientProgram, HerdProgram)) and not state.role.is_settled:
                 found.append(f"{state.name} is waiting")
         return found
 
