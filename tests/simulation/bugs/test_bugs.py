@@ -7,9 +7,9 @@ from typing import NamedTuple
 import pytest
 
 from herdmaster.simulation.runner import run_seed
-from tests.simulation.bugs import answers, bookkeeping, herds, history, keys, lag, protocol, schedules
+from tests.simulation.bugs import answers, bookkeeping, herds, history, keys, lag, protocol, schedules, sweeps
 
-_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds)
+_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds, sweeps)
 BUGS = {name: bug for module in _MODULES for name, bug in module.BUGS.items()}
 
 
@@ -72,13 +72,19 @@ FOUND = {
     "journal_read_without_sync": Find(5, "was not accepted, and it was", first=147, otherwise=" only"),
     "folders_looked_for_without_sync": Find(5, "raised NoNode", first=26),
     "inbox_listed_without_sync": Find(1, "which is not in its inbox", first=100_620),
-    "flag_cleared_after_the_calls": Find(5, "and the thread sleeps", first=1044),
-    "thread_woken_before_the_call": Find(5, "and the thread sleeps", first=1000),
-    "close_waits_for_the_farewell": Find(5, "and the I/O thread does not end", first=1005),
-    "futures_left_at_the_end": Find(5, "callers were not told", first=1005),
-    "submissions_left_at_the_end": Find(5, "callers were not told", first=1465),
-    "early_cancel_forgotten": Find(5, "callers were not told", first=1005, otherwise="is waiting"),
-    "cancelled_futures_fail": Find(5, "of the future of", first=1002),
+    "flag_cleared_after_the_calls": Find(5, "and the thread sleeps", first=2043),
+    "thread_woken_before_the_call": Find(5, "and the thread sleeps", first=2010),
+    "close_waits_for_the_farewell": Find(5, "and the I/O thread does not end", first=2380),
+    "futures_left_at_the_end": Find(5, "callers were not told", first=2010),
+    "submissions_left_at_the_end": Find(5, "callers were not told", first=2010),
+    "early_cancel_forgotten": Find(5, "is waiting", first=2022, otherwise="callers were not told"),
+    "cancelled_futures_fail": Find(5, "of the future of", first=2010),
+    "outcomes_swept_early": Find(5, "and it is kept for", first=2020),
+    "journals_swept_at_once": Find(5, "and it is kept for", first=2000),
+    "read_outcomes_swept_at_once": Find(5, "and it is kept for", first=2000),
+    "merging_forgets_a_batch": Find(5, "merged batches", first=2004),
+    "young_batches_are_merged": Find(5, "and it is kept for 120", first=2004),
+    "keys_of_unseen_tasks_swept": Find(5, "holds until its outcome goes", first=2028, otherwise="that has not ended"),
     "closes_the_session_of_another": Find(20, "attached to session"),
     "ticks_too_early": Find(10, " ms early", first=1017, otherwise="second time"),
     "tick_left_behind": Find(10, "to /tasks/", first=1017, otherwise="ticks of"),

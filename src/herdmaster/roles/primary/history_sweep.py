@@ -25,9 +25,6 @@ _STATS_AT_ONCE: Final = 200
 _READS_AT_ONCE: Final = 12
 """Batches of one reply: less than 1 MiB, or 12 MiB if other programs put large znodes there."""
 _MINUTE_MS: Final = 60_000
-_MIN_AGE_MS: Final = 10 * _MINUTE_MS
-"""Younger batches are not merged: a writer whose reply was lost writes its batch again under the same name, which is
-refused only as long as that is there."""
 _ROOM: Final = 0.9
 """The share of the limit that is left after a round that had to make room, so that not each round has to."""
 
@@ -35,12 +32,17 @@ _log = logging.getLogger("herdmaster.master")
 
 
 class HistorySweep:
-    """`age` in seconds, `size` in bytes of all batches together."""
+    """`age` in seconds, `size` in bytes of all batches together.
 
-    def __init__(self, client: Client, age: float, size: int) -> None:
+    Batches are merged when they are `merged_after` seconds old. A writer whose reply was lost writes its batch again
+    under the same name, which is refused only as long as that is there.
+    """
+
+    def __init__(self, client: Client, age: float, size: int, merged_after: float = 600.0) -> None:
         self._client = client
         self._age_ms = age * 1000
         self._size = size
+        self._merged_after_ms = int(merged_after * 1000)
         self._sizes: dict[str, int] = {}
         self._written: dict[str, int] = {}  # unix milliseconds of the servers' clock
 
@@ -60,7 +62,7 @@ class HistorySweep:
         for name in [name for name, written in self._written.items() if written < now_ms - self._age_ms]:
             await self._delete(name)
         if sum(self._sizes.values()) > self._size:
-            await self._make_room(int(self._size * _ROOM), now_ms - _MIN_AGE_MS)
+            await self._make_room(int(self._size * _ROOM), now_ms - self._merged_after_ms)
 
     async def _learn(self, names: list[str]) -> None:
         for start in range(0, len(names), _STATS_AT_ONCE):

@@ -32,8 +32,6 @@ from herdmaster.zookeeper.model import Stat
 
 _DAY: Final = 24 * 3600.0
 _AT_ONCE: Final = 200
-_LINGER: Final = 60.0
-"""Seconds, at most, that an outcome stays that was read and left to others."""
 _MIN_INTERVAL: Final = 0.2
 _MAX_INTERVAL: Final = 600.0
 """Seconds between two sweeps of keys, at most; between two rounds, at most a tenth of it."""
@@ -42,13 +40,19 @@ _log = logging.getLogger("herdmaster.master")
 
 
 class Ages(msgspec.Struct, frozen=True):
-    """How long things are kept, in seconds; and how many bytes of the history."""
+    """How long things are kept, in seconds; and how many bytes of the history.
+
+    `linger` is for an outcome that was read and left to others, at most as long as `outcome`. Batches of the history
+    are merged when they are `merged_after` old.
+    """
 
     outcome: float = KEPT_SECONDS
     dead: float = 30 * _DAY
     journal: float = _DAY
     history: float = _DAY
     history_size: int = 16 * 1024 * 1024
+    linger: float = 60.0
+    merged_after: float = 600.0
 
     @property
     def interval(self) -> float:
@@ -69,8 +73,8 @@ class Sweeper:
         self._server_clock = server_clock
         self._ages = ages
         self._outcomes = OutcomeSweep(client, ages.outcome)
-        self._waiters = WaiterSweep(client, self._outcomes.take_away, min(_LINGER, ages.outcome))
-        self._history = HistorySweep(client, ages.history, ages.history_size)
+        self._waiters = WaiterSweep(client, self._outcomes.take_away, min(ages.linger, ages.outcome))
+        self._history = HistorySweep(client, ages.history, ages.history_size, ages.merged_after)
         self._died: dict[str, int] = {}
         self._keys = KeySweep(client)
         self._next_keys = 0

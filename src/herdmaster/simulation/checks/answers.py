@@ -55,14 +55,17 @@ class AnswerCheck:
         elif not self._ledger.history(holder).accepted or holding is None or not may_be_told_of(job, holding):
             self.complain(f"was told that {holder} has the key of {task}, and it never had")
 
-    def was_unknown(self, task: str) -> None:
+    def was_unknown(self, task: str, *, has_reason: bool) -> None:
+        """`has_reason`: the caller did not wait for the end, or the client stops. Otherwise its journal was swept."""
         self._note("is told that the state of %s is unknown", task)
+        if not has_reason and self._trace.actor() not in self._ledger.sweeps.lost_journals:
+            self.complain(f"was told that the state of {task} is unknown, and its journal is there")
 
     def has_ended(self, task: str, outcome: Outcome | None, error: HerdError | None) -> None:
         state = error if outcome is None else outcome.state.value
         self._note("is told that %s has ended: %s", task, str(state))
         history = self._ledger.history(task)
-        if error is not None and not history.excused:
+        if error is not None and not history.excused and not self._was_swept(task, error):
             self.complain(f"was told of {task}: {type(error).__name__}: {error}")
         elif outcome is not None and not history.outcomes:
             self.complain(f"was told that {task} has ended, and it has not")
@@ -72,12 +75,16 @@ class AnswerCheck:
         if isinstance(error, OutcomeGone) and self._ledger.where(task):
             self.complain(f"was told that {task} is nowhere, and it is somewhere")
 
+    def _was_swept(self, task: str, error: BaseException | None) -> bool:
+        """Return whether a client is told that an outcome is gone which a master has swept."""
+        return isinstance(error, OutcomeGone) and task in self._ledger.sweeps.swept
+
     def future_ended(self, task: str, value: object, error: BaseException | None, *, may_be_gone: bool) -> None:
         """Take what the future of a task was resolved with. `may_be_gone`: another process may have taken it."""
         self._note("gets of the future of %s: %r", task, error or value)
         history = self._ledger.history(task)
         if isinstance(error, OutcomeGone):
-            if not may_be_gone and not history.excused:
+            if not may_be_gone and not history.excused and not self._was_swept(task, error):
                 self.complain(f"was told of {task}: {type(error).__name__}: {error}")
             if self._ledger.where(task):
                 self.complain(f"was told that {task} is nowhere, and it is somewhere")
@@ -104,6 +111,8 @@ class AnswerCheck:
         """Take what a client is told that cancels a task; one that stops is told no without a look."""
         self._note("is told that %s was%s cancelled", task, "" if is_cancelled else " not")
         history = self._ledger.history(task)
+        if not is_cancelled and task in self._ledger.sweeps.swept:
+            return  # it was swept before the client had read it
         if history.cancelled != is_cancelled and not history.excused and (is_cancelled or is_certain):
             self.complain(f"was told of {task} that cancelled is {is_cancelled}, and cancelled was {history.cancelled}")
 

@@ -8,8 +8,12 @@ from herdmaster.core.outcome import Outcome
 
 
 class Node(msgspec.Struct, frozen=True, gc=False):
+    """A znode. Its times are by the servers' clock, in unix milliseconds."""
+
     data: bytes
     session_id: int
+    created_ms: int
+    changed_ms: int
 
 
 class TaskHistory(msgspec.Struct):

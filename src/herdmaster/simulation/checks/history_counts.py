@@ -37,8 +37,9 @@ class HistoryCountCheck:
         """Note that a process has attached one more connection to a session."""
         self._connections[process] += 1
 
-    def check(self, effects: Effects, actor: Actor, before: Mapping[str, Node]) -> None:
-        """Check a transaction that was applied. `before` are the batches that it deleted."""
+    def check(self, effects: Effects, actor: Actor, deleted: Mapping[str, Node]) -> None:
+        """Check a transaction that was applied. `deleted` are the znodes that it deleted."""
+        before = {path: node for path, node in deleted.items() if path.startswith(_HISTORY)}
         created = {path: data for path, data, _ in effects.created if path.startswith(_HISTORY)}
         if before and created:
             self._merged.update(before)
@@ -75,11 +76,26 @@ class HistoryCountCheck:
         return inbox_of(path) is not None and self._history(task_of(path) or "").silent
 
     def _check_merged(self, before: Iterable[Node], after: Iterable[bytes]) -> None:
-        were, are = (sum(map(_count_done, batches)) for batches in ([node.data for node in before], after))
+        were, are = (_totals(batches) for batches in ([node.data for node in before], after))
         if were != are:
-            self._report(f"merged batches of {were} tasks done into one of {are}")
+            what = min(were - are or are - were)
+            self._report(f"merged batches: {' '.join(what)} was {were[what]}, and is {are[what]}")
 
 
 def _count_done(data: bytes) -> int:
     batch: Batch | None = decode_batch(data)
     return 0 if batch is None else sum(each.results.get(EndState.DONE, 0) for each in batch.counts)
+
+
+def _totals(batches: Iterable[bytes]) -> Counter[tuple[str, ...]]:
+    """Return the sums of all that batches count. Merging drops the records of failures, and counts them."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for batch in filter(None, map(decode_batch, batches)):
+        found[("unrecorded",)] += batch.unrecorded + len(batch.failures)
+        for each in batch.counts:
+            for result, number in each.results.items():
+                found[each.call, each.queue, result.value] += number
+            for name, times in (("waiting", each.waiting), ("running", each.running)):
+                for bucket, number in times.buckets.items():
+                    found[each.call, each.queue, name, str(bucket)] += number
+    return +found

@@ -36,8 +36,9 @@ class KeyCheck:
         self._places = places
         self._report = report
 
-    def check(self, effects: Effects, actor: Actor, before: Mapping[str, bytes]) -> None:
-        """Check a transaction. `before` has the data of the znodes that it deletes in `/keys`."""
+    def check(self, effects: Effects, actor: Actor, deleted: Mapping[str, Node]) -> None:
+        """Check a transaction. `deleted` has the znodes that it deletes."""
+        before = {path: node.data for path, node in deleted.items() if path.startswith(_FOLDER)}
         created = {path: data for path, data, _ in effects.created}
         if actor.kind is Kind.CLIENT and not actor.reference:
             self._check_taken(created)

@@ -20,10 +20,11 @@ from herdmaster.simulation.checks.history_counts import HistoryCountCheck
 from herdmaster.simulation.checks.keys import KeyCheck
 from herdmaster.simulation.checks.queue_limits import QueueLimitCheck
 from herdmaster.simulation.checks.schedules import ScheduleCheck
+from herdmaster.simulation.checks.sweeps import SweepCheck
 from herdmaster.simulation.checks.task_index import TaskIndex
 from herdmaster.simulation.checks.task_options import TaskOptionsCheck
 from herdmaster.simulation.plan.jobs import Job
-from herdmaster.simulation.plan.plan import Kind
+from herdmaster.simulation.plan.plan import Ages, Kind
 
 _PLACES: Final = ("tasks", "assign", "delayed", "status")
 _STANDING_IN: Final = ({"status", "dead"}, {"delayed"}, {"tasks", "assign"})
@@ -43,6 +44,8 @@ class Ledger:
         namespace: str,
         grace: float,
         slowness: float,
+        ages: Ages,
+        outcome_ttl: float,
         fail: Callable[[str], None],
         jobs: Mapping[int, Job],
     ) -> None:
@@ -64,6 +67,7 @@ class Ledger:
         self._options = TaskOptionsCheck(tasks, self.history, self._report, slowness)
         self._limits = QueueLimitCheck(self.nodes, self._report, grace, self.ousted)
         self.keys = KeyCheck(tasks.jobs, self.nodes, self.history, self.where, self._report)
+        self.sweeps = SweepCheck(self.nodes, self.history, ages, outcome_ttl, self._report)
         self.history_counts = HistoryCountCheck(self.history, self._report)
         self.schedules = ScheduleCheck(jobs, tasks, self.nodes, self.history, self.where, self._report)
 
@@ -83,16 +87,16 @@ class Ledger:
         ):
             self._report(f"committed although its session {effects.session_id:x} had ended")
         self._check_before(effects, is_primary=is_primary)
-        keys = {path: self.nodes[path].data for path in effects.deleted if path.startswith(f"{layout.KEYS}/")}
-        batches = {path: self.nodes[path] for path in effects.deleted if path.startswith(f"{layout.HISTORY}/")}
+        before = {path: self.nodes[path] for path in effects.deleted if path in self.nodes}
+        self.sweeps.check(effects, self._actor, before)
         ticks = self.schedules.begin(effects)
         self._apply(effects)
         self.executions.note_given(effects)
         self._check_places(effects)
         self._options.check(effects, self._actor)
         self._limits.check(effects, self._actor)
-        self.keys.check(effects, self._actor, keys)
-        self.history_counts.check(effects, self._actor, batches)
+        self.keys.check(effects, self._actor, before)
+        self.history_counts.check(effects, self._actor, before)
         self.schedules.check(effects, self._actor, ticks)
         return effects
 
@@ -125,13 +129,14 @@ class Ledger:
             self._take_place(path)
         for path, data, session_id in effects.created:
             self._note_place(effects, path)
-            self.nodes[path] = Node(data, session_id)
+            self.nodes[path] = Node(data, session_id, effects.time, effects.time)
             task = task_of(path)
             if task is not None and path.split("/")[1] in _PLACES:
                 self.places.setdefault(task, {})[path] = None
         for path, data in effects.written.items():
             if path in self.nodes:
-                self.nodes[path] = Node(data, self.nodes[path].session_id)
+                known = self.nodes[path]
+                self.nodes[path] = Node(data, known.session_id, known.created_ms, effects.time)
 
     def _note_place(self, effects: Effects, path: str) -> None:
         task = task_of(path)

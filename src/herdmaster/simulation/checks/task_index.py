@@ -23,7 +23,7 @@ class TaskIndex:
         """Return the tasks that a job became: one, and one more for each replay."""
         return self._names.get(index, [])
 
-    def announced(self, task: str, job: Job, now_ms: int, *, at_once: bool) -> None:
+    def announced(self, task: str, job: Job, now_ms: int, *, at_once: bool = True) -> None:
         self.jobs[task] = job
         if not at_once:
             self.handed_over.add(task)

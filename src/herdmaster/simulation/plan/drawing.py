@@ -27,6 +27,7 @@ from herdmaster.simulation.plan.reference_defects import with_reference_defects
 from herdmaster.simulation.plan.replayed_keys import with_replayed_keys
 from herdmaster.simulation.plan.running_limits import with_running_limits
 from herdmaster.simulation.plan.schedules import with_schedules
+from herdmaster.simulation.plan.short_ages import with_short_ages
 from herdmaster.simulation.plan.step_faults import with_step_faults
 
 _ANOTHER_FAULT_CHANCE: Final = 0.35
@@ -41,9 +42,13 @@ _EXTENSIONS: Final = (
     with_lagging_servers,
     with_rated_takeovers,
 )
-_LATER_EXTENSIONS: Final = (with_replayed_keys, with_schedules, with_herds)
-_FIRST_EXTENDED: Final = 1000
-"""Below it a seed means the world that it meant before the later extensions: tests of planted bugs name such seeds."""
+_LATER_EXTENSIONS: Final = (
+    (1000, with_replayed_keys),
+    (1000, with_schedules),
+    (2000, with_herds),
+    (2000, with_short_ages),
+)
+"""From which seed on each is used. Tests of planted bugs name smaller seeds, which mean the worlds that they meant."""
 _KEYS: Final = ("0" * 16, "1" * 16)
 HORIZON: Final = (6.0, 20.0)
 """The seconds in which tasks are submitted and faults happen."""
@@ -73,7 +78,7 @@ def draw_plan(seed: int) -> Plan:
         faults=_FaultDrawing(rng, programs, jobs, horizon, timeout).draw(),
         sweeps=rng.random() < 0.06,
     )
-    for extend in _EXTENSIONS if seed < _FIRST_EXTENDED else (*_EXTENSIONS, *_LATER_EXTENSIONS):
+    for extend in (*_EXTENSIONS, *(each for first, each in _LATER_EXTENSIONS if seed >= first)):
         plan = extend(plan)
     return plan
 

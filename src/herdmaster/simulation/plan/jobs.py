@@ -67,5 +67,7 @@ class Job(msgspec.Struct, frozen=True):
     """An operator asks to cancel the task this long after its submission."""
     timeout: float | None = None
     """The time limit of the code."""
+    outcome_ttl: float | None = None
+    """How long the outcome is kept, if not as long as others."""
     rare: bool = False
     """Not every worker has the function."""

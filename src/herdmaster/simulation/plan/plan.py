@@ -61,6 +61,22 @@ class Program(msgspec.Struct, frozen=True):
     """When a client closes its Herd and opens it again."""
 
 
+class Ages(msgspec.Struct, frozen=True):
+    """How long things are kept, in seconds. They are so long that nothing is swept while clients still need it, unless
+    a plan is about that."""
+
+    journal: float = 90.0
+    dead: float = 90.0
+    linger: float = 60.0
+    """For an outcome that was read and left to others."""
+    merged_after: float = 120.0
+    """For batches of the history: longer than it may take until a batch is written again whose reply was lost."""
+
+    @property
+    def are_short(self) -> bool:
+        return self != Ages()
+
+
 class Plan(msgspec.Struct, frozen=True):
     """All that a run is made of."""
 
@@ -81,6 +97,8 @@ class Plan(msgspec.Struct, frozen=True):
     """The run goes on until everything with a time to live has been swept."""
     lingers: float = 0.0
     """Seconds for which reference roles stay after the last fault."""
+    ages: Ages = Ages()
+    """The other times to live, beside `outcome_ttl`."""
     lags: tuple[float, ...] = ()
     """Seconds by which the servers behind the last addresses lag behind the leader."""
 

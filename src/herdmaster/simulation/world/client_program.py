@@ -35,7 +35,7 @@ class ClientReports(Protocol):
 
     def was_duplicate(self, task: str, job: Job, holder: str) -> None: ...
 
-    def was_unknown(self, task: str) -> None: ...
+    def was_unknown(self, task: str, *, has_reason: bool) -> None: ...
 
     def has_ended(self, task: str, outcome: Outcome | None, error: HerdError | None) -> None: ...
 
@@ -147,6 +147,7 @@ class ClientProgram:
     def _give_up(self, submission: Submission) -> None:
         """Give up waiting for the acceptance: the caller is told at once what is known."""
         if not submission.answered:
+            submission.given_up = True
             self._role.give_up(submission.name)
             if not submission.answered:
                 self._reports.complain(f"gave up on {submission.name}, and was not told what became of it")
@@ -188,7 +189,7 @@ class ClientProgram:
             self._reports.was_refused(submission.name)
         elif isinstance(error, SubmissionUnknown):
             submission.unknown = True
-            self._reports.was_unknown(submission.name)
+            self._reports.was_unknown(submission.name, has_reason=self._stopping or submission.given_up)
         else:
             self._reports.complain(f"was told {error!r} of {task.name}")
 

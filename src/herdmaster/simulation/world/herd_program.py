@@ -287,7 +287,7 @@ class HerdProgram:
             self._reports.was_refused(submission.name)
         elif isinstance(error, SubmissionUnknown):
             submission.unknown = True
-            self._reports.was_unknown(submission.name)
+            self._reports.was_unknown(submission.name, has_reason=True)  # perhaps its time was over
         else:
             self._reports.complain(f"was told {error!r} of {submission.name}")
 

@@ -39,7 +39,7 @@ def _payload(job: Job, filling: str, claim: Claim | None) -> bytes:
     wanted = Overrides(max_attempts=job.attempts, backoff=job.backoff, timeout=job.timeout or UNSET)
     args = msgspec.Raw(msgspec.json.encode([job.index, filling]))
     name = RARE if job.rare else CALL
-    call = Call(1, name, args, msgspec.Raw(b"{}"), outcome=not job.silent, options=wanted)
+    call = Call(1, name, args, msgspec.Raw(b"{}"), outcome=not job.silent, options=wanted, ttl=job.outcome_ttl)
     if claim is not None:
         call = msgspec.structs.replace(call, key=claim.hash, unique=claim.unique)
     return msgspec.json.encode(call)

@@ -29,6 +29,7 @@ class Submission(msgspec.Struct):
     accepted: bool = False
     refused: bool = False
     unknown: bool = False
+    given_up: bool = False
     delivered: bool = False
     attached: int = 0
     """The number of the process that waits for the outcome, if not the submitting process."""

@@ -122,4 +122,12 @@ class Programs:
 def _ages(plan: Plan) -> Ages:
     """Return times to live that a run can outlast. Where a run outlasts them, the history is also merged."""
     kept, size = plan.outcome_ttl, _MERGED_BYTES if plan.sweeps else Ages().history_size
-    return Ages(outcome=kept, dead=kept, journal=kept, history_size=size)
+    ages = plan.ages
+    return Ages(
+        outcome=kept,
+        dead=ages.dead,
+        journal=ages.journal,
+        history_size=size,
+        linger=ages.linger,
+        merged_after=ages.merged_after,
+    )

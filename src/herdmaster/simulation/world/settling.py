@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from herdmaster.core import layout
 from herdmaster.roles.primary.master import Master
+from herdmaster.roles.primary.sweeper import Ages
 from herdmaster.roles.worker.worker import Worker
 from herdmaster.simulation.checks.ledger import Ledger
 from herdmaster.simulation.checks.trace import Trace
@@ -25,6 +26,8 @@ _HANG_SECONDS: Final = 3.0
 _LEAVE_SECONDS: Final = 120.0
 _IDLE_SECONDS: Final = 8.0
 _IDLE_WINDOWS: Final = 6
+_LONGEST_LOOK: Final = 400.0
+"""Until a client that was away looks for an outcome that was swept meanwhile."""
 _LONGEST_LIFE: Final = 6.0
 """The longest time after which everything is swept, in times to live. A round of the sweep for keys takes at most one:
 the outcome is deleted, its key is found without a task in two rounds, and the hold that was created to free the key is
@@ -113,7 +116,9 @@ class Settling:
         that kills its worker does so several times."""
         plan = self._plan
         deadly = sum(1 for job in plan.jobs if job.code in (Code.HANG, Code.KILL) and job.times)
-        work = sum(job.seconds * job.attempts + (job.delay or 0.0) for job in plan.jobs)
+        late = max(0.0, max((job.at for job in plan.jobs), default=0.0) - self._loop.now)
+        unseen = _LONGEST_LOOK if plan.ages.are_short else 0.0
+        work = late + unseen + sum(job.seconds * job.attempts + (job.delay or 0.0) for job in plan.jobs)
         return (
             90.0 + 4 * plan.session_timeout + work + deadly * (plan.max_deliveries + 2) * (plan.session_timeout + 6.0)
         )
@@ -167,7 +172,8 @@ class Settling:
         their primary, are busy for a while without any task; so only one of a few windows has to be quiet."""
         asked = self._server.asked - asked_before
         masters = sum(1 for state in self._states() if state.program.kind is Kind.MASTER and state.is_running)
-        limit = 10 + 3 * masters + 3 * kept  # a round of the sweeper
+        rounds = 1 + int(_IDLE_SECONDS / Ages(journal=self._plan.ages.journal).interval)  # of the sweeper
+        limit = rounds * (10 + 3 * masters + 3 * kept)
         if asked <= limit:
             self._check_bookkeeping()
             self._stop_kind(Kind.CLIENT)

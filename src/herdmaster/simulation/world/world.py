@@ -73,7 +73,9 @@ class World:
         self._states: dict[str, ProgramState] = {}
         grace = plan.session_timeout + _GRACE_SECONDS + plan.lag
         jobs = {job.index: job for job in plan.jobs}
-        self._ledger = Ledger(self._tasks, plan.namespace, grace, plan.slowness, self.fail, jobs)
+        self._ledger = Ledger(
+            self._tasks, plan.namespace, grace, plan.slowness, plan.ages, plan.outcome_ttl, self.fail, jobs
+        )
         self._ledger.executions.only_tasks_kill = not plan.faults and not plan.has_reference
         self._server = self._make_server()
         self._network = Network(self.loop, self._server, plan.latency, plan.seed)
