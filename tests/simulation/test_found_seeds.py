@@ -34,6 +34,7 @@ FOUND = {
     502303197: "the same",
     682832153: "a batch of a worker whose clock was a day behind was deleted by its age, and then written again",
     51210462: "a worker started a task that it had just buried, because a server that lagged behind listed it",
+    51500897: "a journal was swept too early by a master that had stood still between two readings",
     300077: "a worker that waited for a retry in place left its timer behind",
 }
 

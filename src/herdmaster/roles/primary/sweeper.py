@@ -159,19 +159,27 @@ class Sweeper:
         for start in range(0, len(names), _AT_ONCE):
             batch = names[start : start + _AT_ONCE]
             stats = await read_stats(self._client, map(layout.client_path, batch))
-            for name, stat in zip(batch, stats, strict=True):
-                if stat is None or stat.num_children > 0:
-                    continue
-                seen[name] = self._first_seen(name, stat, now)
+            orphaned = {
+                name: stat
+                for name, stat in zip(batch, stats, strict=True)
+                if stat is not None and not stat.num_children
+            }
+            # The round may have stood still between its beginning and this reading.
+            is_known = all(self._mark_known(name) == _mark_of(stat) for name, stat in orphaned.items())
+            read_at = now if is_known else await self._server_clock.read()
+            for name, stat in orphaned.items():
+                seen[name] = self._first_seen(name, stat, read_at)
                 if now - seen[name][1] >= self._ages.journal * 1000:
                     await self._delete(layout.client_path(name), stat.version)
         self._orphaned = seen
 
-    def _first_seen(self, name: str, stat: Stat, now: int) -> tuple[int, int]:
-        # Any sign of life since, a new session or a batch, changes one of the two.
-        mark = stat.version + stat.cversion
+    def _mark_known(self, name: str) -> int | None:
         known = self._orphaned.get(name)
-        return known if known is not None and known[0] == mark else (mark, now)
+        return None if known is None else known[0]
+
+    def _first_seen(self, name: str, stat: Stat, now: int) -> tuple[int, int]:
+        mark = _mark_of(stat)
+        return self._orphaned[name] if self._mark_known(name) == mark else (mark, now)
 
     async def _delete(self, path: str, version: int = -1) -> None:
         try:
@@ -179,3 +187,8 @@ class Sweeper:
         except (errors.NoNode, errors.BadVersion, errors.NotEmpty):
             return
         _log.debug("deleted %s", path)
+
+
+def _mark_of(stat: Stat) -> int:
+    """Return a number that any sign of life changes: a new session, or a batch."""
+    return stat.version + stat.cversion
