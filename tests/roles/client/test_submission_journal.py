@@ -18,7 +18,7 @@ from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.client.connection import boot_clock
-from herdmaster.zookeeper.model import CreateMode
+from herdmaster.zookeeper.model import CreateMode, Stat
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Match, Proxy, multi_with, request_of
 from tests.roles.stage import Stage, StagedClient, Submitted, call_payload, new_call_name, new_raw_name, until
@@ -523,3 +523,28 @@ async def test_a_journal_that_is_swept_while_it_is_prepared_goes_on_under_anothe
         layout.client_path("client-c2"),
         layout.alive_path("client-c2", 7),
     ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_prepared", "is_wanted"),
+    [(None, True, False), (errors.NoNode("alive"), False, True), (errors.ConnectionLoss(), True, True)],
+)
+async def test_after_the_servers_time_was_asked_for_the_journal_goes_on_in_any_case(
+    answer: Exception | None, is_prepared: bool, is_wanted: bool
+) -> None:
+    class Client:
+        session_id = 7
+
+        async def set(self, path: str, _data: bytes) -> Stat:
+            assert path == layout.alive_path("client-c1", 7)
+            if answer is not None:
+                raise answer
+            return Stat(*(0,) * 11)
+
+    journal = SubmissionJournal(lambda: "c1", DueTimes(boot_clock, lambda: 0))
+    journal._prepared = journal._time_is_wanted = True
+    given: Any = Client()
+    await journal._read_time(given)
+
+    assert (journal._prepared, journal._time_is_wanted) == (is_prepared, is_wanted)
+    assert journal._wake.is_set()
