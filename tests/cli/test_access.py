@@ -70,7 +70,7 @@ def test_a_namespace_is_created_closed_shown_and_checked(run: Run, closed: str) 
     assert (found["path"], found["state"], found["kind"]) == ("/tasks/task-1", "open to every session", "/tasks/T")
 
     result = run("migrate", hosts=closed)
-    assert (result.exit_code, "closed: 1 znodes" in result.stdout) == (0, True), result.stderr
+    assert (result.exit_code, "znodes closed: 1;" in result.stdout) == (0, True), result.stderr
     assert run("check", hosts=closed).exit_code == 0
 
 

@@ -112,7 +112,7 @@ def migrate(*, session: Session, scheme: str | None, **ids: tuple[str, ...]) -> 
 
     is_new = session.run(work)
     say("the policy is new: programs use it from now on" if is_new else "the policy was there already")
-    say(f"closed: {counts[True]} znodes; a program without credentials gets NoAuth now, and says so in its log")
+    say(f"znodes closed: {counts[True]}; a program without credentials gets NoAuth now, and says so in its log")
 
 
 @access.command
