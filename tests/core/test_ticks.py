@@ -32,6 +32,16 @@ def test_ticks_are_taken_when_they_are_due_the_most_overdue_first() -> None:
     assert [item for _, item in ticks.take_due(30, 1)] == [tick(30, "c")]
 
 
+def test_nothing_is_taken_before_the_listing_is_complete() -> None:
+    ticks = Ticks()
+    ticks.replace([tick_name(tick(10))])
+    assert (ticks.take_due(10, 1), ticks.next_due_ms()) == ([], None)
+    ticks.complete()
+    ((name, _),) = ticks.take_due(10, 1)
+    ticks.finish(name)
+    assert ticks.take_due(10, 1) == [(name, tick(10))]  # it is still there, so it is on offer again
+
+
 def test_a_tick_that_is_never_due_is_known_and_not_taken() -> None:
     ticks = told(tick(NEVER), tick(10, "b"))
     ticks.add(tick_name(tick(NEVER, "c")))
