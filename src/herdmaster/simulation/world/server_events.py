@@ -9,7 +9,7 @@ from herdmaster.simulation.checks.ledger import Ledger
 from herdmaster.simulation.checks.trace import Trace
 from herdmaster.simulation.world.network import Endpoint, Wire
 from herdmaster.simulation.world.program_state import ProgramState
-from herdmaster.zookeeper.wire.records import CloseSession, Record, Request
+from herdmaster.zookeeper.wire.records import Auth, CloseSession, Record, Request
 
 
 class ServerEvents:
@@ -45,8 +45,9 @@ class ServerEvents:
         self._trace.add(process.name, "has session %x", session_id)
 
     def asked(self, session_id: int, wire: Wire, request: Request[Record]) -> None:
-        """Check that a session that was given up is only closed: its earlier requests have been reported as failed."""
-        if wire in self._closers and not isinstance(request, CloseSession):
+        """Check that a session that was given up is only closed, with credentials if it needs them: its earlier
+        requests have been reported as failed."""
+        if wire in self._closers and not isinstance(request, (Auth, CloseSession)):
             self._fail(f"{wire.process.name} gave session {session_id:x} up, and asks for {request} in it")
 
     def applied(self, wire: Wire, count: int) -> None:
