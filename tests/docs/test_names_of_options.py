@@ -16,6 +16,8 @@ GUIDES = sorted((REPOSITORY / "docs" / "guides").glob("*.md"))
 TEXT = " ".join(" ".join(path.read_text() for path in USER_DOCUMENTS).split())
 OF_OTHER_PROGRAMS = {
     "--server": "our pytest",
+    "--as-recorded": "python -m mutation",
+    "--for": "python -m mutation",
     "--fork": "mpirun",
     "--init": "docker",
     "--processes": "dramatiq",

@@ -172,14 +172,24 @@ async def test_one_that_begins_to_wait_while_a_read_outcome_is_swept_keeps_its_r
     assert await names(zk, layout.WAITERS) == [task]
 
 
+class ScriptedClock:
+    """A clock of the servers that shows what it is told."""
+
+    def __init__(self) -> None:
+        self.now_ms = 0
+
+    async def read(self) -> int:
+        return self.now_ms
+
+
 async def test_a_client_that_comes_back_while_its_journal_is_swept_keeps_it(zk: Client) -> None:
     path = layout.client_path("client-c")
     await zk.create(path)
     racing: Any = Racing(zk, "delete", path, lambda: zk.set(path, b""))
-    record = layout.master_record_path("master-m")
-    clock = ServerClock(zk, record, b"", lambda: 0)
-    sweeper = Sweeper(racing, StandIn(zk, record), clock, Ages())
+    clock: Any = ScriptedClock()
+    sweeper = Sweeper(racing, StandIn(zk, layout.master_record_path("master-m")), clock, Ages())
     await sweeper._sweep_journals(0)
+    clock.now_ms = FAR
     await sweeper._sweep_journals(FAR)
     assert racing.has_raced
     assert await names(zk, layout.CLIENTS) == ["client-c"]
