@@ -35,6 +35,7 @@ FOUND = {
     682832153: "a batch of a worker whose clock was a day behind was deleted by its age, and then written again",
     51210462: "a worker started a task that it had just buried, because a server that lagged behind listed it",
     51500897: "a journal was swept too early by a master that had stood still between two readings",
+    700212: "a timer of a Herd that fired a rounding error early was set again for the same instant, for ever",
     300077: "a worker that waited for a retry in place left its timer behind",
 }
 

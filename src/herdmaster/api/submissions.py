@@ -199,6 +199,8 @@ class Unsettled:
 
     def _give_up_late_ones(self) -> None:
         now = self._loop.time()
+        if self._timer is not None:
+            now = max(now, self._timer.when())  # a timer may fire a little early
         while self._due and self._due[0][0] <= now:
             self._give_up(self._due.popleft()[1])
         self._timer = self._loop.call_at(self._due[0][0], self._give_up_late_ones) if self._due else None

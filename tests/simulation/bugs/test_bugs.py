@@ -35,7 +35,7 @@ FOUND = {
     "acting_while_disconnected": Find(10, "which is not in its inbox", first=62),
     "assigned_by_the_reply": Find(5, "not settled"),
     "one_attempt_too_many": Find(10, "for attempt"),
-    "due_by_the_machines_clock": Find(10, " due", first=3, otherwise="and it is kept for"),
+    "due_by_the_machines_clock": Find(10, " due", first=3, otherwise=" ms early"),
     "key_not_taken": Find(10, "without taking its key"),
     "cancelled_where_it_is": Find(20, "where it was in", first=12),
     "cancelled_without_looking": Find(10, "cancelled was False"),

@@ -142,8 +142,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._stopped = False
         _set_running_loop(self)
         try:
+            instant, count = self.now, self.steps
             while not self._stopped and (self._ready or self._advance()):
-                instant, count = self.now, self.steps
+                if self.now > instant:
+                    instant, count = self.now, self.steps
                 while self._ready and not self._stopped:
                     self._step(self._ready.popleft())
                     if self.steps - count > MAX_STEPS_PER_INSTANT:
