@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -15,8 +16,10 @@ from herdmaster.api.options import OnFull, TaskOptions
 from herdmaster.api.order import order_call
 from herdmaster.api.schedule_options import CheckedSchedule
 from herdmaster.core.names import check_schedule_name
+from herdmaster.core.schedule_decisions import first_due
 from herdmaster.core.schedules import Schedule, encode_schedule
 from herdmaster.core.signing import Keyring
+from herdmaster.core.timetable import TimetableError
 from herdmaster.errors import ConfigurationError
 
 _ULID: Final = "0" * 26
@@ -68,6 +71,15 @@ def declare(
     return declaration
 
 
+def checked(name: str, schedule: Schedule) -> Schedule:
+    """Return the schedule. Raises ConfigurationError for a timetable that cannot be read on this machine."""
+    try:
+        first_due(schedule, time.time_ns() // 1_000_000)
+    except TimetableError as error:
+        raise ConfigurationError(f"schedule {name!r}: {error}") from None
+    return schedule
+
+
 def _refuse_times(options: TaskOptions) -> None:
     if options.delay is not None or options.due_at is not None:
         raise ConfigurationError("the schedule says when its tasks are due: leave delay= and at= out")
@@ -108,6 +120,7 @@ class Declarations:
         return len(self._all)
 
     def schedules(self, app: str | None) -> Mapping[str, Schedule]:
-        """Return the schedules to store. Raises ConfigurationError, and what a function for times raises."""
+        """Return the schedules to store. Raises as `checked`, and what a function for times raises."""
         keyring = self._find_keyring()
-        return MappingProxyType({name: signed(name, each.schedule(app), keyring) for name, each in self._all.items()})
+        schedules = {name: checked(name, each.schedule(app)) for name, each in self._all.items()}
+        return MappingProxyType({name: signed(name, each, keyring) for name, each in schedules.items()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -44,7 +43,7 @@ def apply(*, prune: bool, dry_run: bool, as_json: bool, session: Session) -> Non
         raise click.UsageError("--app names the app whose schedules are applied: give it")
     herd = load_named_app(session.app)
     app = full_name(session.app, herd)
-    wanted = checked(core_of(herd).registry.declarations.schedules(app))
+    wanted = core_of(herd).registry.declarations.schedules(app)
 
     async def work(client: Client) -> SchedulePlan:
         if dry_run:
@@ -55,20 +54,6 @@ def apply(*, prune: bool, dry_run: bool, as_json: bool, session: Session) -> Non
         return plan
 
     _print_plan(session.run(work), app, as_json=as_json, dry_run=dry_run)
-
-
-def checked(wanted: Mapping[str, Schedule]) -> Mapping[str, Schedule]:
-    """Return the schedules. Raises ConfigurationError for a timetable that cannot be read here."""
-    from herdmaster.core.schedule_decisions import first_due
-    from herdmaster.core.timetable import TimetableError
-    from herdmaster.errors import ConfigurationError
-
-    for name, schedule in wanted.items():
-        try:
-            first_due(schedule, _now_ms())
-        except TimetableError as error:
-            raise ConfigurationError(f"schedule {name!r}: {error}") from None
-    return wanted
 
 
 async def _compare_clocks(client: Client, created: str) -> None:
@@ -129,7 +114,7 @@ def add(
 
     Give one of --cron, --every and --time. The schedule belongs to no app: `apply` neither changes nor removes it.
     """
-    from herdmaster.api.declarations import declare, signed
+    from herdmaster.api.declarations import checked, declare, signed
     from herdmaster.api.schedule_options import check_schedule
     from herdmaster.core.names import check_schedule_name
     from herdmaster.operations.schedules import add_schedule
@@ -140,7 +125,7 @@ def add(
     args, kwargs = read_arguments(arguments)
     request = make_request(call, given, session.app, unchecked=unchecked)
     declared = declare(request.callee, args, kwargs, request.options, timing)
-    schedule = checked({name: signed(name, declared.schedule(None), request.keyring)})[name]
+    schedule = checked(name, signed(name, declared.schedule(None), request.keyring))
 
     async def work(client: Client) -> None:
         await add_schedule(client, name, schedule)
@@ -162,6 +147,7 @@ def edit(*, name: str, as_json: bool, session: Session, **given: Any) -> None:  
     """
     import msgspec
 
+    from herdmaster.api.declarations import checked
     from herdmaster.operations.schedules import edit_schedule
 
     options = given_options(given)
@@ -170,7 +156,7 @@ def edit(*, name: str, as_json: bool, session: Session, **given: Any) -> None:  
 
     def change(schedule: Schedule) -> Schedule:
         changed = msgspec.structs.replace(schedule, **changes_of(schedule, options))
-        return checked({name: changed})[name]
+        return checked(name, changed)
 
     edited = session.run(lambda client: edit_schedule(client, name, change))
     if as_json:
@@ -215,13 +201,14 @@ def preview(
     """
     import msgspec
 
+    from herdmaster.api.declarations import checked
     from herdmaster.core.upcoming import upcoming
 
     options = given_options(given)
     if (name is None) == (not options):
         raise click.UsageError("give the NAME of a schedule, or one of --cron, --every and --time")
     schedule = _of_options(options) if name is None else _named(name, session)
-    checked({name or "preview": schedule})
+    checked(name or "preview", schedule)
     for each in upcoming(schedule, _now_ms(), count):
         if as_json:
             say_json(msgspec.json.encode(each))

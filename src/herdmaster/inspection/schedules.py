@@ -91,7 +91,7 @@ async def find_schedule(client: Client, name: str) -> ScheduleSeen | None:
 async def read_schedules(client: Client, names: Collection[str] | None = None) -> list[StoredSchedule]:
     """Return all schedules with their ticks, or those of these names, by name.
 
-    The schedule is read before its tick, so whoever changes it at the version that was read knows all of its tick.
+    The schedule is read before its tick, so a change at the version that was read misses nothing of the tick.
     Raises the errors of ZooKeeper.
     """
     await client.sync()

@@ -1,4 +1,4 @@
-"""Schedules: each time has one task, after its time and not before, whoever dies meanwhile and whatever is edited."""
+"""Schedules: each time has one task and none is early, while masters die and operators edit."""
 
 from __future__ import annotations
 
