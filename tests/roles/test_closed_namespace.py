@@ -267,6 +267,18 @@ async def play_schedules(caller: Client) -> None:
     assert await schedules.remove_schedule(caller, "often")
 
 
+async def test_a_worker_may_compare_its_apps_schedules_with_the_stored_ones(stage: ClosedStage) -> None:
+    await stage.master()
+    payload = encode_call(Call(1, "m:f", *encode_arguments((), {}), outcome=False))
+    plan = Schedule(id="0a1b2c3d", timetable=Every(3_600_000), payload=msgspec.Raw(payload))
+    async with session_of(stage.hosts, Identity.CLIENT) as caller, session_of(stage.hosts, Identity.WORKER) as worker:
+        await schedules.add_schedule(caller, "hourly", plan)
+        (stored,) = await read_schedules(worker)
+        assert stored.tick is not None
+        with pytest.raises(errors.NoAuth):
+            await schedules.remove_schedule(worker, "hourly")
+
+
 @pytest.mark.long
 async def test_a_backup_takes_over_and_a_lost_workers_tasks_run_elsewhere(
     stage: ClosedStage, caplog: pytest.LogCaptureFixture

@@ -151,8 +151,8 @@ _ROWS: Final[tuple[tuple[Kind, str, str, str, str], ...]] = (
     (K.BATCH,            "ra",    "-",    "r",    "r"),
     (K.SCHEDULES,        "cdra",  "r",    "cdr",  "r"),
     (K.SCHEDULE,         "rwa",   "r",    "rw",   "r"),
-    (K.TICKS,            "cdra",  "-",    "cdr",  "r"),
-    (K.TICK,             "rwa",    "-",    "r",    "r"),
+    (K.TICKS,            "cdra",  "r",    "cdr",  "r"),
+    (K.TICK,             "rwa",   "r",    "r",    "r"),
     (K.OTHER,            "cdrwa", "-",    "-",    "-"),
 )  # fmt: skip
 
