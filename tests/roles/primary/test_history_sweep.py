@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from collections.abc import Iterable
+
+import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.history import (
@@ -18,7 +22,8 @@ from herdmaster.core.history import (
 from herdmaster.inspection.history import read_history
 from herdmaster.roles.primary.history_sweep import MERGED, HistorySweep
 from herdmaster.roles.shared.bootstrap import make_folders
-from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client, Node
 
 NOW = 1_700_000_000_000
 HOUR = 3600_000
@@ -128,8 +133,43 @@ async def test_masters_that_sweep_at_once_count_nothing_twice(zk: Client, namesp
     for number in range(30):
         await write(zk, NOW - number)
     async with Client(namespace, session_timeout=4.0) as other:
-        await asyncio.gather(*(HistorySweep(each, 7200, 5 * BATCH).sweep(later(MERGING)) for each in (zk, other)))
+        await asyncio.gather(*(HistorySweep(each, 10**9, 5 * BATCH).sweep(later(MERGING)) for each in (zk, other)))
 
+    assert await total(zk) == (30, 600)
+
+
+@pytest.mark.parametrize("read", [1, 2])
+async def test_a_master_that_loses_a_race_deletes_nothing_for_want_of_room(
+    zk: Client, namespace: str, monkeypatch: pytest.MonkeyPatch, read: int
+) -> None:
+    await make_folders(zk)
+    for number in range(30):
+        await write(zk, NOW - number)
+    now = later(MERGING)
+    async with Client(namespace, session_timeout=4.0) as other:
+        has_listed, goes_on = asyncio.Event(), asyncio.Event()
+        read_many, other_reads_many, reads = zk.multi_read, other.multi_read, itertools.count()
+
+        async def wait_before_reading(paths: Iterable[str]) -> list[Node | errors.ServerError]:
+            has_listed.set()
+            await goes_on.wait()
+            return await other_reads_many(paths)
+
+        async def read_before_the_other(paths: Iterable[str]) -> list[Node | errors.ServerError]:
+            replies = await read_many(paths)
+            if next(reads) == read:
+                goes_on.set()
+                await late
+            return replies
+
+        monkeypatch.setattr(other, "multi_read", wait_before_reading)
+        monkeypatch.setattr(zk, "multi_read", read_before_the_other)
+        late = asyncio.ensure_future(HistorySweep(other, 10**9, 5 * BATCH).sweep(now))
+        await has_listed.wait()
+        await HistorySweep(zk, 10**9, 5 * BATCH).sweep(now)
+    monkeypatch.undo()
+
+    assert next(reads) > read
     assert await total(zk) == (30, 600)
 
 

@@ -44,6 +44,7 @@ class HistorySweep:
         self._size = size
         self._merged_after_ms = int(merged_after * 1000)
         self._sizes: dict[str, int] = {}
+        self._total = 0  # of the sizes
         self._written: dict[str, int] = {}  # unix milliseconds of the servers' clock
 
     async def sweep(self, now_ms: int) -> None:
@@ -61,8 +62,12 @@ class HistorySweep:
         await self._learn(sorted(names - self._sizes.keys()))
         for name in [name for name, written in self._written.items() if written < now_ms - self._age_ms]:
             await self._delete(name)
-        if sum(self._sizes.values()) > self._size:
-            await self._make_room(int(self._size * _ROOM), now_ms - self._merged_after_ms)
+        if self._total > self._size:
+            try:
+                await self._make_room(int(self._size * _ROOM), now_ms - self._merged_after_ms)
+            except errors.TransactionFailed as error:
+                # Another master sweeps too. The sizes are no longer what there is, so nothing may be deleted for them.
+                _log.debug("batches of the history are not merged: %s", error)
 
     async def _learn(self, names: list[str]) -> None:
         for start in range(0, len(names), _STATS_AT_ONCE):
@@ -71,43 +76,34 @@ class HistorySweep:
             for name, stat in zip(batch, stats, strict=True):
                 if stat is not None:
                     written = (parse_batch_name(name) or 0) if _is_merged(name) else stat.ctime
-                    self._sizes[name], self._written[name] = stat.data_length, written
+                    self._enter(name, stat.data_length, written)
 
     async def _make_room(self, limit: int, before_ms: int) -> None:
-        """Merge batches that were written before `before_ms`, then delete the oldest."""
-        total = sum(self._sizes.values())
+        """Merge batches that were written before `before_ms`, then delete the oldest. Raises TransactionFailed if a
+        batch that is to be merged is gone."""
         for minute in _minutes(name for name, written in self._written.items() if written < before_ms):
-            if total <= limit:
+            if self._total <= limit:
                 return
             if len(minute) > 1 or not _is_merged(minute[0]):
-                before = self._size_of(minute)
-                merged = await self._merge(minute)
-                total += self._size_of({*minute, *merged}) - before
+                for start in range(0, len(minute), _READS_AT_ONCE):  # a later round merges these with each other
+                    await self._merge(minute[start : start + _READS_AT_ONCE])
         for name in sorted(self._sizes):
-            if total <= limit:
+            if self._total <= limit:
                 return
-            total -= self._sizes[name]
             await self._delete(name)
 
-    def _size_of(self, names: Iterable[str]) -> int:
-        return sum(self._sizes.get(name, 0) for name in names)
-
-    async def _merge(self, names: list[str]) -> list[str]:
-        """Merge some at a time, and return the names of what was made of them; a later round merges these with each
-        other."""
-        parts = [names[start : start + _READS_AT_ONCE] for start in range(0, len(names), _READS_AT_ONCE)]
-        return [name for part in parts if (name := await self._merge_some(part)) is not None]
-
-    async def _merge_some(self, names: list[str]) -> str | None:
-        """Return the name of the merged batch; None if nothing was merged."""
+    async def _merge(self, names: list[str]) -> None:
         replies = await self._client.multi_read(map(layout.history_path, names))
         batches: dict[str, Batch] = {}
         for name, reply in zip(names, replies, strict=True):
+            if isinstance(reply, errors.NoNode):
+                self._forget(name)
+                continue
             batch = None if isinstance(reply, errors.ServerError) else read_batch(name, reply[0])
             if batch is not None:  # one of a later version stays as it is
                 batches[name] = batch
         if not batches:
-            return None
+            return
         merged = merge_batches(batches.values())
         data = encode_batch(merged)
         name = batch_name(merged.ends, MERGED + hashlib.sha256("".join(batches).encode()).hexdigest()[:15])
@@ -115,23 +111,23 @@ class HistorySweep:
         for each in batches:
             transaction.delete(layout.history_path(each))
         transaction.create(layout.history_path(name), data)
-        try:
-            await transaction.commit()
-        except errors.TransactionFailed as error:
-            _log.debug("batches of the history are not merged: %s", error)  # another master did; the next round sees
-            return None
+        await transaction.commit()
         for each in batches:
             self._forget(each)
-        self._sizes[name], self._written[name] = len(data), merged.ends
-        return name
+        self._enter(name, len(data), merged.ends)
 
     async def _delete(self, name: str) -> None:
         with contextlib.suppress(errors.NoNode):
             await self._client.delete(layout.history_path(name))
         self._forget(name)
 
+    def _enter(self, name: str, size: int, written: int) -> None:
+        self._forget(name)
+        self._sizes[name], self._written[name] = size, written
+        self._total += size
+
     def _forget(self, name: str) -> None:
-        self._sizes.pop(name, None)
+        self._total -= self._sizes.pop(name, 0)
         self._written.pop(name, None)
 
 
