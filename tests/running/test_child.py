@@ -4,11 +4,17 @@ import os
 import signal
 import time
 
+import msgspec
 import pytest
 
+from herdmaster.core.inputs import Input, StepResult
+from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call
+from herdmaster.core.run import Returned
 from herdmaster.running import child
-from herdmaster.running.child import Reporter
+from herdmaster.running.child import Reporter, encode_handover, run_handover
 from herdmaster.running.current import ProgressReport
+from herdmaster.running.delivery import Delivered
+from herdmaster.running.program import Program
 
 
 def test_the_last_note_is_sent_but_not_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,3 +42,12 @@ def test_a_forked_child_reports_nothing_and_waits_for_no_lock() -> None:
             reporter.report(ProgressReport(1))
             os._exit(len(sent))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_child_gets_the_inputs_of_a_step() -> None:
+    payload = encode_call(Call(1, "m:sum", *encode_arguments(([1, None],), {})))
+    call = decode_call(payload)
+    call = msgspec.structs.replace(call, inputs=(Input(("args", 0, 1), "2", (StepResult(b"41"),)),))
+    handover = child._handover_decoder.decode(encode_handover(Delivered("task-a", payload, 1, call)))
+    run = run_handover(Program({"m:sum": sum}), handover, Reporter(lambda _: None))
+    assert run.ending == Returned(msgspec.Raw(b"42"))

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core.failure import ErrorInfo, cut_text
+from herdmaster.core.inputs import inputs_of_item
 from herdmaster.core.outcome import MAX_OUTCOME, ItemResult
 from herdmaster.core.payload import MAX_PAYLOAD, Call
 from herdmaster.core.values import UNREADABLE
@@ -45,7 +46,12 @@ def split_chunk(call: Call) -> list[Call]:
         raise BadPayload(f"the items of the chunk cannot be read: {error}") from None
     if any(memoryview(item)[0] != ord("[") for item in items):
         raise BadPayload("each item of a chunk has to be a list of arguments")
-    return [msgspec.structs.replace(call, args=item, kwargs=_NO_KWARGS, chunk=False) for item in items]
+    calls = [msgspec.structs.replace(call, args=item, kwargs=_NO_KWARGS, chunk=False) for item in items]
+    if not call.inputs:
+        return calls
+    return [
+        msgspec.structs.replace(each, inputs=inputs_of_item(call.inputs, index)) for index, each in enumerate(calls)
+    ]
 
 
 def join_results(results: Sequence[msgspec.Raw | ErrorInfo]) -> msgspec.Raw:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
+from herdmaster.core.inputs import StepResult, insert, insert_missing
 from herdmaster.core.outcome import Outcome, decode_result, encode_result
 from herdmaster.core.payload import Call, decode_arguments, encode_arguments
 from herdmaster.core.signature import Signature
@@ -66,18 +68,57 @@ def read_arguments(call: Call, signature: Signature | None, codecs: Codecs) -> t
     Raises BadPayload, WrongArguments.
     """
     args, kwargs = decode_arguments(call)
+    if call.codec is not None:
+        args, kwargs = _read_pair(call.codec, args, codecs)
+    if call.inputs:
+        return _with_inputs(call, args, kwargs, signature, codecs)
+    if signature is None:
+        return args, kwargs
     if call.codec is None:
-        return (args, kwargs) if signature is None else signature.convert_arguments(args, kwargs)
-    codec = codecs.get(call.codec)
+        return signature.convert_arguments(args, kwargs)
+    signature.check_names(args, kwargs)
+    return args, kwargs
+
+
+def _read_pair(name: str, args: list[object], codecs: Codecs) -> tuple[list[object], dict[str, object]]:
+    codec = codecs.get(name)
     if codec is None:
-        raise BadPayload(f"the arguments are written with {_unknown(call.codec, codecs)}")
+        raise BadPayload(f"the arguments are written with {_unknown(name, codecs)}")
     try:
-        args, kwargs = _pair(_decode(codec, args[0]))
+        return _pair(_decode(codec, args[0]))
     except Exception as error:  # noqa: BLE001 - the codec is the user's
         raise BadPayload(f"the codec {codec.name} cannot read the arguments: {_reason(error)}") from None
+
+
+def _with_inputs(
+    call: Call, args: list[object], kwargs: dict[str, object], signature: Signature | None, codecs: Codecs
+) -> tuple[list[object], dict[str, object]]:
+    """Put the inputs of a step into its arguments. What is plain JSON is converted by the hints. What a codec has read
+    is not, nor the None of a parent that is missing."""
+    for each in call.inputs:
+        insert(args, kwargs, each, partial(_read_input, each.step, codecs))
     if signature is not None:
-        signature.check_names(args, kwargs)
+        as_is = {each.at[1] for each in call.inputs if not each.is_plain or each.is_missing}
+        if call.codec is not None:
+            whole = {each.at[1] for each in call.inputs if each.is_whole_argument}
+            as_is |= {*range(len(args)), *kwargs} - whole
+        args, kwargs = signature.convert_arguments(args, kwargs, as_is)
+    for each in call.inputs:
+        insert_missing(args, kwargs, each)
     return args, kwargs
+
+
+def _read_input(step: str, codecs: Codecs, result: StepResult) -> object:
+    try:
+        value = from_json(result.data)
+    except UNREADABLE as error:
+        raise BadPayload(f"the result of step {step} is not JSON that can be read: {error}") from None
+    if result.codec is None:
+        return value
+    try:
+        return _read_encoded(value, result.codec, codecs)
+    except BadOutcome as error:
+        raise BadPayload(f"step {step}: {error}") from None
 
 
 def write_result(value: object, call: Call, codecs: Codecs) -> msgspec.Raw:

@@ -19,6 +19,7 @@ import msgspec
 
 from herdmaster.core.bounds import Count, Number, Seconds, UnixMs
 from herdmaster.core.failure import MAX_TYPE, ErrorInfo, cut_text
+from herdmaster.core.inputs import Input
 from herdmaster.core.keys import Unique
 from herdmaster.core.names import is_call
 from herdmaster.core.options import Overrides
@@ -61,7 +62,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     says. With `chunk` the arguments are a list of argument lists, one for each item, and the result is a list of
     `ItemResult`. `codec` names what turned arguments into JSON, and is to turn the result, where that is not
     Herdmaster's own. `error` is what a dead task died of. `scheduled` names the schedule that made the task.
-    `traceparent` and `tracestate` are of the W3C's Trace Context: the span that submitted the task.
+    `traceparent` and `tracestate` are of the W3C's Trace Context: the span that submitted the task. `inputs` are never
+    stored: the worker adds what it has read for the references of a step.
     """
 
     herd: Literal[1]
@@ -89,6 +91,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     scheduled: Scheduled | None = None
     traceparent: str | None = None
     tracestate: str | None = None
+    inputs: tuple[Input, ...] = ()
 
 
 _encoder = msgspec.json.Encoder()

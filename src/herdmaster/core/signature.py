@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Final, Union
 
@@ -81,11 +81,15 @@ class Signature:
                     raise self._misfit(parameter, error, type(value)) from None
 
     def convert_arguments(
-        self, args: Sequence[object], kwargs: Mapping[str, object]
+        self, args: Sequence[object], kwargs: Mapping[str, object], as_is: Collection[int | str] = ()
     ) -> tuple[list[object], dict[str, object]]:
-        """Plain values from JSON as what the hints name. Raises WrongArguments as `check_arguments` does."""
+        """Plain values from JSON as what the hints name; but those at positions and names in `as_is` stay as they are.
+        Raises WrongArguments as `check_arguments` does."""
         positional, named = list(args), dict(kwargs)
-        for parameter, key, value in self._bind(args, kwargs):
+        bound = self._bind(args, kwargs)
+        if as_is:
+            bound = [each for each in bound if each[1] not in as_is]
+        for parameter, key, value in bound:
             if parameter.hint is None:
                 continue
             try:

@@ -16,6 +16,7 @@ from typing import Final, Protocol, runtime_checkable
 import msgspec
 
 from herdmaster import forks
+from herdmaster.core.inputs import Input
 from herdmaster.core.modules import import_modules
 from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import decode_call
@@ -56,12 +57,13 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 class Handover(msgspec.Struct, frozen=True, array_like=True):
-    """One task for a child, with all options that apply to it."""
+    """One task for a child, with all options that apply to it, and the inputs of a step."""
 
     name: str
     payload: bytes
     options: RunOptions
     started: int
+    inputs: tuple[Input, ...] = ()
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -72,7 +74,8 @@ _note_decoder: Final[msgspec.msgpack.Decoder[ProgressReport | WaitReport]] = msg
 
 
 def encode_handover(task: Delivered) -> bytes:
-    return _encoder.encode(Handover(task.name, task.payload, task.options, task.started))
+    inputs = task.call.inputs if task.call is not None else ()
+    return _encoder.encode(Handover(task.name, task.payload, task.options, task.started, inputs))
 
 
 def apply_note(task: Delivered, data: bytes) -> None:
@@ -127,6 +130,8 @@ def load_program(setting: Setting) -> Program:
 def run_handover(program: Program, handover: Handover, reporter: Reporter) -> Run:
     """Run one task. Raises the MemoryError of a task with a memory limit."""
     call = decode_call(handover.payload)
+    if handover.inputs:
+        call = msgspec.structs.replace(call, inputs=handover.inputs)
     callee = program.find(call.call)
     if callee is None:
         reason = f"{call.call} is registered with the worker, and not in the app that its processes import"

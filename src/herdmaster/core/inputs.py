@@ -1,0 +1,109 @@
+"""The inputs of a step: results of its parents, which the worker reads, and which stand in the arguments as values.
+
+Results are decoded where the code of the step runs, because a result may be written with a codec of the app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from herdmaster.errors import BadPayload
+
+At = tuple[str | int, ...]
+"""A place in the arguments: `("args", 0)`, `("kwargs", "sizes", 2)`."""
+
+_MIN_DEPTH: Final = 2
+
+
+class StepResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The JSON of a result, and the codec that it is written with."""
+
+    data: bytes
+    codec: str | None = None
+
+
+class Input(msgspec.Struct, frozen=True, array_like=True):
+    """The results of `step` for one place. A result is None where that parent is missing. `is_list`: the value is the
+    list of all results; otherwise there is one result."""
+
+    at: At
+    step: str
+    results: tuple[StepResult | None, ...]
+    is_list: bool = False
+
+    @property
+    def size(self) -> int:
+        """The bytes of its results."""
+        return sum(len(result.data) for result in self.results if result is not None)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no result is written with a codec."""
+        return all(result is None or result.codec is None for result in self.results)
+
+    @property
+    def is_whole_argument(self) -> bool:
+        return len(self.at) == _MIN_DEPTH
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is None, because its only parent is missing."""
+        return not self.is_list and self.results[0] is None
+
+
+def insert(args: list[object], kwargs: dict[str, object], each: Input, read: Callable[[StepResult], object]) -> None:
+    """Put the value of an input in its place; from a list that is a whole argument, missing results are left out.
+    Raises BadPayload, and what `read` raises."""
+    value: object
+    if each.is_list and each.is_whole_argument:
+        value = [read(result) for result in each.results if result is not None]
+    elif each.is_list:
+        value = [None if result is None else read(result) for result in each.results]
+    else:
+        value = None if each.results[0] is None else read(each.results[0])
+    try:
+        if len(each.at) < _MIN_DEPTH:
+            raise KeyError(each.at)
+        _put({"args": args, "kwargs": kwargs}, each.at, value)
+    except (LookupError, TypeError):
+        raise BadPayload(f"the result of step {each.step} has no place in the arguments: {list(each.at)}") from None
+
+
+def insert_missing(args: list[object], kwargs: dict[str, object], each: Input) -> None:
+    """Put None for each missing result into a list that is a whole argument: hints say what the results are, and
+    not that some may be missing."""
+    if not each.is_list or not each.is_whole_argument:
+        return
+    key = each.at[1]
+    value = args[key] if isinstance(key, int) else kwargs[key]
+    if isinstance(value, list):
+        for index, result in enumerate(each.results):
+            if result is None:
+                value.insert(index, None)
+
+
+def inputs_of_item(inputs: tuple[Input, ...], index: int) -> tuple[Input, ...]:
+    """Return the inputs of one item of a chunk, for the call that it would be alone."""
+    return tuple(
+        msgspec.structs.replace(each, at=("args", *each.at[2:])) for each in inputs if each.at[:2] == ("args", index)
+    )
+
+
+def _put(container: object, at: At, value: object) -> object:
+    """Put a value into a container, and return the container, which is another one for a tuple."""
+    key, *rest = at
+    match container:
+        case list() if isinstance(key, int):
+            container[key] = _put(container[key], tuple(rest), value) if rest else value
+        case dict():
+            container[key] = _put(container[key], tuple(rest), value) if rest else value
+        case tuple() if isinstance(key, int):
+            items = list(container)
+            items[key] = _put(items[key], tuple(rest), value) if rest else value
+            return tuple(items)
+        case _:
+            raise TypeError(f"a {type(container).__name__} has no place {key!r}")
+    return container
