@@ -40,6 +40,7 @@ async def past(namespace: str) -> str:
         for number, (error, result) in enumerate(ends)
     ]  # fmt: skip
     failures[1] = msgspec.structs.replace(failures[1], schedule="nightly")
+    failures[2] = msgspec.structs.replace(failures[2], flow="flow-1", step="4.17")
     counts = (
         CallCounts(
             "shop:pay",
@@ -74,6 +75,7 @@ async def test_the_history_says_what_failed_when_where_and_why(past: str) -> Non
     assert lines[1].strip() == "net.ConnectionError: no\\x1b[2J\\n route"  # steers no terminal
     assert lines[2].strip() == "attempt 3, ran 0.21 s on worker-1 (host-1)"
     assert lines[5].strip() == "attempt 3 of schedule nightly, ran 0.21 s on worker-1 (host-1)"
+    assert lines[8].strip() == "attempt 3, step 4.17 of flow-1, ran 0.21 s on worker-1 (host-1)"
     assert "4 failures in this time have no record" in stderr
 
 
@@ -86,6 +88,7 @@ async def test_the_history_says_what_failed_when_where_and_why(past: str) -> Non
         (["--call", "pay", "--queue", "money", "--limit", "1"], ["task-0"]),
         (["--call", "area"], []),
         (["--schedule", "nightly"], ["task-1"]),
+        (["--flow", "flow-1"], ["task-2"]),
     ],
 )
 async def test_the_history_can_be_narrowed(past: str, options: list[str], tasks: list[str]) -> None:

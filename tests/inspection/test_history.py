@@ -106,6 +106,7 @@ async def test_a_system_that_is_younger_than_the_range_has_its_own_rate(zk: Clie
         (HistoryFilter(queue="other"), 0),
         (HistoryFilter(call="area"), 0),
         (HistoryFilter(schedule="nightly"), 0),
+        (HistoryFilter(flow="flow-1"), 0),
     ],
 )
 async def test_a_filter_chooses_failures(zk: Client, only: HistoryFilter, failures: int) -> None:

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.history import EndState
 from herdmaster.monitoring.gauges import GAUGES, Reading
-from herdmaster.monitoring.metrics import MAX_CALLS, MAX_QUEUES, MAX_SCHEDULES, Metrics
+from herdmaster.monitoring.metrics import MAX_CALLS, MAX_FLOWS, MAX_QUEUES, MAX_SCHEDULES, Metrics
 
 END = AttemptEnd("task-1", "shop:area", "default", EndState.DONE, ended=3500, began=3000, due=1000)
 
@@ -37,6 +37,8 @@ def fill(metrics: Metrics) -> None:
     metrics.tick_made("nightly", 0.02)
     metrics.ticks_skipped("nightly", "overlap", 3)
     metrics.schedule_broken("nightly")
+    metrics.flow_started("report")
+    metrics.flow_ended("report", "failed", 61.0)
     metrics.took_over(0.3)
     metrics.add_source(
         lambda: [Reading(name, 1.0, tuple(f"{label}-x" for label in gauge.labels)) for name, gauge in GAUGES.items()]
@@ -75,6 +77,7 @@ def test_names_units_and_types_follow_the_conventions() -> None:
                 "call",
                 "queue",
                 "operation",
+                "name",
                 "le",
             }
 
@@ -113,6 +116,20 @@ def test_the_times_of_schedules_are_counted_and_the_number_of_schedules_is_bound
     assert samples["herd_schedule_ticks_total", "broken", "nightly"] == 1
     assert samples["herd_schedule_ticks_total", "made", "other"] == 6
     assert samples[("herd_schedule_lateness_seconds_count",)] == MAX_SCHEDULES + 6
+
+
+def test_flows_are_counted_by_name_and_state_and_the_number_of_names_is_bounded() -> None:
+    metrics = Metrics()
+    fill(metrics)
+    for number in range(MAX_FLOWS + 5):
+        metrics.flow_started(f"f{number}")
+        metrics.flow_ended(f"f{number}", "done", 0.5)
+    samples = scrape(metrics)
+
+    assert samples["herd_flows_started_total", "report"] == 1
+    assert samples["herd_flows_ended_total", "report", "failed"] == 1
+    assert samples["herd_flows_started_total", "other"] == samples["herd_flows_ended_total", "other", "done"] == 6
+    assert samples["herd_flow_duration_seconds_sum", "report"] == 61.0
 
 
 def test_the_number_of_queues_is_bounded() -> None:

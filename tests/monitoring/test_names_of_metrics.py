@@ -13,6 +13,9 @@ SERIES = (
     ("herd_takeover_duration_seconds", Histogram, ()),
     ("herd_schedule_ticks_total", Counter, ("schedule", "result")),
     ("herd_schedule_lateness_seconds", Histogram, ()),
+    ("herd_flows_started_total", Counter, ("name",)),
+    ("herd_flows_ended_total", Counter, ("name", "state")),
+    ("herd_flow_duration_seconds", Histogram, ("name",)),
     ("herd_task_runs_total", Counter, ("call", "queue", "outcome")),
     ("herd_task_duration_seconds", Histogram, ("call", "queue")),
     ("herd_task_wait_seconds", Histogram, ("queue",)),
@@ -28,6 +31,7 @@ READINGS = (
     ("herd_workers", ("state",)),
     ("herd_slots", ("state",)),
     ("herd_slots_wanted", ("queue",)),
+    ("herd_flows", ()),
     ("herd_slots_busy", ()),
     ("herd_event_loop_lag_seconds", ()),
 )

@@ -41,6 +41,7 @@ _queue_option: Final = click.option("--queue", metavar="QUEUE", help="Of this qu
 @click.option("--error", metavar="TYPE", help="With this error only: its full name, or its last part.")
 @_queue_option
 @click.option("--schedule", metavar="NAME", help="Of the tasks of this schedule only.")
+@click.option("--flow", metavar="FLOW", help="Of the steps of this flow only.")
 @click.option("--by", type=click.Choice(["error", "call"]), help="One line for each error, or call, with its count.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest so many.")
 @json_option
@@ -53,6 +54,7 @@ def history(
     error: str | None,
     queue: str | None,
     schedule: str | None,
+    flow: str | None,
     by: str | None,
     limit: int,
     as_json: bool,
@@ -66,7 +68,7 @@ def history(
     from herdmaster.core.history import EndState
     from herdmaster.inspection.history import HistoryFilter
 
-    found = _read(session, since, HistoryFilter(call, queue, error, schedule))
+    found = _read(session, since, HistoryFilter(call, queue, error, schedule, flow))
     records = [each for each in found.failures if not failed or each.result is not EndState.RETRIED]
     records.sort(key=lambda each: each.ended, reverse=True)
     if by is not None:
@@ -139,7 +141,8 @@ def _print_records(records: Iterable[FailureRecord], *, as_json: bool) -> None:
         say(head)
         say(f"    {_error(each)}")
         schedule = f" of schedule {each.schedule}" if each.schedule else ""
-        say(f"    attempt {each.attempt}{schedule}{ran}{place}{host}")
+        flow = f", step {each.step} of {each.flow}" if each.flow else ""
+        say(f"    attempt {each.attempt}{schedule}{flow}{ran}{place}{host}")
         if each.host and each.pid:
             say(f"    {log_of(each.host, each.pid)}")
 

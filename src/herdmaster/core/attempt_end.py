@@ -12,7 +12,8 @@ from herdmaster.core.history import FAILURES, EndState, FailureRecord
 class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
     """`call` is empty for a raw task. Times are unix milliseconds: `due` is when the task could have begun, `began` and
     `ended` are of its code, where that was run. `worker` is None for what a primary ended. `again_in` (seconds) is when
-    a task that is tried again is due, `is_dead` says that it is in `/dead`. `schedule` made the task."""
+    a task that is tried again is due, `is_dead` says that it is in `/dead`. `schedule` made the task. `flow` and `step`
+    are set for the step of a flow."""
 
     task: str
     call: str
@@ -28,6 +29,8 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
     again_in: float | None = None
     is_dead: bool = False
     schedule: str | None = None
+    flow: str | None = None
+    step: str | None = None
 
     @property
     def times(self) -> tuple[float, float] | None:
@@ -56,6 +59,8 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
             self.attempt,
             self.worker,
             schedule=self.schedule,
+            flow=self.flow,
+            step=self.step,
         )
 
 

@@ -114,7 +114,7 @@ class CallCounts(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One failure. `began` and `ended` are unix milliseconds; `began` is None if the code was not run. `schedule` made
-    the task. Raises ValueError for times that no batch can have."""
+    the task; `flow` and `step` are set for the step of a flow. Raises ValueError for times that no batch can have."""
 
     task: str
     call: str
@@ -129,6 +129,8 @@ class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     host: str | None = None
     pid: int | None = None
     schedule: str | None = None
+    flow: str | None = None
+    step: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.ended <= MAX_MS or not 0 <= (self.began or 0) <= MAX_MS:

@@ -109,19 +109,20 @@ def _quantiles(histogram: Histogram) -> Quantiles:
 
 class HistoryFilter(msgspec.Struct, frozen=True):
     """What of the history is wanted. `call` and `error` match a whole name or its last part after `:` or `.`. With
-    `schedule` only failures are left out that are not of that schedule."""
+    `schedule` or `flow` only failures are left out that are not of that schedule or flow."""
 
     call: str | None = None
     queue: str | None = None
     error: str | None = None
     schedule: str | None = None
+    flow: str | None = None
 
     def takes_counts(self, counts: CallCounts) -> bool:
         return self._takes(counts.call, counts.queue)
 
     def takes_failure(self, failure: FailureRecord) -> bool:
         is_wanted = self._takes(failure.call, failure.queue) and matches_name(self.error, failure.error)
-        return is_wanted and self.schedule in {None, failure.schedule}
+        return is_wanted and self.schedule in {None, failure.schedule} and self.flow in {None, failure.flow}
 
     def _takes(self, call: str, queue: str) -> bool:
         return matches_name(self.call, call) and self.queue in {None, queue}

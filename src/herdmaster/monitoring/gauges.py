@@ -27,6 +27,7 @@ GAUGES: Final = {
     "herd_workers": Gauge("Workers that are alive, by state", ("state",)),
     "herd_slots": Gauge("Slots of all workers, by state", ("state",)),
     "herd_slots_wanted": Gauge("Slots that the tasks of a queue could use now", ("queue",)),
+    "herd_flows": Gauge("Flows that have not ended"),
     "herd_slots_busy": Gauge("Slots of this worker whose task runs"),
     "herd_event_loop_lag_seconds": Gauge("The longest time in the last ten seconds that the event loop stood still"),
     "herd_zookeeper_connected": Gauge("1 while this process has a live session, else 0"),

@@ -1,8 +1,8 @@
 """Prometheus metrics of a process: of its worker, its master and its session, by Prometheus' naming conventions.
 
 A label never holds the name of a task, worker or host. There are at most `MAX_CALLS` pairs of a call and a queue, at
-most `MAX_QUEUES` queues, and at most `MAX_SCHEDULES` schedules; others are counted as `other`. So the number of series
-is bounded.
+most `MAX_QUEUES` queues, at most `MAX_SCHEDULES` schedules, and at most `MAX_FLOWS` names of flows; others are counted
+as `other`. So the number of series is bounded.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from herdmaster.roles.shared.instruments import Instruments
 MAX_CALLS: Final = 200
 MAX_QUEUES: Final = 200
 MAX_SCHEDULES: Final = 200
+MAX_FLOWS: Final = 200
 OTHER: Final = "other"
 
 _DURATIONS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
@@ -95,6 +96,7 @@ class Metrics(Instruments):
         self._known: set[tuple[str, str]] = set()
         self._queues = _Names(MAX_QUEUES)
         self._schedules = _Names(MAX_SCHEDULES)
+        self._flows = _Names(MAX_FLOWS)
         self._operations: dict[str, Histogram] = {}
         self._submitted: dict[tuple[str, str], Counter] = {}
         self.registry.register(_Gauges(self._sources, self._queues))
@@ -122,6 +124,9 @@ class Metrics(Instruments):
         self._lateness = lateness(
             "herd_schedule_lateness_seconds", "From when the task of a schedule was to be made to when it was"
         )
+        self._flows_started = counter("herd_flows_started", "Flows that a primary has begun", ["name"])
+        self._flows_ended = counter("herd_flows_ended", "Flows that have ended, by state", ["name", "state"])
+        self._flow_durations = durations("herd_flow_duration_seconds", "From making a flow to its end", ["name"])
         self._takeovers = durations("herd_takeover_duration_seconds", "From becoming primary to the first decision")
 
     def add_source(self, source: Source) -> None:
@@ -178,6 +183,14 @@ class Metrics(Instruments):
 
     def schedule_broken(self, schedule: str, /) -> None:
         self._ticks.labels(self._schedules.label(schedule), "broken").inc()
+
+    def flow_started(self, name: str, /) -> None:
+        self._flows_started.labels(self._flows.label(name)).inc()
+
+    def flow_ended(self, name: str, state: str, seconds: float, /) -> None:
+        label = self._flows.label(name)
+        self._flows_ended.labels(label, state).inc()
+        self._flow_durations.labels(label).observe(seconds)
 
     def took_over(self, seconds: float, /) -> None:
         self._takeovers.observe(seconds)

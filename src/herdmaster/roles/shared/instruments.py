@@ -31,6 +31,12 @@ class Instruments:
     def schedule_broken(self, schedule: str, /) -> None:
         """A primary could not use a schedule that was due."""
 
+    def flow_started(self, name: str, /) -> None:
+        """A primary has seen a flow of this name for the first time."""
+
+    def flow_ended(self, name: str, state: str, seconds: float, /) -> None:
+        """A primary has ended a flow as done, failed, cancelled or expired, so long after it was made."""
+
     def session_expired(self) -> None:
         """A session with ZooKeeper was lost."""
 
