@@ -1,4 +1,4 @@
-"""The children of a folder, and optionally the grandchildren, as one stream of changes.
+"""The children of a folder, and optionally what is deeper, as one stream of changes.
 
 The stream begins with a listing, followed by single changes. After every reconnect comes a listing again, because a
 persistent watch reports nothing that happened meanwhile. A listing replaces what was known and is no difference: a name
@@ -9,7 +9,8 @@ of one client, taken together, show at every moment what ZooKeeper held at one m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import msgspec
 
@@ -65,19 +66,34 @@ ChildChange = Interrupted | Listed | Added | Removed | Changed | Complete | Fail
 Sink = Callable[[ChildChange], None]
 
 
+class Scope(Protocol):
+    """Decides which folders below the root a stream follows: it gives their children as well."""
+
+    def of_listing(self, folder: str, names: Iterable[str]) -> Iterable[str]:
+        """Return the names of a folder that are to be followed. The folder was listed with these names."""
+
+    def of_creation(self, folder: str, name: str) -> Iterable[str]:
+        """Return the names of a folder that are to be followed from now on, because `name` was created in it."""
+
+    def of_deletion(self, folder: str, name: str) -> Iterable[str]:
+        """Return the other names of a folder that are not followed any more, because `name` was deleted in it."""
+
+
 class ChildStream:
     """Watches `root` and gives its changes to `sink`, synchronously and in the order of the wire.
 
-    With `depth` 2 it gives the children of each child as well; then `folder` is the path of the child.
+    With `depth` 2 it gives the children of each child as well; then `folder` is the path of the child. A `scope`
+    decides that folder by folder, to any depth. A folder whose creation is seen is empty at first, and is not listed.
+    One that is followed later is listed then, and `Complete` comes again.
     """
 
-    def __init__(self, client: Client, root: str, sink: Sink, *, depth: int = 1) -> None:
+    def __init__(self, client: Client, root: str, sink: Sink, *, depth: int = 1, scope: Scope | None = None) -> None:
         self._client = client
         self._root = root
         self._sink = sink
-        self._depth = depth
-        self._listed: set[str] = set()
-        self._awaited: set[str] = set()
+        self._scope = _Grandchildren(root) if scope is None and depth > 1 else scope
+        self._listed: dict[str, set[str]] = {}  # the folders whose changes are given: names in each that are followed
+        self._awaited: dict[str, bool] = {}  # the listings under way; False: not followed any more
         self._round = 0
         self._stopped = False
 
@@ -115,6 +131,8 @@ class ChildStream:
         self._awaited.clear()
         self._sink(Interrupted())
 
+    # --- listings ----------------------------------------------------------------------------------------------------
+
     def _list_root(self) -> None:
         self._round += 1
         self._awaited.clear()
@@ -122,8 +140,8 @@ class ChildStream:
 
     def _list(self, folder: str) -> None:
         number = self._round
-        self._listed.discard(folder)
-        self._awaited.add(folder)
+        self._listed.pop(folder, None)
+        self._awaited[folder] = True
 
         def done(names: tuple[str, ...] | None, error: Exception | None) -> None:
             if number != self._round or self._stopped:
@@ -139,15 +157,36 @@ class ChildStream:
         self._client.children_nowait(folder, done)
 
     def _handle_listing(self, folder: str, names: tuple[str, ...] | None) -> None:
-        self._awaited.discard(folder)
-        if names is not None or folder == self._root:  # if there is no root, nothing is in it
-            self._listed.add(folder)
-        self._sink(Listed(folder, names))
-        if folder == self._root and self._depth > 1:
-            for name in names or ():
-                self._list(join(folder, name))
+        is_wanted = self._awaited.pop(folder, None)
+        if is_wanted is None:  # it was asked for twice
+            return
+        if is_wanted:
+            if names is not None or folder == self._root:  # if there is no root, nothing is in it
+                self._listed[folder] = set()
+            self._sink(Listed(folder, names))
+            if self._scope is not None and names:
+                for name in self._scope.of_listing(folder, names):
+                    self._follow(folder, name)
         if not self._awaited:
             self._sink(Complete(self._root))
+
+    def _follow(self, folder: str, name: str) -> None:
+        path = join(folder, name)
+        self._listed[folder].add(name)
+        if path not in self._listed and not self._awaited.get(path):
+            self._list(path)
+
+    def _forget(self, folder: str, name: str) -> None:
+        """Give no changes of a folder any more, nor of what is below it."""
+        self._listed[folder].discard(name)
+        path = join(folder, name)
+        if path in self._awaited:
+            self._awaited[path] = False
+        for child in tuple(self._listed.get(path, ())):
+            self._forget(path, child)
+        self._listed.pop(path, None)
+
+    # --- events ------------------------------------------------------------------------------------------------------
 
     def _handle_event(self, event: WatchEvent) -> None:
         folder, _, name = event.path.rpartition("/")
@@ -157,14 +196,24 @@ class ChildStream:
             return
         match event.type:
             case EventType.CREATED:
-                if folder == self._root and self._depth > 1:
-                    self._listed.add(event.path)  # it is new, hence empty: its changes follow as events
                 self._sink(Added(folder, name))
+                if self._scope is not None:
+                    self._widen(self._scope.of_creation(folder, name), folder, name)
             case EventType.DELETED:
-                self._listed.discard(event.path)
+                if self._scope is not None:
+                    for each in (name, *self._scope.of_deletion(folder, name)):
+                        self._forget(folder, each)
                 self._sink(Removed(folder, name))
             case EventType.DATA_CHANGED:
                 self._sink(Changed(folder, name))
+
+    def _widen(self, names: Iterable[str], folder: str, new: str) -> None:
+        for name in names:
+            if name == new:
+                self._listed[folder].add(name)
+                self._listed[join(folder, name)] = set()  # empty: its changes follow as events
+            else:
+                self._follow(folder, name)
 
     def _handle_root_event(self, event: WatchEvent) -> None:
         if event.type is EventType.DELETED and self._root in self._listed and not self._stopped:
@@ -173,3 +222,19 @@ class ChildStream:
     def _handle_armed(self, _result: None, error: Exception | None) -> None:
         if isinstance(error, errors.ServerError) and not self._stopped:
             self._sink(Failed(self._root, error))
+
+
+class _Grandchildren:
+    """The scope of a stream of depth 2."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def of_listing(self, folder: str, names: Iterable[str]) -> Iterable[str]:
+        return names if folder == self._root else ()
+
+    def of_creation(self, folder: str, name: str) -> Iterable[str]:
+        return (name,) if folder == self._root else ()
+
+    def of_deletion(self, _folder: str, _name: str) -> Iterable[str]:
+        return ()
