@@ -7,6 +7,8 @@ HerdError                            everything below
 ├── WrongArguments                   arguments that the task's function does not take (also a TypeError)
 ├── PayloadTooLarge                  more bytes than a payload may have (also a ValueError)
 ├── ResultTooLarge                   more bytes than an outcome may have (also a ValueError)
+├── SavedTooLarge                    more bytes than the results may have that a task saves (also a ValueError)
+├── NotSaved                         a result of `once` is not saved, because the task is no longer this worker's
 ├── BadPayload                       a stored payload that is not a call
 ├── BadOutcome                       a stored status that is not an outcome
 ├── BadPolicy                        an access policy of the namespace that cannot be read
@@ -88,6 +90,27 @@ class ResultTooLarge(HerdError, ValueError):
             f"the outcome has {self.size} bytes, at most {self.limit} are allowed: "
             "store the result elsewhere and return its address"
         )
+
+
+class SavedTooLarge(HerdError, ValueError):
+    """The results that a task saves with `once` have `size` bytes together where at most `limit` are allowed. A task
+    that raises this is not retried, because every attempt would call the function again."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"the results of once() of this task have {self.size} bytes together, at most {self.limit} are allowed: "
+            "store the data elsewhere and return its address"
+        )
+
+
+class NotSaved(HerdError):
+    """The result of `once` is not saved for certain: the task was cancelled or has left this worker, its run was
+    stopped, or the session ended. The text says which. The task may run again elsewhere, so its code must end."""
 
 
 class BadPayload(HerdError):

@@ -195,18 +195,21 @@ def test_a_result_may_be_as_large_as_an_outcome_and_not_larger() -> None:
         encode_outcome(CALL, Outcome(OutcomeState.DONE, encode_result("x" * (MAX_OUTCOME - frame + 1))))
 
 
-def test_the_largest_payload_and_the_largest_outcome_fit_one_frame_when_a_task_is_buried() -> None:
+WORST = ErrorInfo("\x01" * 256, "\x01" * MAX_MESSAGE, "\x01" * MAX_TRACEBACK, ("\x01" * 680,))
+
+
+def test_the_largest_payload_and_the_largest_failure_fit_one_frame_when_a_task_is_buried() -> None:
     longest = "x" * MAX_NAME
     payload = b'{"herd":1,"call":"m:f","args":[],"kwargs":{},"more":"%s"}' % (b"x" * MAX_PAYLOAD)
     dead = with_error(payload, ErrorInfo("\x01" * 256, "\x01" * MAX_MESSAGE, "\x01" * MAX_TRACEBACK))
     assert len(payload) < len(dead) <= MAX_PAYLOAD + ENVELOPE_GROWTH
-    move = bury(longest, longest, bytes(MAX_PAYLOAD + ENVELOPE_GROWTH), bytes(MAX_OUTCOME))
+    move = bury(longest, longest, bytes(MAX_PAYLOAD + ENVELOPE_GROWTH), bytes(MAX_OUTCOME // 2))
     assert 32 + move.size(namespace=1000) <= MAX_FRAME
 
 
 def test_the_worst_failure_always_fits_an_outcome() -> None:
-    worst = ErrorInfo("\x01" * 256, "\x01" * MAX_MESSAGE, "\x01" * MAX_TRACEBACK, ("\x01" * 680,))
-    assert len(encode_outcome(CALL, Outcome(OutcomeState.FAILED, error=worst, worker="w" * MAX_NAME))) < MAX_OUTCOME
+    failure = encode_outcome(CALL, Outcome(OutcomeState.FAILED, error=WORST, worker="w" * MAX_NAME))
+    assert len(failure) < MAX_OUTCOME // 2
 
 
 def test_results_are_kept_as_the_worker_wrote_them() -> None:

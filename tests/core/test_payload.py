@@ -16,6 +16,7 @@ from herdmaster.core.names import call_name
 from herdmaster.core.payload import (
     ENVELOPE_GROWTH,
     MAX_PAYLOAD,
+    MAX_SAVED,
     Call,
     after_loss,
     decode_arguments,
@@ -25,9 +26,10 @@ from herdmaster.core.payload import (
     for_replay,
     with_attempt,
     with_error,
+    with_saved,
     with_start,
 )
-from herdmaster.errors import BadPayload, NotSerializable, PayloadTooLarge
+from herdmaster.errors import BadPayload, NotSerializable, PayloadTooLarge, SavedTooLarge
 from tests.core.test_values import json_values
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -247,6 +249,26 @@ def test_of_an_error_that_does_not_fit_the_traceback_is_left_out_or_all_of_it() 
     assert decode_call(with_error(largest, ErrorInfo("E", "m", "t" * 9000))).error is not None
     full = largest[:-1] + b',"more":"' + b"x" * (MAX_PAYLOAD + ENVELOPE_GROWTH - len(largest) - 20) + b'"}'
     assert with_error(full, worst) == full
+
+
+def test_saved_results_stay_through_everything_that_happens_to_a_task() -> None:
+    saved = {"charge": msgspec.Raw(b'{"id" : 1.50}'), "mail": msgspec.Raw(b"null")}
+    data = with_saved(VALID, saved)
+    assert b'"saved":{"charge":{"id" : 1.50},"mail":null}' in data
+    for changed in (
+        with_attempt(data), with_start(data, WORKER), after_loss(data, WORKER), with_error(data, ErrorInfo("E")),
+        for_replay(call_name("01jd0000000000000000000001"), data),
+    ):  # fmt: skip
+        assert decode_call(changed).saved == saved
+
+
+def test_saved_results_may_have_16_kib_together_with_their_names() -> None:
+    room = MAX_SAVED - len(b'{"a":""}')
+    largest = encode_call(made_call("x" * (MAX_PAYLOAD - len(encode_call(made_call(""))))))
+    full = with_saved(largest, {"a": msgspec.Raw(b'"%s"' % (b"x" * room))})
+    assert decode_call(with_error(full, ErrorInfo("E", "m", "t" * 4000))).error is not None
+    with pytest.raises(SavedTooLarge, match=f"{MAX_SAVED + 1} bytes together, at most {MAX_SAVED}"):
+        with_saved(VALID, {"a": msgspec.Raw(b'"%s"' % (b"x" * (room + 1)))})
 
 
 def test_a_marked_start_names_the_worker() -> None:

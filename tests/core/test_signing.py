@@ -30,6 +30,7 @@ from herdmaster.core.payload import (
     with_due,
     with_error,
     with_isolation,
+    with_saved,
     with_schedule,
     with_start,
 )
@@ -60,6 +61,7 @@ FULL = Call(
     alone=True,
     error=ErrorInfo("X"),
     scheduled=None,
+    saved={"charge": msgspec.Raw(b"1")},
     traceparent="00-a-b-01",
     tracestate="a=b",
 )
@@ -178,6 +180,19 @@ def test_signing_again_replaces_a_signature_and_keeps_the_limit_of_the_size() ->
     room = MAX_PAYLOAD - len(encode_call(Call(1, "m:f", *encode_arguments(("",), {}))))
     with pytest.raises(PayloadTooLarge):
         signed(Call(1, "m:f", *encode_arguments(("x" * room,), {})))
+
+
+def test_a_worker_signs_what_it_saves_and_others_can_neither_change_nor_add_it() -> None:
+    largest = "x" * (MAX_PAYLOAD - len(signed(Call(1, "m:f", *encode_arguments(("",), {})))))
+    for call in (Call(1, "m:f", *encode_arguments((1,), {})), Call(1, "m:f", *encode_arguments((largest,), {}))):
+        data = signed(call)
+        bare = with_saved(data, {"charge": msgspec.Raw(b'"paid"')})
+        with pytest.raises(BadSignature):
+            KEYS.verify_task(TASK, bare)
+        saved = KEYS.sign_again(TASK, TASK, data, bare)
+        KEYS.verify_task(TASK, with_attempt(saved))
+        with pytest.raises(BadSignature):
+            KEYS.verify_task(TASK, saved.replace(b'"paid"', b'"free"'))
 
 
 # --- schedules and replays -------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ MOVES = [
     transitions.promote(DUE, T, b"1"),
     transitions.assign(T, W, b"1"),
     transitions.mark_start(W, T, b"1"),
+    transitions.save(W, T, b"1"),
     transitions.complete(W, T, b"1", KEY),
     transitions.complete(W, T, None, KEY),
     transitions.retry_now(W, T, b"1"),

@@ -15,6 +15,7 @@ from tests.model.vocabulary import Kind
 NOT_MODELLED = {
     TransitionName.SUBMIT_LATER,  # told as `submit`
     TransitionName.REPLAY,
+    TransitionName.SAVE,  # changes the payload alone, as `mark start` does; the simulation has it
     TransitionName.TICK,  # those of schedules have a model of their own
     TransitionName.SKIP_TICK,
     TransitionName.MARK_TICK,

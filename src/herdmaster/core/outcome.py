@@ -26,7 +26,7 @@ from herdmaster.core.values import UNREADABLE, from_json, to_json
 from herdmaster.errors import BadOutcome, BadPayload, ResultTooLarge, TaskCancelled, TaskExpired
 
 MAX_OUTCOME: Final = MAX_FRAME - MAX_PAYLOAD - 16 * 1024
-"""In bytes. Burying writes payload and outcome in one frame; 16 KiB remain for paths and for the payload's growth."""
+"""In bytes. Burying writes payload and failure in one frame, and no failure is half as large as this."""
 
 RAW_DONE: Final = b"done"
 

@@ -3,11 +3,11 @@
     {"herd":1,"call":"shop.tasks:resize","args":["a.png"],"kwargs":{"width":640},"attempt":1,"deliveries":0}
 
 `"started":"worker-..."` is added when a worker marks its start, `"asked":["worker-..."]` when a worker has no such
-function, `"alone":true` when it was with several lost workers, and `"error":{"type":...,"message":...,"traceback":...}`
-when the task is buried; other fields say what the submitter wants (see `Call`). Fields that this version does not know
-are kept: the functions that change a stored payload (`with_attempt`, `with_start`, `with_asked`, `with_error`,
-`with_isolation`, `after_loss`) edit the envelope's fields one by one as raw JSON and never rebuild it from what they
-understood.
+function, `"alone":true` when it was with several lost workers, `"saved":{"charge":...}` when the task's code saves
+results with `once`, and `"error":{"type":...,"message":...,"traceback":...}` when the task is buried; other fields say
+what the submitter wants (see `Call`). Fields that this version does not know are kept: the functions that change a
+stored payload (`with_attempt`, `with_start`, `with_asked`, `with_saved`, `with_error`, `with_isolation`, `after_loss`)
+edit the envelope's fields one by one as raw JSON and never rebuild it from what they understood.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from herdmaster.core.keys import Unique
 from herdmaster.core.names import is_call
 from herdmaster.core.options import Overrides
 from herdmaster.core.values import UNREADABLE, from_json, to_json
-from herdmaster.errors import BadPayload, NotSerializable, PayloadTooLarge
+from herdmaster.errors import BadPayload, NotSerializable, PayloadTooLarge, SavedTooLarge
 
 ENVELOPE_VERSION: Final = 1
 MAX_FRAME: Final = 1_048_575
@@ -33,8 +33,11 @@ MAX_PAYLOAD: Final = 512 * 1024
 """What a client may submit."""
 BIG: Final = 4 * 1024
 """A call with a larger payload says so in its name (`.b`), so that few are read at a time."""
-ENVELOPE_GROWTH: Final = 8 * 1024
-"""How much a payload may grow by counts, the mark of a start, who was asked and its error after it was accepted."""
+MAX_SAVED: Final = 16 * 1024
+"""The largest `saved` field: all results of one task that `once` saves, with their names."""
+ENVELOPE_GROWTH: Final = 8 * 1024 + MAX_SAVED
+"""How much a payload may grow by counts, the mark of a start, who was asked, saved results and its error after it was
+accepted."""
 _MAX_MESSAGE: Final = 1024
 _MAX_TRACEBACK: Final = 4 * 1024
 _OF_THE_PAST: Final = ("started", "asked", "due", "expires", "error", "alone")
@@ -62,6 +65,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     says. With `chunk` the arguments are a list of argument lists, one for each item, and the result is a list of
     `ItemResult`. `codec` names what turned arguments into JSON, and is to turn the result, where that is not
     Herdmaster's own. `error` is what a dead task died of. `scheduled` names the schedule that made the task.
+    `saved` are the results of `once`, as JSON by their names; a replay keeps them.
     `traceparent` and `tracestate` are of the W3C's Trace Context: the span that submitted the task. `inputs` are never
     stored: the worker adds what it has read for the references of a step.
     """
@@ -91,6 +95,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     scheduled: Scheduled | None = None
     traceparent: str | None = None
     tracestate: str | None = None
+    saved: dict[str, msgspec.Raw] | None = None
     inputs: tuple[Input, ...] = ()
 
 
@@ -174,6 +179,15 @@ def with_start(data: bytes, worker: str) -> bytes:
 def with_asked(data: bytes, worker: str) -> bytes:
     """The payload after `worker` was found to have no such function; no start marked."""
     return _rewrite(data, asked=(*decode_call(data).asked, worker), started=None)
+
+
+def with_saved(data: bytes, saved: Mapping[str, msgspec.Raw]) -> bytes:
+    """The payload with these saved results, in place of those that it has. Raises `SavedTooLarge`."""
+    decode_call(data)
+    size = len(_encoder.encode(saved))
+    if size > MAX_SAVED:
+        raise SavedTooLarge(size, MAX_SAVED)
+    return _rewrite(data, saved=dict(saved))
 
 
 def with_expiry(data: bytes, expires_ms: int) -> bytes:
@@ -267,7 +281,10 @@ def after_loss(data: bytes, worker: str) -> bytes:
     return _rewrite(data, deliveries=call.deliveries + 1, started=None)
 
 
-def _rewrite(data: bytes, **changes: int | str | tuple[str, ...] | ErrorInfo | Scheduled | None) -> bytes:
+_Value = int | str | tuple[str, ...] | ErrorInfo | Scheduled | dict[str, msgspec.Raw] | None
+
+
+def _rewrite(data: bytes, **changes: _Value) -> bytes:
     fields = _fields_decoder.decode(data)
     for name, value in changes.items():
         if value is None:

@@ -4,8 +4,9 @@ A signed payload has one more field, `"signature":{"key":"2026a","mac":"..."}`. 
 field of the envelope but those that roles change (`UNBOUND`), as the bytes that stand there, in their order. The roles
 rewrite envelopes field by field and keep the bytes and the order of the others, so a signature survives every
 transition. The subject is the name of the task, which has the queue and the priority. A replay gives a task a new name,
-so it has to sign it anew. A task of a schedule is named by the primary, which has no keys: its subject is the schedule
-with the queue, and the primary may set when the task expires.
+so it has to sign it anew. So does a worker that saves results of `once`: they decide what the code does. A task of a
+schedule is named by the primary, which has no keys: its subject is the schedule with the queue, and the primary may set
+when the task expires.
 
 A signed outcome has the same field at its end, and the code covers the bytes before it.
 """
@@ -21,7 +22,7 @@ import msgspec
 
 from herdmaster.core.names import DEFAULT_QUEUE, is_call, queue_and_time
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
-from herdmaster.core.payload import MAX_PAYLOAD, Scheduled
+from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_PAYLOAD, Scheduled
 from herdmaster.core.secret_keys import SecretKeys
 from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadPayload, BadSignature, PayloadTooLarge
@@ -81,20 +82,21 @@ class Keyring:
     def sign_task(self, task: str, data: bytes) -> bytes:
         """Return the payload with a signature for the task of that name, in place of one that it may have. Raises
         PayloadTooLarge, BadPayload."""
-        return self._sign(_OF_TASKS + task.encode(), data, UNBOUND)
+        return self._sign_task(task, data, MAX_PAYLOAD)
 
     def sign_scheduled(self, schedule: str, queue: str, data: bytes) -> bytes:
         """As `sign_task`, for the tasks that a schedule makes in a queue."""
-        return self._sign(_of_schedule(schedule, queue), data, _UNBOUND_IN_SCHEDULES)
+        return self._sign_scheduled(schedule, queue, data, MAX_PAYLOAD)
 
     def sign_again(self, task: str, new_task: str, data: bytes, changed: bytes) -> bytes:
-        """Return `changed`, made of the payload `data` of a task, with a signature for its new name. Raises
-        BadSignature if that of `data` is missing or wrong."""
+        """Return `changed`, made of the payload `data` of a task, with a signature for its new name, which may be the
+        old one. Raises BadSignature if that of `data` is missing or wrong."""
         self.verify_task(task, data)
         scheduled = _fields(data).get("scheduled")
         if scheduled is None:
-            return self.sign_task(new_task, changed)
-        return self.sign_scheduled(_scheduled_decoder.decode(scheduled).schedule, _queue_of(new_task), changed)
+            return self._sign_task(new_task, changed, MAX_PAYLOAD + ENVELOPE_GROWTH)
+        name = _scheduled_decoder.decode(scheduled).schedule
+        return self._sign_scheduled(name, _queue_of(new_task), changed, MAX_PAYLOAD + ENVELOPE_GROWTH)
 
     def verify_task(self, task: str, data: bytes) -> None:
         """Raises BadSignature if the payload of a task was not signed for it with one of the keys."""
@@ -113,14 +115,20 @@ class Keyring:
             message = _message(subject, fields, _UNBOUND_IN_SCHEDULES)
         self._verify(signature.key, message, signature.mac, "payload")
 
-    def _sign(self, subject: bytes, data: bytes, unbound: frozenset[str]) -> bytes:
+    def _sign_task(self, task: str, data: bytes, limit: int) -> bytes:
+        return self._sign(_OF_TASKS + task.encode(), data, UNBOUND, limit)
+
+    def _sign_scheduled(self, schedule: str, queue: str, data: bytes, limit: int) -> bytes:
+        return self._sign(_of_schedule(schedule, queue), data, _UNBOUND_IN_SCHEDULES, limit)
+
+    def _sign(self, subject: bytes, data: bytes, unbound: frozenset[str], limit: int) -> bytes:
         fields = _fields(data)
         if "signature" in fields:
             del fields["signature"]
             data = _encoder.encode(fields)
         signed = self._signed(data, _message(subject, fields, unbound))
-        if len(signed) > MAX_PAYLOAD:
-            raise PayloadTooLarge(len(signed), MAX_PAYLOAD)
+        if len(signed) > limit:
+            raise PayloadTooLarge(len(signed), limit)
         return signed
 
     # --- outcomes ----------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class TransitionName(enum.StrEnum):
     PROMOTE = "promote"
     ASSIGN = "assign"
     MARK_START = "mark start"
+    SAVE = "save"
     COMPLETE = "complete"
     COMPLETE_SILENTLY = "complete silently"
     RETRY_NOW = "retry now"
@@ -124,6 +125,9 @@ _ROWS: Final = (
     Transition(N.ASSIGN, _PRIMARY, checks=(P.WORKERS,), consumes=(P.TASKS,), produces=(P.ASSIGN,)),
     Transition(
         N.MARK_START, _WORKER, sets=(P.ASSIGN,), note="before it runs a task that has a delivery behind it",
+    ),
+    Transition(
+        N.SAVE, _WORKER, sets=(P.ASSIGN,), note="a result of `once` is in the payload before the task's code goes on",
     ),
     Transition(
         N.COMPLETE, _WORKER, consumes=(P.ASSIGN, *_KEY), produces=(P.STATUS,),

@@ -44,7 +44,7 @@ __all__ = [
     "drop_assignment_because_task", "drop_cancel", "drop_delayed_because_status", "drop_delayed_because_task",
     "drop_task_because_assigned", "drop_task_because_status", "expire", "forward", "freed_by", "hand_back",
     "mark_start", "promote", "recover", "refuse", "refuse_assigned", "refuse_delayed", "release", "replay",
-    "retry_in_place", "retry_later", "retry_now", "submit", "verdict", "without_key",
+    "retry_in_place", "retry_later", "retry_now", "save", "submit", "verdict", "without_key",
 ]  # fmt: skip
 
 
@@ -169,6 +169,11 @@ def assign(task: str, worker: str, data: bytes) -> Move:
 def mark_start(worker: str, task: str, data: bytes) -> Move:
     """`data` is the payload with the start marked (`payload.with_start`)."""
     return _move(TransitionName.MARK_START, _Subject(task, worker), data)
+
+
+def save(worker: str, task: str, data: bytes) -> Move:
+    """`data` is the payload with the results that the task's code has saved (`payload.with_saved`)."""
+    return _move(TransitionName.SAVE, _Subject(task, worker), data)
 
 
 # What ends a task frees its key, if one is given: the caller knows whether the outcome is to hold it.
