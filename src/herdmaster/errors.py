@@ -50,7 +50,13 @@ class InvalidName(HerdError, ValueError):
 
 
 class NotSerializable(HerdError, TypeError):
-    """A value that JSON cannot carry; the text names the argument, or says that it is the result."""
+    """A value that JSON cannot carry; the text names the argument, or says that it is the result.
+
+    `is_of_once`: a function that `once` has called returned it, so a task that raises this is not retried, because
+    every attempt would call the function again.
+    """
+
+    is_of_once = False
 
 
 class WrongArguments(HerdError, TypeError):
@@ -93,19 +99,8 @@ class ResultTooLarge(HerdError, ValueError):
 
 
 class SavedTooLarge(HerdError, ValueError):
-    """The results that a task saves with `once` have `size` bytes together where at most `limit` are allowed. A task
-    that raises this is not retried, because every attempt would call the function again."""
-
-    def __init__(self, size: int, limit: int) -> None:
-        super().__init__(size, limit)
-        self.size = size
-        self.limit = limit
-
-    def __str__(self) -> str:
-        return (
-            f"the results of once() of this task have {self.size} bytes together, at most {self.limit} are allowed: "
-            "store the data elsewhere and return its address"
-        )
+    """The results that a task saves with `once` have more bytes together than are allowed; the text says how many. A
+    task that raises this is not retried, because every attempt would call the function again."""
 
 
 class NotSaved(HerdError):

@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from herdmaster.errors import SoftTimeLimitExceeded
-from herdmaster.pools.messages import Reply, encode_frame
+from herdmaster.pools.messages import NoAnswer, Reply, encode_frame
 
 SendNote = Callable[[bytes], None]
+Ask = Callable[[bytes], bytes]
 
 
 def echo(text: str, send_note: SendNote) -> str:
@@ -212,6 +214,53 @@ def refuse(text: str, send_note: SendNote) -> str:
     raise ValueError(text)
 
 
+def ask(text: str, ask: Ask) -> str:
+    return ask(text.encode()).decode()
+
+
+def ask_impatiently(text: str, ask: Ask) -> str:
+    """Twice, the first time until the soft limit."""
+    try:
+        ask(b"first")
+    except SoftTimeLimitExceeded:
+        return ask(b"second").decode()
+    return "not interrupted"
+
+
+def ask_on_threads(text: str, ask: Ask) -> str:
+    with ThreadPoolExecutor(8) as threads:
+        return " ".join(threads.map(lambda number: ask(str(number).encode()).decode(), range(int(text))))
+
+
+def ask_for_ever(text: str, ask: Ask) -> str:
+    """On a thread that is still waiting when the request has been answered."""
+    asked = threading.Event()
+
+    def wait() -> None:
+        asked.set()
+        try:
+            ask(b"late")
+        except NoAnswer as error:
+            sys.stderr.write(f"{error}\n")
+
+    threading.Thread(target=wait).start()
+    asked.wait()
+    time.sleep(0.1)
+    return "left"
+
+
+def ask_in_a_fork(text: str, ask: Ask) -> str:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ask(b"forked")
+        except NoAnswer:
+            os._exit(7)
+        os._exit(0)
+    return str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+_ASKING = {each.__name__: each for each in (ask, ask_impatiently, ask_on_threads, ask_for_ever, ask_in_a_fork)}
 _CODE = {
     function.__name__: function
     for function in (
@@ -222,12 +271,14 @@ _CODE = {
 }  # fmt: skip
 
 
-def make_handler(argument: str) -> Callable[[bytes, SendNote], bytes]:
+def make_handler(argument: str) -> Callable[[bytes, SendNote, Ask], bytes]:
     if argument == "broken":
         raise LookupError("there is no such app")
 
-    def handle(request: bytes, send_note: SendNote) -> bytes:
+    def handle(request: bytes, send_note: SendNote, ask: Ask) -> bytes:
         name, _, text = request.decode().partition(" ")
+        if name in _ASKING:
+            return _ASKING[name](text, ask).encode()
         return _CODE[name](text, send_note).encode()
 
     return handle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from herdmaster.pools.folder import Folder
@@ -26,6 +27,7 @@ class Setting:
         self.unmade: set[str] = set()
         self.made: list[str] = []
         self.notes: list[tuple[str, bytes]] = []
+        self.questions: list[tuple[str, bytes, Callable[[bytes], None]]] = []
         self.output: list[tuple[str | None, str, str]] = []
         self.deliveries: Deliveries[str, bytes] = Deliveries()
         self._default = limits
@@ -36,6 +38,7 @@ class Setting:
             handler=handler,
             handler_argument=handler_argument,
             note=lambda item, data: self.notes.append((item, data)),
+            ask=lambda item, data, answer: self.questions.append((item, data, answer)),
             on_output=lambda *line: self.output.append(line),
             folder=folder,
         )

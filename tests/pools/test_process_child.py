@@ -67,6 +67,7 @@ def test_an_alarm_that_is_held_raises_when_it_is_released_once(alarm: Alarm) -> 
     ring()
     with pytest.raises(SoftTimeLimitExceeded):
         alarm.release()
+    alarm.hold()
     alarm.release()
 
     alarm.set(LONG)
@@ -76,6 +77,24 @@ def test_an_alarm_that_is_held_raises_when_it_is_released_once(alarm: Alarm) -> 
     ring()
     alarm.clear()
     alarm.release()
+
+
+def test_an_alarm_that_is_held_twice_raises_at_the_last_release_or_where_the_code_asks(alarm: Alarm) -> None:
+    alarm.set(LONG)
+    alarm.hold()
+    alarm.hold()
+    ring()
+    alarm.release()
+    with pytest.raises(SoftTimeLimitExceeded):
+        alarm.raise_late()
+    alarm.release()
+
+    alarm.set(LONG)
+    alarm.hold()
+    alarm.raise_late()  # nothing is late
+    ring()
+    with pytest.raises(SoftTimeLimitExceeded):
+        alarm.release()
 
 
 @pytest.mark.parametrize(

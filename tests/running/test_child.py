@@ -49,5 +49,5 @@ def test_a_child_gets_the_inputs_of_a_step() -> None:
     call = decode_call(payload)
     call = msgspec.structs.replace(call, inputs=(Input(("args", 0, 1), "2", (StepResult(b"41"),)),))
     handover = child._handover_decoder.decode(encode_handover(Delivered("task-a", payload, 1, call)))
-    run = run_handover(Program({"m:sum": sum}), handover, Reporter(lambda _: None))
+    run = run_handover(Program({"m:sum": sum}), handover, Reporter(lambda _: None), bytes)
     assert run.ending == Returned(msgspec.Raw(b"42"))

@@ -181,12 +181,20 @@ def with_asked(data: bytes, worker: str) -> bytes:
     return _rewrite(data, asked=(*decode_call(data).asked, worker), started=None)
 
 
+def check_saved(saved: Mapping[str, msgspec.Raw]) -> None:
+    """Raises `SavedTooLarge` for saved results that have no room in a payload."""
+    size = len(_encoder.encode(saved))
+    if size > MAX_SAVED:
+        raise SavedTooLarge(
+            f"the results of once() of this task have {size} bytes together, at most {MAX_SAVED} are allowed: store "
+            "the data elsewhere and return its address"
+        )
+
+
 def with_saved(data: bytes, saved: Mapping[str, msgspec.Raw]) -> bytes:
     """The payload with these saved results, in place of those that it has. Raises `SavedTooLarge`."""
     decode_call(data)
-    size = len(_encoder.encode(saved))
-    if size > MAX_SAVED:
-        raise SavedTooLarge(size, MAX_SAVED)
+    check_saved(saved)
     return _rewrite(data, saved=dict(saved))
 
 

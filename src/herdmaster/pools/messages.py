@@ -30,6 +30,14 @@ class Request(msgspec.Struct, frozen=True, tag="request"):
     memory: int | None
 
 
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """To a process that has asked: repeats `number` and `question`."""
+
+    number: int
+    question: int
+    data: bytes
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The process can take a request."""
 
@@ -44,6 +52,15 @@ class Note(msgspec.Struct, frozen=True, tag="note"):
     """Data that the code sends while it runs."""
 
     number: int
+    data: bytes
+
+
+class Question(msgspec.Struct, frozen=True, tag="question"):
+    """Data that the code sends while it runs, and on whose answer it waits. `question` counts the questions of the
+    process."""
+
+    number: int
+    question: int
     data: bytes
 
 
@@ -67,8 +84,8 @@ class HandlerFailed(msgspec.Struct, frozen=True, tag="failed"):
     reason: str
 
 
-ToChild = Start | Request
-FromChild = Ready | CannotStart | Note | Reply | SoftlyTimedOut | HandlerFailed
+ToChild = Start | Request | Answer
+FromChild = Ready | CannotStart | Note | Question | Reply | SoftlyTimedOut | HandlerFailed
 
 _encoder: Final = msgspec.msgpack.Encoder()
 to_child_decoder: Final[msgspec.msgpack.Decoder[ToChild]] = msgspec.msgpack.Decoder(ToChild)
@@ -78,6 +95,10 @@ from_child_decoder: Final[msgspec.msgpack.Decoder[FromChild]] = msgspec.msgpack.
 def encode_frame(message: ToChild | FromChild) -> bytes:
     data = _encoder.encode(message)
     return len(data).to_bytes(_LENGTH_BYTES, "big") + data
+
+
+class NoAnswer(Exception):
+    """Nothing will answer the question: its request is over, or a forked process asked."""
 
 
 class FrameReader:

@@ -14,6 +14,7 @@ import importlib
 import io
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -29,11 +30,13 @@ from herdmaster.pools import child_logs, messages, signals
 from herdmaster.pools.folder import Folder
 from herdmaster.pools.streams import Streams
 
-Handler = Callable[[bytes, Callable[[bytes], None]], bytes]
-"""(request, send_note) -> reply"""
+Handler = Callable[[bytes, Callable[[bytes], None], Callable[[bytes], bytes]], bytes]
+"""(request, send_note, ask) -> reply. `ask` returns the answer, or raises messages.NoAnswer."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _RECEIVE_BYTES: Final = 256 * 1024
+_LOOK_SECONDS: Final = 0.05
+"""How late a soft limit may be while the code waits for an answer, and the end of a request for a thread that does."""
 
 MEMORY_LIMIT: Final = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
 """The limit that meets what Python code allocates, and little else. On Linux that is RLIMIT_DATA: the heap and private
@@ -48,7 +51,7 @@ class Alarm:
 
     def __init__(self) -> None:
         self._seconds: float | None = None  # of the code that it may interrupt
-        self._is_held = False
+        self._holds = 0
         self._is_late = False
         signal.signal(signal.SIGALRM, self._ring)
         forks.add_handler(signal.SIGALRM)
@@ -64,19 +67,29 @@ class Alarm:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
 
     def hold(self) -> None:
-        self._is_held = True
+        """Raise nothing until as many calls of `release`."""
+        self._holds += 1
 
     def release(self) -> None:
-        """Raise what was held back."""
-        self._is_held = False
+        """Raise what was held back, if nothing else holds it."""
+        self._holds -= 1
+        if not self._holds:
+            self.raise_late()
+
+    def raise_late(self) -> None:
+        """Raise what was held back, and go on to hold."""
         if self._is_late:
             self._is_late = False
-            self._ring(signal.SIGALRM, None)
+            self._raise()
 
     def _ring(self, _number: int, _frame: FrameType | None) -> None:
-        if self._is_held:
+        if self._holds:
             self._is_late = True
-        elif self._seconds is not None:
+        else:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._seconds is not None:
             seconds, self._seconds = self._seconds, None
             raise SoftTimeLimitExceeded(f"the task ran past its soft time limit of {seconds:g} s")
 
@@ -108,6 +121,9 @@ class Child:
         self._reader = messages.FrameReader()
         self._frames: list[bytes] = []
         self._lock = threading.Lock()
+        self._asking = threading.Lock()  # held by the thread that reads the socket while the code runs
+        self._present = 0  # the number of the request whose code runs
+        self._questions = 0
         self._alarm = Alarm()
         self._memory = Memory()
         self._flush_c = ctypes.CDLL(None).fflush
@@ -147,15 +163,24 @@ class Child:
         def send_note(data: bytes) -> None:
             self._send(messages.Note(number, data))
 
+        def ask(data: bytes) -> bytes:
+            return self._ask(number, data)
+
         try:
             try:
+                self._present = number
                 self._memory.limit(request.memory)
                 if request.soft is not None:
                     self._alarm.set(request.soft)
                 with forks.UserCode():
-                    replies.append(handler(request.data, send_note))
+                    replies.append(handler(request.data, send_note, ask))
             finally:
-                self._alarm.clear()
+                try:
+                    self._alarm.clear()
+                finally:
+                    self._present = 0
+                    with self._asking:
+                        pass  # from here on no other thread reads the socket
         except SoftTimeLimitExceeded:
             return messages.Reply(number, replies[0]) if replies else messages.SoftlyTimedOut(number)
         except MemoryError:
@@ -173,13 +198,62 @@ class Child:
         self._flush_c(None)
 
     def _receive(self) -> messages.ToChild | None:
-        """Return the next message, or None at the end."""
-        while not self._frames:
-            data = self._channel.recv(_RECEIVE_BYTES)
-            if not data:
-                return None
-            self._frames = self._reader.feed(data)
-        return messages.to_child_decoder.decode(self._frames.pop(0))
+        """Return the next message that is no answer, or None at the end. An answer here came too late."""
+        while True:
+            while not self._frames:
+                data = self._channel.recv(_RECEIVE_BYTES)
+                if not data:
+                    return None
+                self._frames = self._reader.feed(data)
+            message = messages.to_child_decoder.decode(self._frames.pop(0))
+            if not isinstance(message, messages.Answer):
+                return message
+
+    def _ask(self, number: int, data: bytes) -> bytes:
+        """Send a question of the request's code, and return its answer. On any thread of the task."""
+        if forks.generation != self._generation:
+            raise messages.NoAnswer("a forked process cannot ask")
+        is_main = threading.current_thread() is threading.main_thread()
+
+        def look() -> None:
+            if is_main:
+                self._alarm.raise_late()
+            if self._present != number:
+                raise messages.NoAnswer("the task has ended")
+
+        if is_main:
+            self._alarm.hold()  # what was received must not be lost
+        try:
+            while not self._asking.acquire(timeout=_LOOK_SECONDS):
+                look()
+            try:
+                look()
+                return self._exchange(number, data, look)
+            finally:
+                self._asking.release()
+        finally:
+            if is_main:
+                self._alarm.release()
+
+    def _exchange(self, number: int, data: bytes, look: Callable[[], None]) -> bytes:
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        self._questions += 1
+        question = self._questions
+        self._send(messages.Question(number, question, data))
+        while True:
+            while self._frames:
+                message = messages.to_child_decoder.decode(self._frames.pop(0))
+                if isinstance(message, messages.Answer) and (message.number, message.question) == (number, question):
+                    return message.data
+                # Any other is the answer to a question that was given up.
+            if not poll.poll(_LOOK_SECONDS * 1000):
+                look()
+                continue
+            received = self._channel.recv(_RECEIVE_BYTES)
+            if not received:
+                raise messages.NoAnswer("the worker is gone")
+            self._frames = self._reader.feed(received)
 
     def _send(self, message: messages.FromChild) -> None:
         if forks.generation != self._generation:

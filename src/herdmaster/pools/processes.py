@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from herdmaster.pools import child_logs
@@ -28,10 +29,12 @@ from herdmaster.pools.guardian import Guardian
 from herdmaster.pools.job import Job
 from herdmaster.pools.limits import Died, Limits, NotStarted, Stopped, TimedOut
 from herdmaster.pools.messages import (
+    Answer,
     CannotStart,
     FromChild,
     HandlerFailed,
     Note,
+    Question,
     Ready,
     Reply,
     Request,
@@ -57,13 +60,14 @@ _log = logging.getLogger("herdmaster.worker")
 class _Run(Generic[T]):
     """An item that a process runs."""
 
-    __slots__ = ("ending", "item", "limits", "number", "timer")
+    __slots__ = ("ending", "has_asked", "item", "limits", "number", "timer")
 
     def __init__(self, item: T, number: int, limits: Limits) -> None:
         self.item = item
         self.number = number
         self.limits = limits
         self.timer: asyncio.TimerHandle | None = None
+        self.has_asked = False  # so its process has read the request
         self.ending: TimedOut | Stopped | Died | None = None  # its process has been killed, and this will be delivered
 
 
@@ -74,10 +78,12 @@ class ProcessPool(Generic[T]):
     - `make_request(item)` returns the bytes and the limits. It is called in the loop right before the hand-over; if it
       returns None, the item is delivered as `NotStarted`.
     - `handler` is `module:attribute` of a factory. Each process imports it and calls it with `handler_argument`. What
-      it returns is called as `(request, send_note) -> reply` in the main thread of the process, and may raise nothing
-      but MemoryError and SoftTimeLimitExceeded.
+      it returns is called as `(request, send_note, ask) -> reply` in the main thread of the process, and may raise
+      nothing but MemoryError and SoftTimeLimitExceeded.
     - `note(item, data)` is called for the data that the handler passes to `send_note` on any thread, in order and
       before the item is delivered.
+    - `ask(item, data, answer)` is called for the data that the handler passes to its `ask` on any thread, which waits
+      until `answer(data)` is called in the loop. An answer that comes after the end of the item is dropped.
     - `on_output` is called with each line that a process prints: the item that it runs or None, `stdout` or `stderr`,
       the line. While `has_room` returns False no output is read, and processes that print wait.
     - Each process is started in `folder`, by default the present working directory. Each of its tasks begins there,
@@ -98,6 +104,7 @@ class ProcessPool(Generic[T]):
         handler: str,
         handler_argument: str,
         note: Callable[[T, bytes], None],
+        ask: Callable[[T, bytes, Callable[[bytes], None]], None],
         on_output: Callable[[T | None, str, str], None],
         has_room: Callable[[], bool] = lambda: True,
         folder: Folder | None = None,
@@ -108,6 +115,7 @@ class ProcessPool(Generic[T]):
         self._handler = handler
         self._handler_argument = handler_argument
         self._note = note
+        self._ask = ask
         self._on_output = on_output
         self._folder = folder or Folder()
         self._turns = Turns(self._loop, has_room)
@@ -205,6 +213,11 @@ class ProcessPool(Generic[T]):
                 run = self._busy.get(child)
                 if run is not None and run.number == number:
                     self._note(run.item, data)
+            case Question(number, question, data):
+                run = self._busy.get(child)
+                if run is not None and run.number == number:
+                    run.has_asked = True
+                    self._ask(run.item, data, partial(self._answer_question, child, run, question))
             case Ready():
                 self._starting.pop(child, None)
                 self._pause = 0.0
@@ -242,6 +255,10 @@ class ProcessPool(Generic[T]):
         else:
             self._idle.append(child)
         self._dispatch()
+
+    def _answer_question(self, child: Spawned, run: _Run[T], question: int, data: bytes) -> None:
+        if self._busy.get(child) is run:
+            child.send(Answer(run.number, question, data))
 
     def _printed(self, child: Spawned, stream: str, line: str) -> None:
         if stream == "stderr" and self._log_mark in line:
@@ -305,7 +322,7 @@ class ProcessPool(Generic[T]):
     def _died(self, child: Spawned, run: _Run[T], code: int) -> None:
         if run.timer is not None:
             run.timer.cancel()
-        if child.is_unread:
+        if child.is_unread and not run.has_asked:
             self._end(run.item, NotStarted())  # it was dead, or dying, when the request came
         else:
             self._end(run.item, Died(_sentence(f"its process {_words(code)}", run.limits)))

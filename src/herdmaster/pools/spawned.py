@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from herdmaster import forks
-from herdmaster.pools.messages import FrameReader, FromChild, Note, ToChild, encode_frame, from_child_decoder
+from herdmaster.pools.messages import FrameReader, FromChild, Note, Question, ToChild, encode_frame, from_child_decoder
 from herdmaster.pools.output import Output, Turns
 from herdmaster.pools.signals import held_back
 
@@ -30,7 +30,7 @@ class Spawned:
     """One process.
 
     - `heard` is called with each message, and at last with None if bytes came that are no message. A message other than
-      a note is handed on after what was printed before it.
+      a note or a question is handed on after what was printed before it.
     - `printed` is called with the name of a stream and a line.
     - `gone` is called once, with the exit code as in `Popen`: when the process has ended, its group has been killed,
       and everything else has been handed on.
@@ -163,8 +163,8 @@ class Spawned:
     def _hand_on(self) -> None:
         """Hand on messages, and at last the end, as far as everything that was printed before has been handed on."""
         while self._is_open and (self._messages or self._has_exited):
-            is_note = bool(self._messages) and isinstance(self._messages[0], Note)
-            if not is_note and not self._is_caught_up():
+            is_said = bool(self._messages) and isinstance(self._messages[0], (Note, Question))
+            if not is_said and not self._is_caught_up():
                 return
             if self._messages:
                 self._heard(self, self._messages.popleft())

@@ -21,12 +21,14 @@ from herdmaster.core.modules import import_modules
 from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import decode_call
 from herdmaster.core.run import Lacking, Run, encode_run
-from herdmaster.errors import ConfigurationError
+from herdmaster.errors import BadSignature, ConfigurationError, HerdError, NotSaved, SavedTooLarge
+from herdmaster.pools.messages import NoAnswer
 from herdmaster.running import log_fields
 from herdmaster.running.current import ProgressReport, WaitReport
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.hooks import Hooks
 from herdmaster.running.invocation import invoke
+from herdmaster.running.once import Saved
 from herdmaster.running.program import Program, way
 from herdmaster.running.registration import Registration
 from herdmaster.tracing import find_spans
@@ -36,6 +38,7 @@ _NOTE_SECONDS: Final = 0.5
 """Between two notes that are sent to the worker."""
 
 SendNote = Callable[[bytes], None]
+Ask = Callable[[bytes], bytes]
 
 
 @runtime_checkable
@@ -66,7 +69,30 @@ class Handover(msgspec.Struct, frozen=True, array_like=True):
     inputs: tuple[Input, ...] = ()
 
 
+class MayBegin(msgspec.Struct, frozen=True, array_like=True, tag="may begin"):
+    """Asks the worker whether the task is still its own. The answer is a bool, as of `Saving.may_begin_once`."""
+
+
+class Save(msgspec.Struct, frozen=True, array_like=True, tag="save"):
+    """Asks the worker to save a result of `once`. The answer is the result that is saved."""
+
+    name: str
+    data: bytes
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    """The error in place of an answer."""
+
+    kind: str
+    text: str
+
+
+_REFUSALS: Final = {kind.__name__: kind for kind in (NotSaved, SavedTooLarge, ConfigurationError, BadSignature)}
 _encoder: Final = msgspec.msgpack.Encoder()
+_question_decoder: Final[msgspec.msgpack.Decoder[MayBegin | Save]] = msgspec.msgpack.Decoder(MayBegin | Save)
+_answer_decoder: Final[msgspec.msgpack.Decoder[bool | bytes | Refusal]] = msgspec.msgpack.Decoder(
+    bool | bytes | Refusal
+)
 _handover_decoder: Final = msgspec.msgpack.Decoder(Handover)
 _note_decoder: Final[msgspec.msgpack.Decoder[ProgressReport | WaitReport]] = msgspec.msgpack.Decoder(
     ProgressReport | WaitReport
@@ -87,16 +113,35 @@ def apply_note(task: Delivered, data: bytes) -> None:
         task.note_waits(note)
 
 
-def make_handler(argument: str) -> Callable[[bytes, SendNote], bytes]:
+def answer_question(task: Delivered, data: bytes, answer: Callable[[bytes], None]) -> None:
+    """Answer a question of a child's code about its task, now or later."""
+
+    def saved(result: msgspec.Raw | HerdError) -> None:
+        if isinstance(result, HerdError):
+            answer(_encoder.encode(Refusal(type(result).__name__, str(result))))
+        else:
+            answer(_encoder.encode(bytes(result)))
+
+    question = _question_decoder.decode(data)
+    try:
+        if isinstance(question, Save):
+            task.save(question.name, question.data, saved)
+        else:
+            answer(_encoder.encode(task.may_begin_once()))
+    except HerdError as error:
+        saved(error)
+
+
+def make_handler(argument: str) -> Callable[[bytes, SendNote, Ask], bytes]:
     """Make the handler for `herdmaster.pools.processes`. `argument` is a `Setting` as JSON. Raises what the import of
     the app raises."""
     log_fields.install()
     program = load_program(msgspec.json.decode(argument, type=Setting))
 
-    def handle(request: bytes, send_note: SendNote) -> bytes:
+    def handle(request: bytes, send_note: SendNote, ask: Ask) -> bytes:
         handover = _handover_decoder.decode(request)
         # The context variables that a task sets are dropped with its copy of the context.
-        return encode_run(contextvars.copy_context().run(run_handover, program, handover, Reporter(send_note)))
+        return encode_run(contextvars.copy_context().run(run_handover, program, handover, Reporter(send_note), ask))
 
     return handle
 
@@ -127,7 +172,7 @@ def load_program(setting: Setting) -> Program:
     )
 
 
-def run_handover(program: Program, handover: Handover, reporter: Reporter) -> Run:
+def run_handover(program: Program, handover: Handover, reporter: Reporter, ask: Ask) -> Run:
     """Run one task. Raises the MemoryError of a task with a memory limit."""
     call = decode_call(handover.payload)
     if handover.inputs:
@@ -137,7 +182,15 @@ def run_handover(program: Program, handover: Handover, reporter: Reporter) -> Ru
         reason = f"{call.call} is registered with the worker, and not in the app that its processes import"
         return Run(Lacking(reason), handover.started, handover.started)
     task = HandedOver(
-        handover.name, handover.payload, 0, call, callee, way(handover.options), handover.started, reporter=reporter
+        handover.name,
+        handover.payload,
+        0,
+        call,
+        callee,
+        way(handover.options),
+        handover.started,
+        reporter=reporter,
+        ask=ask,
     )
     started = _unix_ms()
     try:
@@ -196,6 +249,29 @@ class HandedOver(Delivered, kw_only=True):
     """A task that a child runs."""
 
     reporter: Reporter
+    ask: Ask
+
+    def may_begin_once(self) -> bool:
+        return self._ask(MayBegin()) is True
+
+    def save(self, name: str, data: bytes, saved: Saved) -> None:
+        answer = self._ask(Save(name, data))
+        assert isinstance(answer, bytes)
+        assert self.call is not None
+        result = msgspec.Raw(answer)
+        # A new dictionary, because other threads may be reading the old one.
+        self.call = msgspec.structs.replace(self.call, saved={**self.saved, name: result})
+        saved(result)
+
+    def _ask(self, question: MayBegin | Save) -> bool | bytes:
+        """Return the answer. Raises the error in its place."""
+        try:
+            answer = _answer_decoder.decode(self.ask(_encoder.encode(question)))
+        except NoAnswer as error:
+            raise NotSaved(f"{self.name}: a result of once() is not saved: {error}") from None
+        if isinstance(answer, Refusal):
+            raise _REFUSALS.get(answer.kind, NotSaved)(answer.text)
+        return answer
 
     def report_progress(self, progress: ProgressReport) -> None:
         self.reporter.report(progress)

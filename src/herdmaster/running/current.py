@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
@@ -14,6 +15,10 @@ from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import Scheduled
 from herdmaster.core.progress import MAX_NOTE
 from herdmaster.errors import ConfigurationError, NoCurrentTask
+from herdmaster.running.once import OnceCalls, Saved, call_once, call_once_async
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class ProgressReport(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="progress"):
@@ -56,7 +61,8 @@ class Running(Protocol):
     """One run of a task's code. `started` in unix milliseconds.
 
     `report_progress`, `begin_wait` and `end_wait` are called on any thread; the last two with the name of the task that
-    the code waits for. `hook_claim` is None if the worker never gives up on code that runs on.
+    the code waits for. `hook_claim` is None if the worker never gives up on code that runs on. `item` is the position
+    of the item whose code runs, in a chunk. The rest is as in `once.Saving`.
     """
 
     @property
@@ -80,6 +86,18 @@ class Running(Protocol):
     @property
     def scheduled(self) -> Scheduled | None: ...
 
+    item: int | None
+
+    @property
+    def saved(self) -> Mapping[str, msgspec.Raw]: ...
+
+    @property
+    def once_calls(self) -> OnceCalls: ...
+
+    def may_begin_once(self) -> bool: ...
+
+    def save(self, name: str, data: bytes, saved: Saved, /) -> None: ...
+
     def report_progress(self, progress: ProgressReport, /) -> None: ...
 
     def begin_wait(self, task: str, /) -> None: ...
@@ -96,14 +114,15 @@ class CurrentTask:
     """
 
     __slots__ = (
-        "_running", "attempt", "deadline", "max_attempts", "name", "previous_scheduled_for", "queue", "schedule",
-        "scheduled_for",
+        "_item", "_running", "attempt", "deadline", "max_attempts", "name", "previous_scheduled_for", "queue",
+        "schedule", "scheduled_for",
     )  # fmt: skip
 
     def __init__(self, running: Running) -> None:
         options = running.options
         parsed = parse_task_name(running.name)
         self._running = running
+        self._item = running.item
         self.name: str = running.name
         self.attempt: int = running.attempt
         self.max_attempts: int = options.max_attempts
@@ -125,6 +144,24 @@ class CurrentTask:
         if total is not None:
             _check_number(total)
         self._running.report_progress(ProgressReport(done, total, str(note)[:MAX_NOTE]))
+
+    def once(self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `fn(*args, **kwargs)`, and save its result in the task before returning it. When the task runs again,
+        after a crash, a retry or a replay, return the saved result and do not call `fn`.
+
+        `name` names the result within the task, or within one item of a `map`. The result has to be a value that JSON
+        can carry. It is returned as it comes back from JSON, converted to the return hint of `fn`. `fn` is called again
+        only if the run ended between the call and the save. What `fn` raises is not saved.
+
+        Raises NotSaved if the task is no longer this worker's, so that the code must end; SavedTooLarge if the saved
+        results of the task have more than 16 KiB together; NotSerializable; ConfigurationError for a name that is under
+        way already; RuntimeError in a coroutine, where `once_async` is to be used.
+        """
+        return call_once(self._running, self._item, name, fn, *args, **kwargs)
+
+    async def once_async(self, name: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `once`, in a coroutine: `fn` is an `async def`, or returns something to await."""
+        return await call_once_async(self._running, self._item, name, fn, *args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<CurrentTask {self.name}, attempt {self.attempt} of {self.max_attempts}>"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 import msgspec
 
@@ -10,16 +13,30 @@ from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.names import DEFAULT_QUEUE, queue_and_time
 from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import Call, Scheduled
+from herdmaster.errors import NotSaved
 from herdmaster.running.current import HookClaim, ProgressReport, WaitReport
+from herdmaster.running.once import OnceCalls, Saved
 from herdmaster.running.program import PLAIN, Callee, Way
+
+_NONE_SAVED: Final[Mapping[str, msgspec.Raw]] = {}
+_once_lock = threading.Lock()
+
+
+class Saver(Protocol):
+    """Saves results of a session's tasks. Used on any thread of a task; see `once.Saving`."""
+
+    def may_begin_once(self, task: Delivered, /) -> bool: ...
+
+    def save(self, task: Delivered, name: str, data: bytes, saved: Saved, /) -> None: ...
 
 
 class Delivered(msgspec.Struct):  # the collector has to see it: a function may hold what holds its worker
     """A task as it was read from the inbox.
 
     `czxid` tells this delivery from another one of the same name. A raw task has neither `call` nor `callee`.
-    `started` (unix milliseconds), `progress`, `hook_claim` and `hook_called` belong to the present run of the code; the
-    last two are used only if there are hooks."""
+    `started` (unix milliseconds), `progress`, `calls`, `hook_claim` and `hook_called` belong to the present run of the
+    code; the last two are used only if there are hooks. The payload may be ahead of `call`: it also has the results
+    that are being saved, and `call.saved` has those that are saved."""
 
     name: str
     payload: bytes
@@ -35,6 +52,11 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     """What is reported when the move that ends this attempt is committed."""
     waits: dict[str, float] | None = None
     """The tasks that its code waits for, each with the time since when (`time.monotonic`)."""
+    item: int | None = None
+    """The position of the item whose code runs, in a chunk."""
+    saver: Saver | None = None
+    calls: OnceCalls | None = None
+    """Those of `once`, if there are any."""
 
     @property
     def waits_for(self) -> tuple[str, ...]:
@@ -60,6 +82,28 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     @property
     def options(self) -> RunOptions:
         return self.way.options
+
+    @property
+    def saved(self) -> Mapping[str, msgspec.Raw]:
+        return (self.call.saved if self.call is not None else None) or _NONE_SAVED
+
+    @property
+    def once_calls(self) -> OnceCalls:
+        with _once_lock:
+            if self.calls is None:
+                self.calls = OnceCalls()
+            return self.calls
+
+    def may_begin_once(self) -> bool:
+        return self._saver().may_begin_once(self)
+
+    def save(self, name: str, data: bytes, saved: Saved) -> None:
+        self._saver().save(self, name, data, saved)
+
+    def _saver(self) -> Saver:
+        if self.saver is None:
+            raise NotSaved(f"{self.name} has ended")
+        return self.saver
 
     def reset_hook_claim(self) -> None:
         """Prepare the hooks of the next run, before the code is handed to a pool."""

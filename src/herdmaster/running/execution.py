@@ -112,7 +112,7 @@ class Executor:
         return Run(what, task.started, self._unix_ms())
 
     def _begin(self, task: Delivered) -> int:
-        task.progress = task.waits = None
+        task.progress = task.waits = task.calls = None
         task.started = started = self._unix_ms()
         return started
 

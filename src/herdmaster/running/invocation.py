@@ -27,6 +27,7 @@ from herdmaster.errors import (
     ConfigurationError,
     HerdError,
     NotSerializable,
+    SavedTooLarge,
     SoftTimeLimitExceeded,
     UnknownCall,
     WrongArguments,
@@ -137,8 +138,8 @@ async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
             return Lacking(str(error)), error
         if not is_called and isinstance(error, WrongArguments) and error.lacks_parameter:
             return Lacking(str(error), is_function=False), error
-        if not is_called and isinstance(error, _REFUSED):
-            return refused(error), error
+        if (not is_called and isinstance(error, _REFUSED)) or _is_of_once(error):
+            return refused(cast("HerdError", error)), error
         return describe(error, callee.known), error
     if forks.generation != generation:
         forks.end()
@@ -161,6 +162,7 @@ async def _run_items(running: Running, callee: Callee, call: Call) -> Outcome:
     items: list[ItemRun] = []
     values: list[object] = []
     for each in calls:
+        running.item = len(items)
         running.report_progress(ProgressReport(len(items), len(calls)))
         ending, value = await _run_one(running, callee, each)
         if isinstance(ending, Returned):
@@ -172,7 +174,14 @@ async def _run_items(running: Running, callee: Callee, call: Call) -> Outcome:
         else:
             return ending, value  # it concerns all items
         values.append(value)
+    running.item = None
     return ChunkRan(tuple(items)), values
+
+
+def _is_of_once(error: BaseException) -> bool:
+    """Return whether the error says that a result cannot be saved. Every further attempt would call its function
+    again."""
+    return isinstance(error, SavedTooLarge) or (isinstance(error, NotSerializable) and error.is_of_once)
 
 
 def _is_for_the_pool(error: BaseException, running: Running, callee: Callee) -> bool:

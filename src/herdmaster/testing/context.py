@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,8 +17,10 @@ from herdmaster.api.internals import core_of
 from herdmaster.core.names import DEFAULT_QUEUE, UlidFactory, call_name, check_schedule_name, parse_task_name
 from herdmaster.core.options import RunOptions, apply_overrides
 from herdmaster.core.payload import Scheduled
+from herdmaster.core.values import from_json, to_json
 from herdmaster.errors import ConfigurationError, InvalidName
 from herdmaster.running.current import CurrentTask, HookClaim, ProgressReport, running_now
+from herdmaster.running.once import OnceCalls, Saved
 
 
 class Progress(NamedTuple):
@@ -41,10 +43,21 @@ class TestedRun:
         self.hook_claim: HookClaim | None = None
         self.scheduled: Scheduled | None = None
         self.reports: list[Progress] = []
+        self.item: int | None = None
+        self.saved: dict[str, msgspec.Raw] = {}
+        self.once_calls = OnceCalls()
 
     def report_progress(self, report: ProgressReport) -> None:
         """Record progress. `current_task().progress` calls this, from any thread."""
         self.reports.append(Progress(report.done, report.total, report.note))
+
+    def may_begin_once(self) -> bool:
+        """Return True: there is no worker that could lose the task."""
+        return True
+
+    def save(self, name: str, data: bytes, saved: Saved) -> None:
+        """Save a result for the rest of the block. `current_task().once` calls this, from any thread."""
+        saved(self.saved.setdefault(name, msgspec.Raw(data)))
 
     def begin_wait(self, task: str) -> None:
         """Do nothing: there is no worker whose slot waits."""
@@ -75,6 +88,11 @@ class TaskContext:
         return list(self._run.reports)
 
     @property
+    def saved(self) -> dict[str, object]:
+        """The results that the code has saved with `once`, by their names, as they come back from JSON."""
+        return {name: from_json(data) for name, data in self._run.saved.items()}
+
+    @property
     def current(self) -> CurrentTask:
         """The task that `current_task()` returns inside the block."""
         return CurrentTask(self._run)
@@ -93,21 +111,24 @@ def task_context(
     schedule: str = "test",
     scheduled_for: datetime | None = None,
     previous_scheduled_for: datetime | None = None,
+    saved: Mapping[str, object] | None = None,
 ) -> Iterator[TaskContext]:
     """Let plain calls in the block find a current task, as if a worker ran them: `with task_context(tasks.add):`.
 
     Queue, attempts and timeout are those of `task` unless they are given. `timeout` sets the deadline that the code
-    sees, and ends nothing. With `scheduled_for` it is a task that a schedule has made, `schedule`. Yields a TaskContext
-    with the progress that the code reports. Hooks are not called. Threads that the code starts find no task, as on a
-    worker.
+    sees, and ends nothing. `saved` are results that an earlier run has saved with `once`. With `scheduled_for` it is a
+    task that a schedule has made, `schedule`. Yields a TaskContext with what the code reports and saves. Hooks are not
+    called. Threads that the code starts find no task, as on a worker.
 
-    Raises InvalidName for a name, queue or schedule, ConfigurationError for values that no task can have, TypeError for
-    what is no task.
+    Raises InvalidName for a name, queue or schedule, ConfigurationError for values that no task can have,
+    NotSerializable for a saved result that JSON cannot carry, TypeError for what is no task.
     """
     options = _options(task, attempt, max_attempts, timeout)
     run = TestedRun(_name(task, name, queue), attempt, options)
     run.call_name = "" if task is None else task.call
     run.scheduled = _scheduled(schedule, scheduled_for, previous_scheduled_for)
+    for each, value in (saved or {}).items():
+        run.saved[each] = msgspec.Raw(to_json(value, f"the saved result {each!r}"))
     token = running_now.set(run)
     try:
         yield TaskContext(run)

@@ -146,7 +146,7 @@ def _shows(
 
 def test_a_process_says_what_its_code_waits_for() -> None:
     notes: list[bytes] = []
-    task = child.HandedOver(FIRST, b"", 0, reporter=child.Reporter(notes.append))
+    task = child.HandedOver(FIRST, b"", 0, reporter=child.Reporter(notes.append), ask=bytes)
     task.begin_wait(AWAITED)
     told = Delivered(FIRST, b"", 1)
     child.apply_note(told, notes[0])

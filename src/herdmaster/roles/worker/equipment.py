@@ -87,6 +87,7 @@ class Equipment:
             handler=child.HANDLER,
             handler_argument=msgspec.json.encode(self._setting).decode(),
             note=_note,
+            ask=_ask,
             on_output=_log_output,
             has_room=have_room,
             folder=self._folder,
@@ -99,6 +100,10 @@ def _give_up(held: Held) -> None:
 
 def _note(held: Held, data: bytes) -> None:
     child.apply_note(held.task, data)
+
+
+def _ask(held: Held, data: bytes, answer: Callable[[bytes], None]) -> None:
+    child.answer_question(held.task, data, answer)
 
 
 def _log_output(held: Held | None, _stream: str, line: str) -> None:

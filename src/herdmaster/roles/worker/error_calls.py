@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from functools import partial
 from typing import Final
@@ -22,9 +22,11 @@ from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.history import EndState
 from herdmaster.core.options import RunOptions
 from herdmaster.core.outcome import Outcome, OutcomeState, exception_of
+from herdmaster.errors import NotSaved
 from herdmaster.running.current import ProgressReport, Running, running_now
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.hooks import Hooks, call_on_error, call_on_final_failure
+from herdmaster.running.once import OnceCalls, Saved
 
 MOST_THREADS: Final = 4
 MOST_WAITING: Final = 1000
@@ -42,6 +44,7 @@ class EndedTask:
 
     hook_claim = None
     scheduled = None
+    saved: Final[Mapping[str, msgspec.Raw]] = {}
 
     def __init__(self, end: AttemptEnd) -> None:
         self.name = end.task
@@ -49,6 +52,14 @@ class EndedTask:
         self.attempt = end.attempt
         self.options = RunOptions(max_attempts=end.max_attempts)
         self.started = end.began if end.began is not None else end.ended
+        self.item: int | None = None
+        self.once_calls = OnceCalls()
+
+    def may_begin_once(self) -> bool:
+        raise NotSaved(f"{self.name} has ended: nothing more is saved for it")
+
+    def save(self, _name: str, _data: bytes, saved: Saved) -> None:
+        saved(NotSaved(f"{self.name} has ended: nothing more is saved for it"))
 
     def report_progress(self, progress: ProgressReport) -> None:
         """Do nothing: it has ended."""

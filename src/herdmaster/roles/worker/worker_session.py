@@ -26,6 +26,7 @@ from herdmaster.roles.worker.held import Held, HeldTasks, State
 from herdmaster.roles.worker.inbox import Inbox
 from herdmaster.roles.worker.next_move import Again, NextMoves
 from herdmaster.roles.worker.pools import Capacity, Slots
+from herdmaster.roles.worker.saves import Saves
 from herdmaster.roles.worker.starts import choose_starts
 from herdmaster.roles.worker.timers import Timers
 from herdmaster.running.delivery import Delivered
@@ -59,10 +60,9 @@ class WorkerSession:
     ) -> None:
         self._client, self._worker = client, worker
         self._program, self._executor = program, executor
-        self._moves = moves
+        self._moves, self._ask_primary = moves, ask_primary
         self._changed = changed
         self._log_start = log_start
-        self._ask_primary = ask_primary
         self._loop, self._timers = asyncio.get_running_loop(), Timers()
         self._tasks = HeldTasks()
         self._inbox = Inbox(client, worker, self._tasks.requests, self)
@@ -80,8 +80,21 @@ class WorkerSession:
             turn=self.turn,
             report=report,
         )
+        self._saves = self._make_saves()
         self.may_start = True
         self._closed = self._step_scheduled = False
+
+    def _make_saves(self) -> Saves:
+        signed_only = self._program.signed_only
+        return Saves(
+            self._client,
+            self._worker,
+            self._tasks,
+            self._inbox,
+            keyring=None if signed_only is None else signed_only.keyring,
+            let_go=self.task_left,
+            turn=self._schedule_step,
+        )
 
     def start(self) -> None:
         self._inbox.start()
@@ -90,6 +103,7 @@ class WorkerSession:
         """Start and commit nothing from here on."""
         self._closed = True
         self._withdraw_all()
+        self._saves.close()
         self._fence.cancel()
         self._timers.cancel()
         self._slots.close()
@@ -149,6 +163,8 @@ class WorkerSession:
         if self._is_suspended or self._client.state.is_final:
             return
         self._inbox.read()
+        if not self._saves.is_empty:
+            self._saves.send()  # first: a task with a result that is not committed must not be started again
         self._start()
         if self._tasks.going_back:
             self._ask_primary(self._put_back)
@@ -179,6 +195,7 @@ class WorkerSession:
             return False
         if self._program.has_task_hooks:
             held.task.reset_hook_claim()
+        held.task.saver = self._saves
         self._tasks.start(held)
         self._log_start(held.task)
         return True
