@@ -5,7 +5,7 @@ import pytest
 from herdmaster.core.decisions import Assign, DropAssignment, DropTask, Recover, RemoveInbox
 from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.picture import Listing
-from herdmaster.core.roster import WorkerState
+from herdmaster.core.roster import Kind, WorkerState
 from herdmaster.core.whereabouts import Waiting
 from tests.core.takeover import STATE, A, B, C, W, X, decide, tell_listings, told
 
@@ -320,7 +320,7 @@ def test_a_queue_that_nobody_serves_is_named_once_there_is_a_worker() -> None:
     dispatcher.add_worker(W, 0.0)
     dispatcher.set_worker_state(W, STATE)
 
-    assert dispatcher.unserved_queues() == {"mail": False}
+    assert dispatcher.unserved_queues() == {"mail": Kind.RAW}
 
 
 def test_a_queue_whose_workers_have_no_functions_is_told_from_one_without_workers() -> None:
@@ -329,4 +329,16 @@ def test_a_queue_whose_workers_have_no_functions_is_told_from_one_without_worker
     dispatcher.add_worker(W, 0.0)
     dispatcher.set_worker_state(W, WorkerState(1, frozenset({"default"}), calls=False))
 
-    assert dispatcher.unserved_queues() == {"default": True}
+    assert dispatcher.unserved_queues() == {"default": Kind.CALL}
+
+
+def test_a_step_waits_for_a_worker_that_knows_flows() -> None:
+    step = "task-01arz3ndektsv4rrffq69g5fav.default.f"
+    dispatcher = told(tasks=(step,), inboxes={W: ()}, alive=(W,))
+    assert decide(dispatcher) == []
+    assert dispatcher.unserved_queues() == {"default": Kind.STEP}
+    dispatcher.add_inbox(X, 0.0)
+    dispatcher.add_worker(X, 0.0)
+    dispatcher.set_worker_state(X, WorkerState(1, frozenset({"default"}), flows=True))
+
+    assert decide(dispatcher) == [Assign(step, X)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from herdmaster.core.names import (
     check_queue,
     client_name,
     is_call,
+    is_step,
     master_name,
     parse_client_name,
     parse_master_name,
@@ -41,17 +43,21 @@ queues = st.from_regex(r"[a-z][a-z0-9_-]{0,62}", fullmatch=True).filter(
 )
 
 
-@given(ulids, queues, st.integers(0, 9), st.booleans(), st.booleans())
+@given(ulids, queues, st.integers(0, 9), st.tuples(st.booleans(), st.booleans(), st.booleans()))
 def test_a_calls_name_and_its_fields_determine_each_other(
-    ulid: str, queue: str, priority: int, big: bool, conditional: bool
+    ulid: str, queue: str, priority: int, markers: tuple[bool, bool, bool]
 ) -> None:
-    name = call_name(ulid, queue, priority, big, conditional)
-    assert parse_task_name(name) == TaskName(name, TaskKind.CALL, queue, priority, big, conditional)
+    big, conditional, step = markers
+    name = call_name(ulid, queue, priority, big, conditional, step=step)
+    assert parse_task_name(name) == TaskName(name, TaskKind.CALL, queue, priority, big, conditional, step)
+    assert is_step(name) == step
     assert queue_and_priority(name) == (queue, priority)
     assert is_call(name)
 
 
-pieces = st.sampled_from(["task-", ULID, ".", ".mail", ".b", ".c", ".p5", ".p7", ".p55", "-", "A", "_", "\n", "é", "/"])
+pieces = st.sampled_from(
+    ["task-", ULID, ".", ".mail", ".b", ".c", ".f", ".p5", ".p7", ".p55", "-", "A", "_", "\n", "é", "/"]
+)
 
 
 @given(st.lists(pieces, max_size=8).map("".join))
@@ -64,7 +70,19 @@ def test_whatever_parses_as_a_call_is_written_back_as_the_same_name(text: str) -
     assert is_call(text) == (found.kind is TaskKind.CALL)
     if found.kind is TaskKind.CALL:
         ulid = text[5:31]
-        assert call_name(ulid, found.queue, found.priority, found.big, found.conditional) == text
+        assert call_name(ulid, found.queue, found.priority, found.big, found.conditional, step=found.step) == text
+        assert is_step(text) == found.step
+
+
+_OLD_NAME = re.compile(rf"task-(?:{ULID}\.[a-z][a-z0-9_-]*(?:\.p[0-46-9])?(\.b)?(\.c)?|[A-Za-z0-9_-]+)").fullmatch
+"""The names of tasks before there were flows."""
+
+
+@pytest.mark.parametrize("name", [call_name(ULID, step=True), call_name(ULID, "f", 7, True, True, step=True)])
+def test_an_older_program_takes_the_name_of_a_step_for_a_foreign_one(name: str) -> None:
+    assert parse_task_name(name) is not None
+    assert _OLD_NAME(name) is None
+    assert _OLD_NAME(name.removesuffix(".f")) is not None
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from herdmaster.core.roster import MAX_PREFETCH, REFERENCE_WINDOW, Choice, Roster, Worker, WorkerState
+from herdmaster.core.roster import MAX_PREFETCH, REFERENCE_WINDOW, Choice, Kind, Roster, Worker, WorkerState, kind_of
 
 DEFAULT = frozenset({"default"})
+ULID = "01arz3ndektsv4rrffq69g5fav"
 
 
 def joined(roster: Roster, name: str, state: WorkerState | None = None, load: int = 0) -> Worker:
@@ -24,7 +25,7 @@ def test_the_worker_with_most_free_slots_is_next() -> None:
     choice = Choice(roster, 0.0)
 
     chosen: list[str] = []
-    while worker := choice.next_worker("default", calls=True):
+    while worker := choice.next_worker("default", Kind.CALL):
         worker.incoming.add(f"task-new-{len(chosen)}")
         chosen.append(worker.name)
     assert chosen == ["worker-b", "worker-c", "worker-b", "worker-a", "worker-c", "worker-b"]
@@ -35,7 +36,7 @@ def test_of_workers_with_as_many_free_slots_the_one_whose_turn_is_longest_ago_is
     workers = [joined(roster, name) for name in ("worker-a", "worker-b")]
     chosen = []
     for _ in range(4):  # each task ends before the next one comes
-        worker = Choice(roster, 0.0).next_worker("default", calls=True)
+        worker = Choice(roster, 0.0).next_worker("default", Kind.CALL)
         assert worker is not None
         chosen.append(worker)
 
@@ -47,8 +48,8 @@ def test_only_those_who_serve_the_queue_are_asked() -> None:
     joined(roster, "worker-a", WorkerState(4, frozenset({"mail"})))
     choice = Choice(roster, 0.0)
 
-    assert choice.next_worker("default", calls=True) is None
-    found = choice.next_worker("mail", calls=True)
+    assert choice.next_worker("default", Kind.CALL) is None
+    found = choice.next_worker("mail", Kind.CALL)
     assert found is not None
     assert found.name == "worker-a"
 
@@ -58,22 +59,22 @@ def test_calls_go_to_our_own_workers_only() -> None:
     joined(roster, "worker-a", WorkerState(1, DEFAULT, reference=True))
     choice = Choice(roster, 0.0)
 
-    assert choice.next_worker("default", calls=True) is None
-    assert choice.next_worker("default", calls=False) is not None
+    assert choice.next_worker("default", Kind.CALL) is None
+    assert choice.next_worker("default", Kind.RAW) is not None
 
 
 def test_a_reference_worker_serves_no_queue_but_the_default() -> None:
     roster = Roster()
     joined(roster, "worker-a", WorkerState(1, DEFAULT, reference=True))
 
-    assert Choice(roster, 0.0).next_worker("mail", calls=False) is None
+    assert Choice(roster, 0.0).next_worker("mail", Kind.RAW) is None
 
 
 def test_a_reference_worker_gets_at_most_60_tasks() -> None:
     roster = Roster()
     worker = joined(roster, "worker-a", WorkerState(1, DEFAULT, reference=True))
     choice = Choice(roster, 0.0)
-    while choice.next_worker("default", calls=False):
+    while choice.next_worker("default", Kind.RAW):
         worker.incoming.add(f"task-{worker.load}")
 
     assert worker.load == REFERENCE_WINDOW == 60
@@ -90,7 +91,7 @@ def test_nothing_goes_to_a_worker_that_drains_or_is_gone_or_has_no_inbox_or_says
     elif flaw == "silent":
         worker.state = None
 
-    assert Choice(roster, 0.0).next_worker("default", calls=False) is None
+    assert Choice(roster, 0.0).next_worker("default", Kind.RAW) is None
 
 
 def test_the_window_grows_with_short_tasks_at_once_and_shrinks_with_long_ones() -> None:
@@ -161,19 +162,44 @@ def test_what_was_gone_before_does_not_look_freshly_gone_after_each_listing() ->
 
 
 @pytest.mark.parametrize(
-    ("state", "takes_calls", "takes_raw"),
+    ("state", "takes"),
     [
-        (WorkerState(1, frozenset({"default"})), True, True),
-        (WorkerState(1, frozenset({"default"}), calls=False), False, True),
-        (WorkerState(1, frozenset({"default"}), reference=True), False, True),
-        (WorkerState(1, frozenset({"mail"})), False, False),
+        (WorkerState(1, frozenset({"default"})), [Kind.RAW, Kind.CALL]),
+        (WorkerState(1, frozenset({"default"}), flows=True), [Kind.RAW, Kind.CALL, Kind.STEP]),
+        (WorkerState(1, frozenset({"default"}), calls=False, flows=True), [Kind.RAW]),
+        (WorkerState(1, frozenset({"default"}), reference=True), [Kind.RAW]),
+        (WorkerState(1, frozenset({"mail"}), flows=True), []),
     ],
 )
-def test_calls_go_only_to_workers_that_have_functions(state: WorkerState, takes_calls: bool, takes_raw: bool) -> None:
+def test_a_worker_is_given_what_it_can_run(state: WorkerState, takes: list[Kind]) -> None:
     worker = Worker("worker-1", 0.0)
     worker.state = state
-    assert worker.serves("default", calls=True) is takes_calls
-    assert worker.serves("default", calls=False) is takes_raw
+    assert [kind for kind in Kind if worker.serves("default", kind)] == takes
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("task-a", Kind.RAW),
+        ("task-f", Kind.RAW),
+        (f"task-{ULID}.mail", Kind.CALL),
+        (f"task-{ULID}.f", Kind.CALL),
+        (f"task-{ULID}.f.f", Kind.STEP),
+        (f"task-{ULID}.mail.p7.b.c.f", Kind.STEP),
+    ],
+)
+def test_a_name_says_what_its_worker_has_to_be_able_to_run(name: str, kind: Kind) -> None:
+    assert kind_of(name) is kind
+
+
+def test_a_step_is_not_passed_on_to_a_worker_that_knows_no_flows() -> None:
+    roster = Roster()
+    joined(roster, "worker-a", WorkerState(4, DEFAULT, flows=True))
+    joined(roster, "worker-b")
+    step = f"task-{ULID}.default.f"
+    assert roster.redirect("worker-a", step, ("worker-a",)) == "worker-a"
+    joined(roster, "worker-c", WorkerState(4, DEFAULT, flows=True))
+    assert roster.redirect("worker-a", step, ("worker-a",)) == "worker-c"
 
 
 CALL = "task-01jd0000000000000000000001.default"

@@ -10,7 +10,7 @@ import pytest
 
 import herdmaster.inspection
 from herdmaster.core import layout
-from herdmaster.core.members import WorkerRecord, encode_record
+from herdmaster.core.members import FLOWS, WorkerRecord, encode_record
 from herdmaster.core.payload import with_asked, with_isolation, with_start
 from herdmaster.core.progress import TaskProgress, WorkerProgress, encode_progress
 from herdmaster.core.queues import QueueSettings, encode_queue
@@ -83,6 +83,7 @@ CASES = [
     ("draining", "critical", queue(worker(state="drained")), "all workers that serve queue mail are draining"),
     ("no-app", "critical", queue(worker(calls=False)), "no worker that serves queue mail has an app"),
     ("no-app", "critical", queue(worker(calls=False, app="shop:herd")), "its app (shop:herd) registers none"),
+    ("no-flows", "critical", queue(worker(), has_steps=True), "no worker that serves queue mail knows flows"),
     ("stalled", "critical", queue(WORKER, WorkerProgress(2, (), stalled=True)), "waits for other tasks"),
     (
         "paused",
@@ -307,6 +308,20 @@ async def test_a_task_says_why_it_does_not_run(stage: Stage) -> None:
     assert "it runs alone, because workers were lost with it" in await why(alone)
     await stage.put(layout.cancel_path(later))
     assert "a request to cancel it is not decided yet" in await why(later)
+
+
+async def test_a_step_says_that_no_worker_of_its_queue_knows_flows(stage: Stage) -> None:
+    step = f"{new_call_name('mail')}.f"
+    await stage.put(layout.task_path(step), data=call_payload("m:f"))
+    await stage.put(layout.worker_path("worker-0"), data=encode_record(WorkerRecord(2, ("mail",))))
+    details = await Inspector(stage.zk).find(step)
+    assert details is not None
+    for wanted in (True, False):
+        assert ("knows flows" in await why_waiting(stage.zk, details)) is wanted
+        assert any(each.code == "no-flows" for each in diagnose((), await take_snapshot(stage.zk))) is wanted
+        await stage.zk.set(
+            layout.worker_path("worker-0"), encode_record(WorkerRecord(2, ("mail",), features=(FLOWS, "later")))
+        )
 
 
 @pytest.mark.parametrize(

@@ -13,20 +13,21 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from herdmaster.core.names import is_call, queue_and_priority, ulid_time_ms
+from herdmaster.core.names import queue_and_priority, ulid_time_ms
+from herdmaster.core.roster import Kind, kind_of
 
 _MIN_VOIDS: Final = 64
 
 
 class Bucket:
-    """The tasks of one queue, priority and kind. `calls`: they are calls, which run on our own workers only."""
+    """The tasks of one queue, priority and kind."""
 
-    __slots__ = ("calls", "names", "priority", "queue", "voids")
+    __slots__ = ("kind", "names", "priority", "queue", "voids")
 
-    def __init__(self, queue: str, priority: int, *, calls: bool) -> None:
+    def __init__(self, queue: str, priority: int, kind: Kind) -> None:
         self.queue = queue
         self.priority = priority
-        self.calls = calls
+        self.kind = kind
         self.names: deque[str] = deque()
         self.voids = 0  # at least so many of `names` have left
 
@@ -40,7 +41,7 @@ class Backlog:
         self._foreign: set[str] = set()
         self._held: dict[str, str] = {}  # the queue of each
         self._counts: Counter[str] = Counter()  # of the tasks that are here, by queue
-        self._buckets: dict[tuple[str, int, bool], Bucket] = {}
+        self._buckets: dict[tuple[str, int, Kind], Bucket] = {}
 
     def __len__(self) -> int:
         return len(self._arrivals)
@@ -169,8 +170,8 @@ class Backlog:
         place = queue_and_priority(name)
         if place is None:
             return None
-        key = (*place, is_call(name))
+        key = (*place, kind_of(name))
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = Bucket(*place, calls=key[2])
+            bucket = self._buckets[key] = Bucket(*key)
         return bucket

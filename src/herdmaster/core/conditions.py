@@ -16,7 +16,7 @@ _MIN_VOIDS: Final = 64
 
 def is_conditional(task: str) -> bool:
     """Whether the name says that the header has conditions."""
-    if not task.endswith(".c"):
+    if not task.endswith((".c", ".c.f")):
         return False
     name = parse_task_name(task)  # a queue may be called `c`
     return name is not None and name.conditional

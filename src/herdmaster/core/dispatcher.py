@@ -24,9 +24,9 @@ from herdmaster.core.decisions import (
     RemoveInbox,
 )
 from herdmaster.core.isolation import Suspect
-from herdmaster.core.names import is_call, queue_and_priority
+from herdmaster.core.names import queue_and_priority
 from herdmaster.core.picture import TaskPicture
-from herdmaster.core.roster import Choice, Worker
+from herdmaster.core.roster import Choice, Worker, kind_of
 
 ORPHAN_INBOX_SECONDS: Final = 60.0
 """A reference worker makes its inbox before it registers; ZooKeeper's longest usual session timeout is 40 s."""
@@ -102,7 +102,7 @@ class Dispatcher(TaskPicture):
         decision, place = self._marks.get(task), queue_and_priority(task)
         assert isinstance(decision, Assign)
         assert place is not None
-        self._isolation.add(task, Suspect(place[0], is_call(task), asked))
+        self._isolation.add(task, Suspect(place[0], kind_of(task), asked))
         worker = self._roster.get(decision.worker)
         return worker is not None and worker.reserved_for == task
 
@@ -168,7 +168,7 @@ class Dispatcher(TaskPicture):
         heapq.heapify(offers)
         while offers:
             priority, _, tie, bucket = heapq.heappop(offers)
-            worker = choice.next_worker(bucket.queue, calls=bucket.calls)
+            worker = choice.next_worker(bucket.queue, bucket.kind)
             if worker is None or not self._throttle.admits(bucket.queue, now):
                 continue
             yield self._give(self._backlog.take(bucket), bucket.queue, worker)

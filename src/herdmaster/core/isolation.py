@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core.backlog import Backlog
-from herdmaster.core.roster import Roster, Worker
+from herdmaster.core.roster import Kind, Roster, Worker
 
 FIRST_PATIENCE: Final = 30.0
 """Seconds in which a worker has to get empty. If it does not, it gets tasks again for as long, and the next one is
@@ -28,7 +28,7 @@ class Suspect(msgspec.Struct, frozen=True):
     """A suspect. `asked`: the workers that lack its function."""
 
     queue: str
-    calls: bool
+    kind: Kind
     asked: Collection[str] = ()
 
 
@@ -89,7 +89,7 @@ class Isolation:
     def choose(self, task: str, now: float) -> Worker | None:
         """Return the worker that the suspect has to itself from now on; None if it has to wait."""
         suspect = self._suspects[task]
-        able = [each for each in self._roster if each.takes_tasks and each.serves(suspect.queue, calls=suspect.calls)]
+        able = [each for each in self._roster if each.takes_tasks and each.serves(suspect.queue, suspect.kind)]
         mine = next((worker for worker in self._roster if worker.reserved_for == task), None)
         if mine is not None and mine not in able:
             self._release(mine)

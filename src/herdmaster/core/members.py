@@ -11,6 +11,9 @@ from herdmaster.core.names import DEFAULT_QUEUE
 from herdmaster.core.roster import WorkerState
 from herdmaster.core.values import UNREADABLE
 
+FLOWS: Final = "flows"
+"""A feature of workers: they run steps of flows."""
+
 READY: Final = "ready"
 DRAINING: Final = "draining"
 DRAINED: Final = "drained"
@@ -35,7 +38,8 @@ class MasterRecord(msgspec.Struct, frozen=True):
 class WorkerRecord(msgspec.Struct, frozen=True):
     """`/workers/worker-ID` of ours. `since` in unix milliseconds; `calls`: it has functions to run them with;
     `app` is where they come from, as `module:attribute`; `request` is what an operator asks of the worker (`drain`,
-    `stop`), empty for nothing. It is None for an older worker, which takes no requests."""
+    `stop`), empty for nothing. It is None for an older worker, which takes no requests. `features`: what the worker
+    can do that older ones cannot."""
 
     slots: Number
     queues: tuple[str, ...] = (DEFAULT_QUEUE,)
@@ -47,6 +51,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     calls: bool = True
     app: str | None = None
     request: str | None = None
+    features: tuple[str, ...] = ()
 
 
 _encoder = msgspec.json.Encoder()
@@ -82,4 +87,10 @@ def worker_state(data: bytes | None) -> WorkerState | None:
     record = decode_worker(data)
     if record is None:
         return None
-    return WorkerState(record.slots, frozenset(record.queues), draining=record.state != READY, calls=record.calls)
+    return WorkerState(
+        record.slots,
+        frozenset(record.queues),
+        draining=record.state != READY,
+        calls=record.calls,
+        flows=FLOWS in record.features,
+    )

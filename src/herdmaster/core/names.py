@@ -2,12 +2,15 @@
 
     task   = raw | call
     raw    = "task-" 1*(letter | digit | "_" | "-")
-    call   = "task-" ULID "." queue [".p" digit] [".b"] [".c"]
+    call   = "task-" ULID "." queue [".p" digit] [".b"] [".c"] [".f"]
+    flow   = "flow-" ULID
+    step   = number *(("." | "+") number)
 
 A call always writes its queue, and writes it first, so that nothing after the first dot is ever ambiguous:
 `task-ULID.b` has the queue `b`, and `task-ULID.b.b` is a big task of that queue. A raw name has no dot, so one
 character tells the two kinds apart. Only the canonical form is a name: priority 5 is never written, markers stand in
-this order, each once. Thus a name and its fields determine each other, and two names never mean the same task.
+this order, each once. Thus a name and its fields determine each other, and two names never mean the same task. A call
+with `.f` is a step of a flow; programs that know no flows leave such a name alone.
 
 A name has at most `MAX_NAME` characters, which bounds the size of every transaction that carries it.
 """
@@ -35,7 +38,7 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _ULID: Final = r"[0-7][0-9a-hjkmnp-tv-z]{25}"
 _QUEUE: Final = r"(?!p[0-9](?:\.|\Z))[a-z][a-z0-9_-]{0,62}"
 _task_name = re.compile(
-    rf"task-(?:({_ULID})\.({_QUEUE})(?:\.p([0-46-9]))?(\.b)?(\.c)?|[A-Za-z0-9_-]{{1,{MAX_NAME - len('task-')}}})"
+    rf"task-(?:({_ULID})\.({_QUEUE})(?:\.p([0-46-9]))?(\.b)?(\.c)?(\.f)?|[A-Za-z0-9_-]{{1,{MAX_NAME - len('task-')}}})"
 ).fullmatch
 _TO_BASE_32: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 """From Crockford's digits to those that `int` reads."""
@@ -43,6 +46,7 @@ _TIME_DIGITS: Final = 10
 _AFTER_ULID: Final = len("task-") + 26 + len(".")
 _queue_name = re.compile(_QUEUE).fullmatch
 _ulid = re.compile(_ULID).fullmatch
+_step_id = re.compile(r"[0-9]{1,9}(?:[.+][0-9]{1,9})*").fullmatch
 _ulid_of_task = re.compile(rf"task-({_ULID})(?:\..*)?").fullmatch
 _schedule_name = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.:-]{{0,{MAX_SCHEDULE_NAME - 1}}}").fullmatch
 _member_id = re.compile(r"[A-Za-z0-9_-]+").fullmatch
@@ -55,7 +59,7 @@ class TaskKind(enum.Enum):
 
 class TaskName(msgspec.Struct, frozen=True, gc=False):
     """What a task's name says. `big`: the payload has more than 4 KiB. `conditional`: its header has conditions that
-    the primary reads before it places the task.
+    the primary reads before it places the task. `step`: it is a step of a flow.
     """
 
     name: str
@@ -64,6 +68,7 @@ class TaskName(msgspec.Struct, frozen=True, gc=False):
     priority: int = DEFAULT_PRIORITY
     big: bool = False
     conditional: bool = False
+    step: bool = False
 
 
 def parse_task_name(name: str) -> TaskName | None:
@@ -71,7 +76,7 @@ def parse_task_name(name: str) -> TaskName | None:
     match = _task_name(name)
     if match is None:
         return None
-    ulid, queue, priority, big, conditional = match.groups()
+    ulid, queue, priority, big, conditional, step = match.groups()
     if ulid is None:
         return TaskName(name, TaskKind.RAW)
     return TaskName(
@@ -81,6 +86,7 @@ def parse_task_name(name: str) -> TaskName | None:
         DEFAULT_PRIORITY if priority is None else int(priority),
         big is not None,
         conditional is not None,
+        step is not None,
     )
 
 
@@ -98,6 +104,11 @@ def queue_and_priority(name: str) -> tuple[str, int] | None:
 def is_call(name: str) -> bool:
     """Whether a task's name is that of a call. Only for names that are known to be task names."""
     return "." in name
+
+
+def is_step(name: str) -> bool:
+    """Whether a task is a step of a flow. Only for names that are known to be task names."""
+    return name.endswith(".f") and len(name) > _AFTER_ULID + 1  # and not a call of the queue `f`
 
 
 def check_queue(queue: str) -> str:
@@ -118,10 +129,10 @@ def check_priority(priority: int) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
-def _suffix(queue: str, priority: int, big: bool, conditional: bool) -> str:
+def _suffix(queue: str, priority: int, big: bool, conditional: bool, step: bool) -> str:
     check_queue(queue)
     check_priority(priority)
-    marks = (".b" if big else "") + (".c" if conditional else "")
+    marks = (".b" if big else "") + (".c" if conditional else "") + (".f" if step else "")
     return f".{queue}{marks}" if priority == DEFAULT_PRIORITY else f".{queue}.p{priority:d}{marks}"
 
 
@@ -138,10 +149,12 @@ def call_name(
     priority: int = DEFAULT_PRIORITY,
     big: bool = False,
     conditional: bool = False,
+    *,
+    step: bool = False,
 ) -> str:
     """The name of a call. Raises `InvalidName` for a ULID, queue or priority that the grammar does not have."""
     _check_ulid(ulid)
-    return f"task-{ulid}{_suffix(queue, priority, big, conditional)}"
+    return f"task-{ulid}{_suffix(queue, priority, big, conditional, step)}"
 
 
 def raw_name(ulid: str) -> str:
@@ -253,6 +266,23 @@ def check_schedule_name(name: str) -> str:
 def parse_schedule_name(name: str) -> str | None:
     """The name itself, or None if it is not the name of a schedule."""
     return name if _schedule_name(name) is not None else None
+
+
+def flow_name(ulid: str) -> str:
+    """`flow-ULID`; raises `InvalidName`."""
+    _check_ulid(ulid)
+    return f"flow-{ulid}"
+
+
+def parse_flow_name(name: str) -> str | None:
+    """The ULID in `flow-ULID`, or None."""
+    ulid = name.removeprefix("flow-")
+    return ulid if ulid != name and _ulid(ulid) is not None else None
+
+
+def parse_step_id(name: str) -> str | None:
+    """The name itself, or None if it is not the id of a step."""
+    return name if len(name) <= MAX_NAME and _step_id(name) is not None else None
 
 
 def worker_name(ident: str) -> str:

@@ -15,7 +15,7 @@ from herdmaster.core.decisions import Assign, Decision
 from herdmaster.core.isolation import Isolation
 from herdmaster.core.offers import Offers
 from herdmaster.core.queues import QueueSettings
-from herdmaster.core.roster import Roster, Worker, WorkerState
+from herdmaster.core.roster import Kind, Roster, Worker, WorkerState
 from herdmaster.core.throttle import Throttle
 from herdmaster.core.whereabouts import Assigned, Waiting
 
@@ -202,10 +202,11 @@ class TaskPicture(Offers[Decision]):
         waiting, oldest = self._backlog.count_by_queue(), self._backlog.oldest_by_queue()
         return take_census(waiting, delayed, oldest, self._roster, self._throttle.limits)
 
-    def unserved_queues(self) -> dict[str, bool]:
-        """Return the queues with waiting tasks that no live worker takes; True where one would take raw tasks."""
+    def unserved_queues(self) -> dict[str, Kind]:
+        """Return the queues with waiting tasks that no live worker takes, each with the simplest kind of tasks that
+        none would take."""
         offers = self._backlog.offers() if self.is_current else ()
-        return self._roster.unserved((bucket.queue, bucket.calls) for _, _, bucket in offers)
+        return self._roster.unserved((bucket.queue, bucket.kind) for _, _, bucket in offers)
 
     # --- the offer ---------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ a quarter of a second. So short tasks flow without waiting for the primary, and 
 
 from __future__ import annotations
 
+import enum
 import heapq
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -14,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.core.names import DEFAULT_QUEUE, queue_and_priority
+from herdmaster.core.names import DEFAULT_QUEUE, is_step, queue_and_priority
 
 PREFETCH_SECONDS: Final = 0.25
 MAX_PREFETCH: Final = 1000
@@ -32,6 +33,26 @@ class WorkerState(msgspec.Struct, frozen=True):
     draining: bool = False
     reference: bool = False
     calls: bool = True
+    flows: bool = False
+
+
+class Kind(enum.IntEnum):
+    """What a worker has to be able to run. One that can run a kind can run those before it."""
+
+    RAW = 0
+    CALL = 1
+    STEP = 2
+
+
+def kind_of(task: str) -> Kind:
+    """Only for names that are known to be task names."""
+    if task[-2:] == ".f" and is_step(task):
+        return _STEP
+    return _CALL if "." in task else _RAW
+
+
+# Reading an attribute of an enum costs more than the rest.
+_RAW, _CALL, _STEP = Kind
 
 
 class Worker:
@@ -85,13 +106,16 @@ class Worker:
             return REFERENCE_WINDOW
         return self.state.slots + min(MAX_PREFETCH, int(self.rate * PREFETCH_SECONDS))
 
-    def serves(self, queue: str, *, calls: bool) -> bool:
-        """Whether the worker can run raw tasks, or calls, of the queue.
+    def serves(self, queue: str, kind: Kind) -> bool:
+        """Whether the worker can run tasks of this kind of the queue.
 
-        Calls are not for a worker without functions, nor for a reference worker, which would just answer `done`.
+        Calls are not for a worker without functions, nor for a reference worker, which would just answer `done`. Steps
+        are calls, and not for a worker of an older version.
         """
         state = self.state
-        if state is None or (calls and (state.reference or not state.calls)):
+        if state is None or (kind is not _RAW and (state.reference or not state.calls)):
+            return False
+        if kind is _STEP and not state.flows:
             return False
         return queue == DEFAULT_QUEUE if state.reference else queue in state.queues
 
@@ -228,7 +252,9 @@ class Roster:
         place = queue_and_priority(task)
         if name not in asked or place is None:
             return name
-        others = [each for each in self if each.window and each.name not in asked and each.serves(place[0], calls=True)]
+        others = [
+            each for each in self if each.window and each.name not in asked and each.serves(place[0], kind_of(task))
+        ]
         if not others:
             return name
         chosen = min((each for each in others if each.load < each.window), key=_entry, default=None)
@@ -240,16 +266,16 @@ class Roster:
 
     # --- queues ------------------------------------------------------------------------------------------------------
 
-    def unserved(self, kinds: Iterable[tuple[str, bool]]) -> dict[str, bool]:
-        """Return the queues that no live worker serves; True where one serves raw tasks, but no calls.
+    def unserved(self, wanted: Iterable[tuple[str, Kind]]) -> dict[str, Kind]:
+        """Return the queues that no live worker serves, each with the simplest kind of tasks that none takes.
 
-        `kinds` are queues, each with whether its tasks are calls. Empty while no worker is alive.
+        `wanted` are queues, each with a kind of its tasks. Empty while no worker is alive.
         """
         alive = [worker for worker in self if worker.alive and worker.state is not None]
         return {
-            queue: any(worker.serves(queue, calls=False) for worker in alive)
-            for queue, calls in (kinds if alive else ())
-            if not any(worker.serves(queue, calls=calls) for worker in alive)
+            queue: next(each for each in Kind if not any(worker.serves(queue, each) for worker in alive))
+            for queue, kind in (wanted if alive else ())
+            if not any(worker.serves(queue, kind) for worker in alive)
         }
 
     def _find(self, name: str, now: float) -> Worker:
@@ -278,16 +304,14 @@ class Choice:
         self._workers = [worker for worker in roster if worker.alive]
         for worker in self._workers:
             worker.measure(now)
-        self._heaps: dict[tuple[str, bool], list[tuple[int, int, str, Worker]]] = {}
+        self._heaps: dict[tuple[str, Kind], list[tuple[int, int, str, Worker]]] = {}
 
-    def next_worker(self, queue: str, *, calls: bool) -> Worker | None:
+    def next_worker(self, queue: str, kind: Kind) -> Worker | None:
         """Return a worker that has room, or None. The caller adds to its load before the next call."""
-        heap = self._heaps.get((queue, calls))
+        heap = self._heaps.get((queue, kind))
         if heap is None:
-            heap = self._heaps[queue, calls] = [
-                _entry(worker)
-                for worker in self._workers
-                if worker.window > worker.load and worker.serves(queue, calls=calls)
+            heap = self._heaps[queue, kind] = [
+                _entry(worker) for worker in self._workers if worker.window > worker.load and worker.serves(queue, kind)
             ]
             heapq.heapify(heap)
         while heap:

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core import layout
-from herdmaster.core.members import decode_master, decode_worker, worker_state
+from herdmaster.core.members import FLOWS, decode_master, decode_worker, worker_state
 from herdmaster.core.names import parse_master_name, parse_worker_name
 from herdmaster.core.printable import printable
 from herdmaster.core.progress import WorkerProgress, decode_progress
@@ -44,7 +44,7 @@ class MasterSeen(msgspec.Struct, frozen=True):
 class WorkerSeen(msgspec.Struct, frozen=True):
     """A living worker. `state` is `ready`, `draining`, the word that a reference worker wrote (`Idle`, `Working`), or
     `unknown` for other data. `assigned` counts the tasks in its inbox. `calls` says whether it has functions to run
-    calls with, `app` where they come from, as `module:attribute`."""
+    calls with, `app` where they come from, as `module:attribute`; `flows` whether it runs steps of flows."""
 
     name: str
     since: int
@@ -57,6 +57,7 @@ class WorkerSeen(msgspec.Struct, frozen=True):
     version: str | None = None
     calls: bool = False
     app: str | None = None
+    flows: bool = False
 
 
 class TaskCounts(msgspec.Struct, frozen=True):
@@ -187,6 +188,7 @@ def _worker(name: str, data: bytes, stat: Stat, assigned: int) -> WorkerSeen:
             record.version,
             record.calls,
             None if record.app is None else _as_text(record.app.encode()),
+            FLOWS in record.features,
         )
     state = worker_state(data)  # usable data without a record is that of a reference worker
     if state is None:

@@ -21,8 +21,8 @@ Serving = tuple[WorkerSeen, WorkerProgress]
 
 class QueueView(msgspec.Struct, frozen=True):
     """A queue with waiting tasks. `serving` are the workers alive that serve it, with what each reports as running.
-    `assigned` counts the tasks of the queue in inboxes, `has_calls` says whether a call waits, `now` is in unix
-    milliseconds."""
+    `assigned` counts the tasks of the queue in inboxes, `has_calls` says whether a call waits, `has_steps` whether a
+    step of a flow does. `now` is in unix milliseconds."""
 
     queue: str
     now: int
@@ -31,6 +31,7 @@ class QueueView(msgspec.Struct, frozen=True):
     assigned: int = 0
     serving: tuple[Serving, ...] = ()
     has_calls: bool = True
+    has_steps: bool = False
 
 
 def queue_findings(view: QueueView) -> Iterator[Finding]:
@@ -66,6 +67,12 @@ def _worker_finding(view: QueueView) -> Finding | None:
         )
     if view.has_calls and not any(worker.calls for worker in workers):
         return _no_calls(queue, sorted({worker.app for worker in workers if worker.app is not None}))
+    if view.has_steps and not any(worker.calls and worker.flows for worker in workers):
+        return critical(
+            "no-flows",
+            f"no worker that serves queue {queue} knows flows",
+            "install this version on its workers, and start them anew",
+        )
     return None
 
 

@@ -15,6 +15,7 @@ from herdmaster.core.keys import is_key_hash, parse_hold_name
 from herdmaster.core.members import decode_master, decode_worker
 from herdmaster.core.names import (
     is_call,
+    is_step,
     parse_client_name,
     parse_master_name,
     parse_schedule_name,
@@ -131,6 +132,7 @@ async def _queues(
     paths = [layout.queue_path(name) for name in names[layout.QUEUES] if parse_queue_name(name) is not None]
     settings = {layout.name_of(path): decode_queue(data) for path, (data, _) in (await reader.nodes(paths)).items()}
     calls = _count([name for name in pending if is_call(name)])
+    steps = _count([name for name in pending if is_step(name)])
     return tuple(
         QueueView(
             queue,
@@ -140,6 +142,7 @@ async def _queues(
             assigned.get(queue, 0),
             tuple((worker, progress[worker.name]) for worker in overview.workers if queue in worker.queues),
             queue in calls,
+            queue in steps,
         )
         for queue in sorted(_count(pending))
     )

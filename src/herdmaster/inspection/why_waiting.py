@@ -57,6 +57,7 @@ async def _view(client: Client, reader: OverviewReader, overview: Overview, seen
         assigned,
         tuple(zip(workers, progress, strict=True)),
         name.kind is TaskKind.CALL,
+        name.step,
     )
 
 

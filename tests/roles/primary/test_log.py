@@ -7,6 +7,7 @@ import pytest
 from herdmaster.core import transitions
 from herdmaster.core.endings import expired
 from herdmaster.core.queues import UNLIMITED, QueueSettings
+from herdmaster.core.roster import Kind
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.shared.system import System
 
@@ -22,7 +23,7 @@ def log(caplog: pytest.LogCaptureFixture) -> PrimaryLog:
 def test_each_thing_is_told_once(log: PrimaryLog, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         log.tell_foreign_names(["x", "y"])
-        log.tell_unserved_queues({"x": False})
+        log.tell_unserved_queues({"x": Kind.STEP})
         log.tell_silent_worker(W, b"garbage")
         log.tell_unreadable("/tasks/x", ValueError("NoAuth"))
 
@@ -33,7 +34,7 @@ def test_endless_names_fill_neither_log_nor_memory_and_hide_nothing_else(
     log: PrimaryLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     log.tell_foreign_names(f"name{number}" for number in range(5000))
-    log.tell_unserved_queues({"mail": False})
+    log.tell_unserved_queues({"mail": Kind.RAW})
 
     assert len(caplog.messages) == 1001
     assert "mail" in caplog.messages[-1]

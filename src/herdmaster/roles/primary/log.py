@@ -13,6 +13,7 @@ from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.core.picture import Totals
 from herdmaster.core.queues import UNLIMITED, QueueSettings, describe_queue
 from herdmaster.core.recovery import worker_of
+from herdmaster.core.roster import Kind
 from herdmaster.core.schedule_decisions import Fire, SkipTo
 from herdmaster.core.table import TransitionName
 from herdmaster.core.transitions import CreateNode, Move
@@ -71,15 +72,22 @@ class PrimaryLog:
             if self._is_news("name", name):
                 _log.warning("%.200r is not a name that Herdmaster uses: left alone", name)
 
-    def tell_unserved_queues(self, queues: Mapping[str, bool]) -> None:
-        """Name the queues that no worker serves; True for one whose workers take raw tasks only."""
-        for queue, takes_raw in sorted(queues.items()):
-            if takes_raw and self._is_news("calls", queue):
+    def tell_unserved_queues(self, queues: Mapping[str, Kind]) -> None:
+        """Name the queues that no worker serves, each with the kind of tasks that none takes."""
+        for queue, kind in sorted(queues.items()):
+            if not self._is_news(kind.name, queue):
+                continue
+            if kind is Kind.CALL:
                 _log.warning(
                     "no worker that serves queue %s has functions: its calls wait; `herd worker --app MODULE` gives a "
                     "worker an app, `--import MODULE` the modules of its tasks", queue,
                 )  # fmt: skip
-            elif not takes_raw and self._is_news("queue", queue):
+            elif kind is Kind.STEP:
+                _log.warning(
+                    "no worker that serves queue %s knows flows: the steps of flows wait; install the version of this "
+                    "master on its workers", queue,
+                )  # fmt: skip
+            else:
                 _log.warning("no worker serves queue %s: its tasks wait", queue)
 
     def tell_silent_worker(self, worker: str, data: bytes | None) -> None:

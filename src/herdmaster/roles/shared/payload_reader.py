@@ -32,7 +32,7 @@ _Found = Callable[[bytes | None, Stat | None, Exception | None], None]
 def _weight(task: str) -> int:
     if not is_call(task):
         return _WEIGHT_OF_RAW
-    return _WEIGHT_OF_BIG if task.endswith((".b", ".b.c")) else 1
+    return _WEIGHT_OF_BIG if task.endswith((".b", ".b.c", ".b.f", ".b.c.f")) else 1
 
 
 class _Batch:

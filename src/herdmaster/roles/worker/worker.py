@@ -21,7 +21,7 @@ from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.codec import Codecs
 from herdmaster.core.history import EndState
 from herdmaster.core.history_recorder import Recorder
-from herdmaster.core.members import DRAINING, MAX_SLOTS, NO_REQUEST, READY, STOP, WorkerRecord, encode_record
+from herdmaster.core.members import DRAINING, FLOWS, MAX_SLOTS, NO_REQUEST, READY, STOP, WorkerRecord, encode_record
 from herdmaster.core.names import DEFAULT_QUEUE, check_queue, worker_name
 from herdmaster.core.options import PoolKind
 from herdmaster.core.printable import escaped, indented
@@ -294,6 +294,7 @@ class Worker(Role):
             version=__version__,
             calls=self._program.runs_calls,
             app=self._child.app,
+            features=(FLOWS,),
             request=STOP if self.is_stopping else self._request,
         )
         return encode_record(record)
