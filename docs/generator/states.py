@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from docs.generator.svg import COLORS, INK, PALE, Picture
+from herdmaster.core.flow_rows import FLOW_ROWS
 from herdmaster.core.table import TABLE, Place, Role, Transition
 
 ABSENT = "absent"
@@ -63,10 +64,15 @@ _ROUTES: dict[tuple[str, str], _Route] = {
 """Where the arrows run and where their labels start; an arrow of the table that is missing here is an error."""
 
 
+def _rows() -> list[Transition]:
+    """The rows of the table without those of flows."""
+    return [row for row in TABLE.values() if row not in FLOW_ROWS]
+
+
 def edges() -> list[Edge]:
     """The arrows of the picture, each with its rows of the table."""
     found: dict[tuple[str, str], list[Transition]] = {}
-    for row in TABLE.values():
+    for row in _rows():
         for pair in _ways(row):
             found.setdefault(pair, []).append(row)
     return [Edge(*pair, tuple(rows)) for pair, rows in found.items()]
@@ -74,7 +80,7 @@ def edges() -> list[Edge]:
 
 def copies_dropped() -> list[Transition]:
     """The rows that delete one of two copies: a row checks the other copy, and produces nothing."""
-    return [row for row in TABLE.values() if row.checks and not row.produces and not row.sets]
+    return [row for row in _rows() if row.checks and not row.produces and not row.sets]
 
 
 def _ways(row: Transition) -> Iterator[tuple[str, str]]:

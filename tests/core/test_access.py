@@ -35,6 +35,10 @@ KIND_OF_PLACE = {
     Place.STATUS: Kind.OUTCOME, Place.DEAD: Kind.DEAD_TASK, Place.CANCEL: Kind.CANCEL_REQUEST, Place.KEYS: Kind.KEY,
     Place.HOLDS: Kind.KEY, Place.HOLDS_RENAMED: Kind.KEY, Place.WORKERS: Kind.WORKER, Place.JOURNAL: Kind.JOURNAL,
     Place.ALIVE: Kind.ALIVE, Place.SCHEDULES: Kind.SCHEDULE, Place.TICKS: Kind.TICK, Place.NEXT_TICKS: Kind.TICK,
+    Place.FLOWS: Kind.FLOW, Place.FLOW_FOLDERS: Kind.FLOW_RESULTS, Place.FLOW_RUNNING: Kind.FLOW_RUNNING,
+    Place.FLOW_CANCEL: Kind.FLOW_CANCEL, Place.FLOW_STATUS: Kind.OUTCOME, Place.RUNNING: Kind.RUNNING_TASK,
+    Place.STEPS: Kind.STEP, Place.FOLLOWERS: Kind.STEP, Place.EDGES: Kind.EDGE, Place.RESULTS: Kind.STEP_RESULT,
+    Place.PARENT_RESULTS: Kind.STEP_RESULT, Place.FAILED: Kind.FAILED_STEP,
 }  # fmt: skip
 BESIDE_THE_TABLE = {
     (Kind.NAMESPACE, Identity.MASTER): "c",  # /master, and folders that were deleted
@@ -64,6 +68,8 @@ BESIDE_THE_TABLE = {
     (Kind.WORKER_PROGRESS, Identity.WORKER): "w",
     (Kind.HISTORY, Identity.WORKER): "c",
     (Kind.HISTORY, Identity.MASTER): "cd",  # merging and the sweep
+    (Kind.FLOWS, Identity.MASTER): "d",  # the sweep
+    (Kind.FLOW_RESULTS, Identity.MASTER): "d",  # the sweep
 }
 
 

@@ -42,6 +42,7 @@ def test_every_path_lies_in_a_folder_that_is_made_at_start() -> None:
         layout.client_path("client-1"), layout.cancel_path(TASK), layout.key_path("00"), layout.queue_path("mail"),
         layout.progress_path(WORKER), layout.waiters_path(TASK), layout.history_path("0"),
         layout.schedule_path("nightly"), layout.tick_path(TICK),
+        layout.flow_path("flow-1"),
     ]  # fmt: skip
     assert sorted(path.rpartition("/")[0] for path in paths) == sorted(layout.FOLDERS)
 

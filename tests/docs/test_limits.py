@@ -25,7 +25,7 @@ STATED: list[tuple[str, str, str, object]] = [
     ("architecture.md", "repeats the transaction a second later", "roles.worker.commits:_TRY_LATER_SECONDS", 1.0),
     ("chaos.md", "stays for a minute (`ORPHAN_INBOX_SECONDS`)", "core.dispatcher:ORPHAN_INBOX_SECONDS", 60.0),
     ("reference.md", "a payload above 512 KiB", "core.payload:MAX_PAYLOAD", 512 * KIB),
-    ("reference.md", "above 520 KiB (532,480 bytes)", "core.recovery:MAX_MOVABLE", 532_480),
+    ("reference.md", "above 536 KiB (548,864 bytes)", "core.recovery:MAX_MOVABLE", 548_864),
     ("reference.md", "gets at most 60 assignments at a time", "core.roster:REFERENCE_WINDOW", 60),
     ("reliability.md", "later looks after 2, 60 and 300 s", "roles.client.outcomes:FIRST_LOOK_SECONDS", 2.0),
     ("reliability.md", "later looks after 2, 60 and 300 s", "roles.client.outcomes:LOOK_AGAIN_SECONDS", 60.0),

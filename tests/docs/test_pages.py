@@ -10,6 +10,7 @@ import pytest
 from docs.generator import decisions, life, states
 from docs.generator.__main__ import DOCS, PAGES
 from docs.generator.files import SOURCE, first_sentence
+from herdmaster.core.flow_rows import FLOW_ROWS
 from herdmaster.core.table import TABLE, TransitionName
 
 
@@ -36,6 +37,7 @@ def test_the_picture_of_a_tasks_states_has_every_transition_of_a_task() -> None:
         TransitionName.CREATE_SCHEDULE,
         TransitionName.EDIT_SCHEDULE,
         TransitionName.REMOVE_SCHEDULE,
+        *(row.name for row in FLOW_ROWS),
     }
     assert drawn == TABLE.keys() - of_something_else
 

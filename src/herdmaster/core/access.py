@@ -93,6 +93,18 @@ class Kind(enum.StrEnum):
     SCHEDULE = "/schedules/S"
     TICKS = "/ticks"
     TICK = "/ticks/DUE-S"
+    FLOWS = "/flows"
+    FLOW = "/flows/F"
+    FLOW_CANCEL = "/flows/F/cancel"
+    FLOW_RUNNING = "/flows/F/running"
+    RUNNING_TASK = "/flows/F/running/T"
+    FLOW_STEPS = "/flows/F/steps"
+    STEP = "/flows/F/steps/S"
+    EDGE = "/flows/F/steps/S/P"
+    FLOW_RESULTS = "/flows/F/results"
+    STEP_RESULT = "/flows/F/results/S"
+    FLOW_FAILED = "/flows/F/failed"
+    FAILED_STEP = "/flows/F/failed/S"
     OTHER = "any other"
 
 
@@ -153,6 +165,18 @@ _ROWS: Final[tuple[tuple[Kind, str, str, str, str], ...]] = (
     (K.SCHEDULE,         "rwa",   "r",    "rw",   "r"),
     (K.TICKS,            "cdra",  "r",    "cdr",  "r"),
     (K.TICK,             "rwa",   "r",    "r",    "r"),
+    (K.FLOWS,            "dra",   "-",    "cr",   "r"),
+    (K.FLOW,             "cdrwa", "r",    "cdrw", "r"),
+    (K.FLOW_CANCEL,      "ra",    "-",    "r",    "r"),
+    (K.FLOW_RUNNING,     "cdra",  "cd",   "cr",   "r"),
+    (K.RUNNING_TASK,     "ra",    "rw",   "r",    "r"),
+    (K.FLOW_STEPS,       "dra",   "c",    "cr",   "r"),
+    (K.STEP,             "dra",   "cd",   "cr",   "r"),
+    (K.EDGE,             "ra",    "-",    "r",    "r"),
+    (K.FLOW_RESULTS,     "dra",   "c",    "r",    "r"),
+    (K.STEP_RESULT,      "ra",    "r",    "r",    "r"),
+    (K.FLOW_FAILED,      "cdra",  "c",    "dr",   "r"),
+    (K.FAILED_STEP,      "ra",    "-",    "r",    "r"),
     (K.OTHER,            "cdrwa", "-",    "-",    "-"),
 )  # fmt: skip
 
@@ -167,8 +191,9 @@ Place = tuple[str, int]
 
 def place_of(path: str) -> Place:
     """Return the place of a path in a namespace: all znodes of one place are of one kind."""
-    parts = path.split("/", 4)
-    return parts[1], len(parts)
+    parts = path.split("/", 5)
+    folder = f"flows/{parts[3]}" if parts[1] == "flows" and len(parts) > 3 else parts[1]
+    return folder, len(parts)
 
 
 KINDS: Final[Mapping[Place, Kind]] = {place_of(kind): kind for kind in Kind if kind is not Kind.OTHER}

@@ -30,6 +30,7 @@ WAITERS: Final = "/waiters"
 HISTORY: Final = "/history"
 SCHEDULES: Final = "/schedules"
 TICKS: Final = "/ticks"
+FLOWS: Final = "/flows"
 WAS_READ: Final = b"read"
 """The data of `/waiters/TASK` when the outcome of the task was read and is to go."""
 
@@ -50,6 +51,7 @@ FOLDERS: Final = (
     HISTORY,
     SCHEDULES,
     TICKS,
+    FLOWS,
 )
 """The persistent folders that every role makes if they are absent. `/master` is no folder."""
 
@@ -142,6 +144,45 @@ def schedule_path(schedule: str) -> str:
 
 def tick_path(tick: TickName) -> str:
     return f"/ticks/{tick_name(tick)}"
+
+
+def flow_path(flow: str) -> str:
+    return f"/flows/{flow}"
+
+
+def flow_running_path(flow: str, task: str | None = None) -> str:
+    """The folder of the tasks of a flow that live, or one of them."""
+    return f"/flows/{flow}/running" if task is None else f"/flows/{flow}/running/{task}"
+
+
+def flow_steps_path(flow: str) -> str:
+    return f"/flows/{flow}/steps"
+
+
+def flow_step_path(flow: str, entry: str) -> str:
+    """A step that waits. `entry` is its id, with its mark or its only parent (`core.flow_graph`)."""
+    return f"/flows/{flow}/steps/{entry}"
+
+
+def flow_edge_path(flow: str, entry: str, parent: str) -> str:
+    return f"/flows/{flow}/steps/{entry}/{parent}"
+
+
+def flow_results_path(flow: str) -> str:
+    return f"/flows/{flow}/results"
+
+
+def flow_result_path(flow: str, step: str) -> str:
+    return f"/flows/{flow}/results/{step}"
+
+
+def flow_failed_path(flow: str, step: str | None = None) -> str:
+    """The folder of the steps of a flow that failed, or one of them."""
+    return f"/flows/{flow}/failed" if step is None else f"/flows/{flow}/failed/{step}"
+
+
+def flow_cancel_path(flow: str) -> str:
+    return f"/flows/{flow}/cancel"
 
 
 class TickName(msgspec.Struct, frozen=True, order=True, gc=False):

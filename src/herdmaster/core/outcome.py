@@ -19,6 +19,7 @@ import msgspec
 
 from herdmaster.core.bounds import Number, Seconds, UnixMs
 from herdmaster.core.failure import ErrorInfo, rebuild_exception
+from herdmaster.core.flows import StepNote
 from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.names import is_call
 from herdmaster.core.payload import MAX_FRAME, MAX_PAYLOAD
@@ -46,7 +47,7 @@ class Outcome(msgspec.Struct, frozen=True):
     `started` and `ended` are unix milliseconds of the worker's clock. Of a raw task only the state and the error's type
     are known. `key` is the hash of the uniqueness key that goes when the outcome goes, `ttl` (seconds) how long it is
     kept where the task wants it otherwise than the masters' settings, `keep` that clients which have read it leave it
-    for that time, `codec` what turned the result into JSON.
+    for that time, `codec` what turned the result into JSON. `step` is what the outcome of a step of a flow says of it.
     """
 
     state: OutcomeState
@@ -60,6 +61,7 @@ class Outcome(msgspec.Struct, frozen=True):
     ttl: float | None = None
     codec: str | None = None
     keep: bool = False
+    step: StepNote | None = None
 
 
 _ABSENT: Final = msgspec.Raw()
@@ -80,6 +82,7 @@ class _Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     ttl: Seconds | None = None
     codec: str | None = None
     keep: bool = False
+    step: StepNote | None = None
 
 
 class ItemResult(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -126,8 +129,9 @@ def exception_of(outcome: Outcome, known: Known = NONE_KNOWN) -> Exception | Non
 
 
 def encode_outcome(task: str, outcome: Outcome) -> bytes:
-    """The outcome of the task of that name, as a call's or raw. Raises `ResultTooLarge`; a failure always fits."""
-    if not is_call(task):
+    """The outcome of the task of that name, as a call's or raw; that of a flow, and of a step as `FLOW/STEP`, is as a
+    call's. Raises `ResultTooLarge`; a failure always fits."""
+    if _is_raw(task):
         return _encode_raw(outcome)
     result = _ABSENT
     if outcome.state is OutcomeState.DONE:
@@ -146,6 +150,7 @@ def encode_outcome(task: str, outcome: Outcome) -> bytes:
             outcome.ttl,
             outcome.codec,
             outcome.keep,
+            outcome.step,
         )
     )
     if len(data) > MAX_OUTCOME:
@@ -155,7 +160,7 @@ def encode_outcome(task: str, outcome: Outcome) -> bytes:
 
 def decode_outcome(task: str, data: bytes) -> Outcome:
     """The outcome in the status of the task of that name. Raises `BadOutcome`, one sentence, for everything else."""
-    if not is_call(task):
+    if _is_raw(task):
         return _decode_raw(data)
     if data == RAW_DONE:
         raise BadOutcome(f"{task} was answered by a worker that does not run calls: it wrote `done` and no result")
@@ -180,7 +185,12 @@ def decode_outcome(task: str, data: bytes) -> Outcome:
         found.ttl,
         found.codec,
         found.keep,
+        found.step,
     )
+
+
+def _is_raw(name: str) -> bool:
+    return name.startswith("task-") and not is_call(name)
 
 
 def _encode_raw(outcome: Outcome) -> bytes:

@@ -19,6 +19,7 @@ import msgspec
 
 from herdmaster.core.bounds import Count, Number, Seconds, UnixMs
 from herdmaster.core.failure import MAX_TYPE, ErrorInfo, cut_text
+from herdmaster.core.flows import FlowStep
 from herdmaster.core.inputs import Input
 from herdmaster.core.keys import Unique
 from herdmaster.core.names import is_call
@@ -65,7 +66,9 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     says. With `chunk` the arguments are a list of argument lists, one for each item, and the result is a list of
     `ItemResult`. `codec` names what turned arguments into JSON, and is to turn the result, where that is not
     Herdmaster's own. `error` is what a dead task died of. `scheduled` names the schedule that made the task.
-    `saved` are the results of `once`, as JSON by their names; a replay keeps them.
+    `flow` says which step of which flow it is, `run` how often the step was retried in it, and `missing` which of its
+    parents are not done although it starts. `saved` are the results of `once`, as JSON by their names, which a replay
+    keeps.
     `traceparent` and `tracestate` are of the W3C's Trace Context: the span that submitted the task. `inputs` are never
     stored: the worker adds what it has read for the references of a step.
     """
@@ -96,6 +99,9 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     traceparent: str | None = None
     tracestate: str | None = None
     saved: dict[str, msgspec.Raw] | None = None
+    flow: FlowStep | None = None
+    run: Number = 0
+    missing: tuple[str, ...] = ()
     inputs: tuple[Input, ...] = ()
 
 
@@ -210,6 +216,21 @@ def with_schedule(data: bytes, scheduled: Scheduled, due_ms: int, expires_ms: in
     if expires_ms is None:
         return _rewrite(data, scheduled=scheduled, due=due_ms)
     return _rewrite(data, scheduled=scheduled, due=due_ms, expires=expires_ms)
+
+
+def with_start_of_step(data: bytes, due_ms: int, missing: tuple[str, ...] = ()) -> bytes:
+    """The payload of a step that starts now, at `due_ms`, without these parents."""
+    decode_call(data)
+    return _rewrite(data, due=due_ms, missing=missing or None)
+
+
+def for_next_run(data: bytes) -> bytes:
+    """The payload of a step that failed, for its next run: a first attempt. What `once` saved stays. Raises
+    `BadPayload`."""
+    run = decode_call(data).run + 1
+    return _rewrite(
+        data, run=run, attempt=1, deliveries=0, started=None, asked=None, due=None, error=None, alone=None, missing=None
+    )
 
 
 def with_error(data: bytes, info: ErrorInfo) -> bytes:

@@ -20,6 +20,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from herdmaster.core.flows import FlowStep, task_of
 from herdmaster.core.names import DEFAULT_QUEUE, is_call, queue_and_time
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_PAYLOAD, Scheduled
@@ -28,8 +29,8 @@ from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadPayload, BadSignature, PayloadTooLarge
 
 UNBOUND: Final = frozenset({
-    "alone", "asked", "attempt", "deliveries", "due", "error", "scheduled", "started", "traceparent", "tracestate",
-    "signature",
+    "alone", "asked", "attempt", "deliveries", "due", "error", "missing", "run", "scheduled", "started",
+    "traceparent", "tracestate", "signature",
 })  # fmt: skip
 """The fields that a signature does not cover: what roles change, and what has no effect on what a task does."""
 _UNBOUND_IN_SCHEDULES: Final = UNBOUND | {"expires"}
@@ -55,6 +56,8 @@ class _Signature(msgspec.Struct, frozen=True):
 _encoder = msgspec.json.Encoder()
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _signature_decoder = msgspec.json.Decoder(_Signature)
+_step_decoder = msgspec.json.Decoder(FlowStep)
+_run_decoder = msgspec.json.Decoder(int)
 _scheduled_decoder = msgspec.json.Decoder(Scheduled)
 
 
@@ -109,14 +112,14 @@ class Keyring:
         except UNREADABLE:
             raise BadSignature("the signature of the payload cannot be read") from None
         if scheduled is None:
-            message = _message(_OF_TASKS + task.encode(), fields, UNBOUND)
+            message = _message(_of_task(task, fields), fields, UNBOUND)
         else:
             subject = _of_schedule(scheduled.schedule, _queue_of(task))
             message = _message(subject, fields, _UNBOUND_IN_SCHEDULES)
         self._verify(signature.key, message, signature.mac, "payload")
 
     def _sign_task(self, task: str, data: bytes, limit: int) -> bytes:
-        return self._sign(_OF_TASKS + task.encode(), data, UNBOUND, limit)
+        return self._sign(_of_task(task, _fields(data)), data, UNBOUND, limit)
 
     def _sign_scheduled(self, schedule: str, queue: str, data: bytes, limit: int) -> bytes:
         return self._sign(_of_schedule(schedule, queue), data, _UNBOUND_IN_SCHEDULES, limit)
@@ -217,6 +220,21 @@ def _fields(data: bytes) -> dict[str, msgspec.Raw]:
 def _message(subject: bytes, fields: dict[str, msgspec.Raw], unbound: frozenset[str]) -> bytes:
     bound = {name: value for name, value in fields.items() if name not in unbound}
     return subject + b"\n" + _encoder.encode(bound)
+
+
+def _of_task(task: str, fields: dict[str, msgspec.Raw]) -> bytes:
+    """The subject of a task. That of a step is the task of its first run, so that an operator without keys may run it
+    again. Raises BadSignature if a task is not the step that its payload says it is."""
+    if "flow" in fields:
+        try:
+            step = _step_decoder.decode(fields["flow"])
+            run = _run_decoder.decode(fields.get("run", b"0"))
+            if task_of(step, run) != task:
+                raise BadSignature(f"{task} is not the task of run {run} of step {step.step} of {step.flow}")
+        except (BadPayload, *UNREADABLE):
+            raise BadSignature("what the payload says of its flow cannot be read") from None
+        task = step.task
+    return _OF_TASKS + task.encode()
 
 
 def _of_schedule(schedule: str, queue: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core import layout
+from herdmaster.core.flow_rows import OF_WHOLE_FLOWS, place_in_flow
 from herdmaster.core.keys import HeldKey, NewKey, parse_hold_name
 from herdmaster.core.operations import (
     CheckNode,
@@ -346,6 +347,10 @@ _PLACE_OF_FOLDER: Final = {
 
 def _place(row: Transition, operation: Operation) -> Place:
     segments = operation.path.split("/")
+    if segments[1] == "flows":
+        return place_in_flow(segments, row, is_create=isinstance(operation, CreateNode))
+    if segments[1] == "status" and segments[2].startswith("flow-") and row.name in OF_WHOLE_FLOWS:
+        return Place.FLOW_STATUS
     if segments[1] == "clients":
         return Place.JOURNAL if len(segments) == 3 else Place.ALIVE
     if segments[1] == "ticks":

@@ -1,0 +1,156 @@
+"""What stands in the znodes of a flow: its header, and what the payload of a step says of the flow."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, Literal
+
+import msgspec
+
+from herdmaster.core.bounds import Count, Number, Seconds, UnixMs
+from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.names import call_name, derived_ulid, parse_task_name, ulid_time_ms
+from herdmaster.core.values import UNREADABLE
+from herdmaster.errors import BadPayload
+
+MAX_NOTED_PARENTS: Final = 100
+EACH_CALL: Final = "herdmaster:each"
+"""The call of a step that makes other steps. No function has this name: workers run it themselves."""
+
+
+class FlowState(enum.StrEnum):
+    BUILDING = "building"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    REMOVED = "removed"
+    """It is being deleted, and must not be opened again."""
+
+
+class OnFailure(enum.StrEnum):
+    FINISH = "finish"
+    STOP = "stop"
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """Where the result of a step goes. `at` begins with `args` or `kwargs` and leads to a null; with `each` the
+    value is the list of the results of all items of the step."""
+
+    at: tuple[str | int, ...]
+    step: str
+    each: bool = False
+
+
+class Returns(msgspec.Struct, frozen=True):
+    """The result of a flow: `value` is JSON, and `refs` say where results of steps go in it."""
+
+    value: msgspec.Raw
+    refs: tuple[Reference, ...] = ()
+
+
+class FlowHeader(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`/flows/F`. `steps` is how many steps were submitted. `timeout` (seconds) counts from when the header was last
+    written while the flow runs, `ttl` from its end. `retries` counts how often failed steps were run again. `parent` is
+    the task that submitted the flow; with `child` it is cancelled with that task."""
+
+    herd: Literal[1]
+    name: str
+    created: UnixMs
+    state: FlowState
+    steps: Number
+    returns: Returns | None = None
+    on_failure: OnFailure = OnFailure.FINISH
+    timeout: Seconds | None = None
+    ttl: Seconds | None = None
+    keep: bool = False
+    outcome: bool = True
+    key: str | None = None
+    retries: Number = 0
+    ended: UnixMs | None = None
+    error: ErrorInfo | None = None
+    parent: str | None = None
+    child: bool = False
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+
+class Each(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an `each` step makes for each element: `item` is the payload of an item without its argument, its id and its
+    task's name. `done` is how many were made."""
+
+    item: msgspec.Raw
+    queue: str
+    priority: Number
+    done: Number = 0
+
+
+class FlowStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the payload of a step says. `name` is for people. `task` is the name of its task in its first run. `joins`
+    are the entries of other steps that have an edge of this one, `refs` the results that its arguments take, `after`
+    its other parents."""
+
+    flow: str
+    step: str
+    name: str
+    task: str
+    joins: tuple[str, ...] = ()
+    refs: tuple[Reference, ...] = ()
+    after: tuple[str, ...] = ()
+    each: Each | None = None
+
+
+class StepNote(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is noted in the outcome of a step for people, because its payload is gone: `after` are at most 100
+    parents."""
+
+    name: str
+    after: tuple[str, ...] = ()
+
+
+_encoder = msgspec.json.Encoder()
+_header_decoder = msgspec.json.Decoder(FlowHeader)
+
+
+def encode_header(header: FlowHeader) -> bytes:
+    return _encoder.encode(header)
+
+
+def decode_header(data: bytes | None) -> FlowHeader:
+    """Raises `BadPayload`, one sentence."""
+    try:
+        return _header_decoder.decode(data or b"")
+    except UNREADABLE as error:
+        raise BadPayload(f"the header of the flow cannot be read: {error}") from None
+
+
+def parents_of(step: FlowStep) -> tuple[str, ...]:
+    """Return the ids of all steps that a step waits for, each once."""
+    return tuple(dict.fromkeys((*(ref.step for ref in step.refs), *step.after)))
+
+
+def note_of(step: FlowStep) -> StepNote | None:
+    """Return what the outcome of a step notes; None for an item, whose `each` step says it for all."""
+    if "." in step.step:
+        return None
+    return StepNote(step.name, parents_of(step)[:MAX_NOTED_PARENTS])
+
+
+def step_task(
+    created_ms: int, flow: str, step: str, queue: str, priority: int, *, big: bool = False, conditional: bool = False
+) -> str:
+    """Return the name of a step's task in its first run. `created_ms` is the time of the flow's header: the name of a
+    flow with a key comes again, and no task's name may."""
+    return call_name(derived_ulid(created_ms, flow, step, "0"), queue, priority, big, conditional, step=True)
+
+
+def task_of(step: FlowStep, run: Count | Number) -> str:
+    """Return the name of a step's task in a later run: of the same time, queue, priority and marks."""
+    if run == 0:
+        return step.task
+    name, created_ms = parse_task_name(step.task), ulid_time_ms(step.task)
+    if name is None or created_ms is None:
+        raise BadPayload(f"{step.task!r} is not the name of a step's task")
+    ulid = derived_ulid(created_ms, step.flow, step.step, str(run))
+    return call_name(ulid, name.queue, name.priority, name.big, name.conditional, step=True)
