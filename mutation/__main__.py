@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from mutation import equivalent, reach, report, sample, tree
+from mutation import equivalent, reach, recorder, report, sample, tree
 from mutation.reach import Recorded
 from mutation.trial import Ending, Limits, Trial, in_stages
 
@@ -48,15 +48,17 @@ class Run:
         self._options = options
         self._limits = Limits(seeds=options.seeds)
         self._equivalents = equivalent.load()
+        self._end = time.monotonic() + options.seconds if options.seconds else float("inf")
         if not options.as_recorded:
-            reach.record(anew=options.record, processes=options.processes)
+            left = recorder.record(anew=options.record, processes=options.processes, seconds=options.seconds)
+            print(f"{left} files of tests are not recorded yet" if left else "all tests are recorded", flush=True)
         self._reach = reach.load()
         self._known = report.Results(tree.BUILD / f"sample-{seed}.jsonl")
-        self._end = time.monotonic() + options.seconds if options.seconds else float("inf")
         self._waiting: queue.SimpleQueue[sample.Mutant] = queue.SimpleQueue()
         self._lock = threading.Lock()
         paths = [path for path in tree.modules() if not options.only or path.startswith(tuple(options.only))]
-        self._mutants = list(sample.draw(tree.ROOT, paths, options.sample, seed))
+        kept = tree.BUILD / f"sample-{seed}.drawn.json"
+        self._mutants = sample.drawn_before(kept, tree.ROOT, paths, options.sample, seed)
 
     def work(self) -> list[report.Result]:
         """Judge what has not been judged yet, then return all results, in the order of the sample."""

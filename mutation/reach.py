@@ -1,52 +1,28 @@
-"""Which tests reach which lines: recorded by coverage, in one run of all tests, and kept until tests change.
+"""Which tests reach which lines: recorded file by file, and kept until the file of the tests changes.
 
-A record is a layer: the tests that were run, what coverage saw, and the sources as they were then. Where a test file
-has changed since, a newer layer has its tests; where a source has changed since, its lines are matched by their text.
+Where a source has changed since it was recorded, its lines are matched by their text.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
+from functools import cache
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
-import coverage
-
-from mutation import leftovers, recording, tree
+from mutation import blocks, tree
 
 FOLDER: Final = tree.BUILD / "reach"
-_FIT: Final = "not apache and not slow"
-_MOST_SECONDS: Final = 20.0
-_PART_SECONDS: Final = 900.0  # a few tests hang under coverage, also past their time limit
-_FILES_OF_A_LAYER: Final = 8
-_SIMULATION: Final = "tests/simulation"  # its long tests reach almost everything, and take minutes
-LEFT_OUT: Final = ("tests/docs", "tests/scripts", "tests/chaos", "tests/mutation", "tests/zookeeper/server")
-
-# These raise exceptions in running threads. Coverage swallows some of them, and then their tests spin without an end.
-# They run for every module of `pools`.
-_UNFIT: Final = ("tests/order/test_pool_order.py", "tests/pools/test_seat.py", "tests/pools/test_thread_limits.py")
-
-_COVERAGE: Final = """\
-[run]
-parallel = true
-patch = subprocess
-source_pkgs = herdmaster
-data_file = {data}
-context = ${{HERD_MUTATION_TEST-}}
-"""
+_SOURCES: Final = FOLDER / "sources"
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A test as it was recorded. Some fail while coverage looks on, because it swallows what is raised in a thread."""
+    """A test as it was recorded."""
 
     name: str
     seconds: float
@@ -58,86 +34,86 @@ class Recorded:
         return self.name.partition("::")[0]
 
 
-class Layer:
-    """One record, read from its folder."""
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """The fast tests, or the long ones, of one file of tests."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.files: dict[str, str] = json.loads((folder / "files.json").read_text("utf-8"))
-        self.tests = {test.name: test for test in _read_tests(folder / "tests")}
-        self._data = coverage.CoverageData(str(folder / "coverage"))
-        self._data.read()
-        self._measured = {_relative(path): path for path in self._data.measured_files()}
+    path: str
+    is_long: bool
+    digest: str  # of the file of tests
+    tests: list[Recorded]
+    sources: dict[str, str]  # the digest of each module that was reached, by its path
+    reached: dict[str, dict[int, int]]  # by the module's path and the number of the block: bit n is test n
 
-    def reaching(self, path: str, source: str, lines: Iterable[int]) -> set[str]:
-        """Return the names of the tests that reach one of these lines of this source."""
-        measured = self._measured.get(path)
-        before = self.folder / "tree" / path
-        if measured is None or not before.exists():
-            return set()
-        contexts = self._data.contexts_by_lineno(measured)
-        then = matching_lines(before.read_text("utf-8"), source)
-        return {name for line in lines if line in then for name in contexts.get(then[line], ())}
+    def reaching(self, path: str, source: str, lines: Iterable[int]) -> list[Recorded]:
+        """Return the tests that reach one of these lines of this source."""
+        digest = self.sources.get(path)
+        if digest is None:
+            return []
+        then = _lines_then(digest, source)
+        by_line = _blocks(digest).by_line
+        of_blocks = self.reached[path]
+        mask = 0
+        for number in {block for line in lines if line in then for block in by_line.get(then[line], ())}:
+            mask |= of_blocks.get(number, 0)
+        return [test for bit, test in enumerate(self.tests) if mask >> bit & 1]
 
 
 class Reach:
-    """All layers, the newest last."""
+    """All records."""
 
-    def __init__(self, layers: list[Layer]) -> None:
-        self._layers = layers
+    def __init__(self, records: Iterable[FileRecord]) -> None:
+        self._records = list(records)
 
     def reaching(self, path: str, source: str, lines: Iterable[int]) -> list[Recorded]:
-        """Return the tests that reach one of these lines; each as the newest layer that has its file knows it."""
+        """Return the tests that reach one of these lines, after the files of tests that are taken as a whole."""
         wanted = list(lines)
-        newest = {name: layer for layer in self._layers for name in layer.files}
-        return self._unrecorded(path) + [
-            layer.tests[name]
-            for layer in self._layers
-            for name in sorted(layer.reaching(path, source, wanted))
-            if name in layer.tests and newest.get(layer.tests[name].path) is layer
-        ]
+        found = [test for record in self._records for test in record.reaching(path, source, wanted)]
+        return self._whole_files(path) + found
 
     def near(self, path: str) -> list[Recorded]:
         """Return all recorded tests of the module's folder."""
         folder = f"tests/{Path(path).relative_to(tree.PACKAGE).parent}/"
-        found = {test.name: test for layer in self._layers for test in layer.tests.values()}
-        return [test for test in found.values() if test.path.startswith(folder)]
+        return [test for record in self._records for test in record.tests if test.path.startswith(folder)]
 
-    def _unrecorded(self, path: str) -> list[Recorded]:
-        """Return whole test files: those of the module's folder that were never recorded, and the module's own, because
-        a record is out of date where the module has changed much."""
-        known = {name for layer in self._layers for name in layer.files}
+    def _whole_files(self, path: str) -> list[Recorded]:
+        """Return the files of the module's folder that were never recorded, and the module's own, because a record is
+        out of date where the module has changed much."""
+        known = {record.path for record in self._records}
         folder = tree.ROOT / "tests" / Path(path).relative_to(tree.PACKAGE).parent
         own = str((folder / f"test_{Path(path).stem}.py").relative_to(tree.ROOT))
-        names = {str(file.relative_to(tree.ROOT)): None for file in sorted(folder.glob("test_*.py"))}
-        if folder.name == "pools":
-            names |= dict.fromkeys(_UNFIT)
+        names = [str(file.relative_to(tree.ROOT)) for file in sorted(folder.glob("test_*.py"))]
         return [Recorded(name, 5.0, is_long=False, failed=True) for name in names if name not in known or name == own]
 
 
 def load() -> Reach:
-    """Return all records."""
-    return Reach(_layers())
+    return Reach(_read(path) for path in sorted(FOLDER.glob("*.json")))
 
 
-def record(*, anew: bool, only: list[str] | None = None, processes: int = 2) -> None:
-    """Record the tests whose files have changed since they were recorded; of these only those below some paths."""
-    if anew:
-        shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    known: dict[str, str] = {}
-    for layer in _layers():
-        known |= layer.files
-    changed = {path: digest for path, digest in _test_files(only).items() if known.get(path) != digest}
-    simulated = {path for path in changed if path.startswith(_SIMULATION)}
-    for paths, marked in ((simulated, f"{_FIT} and not long"), (changed.keys() - simulated, _FIT)):
-        # In parts, so that a run that is interrupted has not been for nothing.
-        for part in _batched(sorted(paths), _FILES_OF_A_LAYER):
-            _record({path: changed[path] for path in part}, marked, processes)
+def known(path: str, *, is_long: bool) -> str | None:
+    """Return the digest that this file of tests had when it was recorded."""
+    file = _place(path, is_long=is_long)
+    return str(json.loads(file.read_text("utf-8"))["digest"]) if file.exists() else None
 
 
-def _batched(paths: list[str], size: int) -> Iterator[list[str]]:
-    return (paths[start : start + size] for start in range(0, len(paths), size))
+def keep(record: FileRecord) -> None:
+    """Write the record in one step, so that a run that is killed leaves none that is incomplete."""
+    place = _place(record.path, is_long=record.is_long)
+    new = place.with_suffix(".new")
+    new.write_text(json.dumps(asdict(record)), encoding="utf-8")
+    new.replace(place)
+
+
+def keep_source(source: str) -> str:
+    """Keep a module as it is now, and return its digest."""
+    name = digest(source)
+    _SOURCES.mkdir(parents=True, exist_ok=True)
+    (_SOURCES / name).write_text(source, encoding="utf-8")
+    return name
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def matching_lines(before: str, now: str) -> dict[int, int]:
@@ -152,60 +128,24 @@ def matching_lines(before: str, now: str) -> dict[int, int]:
     }
 
 
-def _layers() -> list[Layer]:
-    folders = (path for path in FOLDER.iterdir() if (path / "files.json").exists())
-    return [Layer(path) for path in sorted(folders, key=lambda path: int(path.name))]
+@cache
+def _blocks(name: str) -> blocks.Blocks:
+    return blocks.of_source((_SOURCES / name).read_text("utf-8"))
 
 
-def _test_files(only: list[str] | None) -> dict[str, str]:
-    paths = [str(path.relative_to(tree.ROOT)) for path in (tree.ROOT / "tests").rglob("test_*.py")]
-    chosen = [
-        path
-        for path in paths
-        if not path.startswith((*LEFT_OUT, *_UNFIT)) and (not only or path.startswith(tuple(only)))
-    ]
-    return {path: hashlib.sha256((tree.ROOT / path).read_bytes()).hexdigest() for path in sorted(chosen)}
+@cache
+def _lines_then(name: str, source: str) -> dict[int, int]:
+    return matching_lines((_SOURCES / name).read_text("utf-8"), source)
 
 
-def _record(files: dict[str, str], marked: str, processes: int) -> None:
-    folder = FOLDER / str(1 + max((int(path.name) for path in FOLDER.iterdir()), default=0))
-    copy = folder / "tree"
-    tree.copy_to(copy)
-    (folder / "tests").mkdir()
-    settings = folder / "coveragerc"
-    settings.write_text(_COVERAGE.format(data=folder / "coverage"), encoding="utf-8")
-    command = [sys.executable, "-m", "coverage", "run", "--rcfile", str(settings), "-m", "pytest", "-q"]
-    options = ["-n", str(processes), "-p", "mutation.recording", "-p", "no:cacheprovider", "--server", "embedded"]
-    options += ["-m", marked, "--timeout", str(_MOST_SECONDS)]
-    more = {recording.FOLDER: str(folder / "tests"), recording.CONTEXT: ""}
-    mark = uuid4().hex
-    environment = tree.environment(copy, **more, **{leftovers.MARK: mark})
-    try:
-        subprocess.run([*command, *options, *files], cwd=copy, env=environment, check=False, timeout=_PART_SECONDS)
-    except subprocess.TimeoutExpired:
-        print("not recorded, so they run for every module of their folder:", *files, flush=True)
-        return
-    finally:
-        leftovers.end_marked(mark)
-    combine = [sys.executable, "-m", "coverage", "combine", "--quiet", "--rcfile", str(settings)]
-    subprocess.run(combine, cwd=copy, check=True)
-    (folder / "files.json").write_text(json.dumps(files), encoding="utf-8")
+def _place(path: str, *, is_long: bool) -> Path:
+    return FOLDER / f"{path.removesuffix('.py').replace('/', '.')}.{'long' if is_long else 'fast'}.json"
 
 
-def _read_tests(folder: Path) -> Iterator[Recorded]:
-    """Return the tests that were not skipped. Setup and teardown count too."""
-    tests: dict[str, Recorded] = {}
-    skipped: set[str] = set()
-    for path in folder.glob("*.jsonl"):
-        for record in map(json.loads, path.read_text("utf-8").splitlines()):
-            name = record["test"]
-            known = tests.get(name, Recorded(name, 0.0, record["long"]))
-            seconds = min(known.seconds + record["seconds"], _MOST_SECONDS)
-            tests[name] = replace(known, seconds=seconds, failed=known.failed or record["failed"])
-            if record["skipped"]:
-                skipped.add(name)
-    return (test for test in tests.values() if test.name not in skipped)
-
-
-def _relative(path: str) -> str:
-    return "src/" + path.rpartition("/src/")[2]
+def _read(path: Path) -> FileRecord:
+    values = json.loads(path.read_text("utf-8"))
+    tests = [Recorded(**test) for test in values.pop("tests")]
+    reached = {
+        module: {int(number): mask for number, mask in masks.items()} for module, masks in values.pop("reached").items()
+    }
+    return FileRecord(tests=tests, reached=reached, **values)

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("libcst", reason="`make mutants` installs it")
 pytest.importorskip("mutmut", reason="`make mutants` installs it")
 
-from mutation.sample import Mutant, draw
+from mutation.sample import Mutant, draw, drawn_before
 
 SOURCE = "\n".join(f"def f{number}(x):\n    return x + {number}\n" for number in range(2, 12))
 
@@ -33,3 +33,18 @@ def test_a_mutant_has_its_diff_and_compiles(tmp_path: Path) -> None:
         assert removed.startswith("-    return")
         assert added.startswith("+    return")
         compile(mutant.code, mutant.path, "exec")
+
+
+def test_a_sample_is_kept_until_a_source_changes(tmp_path: Path) -> None:
+    for name in ("a.py", "b.py", "mutation/operators.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("def f(x):\n    return x + 1\n", "utf-8")
+    place = tmp_path / "kept.json"
+    paths = ["a.py", "b.py"]
+    first = drawn_before(place, tmp_path, paths, 2, 7)
+
+    assert first == list(draw(tmp_path, paths, 2, 7))
+    assert drawn_before(place, tmp_path, paths, 2, 7) == first
+    (tmp_path / "a.py").write_text("def f(x):\n    return x * 2\n", "utf-8")
+    second = drawn_before(place, tmp_path, paths, 2, 7)
+    assert second == list(draw(tmp_path, paths, 2, 7)) != first
