@@ -105,3 +105,28 @@ def test_after_a_drain_records_are_handled_where_they_are_logged(
     logger.info("after")
 
     assert handler.handled == [("herdmaster-log", "before"), ("MainThread", "after")]
+
+
+def test_records_are_handled_where_they_are_logged_if_there_can_be_no_thread(
+    logger: logging.Logger, handler: Gated, deferral: Deferral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler.gate.set()
+    monkeypatch.setattr(threading.Thread, "start", _refuse_to_start)
+    logger.info("without")
+    monkeypatch.undo()
+    logger.info("with")
+    deferral.flush(30)
+
+    assert handler.handled == [("MainThread", "without"), ("herdmaster-log", "with")]
+
+
+def test_the_thread_keeps_no_process_from_ending(logger: logging.Logger, handler: Gated, deferral: Deferral) -> None:
+    handler.gate.set()
+    logger.info("one")
+    deferral.flush(30)
+
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name == "herdmaster-log")
+
+
+def _refuse_to_start(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

@@ -97,6 +97,22 @@ async def test_what_stops_a_worker_ends_neither_its_processes_nor_the_guardian()
     setting.pool.close()
 
 
+async def test_a_process_that_says_what_is_no_answer_before_it_is_ready_is_killed_and_the_reason_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    setting = Setting(1)
+    setting.pool.submit(["echo one"])
+    (child,) = setting.pool._starting
+    setting.pool._heard(child, None)
+    await until(lambda: "echo one" in setting.deliveries.results)
+
+    assert setting.deliveries.all == [
+        ("echo one", Died("no process could be started for it: it sent what is no answer"))
+    ]
+    assert "no process of the pool can be started: it sent what is no answer; the next attempt is in" in caplog.text
+    setting.pool.close()
+
+
 async def test_closing_ends_what_is_idle_and_what_runs_and_leaves_nothing_behind() -> None:
     processes, fds = children(os.getpid()), open_fds()
     setting = Setting(2)

@@ -13,7 +13,7 @@ from herdmaster.core import layout
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError, NotSubmitted, SubmissionUnknown
 from herdmaster.roles.client.due_times import DueTimes
-from herdmaster.roles.client.submission_journal import MAX_BATCH_TASKS, SubmissionJournal
+from herdmaster.roles.client.submission_journal import MAX_BATCH_TASKS, MAX_BATCHES_IN_FLIGHT, SubmissionJournal
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -57,6 +57,19 @@ async def test_many_submissions_share_batches(stage: Stage) -> None:
 
     assert await version(stage) == 1000 / MAX_BATCH_TASKS
     assert await stage.names(layout.TASKS) == sorted(each.name for each in submitted)
+
+
+async def test_no_more_than_four_batches_wait_for_their_answer(namespace: str, stage: Stage) -> None:
+    async with Proxy(namespace) as proxy:
+        client = await stage.client(proxy.hosts)
+        await accepted(client.put_raw())
+        proxy.hold(requests=True)
+        submitted = [client.put_raw() for _ in range((MAX_BATCHES_IN_FLIGHT + 2) * MAX_BATCH_TASKS)]
+        await until(lambda: len(client.journal._sent) > 0, "batches under way")
+        assert len(client.journal._sent) == MAX_BATCHES_IN_FLIGHT == 4
+        proxy.pass_on()
+        await accepted(*submitted)
+        await stage.stop(client)
 
 
 async def test_large_payloads_are_spread_over_batches_that_fit(stage: Stage) -> None:

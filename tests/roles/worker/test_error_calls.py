@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from herdmaster.core import layout
@@ -13,7 +14,7 @@ from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.history import EndState
 from herdmaster.core.payload import Call, encode_arguments, encode_call
-from herdmaster.roles.worker.error_calls import ErrorCalls
+from herdmaster.roles.worker.error_calls import EndedTask, ErrorCalls
 from herdmaster.running.current import CurrentTask
 from herdmaster.running.hooks import Hooks
 from tests.roles import app
@@ -87,6 +88,15 @@ async def test_every_end_but_done_is_a_final_failure(result: EndState, kind: str
     await calls.finish()
 
     assert [(call.attempt, call.kind) for call in told.final_of("task-1")] == ([] if kind is None else [(3, kind)])
+
+
+def test_a_hook_sees_of_an_ended_task_what_its_end_says() -> None:
+    end = AttemptEnd("task-1", "m:f", "default", EndState.FAILED, ended=9, attempt=3, max_attempts=5, began=4)
+    task = EndedTask(end)
+
+    assert (task.name, task.call_name, task.attempt, task.options.max_attempts) == ("task-1", "m:f", 3, 5)
+    assert task.started == 4
+    assert EndedTask(msgspec.structs.replace(end, began=None)).started == 9
 
 
 async def test_the_hook_is_not_told_of_code_that_was_stopped_because_its_task_was_taken_away(

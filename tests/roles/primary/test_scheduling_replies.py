@@ -1,0 +1,100 @@
+"""Schedules, reply by reply: what becomes of a tick whose schedule is gone, and of one that cannot be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from herdmaster.core import layout
+from herdmaster.core.layout import TickName, tick_name
+from herdmaster.core.schedules import Tick, encode_tick
+from herdmaster.roles.primary.log import PrimaryLog
+from herdmaster.roles.primary.part import SET_ASIDE_SECONDS
+from herdmaster.roles.primary.scheduling import Scheduling
+from herdmaster.roles.shared.system import System
+from herdmaster.zookeeper import errors
+from tests.roles.primary.scripted import FakeServerClock, ScriptedClient
+
+DUE = 1_700_000_000_000
+TICK = tick_name(TickName(DUE, "0a1b2c3d", "nightly"))
+GONE = errors.NoNode("it is not there")
+
+
+class Rig:
+    """One tick that is due, of a schedule that nothing is known about."""
+
+    def __init__(self) -> None:
+        self.client = ScriptedClient()
+        clock: Any = FakeServerClock()
+        clock.time = DUE
+        client: Any = self.client
+        pictures: Any = None
+        report = PrimaryLog(System(), lambda _end: None)
+        self.part = Scheduling(client, clock, pictures, report, lambda: None)
+        self.part.ticks.add(TICK)
+        self.part.ticks.complete()
+
+    def step(self) -> list[str]:
+        self.part.step()
+        return self.client.pending()
+
+    def find_alone(self) -> None:
+        """Read the tick, of which there is no schedule."""
+        assert self.step() == ["read"]
+        assert self.client.answer_read(GONE, encode_tick(Tick()))[1] == f"{layout.TICKS}/{TICK}"
+
+    def find_alone_twice(self) -> None:
+        self.find_alone()
+        self.client.now += SET_ASIDE_SECONDS
+        self.find_alone()
+
+
+def test_a_tick_is_deleted_when_it_was_found_without_its_schedule_twice() -> None:
+    rig = Rig()
+    rig.find_alone()
+    assert rig.step() == []
+    assert rig.part.next_wakeup() == SET_ASIDE_SECONDS
+
+    rig.client.now += SET_ASIDE_SECONDS
+    rig.find_alone()
+    assert rig.client.answer("delete") == f"{layout.TICKS}/{TICK}"
+    assert rig.part.ticks.under_way == 0
+    rig.part.ticks.remove(TICK)
+    assert rig.step() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"), [(errors.NoAuth("not allowed"), SET_ASIDE_SECONDS), (errors.ConnectionLoss(), 0.0)]
+)
+def test_a_tick_that_could_not_be_deleted_has_to_be_found_alone_twice_again(error: Exception, seconds: float) -> None:
+    rig = Rig()
+    rig.find_alone_twice()
+    rig.client.answer("delete", error=error)
+    assert rig.part.ticks.under_way == 0
+
+    rig.client.now += seconds
+    rig.find_alone()
+    assert rig.client.pending() == []
+
+
+def test_a_tick_that_is_gone_when_it_is_deleted_is_asked_for_in_a_new_listing() -> None:
+    rig = Rig()
+    rig.find_alone_twice()
+    rig.client.answer("delete", error=errors.NoNode("gone"))
+
+    assert rig.part.ticks.under_way == 0
+    assert rig.client.pending() == ["children"]
+    rig.client.calls.clear()
+    rig.client.now += SET_ASIDE_SECONDS / 2
+    assert rig.step() == []
+
+
+def test_a_tick_that_cannot_be_read_is_read_again_later() -> None:
+    rig = Rig()
+    assert rig.step() == ["read"]
+    rig.client.answer_read(errors.NoAuth("not allowed"), encode_tick(Tick()))
+    assert rig.step() == []
+
+    rig.client.now += SET_ASIDE_SECONDS
+    assert rig.step() == ["read"]
