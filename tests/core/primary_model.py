@@ -23,13 +23,15 @@ from herdmaster.core.decisions import (
     RemoveInbox,
 )
 from herdmaster.core.dispatcher import Dispatcher
-from herdmaster.core.endings import expired
+from herdmaster.core.ending_moves import refuse
+from herdmaster.core.endings import EXPIRED
 from herdmaster.core.members import worker_state
 from herdmaster.core.picture import Listing
 from herdmaster.core.queues import decode_queue
 from herdmaster.core.recovery import Recovery, follow_up
 from herdmaster.core.table import Failure, Verdict
 from herdmaster.core.transitions import CheckNode, CreateNode, DeleteNode, Move, Operation, SetNode
+from herdmaster.core.whereabouts import Waiting
 
 _PICTURES = {
     layout.TASKS: Listing.TASKS,
@@ -281,7 +283,7 @@ class PrimaryModel:
             case ReadHeader(task):
                 self._read_header(task)
             case RefuseExpired(task):
-                self._read(task, layout.task_path(task), lambda data, _: transitions.refuse(task, expired(task, data)))
+                self._read(task, layout.task_path(task), lambda data, _: refuse(Waiting(task), data, EXPIRED))
             case Recover(task, worker):
                 path = layout.assignment_path(worker, task)
                 self._read(task, path, lambda data, ended: self.recovery.move(worker, task, data, has_status=ended))

@@ -1,15 +1,7 @@
 from __future__ import annotations
 
-import pytest
-
-from herdmaster.core import transitions
-from herdmaster.core.cancelling import Requests, cancel
-from herdmaster.core.outcome import OutcomeState, decode_outcome
-from herdmaster.core.payload import Call, encode_arguments, encode_call
-from herdmaster.core.recovery import follow_up
-from herdmaster.core.table import Verdict
-from herdmaster.core.transitions import CreateNode, Failure, verdict
-from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts, path_of
+from herdmaster.core.cancelling import Requests
+from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts
 
 A, B, C = "task-a", "task-b", "task-c"
 CALL = "task-01arz3ndektsv4rrffq69g5fav.default"
@@ -32,46 +24,6 @@ def told(*names: str, places: FakePlaces | None = None) -> Requests:
     requests.replace(names)
     requests.complete()
     return requests
-
-
-# --- the transactions ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("where", PLACES)
-def test_a_task_is_ended_where_it_is_together_with_the_request(where: Whereabouts) -> None:
-    payload = encode_call(Call(1, "m:f", *encode_arguments((), {}), key="abc", ttl=2.0))
-    move = cancel(where, payload)
-
-    deleted = [operation.path for operation in move.operations if isinstance(operation, transitions.DeleteNode)]
-    assert deleted == [path_of(where), f"/cancel/{CALL}"]
-    assert move.operations[move.guard] == transitions.DeleteNode(path_of(where))
-    status = move.operations[-1]
-    assert isinstance(status, CreateNode)
-    assert status.path == f"/status/{CALL}"
-    outcome = decode_outcome(CALL, status.data)
-    assert (outcome.state, outcome.key, outcome.ttl) == (OutcomeState.CANCELLED, "abc", 2.0)
-
-
-@pytest.mark.parametrize("where", PLACES)
-def test_what_is_left_of_an_ended_task_goes_where_it_is(where: Whereabouts) -> None:
-    cancelling = cancel(where, b"")
-    at = len(cancelling.operations) - 1
-    refused = verdict(cancelling, at, Failure.NODE_EXISTS)
-    assert refused in (Verdict.DROP_TASK_ENDED, Verdict.DROP_DELAYED_ENDED, Verdict.DROP_ASSIGNMENT)
-    move = follow_up(cancelling, refused)
-    assert move is not None
-
-    assert move.operations == (
-        transitions.CheckNode(f"/status/{CALL}"),
-        transitions.DeleteNode(path_of(where)),
-    )
-
-
-def test_an_unknown_payload_is_no_hindrance() -> None:
-    status = cancel(Waiting(CALL), b"garbage").operations[-1]
-
-    assert isinstance(status, CreateNode)
-    assert decode_outcome(CALL, status.data).state is OutcomeState.CANCELLED
 
 
 def take(requests: Requests, room: int) -> list[str]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from herdmaster.core import transitions
-from herdmaster.core.endings import failed, too_large
+from herdmaster.core.endings import too_large
 from herdmaster.core.outcome import decode_outcome
 from herdmaster.core.payload import MAX_PAYLOAD, Call, decode_call, encode_arguments, encode_call, with_start
 from herdmaster.core.recovery import MAX_MOVABLE, Recovery, follow_up, worker_of
@@ -150,7 +150,7 @@ def test_a_payload_of_the_largest_size_can_be_buried_in_one_frame() -> None:
 
 
 def test_the_text_of_a_refusal_says_what_to_do() -> None:
-    error = decode_outcome(CALL, too_large(CALL, 600_000)).error
+    error = too_large(600_000).error
 
     assert error is not None
     assert error.type == "PayloadTooLarge"
@@ -201,7 +201,7 @@ def test_the_rest_is_for_the_pictures_to_decide(verdict: Verdict) -> None:
 def test_a_move_names_its_worker_if_it_touches_an_inbox() -> None:
     assert worker_of(transitions.recover(W, RAW, b"")) == W
     with pytest.raises(ValueError, match="touches no inbox"):
-        worker_of(transitions.refuse(RAW, failed(RAW, b"", "X", "")))
+        worker_of(transitions.refuse(RAW, b"failed"))
 
 
 def test_the_payload_says_how_many_deliveries_it_may_lose() -> None:

@@ -6,11 +6,13 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Final
 
 from herdmaster.core import transitions
+from herdmaster.core.ending_moves import refuse
 from herdmaster.core.endings import freed_key, too_large
 from herdmaster.core.keys import HeldKey
 from herdmaster.core.payload import with_start
 from herdmaster.core.recovery import MAX_MOVABLE, Recovery, follow_up
 from herdmaster.core.transitions import Move, TransitionName, Verdict, verdict
+from herdmaster.core.whereabouts import Waiting
 from tests.model.engine import Step
 from tests.model.mind import Mind, catch_up, duplicate_of, hear, mind_counts
 from tests.model.rules import Rule, Setup
@@ -156,7 +158,7 @@ class Primary:
     def _assign(self, znodes: Znodes, slots: Mapping[str, Slot]) -> Iterator[tuple[str, Move]]:
         payload = znodes.payload(TASKS)
         if len(payload) > MAX_MOVABLE:
-            yield f"refuse {self._what}: it is too large", transitions.refuse(self._task, too_large(self._task, 1))
+            yield f"refuse {self._what}: it is too large", refuse(Waiting(self._task), b"", too_large(1))
             return
         if self._setup.expiring:
             yield (

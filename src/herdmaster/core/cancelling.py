@@ -1,4 +1,4 @@
-"""The requests in `/cancel`, and the moves that carry them out."""
+"""The requests in `/cancel`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Protocol
 
-from herdmaster.core import transitions
-from herdmaster.core.endings import cancelled, freed_key
 from herdmaster.core.names import parse_task_name
 from herdmaster.core.offers import Offers
-from herdmaster.core.transitions import Move
-from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts
-
-
-def cancel(where: Whereabouts, payload: bytes) -> Move:
-    """Return the move that ends the task as cancelled. A payload that cannot be read counts as empty."""
-    outcome, key = cancelled(where.task, payload), freed_key(where.task, payload)
-    match where:
-        case Waiting(task):
-            return transitions.cancel_waiting(task, outcome, key)
-        case Delayed(due_ms, task):
-            return transitions.cancel_delayed(due_ms, task, outcome, key)
-        case Assigned(task, worker):
-            return transitions.cancel_assigned(worker, task, outcome, key)
+from herdmaster.core.whereabouts import Whereabouts
 
 
 class Places(Protocol):

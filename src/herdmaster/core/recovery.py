@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from herdmaster.core import layout, transitions
-from herdmaster.core.endings import failed, freed_key, too_large
-from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.ending_moves import bury, drop_step, refuse
+from herdmaster.core.endings import failed, too_large
 from herdmaster.core.names import is_call
 from herdmaster.core.payload import (
     ENVELOPE_GROWTH,
@@ -14,12 +14,12 @@ from herdmaster.core.payload import (
     after_loss,
     decode_call,
     is_alone,
-    with_error,
     with_isolation,
 )
 from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.transitions import CreateNode, Move
 from herdmaster.core.values import UNREADABLE
+from herdmaster.core.whereabouts import Assigned
 from herdmaster.errors import BadPayload
 
 MAX_DELIVERIES: Final = 5
@@ -50,7 +50,7 @@ class Recovery:
         if has_status:
             return transitions.drop_assignment_because_status(worker, task)
         if len(payload) > MAX_MOVABLE:
-            return transitions.refuse_assigned(worker, task, too_large(task, len(payload)))
+            return refuse(Assigned(task, worker), payload, too_large(len(payload)))
         allowed = self._max_deliveries
         try:
             if not is_call(task):
@@ -66,10 +66,7 @@ class Recovery:
             deliveries = self._count_raw(worker, task)
         if deliveries > allowed:
             message = f"{deliveries} workers were lost while they held it; at most {allowed} are allowed"
-            kept = with_error(payload, ErrorInfo(_WORKER_LOST, message)) if is_call(task) else payload
-            return transitions.bury(
-                worker, task, kept, failed(task, payload, _WORKER_LOST, message), freed_key(task, payload)
-            )
+            return bury(worker, task, payload, failed(_WORKER_LOST, message))
         return transitions.recover(worker, task, payload)
 
     def runs_alone(self, task: str, payload: bytes) -> bool:
@@ -117,6 +114,8 @@ def follow_up(move: Move, verdict: Verdict, *, stands_in: bool = False) -> Move 
             failure = move.operations[-1]
             assert isinstance(failure, CreateNode)
             return transitions.refuse_assigned(worker_of(move), task, failure.data, transitions.freed_by(move))
+        case Verdict.STEP_ENDED:
+            return drop_step(move)
         case Verdict.WITHOUT_KEY:
             return transitions.without_key(move)
         case Verdict.DECIDE_AGAIN if move.transition is TransitionName.DROP_TASK_BECAUSE_ASSIGNED:

@@ -5,9 +5,11 @@ import logging
 import pytest
 
 from herdmaster.core import transitions
-from herdmaster.core.endings import expired
+from herdmaster.core.ending_moves import refuse
+from herdmaster.core.endings import EXPIRED
 from herdmaster.core.queues import UNLIMITED, QueueSettings
 from herdmaster.core.roster import Kind
+from herdmaster.core.whereabouts import Delayed
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.shared.system import System
 
@@ -64,7 +66,7 @@ def test_what_an_operator_should_know_of_is_told_by_name(log: PrimaryLog, caplog
     log.tell_committed(transitions.bury(W, "task-a", b"", b""))
     log.tell_committed(transitions.refuse("task-b", b""))
     log.tell_committed(transitions.refuse_delayed(10, "task-c", b"failed: X"))
-    log.tell_committed(transitions.refuse_delayed(10, "task-d", expired("task-d", b"")))
+    log.tell_committed(refuse(Delayed(10, "task-d"), b"", EXPIRED))
     log.tell_committed(transitions.assign("task-e", W, b""))
 
     told = [message.split(":")[0] for message in caplog.messages]

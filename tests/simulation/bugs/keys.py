@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
-from herdmaster.core import cancelling, endings, layout, recovery, transitions
+from herdmaster.core import ending_moves, endings, layout, transitions
 from herdmaster.core.keys import parse_hold_name
 from herdmaster.core.transitions import DeleteNode, Move
 from herdmaster.roles.client.key_claims import KeyedSubmissions
-from herdmaster.roles.primary import dispatch, promotion
 from herdmaster.roles.worker import next_move
 from herdmaster.zookeeper.client import Client
 
@@ -23,10 +21,7 @@ def key_kept_by_failures() -> Any:
 
 def key_kept_by_the_primary() -> Any:
     """A task that the primary ends keeps its key."""
-    stack = ExitStack()
-    for module in (cancelling, recovery, dispatch, promotion):
-        stack.enter_context(patch.object(module, "freed_key", lambda _task, _payload: None))
-    return stack
+    return patch.object(ending_moves, "freed_key", lambda _task, _payload: None)
 
 
 def key_freed_by_success() -> Any:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from herdmaster.core import layout, transitions
-from herdmaster.core.cancelling import Requests, cancel
+from herdmaster.core.cancelling import Requests
 from herdmaster.core.delayed import DelayedTasks
 from herdmaster.core.dispatcher import Dispatcher
-from herdmaster.core.names import is_call
+from herdmaster.core.ending_moves import cancel
+from herdmaster.core.names import is_call, is_step
 from herdmaster.core.table import Verdict
 from herdmaster.core.transitions import Move
 from herdmaster.core.whereabouts import Delayed, Whereabouts, path_of
@@ -77,7 +78,7 @@ class Cancellation(FolderPart):
         self.client.exists_nowait(layout.status_path(task), done)
 
     def _cancel(self, where: Whereabouts, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
-        if data is not None or isinstance(error, errors.NoAuth):
+        if data is not None or (isinstance(error, errors.NoAuth) and not is_step(where.task)):
             self.end(cancel(where, data or b""), data or b"")
         else:
             self.give_up(where.task, error)

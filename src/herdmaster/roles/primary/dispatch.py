@@ -18,11 +18,14 @@ from herdmaster.core.decisions import (
     RemoveInbox,
 )
 from herdmaster.core.dispatcher import Dispatcher
-from herdmaster.core.endings import expired, freed_key, too_large, unreadable
+from herdmaster.core.ending_moves import refuse
+from herdmaster.core.endings import EXPIRED, too_large, unreadable
+from herdmaster.core.names import is_step
 from herdmaster.core.payload import asked_of
 from herdmaster.core.recovery import MAX_MOVABLE, Recovery
 from herdmaster.core.table import TransitionName
 from herdmaster.core.transitions import Move
+from herdmaster.core.whereabouts import Assigned, Waiting
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.primary.part import SET_ASIDE_SECONDS, TRY_LATER_SECONDS, Part
 from herdmaster.roles.shared.server_clock import ServerClock
@@ -99,12 +102,12 @@ class Dispatch(Part):
 
     def _assign(self, decision: Assign, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
         task = decision.task
-        if isinstance(error, errors.NoAuth):
-            self.end(transitions.refuse(task, unreadable(task, error)))
+        if isinstance(error, errors.NoAuth) and not is_step(task):
+            self.end(refuse(Waiting(task), b"", unreadable(error)))
         elif data is None:
             self.give_up(task, error)
         elif len(data) > MAX_MOVABLE:
-            self.end(transitions.refuse(task, too_large(task, len(data))), data)
+            self.end(refuse(Waiting(task), data, too_large(len(data))), data)
         else:
             self._place(decision, data)
 
@@ -147,7 +150,7 @@ class Dispatch(Part):
         # The header that was read before may be that of an earlier attempt.
         expires, now_ms = expiry_of(task, data), self._server_clock.now_ms(self.wake)
         if expires is not None and now_ms is not None and expires <= now_ms:
-            self.end(transitions.refuse(task, expired(task, data), freed_key(task, data)), data)
+            self.end(refuse(Waiting(task), data, EXPIRED), data)
         else:
             self._dispatcher.set_expiry(task, expires)
             self.finish(task)
@@ -161,8 +164,8 @@ class Dispatch(Part):
         def read(decision: Recover, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
             worker, task = decision.worker, decision.task
             status = statuses.get(task)
-            if isinstance(error, errors.NoAuth):
-                self.end(transitions.refuse_assigned(worker, task, unreadable(task, error)))
+            if isinstance(error, errors.NoAuth) and not is_step(task):
+                self.end(refuse(Assigned(task, worker), b"", unreadable(error)))
             elif data is None:
                 self.give_up(task, error)
             elif isinstance(status, Exception):

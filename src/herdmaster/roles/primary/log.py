@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from herdmaster.core.attempt_end import AttemptEnd
+from herdmaster.core.ending_moves import outcome_of
 from herdmaster.core.history import EndState
 from herdmaster.core.names import DEFAULT_QUEUE, queue_and_priority
-from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
+from herdmaster.core.outcome import OutcomeState
 from herdmaster.core.picture import Totals
 from herdmaster.core.queues import UNLIMITED, QueueSettings, describe_queue
 from herdmaster.core.recovery import worker_of
 from herdmaster.core.roster import Kind
 from herdmaster.core.schedule_decisions import Fire, SkipTo
 from herdmaster.core.table import TransitionName
-from herdmaster.core.transitions import CreateNode, Move
-from herdmaster.errors import BadOutcome
+from herdmaster.core.transitions import Move
 from herdmaster.roles.shared.system import System
 
 _MAX_REMEMBERED: Final = 1000
@@ -29,6 +29,12 @@ _ENDS: Final = {
     TransitionName.CANCEL_WAITING: EndState.CANCELLED,
     TransitionName.CANCEL_DELAYED: EndState.CANCELLED,
     TransitionName.CANCEL_ASSIGNED: EndState.CANCELLED,
+    TransitionName.FAIL_STEP: EndState.REFUSED,
+    TransitionName.FAIL_STEP_WAITING: EndState.REFUSED,
+    TransitionName.FAIL_STEP_DELAYED: EndState.REFUSED,
+    TransitionName.CANCEL_STEP_WAITING: EndState.CANCELLED,
+    TransitionName.CANCEL_STEP_DELAYED: EndState.CANCELLED,
+    TransitionName.CANCEL_STEP_ASSIGNED: EndState.CANCELLED,
 }
 """The moves by which a primary ends a task; a refusal may be an expiry."""
 
@@ -142,8 +148,8 @@ class PrimaryLog:
                 self._instruments.tasks_recovered("worker lost")
             case TransitionName.BURY:
                 _log.error("buried %s: too many workers were lost while they held it", move.task)
-            case TransitionName.REFUSE | TransitionName.REFUSE_ASSIGNED | TransitionName.REFUSE_DELAYED:
-                self._tell_refused(move)
+        if _ENDS.get(move.transition) is EndState.REFUSED:
+            self._tell_refused(move)
         if move.transition in _ENDS:
             self._report(self._end(move, call))
 
@@ -154,7 +160,7 @@ class PrimaryLog:
             _log.info("recovered %d tasks of %s", count, worker)
 
     def _end(self, move: Move, call: str) -> AttemptEnd:
-        outcome = _outcome_of(move)
+        outcome = outcome_of(move)
         result = _ENDS[move.transition]
         if outcome is not None and outcome.state is OutcomeState.EXPIRED:
             result = EndState.EXPIRED
@@ -163,19 +169,10 @@ class PrimaryLog:
         return AttemptEnd(move.task, call, queue, result, self._system.unix_ms(), attempt=attempt, error=error)
 
     def _tell_refused(self, move: Move) -> None:
-        outcome = _outcome_of(move)
+        outcome = outcome_of(move)
         if outcome is not None and outcome.state is OutcomeState.EXPIRED:
             _log.info("%s has expired", move.task)
             return
         error = outcome.error if outcome is not None else None
         reason = (error.message or error.type) if error is not None else "it cannot be moved"
         _log.error("refused %s: %s", move.task, reason)
-
-
-def _outcome_of(move: Move) -> Outcome | None:
-    status = move.operations[-1]
-    assert isinstance(status, CreateNode)
-    try:
-        return decode_outcome(move.task, status.data)
-    except BadOutcome:
-        return None

@@ -12,7 +12,9 @@ from functools import partial
 from herdmaster.core import layout, transitions
 from herdmaster.core.conditions import expiry_of
 from herdmaster.core.delayed import DelayedTasks
-from herdmaster.core.endings import expired, freed_key, too_large, unreadable
+from herdmaster.core.ending_moves import refuse
+from herdmaster.core.endings import EXPIRED, too_large, unreadable
+from herdmaster.core.names import is_step
 from herdmaster.core.recovery import MAX_MOVABLE
 from herdmaster.core.whereabouts import Delayed
 from herdmaster.roles.primary.folder_part import FolderPart
@@ -63,15 +65,15 @@ class Promotion(FolderPart):
         self, now_ms: int, item: Delayed, data: bytes | None, _stat: Stat | None, error: Exception | None
     ) -> None:
         due_ms, task = item.due_ms, item.task
-        if isinstance(error, errors.NoAuth):
-            self.end(transitions.refuse_delayed(due_ms, task, unreadable(task, error)))
+        if isinstance(error, errors.NoAuth) and not is_step(task):
+            self.end(refuse(item, b"", unreadable(error)))
         elif data is None:
             self.give_up(task, error)
         elif len(data) > MAX_MOVABLE:
-            self.end(transitions.refuse_delayed(due_ms, task, too_large(task, len(data))), data)
+            self.end(refuse(item, data, too_large(len(data))), data)
         else:
             expires = expiry_of(task, data)
             if expires is not None and expires <= now_ms:
-                self.end(transitions.refuse_delayed(due_ms, task, expired(task, data), freed_key(task, data)), data)
+                self.end(refuse(item, data, EXPIRED), data)
             else:
                 self.gathering.add(transitions.promote(due_ms, task, data))

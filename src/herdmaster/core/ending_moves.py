@@ -1,0 +1,118 @@
+"""The moves that end tasks whose code has not ended. The only place where the row for a step of a flow is chosen.
+
+A plain task leaves an outcome in `/status`, and may free a uniqueness key. A step of a flow leaves its payload, with
+the error, in `failed/S` of its flow. Its payload says which step it is.
+"""
+
+from __future__ import annotations
+
+from herdmaster.core import flow_moves, layout, transitions
+from herdmaster.core.endings import CANCELLED, Ending, encode_ending, freed_key
+from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.flows import FlowStep
+from herdmaster.core.names import is_call, is_step
+from herdmaster.core.operations import CreateNode, Move
+from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
+from herdmaster.core.payload import decode_call, with_error
+from herdmaster.core.values import UNREADABLE
+from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts
+from herdmaster.errors import BadOutcome, BadPayload, TaskCancelled, TaskExpired
+
+_STATES = {TaskCancelled.__name__: OutcomeState.CANCELLED, TaskExpired.__name__: OutcomeState.EXPIRED}
+
+
+def refuse(where: Whereabouts, payload: bytes, ending: Ending) -> Move:
+    """Return the move that ends a task where it is. A payload that cannot be read counts as empty."""
+    step = step_of(where.task, payload)
+    if step is not None:
+        return _fail_step(where, step, with_error(payload, ending.reason))
+    outcome, key = encode_ending(where.task, payload, ending), freed_key(where.task, payload)
+    match where:
+        case Waiting(task):
+            return transitions.refuse(task, outcome, key)
+        case Delayed(due_ms, task):
+            return transitions.refuse_delayed(due_ms, task, outcome, key)
+        case Assigned(task, worker):
+            return transitions.refuse_assigned(worker, task, outcome, key)
+
+
+def cancel(where: Whereabouts, payload: bytes) -> Move:
+    """Return the move that ends a task as cancelled, together with the request. As `refuse` otherwise."""
+    step = step_of(where.task, payload)
+    if step is not None:
+        return _cancel_step(where, step, with_error(payload, CANCELLED.reason))
+    outcome, key = encode_ending(where.task, payload, CANCELLED), freed_key(where.task, payload)
+    match where:
+        case Waiting(task):
+            return transitions.cancel_waiting(task, outcome, key)
+        case Delayed(due_ms, task):
+            return transitions.cancel_delayed(due_ms, task, outcome, key)
+        case Assigned(task, worker):
+            return transitions.cancel_assigned(worker, task, outcome, key)
+
+
+def bury(worker: str, task: str, payload: bytes, ending: Ending) -> Move:
+    """Return the move that gives up an assigned task; a step fails."""
+    kept = with_error(payload, ending.reason) if is_call(task) else payload
+    step = step_of(task, payload)
+    if step is not None:
+        return flow_moves.fail_step(worker, task, step, kept)
+    return transitions.bury(worker, task, kept, encode_ending(task, payload, ending), freed_key(task, payload))
+
+
+def step_of(task: str, payload: bytes) -> FlowStep | None:
+    """Return which step of which flow a task is; None for a plain task, and for a payload that cannot be read."""
+    if not is_step(task):
+        return None
+    try:
+        return decode_call(payload).flow
+    except (BadPayload, *UNREADABLE):
+        return None
+
+
+def drop_step(move: Move) -> Move:
+    """Return the move that drops the copy of a step's task that `move` was to end: the step has ended elsewhere."""
+    path, task = move.operations[move.guard].path, move.task
+    assigned = layout.split_assignment(path)
+    if assigned is not None:
+        return flow_moves.drop_step_assigned(assigned[0], task)
+    if path == layout.task_path(task):
+        return flow_moves.drop_step_waiting(task)
+    delayed = layout.parse_delayed_name(layout.name_of(path))
+    assert delayed is not None
+    return flow_moves.drop_step_delayed(delayed[0], task)
+
+
+def outcome_of(move: Move) -> Outcome | None:
+    """Return what a move that ends a task leaves as its outcome; None if that cannot be read. For a step it is made of
+    the payload that the move keeps."""
+    created = [each for each in move.operations if isinstance(each, CreateNode)]
+    data = created[-1].data
+    try:
+        if not created[-1].path.startswith(f"{layout.FLOWS}/"):
+            return decode_outcome(move.task, data)
+        call = decode_call(data)
+    except (BadOutcome, BadPayload, *UNREADABLE):
+        return None
+    error = call.error or ErrorInfo("")
+    return Outcome(_STATES.get(error.type, OutcomeState.FAILED), error=error, attempt=call.attempt)
+
+
+def _fail_step(where: Whereabouts, step: FlowStep, data: bytes) -> Move:
+    match where:
+        case Waiting(task):
+            return flow_moves.fail_step_waiting(task, step, data)
+        case Delayed(due_ms, task):
+            return flow_moves.fail_step_delayed(due_ms, task, step, data)
+        case Assigned(task, worker):
+            return flow_moves.fail_step(worker, task, step, data)
+
+
+def _cancel_step(where: Whereabouts, step: FlowStep, data: bytes) -> Move:
+    match where:
+        case Waiting(task):
+            return flow_moves.cancel_step_waiting(task, step, data)
+        case Delayed(due_ms, task):
+            return flow_moves.cancel_step_delayed(due_ms, task, step, data)
+        case Assigned(task, worker):
+            return flow_moves.cancel_step_assigned(worker, task, step, data)

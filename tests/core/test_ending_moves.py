@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pytest
+
+from herdmaster.core import flow_moves, transitions
+from herdmaster.core.ending_moves import bury, cancel, drop_step, outcome_of, refuse, step_of
+from herdmaster.core.endings import EXPIRED, Ending, failed
+from herdmaster.core.flows import FlowStep
+from herdmaster.core.outcome import OutcomeState, decode_outcome
+from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call
+from herdmaster.core.recovery import Recovery, follow_up
+from herdmaster.core.table import TransitionName, Verdict
+from herdmaster.core.transitions import CreateNode, DeleteNode, Failure, Move, verdict
+from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts, path_of
+
+W = "worker-w"
+CALL = "task-01arz3ndektsv4rrffq69g5fav.default"
+STEP = f"{CALL}.f"
+FLOW = "flow-01arz3ndektsv4rrffq69g5faw"
+PLACES: list[Whereabouts] = [Waiting(CALL), Delayed(1000, CALL), Assigned(CALL, W)]
+PLACES_OF_STEP: list[Whereabouts] = [Waiting(STEP), Delayed(1000, STEP), Assigned(STEP, W)]
+LOST = failed("WorkerLost", "why")
+
+
+def payload(flow: FlowStep | None = None) -> bytes:
+    return encode_call(Call(1, "m:f", *encode_arguments((), {}), attempt=3, key="abc", ttl=2.0, flow=flow))
+
+
+PLAIN = payload()
+OF_STEP = payload(FlowStep(FLOW, "7", "f", STEP, joins=("8",)))
+
+
+def deleted(move: Move) -> list[str]:
+    return [each.path for each in move.operations if isinstance(each, DeleteNode)]
+
+
+def created(move: Move) -> dict[str, bytes]:
+    return {each.path: each.data for each in move.operations if isinstance(each, CreateNode)}
+
+
+# --- plain tasks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_task_is_cancelled_where_it_is_together_with_the_request(where: Whereabouts) -> None:
+    move = cancel(where, PLAIN)
+
+    assert deleted(move) == [path_of(where), f"/cancel/{CALL}"]
+    assert move.operations[move.guard] == DeleteNode(path_of(where))
+    outcome = decode_outcome(CALL, created(move)[f"/status/{CALL}"])
+    assert (outcome.state, outcome.key, outcome.ttl) == (OutcomeState.CANCELLED, "abc", 2.0)
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_task_is_refused_where_it_is(where: Whereabouts) -> None:
+    move = refuse(where, PLAIN, EXPIRED)
+
+    assert deleted(move) == [path_of(where)]
+    assert decode_outcome(CALL, created(move)[f"/status/{CALL}"]).state is OutcomeState.EXPIRED
+    assert outcome_of(move) == decode_outcome(CALL, created(move)[f"/status/{CALL}"])
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_what_is_left_of_an_ended_task_goes_where_it_is(where: Whereabouts) -> None:
+    cancelling = cancel(where, b"")
+    at = len(cancelling.operations) - 1
+    refused = verdict(cancelling, at, Failure.NODE_EXISTS)
+    assert refused in (Verdict.DROP_TASK_ENDED, Verdict.DROP_DELAYED_ENDED, Verdict.DROP_ASSIGNMENT)
+    move = follow_up(cancelling, refused)
+    assert move is not None
+
+    assert move.operations == (transitions.CheckNode(f"/status/{CALL}"), DeleteNode(path_of(where)))
+
+
+def test_an_unknown_payload_is_no_hindrance() -> None:
+    for task in (CALL, STEP):
+        outcome = outcome_of(cancel(Waiting(task), b"garbage"))
+        assert outcome is not None
+        assert outcome.state is OutcomeState.CANCELLED
+
+
+def test_a_buried_task_keeps_its_payload_with_its_error() -> None:
+    move = bury(W, CALL, PLAIN, LOST)
+
+    assert move.transition is TransitionName.BURY
+    assert decode_call(created(move)[f"/dead/{CALL}"]).error == LOST.error
+
+
+# --- steps of flows --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", PLACES_OF_STEP)
+def test_a_cancelled_step_stays_with_its_flow_for_a_retry(where: Whereabouts) -> None:
+    move = cancel(where, OF_STEP)
+
+    assert deleted(move) == [path_of(where), f"/cancel/{STEP}", f"/flows/{FLOW}/running/{STEP}"]
+    assert move.operations[move.guard] == DeleteNode(path_of(where))
+    ((path, data),) = created(move).items()
+    assert path == f"/flows/{FLOW}/failed/7"
+    assert decode_call(data).error is not None
+    outcome = outcome_of(move)
+    assert outcome is not None
+    assert (outcome.state, outcome.attempt) == (OutcomeState.CANCELLED, 3)
+
+
+@pytest.mark.parametrize("where", PLACES_OF_STEP)
+@pytest.mark.parametrize("ending", [EXPIRED, LOST])
+def test_a_refused_step_fails(where: Whereabouts, ending: Ending) -> None:
+    move = refuse(where, OF_STEP, ending)
+
+    assert deleted(move) == [path_of(where), f"/flows/{FLOW}/running/{STEP}"]
+    assert list(created(move)) == [f"/flows/{FLOW}/failed/7"]
+    outcome = outcome_of(move)
+    assert outcome is not None
+    assert (outcome.state, outcome.error) == (ending.state, ending.reason)
+
+
+def test_a_step_whose_deliveries_are_used_up_fails() -> None:
+    recovery = Recovery(max_deliveries=1)
+    data = encode_call(
+        Call(1, "m:f", *encode_arguments((), {}), deliveries=1, started=W, flow=FlowStep(FLOW, "7", "f", STEP))
+    )
+    move = recovery.move(W, STEP, data, has_status=False)
+
+    assert move.transition is TransitionName.FAIL_STEP
+    error = decode_call(created(move)[f"/flows/{FLOW}/failed/7"]).error
+    assert error is not None
+    assert error.type == "WorkerLost"
+
+
+@pytest.mark.parametrize("where", PLACES_OF_STEP)
+def test_a_copy_of_a_step_that_has_ended_is_dropped_where_it_is(where: Whereabouts) -> None:
+    for move in (cancel(where, OF_STEP), refuse(where, OF_STEP, LOST)):
+        at = len(move.operations) - 1
+        assert move.operations[at].path == f"/flows/{FLOW}/running/{STEP}"
+        refused = verdict(move, at, Failure.NO_NODE)
+        assert refused is Verdict.STEP_ENDED
+        assert follow_up(move, refused) == drop_step(move)
+        assert drop_step(move).operations == (DeleteNode(path_of(where)),)
+
+
+def test_only_a_task_that_is_named_a_step_is_one() -> None:
+    assert step_of(CALL, OF_STEP) is None
+    assert step_of(STEP, PLAIN) is None
+    assert step_of(STEP, OF_STEP) == FlowStep(FLOW, "7", "f", STEP, joins=("8",))
+    assert refuse(Waiting(CALL), OF_STEP, EXPIRED).transition is TransitionName.REFUSE
+    assert flow_moves.fail_step_waiting(STEP, FlowStep(FLOW, "7", "f", STEP), b"").task == STEP
