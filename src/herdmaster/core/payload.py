@@ -225,12 +225,10 @@ def with_start_of_step(data: bytes, due_ms: int, missing: tuple[str, ...] = ()) 
 
 
 def for_next_run(data: bytes) -> bytes:
-    """The payload of a step that failed, for its next run: a first attempt. What `once` saved stays. Raises
-    `BadPayload`."""
+    """The payload of a step that failed, for its next run: a first attempt. What `once` saved stays, and
+    so do the parents without which it started. Raises `BadPayload`."""
     run = decode_call(data).run + 1
-    return _rewrite(
-        data, run=run, attempt=1, deliveries=0, started=None, asked=None, due=None, error=None, alone=None, missing=None
-    )
+    return _rewrite(data, run=run, attempt=1, deliveries=0, started=None, asked=None, due=None, error=None, alone=None)
 
 
 def with_error(data: bytes, info: ErrorInfo) -> bytes:
