@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from herdmaster.core.options import PoolKind, RunOptions
-from herdmaster.errors import SoftTimeLimitExceeded
+from herdmaster.errors import NotSaved, SoftTimeLimitExceeded
 from herdmaster.running.current import current_task
 from herdmaster.running.registration import Function, Registration
 
@@ -77,12 +77,88 @@ def count(total: int, seconds: float) -> str:
     return current_task().name
 
 
+def buy(folder: Path, then: str = "") -> list[object]:
+    """Buy once. `then` says what the first run does afterwards: it fails, or waits for a file `go`."""
+    try:
+        number = current_task().once("buy", order, folder)
+    except NotSaved as error:
+        (folder / "refused").write_text(str(error))
+        raise
+    except BaseException:
+        (folder / "refused").write_text("ended")
+        raise
+    (folder / "bought").touch()
+    if current_task().attempt == 1 and then == "fail":
+        raise LookupError("it broke")
+    while then == "wait" and not (folder / "go").exists():
+        time.sleep(0.01)
+    return [number, current_task().attempt]
+
+
+async def buy_async(folder: Path, then: str = "") -> list[object]:
+    """As `buy`."""
+
+    async def order_later() -> int:
+        await asyncio.sleep(0)
+        return order(folder)
+
+    try:
+        number = await current_task().once_async("buy", order_later)
+    except NotSaved as error:
+        (folder / "refused").write_text(str(error))
+        raise
+    except BaseException:
+        (folder / "refused").write_text("ended")
+        raise
+    (folder / "bought").touch()
+    if current_task().attempt == 1 and then == "fail":
+        raise LookupError("it broke")
+    while then == "wait" and not (folder / "go").exists():
+        await asyncio.sleep(0.01)
+    return [number, current_task().attempt]
+
+
+def order(folder: Path) -> int:
+    """Return the number of the order, which counts the calls of this function."""
+    with (folder / "orders").open("a") as orders:
+        orders.write("x")
+    return (folder / "orders").stat().st_size
+
+
+def buy_impatiently(folder: Path) -> list[object]:
+    """Buy again when the soft limit is reached."""
+    try:
+        number = current_task().once("buy", order, folder)
+    except SoftTimeLimitExceeded:
+        (folder / "impatient").touch()
+        number = current_task().once("buy", order, folder)
+        return ["again", number]
+    return ["at once", number]
+
+
+async def buy_impatiently_async(folder: Path) -> list[object]:
+    """As `buy_impatiently`."""
+
+    async def order_later() -> int:
+        return order(folder)
+
+    try:
+        number = await current_task().once_async("buy", order_later)
+    except SoftTimeLimitExceeded:
+        (folder / "impatient").touch()
+        number = await current_task().once_async("buy", order_later)
+        return ["again", number]
+    return ["at once", number]
+
+
 def functions(pool: PoolKind = PoolKind.PROCESS) -> dict[str, Function | Registration]:
-    plain: tuple[Function, ...] = (where, nap, spin, fill, die, speak, count)
+    plain: tuple[Function, ...] = (where, nap, spin, fill, die, speak, count, buy, buy_impatiently)
     return {
         **{f"m:{each.__name__}": Registration(each, RunOptions(pool=pool)) for each in plain},
         "m:nap_async": nap_async,
         "m:spin_async": spin_async,
+        "m:buy_async": buy_async,
+        "m:buy_impatiently_async": buy_impatiently_async,
     }
 
 
