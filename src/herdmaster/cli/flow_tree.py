@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from herdmaster.core.failure import ErrorInfo
-    from herdmaster.inspection.flow_graph import Node
+    from herdmaster.inspection.flow_nodes import Node
     from herdmaster.inspection.flow_seen import StepInfo
 
 COLOURS: Final = {
@@ -31,7 +31,7 @@ class Branch(NamedTuple):
 
 def tree_lines(steps: Sequence[StepInfo], now_ms: int) -> Iterator[str]:
     """Yield the lines. A step with one successor is followed by it without indentation, so that chains stay narrow."""
-    from herdmaster.inspection.flow_graph import graph_of
+    from herdmaster.inspection.flow_nodes import graph_of
 
     nodes = graph_of(steps)
     names = {step.id: node.label for node in nodes for step in node.steps}

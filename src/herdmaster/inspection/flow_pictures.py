@@ -7,8 +7,8 @@ from html import escape
 from typing import Final
 
 from herdmaster.core.printable import printable
-from herdmaster.inspection.flow_graph import Node, graph_of
-from herdmaster.inspection.flow_seen import StepInfo, StepState, describe_counts
+from herdmaster.inspection.flow_nodes import Node, graph_of
+from herdmaster.inspection.flow_seen import UNSUCCESSFUL, StepInfo, StepState, describe_counts
 
 _MAX_NODES: Final = 300
 """The nodes that are drawn; further ones are only counted."""
@@ -33,7 +33,7 @@ def to_dot(steps: Iterable[StepInfo], name: str = "flow") -> str:
     lines = [f"digraph {_quoted(name)} {{", '  node [shape=box, style="rounded,filled", fontname="sans-serif"];']
     for number, node in enumerate(nodes):
         title, state = texts_of(node)
-        fill = _FILLS.get(node.state, _FILL)
+        fill = _fill_of(node)
         lines.append(f'  n{number} [label={_quoted(title, state)}, fillcolor="{fill}"];')
     for number, node in enumerate(nodes):
         style = " [style=dashed]" if node.step.when else ""
@@ -48,6 +48,11 @@ def texts_of(node: Node) -> tuple[str, str]:
         title = f"{title[: _MAX_LABEL - 3]}..."
     when = {"failure": "on failure: ", "optional": "optional: "}.get(node.step.when, "")
     return title, f"{when}{node.state.value if node.total == 1 else describe_counts(node.counts)}"
+
+
+def _fill_of(node: Node) -> str:
+    failed = next((state for state in node.counts if state in UNSUCCESSFUL), None)
+    return _FILLS.get(failed or node.state, _FILL)
 
 
 def _quoted(*lines: str) -> str:
@@ -116,7 +121,7 @@ def _edge(above: tuple[float, float], below: tuple[float, float], node: Node) ->
 
 def _box(node: Node, x: float, y: float, width: float) -> str:
     title, state = texts_of(node)
-    fill = _FILLS.get(node.state, _FILL)
+    fill = _fill_of(node)
     behind = ""
     if node.total > 1:
         behind = (

@@ -6,7 +6,7 @@ Places are read in the order in which a task moves, so a task that moves meanwhi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -27,6 +27,8 @@ from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
 
 _AT_ONCE: Final = 50
+_FEW: Final = 20
+"""So many tasks are looked for one by one; for more, the folders are listed."""
 _LOOKS: Final = 3
 """One look can miss a task that moves between two places."""
 
@@ -93,6 +95,15 @@ class Inspector:
             if seen is not None:
                 return await self._details(found, seen)
         return None
+
+    async def look(self, tasks: Sequence[str], with_call: Collection[str]) -> list[TaskDetails]:
+        """Return those of the tasks that have not ended, some of them with their call. Raises as `list_tasks`."""
+        found = await self._places(UNENDED, tasks if len(tasks) <= _FEW else ())
+        some = [found[task] for task in tasks if task in found]
+        wanted = frozenset(with_call)
+        calls = await self._calls([each for each in some if each.name in wanted], with_big=True)
+        seen = await self._see(some, await self._running(), calls)
+        return [TaskDetails(each, calls.get(each.name)) for each in seen]
 
     # --- where they are ----------------------------------------------------------------------------------------------
 

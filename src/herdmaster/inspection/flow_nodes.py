@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.inspection.flow_seen import UNSUCCESSFUL, StepInfo, StepState
+from herdmaster.inspection.flow_names import weightiest
+from herdmaster.inspection.flow_seen import StepInfo, StepState
 
 _MANY: Final = 6
 """So many steps that are alike are one node."""
@@ -50,15 +51,8 @@ class Node(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> StepState:
-        """The state that says most: the first one of its steps in the order in which people care."""
-        states = {step.state for step in self.steps}
-        return next(state for state in _BY_WEIGHT if state in states)
-
-
-_BY_WEIGHT: Final = (
-    *sorted(UNSUCCESSFUL), StepState.RECOVERING, StepState.RUNNING, StepState.ASSIGNED, StepState.DELAYED,
-    StepState.PENDING, StepState.WAITING, StepState.BLOCKED, StepState.DONE, StepState.SKIPPED,
-)  # fmt: skip
+        """The state of its steps together."""
+        return weightiest(Counter(step.state for step in self.steps))
 
 
 def graph_of(steps: Iterable[StepInfo]) -> tuple[Node, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herdmaster.inspection.flow_graph import graph_of
+from herdmaster.inspection.flow_nodes import graph_of
 from herdmaster.inspection.flow_seen import StepInfo, StepState
 
 
