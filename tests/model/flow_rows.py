@@ -1,16 +1,24 @@
-"""The transactions of flows in the model. A path stands without its first slash; F is the flow, W a worker's letter.
+"""The transactions of flows: those of the product, but for the paths and the data.
 
-Data is text: of a task `STEP RUN PROGRESS`, of the header its state.
+A path stands without its first slash, F is the flow, and a worker is a letter. Data is text: of a task `STEP RUN
+PROGRESS`, of the header its state. Where a rule is switched off, its part of the transaction is left out or moved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, cast
 
+import msgspec
+
+from herdmaster.core import flow_moves
+from herdmaster.core.flow_moves import RetriedStep
+from herdmaster.core.flows import FlowStep
 from herdmaster.core.operations import CheckNode, CreateNode, DeleteNode, Move, Operation, SetNode
 from tests.model.flow_graph import Graph, step_of
 from tests.model.flow_server import Rule, Setup, Zk
+
+FLOW: Final = "flow-01arz3ndektsv4rrffq69g5fav"
 
 
 class Payload(NamedTuple):
@@ -37,6 +45,18 @@ class Held(NamedTuple):
 
 def held(zk: Zk, place: str) -> Held:
     return Held(place, place.rpartition("/")[2], decode(zk.data(place) or ""))
+
+
+def translated(product: Move) -> Move:
+    """Return a move of the product with the paths of the model."""
+    operations = [msgspec.structs.replace(each, path=_path(each.path)) for each in product.operations]
+    return move(str(product.transition), product.task.removeprefix(f"{FLOW}/"), *operations)
+
+
+def _path(path: str) -> str:
+    if path == f"/status/{FLOW}":
+        return "status"
+    return path.replace(f"/flows/{FLOW}", "F").removeprefix("/")
 
 
 def move(transition: str, task: str, *operations: Operation) -> Move:
@@ -89,33 +109,44 @@ def submissions(setup: Setup, life: int) -> list[Move]:
 # --- workers ---------------------------------------------------------------------------------------------------------
 
 
-def ending(setup: Setup, zk: Zk, transition: str, ended: Held, *rest: Operation) -> Move:
-    """Return what ends a step: running/T goes last, after everything else is told."""
-    path = f"F/running/{ended.task}"
-    is_left_out = not setup.keeps(Rule.RUNNING_GUARD) and zk.data(path) is None
-    running = () if is_left_out else (DeleteNode(path),)
-    ordered = (*rest, *running) if setup.keeps(Rule.RUNNING_LAST) else (*running, *rest)
-    return move(transition, ended.task, DeleteNode(ended.place), *ordered)
-
-
 def complete(setup: Setup, zk: Zk, ended: Held, left_out: Iterable[str]) -> Move:
     step = ended.payload.step
-    edges = [f"F/steps/{join}/{step}" for join in setup.graph.joins(step)]
-    deletions = [DeleteNode(path) for path in edges if path not in left_out]
+    joins = [join for join in setup.graph.joins(step) if f"F/steps/{join}/{step}" not in left_out]
     added = [create(f"F/steps/{step}+0", Payload(f"{step}+0").encode())] if setup.graph.of(step).adds else []
-    return ending(setup, zk, "complete step", ended, *deletions, *added, create(f"F/results/{step}"))
+    described = _described(ended, joins)
+    return _ending(setup, zk, flow_moves.complete_step(_worker_of(ended), ended.task, described, b"", added))
 
 
 def fail(setup: Setup, zk: Zk, ended: Held) -> Move:
-    return ending(setup, zk, "fail step", ended, _failed(ended))
+    data = ended.payload.encode()
+    return _ending(setup, zk, flow_moves.fail_step(_worker_of(ended), ended.task, _described(ended), data))
 
 
 def cancel_step(setup: Setup, zk: Zk, ended: Held) -> Move:
-    return ending(setup, zk, "cancel step", ended, DeleteNode(f"cancel/{ended.task}"), _failed(ended))
+    described, data = _described(ended), ended.payload.encode()
+    if ended.place.startswith("tasks/"):
+        return _ending(setup, zk, flow_moves.cancel_step_waiting(ended.task, described, data))
+    return _ending(setup, zk, flow_moves.cancel_step_assigned(_worker_of(ended), ended.task, described, data))
 
 
-def _failed(ended: Held) -> Operation:
-    return create(f"F/failed/{ended.payload.step}", ended.payload.encode())
+def _described(held: Held, joins: Iterable[str] = ()) -> FlowStep:
+    return FlowStep(FLOW, held.payload.step, "", held.task, tuple(joins))
+
+
+def _worker_of(held: Held) -> str:
+    return held.place.split("/")[1]
+
+
+def _ending(setup: Setup, zk: Zk, product: Move) -> Move:
+    """Return the move that ends a step, without the rule that is switched off."""
+    found = translated(product)
+    running = f"F/running/{found.task}"
+    operations = list(found.operations)
+    if not setup.keeps(Rule.RUNNING_LAST):
+        operations.insert(1, operations.pop())
+    if not setup.keeps(Rule.RUNNING_GUARD) and zk.data(running) is None:
+        operations = [each for each in operations if each.path != running]
+    return move(found.transition, found.task, *operations)
 
 
 def expand(setup: Setup, zk: Zk, at: Held, left_out: Iterable[str]) -> Move:
@@ -124,71 +155,79 @@ def expand(setup: Setup, zk: Zk, at: Held, left_out: Iterable[str]) -> Move:
     item = Payload(f"{payload.step}.{payload.progress}")
     following = payload._replace(progress=payload.progress + 1)
     edges = [f"F/steps/{join}/{item.step}" for join in setup.graph.joins(payload.step)]
-    guard = [SetNode(running, f"{payload.step} {following.progress}".encode(), zk.version(running))]
-    return move(
-        "expand step",
+    product = flow_moves.expand_step(
+        _worker_of(at),
         at.task,
-        SetNode(at.place, following.encode()),
-        *(guard if setup.keeps(Rule.EXPAND_SETS_RUNNING) else ()),
-        *task(item, zk.life),
-        *(create(path) for path in edges if path not in left_out),
+        _described(at),
+        following.encode(),
+        running=f"{payload.step} {following.progress}".encode(),
+        version=zk.version(running),
+        creations=[*task(item, zk.life), *(create(path) for path in edges if path not in left_out)],
     )
+    found = translated(product)
+    kept = setup.keeps(Rule.EXPAND_SETS_RUNNING)
+    return found if kept else move("expand step", at.task, *(each for each in found.operations if each.path != running))
 
 
 # --- the primary -----------------------------------------------------------------------------------------------------
 
 
-def start(setup: Setup, entry: str, edges: Iterable[str], version: int, life: int) -> Move:
-    made = task(Payload(step_of(entry)), life)
-    parent, colon, _ = entry.rpartition(":")
-    paths = (*(f"F/steps/{entry}/{edge}" for edge in edges), f"F/steps/{entry}")
-    taken = tuple(DeleteNode(path) for path in paths)
-    ordered = (*made, *taken) if setup.keeps(Rule.START_RUNNING_FIRST) else (*taken, *made)
+def start(setup: Setup, entry: str, edges: Sequence[str], version: int, life: int) -> Move:
+    payload = Payload(step_of(entry))
+    name, data = task_of(payload, life), payload.encode()
+    parent, colon, step = entry.rpartition(":")
     if colon:
-        return move("start follower", entry, CheckNode("F"), CheckNode(f"F/results/{parent}"), *ordered)
-    check = CheckNode("F", version if entry[-1] in "!?" and setup.keeps(Rule.MARKED_AT_VERSION) else -1)
-    return move("start step", entry, check, *ordered)
+        product = flow_moves.start_follower(FLOW, parent, step, name, data)
+    else:
+        known = version if edges and setup.keeps(Rule.MARKED_AT_VERSION) else -1
+        product = flow_moves.start_step(FLOW, entry, name, data, edges=edges, version=known)
+    found = translated(product)
+    ordered = found.operations
+    if not setup.keeps(Rule.START_RUNNING_FIRST):
+        creations = [each for each in ordered if isinstance(each, CreateNode)]
+        ordered = (*(each for each in ordered if not isinstance(each, CreateNode)), *creations)
+    return move(found.transition, entry, *ordered)
 
 
-def drop_edges(entry: str, edges: Iterable[str]) -> Move:
-    return move("drop edge", entry, CheckNode("F"), *(DeleteNode(f"F/steps/{entry}/{parent}") for parent in edges))
+def drop_edges(entry: str, edges: Sequence[str]) -> Move:
+    return translated(flow_moves.drop_edges(FLOW, entry, edges))
 
 
 def end(state: str, version: int) -> Move:
-    header = SetNode("F", state.encode(), version)
-    return move("end flow", "F", header, DeleteNode("F/running"), create("status", state.encode()))
+    return translated(flow_moves.end_flow(FLOW, version, state.encode(), state.encode()))
 
 
 # --- operators -------------------------------------------------------------------------------------------------------
 
 
-def again(zk: Zk, step: str) -> tuple[Operation, ...]:
-    data = zk.data(f"F/failed/{step}")
-    assert data is not None
-    payload = decode(data)
-    made = task(payload._replace(run=payload.run + 1), zk.life)
-    return DeleteNode(f"F/failed/{step}"), *made
+def again(setup: Setup, zk: Zk, steps: Iterable[str]) -> list[RetriedStep]:
+    payloads = [decode(zk.data(f"F/failed/{step}") or "") for step in steps]
+    following = [payload._replace(run=payload.run + 1) for payload in payloads]
+    marks = [setup.graph.of(each.step).mark for each in following]
+    pairs = zip(following, marks, strict=True)
+    return [RetriedStep(each.step, task_of(each, zk.life), each.encode(), mark) for each, mark in pairs]
 
 
 def retry(setup: Setup, zk: Zk, step: str) -> Move:
-    header: Operation = SetNode("F", b"running") if setup.keeps(Rule.RETRY_SETS_HEADER) else CheckNode("F")
-    return move("retry step", step, header, *again(zk, step))
+    found = translated(flow_moves.retry_step(FLOW, zk.version("F"), b"running", again(setup, zk, [step])))
+    _, *others = found.operations
+    return found if setup.keeps(Rule.RETRY_SETS_HEADER) else move("retry step", step, CheckNode("F"), *others)
 
 
 def reopen(setup: Setup, zk: Zk) -> Move:
-    old = ["F/cancel"] if setup.keeps(Rule.REOPEN_TAKES_CANCEL) else []
-    deletions = [DeleteNode(path) for path in (*old, "status") if zk.data(path) is not None]
-    head = SetNode("F", b"running", zk.version("F"))
-    steps = [operation for step in zk.children("F/failed") for operation in again(zk, step)]
-    return move("reopen flow", "F", head, *deletions, create("F/running"), *steps)
+    steps, has_status = again(setup, zk, zk.children("F/failed")), zk.data("status") is not None
+    has_cancel = zk.data("F/cancel") is not None and setup.keeps(Rule.REOPEN_TAKES_CANCEL)
+    version = zk.version("F")
+    product = flow_moves.reopen_flow(FLOW, version, b"running", steps, has_status=has_status, has_cancel=has_cancel)
+    return translated(product)
 
 
 def cancel() -> Move:
-    return move("cancel flow", "F", CheckNode("F/running"), create("F/cancel"))
+    return translated(flow_moves.cancel_flow(FLOW))
 
 
 def mark_removed(zk: Zk) -> Move:
-    return move("remove flow", "F", SetNode("F", b"removed", zk.version("F")))
+    return translated(flow_moves.remove_flow(FLOW, zk.version("F"), b"removed"))
 
 
 def delete_leaf(setup: Setup, zk: Zk) -> Move | None:

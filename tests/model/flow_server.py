@@ -179,13 +179,18 @@ def _steps(setup: Setup, zk: Zk) -> set[str]:
     """Return the steps of the flow with their items, and what was added."""
     steps = {each.step for each in setup.graph.definitions} if zk.data("F") is not None else set()
     steps.update(zk.children("F/results"), zk.children("F/failed"), map(step_of, zk.children("F/steps")))
-    return steps | {data.split()[0] for path, data, _ in zk.nodes if path.startswith("F/running/")}
+    return steps | {_step_in(data) for path, data, _ in zk.nodes if path.startswith("F/running/")}
 
 
 def _places(zk: Zk, step: str) -> list[str]:
     found = [path for path in (f"F/results/{step}", f"F/failed/{step}") if zk.data(path) is not None]
     found += [name for name in zk.children("F/steps") if step_of(name) == step]
-    return found + [path for path, data, _ in zk.nodes if path.startswith("F/running/") and data.split()[0] == step]
+    return found + [path for path, data, _ in zk.nodes if path.startswith("F/running/") and _step_in(data) == step]
+
+
+def _step_in(data: str) -> str:
+    """Return the step in the data of running/T: its mark and its progress follow it."""
+    return data.partition(" ")[0].rstrip("!?")
 
 
 def _judge_end(setup: Setup, before: Zk, state: str) -> str | None:

@@ -29,6 +29,7 @@ class Masters:
         self._me = f"master {letter}"
         self._is_first = letter == "A"
         self._title = f"Master {letter}"
+        self._decided: dict[Hashable, list[Move]] = {}  # by what it knows
 
     def process(self) -> Process:
         return Process(("zk", "master A", "master B", "faults"), self._steps)
@@ -55,7 +56,11 @@ class Masters:
             heard = hear(me, len(me.unheard))
             yield self._step("reads the header", heard._replace(version=zk.version("F")))
         if me.request is None:
-            for move in self._decide(zk, me):
+            key = (me.names, me.version, zk.life)
+            decided = self._decided.get(key)
+            if decided is None:
+                decided = self._decided[key] = list(self._decide(zk, me))
+            for move in decided:
                 yield self._step(f"decides: {move.transition} {move.task}", me._replace(request=move))
             yield from self._place(zk, masters)
 
@@ -157,6 +162,7 @@ class Workers:
         self._setup = setup
         self._letter = letter
         self._me = f"worker {letter}"
+        self._runs: dict[Hashable, list[Step]] = {}
 
     def process(self) -> Process:
         return Process(("zk", "master A", "master B", self._me, "faults"), self._steps)
@@ -172,7 +178,10 @@ class Workers:
         if me.request is not None:
             yield from self._arrive(zk, masters, me, faults)
         elif me.link == "up":
-            yield from self._run(zk, me)
+            steps = self._runs.get((zk, me))
+            if steps is None:
+                steps = self._runs[zk, me] = list(self._run(zk, me))
+            yield from steps
         if me.link == "away":
             yield self._step("is back", Worker())
         if faults or me.link == "away":
