@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -45,16 +45,21 @@ Codecs = Mapping[str, Codec]
 
 
 def write_arguments(
-    args: Sequence[object], kwargs: Mapping[str, object], signature: Signature | None, codec: Codec | None
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    signature: Signature | None,
+    codec: Codec | None,
+    unknown: Collection[int | str] = (),
 ) -> tuple[msgspec.Raw, msgspec.Raw]:
-    """`Call.args` and `Call.kwargs`. Without a signature nothing is checked; values under a codec never are.
+    """`Call.args` and `Call.kwargs`. Without a signature nothing is checked; values under a codec never are, nor those
+    at positions and names in `unknown`.
 
     Raises NotSerializable, WrongArguments.
     """
     if codec is None:
         written = encode_arguments(args, kwargs)  # first: what cannot be sent at all needs no check
         if signature is not None:
-            signature.check_arguments(args, kwargs)
+            signature.check_arguments(args, kwargs, unknown)
         return written
     if signature is not None:
         signature.check_names(args, kwargs)

@@ -5,11 +5,12 @@ They are this layer's own records, so that decisions stay free of any client.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
-from herdmaster.core.table import TransitionName
+from herdmaster.core.row import TransitionName
 
 
 class CheckNode(msgspec.Struct, frozen=True, gc=False):
@@ -84,12 +85,26 @@ class NewTask(msgspec.Struct, frozen=True, gc=False):
     old_key_hash: str | None = None
 
 
+class FlowPart(msgspec.Struct, frozen=True, gc=False):
+    """A part of a flow to submit. `name` is that of the flow, or begins with it and a slash."""
+
+    name: str
+    transition: TransitionName
+    operations: tuple[Operation, ...]
+
+
 class Submission(msgspec.Struct, frozen=True, gc=False):
-    """One accepted-or-not batch. `owners` says for each operation which task it belongs to, -1 for the batch itself."""
+    """One accepted-or-not batch. `owners` says for each operation which task it belongs to, -1 for the batch itself.
+    `of_flows` are the transitions of those owners that are parts of flows."""
 
     tasks: tuple[str, ...]
     operations: tuple[Operation, ...]
     owners: tuple[int, ...]
+    of_flows: Mapping[int, TransitionName] = {}
+
+    def transition(self, index: int) -> TransitionName:
+        """Return the transition that an operation belongs to."""
+        return self.of_flows.get(self.owners[index], TransitionName.SUBMIT)
 
     def size(self, namespace: int = 0, acl: int = 0) -> int:
         """As `Move.size`."""

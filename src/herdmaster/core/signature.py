@@ -66,15 +66,22 @@ class Signature:
             self._known = _shape_of(self._function)
         return self._known
 
+    def takes(self, name: str) -> bool:
+        """Return whether a parameter has this name."""
+        return name in self._shape.named
+
     def check_names(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         """Raises WrongArguments for arguments that are missing or that nothing takes."""
         for _ in self._bind(args, kwargs):
             pass
 
-    def check_arguments(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
-        """As `check_names`, and for values that do not fit their hints. They must be such as JSON can carry."""
-        for parameter, _, value in self._bind(args, kwargs):
-            if parameter.hint is not None:
+    def check_arguments(
+        self, args: Sequence[object], kwargs: Mapping[str, object], unknown: Collection[int | str] = ()
+    ) -> None:
+        """As `check_names`, and for values that do not fit their hints; but those at positions and names in `unknown`
+        are not known yet. Values must be such as JSON can carry."""
+        for parameter, key, value in self._bind(args, kwargs):
+            if parameter.hint is not None and key not in unknown:
                 try:
                     parameter.hint.check(value)
                 except Misfit as error:

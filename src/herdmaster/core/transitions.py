@@ -18,6 +18,7 @@ from herdmaster.core.operations import (
     CheckNode,
     CreateNode,
     DeleteNode,
+    FlowPart,
     Move,
     NewTask,
     Operation,
@@ -39,8 +40,8 @@ from herdmaster.core.table import (
 )
 
 __all__ = [
-    "TABLE", "CheckNode", "CreateNode", "DeleteNode", "Failure", "Move", "NewTask", "Operation", "Place", "Role",
-    "SetNode", "Submission", "Transition", "TransitionName", "Verb", "Verdict", "as_markdown", "assign", "bury",
+    "TABLE", "CheckNode", "CreateNode", "DeleteNode", "Failure", "FlowPart", "Move", "NewTask", "Operation", "Place",
+    "Role", "SetNode", "Submission", "Transition", "TransitionName", "Verb", "Verdict", "as_markdown", "assign", "bury",
     "cancel_assigned", "cancel_delayed", "cancel_waiting", "collect", "complete", "drop_assignment_because_status",
     "drop_assignment_because_task", "drop_cancel", "drop_delayed_because_status", "drop_delayed_because_task",
     "drop_task_because_assigned", "drop_task_because_status", "expire", "forward", "freed_by", "hand_back",
@@ -137,15 +138,21 @@ def _of_key(verb: Verb, place: Place, subject: _Subject) -> tuple[Operation, ...
     return (CreateNode(path(subject), new.record if is_hold and new.record is not None else holder),)
 
 
-def submit(client: str, session_id: int, version: int, tasks: Iterable[NewTask]) -> Submission:
+def submit(client: str, session_id: int, version: int, entries: Iterable[NewTask | FlowPart]) -> Submission:
     """A batch by the client's session; `version` is what the journal has before it, and it has one more after it."""
-    batch = tuple(tasks)
+    batch = tuple(entries)
+    of_flows: dict[int, TransitionName] = {}
     operations: list[Operation] = [
         CheckNode(layout.alive_path(client, session_id)),
         SetNode(layout.client_path(client), b"", version),
     ]
     owners = [-1, -1]
     for owner, task in enumerate(batch):
+        if isinstance(task, FlowPart):
+            of_flows[owner] = task.transition
+            operations += task.operations
+            owners += [owner] * len(task.operations)
+            continue
         new_key = None if task.key_hash is None else NewKey(task.key_hash, task.key_record)
         subject = _Subject(task.name, due_ms=task.due_ms or 0, new_key=new_key)
         for place in TABLE[TransitionName.SUBMIT if task.due_ms is None else TransitionName.SUBMIT_LATER].produces:
@@ -156,7 +163,7 @@ def submit(client: str, session_id: int, version: int, tasks: Iterable[NewTask])
             )
             operations += made
             owners += [owner] * len(made)
-    return Submission(tuple(task.name for task in batch), tuple(operations), tuple(owners))
+    return Submission(tuple(task.name for task in batch), tuple(operations), tuple(owners), of_flows)
 
 
 def promote(due_ms: int, task: str, data: bytes) -> Move:
@@ -315,7 +322,7 @@ def verdict(move: Move | Submission, failed_index: int, error: Failure) -> Verdi
     """
     operation = move.operations[failed_index]
     if isinstance(move, Submission):
-        row, guard = TABLE[TransitionName.SUBMIT], _GUARDS[TransitionName.SUBMIT]
+        row, guard = TABLE[move.transition(failed_index)], _GUARDS[TransitionName.SUBMIT]
     else:
         row, guard = TABLE[move.transition], move.guard
     return judge(row, _verb(operation), _place(row, operation), failed_index == guard, error)

@@ -12,8 +12,8 @@ from herdmaster.core import layout
 from herdmaster.core.keys import hash_key
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, NotSubmitted
+from herdmaster.roles.client.journal_items import Accepted
 from herdmaster.roles.client.key_claims import KeyedSubmissions
-from herdmaster.roles.client.submission_journal import Accepted
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Fault, Match, Proxy, multi_with, request_of
 from tests.roles.stage import Stage, StagedClient, Submitted, new_call, until

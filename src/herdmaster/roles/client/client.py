@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import msgspec
 
+from herdmaster.core.flow_creation import NewFlow
 from herdmaster.core.outcome import KEPT_SECONDS
 from herdmaster.core.signing import SignedOnly
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError
 from herdmaster.roles.client.backlog_limit import BacklogLimit
 from herdmaster.roles.client.due_times import DueTimes
+from herdmaster.roles.client.flow_submissions import FlowSubmissions
+from herdmaster.roles.client.journal_items import Accepted, Answer
 from herdmaster.roles.client.key_claims import KeyedSubmissions
 from herdmaster.roles.client.outcomes import Ended, OutcomeWatch
 from herdmaster.roles.client.questions import Questions
-from herdmaster.roles.client.submission_journal import Accepted, SubmissionJournal
+from herdmaster.roles.client.submission_journal import SubmissionJournal
 from herdmaster.roles.shared.cancel_requests import CancelRequests
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.system import System
@@ -49,6 +53,7 @@ class TaskClient(Role):
         due_times = DueTimes(self.system.clock, self.system.unix_ms, keyring)
         self.journal = SubmissionJournal(self.system.new_id, due_times)
         self._keyed = KeyedSubmissions(self.journal.submit, due_times.asked_at)
+        self._flows = FlowSubmissions(self.journal.submit_part, self.journal.give_up)
         self.backlog_limit = BacklogLimit()
         self.outcomes = OutcomeWatch(
             outcome_ttl=self._settings.outcome_ttl, rng=self.system.rng, signed_only=signed_only
@@ -117,11 +122,21 @@ class TaskClient(Role):
         else:
             self._keyed.submit(task, handle)
 
+    def submit_flow(self, flow: NewFlow, accepted: Answer, ended: Ended, went_on: Callable[[], None]) -> None:
+        """As `submit`, a flow. `went_on` is called when a part of it is accepted."""
+
+        def handle(error: HerdError | None) -> None:
+            if error is None:
+                self.outcomes.wait_for(flow.name, ended)
+            accepted(error)
+
+        self._flows.submit(flow, handle, went_on)
+
     def give_up(self, name: str) -> None:
         """Tell the caller that waits for acceptance at once what is known. A submission that was not yet admitted is
         dropped without a call."""
         self.backlog_limit.forget(name)
-        if not self._keyed.give_up(name):
+        if not self._keyed.give_up(name) and not self._flows.give_up(name):
             self.journal.give_up(name)
 
     def attach(self, task: str, ended: Ended) -> None:

@@ -23,7 +23,7 @@ from herdmaster.core.keys import decode_record
 from herdmaster.core.names import parse_task_name
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
-from herdmaster.roles.client.submission_journal import Accepted, KeyTaken
+from herdmaster.roles.client.journal_items import Accepted, KeyTaken
 from herdmaster.roles.shared.held_keys import read_holds
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client

@@ -20,9 +20,10 @@ from typing import Final
 from herdmaster.core import layout, transitions
 from herdmaster.core.names import client_name
 from herdmaster.core.table import Failure, Verdict
-from herdmaster.core.transitions import CreateNode, NewTask, Submission
+from herdmaster.core.transitions import FlowPart, NewTask
 from herdmaster.errors import BadPayload, HerdError, NotSubmitted, SubmissionUnknown
 from herdmaster.roles.client.due_times import DueTimes, is_timed
+from herdmaster.roles.client.journal_items import Accepted, Answer, Batch, Item, KeyTaken
 from herdmaster.roles.shared.committer import MAX_BATCH_BYTES, add_operation
 from herdmaster.roles.shared.until_certain import until_certain
 from herdmaster.zookeeper import errors
@@ -34,35 +35,6 @@ MAX_BATCHES_IN_FLIGHT: Final = 4
 
 _log = logging.getLogger("herdmaster.client")
 
-Accepted = Callable[[NewTask, HerdError | None], None]
-
-
-class _Item:
-    __slots__ = ("abandoned", "accepted", "asked_at", "cost", "creates", "task")
-
-    def __init__(self, task: NewTask, accepted: Accepted, asked_at: float | None) -> None:
-        self.task = task
-        self.accepted = accepted
-        self.asked_at = asked_at  # for a task that is due or expires at a time
-        self.abandoned = False  # its caller was told that the outcome is unknown
-        self.cost = len(task.data) + len(task.name) + 200
-        self.creates = 1 if task.key_hash is None else 3  # the task, its key, the hold
-
-
-class _Batch:
-    __slots__ = ("counted_on", "items", "refused", "replied", "submission")
-
-    def __init__(self, items: list[_Item], counted_on: int, submission: Submission) -> None:
-        self.items = items
-        self.counted_on = counted_on  # the journal's version that it expects
-        self.submission = submission
-        self.replied = False
-        self.refused = False  # certainly not accepted, whatever the journal's version is
-
-
-class KeyTaken(NotSubmitted):
-    """The task was certainly not accepted, because another one holds its uniqueness key."""
-
 
 class SubmissionJournal:
     """The submissions of one client. `new_id` gives a random id; it is called again when a journal was swept."""
@@ -72,10 +44,10 @@ class SubmissionJournal:
         self._due_times = due_times
         self._name = client_name(new_id())
         self._exists = False  # whether the journal has been created
-        self._items: dict[str, _Item] = {}
-        self._queue: deque[_Item] = deque()
+        self._items: dict[str, Item] = {}
+        self._queue: deque[Item] = deque()
         self._abandoned = 0  # items of the queue whose callers gave up
-        self._sent: deque[_Batch] = deque()
+        self._sent: deque[Batch] = deque()
         self._version = 0  # that the next batch expects
         self._in_doubt = True  # the version has to be read before anything is sent
         self._prepared = False  # this session's alive node exists
@@ -92,10 +64,16 @@ class SubmissionJournal:
         `DueTimes.asked_at`."""
         if asked_at is None and is_timed(task):
             asked_at = self._due_times.asked_at()
-        item = _Item(task, accepted, asked_at if is_timed(task) else None)
-        self._items[task.name] = item
+        self._enter(Item(task, partial(accepted, task), asked_at if is_timed(task) else None))
+
+    def submit_part(self, part: FlowPart, answer: Answer) -> None:
+        """As `submit`, a part of a flow. KeyTaken: there is such a flow already."""
+        self._enter(Item(part, answer))
+
+    def _enter(self, item: Item) -> None:
+        self._items[item.name] = item
         if self._ended:
-            self._resolve(item, NotSubmitted(f"{task.name} was not submitted: the client is closed"))
+            self._resolve(item, NotSubmitted(f"{item.name} was not submitted: the client is closed"))
             return
         self._queue.append(item)
         self._wake.set()
@@ -120,11 +98,11 @@ class SubmissionJournal:
         self._queue.clear()
         for batch in self._sent:
             for item in batch.items if not batch.refused else ():
-                self._abandon(item, SubmissionUnknown([item.task.name]))
+                self._abandon(item, SubmissionUnknown([item.name]))
         for item in list(self._items.values()):
-            self._abandon(item, NotSubmitted(f"{item.task.name} was not accepted before the client was closed"))
+            self._abandon(item, NotSubmitted(f"{item.name} was not accepted before the client was closed"))
 
-    def _abandon(self, item: _Item, error: HerdError) -> None:
+    def _abandon(self, item: Item, error: HerdError) -> None:
         item.abandoned = True
         self._resolve(item, error)
 
@@ -132,13 +110,13 @@ class SubmissionJournal:
     def unresolved(self) -> int:
         return len(self._items)
 
-    def _resolve(self, item: _Item, error: HerdError | None) -> None:
-        if self._items.pop(item.task.name, None) is None:
+    def _resolve(self, item: Item, error: HerdError | None) -> None:
+        if self._items.pop(item.name, None) is None:
             return
         try:
-            item.accepted(item.task, error)
+            item.answer(error)
         except Exception:  # noqa: BLE001 - the caller's fault; the others of the batch wait for their answer, too
-            _log.exception("a callback failed for %s", item.task.name)
+            _log.exception("a callback failed for %s", item.name)
 
     # --- one session -----------------------------------------------------------------------------------------------
 
@@ -219,7 +197,7 @@ class SubmissionJournal:
             if batch.refused:
                 continue
             for item in batch.items:
-                self._resolve(item, SubmissionUnknown([item.task.name]))
+                self._resolve(item, SubmissionUnknown([item.name]))
         self._send_again([batch for batch in sent if batch.refused])
 
     async def _settle_doubt(self, client: Client) -> None:
@@ -234,7 +212,7 @@ class SubmissionJournal:
         sent, self._sent = self._sent, deque()
         self._version = stat.version
         self._in_doubt = False
-        missing: list[_Batch] = []
+        missing: list[Batch] = []
         for batch in sent:
             if batch.refused or batch.counted_on >= stat.version:
                 missing.append(batch)
@@ -256,7 +234,7 @@ class SubmissionJournal:
             self._time_is_wanted = False
         self._wake.set()
 
-    def _send_again(self, batches: Sequence[_Batch]) -> None:
+    def _send_again(self, batches: Sequence[Batch]) -> None:
         items = [item for batch in batches for item in batch.items if not item.abandoned]
         self._queue.extendleft(reversed(items))
 
@@ -270,9 +248,9 @@ class SubmissionJournal:
             elif self._time_is_wanted:
                 return
 
-    def _next_items(self, acl: int) -> list[_Item]:
+    def _next_items(self, acl: int) -> list[Item]:
         """Take the items of the next batch from the queue. `acl`: the bytes of an ACL."""
-        items: list[_Item] = []
+        items: list[Item] = []
         size = 0
         while self._queue and len(items) < MAX_BATCH_TASKS:
             item = self._queue[0]
@@ -289,14 +267,14 @@ class SubmissionJournal:
                 size += cost
         return items
 
-    def _send(self, client: Client, items: list[_Item]) -> None:
-        fixed = [(item, task) for item in items if (task := self._fix_times(item)) is not None]
+    def _send(self, client: Client, items: list[Item]) -> None:
+        fixed = [(item, entry) for item in items if (entry := self._fix_times(item)) is not None]
         if not fixed:
             return
         items = [item for item, _ in fixed]
-        tasks = (task for _, task in fixed)
-        submission = transitions.submit(self._name, client.session_id, self._version, tasks)
-        batch = _Batch(items, self._version, submission)
+        entries = (entry for _, entry in fixed)
+        submission = transitions.submit(self._name, client.session_id, self._version, entries)
+        batch = Batch(items, self._version, submission)
         self._sent.append(batch)
         self._version += 1
         transaction = client.transaction()
@@ -313,18 +291,18 @@ class SubmissionJournal:
         except errors.ZooKeeperError as error:
             self._done(batch, error)
 
-    def _fix_times(self, item: _Item) -> NewTask | None:
-        """Return the task with times of the servers' clock; None for one that is refused, because its payload can take
-        no time limit."""
-        if item.asked_at is None:
-            return item.task
+    def _fix_times(self, item: Item) -> NewTask | FlowPart | None:
+        """Return the entry, a task with times of the servers' clock; None for one that is refused, because its payload
+        can take no time limit."""
+        if item.asked_at is None or isinstance(item.entry, FlowPart):
+            return item.entry
         try:
-            return self._due_times.fix(item.task, item.asked_at)
+            return self._due_times.fix(item.entry, item.asked_at)
         except BadPayload as error:
             self._refuse([item], error)
             return None
 
-    def _done(self, batch: _Batch, error: Exception | None) -> None:
+    def _done(self, batch: Batch, error: Exception | None) -> None:
         batch.replied = True
         self._wake.set()
         if batch not in self._sent:
@@ -342,7 +320,7 @@ class SubmissionJournal:
             batch.refused = True
             self._refuse(batch.items, error)
 
-    def _refused(self, batch: _Batch, error: errors.TransactionFailed) -> None:
+    def _refused(self, batch: Batch, error: errors.TransactionFailed) -> None:
         failure = Failure(type(error.error).__name__)
         match transitions.verdict(batch.submission, error.index, failure):
             case Verdict.READ_JOURNAL | Verdict.JOURNAL_GONE:
@@ -358,16 +336,15 @@ class SubmissionJournal:
                     _log.warning("submissions wait: ZooKeeper refused %s: %s", operation.path, error.error)
                 elif found is Verdict.KEY_TAKEN:
                     item = batch.items[owner]
-                    self._abandon(item, KeyTaken(f"{item.task.name} was refused: another task holds its key"))
+                    self._abandon(item, KeyTaken(f"{item.name} was refused: its key, or its name, is taken"))
                 else:
-                    assert isinstance(operation, CreateNode)
                     self._refuse([batch.items[owner]], error.error)
 
-    def _refuse(self, items: Iterable[_Item], error: Exception) -> None:
+    def _refuse(self, items: Iterable[Item], error: Exception) -> None:
         """Fail items that were certainly not accepted, by their own fault. The others of the batch go again without
         them."""
         for item in items:
-            self._abandon(item, NotSubmitted(f"{item.task.name} was refused: {error}"))
+            self._abandon(item, NotSubmitted(f"{item.name} was refused: {error}"))
 
     async def close(self, client: Client) -> None:
         """Delete the journal if nothing is in doubt; otherwise it is swept later."""
