@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from herdmaster.core import flow_moves, transitions
@@ -137,6 +138,34 @@ def test_a_copy_of_a_step_that_has_ended_is_dropped_where_it_is(where: Whereabou
         assert refused is Verdict.STEP_ENDED
         assert follow_up(move, refused) == drop_step(move)
         assert drop_step(move).operations == (DeleteNode(path_of(where)),)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        OF_STEP.replace(b'"herd":1', b'"herd":2'),
+        OF_STEP.replace(b'"args":[]', b'"args":["%s"]' % (b"x" * 600_000)),
+    ],
+    ids=["later version", "too large"],
+)
+def test_a_step_whose_payload_is_wrong_elsewhere_fails_in_its_flow(data: bytes) -> None:
+    move = refuse(Waiting(STEP), data, LOST)
+    assert created(move) == {f"/flows/{FLOW}/failed/7": data}
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        {"flow": "flow-1"}, {"flow": f"{FLOW}/running"}, {"flow": f"{FLOW}\n"}, {"flow": ""}, {"step": "7/8"},
+        {"step": ".."}, {"step": ""}, {"joins": ["8/../../x"]}, {"joins": ["8!?"]}, {"refs": [{"at": [], "step": "x"}]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_no_path_is_made_of_what_is_no_id(flow: dict[str, object]) -> None:
+    known = {"flow": FLOW, "step": "7", "name": "f", "task": STEP}
+    data = msgspec.json.encode({"herd": 1, "call": "m:f", "args": [], "kwargs": {}, "flow": known | flow})
+    assert step_of(STEP, data) is None
+    assert refuse(Waiting(STEP), data, LOST).transition is TransitionName.REFUSE
 
 
 def test_only_a_task_that_is_named_a_step_is_one() -> None:

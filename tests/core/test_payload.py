@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.flows import FlowStep
 from herdmaster.core.names import call_name
 from herdmaster.core.payload import (
     ENVELOPE_GROWTH,
@@ -23,11 +24,13 @@ from herdmaster.core.payload import (
     decode_call,
     encode_arguments,
     encode_call,
+    for_next_run,
     for_replay,
     with_attempt,
     with_error,
     with_saved,
     with_start,
+    with_start_of_step,
 )
 from herdmaster.errors import BadPayload, NotSerializable, PayloadTooLarge, SavedTooLarge
 from tests.core.test_values import json_values
@@ -285,3 +288,25 @@ def test_a_further_loss_is_charged_only_if_that_worker_had_started_the_task() ->
     assert after_loss(with_start(once, "worker-other"), WORKER) == with_start(once, "worker-other")
     found = decode_call(after_loss(with_start(once, WORKER), WORKER))
     assert (found.deliveries, found.attempt, found.started) == (2, 1, None)
+
+
+# --- steps of flows --------------------------------------------------------------------------------------------------
+
+
+def test_a_step_starts_when_its_parents_are_over_and_says_which_are_missing() -> None:
+    data = encode_call(made_call(1))
+    call = decode_call(with_start_of_step(data, 5, ("1", "2")))
+    assert (call.due, call.missing) == (5, ("1", "2"))
+    assert decode_call(with_start_of_step(data, 5)) == msgspec.structs.replace(decode_call(data), due=5)
+
+
+def test_the_next_run_of_a_step_is_a_first_attempt_that_keeps_what_was_saved() -> None:
+    step = FlowStep("flow-01arz3ndektsv4rrffq69g5fav", "7", "f", call_name("01arz3ndektsv4rrffq69g5fav", step=True))
+    call = msgspec.structs.replace(
+        made_call(1), flow=step, saved={"charge": msgspec.Raw(b"1")}, missing=("2",), expires=9
+    )
+    dead = with_error(with_start(with_attempt(encode_call(call)), WORKER), ErrorInfo("X"))
+    assert decode_call(for_next_run(dead)) == msgspec.structs.replace(call, run=1)
+    assert decode_call(for_next_run(for_next_run(dead))).run == 2
+    with pytest.raises(BadPayload):
+        for_next_run(b"x")

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.flows import FlowStep, Reference, step_task, task_of
 from herdmaster.core.keys import Unique
 from herdmaster.core.names import renewed_name
 from herdmaster.core.options import Overrides
@@ -24,6 +25,7 @@ from herdmaster.core.payload import (
     decode_call,
     encode_arguments,
     encode_call,
+    for_next_run,
     for_replay,
     with_asked,
     with_attempt,
@@ -33,6 +35,7 @@ from herdmaster.core.payload import (
     with_saved,
     with_schedule,
     with_start,
+    with_start_of_step,
 )
 from herdmaster.core.signing import UNBOUND, Keyring, SignedOnly, Unsigned, is_signed
 from herdmaster.errors import BadPayload, BadSignature, PayloadTooLarge
@@ -291,3 +294,44 @@ def test_a_keyring_shows_its_ids_only() -> None:
         pickle.dumps(keys)
     with pytest.raises(TypeError):
         msgspec.json.encode(SignedOnly(keys))
+
+
+# --- steps of flows --------------------------------------------------------------------------------------------------
+
+FLOW = "flow-01arz3ndektsv4rrffq69g5fav"
+STEP = FlowStep(FLOW, "7", "f", step_task(1_700_000_000_000, FLOW, "7", "default", 5), joins=("8",))
+OF_STEP = KEYS.sign_task(STEP.task, encode_call(Call(1, "m:f", *encode_arguments((None,), {}), flow=STEP)))
+
+
+def test_a_step_is_started_and_run_again_by_programs_without_keys() -> None:
+    data = OF_STEP
+    for run in range(3):
+        data = with_error(with_start_of_step(data, 10**12, ("3",)), ErrorInfo("X"))
+        KEYS.verify_task(task_of(STEP, run), data)
+        data = for_next_run(data)
+
+
+def test_a_step_runs_under_no_other_name() -> None:
+    for task in (TASK, task_of(STEP, 1), step_task(1_700_000_000_000, FLOW, "8", "default", 5)):
+        with pytest.raises(BadSignature, match=r"is not the task of run 0 of step 7"):
+            KEYS.verify_task(task, OF_STEP)
+    with pytest.raises(BadSignature, match="cannot be read"):
+        KEYS.verify_task(STEP.task, OF_STEP.replace(b'"step":"7"', b'"step":"/"'))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"joins": ()}, {"step": "8"}, {"refs": (Reference(("args", 0), "9"),)}, {"name": "g"},
+        {"flow": "flow-01arz3ndektsv4rrffq69g5faw"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_step_says_of_its_flow_is_covered(changed: dict[str, object]) -> None:
+    def with_flow(flow: FlowStep) -> bytes:
+        return msgspec.json.encode(msgspec.json.decode(OF_STEP) | {"flow": flow})
+
+    KEYS.verify_task(STEP.task, with_flow(STEP))
+    data = with_flow(msgspec.structs.replace(STEP, **changed))
+    with pytest.raises(BadSignature, match="the signature of the payload is wrong"):
+        KEYS.verify_task(STEP.task, data)

@@ -6,6 +6,8 @@ the error, in `failed/S` of its flow. Its payload says which step it is.
 
 from __future__ import annotations
 
+import msgspec
+
 from herdmaster.core import flow_moves, layout, transitions
 from herdmaster.core.endings import CANCELLED, Ending, encode_ending, freed_key
 from herdmaster.core.failure import ErrorInfo
@@ -18,6 +20,12 @@ from herdmaster.core.values import UNREADABLE
 from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts
 from herdmaster.errors import BadOutcome, BadPayload, TaskCancelled, TaskExpired
 
+
+class _OfFlow(msgspec.Struct, frozen=True):
+    flow: FlowStep | None = None
+
+
+_decoder = msgspec.json.Decoder(_OfFlow)
 _STATES = {TaskCancelled.__name__: OutcomeState.CANCELLED, TaskExpired.__name__: OutcomeState.EXPIRED}
 
 
@@ -61,13 +69,15 @@ def bury(worker: str, task: str, payload: bytes, ending: Ending) -> Move:
 
 
 def step_of(task: str, payload: bytes) -> FlowStep | None:
-    """Return which step of which flow a task is; None for a plain task, and for a payload that cannot be read."""
+    """Return which step of which flow a task is; None for a plain task. The rest of the payload may be unreadable or
+    too large: also then the flow must learn of its end."""
     if not is_step(task):
         return None
     try:
-        return decode_call(payload).flow
-    except (BadPayload, *UNREADABLE):
+        step = _decoder.decode(payload).flow
+    except UNREADABLE:
         return None
+    return step if step is not None and step.flow and step.step else None
 
 
 def drop_step(move: Move) -> Move:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import enum
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from herdmaster.core.bounds import Count, Number, Seconds, UnixMs
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.names import call_name, derived_ulid, parse_task_name, ulid_time_ms
+from herdmaster.core.names import (
+    ENTRY,
+    FLOW_OR_EMPTY,
+    STEP_OR_EMPTY,
+    call_name,
+    derived_ulid,
+    parse_task_name,
+    ulid_time_ms,
+)
 from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadPayload
 
 MAX_NOTED_PARENTS: Final = 100
 EACH_CALL: Final = "herdmaster:each"
 """The call of a step that makes other steps. No function has this name: workers run it themselves."""
+
+
+# Paths are made of these, so a payload must not smuggle in others.
+_Flow = Annotated[str, msgspec.Meta(pattern=FLOW_OR_EMPTY)]
+_Step = Annotated[str, msgspec.Meta(pattern=STEP_OR_EMPTY)]
+_Entry = Annotated[str, msgspec.Meta(pattern=ENTRY)]
 
 
 class FlowState(enum.StrEnum):
@@ -39,7 +53,7 @@ class Reference(msgspec.Struct, frozen=True):
     value is the list of the results of all items of the step."""
 
     at: tuple[str | int, ...]
-    step: str
+    step: _Step
     each: bool = False
 
 
@@ -91,13 +105,13 @@ class FlowStep(msgspec.Struct, frozen=True, omit_defaults=True):
     are the entries of other steps that have an edge of this one, `refs` the results that its arguments take, `after`
     its other parents."""
 
-    flow: str
-    step: str
+    flow: _Flow
+    step: _Step
     name: str
     task: str
-    joins: tuple[str, ...] = ()
+    joins: tuple[_Entry, ...] = ()
     refs: tuple[Reference, ...] = ()
-    after: tuple[str, ...] = ()
+    after: tuple[_Step, ...] = ()
     each: Each | None = None
 
 

@@ -46,7 +46,8 @@ _TIME_DIGITS: Final = 10
 _AFTER_ULID: Final = len("task-") + 26 + len(".")
 _queue_name = re.compile(_QUEUE).fullmatch
 _ulid = re.compile(_ULID).fullmatch
-_step_id = re.compile(r"[0-9]{1,9}(?:[.+][0-9]{1,9})*").fullmatch
+_STEP: Final = r"[0-9]{1,9}(?:[.+][0-9]{1,9})*"
+_step_id = re.compile(_STEP).fullmatch
 _ulid_of_task = re.compile(rf"task-({_ULID})(?:\..*)?").fullmatch
 _schedule_name = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.:-]{{0,{MAX_SCHEDULE_NAME - 1}}}").fullmatch
 _member_id = re.compile(r"[A-Za-z0-9_-]+").fullmatch
@@ -278,6 +279,13 @@ def parse_flow_name(name: str) -> str | None:
     """The ULID in `flow-ULID`, or None."""
     ulid = name.removeprefix("flow-")
     return ulid if ulid != name and _ulid(ulid) is not None else None
+
+
+FLOW_OR_EMPTY: Final = rf"^(?:flow-{_ULID})?\Z"
+STEP_OR_EMPTY: Final = rf"^(?:{_STEP})?\Z"
+ENTRY: Final = rf"^{_STEP}[!?]?\Z"
+"""Patterns for what the payload of a step says: the name of a flow, the id of a step, the entry of a join. The template
+of an item says no flow and no step."""
 
 
 def parse_step_id(name: str) -> str | None:
