@@ -129,7 +129,11 @@ class Spans:
         attributes = _attributes("process", queue)
         attributes["messaging.message.id"] = task
         origin: dict[str, str] = {}
+        is_child = self._are_children
         if call is not None:
+            if call.flow is not None:  # one trace has the whole flow
+                is_child = True
+                attributes["herdmaster.flow"], attributes["herdmaster.step"] = call.flow.flow, call.flow.step
             attributes["herdmaster.call"] = call.call
             attributes["herdmaster.attempt"] = call.attempt
             if call.traceparent is not None:
@@ -138,10 +142,10 @@ class Spans:
         sent = trace.get_current_span(extracted).get_span_context()
         return self._tracer.start_span(
             f"process {queue}",
-            extracted if self._are_children else Context(),
+            extracted if is_child else Context(),
             SpanKind.CONSUMER,
             attributes,
-            [Link(sent)] if sent.is_valid and not self._are_children else None,
+            [Link(sent)] if sent.is_valid and not is_child else None,
             began,
         )
 

@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType({
     "keys": "herdmaster.cli.keys",
     "access": "herdmaster.cli.access",
     "schedules": "herdmaster.cli.schedules",
+    "flows": "herdmaster.cli.flows",
     "health": "herdmaster.cli.health",
     "doctor": "herdmaster.cli.doctor",
     "history": "herdmaster.cli.history",

@@ -35,6 +35,7 @@ class Choice(NamedTuple):
     worker: str | None = None
     older_than: float | None = None
     newer_than: float | None = None
+    flow: str | None = None
 
     def filter_of(self, states: Iterable[str] = ()) -> TaskFilter:
         """Return the filter. `states` stands for all if no option names a state."""
@@ -44,7 +45,7 @@ class Choice(NamedTuple):
         wanted = frozenset(map(TaskState, self.states or states)) or frozenset(TaskState)
         before = None if self.older_than is None else now - int(self.older_than * 1000)
         after = None if self.newer_than is None else now - int(self.newer_than * 1000)
-        return TaskFilter(wanted, self.queue, self.call, self.error, self.worker, before, after)
+        return TaskFilter(wanted, self.queue, self.call, self.error, self.worker, before, after, self.flow)
 
 
 def filter_options(*states: str) -> Decorator:
@@ -86,6 +87,9 @@ def _options(states: tuple[str, ...]) -> list[Decorator]:
         ),
     ]
     if states:
+        options.append(
+            click.option("--flow", metavar="FLOW", help="Only steps of this flow (its whole name) that have not ended.")
+        )
         options.insert(
             0,
             click.option(

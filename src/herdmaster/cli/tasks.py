@@ -212,14 +212,7 @@ def _describe(details: TaskDetails, reason: str) -> Iterator[tuple[str, str]]:
     if reason:
         yield "waits", click.style(reason, fg="yellow")
     if call is not None:
-        yield "call", call.call
-        yield "arguments", _cut(f"{bytes(call.args).decode()} {bytes(call.kwargs).decode()}")
-        if call.asked and outcome is None:
-            yield "asked", _asked(call)
-        alone = ", runs alone" if call.alone else ""
-        yield "counts", f"attempt {call.attempt}, {call.deliveries} workers lost{alone}"
-        if call.expires is not None:
-            yield "expires", f"in {age(now, call.expires)}" if call.expires > now else "now"
+        yield from _describe_call(call, now, has_ended=outcome is not None)
     if details.raw is not None:
         yield "data", _cut(repr(details.raw))
     if outcome is not None and outcome.result is not None:
@@ -230,6 +223,19 @@ def _describe(details: TaskDetails, reason: str) -> Iterator[tuple[str, str]]:
         yield "error", _failure(call.error)
     if details.fault is not None:
         yield "fault", details.fault
+
+
+def _describe_call(call: Call, now: int, *, has_ended: bool) -> Iterator[tuple[str, str]]:
+    yield "call", call.call
+    yield "arguments", _cut(f"{bytes(call.args).decode()} {bytes(call.kwargs).decode()}")
+    if call.flow is not None:
+        yield "flow", f"{call.flow.flow}, step {call.flow.step} ({call.flow.name})"
+    if call.asked and not has_ended:
+        yield "asked", _asked(call)
+    alone = ", runs alone" if call.alone else ""
+    yield "counts", f"attempt {call.attempt}, {call.deliveries} workers lost{alone}"
+    if call.expires is not None:
+        yield "expires", f"in {age(now, call.expires)}" if call.expires > now else "now"
 
 
 def _asked(call: Call) -> str:

@@ -61,9 +61,8 @@ async def read_names(client: Client, flow: str) -> FlowNames:
     return FlowNames(live, entries, edges, frozenset(done), frozenset(failed))
 
 
-async def read_steps(client: Client, flow: str, *, has_ended: bool) -> tuple[StepInfo, ...]:
+async def read_steps(client: Client, flow: str, names: FlowNames, *, has_ended: bool) -> tuple[StepInfo, ...]:
     """Return all steps by id; items of an `each` are counted, and not returned. Raises as `read_names`."""
-    names = await read_names(client, flow)
     reader = _StepReader(client, flow, names, has_ended=has_ended)
     await reader.read()
     return reader.steps()

@@ -12,6 +12,7 @@ from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.flows import FlowHeader, FlowState, decode_header
 from herdmaster.core.names import parse_flow_name
 from herdmaster.errors import BadPayload, HerdError
+from herdmaster.inspection.flow_names import FlowNames
 from herdmaster.inspection.flow_seen import StepInfo
 from herdmaster.inspection.flow_steps import read_names, read_steps
 from herdmaster.zookeeper import errors
@@ -81,11 +82,10 @@ async def list_flows(client: Client, only: FlowFilter | None = None) -> list[Flo
     found: list[FlowInfo] = []
     flows = await _flow_names(client)
     for start in range(0, len(flows), _AT_ONCE):
-        found += [info for info in await _read_infos(client, flows[start : start + _AT_ONCE]) if only.takes(info)]
-    for number, info in enumerate(found):
-        if info.state is FlowState.RUNNING and info.failed and info.waiting:
-            blocked = len((await read_names(client, info.id)).blocked())
-            found[number] = _with_blocked(info, min(blocked, info.waiting))
+        for info in await _read_infos(client, flows[start : start + _AT_ONCE]):
+            if only.takes(info):
+                may_block = info.state is FlowState.RUNNING and info.failed and info.waiting
+                found.append(_split_waiting(info, await read_names(client, info.id)) if may_block else info)
     return sorted(found, key=lambda info: (info.created, info.id))
 
 
@@ -95,10 +95,12 @@ async def find_flow(client: Client, flow: str) -> FlowDetails | None:
     for info in await _read_infos(client, [flow]):
         header = await _read_header(client, flow)
         has_ended = info.state not in UNENDED
-        steps = await read_steps(client, flow, has_ended=has_ended)
+        names = await read_names(client, flow)
+        steps = await read_steps(client, flow, names, has_ended=has_ended)
+        found = FlowDetails(_split_waiting(info, names), steps)
         if header is None:
-            return FlowDetails(info, steps)
-        return FlowDetails(info, steps, header.on_failure, header.timeout)
+            return found
+        return msgspec.structs.replace(found, on_failure=header.on_failure, timeout=header.timeout)
     return None
 
 
@@ -173,6 +175,13 @@ def _info(flow: str, replies: Sequence[Node | errors.ServerError]) -> FlowInfo |
         key=header.key, parent=header.parent, error=header.error,
     )  # fmt: skip
     return _with_blocked(info, waiting if failed else 0, has_ended=True) if has_ended else info
+
+
+def _split_waiting(info: FlowInfo, names: FlowNames) -> FlowInfo:
+    """Return a running flow with the number of steps that are blocked: names say it, and stats do not."""
+    if info.state is not FlowState.RUNNING:
+        return info
+    return _with_blocked(info, min(len(names.blocked()), info.waiting))
 
 
 def _with_blocked(info: FlowInfo, blocked: int, *, has_ended: bool = False) -> FlowInfo:

@@ -58,7 +58,8 @@ class TaskSeen(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class TaskFilter(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which tasks are wanted: those that have everything that is given. `call` and `error` match a whole name or its
-    last part after `:` or `.`. Times are in unix milliseconds, and compared with when the task was submitted."""
+    last part after `:` or `.`. Times are in unix milliseconds, and compared with when the task was submitted. With
+    `flow` only steps of it are wanted that have not ended."""
 
     states: frozenset[TaskState] = frozenset(TaskState)
     queue: str | None = None
@@ -67,6 +68,7 @@ class TaskFilter(msgspec.Struct, frozen=True, omit_defaults=True):
     worker: str | None = None
     before_ms: int | None = None
     after_ms: int | None = None
+    flow: str | None = None
 
     @property
     def needs_payloads(self) -> bool:

@@ -69,6 +69,9 @@ class Inspector:
         found = await self._places(only.states)
         running = await self._running()
         wanted = [each for each in found.values() if only.takes_name(each.name)]
+        if only.flow is not None:
+            steps = frozenset(await self._reader.names(layout.flow_running_path(only.flow)))
+            wanted = [each for each in wanted if each.name in steps]
         wanted.sort(key=lambda each: (ulid_time_ms(each.name) or 0, each.name))
         for start in range(0, len(wanted), _AT_ONCE):
             some = wanted[start : start + _AT_ONCE]
