@@ -17,11 +17,16 @@ from herdmaster.core.names import (
     call_name,
     check_queue,
     client_name,
+    flow_name,
+    has_outcome,
     is_call,
+    is_raw,
     is_step,
     master_name,
     parse_client_name,
+    parse_flow_name,
     parse_master_name,
+    parse_step_id,
     parse_task_name,
     parse_worker_name,
     queue_and_priority,
@@ -234,3 +239,38 @@ def test_members_names_are_a_prefix_and_an_id(make, parse, prefix) -> None:  # t
         with pytest.raises(InvalidName, match="letters, digits"):
             make(bad)
     assert parse("other-1") is None
+
+
+@given(ulids)
+def test_the_names_of_flows(ulid: str) -> None:
+    name = flow_name(ulid)
+    assert parse_flow_name(name) == ulid
+    assert parse_task_name(name) is None
+    assert has_outcome(name)
+    assert not is_raw(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["flow-", f"flow-{ULID}.x", f"flow-{ULID.upper()}", f"flow-{ULID}\n", f"task-flow-{ULID}", ULID]
+)
+def test_what_is_not_the_name_of_a_flow(name: str) -> None:
+    assert parse_flow_name(name) is None
+    with pytest.raises(InvalidName):
+        flow_name(name.removeprefix("flow-") if name != ULID else f"flow-{ULID}")
+
+
+def test_what_is_raw() -> None:
+    assert is_raw("task-0000000001")
+    assert not any(map(is_raw, [call_name(ULID), f"{flow_name(ULID)}/7", f"{flow_name(ULID)}/4.17"]))
+
+
+numbers = st.integers(0, 999).map(str)
+
+
+@given(numbers, st.lists(st.tuples(st.sampled_from(".+"), numbers)).map(lambda parts: "".join(map("".join, parts))))
+def test_the_ids_of_steps(first: str, rest: str) -> None:
+    step = first + rest
+    assert parse_step_id(step) == (step if len(step) <= MAX_NAME else None)
+    for other in ("", ".", "-1", step + "!", step + "?", step + ".", f"{step}/1", f"{step}:1", step + "\n", " " + step):
+        assert parse_step_id(other) is None
+    assert has_outcome(step) is False

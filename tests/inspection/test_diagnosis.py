@@ -40,6 +40,7 @@ BUSY = WorkerProgress(
     2, (TaskProgress("task-1", NOW - 720_000, "shop:resize"), TaskProgress("task-2", NOW - 5_000, "shop:resize"))
 )
 ALONE = WorkerProgress(1, (TaskProgress("task-1", NOW - 720_000, "shop:resize", alone=True),))
+FLOW = "flow-01arz3ndektsv4rrffq69g5fav"
 SERVER = ServerSeen("zk1:2181", Answer.SERVES, {"server_state": "leader"})
 
 
@@ -227,12 +228,13 @@ async def test_the_snapshot_of_a_real_namespace_shows_the_causes(stage: Stage) -
     await stage.put(layout.queue_path("mail"), data=encode_queue(QueueSettings(paused=True)))
     record = WorkerRecord(1, ("default",), since=5, version="1")
     await stage.put(layout.worker_path("worker-aa"), data=encode_record(record))
-    await stage.put("/litter", "/tasks/litter")
+    await stage.put("/litter", "/tasks/litter", "/flows/litter")
+    await stage.put(*(f"{folder}/{FLOW}" for folder in (layout.FLOWS, layout.STATUS, layout.WAITERS)))
     assert await codes(stage) == {
         "no-backup", "no-worker", "paused", "unknown-call", "isolated", "overdue", "clocks", "foreign",
     }  # fmt: skip
     found = await take_snapshot(stage.zk)
-    assert found.foreign == ("/litter", "/tasks/litter")
+    assert found.foreign == ("/flows/litter", "/litter", "/tasks/litter")
     assert found.suspects == {suspect: "shop:z"}
     assert (found.pending, found.overdue) == ({"default": 1, "mail": 2}, 1)
 

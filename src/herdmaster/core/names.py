@@ -107,6 +107,11 @@ def is_call(name: str) -> bool:
     return "." in name
 
 
+def is_raw(name: str) -> bool:
+    """Whether a name is that of a raw task. Only for names of tasks and flows, and for `FLOW/STEP`."""
+    return "." not in name and name.startswith("task-")
+
+
 def is_step(name: str) -> bool:
     """Whether a task is a step of a flow. Only for names that are known to be task names."""
     return name.endswith(".f") and len(name) > _AFTER_ULID + 1  # and not a call of the queue `f`
@@ -279,6 +284,11 @@ def parse_flow_name(name: str) -> str | None:
     """The ULID in `flow-ULID`, or None."""
     ulid = name.removeprefix("flow-")
     return ulid if ulid != name and _ulid(ulid) is not None else None
+
+
+def has_outcome(name: str) -> bool:
+    """Whether `/status` may have an outcome of that name: it is the name of a task or of a flow."""
+    return _task_name(name) is not None or parse_flow_name(name) is not None
 
 
 FLOW_OR_EMPTY: Final = rf"^(?:flow-{_ULID})?\Z"

@@ -21,7 +21,7 @@ from herdmaster.core.bounds import Number, Seconds, UnixMs
 from herdmaster.core.failure import ErrorInfo, rebuild_exception
 from herdmaster.core.flows import StepNote
 from herdmaster.core.kept import NONE_KNOWN, Known
-from herdmaster.core.names import is_call
+from herdmaster.core.names import is_raw
 from herdmaster.core.payload import MAX_FRAME, MAX_PAYLOAD
 from herdmaster.core.values import UNREADABLE, from_json, to_json
 from herdmaster.errors import BadOutcome, BadPayload, ResultTooLarge, TaskCancelled, TaskExpired
@@ -131,7 +131,7 @@ def exception_of(outcome: Outcome, known: Known = NONE_KNOWN) -> Exception | Non
 def encode_outcome(task: str, outcome: Outcome) -> bytes:
     """The outcome of the task of that name, as a call's or raw; that of a flow, and of a step as `FLOW/STEP`, is as a
     call's. Raises `ResultTooLarge`; a failure always fits."""
-    if _is_raw(task):
+    if is_raw(task):
         return _encode_raw(outcome)
     result = _ABSENT
     if outcome.state is OutcomeState.DONE:
@@ -160,7 +160,7 @@ def encode_outcome(task: str, outcome: Outcome) -> bytes:
 
 def decode_outcome(task: str, data: bytes) -> Outcome:
     """The outcome in the status of the task of that name. Raises `BadOutcome`, one sentence, for everything else."""
-    if _is_raw(task):
+    if is_raw(task):
         return _decode_raw(data)
     if data == RAW_DONE:
         raise BadOutcome(f"{task} was answered by a worker that does not run calls: it wrote `done` and no result")
@@ -187,10 +187,6 @@ def decode_outcome(task: str, data: bytes) -> Outcome:
         found.keep,
         found.step,
     )
-
-
-def _is_raw(name: str) -> bool:
-    return name.startswith("task-") and not is_call(name)
 
 
 def _encode_raw(outcome: Outcome) -> bytes:

@@ -14,9 +14,11 @@ from herdmaster.core.history import parse_batch_name
 from herdmaster.core.keys import is_key_hash, parse_hold_name
 from herdmaster.core.members import decode_master, decode_worker
 from herdmaster.core.names import (
+    has_outcome,
     is_call,
     is_step,
     parse_client_name,
+    parse_flow_name,
     parse_master_name,
     parse_schedule_name,
     parse_task_name,
@@ -209,7 +211,7 @@ _KNOWN: Final[Mapping[str, Callable[[str], object | None]]] = {
     layout.WORKERS: parse_worker_name,
     layout.ASSIGN: parse_worker_name,
     layout.TASKS: parse_task_name,
-    layout.STATUS: parse_task_name,
+    layout.STATUS: lambda name: has_outcome(name) or None,
     layout.DELAYED: layout.parse_delayed_name,
     layout.DEAD: parse_task_name,
     layout.MASTERS: parse_master_name,
@@ -218,10 +220,11 @@ _KNOWN: Final[Mapping[str, Callable[[str], object | None]]] = {
     layout.KEYS: lambda name: parse_hold_name(name) or is_key_hash(name) or None,
     layout.QUEUES: parse_queue_name,
     layout.PROGRESS: parse_worker_name,
-    layout.WAITERS: parse_task_name,
+    layout.WAITERS: lambda name: has_outcome(name) or None,
     layout.HISTORY: parse_batch_name,
     layout.SCHEDULES: parse_schedule_name,
     layout.TICKS: layout.parse_tick_name,
+    layout.FLOWS: parse_flow_name,
 }
 
 

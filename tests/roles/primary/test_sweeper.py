@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.keys import hash_key
+from herdmaster.core.names import flow_name
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome, encode_result
 from herdmaster.roles.primary.key_sweep import KeySweep
 from herdmaster.roles.primary.master import MasterSettings
@@ -61,8 +63,11 @@ async def _is_left(stage: Stage, names: list[str]) -> bool:
     return await stage.names(layout.STATUS) == names
 
 
-async def test_a_kept_outcome_that_an_older_client_marked_as_read_stays_for_its_time_to_live(stage: Stage) -> None:
-    kept, other, short = (new_call_name() for _ in range(3))
+@pytest.mark.parametrize("new_name", [new_call_name, lambda: flow_name(new_raw_name().removeprefix("task-"))])
+async def test_a_kept_outcome_that_an_older_client_marked_as_read_stays_for_its_time_to_live(
+    stage: Stage, new_name: Callable[[], str]
+) -> None:
+    kept, other, short = (new_name() for _ in range(3))
     for name, ttl, keep in ((kept, 600.0, True), (other, 600.0, False), (short, 1.0, True)):
         await stage.put(
             layout.status_path(name), data=encode_outcome(name, Outcome(OutcomeState.DONE, ttl=ttl, keep=keep))

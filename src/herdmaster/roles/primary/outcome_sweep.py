@@ -12,7 +12,7 @@ import msgspec
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.keys import HeldKey, is_key_hash
-from herdmaster.core.names import is_call, parse_task_name
+from herdmaster.core.names import has_outcome, is_raw
 from herdmaster.core.outcome import decode_outcome
 from herdmaster.core.transitions import Move, Verdict
 from herdmaster.errors import BadOutcome
@@ -58,7 +58,7 @@ class OutcomeSweep:
         names = set(await self._client.children(layout.STATUS))
         for name in self._kept.keys() - names:
             del self._kept[name]
-        await self._learn(sorted(name for name in names - self._kept.keys() if parse_task_name(name) is not None))
+        await self._learn(sorted(name for name in names - self._kept.keys() if has_outcome(name)))
         over = [name for name, kept in self._kept.items() if kept.until <= now_ms]
         for start in range(0, len(over), _AT_ONCE):
             batch = over[start : start + _AT_ONCE]
@@ -86,9 +86,9 @@ class OutcomeSweep:
             for name in batch:
                 self._kept.pop(name, None)
             for name, stat in found.items():
-                if not is_call(name):
+                if is_raw(name):
                     self._kept[name] = _Kept(stat.ctime + self._ttl * 1000)
-            for group in _groups((name, stat) for name, stat in found.items() if is_call(name)):
+            for group in _groups((name, stat) for name, stat in found.items() if not is_raw(name)):
                 await self._read(group)
 
     async def _read(self, names: list[str]) -> None:

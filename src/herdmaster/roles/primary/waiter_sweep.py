@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from herdmaster.core import layout
-from herdmaster.core.names import parse_task_name
+from herdmaster.core.names import has_outcome
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
@@ -33,7 +33,7 @@ class WaiterSweep:
             names = sorted(await self._client.children(layout.WAITERS))
         except errors.NoNode:
             return  # a namespace that only older programs have used
-        names = [name for name in names if parse_task_name(name) is not None]
+        names = list(filter(has_outcome, names))
         for start in range(0, len(names), _AT_ONCE):
             await self._sweep(names[start : start + _AT_ONCE], now_ms)
 
