@@ -16,8 +16,9 @@ from herdmaster.running.delivery import Delivered
 NAMES = ("task-1", "task-2", "task-3")
 AGAIN = Again(b"again", 1.0)
 STEPS: dict[str, frozenset[State]] = {
+    "read": frozenset({State.WAITING}),
     "start": frozenset({State.WAITING}),
-    "wait": frozenset({State.IN_POOL, State.AWAITING_RETRY}),
+    "wait": frozenset({State.READING, State.IN_POOL, State.AWAITING_RETRY}),
     "go_back": frozenset({State.WAITING, State.IN_POOL}),
     "finish": frozenset(State) - {State.GONE},
 }
@@ -30,6 +31,7 @@ def move_of(name: str) -> Move:
 
 def call_step(tasks: HeldTasks, step: str, held: Held) -> None:
     calls: dict[str, Callable[[], object]] = {
+        "read": lambda: tasks.read(held),
         "start": lambda: tasks.start(held),
         "wait": lambda: tasks.wait(held),
         "go_back": lambda: tasks.go_back(held, AGAIN),
@@ -83,6 +85,7 @@ class HeldTasksMachine(RuleBasedStateMachine):
         call_step(self.tasks, step, held)
         self.unsent.discard(name)
         after = {
+            "read": State.READING,
             "start": State.IN_POOL,
             "wait": State.WAITING,
             "go_back": State.GOING_BACK,
@@ -135,7 +138,7 @@ class HeldTasksMachine(RuleBasedStateMachine):
         assert tasks.in_pool == len(names(State.IN_POOL))
         assert set(tasks.requests) == self.requests
         assert tasks._unsent.keys() == self.unsent
-        unrun = (State.WAITING, State.IN_POOL, State.AWAITING_RETRY)
+        unrun = (State.WAITING, State.READING, State.IN_POOL, State.AWAITING_RETRY)
         assert tasks.unrun() == [held for held in tasks if self.states[held.task.name] in unrun]
         for held in self.known:
             assert (tasks.get(held.task.name) is held) == (held.state is not State.GONE)

@@ -2,9 +2,13 @@
 
 | state          | next                                                                             | step          |
 |----------------|----------------------------------------------------------------------------------|---------------|
-| WAITING        | IN_POOL: a slot is free                                                          | `start`       |
+| WAITING        | READING: it is a step, and takes results of its parents                          | `read`        |
+|                | IN_POOL: a slot is free                                                          | `start`       |
 |                | GOING_BACK: the worker lacks its function                                        | `go_back`     |
 |                | COMMITTING: it is refused, has expired, or is handed back                        | `finish`      |
+| READING        | WAITING: the results have been read                                              | `wait`        |
+|                | COMMITTING: they cannot be read, it makes the items of an `each`, or is handed   | `finish`      |
+|                | back                                                                             |               |
 | IN_POOL        | WAITING: its code was not run                                                    | `wait`        |
 |                | GOING_BACK: it is retried or forwarded                                           | `go_back`     |
 |                | COMMITTING: it has ended, or is handed back while its code runs                  | `finish`      |
@@ -33,6 +37,7 @@ class State(enum.Enum):
     """What a held task is waiting for."""
 
     WAITING = "a slot"
+    READING = "the results of the parents of a step"
     IN_POOL = "the end of its code"
     GOING_BACK = "the kind of the primary, which decides where it goes"
     COMMITTING = "the transaction of its move"
@@ -41,7 +46,7 @@ class State(enum.Enum):
 
 
 # To read an attribute of an Enum class takes longer than a step.
-_WAITING, _IN_POOL, _GOING_BACK, _COMMITTING, _AWAITING_RETRY, _GONE = State
+_WAITING, _READING, _IN_POOL, _GOING_BACK, _COMMITTING, _AWAITING_RETRY, _GONE = State
 
 
 class IllegalStep(Exception):
@@ -144,11 +149,18 @@ class HeldTasks:
         self._in_pool += 1
         held.state = _IN_POOL
 
+    def read(self, held: Held) -> None:
+        """Note that the results of a step's parents are being read."""
+        if held.state is not _WAITING:
+            _refuse("read", held)
+        del self._waiting[held.task.name]
+        held.state = _READING
+
     def wait(self, held: Held) -> None:
-        """Let a task wait for a slot: its code was not run, or its retry in place is due."""
+        """Let a task wait for a slot: its code was not run, its retry in place is due, or its inputs have been read."""
         if held.state is _IN_POOL:
             self._in_pool -= 1
-        elif held.state is not _AWAITING_RETRY:
+        elif held.state not in (_AWAITING_RETRY, _READING):
             _refuse("wait", held)
         held.state = _WAITING
         self._waiting[held.task.name] = held

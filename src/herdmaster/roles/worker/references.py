@@ -1,0 +1,216 @@
+"""Reads the results that steps refer to, before the steps wait for a slot.
+
+The results of one step have at most 64 MiB. Results that were read ahead stay in memory until their step starts, so
+further steps are read only while these have less than that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from functools import partial
+from typing import Final, Protocol
+
+from herdmaster.core import layout
+from herdmaster.core.flows import FlowStep, Reference, read_result
+from herdmaster.core.inputs import Input, StepResult
+from herdmaster.core.outcome import OutcomeState
+from herdmaster.core.signing import SignedOnly
+from herdmaster.core.values import UNREADABLE, from_json
+from herdmaster.errors import BadOutcome, BadSignature, HerdError
+from herdmaster.roles.shared.payload_reader import PayloadReader
+from herdmaster.roles.worker.held import Held, HeldTasks, State
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import Stat
+
+MAX_INPUTS: Final = 64 * 1024 * 1024
+"""Bytes of the results of one step, and of those that are read ahead."""
+_MOST_READING: Final = 32
+"""Steps that are read at a time."""
+_SLICE: Final = 100
+"""Results of one step that are read at a time: at most 50 MiB."""
+_UNKNOWN_SIZE: Final = "result"
+"""The reader of payloads takes it for a raw task, so for one of unknown size."""
+
+
+class Listener(Protocol):
+    """What is told of each step, once."""
+
+    def inputs_read(self, held: Held, inputs: tuple[Input, ...], /) -> None:
+        """All results are there."""
+
+    def inputs_unreadable(self, held: Held, error: HerdError, /) -> None:
+        """The step cannot run."""
+
+    def step_gone(self, held: Held, /) -> None:
+        """The step has ended elsewhere, or its flow is gone."""
+
+
+class _Reading:
+    """The results of one step, as they come. Raises BadOutcome for those that cannot be its inputs."""
+
+    def __init__(self, held: Held, flow: FlowStep, missing: Iterable[str]) -> None:
+        self.held = held
+        self.flow = flow
+        self.size = 0
+        self.absent: str | None = None
+        """A step whose result is not there."""
+        self._found: dict[str, StepResult | None] = dict.fromkeys(missing)  # None: a parent that is missing
+        self._wanted: deque[str] = deque()
+        self._are_items_known = False
+        self._want(reference.step for reference in flow.refs)
+
+    def next_steps(self) -> list[str]:
+        """Return the steps whose results are to be read next; none if all are there."""
+        if not self._wanted and not self._are_items_known:
+            self._are_items_known = True
+            self._want(item for reference in self.flow.refs if reference.each for item in self._items(reference.step))
+        return [self._wanted.popleft() for _ in range(min(_SLICE, len(self._wanted)))]
+
+    def note(self, step: str, result: StepResult) -> None:
+        self._found[step] = result
+        self.size += len(result.data)
+        if self.size > MAX_INPUTS:
+            raise BadOutcome(
+                f"the results that the step takes have more than {MAX_INPUTS // 1024**2} MiB: let its parents store them "
+                "elsewhere and return their addresses"
+            )
+
+    def inputs(self) -> tuple[Input, ...]:
+        return tuple(map(self._input, self.flow.refs))
+
+    def _input(self, reference: Reference) -> Input:
+        step = reference.step
+        if not reference.each or self._found[step] is None:
+            return Input(reference.at, step, (self._found[step],))
+        return Input(reference.at, step, tuple(self._found[item] for item in self._items(step)), is_list=True)
+
+    def _items(self, step: str) -> list[str]:
+        """Return the items of an `each`, whose result is their number."""
+        result = self._found[step]
+        if result is None:
+            return []
+        try:
+            count = from_json(result.data)
+        except UNREADABLE:
+            count = None
+        if not isinstance(count, int):
+            raise BadOutcome(f"the result of step {step} is no number of items")
+        return [f"{step}.{index}" for index in range(count)]
+
+    def _want(self, steps: Iterable[str]) -> None:
+        self._wanted.extend(step for step in dict.fromkeys(steps) if step not in self._found)
+
+
+class References:
+    """Reads for the steps of one session. `signed_only` says which results are taken."""
+
+    def __init__(self, client: Client, tasks: HeldTasks, signed_only: SignedOnly | None, listener: Listener) -> None:
+        self._client = client
+        self._tasks = tasks
+        self._signed_only = signed_only
+        self._listener = listener
+        self._reader = PayloadReader(client)
+        self._queue: deque[Held] = deque()
+        self._readings: dict[_Reading, int] = {}  # with the number of results that are under way
+
+    def read(self, held: Held) -> None:
+        """Let a step that waits for a slot wait for its results first. `send` begins to read them."""
+        self._tasks.read(held)
+        self._queue.append(held)
+
+    def send(self) -> None:
+        """Begin to read as many steps as there is room for."""
+        if not self._queue:
+            return
+        ahead = sum(_size(held) for held in self._tasks.waiting)
+        while self._queue and len(self._readings) < _MOST_READING:
+            size = ahead + sum(reading.size for reading in self._readings)
+            if size >= MAX_INPUTS and (ahead or self._readings):
+                return
+            held = self._queue.popleft()
+            call = held.task.call
+            if held.state is State.READING and call is not None and call.flow is not None:
+                reading = _Reading(held, call.flow, call.missing)
+                self._readings[reading] = 0
+                self._go_on(reading)
+
+    def _go_on(self, reading: _Reading) -> None:
+        """Read the next results of a step, or finish."""
+        if reading.absent is not None:
+            self._look_for(reading, reading.absent)
+            return
+        try:
+            steps = reading.next_steps()
+        except BadOutcome as error:
+            self._fail(reading, error)
+            return
+        if steps:
+            self._readings[reading] = len(steps)
+            paths = ((step, _UNKNOWN_SIZE, layout.flow_result_path(reading.flow.flow, step)) for step in steps)
+            self._reader.read(paths, partial(self._was_read, reading))
+        elif self._leave(reading):
+            self._listener.inputs_read(reading.held, reading.inputs())
+
+    def _was_read(
+        self, reading: _Reading, step: str, data: bytes | None, _stat: Stat | None, error: Exception | None
+    ) -> None:
+        if reading not in self._readings:
+            return  # another one of its results could not be read
+        self._readings[reading] -= 1
+        if data is not None:
+            try:
+                reading.note(step, self._open(reading.flow.flow, step, data))
+            except (BadOutcome, BadSignature) as fault:
+                self._fail(reading, fault)
+                return
+        elif isinstance(error, errors.NoNode):
+            reading.absent = step
+        elif isinstance(error, errors.ServerError):
+            self._fail(reading, BadOutcome(f"the result of step {step} cannot be read: {type(error).__name__}"))
+            return
+        else:
+            self._read_again(reading)
+            return
+        if not self._readings[reading]:
+            self._go_on(reading)
+
+    def _open(self, flow: str, step: str, data: bytes) -> StepResult:
+        """Return the result in the data of a znode. Raises BadOutcome, BadSignature."""
+        outcome = read_result(flow, step, data, self._signed_only)
+        if outcome.state is not OutcomeState.DONE or outcome.result is None:
+            raise BadOutcome(f"step {step} has no result: it is {outcome.state}")
+        return StepResult(bytes(outcome.result), outcome.codec)
+
+    def _look_for(self, reading: _Reading, step: str) -> None:
+        """Find out why a result is not there: a flow that is gone has none, and no step of it may run."""
+        name = reading.held.task.name
+        path = layout.flow_running_path(reading.flow.flow, name)
+
+        def was_read(_name: str, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
+            if data is not None:
+                self._fail(reading, BadOutcome(f"the result of step {step} is not there, although the step is done"))
+            elif not isinstance(error, errors.NoNode):
+                self._read_again(reading)
+            elif self._leave(reading):
+                self._listener.step_gone(reading.held)
+
+        self._reader.read([(name, _UNKNOWN_SIZE, path)], was_read)
+
+    def _read_again(self, reading: _Reading) -> None:
+        """Read anew, because the connection was lost."""
+        if self._leave(reading):
+            self._queue.append(reading.held)
+
+    def _fail(self, reading: _Reading, error: HerdError) -> None:
+        if self._leave(reading):
+            self._listener.inputs_unreadable(reading.held, error)
+
+    def _leave(self, reading: _Reading) -> bool:
+        """Read no more for a step. Return whether the step still waits for that."""
+        return self._readings.pop(reading, None) is not None and reading.held.state is State.READING
+
+
+def _size(held: Held) -> int:
+    return sum(each.size for each in held.task.inputs)
