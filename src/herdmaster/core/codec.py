@@ -101,7 +101,7 @@ def _with_inputs(
     """Put the inputs of a step into its arguments. What is plain JSON is converted by the hints. What a codec has read
     is not, nor the None of a parent that is missing."""
     for each in call.inputs:
-        insert(args, kwargs, each, partial(_read_input, each.step, codecs))
+        insert(args, kwargs, each, partial(read_input, each.step, codecs))
     if signature is not None:
         as_is = {each.at[1] for each in call.inputs if not each.is_plain or each.is_missing}
         if call.codec is not None:
@@ -113,7 +113,8 @@ def _with_inputs(
     return args, kwargs
 
 
-def _read_input(step: str, codecs: Codecs, result: StepResult) -> object:
+def read_input(step: str, codecs: Codecs, result: StepResult) -> object:
+    """Return the plain value of a parent's result, or what its codec makes of it. Raises BadPayload."""
     try:
         value = from_json(result.data)
     except UNREADABLE as error:

@@ -91,13 +91,12 @@ class FlowHeader(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Each(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an `each` step makes for each element: `item` is the payload of an item without its argument, its id and its
-    task's name. `done` is how many were made."""
+    """What an `each` step makes for each element: `item` is the payload of an item, with null as the first argument and
+    empty texts as its step and task."""
 
     item: msgspec.Raw
     queue: str
     priority: Number
-    done: Number = 0
 
 
 class FlowStep(msgspec.Struct, frozen=True, omit_defaults=True):

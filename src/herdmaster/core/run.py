@@ -6,16 +6,18 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core.added_steps import AddedStep
 from herdmaster.core.retry import Raised
 
 _NULL: Final = msgspec.Raw(b"null")
 _ABSENT: Final = msgspec.Raw()
 
 
-class Returned(msgspec.Struct, frozen=True, gc=False, tag="returned"):
-    """`result` is JSON. That of a raw task is not used."""
+class Returned(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="returned"):
+    """`result` is JSON. That of a raw task is not used. `steps` are what a step has added to its flow."""
 
     result: msgspec.Raw = _NULL
+    steps: tuple[AddedStep, ...] = ()
 
 
 class ItemRun(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -25,10 +27,11 @@ class ItemRun(msgspec.Struct, frozen=True, omit_defaults=True):
     raised: Raised | None = None
 
 
-class ChunkRan(msgspec.Struct, frozen=True, tag="chunk"):
-    """Every item was run, in their order."""
+class ChunkRan(msgspec.Struct, frozen=True, omit_defaults=True, tag="chunk"):
+    """Every item was run, in their order. `steps` as of `Returned`."""
 
     items: tuple[ItemRun, ...]
+    steps: tuple[AddedStep, ...] = ()
 
 
 class Expired(msgspec.Struct, frozen=True, gc=False, tag="expired"):

@@ -29,7 +29,7 @@ from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadPayload, BadSignature, PayloadTooLarge
 
 UNBOUND: Final = frozenset({
-    "alone", "asked", "attempt", "deliveries", "due", "error", "missing", "run", "scheduled", "started",
+    "alone", "asked", "attempt", "deliveries", "due", "error", "expanded", "missing", "run", "scheduled", "started",
     "traceparent", "tracestate", "signature",
 })  # fmt: skip
 """The fields that a signature does not cover: what roles change, and what has no effect on what a task does."""

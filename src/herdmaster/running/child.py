@@ -100,8 +100,7 @@ _note_decoder: Final[msgspec.msgpack.Decoder[ProgressReport | WaitReport]] = msg
 
 
 def encode_handover(task: Delivered) -> bytes:
-    inputs = task.call.inputs if task.call is not None else ()
-    return _encoder.encode(Handover(task.name, task.payload, task.options, task.started, inputs))
+    return _encoder.encode(Handover(task.name, task.payload, task.options, task.started, task.inputs))
 
 
 def apply_note(task: Delivered, data: bytes) -> None:

@@ -10,6 +10,8 @@ from typing import Final, Protocol
 import msgspec
 
 from herdmaster.core.attempt_end import AttemptEnd
+from herdmaster.core.flows import FlowStep
+from herdmaster.core.inputs import Input
 from herdmaster.core.names import DEFAULT_QUEUE, queue_and_time
 from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import Call, Scheduled
@@ -74,6 +76,16 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     @property
     def scheduled(self) -> Scheduled | None:
         return self.call.scheduled if self.call is not None else None
+
+    @property
+    def flow(self) -> FlowStep | None:
+        """The step that it is; None for a task outside of flows."""
+        return self.call.flow if self.call is not None else None
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """What a step takes from the results of its parents."""
+        return self.call.inputs if self.call is not None else ()
 
     @property
     def queue(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from types import CoroutineType
 from typing import NoReturn, cast
 
@@ -17,6 +18,7 @@ from herdmaster import forks
 from herdmaster.core.chunk import split_chunk
 from herdmaster.core.codec import read_arguments, write_result
 from herdmaster.core.failure import ErrorInfo, error_info
+from herdmaster.core.flows import FlowStep
 from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.options import PoolKind
 from herdmaster.core.payload import Call
@@ -32,6 +34,7 @@ from herdmaster.errors import (
     UnknownCall,
     WrongArguments,
 )
+from herdmaster.running.added_steps import AddedSteps, added_now
 from herdmaster.running.current import ProgressReport, Running, running_now
 from herdmaster.running.hooks import call_after, call_before, call_on_error
 from herdmaster.running.program import Callee
@@ -67,10 +70,29 @@ async def invoke_async(running: Running, callee: Callee, call: Call) -> Ending:
 
 def _run(running: Running, callee: Callee, call: Call) -> Coroutine[object, None, Outcome]:
     run = _run_items if call.chunk else _run_one
+    if call.flow is not None:
+        run = partial(_run_step, run, call.flow)
     return _run_watched(run, running, callee, call) if callee.program.is_watched else run(running, callee, call)
 
 
 _Run = Callable[[Running, Callee, Call], Awaitable[Outcome]]
+
+
+async def _run_step(run: _Run, flow: FlowStep, running: Running, callee: Callee, call: Call) -> Outcome:
+    """Run a step of a flow, and gather the steps that its code adds."""
+    added = AddedSteps(flow)
+    token = added_now.set(added)
+    try:
+        ending, value = await run(running, callee, call)
+    finally:
+        added_now.reset(token)
+    if not isinstance(ending, (Returned, ChunkRan)):
+        return ending, value
+    try:
+        steps = added.take()
+    except ConfigurationError as error:
+        return refused(error), error
+    return (msgspec.structs.replace(ending, steps=steps) if steps else ending), value
 
 
 async def _run_watched(run: _Run, running: Running, callee: Callee, call: Call) -> Outcome:

@@ -47,9 +47,13 @@ class Fate(enum.Enum):
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """What became of a move. `path` is that of the operation that ZooKeeper refused, of this move or of another one for
+    the same cause."""
+
     move: Move
     fate: Fate
     verdict: Verdict | None = None
+    path: str = ""
 
 
 Settled = Callable[[Settlement], None]
@@ -142,7 +146,7 @@ class Committer:
             else:
                 if found is Verdict.UNEXPECTED and self._lacked.is_news(error):
                     _log.error("%s of %s was refused: %s", move.transition, move.task, error)
-                batch.settled(Settlement(move, Fate.REFUSED, found))
+                batch.settled(Settlement(move, Fate.REFUSED, found, cause.path))
         if rest:
             self._send_again(batch, rest, singly=batch.failures > 0)
 

@@ -22,7 +22,8 @@ class Admission:
         self._moves = moves
 
     def admit(self, held: Held) -> Move | Again | None:
-        """Find the function of a task and the pool that runs it. Return None if it can run here, else what follows."""
+        """Find the function of a task and the pool that runs it. Return None if it can run here, else what follows. An
+        `each` has no function."""
         task = held.task
         signed_only = self._program.signed_only
         try:
@@ -33,6 +34,8 @@ class Admission:
             call = task.call = decode_call(task.payload)
             if signed_only is not None:  # before anything else of the payload is read
                 signed_only.check_task(task.name, task.payload)
+            if call.flow is not None and call.flow.each is not None:
+                return None  # the worker itself makes its items
             task.callee = self._program.find(call.call)
             if task.callee is None:
                 return self._moves.pass_on(task)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from herdmaster.core import transitions
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.payload import decode_call, with_start
@@ -23,14 +25,15 @@ _TRY_LATER_SECONDS: Final = 1.0
 _SET_ASIDE_SECONDS: Final = 5.0
 _ENDS: Final = frozenset({
     TransitionName.COMPLETE, TransitionName.COMPLETE_SILENTLY, TransitionName.BURY,
+    TransitionName.COMPLETE_STEP, TransitionName.FAIL_STEP,
     TransitionName.RETRY_NOW, TransitionName.RETRY_LATER, TransitionName.RETRY_IN_PLACE,
 })  # fmt: skip
 """The moves by which a worker ends an attempt."""
 
 
 class Commits:
-    """The last part of a task's way through a session. `let_go` drops a task that has left the inbox; `turn` is called
-    after every answer, and `report` for each attempt whose end is committed."""
+    """The last part of a task's way through a session. `let_go` drops a task that has left the inbox, and `items_made`
+    goes on with an `each`. `turn` is called after every answer, and `report` for each attempt whose end is committed."""
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Commits:
         moves: NextMoves,
         timers: Timers,
         let_go: Callable[[str], None],
+        items_made: Callable[[Held], None],
         turn: Callable[[], None],
         report: Callable[[AttemptEnd], None],
     ) -> None:
@@ -52,6 +56,7 @@ class Commits:
         self._moves = moves
         self._timers = timers
         self._let_go = let_go
+        self._items_made = items_made
         self._turn = turn
         self._report = report
         self._ends: dict[str, AttemptEnd] = {}  # of the moves that are being committed
@@ -84,7 +89,7 @@ class Commits:
             if settlement.fate is Fate.COMMITTED:
                 self._committed(move, held)
             elif settlement.fate is Fate.REFUSED:
-                self._refused(move, held, settlement.verdict)
+                self._refused(move, held, settlement)
             # UNKNOWN: the inbox is listed and read after the reconnect; what is still there is committed again.
         self._turn()
 
@@ -94,12 +99,16 @@ class Commits:
                 held.marked = True
         elif held.again is not None and move.transition is TransitionName.RETRY_IN_PLACE:
             self._retry_in_place(held, held.again)
+        elif move.transition is TransitionName.EXPAND_STEP:
+            self._items_made(held)
         else:
             self._inbox.forget(move.task)
             self._let_go(move.task)
 
     def _retry_in_place(self, held: Held, again: Again) -> None:
-        held.task.payload, held.task.call = again.payload, decode_call(again.payload)
+        call, inputs = decode_call(again.payload), held.task.inputs
+        held.task.payload = again.payload
+        held.task.call = msgspec.structs.replace(call, inputs=inputs) if inputs else call
         self._tasks.await_retry(held)
         self._timers.call_later(again.seconds, self._retry, held)
 
@@ -108,14 +117,18 @@ class Commits:
             self._tasks.wait(held)
             self._turn()
 
-    def _refused(self, move: Move, held: Held, verdict: Verdict | None) -> None:
-        if verdict is Verdict.DROP_ASSIGNMENT:
+    def _refused(self, move: Move, held: Held, settlement: Settlement) -> None:
+        verdict = settlement.verdict
+        if verdict in (Verdict.DROP_ASSIGNMENT, Verdict.STEP_ENDED):
             held.task.end = None  # the task has ended elsewhere, so what came of it here is not reported
-        found = remedy(self._worker, move, verdict)
+        found = remedy(self._worker, move, verdict, settlement.path)
         if isinstance(found, Move):
             self._tasks.finish(held, found)
         elif found is Remedy.LET_GO:
             self._let_go(move.task)
+        elif found is Remedy.READ_AGAIN:
+            self._let_go(move.task)
+            self._inbox.read_again(move.task)
         elif found is Remedy.FAIL:
             error = HerdError("its start cannot be marked, because ZooKeeper refused it")
             self._tasks.finish(held, self._moves.refuse(held.task, error))

@@ -94,6 +94,11 @@ class Inbox:
         read."""
         self._names.discard(name)
 
+    def read_again(self, name: str) -> None:
+        """Let an assignment arrive once more, if it is still there."""
+        if name in self._names:
+            self._to_read[name] = None
+
     def read(self) -> None:
         """Ask for what has not been read."""
         if not self._to_read:

@@ -17,6 +17,7 @@ from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.chunk import join_results
 from herdmaster.core.endings import held_key, key_without_success
 from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.flows import note_of
 from herdmaster.core.history import EndState
 from herdmaster.core.keys import HeldKey
 from herdmaster.core.names import DEFAULT_QUEUE, queue_and_time
@@ -27,7 +28,16 @@ from herdmaster.core.run import ChunkRan, Lacking, Returned, Run
 from herdmaster.core.signing import Keyring
 from herdmaster.core.table import TransitionName
 from herdmaster.core.transitions import Move
-from herdmaster.errors import HerdError, ResultTooLarge, UnknownCall, WrongArguments
+from herdmaster.errors import (
+    BadPayload,
+    ConfigurationError,
+    HerdError,
+    PayloadTooLarge,
+    ResultTooLarge,
+    UnknownCall,
+    WrongArguments,
+)
+from herdmaster.roles.worker.step_moves import StepMoves
 from herdmaster.running.delivery import Delivered
 
 MAX_ASKED: Final = 5
@@ -36,6 +46,7 @@ MAX_WORKERS_ASKED: Final = 20
 """At most this many workers are asked, however many there are."""
 NO_FUNCTION: Final = Lacking()
 NO_ERROR: Final = ErrorInfo("")
+EXPIRED: Final = ErrorInfo("TaskExpired", "the step was not run in the time that it had")
 _FORWARD_SECONDS: Final = 0.1
 _FIRST_REPEAT_SECONDS: Final = 0.5
 _MAX_FORWARD_SECONDS: Final = 10.0
@@ -76,14 +87,15 @@ class NextMoves:
         self._call_on_error = call_on_error
         self._app = app
         self._keyring = keyring
+        self._steps = StepMoves(worker, keyring)
 
     def after_run(self, task: Delivered, run: Run) -> Move | Again:
         """Return the next move of a task that was run."""
         ending = run.ending
         if isinstance(ending, Returned):
             try:
-                move = self._end(task, self._outcome(task, OutcomeState.DONE, run, result=ending.result))
-            except ResultTooLarge as error:
+                move = self._complete(task, ending, run)
+            except (ResultTooLarge, ConfigurationError, PayloadTooLarge, BadPayload) as error:
                 what = refused(error)
                 info = msgspec.structs.replace(what.error, message=f"{task.name}: {what.error.message}")
                 return self._fail(task, msgspec.structs.replace(what, error=info), run)
@@ -97,12 +109,22 @@ class NextMoves:
             return self.pass_on(task, ending)
         self._call_on_error(task, Outcome(OutcomeState.EXPIRED))
         self._note_end(task, EndState.EXPIRED, None)
+        if task.flow is not None:
+            return self._steps.fail(task, task.flow, EXPIRED)
         return self._end_otherwise(task, self._outcome(task, OutcomeState.EXPIRED, None))
 
     def refuse(self, task: Delivered, error: HerdError) -> Move:
         """Return the move that ends a task without running it."""
         what = refused(error)
         return self._report_failed(task, what.error, self._bury_or_end(task, what, None))
+
+    def drop(self, task: Delivered) -> Move:
+        """Return the move of a step that has ended elsewhere."""
+        return self._steps.drop(task)
+
+    def sign(self, task: str, payload: bytes) -> bytes:
+        """Return the payload of a task, signed if this worker has keys. Raises PayloadTooLarge, BadPayload."""
+        return self._steps.sign(task, payload)
 
     def pass_on(self, task: Delivered, lacking: Lacking = NO_FUNCTION) -> Move | Again:
         """As `forward`; if that ends the task, the end is noted."""
@@ -179,7 +201,7 @@ class NextMoves:
                 if seconds is not None:
                     return self._try_again(task, item.raised, seconds, run, hook_called=True)  # to `after_task`
         result = join_results([item.result if item.raised is None else item.raised.error for item in ran.items])
-        return self.after_run(task, Run(Returned(result), run.started, run.ended))
+        return self.after_run(task, Run(Returned(result, ran.steps), run.started, run.ended))
 
     def _fail(self, task: Delivered, what: Raised, run: Run) -> Move | Again:
         seconds = seconds_until_retry(task.options, task.attempt, what, self._uniform)
@@ -195,6 +217,8 @@ class NextMoves:
         return Again(with_attempt(task.payload, self._now_ms() + math.ceil(seconds * 1000)), seconds)
 
     def _bury_or_end(self, task: Delivered, what: Raised, run: Run | None) -> Move:
+        if task.flow is not None:
+            return self._steps.fail(task, task.flow, what.error)
         outcome = self._outcome(task, OutcomeState.FAILED, run, what)
         if task.call is not None and (task.attempt > 1 or task.options.max_attempts > 1):
             key = key_without_success(task.call)
@@ -240,7 +264,15 @@ class NextMoves:
             again_in,
             is_dead,
             None if call is None or call.scheduled is None else call.scheduled.schedule,
+            *((None, None) if call is None or call.flow is None else (call.flow.flow, call.flow.step)),
         )
+
+    def _complete(self, task: Delivered, returned: Returned, run: Run) -> Move:
+        """Raises ResultTooLarge; for a step, which may have added steps, also what `StepMoves.complete` raises."""
+        outcome = self._outcome(task, OutcomeState.DONE, run, result=returned.result)
+        if task.flow is None:
+            return self._end(task, outcome)
+        return self._steps.complete(task, task.flow, outcome, returned.steps)
 
     def _end(self, task: Delivered, outcome: bytes, key: HeldKey | None = None) -> Move:
         if task.call is not None and not task.call.outcome:
@@ -272,6 +304,9 @@ class NextMoves:
             call.ttl if call is not None else None,
             call.codec if call is not None else None,
             keep=call is not None and call.keep,
+            step=None if task.flow is None else note_of(task.flow),
         )
         data = encode_outcome(task.name, outcome)
-        return data if self._keyring is None else self._keyring.sign_outcome(task.name, data)
+        if self._keyring is None or task.flow is not None:  # the result of a step is signed for its place
+            return data
+        return self._keyring.sign_outcome(task.name, data)

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Final, Protocol
 
 from herdmaster.core import layout
-from herdmaster.core.flows import FlowStep, Reference, read_result
+from herdmaster.core.flows import FlowStep, Reference
 from herdmaster.core.inputs import Input, StepResult
-from herdmaster.core.outcome import OutcomeState
+from herdmaster.core.outcome import OutcomeState, decode_outcome
 from herdmaster.core.signing import SignedOnly
 from herdmaster.core.values import UNREADABLE, from_json
 from herdmaster.errors import BadOutcome, BadSignature, HerdError
@@ -95,7 +95,7 @@ class _Reading:
             count = from_json(result.data)
         except UNREADABLE:
             count = None
-        if not isinstance(count, int):
+        if type(count) is not int or count < 0:
             raise BadOutcome(f"the result of step {step} is no number of items")
         return [f"{step}.{index}" for index in range(count)]
 
@@ -118,6 +118,10 @@ class References:
     def read(self, held: Held) -> None:
         """Let a step that waits for a slot wait for its results first. `send` begins to read them."""
         self._tasks.read(held)
+        self._queue.append(held)
+
+    def read_again(self, held: Held) -> None:
+        """Read a step anew, because the connection was lost."""
         self._queue.append(held)
 
     def send(self) -> None:
@@ -171,14 +175,15 @@ class References:
             self._fail(reading, BadOutcome(f"the result of step {step} cannot be read: {type(error).__name__}"))
             return
         else:
-            self._read_again(reading)
+            self._begin_again(reading)
             return
         if not self._readings[reading]:
             self._go_on(reading)
 
     def _open(self, flow: str, step: str, data: bytes) -> StepResult:
         """Return the result in the data of a znode. Raises BadOutcome, BadSignature."""
-        outcome = read_result(flow, step, data, self._signed_only)
+        name = f"{flow}/{step}"
+        outcome = decode_outcome(name, data) if self._signed_only is None else self._signed_only.read_outcome(name, data)
         if outcome.state is not OutcomeState.DONE or outcome.result is None:
             raise BadOutcome(f"step {step} has no result: it is {outcome.state}")
         return StepResult(bytes(outcome.result), outcome.codec)
@@ -192,16 +197,15 @@ class References:
             if data is not None:
                 self._fail(reading, BadOutcome(f"the result of step {step} is not there, although the step is done"))
             elif not isinstance(error, errors.NoNode):
-                self._read_again(reading)
+                self._begin_again(reading)
             elif self._leave(reading):
                 self._listener.step_gone(reading.held)
 
         self._reader.read([(name, _UNKNOWN_SIZE, path)], was_read)
 
-    def _read_again(self, reading: _Reading) -> None:
-        """Read anew, because the connection was lost."""
+    def _begin_again(self, reading: _Reading) -> None:
         if self._leave(reading):
-            self._queue.append(reading.held)
+            self.read_again(reading.held)
 
     def _fail(self, reading: _Reading, error: HerdError) -> None:
         if self._leave(reading):

@@ -102,7 +102,9 @@ class TaskLog:
         if _log.isEnabledFor(logging.DEBUG):
             call = task.call_name
             if self._admits(self._started, call):
-                line = f"{_shown(task.name, call)} starts, attempt {task.attempt}"
+                flow = task.flow
+                of = (flow.flow, flow.step) if flow is not None else (None, None)
+                line = f"{_shown(task.name, call, *of)} starts, attempt {task.attempt}"
                 log_about(_log, logging.DEBUG, line, (task.name, call, task.queue, task.attempt))
 
     def ended(self, end: AttemptEnd) -> None:
@@ -143,7 +145,7 @@ class TaskLog:
 
 def line_of(end: AttemptEnd) -> str:
     """Return the line about the end of an attempt, without the traceback."""
-    what, times = _shown(end.task, end.call), end.times
+    what, times = _shown(end.task, end.call, end.flow, end.step), end.times
     after = f" {'in' if end.result is EndState.DONE else 'after'} {times[1] / 1000:.2f} s" if times is not None else ""
     if end.result is EndState.DONE:
         return f"{what} done{after}"
@@ -153,8 +155,11 @@ def line_of(end: AttemptEnd) -> str:
     line = f"{what} failed{after}, attempt {end.attempt} of {max(end.attempt, end.max_attempts)}{error}"
     if end.again_in is not None:
         return f"{line}; it comes again in {end.again_in:.1f} s"
+    if end.flow is not None:
+        return f"{line}; `herd flows retry {end.flow}` runs it again"
     return f"{line}; dead: `herd dead show {end.task}`" if end.is_dead else line
 
 
-def _shown(task: str, call: str) -> str:
-    return f"{task} {printable(call, _MAX_SHOWN)}" if call else task
+def _shown(task: str, call: str, flow: str | None, step: str | None) -> str:
+    shown = f"{task} {printable(call, _MAX_SHOWN)}" if call else task
+    return shown if flow is None else f"{shown} (step {step} of {flow})"

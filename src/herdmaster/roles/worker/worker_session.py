@@ -1,7 +1,7 @@
 """One session of a worker: runs what is in its inbox, and commits what follows.
 
 A task goes one way, in the order of the methods here: `Inbox` reads the assignment, `Admission` finds its function,
-`Slots` hands it to a pool, the pool delivers its end, `NextMoves` decides what follows, `Commits` writes that.
+`Steps` reads the inputs of a step, `Slots` hands it to a pool, the pool delivers its end, `NextMoves` decides what follows, `Commits` writes that.
 `HeldTasks` knows the state of each task. Nothing is started that is not in the inbox, and nothing at all while the
 connection is away.
 """
@@ -28,6 +28,7 @@ from herdmaster.roles.worker.next_move import Again, NextMoves
 from herdmaster.roles.worker.pools import Capacity, Slots
 from herdmaster.roles.worker.saves import Saves
 from herdmaster.roles.worker.starts import choose_starts
+from herdmaster.roles.worker.steps import Steps
 from herdmaster.roles.worker.timers import Timers
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.execution import Executor, PoolResult
@@ -55,6 +56,8 @@ class WorkerSession:
         capacity: Capacity,
         changed: Callable[[], None],
         ask_primary: Callable[[Callable[[bool], None]], None],
+        now_ms: Callable[[], int],
+        unix_ms: Callable[[], int],
         log_start: Callable[[Delivered], None],
         report: Callable[[AttemptEnd], None],
     ) -> None:
@@ -67,6 +70,9 @@ class WorkerSession:
         self._tasks = HeldTasks()
         self._inbox = Inbox(client, worker, self._tasks.requests, self)
         self._admission = Admission(program, equipment, moves)
+        self._steps = Steps(
+            client, worker, self._tasks, self, program=program, moves=moves, now_ms=now_ms, unix_ms=unix_ms
+        )
         self._slots = Slots(capacity, lambda kind, slots: equipment.make(kind, slots, self._ended))
         self._fence = Fence(client, self._slots.stop_all)
         self._commits = Commits(
@@ -77,6 +83,7 @@ class WorkerSession:
             moves=moves,
             timers=self._timers,
             let_go=self.task_left,
+            items_made=self._steps.items_made,
             turn=self.turn,
             report=report,
         )
@@ -121,24 +128,27 @@ class WorkerSession:
     def task_arrived(self, task: Delivered) -> None:
         held = self._tasks.get(task.name)
         if held is not None:
-            if held.task.czxid == task.czxid:
+            if held.task.czxid == task.czxid and not self._steps.makes_items(task.name):
                 return  # read again after a reconnect
             self.task_left(task.name)
         held = self._tasks.add(task, self._loop.time())
         move = self._admission.admit(held)
         if move is not None:
-            self._follow(held, move)
+            self.follow(held, move)
+        elif task.call is not None and task.call.flow is not None:
+            self._steps.take(held, task.call.flow)
 
     def task_unreadable(self, name: str, error: errors.NoAuth) -> None:
         if self._tasks.get(name) is None:
             # It ends without having been run: an assignment that stays would hold up others.
             held = self._tasks.add(Delivered(name, b"", 0), self._loop.time())
-            self._follow(held, self._moves.refuse(held.task, BadPayload(cannot_be_read(error))))
+            self.follow(held, self._moves.refuse(held.task, BadPayload(cannot_be_read(error))))
 
     def task_left(self, name: str) -> None:
         """Drop a task whose assignment is gone. If its code runs, what comes of that is dropped as well."""
         held = self._tasks.remove(name)
         if held is not None:
+            self._steps.forget(name)
             self._slots.stop(held)
             self._changed()
 
@@ -165,6 +175,7 @@ class WorkerSession:
         self._inbox.read()
         if not self._saves.is_empty:
             self._saves.send()  # first: a task with a result that is not committed must not be started again
+        self._steps.send()
         self._start()
         if self._tasks.going_back:
             self._ask_primary(self._put_back)
@@ -191,7 +202,7 @@ class WorkerSession:
         """Return False for a task that has expired. Only processes need this look: threads and coroutines look
         themselves at the last moment."""
         if held.kind is PoolKind.PROCESS and self._executor.is_expired(held.task):
-            self._follow(held, self._moves.after_run(held.task, self._executor.expire()))
+            self.follow(held, self._moves.after_run(held.task, self._executor.expire()))
             return False
         if self._program.has_task_hooks:
             held.task.reset_hook_claim()
@@ -218,14 +229,14 @@ class WorkerSession:
             if run is None:
                 self._tasks.wait(held)  # not started, or stopped, because the session may be over
             else:
-                self._follow(held, self._moves.after_run(held.task, run))
+                self.follow(held, self._moves.after_run(held.task, run))
         self._changed()
         # Now, not in the next turn: the threads wait for what comes next.
         if not self._is_suspended:
             self._commits.send()
             self._schedule_step()
 
-    def _follow(self, held: Held, move: Move | Again) -> None:
+    def follow(self, held: Held, move: Move | Again) -> None:
         """Let a task take the move that was decided."""
         if isinstance(move, Move):
             self._tasks.finish(held, move)
@@ -263,7 +274,8 @@ class WorkerSession:
     def has_waiting(self, since: float) -> bool:
         """Return whether a task that has not begun has been here since before that time of the loop."""
         running = set(map(id, self._slots.running))
-        return any(held.since <= since and id(held) not in running for held in self._tasks.unrun())
+        unrun = (held for held in self._tasks.unrun() if held.state is not State.READING)
+        return any(held.since <= since and id(held) not in running for held in unrun)
 
     def set_starting(self, *, may_start: bool) -> None:
         """Set whether tasks are started from here on. If not, the jobs that no slot has begun are withdrawn."""
@@ -289,7 +301,7 @@ class WorkerSession:
         if self._is_suspended:
             return
         for held in self._tasks.unrun():
-            is_late = waiting_since is not None and held.since > waiting_since
+            is_late = waiting_since is not None and (held.since > waiting_since or held.state is State.READING)
             if is_late or not self._is_idle(held.task.name):
                 continue
             if held.job is None or self._slots.withdraw(held) or running:

@@ -1,0 +1,142 @@
+"""The items of an `each`: one step for each element of a list, made in chunks that are small transactions.
+
+An item is what the template says, with the element as its first argument. Its id, and so the name of its task, follow
+from its index: it makes no difference which worker makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from herdmaster.core import layout
+from herdmaster.core.codec import Codecs, read_arguments, read_input, write_arguments
+from herdmaster.core.flows import FlowStep, step_task
+from herdmaster.core.inputs import StepResult
+from herdmaster.core.names import queue_and_time
+from herdmaster.core.operations import CreateNode
+from herdmaster.core.payload import BIG, MAX_PAYLOAD, Call, decode_call
+from herdmaster.core.values import UNREADABLE
+from herdmaster.errors import BadPayload, PayloadTooLarge
+
+MAX_ITEMS: Final = 200
+"""In one transaction."""
+MAX_BYTES: Final = 128 * 1024
+"""Of the znodes of one transaction, unless a single item has more."""
+_ZNODE: Final = 64
+"""Bytes of a znode beside its path and data, in a frame."""
+
+_list_decoder: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_fields_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encoder: Final = msgspec.json.Encoder()
+
+Sign = Callable[[str, bytes], bytes]
+"""Takes the name of a task and its payload, and returns the signed payload."""
+
+
+def template_of(flow: FlowStep) -> Call:
+    """Return the call that every item is made of. Raises BadPayload."""
+    if flow.each is None:
+        raise BadPayload(f"step {flow.step} makes no items")
+    call = decode_call(bytes(flow.each.item))
+    if call.flow is None:
+        raise BadPayload(f"the items of step {flow.step} are no steps")
+    return call
+
+
+def needs_codec(template: Call, result: StepResult) -> bool:
+    """Return whether `args_by_codec` has to make the arguments, which runs code of the app."""
+    return template.codec is not None or result.codec is not None
+
+
+def plain_args(template: Call, result: StepResult, step: str) -> list[bytes]:
+    """Return `Call.args` of each item, where all is plain JSON. Raises BadPayload."""
+    try:
+        elements = _list_decoder.decode(result.data)
+    except UNREADABLE:
+        raise BadPayload(_no_list(step)) from None
+    rest = b"".join(b"," + bytes(value) for value in _list_decoder.decode(template.args)[1:])
+    return [b"[" + bytes(element) + rest + b"]" for element in elements]
+
+
+def args_by_codec(template: Call, result: StepResult, step: str, codecs: Codecs) -> list[bytes]:
+    """As `plain_args`, for any codec. Raises BadPayload, NotSerializable."""
+    elements = read_input(step, codecs, result)
+    if not isinstance(elements, (list, tuple)):
+        raise BadPayload(_no_list(step))
+    args, kwargs = read_arguments(template, None, codecs)
+    codec = codecs[template.codec] if template.codec is not None else None
+    return [bytes(write_arguments((element, *args[1:]), kwargs, None, codec)[0]) for element in elements]
+
+
+class Chunk(msgspec.Struct, frozen=True, gc=False):
+    """Items that are made in one transaction: what creates them, and how many items there are after it."""
+
+    created: tuple[CreateNode, ...]
+    done: int
+
+
+class Expansion:
+    """The items of one step. `task` is the name of its task, `args` are `Call.args` of each item."""
+
+    def __init__(self, flow: FlowStep, task: str, args: Sequence[bytes], *, done: int, now_ms: int, sign: Sign) -> None:
+        """`done` items are there already. The items may begin at `now_ms`. Raises BadPayload."""
+        assert flow.each is not None
+        self.count = len(args)
+        self.done = done
+        self._flow, self._each, self._args = flow, flow.each, args
+        self._time = queue_and_time(task)[1]
+        self._sign = sign
+        self._fields = _fields_decoder.decode(flow.each.item)
+        self._fields["due"] = msgspec.Raw(_encoder.encode(now_ms))
+        template = template_of(flow)
+        assert template.flow is not None
+        self._item = template.flow
+
+    def next_chunk(self, size: int) -> Chunk:
+        """Return the next items. `size` is what the transaction has already, in bytes. Raises PayloadTooLarge for an
+        item that no payload can hold."""
+        created: list[CreateNode] = []
+        done = self.done
+        while done < min(self.count, self.done + MAX_ITEMS):
+            item = self._create(done)
+            size += sum(_ZNODE + len(node.path) + len(node.data) for node in item)
+            if created and size > MAX_BYTES:
+                break
+            created += item
+            done += 1
+        return Chunk(tuple(created), done)
+
+    def _create(self, index: int) -> list[CreateNode]:
+        flow, each = self._flow, self._each
+        step = f"{flow.step}.{index}"
+        is_big = len(bytes(each.item)) + len(self._args[index]) > BIG
+        task = step_task(self._time, flow.flow, step, each.queue, each.priority, big=is_big)
+        payload = self._sign(task, self._payload(step, task, index))
+        if len(payload) > MAX_PAYLOAD:
+            raise PayloadTooLarge(len(payload), MAX_PAYLOAD)
+        edges = [CreateNode(layout.flow_edge_path(flow.flow, entry, step), b"") for entry in flow.joins]
+        running = CreateNode(layout.flow_running_path(flow.flow, task), step.encode())
+        return [CreateNode(layout.task_path(task), payload), running, *edges]
+
+    def _payload(self, step: str, task: str, index: int) -> bytes:
+        item = msgspec.structs.replace(self._item, flow=self._flow.flow, step=step, task=task)
+        changes = {"args": msgspec.Raw(self._args[index]), "flow": msgspec.Raw(_encoder.encode(item))}
+        return _encoder.encode(self._fields | changes)
+
+
+def with_progress(running: bytes, done: int) -> bytes:
+    """Return the data of the znode of the running step, which has the number of its items so far after a space."""
+    return b"%b %d" % (running.partition(b" ")[0], done)
+
+
+def progress_of(running: bytes) -> int:
+    """Return how many items are there by the data of the znode of the running step."""
+    number = running.partition(b" ")[2]
+    return int(number) if number.isdigit() else 0
+
+
+def _no_list(step: str) -> str:
+    return f"the result of step {step} is no list, and an `each` makes one step for each element of a list"

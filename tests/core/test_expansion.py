@@ -1,0 +1,138 @@
+"""The items of an `each`: what they are made of, and in which chunks."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from herdmaster.core.codec import read_arguments, write_arguments
+from herdmaster.core.expansion import (
+    MAX_BYTES,
+    MAX_ITEMS,
+    Expansion,
+    args_by_codec,
+    needs_codec,
+    plain_args,
+    progress_of,
+    template_of,
+    with_progress,
+)
+from herdmaster.core.flows import Each, FlowStep, Reference
+from herdmaster.core.inputs import StepResult
+from herdmaster.core.names import parse_task_name
+from herdmaster.core.payload import MAX_PAYLOAD, Call, decode_call, encode_call
+from herdmaster.errors import BadPayload, PayloadTooLarge
+from tests.core.test_codec import CODECS, PICKLES
+
+F = "flow-01h00000000000000000000000"
+TASK = "task-01h00000000000000000000001.default.f"
+
+
+def step(*args: object, codec: bool = False, joins: tuple[str, ...] = (), queue: str = "default") -> FlowStep:
+    """An `each` whose items are called with an element and `args`."""
+    written = write_arguments((None, *args), {"x": 1}, None, PICKLES if codec else None)
+    item = FlowStep("", "", "m:f", "", joins=joins, refs=(Reference(("args", 1), "2"),))
+    call = Call(1, "m:f", *written, codec="pickle" if codec else None, ttl=60.0, flow=item)
+    return FlowStep(F, "4", "each", TASK, joins, (Reference((), "3"),), Each(msgspec.Raw(encode_call(call)), queue, 7))
+
+
+def expansion(flow: FlowStep, elements: list[object], done: int = 0) -> Expansion:
+    args = plain_args(template_of(flow), StepResult(msgspec.json.encode(elements)), "3")
+    return Expansion(flow, TASK, args, done=done, now_ms=1000, sign=lambda _task, data: data)
+
+
+def test_an_item_is_the_template_with_its_element_as_the_first_argument() -> None:
+    chunk = expansion(step("more", joins=("5", "6?")), [{"a": 1}]).next_chunk(0)
+    task, running, *edges = chunk.created
+    call = decode_call(task.data)
+    name = task.path.removeprefix("/tasks/")
+    assert (call.call, call.args, call.kwargs) == ("m:f", msgspec.Raw(b'[{"a":1},"more"]'), msgspec.Raw(b'{"x":1}'))
+    assert (call.ttl, call.due) == (60.0, 1000)
+    assert call.flow == FlowStep(F, "4.0", "m:f", name, ("5", "6?"), (Reference(("args", 1), "2"),))
+    assert (running.path, running.data) == (f"/flows/{F}/running/{name}", b"4.0")
+    assert [edge.path for edge in edges] == [f"/flows/{F}/steps/5/4.0", f"/flows/{F}/steps/6?/4.0"]
+    assert chunk.done == 1
+
+
+def test_the_name_of_an_item_follows_from_its_index_and_has_queue_priority_and_size() -> None:
+    def names(elements: list[object], done: int = 0) -> list[str]:
+        chunk = expansion(step(queue="mail"), elements, done).next_chunk(0)
+        return [node.path.removeprefix("/tasks/") for node in chunk.created if node.path.startswith("/tasks/")]
+
+    first, second, big = names([1, 1, "x" * 5000])
+    assert len({first, second, big}) == 3
+    assert names(["other", 2], 1) == [second]
+    parsed = [parse_task_name(name) for name in (first, big)]
+    assert [(each.queue, each.priority, each.big, each.step) for each in parsed if each is not None] == [
+        ("mail", 7, False, True),
+        ("mail", 7, True, True),
+    ]
+
+
+def test_chunks_are_bounded_in_number_and_bytes_and_go_on_where_they_stood() -> None:
+    many = expansion(step(), [0] * 450)
+    assert many.next_chunk(0).done == MAX_ITEMS
+    assert many.next_chunk(MAX_BYTES - 2000).done == 3
+    many.done = 400
+    assert many.next_chunk(0).done == 450
+
+    large = expansion(step(), ["x" * 50_000] * 5)
+    assert large.next_chunk(0).done == 2
+    assert large.next_chunk(2 * MAX_BYTES).done == 1, "one item is always made"
+
+
+def test_nothing_is_made_of_an_empty_list() -> None:
+    assert expansion(step(), []).count == 0
+
+
+def test_an_item_that_no_payload_holds_is_refused() -> None:
+    with pytest.raises(PayloadTooLarge):
+        expansion(step(), ["x" * MAX_PAYLOAD]).next_chunk(0)
+
+
+@pytest.mark.parametrize("data", [b"5", b'{"a":1}', b"null", b"[", b'"text"'])
+def test_a_result_that_is_no_list_is_refused(data: bytes) -> None:
+    with pytest.raises(BadPayload, match="the result of step 3 is no list"):
+        plain_args(template_of(step()), StepResult(data), "3")
+
+
+def test_a_codec_takes_the_list_apart_and_writes_the_items() -> None:
+    flow = step("more", codec=True)
+    template = template_of(flow)
+    result = StepResult(msgspec.json.encode(PICKLES.encode([1j, 2j])), "pickle")
+    assert needs_codec(template, result)
+    args = args_by_codec(template, result, "3", CODECS)
+    calls = [msgspec.structs.replace(template, args=msgspec.Raw(each)) for each in args]
+    assert [read_arguments(call, None, CODECS) for call in calls] == [
+        ([1j, "more"], {"x": 1}),
+        ([2j, "more"], {"x": 1}),
+    ]
+
+    plain = args_by_codec(template, StepResult(b"[1]"), "3", CODECS)
+    call = msgspec.structs.replace(template, args=msgspec.Raw(plain[0]))
+    assert read_arguments(call, None, CODECS) == ([1, "more"], {"x": 1})
+
+
+def test_what_a_codec_reads_must_be_a_list_that_the_items_can_carry() -> None:
+    def split(value: object, codec: bool) -> list[bytes]:
+        result = StepResult(msgspec.json.encode(PICKLES.encode(value)), "pickle")
+        return args_by_codec(template_of(step(codec=codec)), result, "3", CODECS)
+
+    assert split([1, 2], codec=False) == [b"[1]", b"[2]"]
+    with pytest.raises(BadPayload, match="no list"):
+        split({1: 2}, codec=True)
+
+
+def test_items_that_are_no_steps_are_refused() -> None:
+    call = Call(1, "m:f", msgspec.Raw(b"[null]"), msgspec.Raw(b"{}"))
+    flow = msgspec.structs.replace(step(), each=Each(msgspec.Raw(encode_call(call))))
+    with pytest.raises(BadPayload, match="no steps"):
+        template_of(flow)
+    with pytest.raises(BadPayload, match="makes no items"):
+        template_of(msgspec.structs.replace(flow, each=None))
+
+
+def test_progress_stands_behind_the_id_of_the_running_step() -> None:
+    assert with_progress(b"4?", 200) == b"4? 200"
+    assert with_progress(b"4? 200", 400) == b"4? 400"
+    assert [progress_of(data) for data in (b"4", b"4? 400", b"4 x", b"")] == [0, 400, 0, 0]

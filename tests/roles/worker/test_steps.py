@@ -1,0 +1,362 @@
+"""Steps of a flow on a worker alone with its inbox: the test plays client and primary."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from herdmaster.core import layout
+from herdmaster.core.added_steps import AddedStep
+from herdmaster.core.flows import Reference
+from herdmaster.core.options import Overrides, RunOptions
+from herdmaster.core.payload import decode_call
+from herdmaster.roles.worker import references
+from herdmaster.roles.worker.held import State
+from herdmaster.running.added_steps import added_now
+from herdmaster.running.registration import Registration
+from tests.roles.stage import Stage, StagedWorker, until
+from tests.roles.worker.flow_scene import FlowScene
+
+
+def add(*numbers: Decimal) -> str:
+    return str(sum(numbers))
+
+
+def add_all(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+def take(value: object) -> object:
+    return value
+
+
+FUNCTIONS = {"m:add": add, "m:add_all": add_all, "m:take": take, "m:item": take}
+
+
+@pytest.fixture
+async def scene(stage: Stage) -> FlowScene:
+    return await FlowScene(stage).make()
+
+
+@pytest.fixture
+async def worker(stage: Stage) -> StagedWorker:
+    return await stage.worker(FUNCTIONS)
+
+
+def ref(step: str, *at: str | int, each: bool = False) -> Reference:
+    return Reference(at or ("args", 0), step, each)
+
+
+async def until_left(stage: Stage, worker: StagedWorker) -> None:
+    """Wait until the inbox is empty, and the worker knows it."""
+
+    async def is_left() -> bool:
+        return await stage.names(layout.inbox_path(worker.name)) == []
+
+    await until(is_left, "an empty inbox")
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_step_gets_the_results_of_its_parents_and_leaves_one_result(
+    stage: Stage, scene: FlowScene, worker: StagedWorker
+) -> None:
+    await scene.put_result("0", "1.5")
+    await scene.put_result("1", "2")
+    await scene.put_join("3", "2", "1")
+    payload = scene.payload("2", "m:add", None, None, refs=(ref("0"), ref("1", "args", 1)), joins=("3",))
+    await scene.assign(worker.name, "2", payload)
+
+    assert await scene.result("2") == "3.5"
+    assert await scene.names("running") == []
+    assert await scene.names("steps", "3") == ["1"], "its edge is gone, and the other one stays"
+    assert await stage.names("/status") == []
+    await until_left(stage, worker)
+
+
+async def test_a_step_without_references_starts_at_once(scene: FlowScene, worker: StagedWorker) -> None:
+    await scene.assign(worker.name, "0", scene.payload("0", "m:take", 5))
+    assert await scene.result("0") == 5
+
+
+async def test_a_join_gets_the_results_of_all_items(
+    scene: FlowScene, worker: StagedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(references, "_SLICE", 3)
+    await scene.put_result("1", 10)
+    for index in range(10):
+        await scene.put_result(f"1.{index}", index)
+    await scene.assign(worker.name, "2", scene.payload("2", "m:add_all", None, refs=(ref("1", each=True),)))
+    assert await scene.result("2") == 45
+
+
+async def test_missing_parents_are_none(scene: FlowScene, worker: StagedWorker) -> None:
+    await scene.put_result("1", 3)
+    await scene.put_result("1.0", 1)
+    await scene.put_result("1.2", 2)
+    refs = (ref("1", "args", 0, "a", each=True), ref("8", "args", 0, "b"))
+    payload = scene.payload("2", "m:take", {"a": None, "b": 0}, refs=refs, missing=("1.1", "8"))
+    await scene.assign(worker.name, "2", payload)
+    assert await scene.result("2") == {"a": [1, None, 2], "b": None}
+
+
+async def test_the_step_holds_no_slot_while_it_reads(stage: Stage, scene: FlowScene) -> None:
+    """The results of the first step are not there before the second one, in the only slot, has ended."""
+    worker = await stage.worker(FUNCTIONS, slots=1)
+    session = worker._session
+    assert session is not None
+    session._steps._references.send = lambda: None  # type: ignore[method-assign] # as a server that does not answer
+    await scene.put_result("0", 1)
+    name = await scene.assign(worker.name, "1", scene.payload("1", "m:take", None, refs=(ref("0"),)))
+    await scene.assign(worker.name, "2", scene.payload("2", "m:take", 2))
+    assert await scene.result("2") == 2
+    held = session._tasks.get(name)
+    assert held is not None
+    assert held.state is State.READING
+
+    del session._steps._references.send  # type: ignore[attr-defined] # that of the test
+    session.turn()
+    assert await scene.result("1") == 1
+
+
+async def test_results_are_read_again_after_a_lost_connection(
+    stage: Stage, scene: FlowScene, worker: StagedWorker
+) -> None:
+    await scene.put_result("0", 1)
+    payload = scene.payload("1", "m:take", None, refs=(ref("0"),))
+    session = worker._session
+    assert session is not None
+    reader = session._steps._references._reader
+    read, lost = reader.read, threading.Event()
+
+    def lose(wanted: object, done: object) -> None:
+        """The connection breaks when the request has left."""
+        read(wanted, done)  # type: ignore[arg-type] # passed on
+        if not lost.is_set():
+            lost.set()
+            stage.break_connections()
+
+    reader.read = lose  # type: ignore[method-assign] # passed on
+    await scene.assign(worker.name, "1", payload)
+    assert await scene.result("1") == 1
+    assert lost.is_set()
+
+
+async def test_a_worker_that_dies_while_it_reads_leaves_the_step_to_others(stage: Stage, scene: FlowScene) -> None:
+    worker = await stage.worker(FUNCTIONS)
+    session = worker._session
+    assert session is not None
+    session._steps._references.send = lambda: None  # type: ignore[method-assign] # as a server that does not answer
+    await scene.put_result("0", 1)
+    name = await scene.assign(worker.name, "1", scene.payload("1", "m:take", None, refs=(ref("0"),)))
+    await until(lambda: session._tasks.get(name) is not None, "the step to arrive")
+    await stage.expire(worker)
+    await stage.until_registered(worker, unlike=session._worker)
+
+    data = await stage.data(layout.assignment_path(session._worker, name))
+    await stage.put(layout.assignment_path(worker.name, name), data=data)
+    assert await scene.result("1") == 1
+
+
+async def test_a_step_whose_flow_is_gone_is_dropped(stage: Stage, scene: FlowScene, worker: StagedWorker) -> None:
+    name = await scene.assign(worker.name, "0", scene.payload("0", "m:take", 0))
+    await scene.result("0")
+    await stage.put(
+        layout.assignment_path(worker.name, name), data=scene.payload("0", "m:take", None, refs=(ref("9"),))
+    )
+    await until_left(stage, worker)
+    assert await scene.names("failed") == []
+
+
+async def test_a_copy_of_a_step_that_has_ended_is_dropped(
+    stage: Stage, scene: FlowScene, worker: StagedWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    payload = scene.payload("0", "m:take", 0)
+    name = await scene.assign(worker.name, "0", payload)
+    await scene.result("0")
+    await until_left(stage, worker)
+    await stage.put(layout.assignment_path(worker.name, name), data=payload)
+    await until_left(stage, worker)
+
+    await stage.zk.delete(scene.path("results", "0"))  # the flow is removed
+    await stage.put(layout.assignment_path(worker.name, name), data=payload)
+    await until_left(stage, worker)
+    assert await scene.names("results") == []
+    assert len([line for line in caplog.messages if " done" in line]) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"{", "is not an outcome"),
+        (b'{"herd":1,"state":"failed","error":{"type":"X","message":""}}', "step 0 has no result: it is failed"),
+        (b'{"herd":1,"state":"done","result":-1}', "no number of items"),
+        (b'{"herd":1,"state":"done","result":{}}', "no number of items"),
+        (None, "the result of step 0 is not there"),
+    ],
+)
+async def test_a_result_that_cannot_be_read_fails_the_step(
+    stage: Stage, scene: FlowScene, worker: StagedWorker, data: bytes | None, text: str
+) -> None:
+    if data is not None:
+        await stage.put(scene.path("results", "0"), data=data)
+    await scene.assign(worker.name, "1", scene.payload("1", "m:take", None, refs=(ref("0", each=True),)))
+    error = await scene.error("1")
+    assert error.type == "BadOutcome"
+    assert text in error.message
+    assert await scene.names("running") == []
+
+
+async def test_results_that_are_too_large_together_fail_the_step(
+    scene: FlowScene, worker: StagedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(references, "MAX_INPUTS", 1024**2)
+    for step in "012":
+        await scene.put_result(step, "x" * 400_000)
+    refs = tuple(ref(step, "args", index) for index, step in enumerate("012"))
+    await scene.assign(worker.name, "3", scene.payload("3", "m:add", None, None, None, refs=refs))
+    assert "more than 1 MiB" in (await scene.error("3")).message
+
+
+async def test_steps_are_read_ahead_only_as_far_as_there_is_room(
+    stage: Stage, scene: FlowScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(references, "MAX_INPUTS", 1000)
+    gate = threading.Event()
+    worker = await stage.worker({"m:take": lambda _value: gate.wait(30)}, slots=1)
+    session = worker._session
+    assert session is not None
+    await scene.put_result("0", "x" * 700)
+    names = [
+        await scene.assign(worker.name, str(step), scene.payload(str(step), "m:take", None, refs=(ref("0"),)))
+        for step in range(1, 8)
+    ]
+
+    def states() -> list[State]:
+        found = [session._tasks.get(name) for name in names]
+        return [held.state for held in found if held is not None]
+
+    try:
+        await until(lambda: len(states()) == 7 and not session._steps._references._readings, "all steps")
+        await asyncio.sleep(0)
+    finally:
+        gate.set()
+    for step in range(1, 8):
+        assert await scene.result(str(step)) is True
+
+
+# --- ends ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_step_that_fails_leaves_its_payload_with_the_error_and_its_edges(
+    stage: Stage, scene: FlowScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    worker = await stage.worker({"m:fail": Registration(fail, RunOptions(max_attempts=2, backoff=0.0))})
+    await stage.play_primary(b"1a2b3c4d")  # of the reference: it is retried in place
+    await scene.put_join("1", "0")
+    name = await scene.assign(worker.name, "0", scene.payload("0", "m:fail", joins=("1",)))
+    error = await scene.error("0")
+
+    assert (error.type, error.message) == ("ValueError", "no")
+    call = decode_call(await stage.data(scene.path("failed", "0")))
+    assert (call.attempt, call.flow is not None and call.flow.step) == (2, "0")
+    assert await scene.names("running") == []
+    assert await scene.names("steps", "1") == ["0"]
+    assert await stage.names("/dead") == await stage.names("/status") == []
+    (line,) = [line for line in caplog.messages if "attempt 2 of 2" in line]
+    assert f"{name} m:fail (step 0 of {scene.flow}) failed" in line
+    assert f"herd flows retry {scene.flow}" in line
+
+
+async def test_a_step_that_is_retried_in_place_keeps_its_inputs(stage: Stage, scene: FlowScene) -> None:
+    values: list[object] = []
+
+    def fail_once(value: object) -> None:
+        values.append(value)
+        if len(values) == 1:
+            raise ValueError
+
+    worker = await stage.worker({"m:f": Registration(fail_once, RunOptions(max_attempts=2, backoff=0.0))})
+    await stage.play_primary(b"1a2b3c4d")
+    await scene.put_result("0", 7)
+    await scene.assign(worker.name, "1", scene.payload("1", "m:f", None, refs=(ref("0"),)))
+    assert await scene.result("1") is None
+    assert values == [7, 7]
+
+
+async def test_an_edge_that_is_gone_is_left_out(scene: FlowScene, worker: StagedWorker) -> None:
+    await scene.put_join("2", "0")
+    payload = scene.payload("0", "m:take", 1, joins=("1?", "2", "3?"))
+    await scene.assign(worker.name, "0", payload)
+    assert await scene.result("0") == 1
+    assert await scene.names("steps", "2") == []
+
+
+async def test_a_step_that_expires_fails(scene: FlowScene, worker: StagedWorker) -> None:
+    await scene.assign(worker.name, "0", scene.payload("0", "m:take", 1, expires=1))
+    assert (await scene.error("0")).type == "TaskExpired"
+
+
+async def test_a_step_of_an_unknown_function_fails_after_enough_workers_were_asked(
+    scene: FlowScene, worker: StagedWorker
+) -> None:
+    asked = tuple(f"worker-{number}" for number in range(20))
+    await scene.assign(worker.name, "0", scene.payload("0", "m:unknown", asked=asked))
+    assert (await scene.error("0")).type == "UnknownCall"
+
+
+# --- added steps -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_steps_that_the_code_adds_are_created_with_its_result(stage: Stage, scene: FlowScene) -> None:
+    def add_steps() -> None:
+        added = added_now.get()
+        first, second = added.new_id(), added.new_id()
+        added.add(AddedStep(first, scene.task(first), scene.payload(first, "m:take", 1)))
+        payload = scene.payload(second, "m:take", None, refs=(ref(first),))
+        added.add(AddedStep(second, scene.task(second), payload, (first,)))
+
+    worker = await stage.worker({"m:f": add_steps})
+    await scene.assign(worker.name, "3", scene.payload("3", "m:f"))
+    assert await scene.result("3") is None
+    assert await scene.names("running") == [scene.task("3+0")]
+    assert await stage.names("/tasks") == [scene.task("3+0")]
+    assert await scene.names("steps") == ["3+0:3+1"]
+    assert await stage.data(scene.path("running", scene.task("3+0"))) == b"3+0"
+
+
+async def test_added_steps_that_do_not_fit_one_transaction_fail_the_step(stage: Stage, scene: FlowScene) -> None:
+    def add_steps() -> str:
+        added = added_now.get()
+        for _ in range(3):
+            step = added.new_id()
+            added.add(AddedStep(step, scene.task(step), scene.payload(step, "m:take", "x" * 120_000)))
+        return "x" * 480_000
+
+    worker = await stage.worker({"m:f": add_steps})
+    joins = tuple(f"{number}" for number in range(4, 1500))
+    await scene.assign(worker.name, "3", scene.payload("3", "m:f", joins=joins))
+    error = await scene.error("3")
+    assert error.type == "ConfigurationError"
+    assert "the 3 steps that it adds" in error.message
+    assert await stage.names("/tasks") == []
+
+
+async def test_lines_and_records_of_steps_name_flow_and_step(
+    scene: FlowScene, worker: StagedWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "herdmaster")
+    name = await scene.assign(worker.name, "0", scene.payload("0", "m:take", 1))
+    await scene.result("0")
+    of = f"{name} m:take (step 0 of {scene.flow})"
+    await until(lambda: any(line.startswith(f"{of} done in") for line in caplog.messages), "the line of the end")
+    assert f"{of} starts, attempt 1" in caplog.messages
