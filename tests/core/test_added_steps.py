@@ -15,13 +15,9 @@ F = "flow-01h00000000000000000000000"
 
 def added(step: str, *parents: str, mark: str = "", each: bool = False) -> AddedStep:
     task = f"task-{step}"
-    makes = Each(item=encode_raw(), queue="default") if each else None
+    makes = Each(msgspec.Raw(b"{}"), "default", 5) if each else None
     flow = FlowStep(F, step, "m:f", task, each=makes)
     return AddedStep(step, task, encode_call(Call(1, "m:f", *encode_arguments((), {}), flow=flow)), parents, mark)
-
-
-def encode_raw() -> msgspec.Raw:
-    return msgspec.Raw(b"{}")
 
 
 def paths(*steps: AddedStep) -> list[str]:

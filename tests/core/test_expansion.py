@@ -33,7 +33,8 @@ def step(*args: object, codec: bool = False, joins: tuple[str, ...] = (), queue:
     written = write_arguments((None, *args), {"x": 1}, None, PICKLES if codec else None)
     item = FlowStep("", "", "m:f", "", joins=joins, refs=(Reference(("args", 1), "2"),))
     call = Call(1, "m:f", *written, codec="pickle" if codec else None, ttl=60.0, flow=item)
-    return FlowStep(F, "4", "each", TASK, joins, (Reference((), "3"),), Each(msgspec.Raw(encode_call(call)), queue, 7))
+    each = Each(msgspec.Raw(encode_call(call)), queue, 7)
+    return FlowStep(F, "4", "each", TASK, joins, (Reference((), "3"),), (), each)
 
 
 def expansion(flow: FlowStep, elements: list[object], done: int = 0) -> Expansion:
@@ -125,7 +126,7 @@ def test_what_a_codec_reads_must_be_a_list_that_the_items_can_carry() -> None:
 
 def test_items_that_are_no_steps_are_refused() -> None:
     call = Call(1, "m:f", msgspec.Raw(b"[null]"), msgspec.Raw(b"{}"))
-    flow = msgspec.structs.replace(step(), each=Each(msgspec.Raw(encode_call(call))))
+    flow = msgspec.structs.replace(step(), each=Each(msgspec.Raw(encode_call(call)), "default", 5))
     with pytest.raises(BadPayload, match="no steps"):
         template_of(flow)
     with pytest.raises(BadPayload, match="makes no items"):

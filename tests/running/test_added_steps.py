@@ -19,7 +19,7 @@ from herdmaster.running.child import Handover, Reporter, run_handover
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.invocation import invoke, invoke_async
 from herdmaster.running.program import Program
-from herdmaster.running.registration import Function
+from herdmaster.running.registration import DEFAULT_OPTIONS, Function
 
 FLOW = FlowStep("flow-01h00000000000000000000000", "3", "m:f", "task-a")
 
@@ -60,8 +60,7 @@ def add_too_many() -> str:
 
 
 def run(function: Function, *, chunk: bool = False, flow: FlowStep | None = FLOW) -> Ending:
-    args = ([[], []],) if chunk else ((),)
-    call = Call(1, "m:f", *encode_arguments(args[0], {}), chunk=chunk, flow=flow)
+    call = Call(1, "m:f", *encode_arguments(([], []) if chunk else (), {}), chunk=chunk, flow=flow)
     callee = Program({"m:f": function}).find("m:f")
     assert callee is not None
     return invoke(Delivered("task-a", b"", 1, call, callee), callee, call)
@@ -94,8 +93,7 @@ async def test_a_coroutine_adds_steps() -> None:
 def test_a_process_sends_them_with_its_result() -> None:
     payload = encode_call(Call(1, "m:f", *encode_arguments((), {}), flow=FLOW))
     program = Program({"m:f": add_two})
-    options = next(iter([program.find("m:f")])).way(None).options  # type: ignore[union-attr] # it is there
-    found = run_handover(program, Handover("task-a", payload, options, 0), Reporter(lambda _: None))
+    found = run_handover(program, Handover("task-a", payload, DEFAULT_OPTIONS, 0), Reporter(lambda _: None), bytes)
     assert decode_run(encode_run(found)) == found
     assert ids(found.ending) == ["3+0", "3+1"]
 

@@ -67,10 +67,10 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     `ItemResult`. `codec` names what turned arguments into JSON, and is to turn the result, where that is not
     Herdmaster's own. `error` is what a dead task died of. `scheduled` names the schedule that made the task.
     `flow` says which step of which flow it is, `run` how often the step was retried in it, and `missing` which of its
-    parents are not done although it starts; `expanded` counts the items that an `each` has made. `saved` are the results of `once`, as JSON by their names, which a replay
-    keeps.
-    `traceparent` and `tracestate` are of the W3C's Trace Context: the span that submitted the task. `inputs` are never
-    stored: the worker adds what it has read for the references of a step.
+    parents are not done although it starts; `expanded` counts the items that an `each` has made. `saved` are the
+    results of `once`, as JSON by their names, which a replay keeps. `traceparent` and `tracestate` are of the W3C's
+    Trace Context: the span that submitted the task. `inputs` are never stored: the worker adds what it has read for the
+    references of a step.
     """
 
     herd: Literal[1]

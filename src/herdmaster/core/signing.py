@@ -137,8 +137,9 @@ class Keyring:
     # --- outcomes ----------------------------------------------------------------------------------------------------
 
     def sign_outcome(self, task: str, data: bytes) -> bytes:
-        """Return the status of a task with a signature. That of a raw task is returned as it is."""
-        return self._signed(data, _of_outcome(task, data)) if is_call(task) else data
+        """Return the status of a task, or the result of a step as `FLOW/STEP`, with a signature. That of a raw task is
+        returned as it is."""
+        return self._signed(data, _of_outcome(task, data)) if _has_result(task) else data
 
     def open_outcome(self, task: str, data: bytes) -> tuple[bytes, bool]:
         """Return a status without its signature, and whether it had one. Raises BadSignature for a wrong one."""
@@ -190,14 +191,15 @@ class SignedOnly(msgspec.Struct, frozen=True):
             raise BadSignature("a raw task has no signature, and this worker runs signed tasks only")
 
     def read_outcome(self, task: str, data: bytes) -> Outcome:
-        """Return the outcome in the status of a task. Raises BadSignature for a wrong signature, and for a result
-        without one; BadOutcome.
+        """Return the outcome in the status of a task, or of a flow, or in the result of a step as `FLOW/STEP`. Raises
+        BadSignature for a wrong signature, and for a result without one; BadOutcome.
 
-        Only workers have keys, so what a primary ends has no signature: no such task is done.
+        Only workers have keys, so what a primary ends has no signature: no such task is done, and a flow that is done
+        has its results elsewhere.
         """
         body, is_signed = self.keyring.open_outcome(task, data)
         outcome = decode_outcome(task, body)
-        if is_signed or self.but is Unsigned.ALL or outcome.state is not OutcomeState.DONE or not is_call(task):
+        if is_signed or self.but is Unsigned.ALL or outcome.state is not OutcomeState.DONE or not _has_result(task):
             return outcome
         raise BadSignature(f"the result of {task} is not signed, and only signed results are read here")
 
@@ -243,6 +245,11 @@ def _of_schedule(schedule: str, queue: str) -> bytes:
 
 def _of_outcome(task: str, data: bytes) -> bytes:
     return _OF_OUTCOMES + task.encode() + b"\n" + data
+
+
+def _has_result(name: str) -> bool:
+    """Whether an outcome of that name may have a result: of a call, or of a step as `FLOW/STEP`."""
+    return is_call(name) or "/" in name
 
 
 def _queue_of(task: str) -> str:

@@ -8,8 +8,8 @@ import msgspec
 
 from herdmaster.core import layout
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.flows import Each, FlowStep, Reference
-from herdmaster.core.names import call_name, derived_ulid
+from herdmaster.core.flows import Each, FlowStep, Reference, step_task
+from herdmaster.core.names import derived_ulid
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call
 from herdmaster.zookeeper import errors
@@ -41,8 +41,8 @@ class FlowScene:
     def path(self, *parts: str) -> str:
         return "/".join((self.root, *parts))
 
-    def task(self, step: str, *, run: int = 0) -> str:
-        return call_name(derived_ulid(1_700_000_000_000, self.flow, step, str(run)), step=True)
+    def task(self, step: str) -> str:
+        return step_task(1_700_000_000_000, self.flow, step, "default", 5)
 
     async def put_result(self, step: str, value: object, *, codec: str | None = None) -> None:
         outcome = Outcome(OutcomeState.DONE, msgspec.Raw(msgspec.json.encode(value)), codec=codec)
@@ -61,7 +61,7 @@ class FlowScene:
         each: Each | None = None,
         **fields: object,
     ) -> bytes:
-        flow = FlowStep(self.flow, step, function, self.task(step), joins, refs, each)
+        flow = FlowStep(self.flow, step, function, self.task(step), joins, refs, each=each)
         call = Call(1, function, *encode_arguments(args, {}), flow=flow, **fields)  # type: ignore[arg-type] # of Call
         return encode_call(call)
 
@@ -85,7 +85,7 @@ class FlowScene:
             flow=FlowStep("", "", "m:item", "", joins),
             **fields,  # type: ignore[arg-type] # of Call
         )
-        each = Each(msgspec.Raw(encode_call(item)))
+        each = Each(msgspec.Raw(encode_call(item)), "default", 5)
         refs = (Reference((), parent),)
         return await self.assign(worker, step, self.payload(step, "herdmaster:each", refs=refs, joins=joins, each=each))
 

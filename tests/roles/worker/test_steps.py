@@ -6,19 +6,19 @@ import asyncio
 import logging
 import threading
 from decimal import Decimal
+from typing import Any
 
-import msgspec
 import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.added_steps import AddedStep
 from herdmaster.core.flows import Reference
-from herdmaster.core.options import Overrides, RunOptions
+from herdmaster.core.options import RunOptions
 from herdmaster.core.payload import decode_call
 from herdmaster.roles.worker import references
 from herdmaster.roles.worker.held import State
 from herdmaster.running.added_steps import added_now
-from herdmaster.running.registration import Registration
+from herdmaster.running.registration import Function, Registration
 from tests.roles.stage import Stage, StagedWorker, until
 from tests.roles.worker.flow_scene import FlowScene
 
@@ -35,7 +35,7 @@ def take(value: object) -> object:
     return value
 
 
-FUNCTIONS = {"m:add": add, "m:add_all": add_all, "m:take": take, "m:item": take}
+FUNCTIONS: dict[str, Function] = {"m:add": add, "m:add_all": add_all, "m:take": take, "m:item": take}
 
 
 @pytest.fixture
@@ -120,13 +120,13 @@ async def test_the_step_holds_no_slot_while_it_reads(stage: Stage, scene: FlowSc
     assert held is not None
     assert held.state is State.READING
 
-    del session._steps._references.send  # type: ignore[attr-defined] # that of the test
+    del session._steps._references.send  # the method of the class again
     session.turn()
     assert await scene.result("1") == 1
 
 
 async def test_results_are_read_again_after_a_lost_connection(
-    stage: Stage, scene: FlowScene, worker: StagedWorker
+    stage: Stage, scene: FlowScene, worker: StagedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await scene.put_result("0", 1)
     payload = scene.payload("1", "m:take", None, refs=(ref("0"),))
@@ -135,14 +135,14 @@ async def test_results_are_read_again_after_a_lost_connection(
     reader = session._steps._references._reader
     read, lost = reader.read, threading.Event()
 
-    def lose(wanted: object, done: object) -> None:
+    def lose(*args: Any) -> None:
         """The connection breaks when the request has left."""
-        read(wanted, done)  # type: ignore[arg-type] # passed on
+        read(*args)
         if not lost.is_set():
             lost.set()
             stage.break_connections()
 
-    reader.read = lose  # type: ignore[method-assign] # passed on
+    monkeypatch.setattr(reader, "read", lose)
     await scene.assign(worker.name, "1", payload)
     assert await scene.result("1") == 1
     assert lost.is_set()

@@ -32,8 +32,8 @@ _ENDS: Final = frozenset({
 
 
 class Commits:
-    """The last part of a task's way through a session. `let_go` drops a task that has left the inbox, and `items_made`
-    goes on with an `each`. `turn` is called after every answer, and `report` for each attempt whose end is committed."""
+    """The last part of a task's way through a session. `let_go` drops a task that has left the inbox, `items_made` goes
+    on with an `each`, `turn` is called after every answer, and `report` for each attempt whose end is committed."""
 
     def __init__(
         self,

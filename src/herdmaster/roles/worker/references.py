@@ -73,8 +73,8 @@ class _Reading:
         self.size += len(result.data)
         if self.size > MAX_INPUTS:
             raise BadOutcome(
-                f"the results that the step takes have more than {MAX_INPUTS // 1024**2} MiB: let its parents store them "
-                "elsewhere and return their addresses"
+                f"the results that the step takes have more than {MAX_INPUTS // 1024**2} MiB: let its parents store "
+                "them elsewhere and return their addresses"
             )
 
     def inputs(self) -> tuple[Input, ...]:
@@ -183,7 +183,8 @@ class References:
     def _open(self, flow: str, step: str, data: bytes) -> StepResult:
         """Return the result in the data of a znode. Raises BadOutcome, BadSignature."""
         name = f"{flow}/{step}"
-        outcome = decode_outcome(name, data) if self._signed_only is None else self._signed_only.read_outcome(name, data)
+        signed = self._signed_only
+        outcome = decode_outcome(name, data) if signed is None else signed.read_outcome(name, data)
         if outcome.state is not OutcomeState.DONE or outcome.result is None:
             raise BadOutcome(f"step {step} has no result: it is {outcome.state}")
         return StepResult(bytes(outcome.result), outcome.codec)

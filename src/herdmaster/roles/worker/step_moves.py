@@ -39,8 +39,8 @@ class StepMoves:
         move = flow_moves.complete_step(self._worker, task.name, flow, outcome, created)
         if move.size() > MAX_MOVE:
             raise ConfigurationError(
-                f"the result of the step, the {len(steps)} steps that it adds, and what waits for it need a transaction of "
-                f"{move.size()} bytes, and one has at most {MAX_MOVE}: add fewer steps, or return less"
+                f"the result of the step, the {len(steps)} steps that it adds and what waits for it need a transaction "
+                f"of {move.size()} bytes, and one has at most {MAX_MOVE}: add fewer steps, or return less"
             )
         return move
 

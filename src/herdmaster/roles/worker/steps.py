@@ -1,4 +1,4 @@
-"""What a session does for steps of flows beside running their code: it reads their inputs, and makes items of `each`."""
+"""What a session does for steps of flows beside running them: it reads their inputs, and makes the items of `each`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """One session of a worker: runs what is in its inbox, and commits what follows.
 
 A task goes one way, in the order of the methods here: `Inbox` reads the assignment, `Admission` finds its function,
-`Steps` reads the inputs of a step, `Slots` hands it to a pool, the pool delivers its end, `NextMoves` decides what follows, `Commits` writes that.
-`HeldTasks` knows the state of each task. Nothing is started that is not in the inbox, and nothing at all while the
-connection is away.
+`Steps` reads what a step of a flow takes from other steps, `Slots` hands the task to a pool, the pool delivers its end,
+`NextMoves` decides what follows, `Commits` writes that. `HeldTasks` knows the state of each task. Nothing is started
+that is not in the inbox, and nothing at all while the connection is away.
 """
 
 from __future__ import annotations
