@@ -72,9 +72,10 @@ class Rig:
         self.inbox, self.timers = Inbox(), Timers()
         self.let_go: list[str] = []
         self.turns = 0
+        self.made_items: list[Held] = []
         self.reported: list[AttemptEnd] = []
         parts: Any = (self.client, W, self.tasks, self.inbox)
-        more: Any = {"moves": Moves(), "timers": self.timers}
+        more: Any = {"moves": Moves(), "timers": self.timers, "items_made": self.made_items.append}
         self.commits = Commits(*parts, **more, let_go=self._let_go, turn=self._turn, report=self.reported.append)
 
     def _let_go(self, name: str) -> None:
