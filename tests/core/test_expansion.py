@@ -18,7 +18,7 @@ from herdmaster.core.expansion import (
     with_progress,
 )
 from herdmaster.core.flows import Each, FlowStep, Reference
-from herdmaster.core.inputs import StepResult
+from herdmaster.core.inputs import Input, StepResult
 from herdmaster.core.names import parse_task_name
 from herdmaster.core.payload import MAX_PAYLOAD, Call, decode_call, encode_call
 from herdmaster.errors import BadPayload, PayloadTooLarge
@@ -37,8 +37,12 @@ def step(*args: object, codec: bool = False, joins: tuple[str, ...] = (), queue:
     return FlowStep(F, "4", "each", TASK, joins, (Reference((), "3"),), (), each)
 
 
+def over(*results: StepResult | None, is_list: bool = False) -> Input:
+    return Input((), "3", results, is_list)
+
+
 def expansion(flow: FlowStep, elements: list[object], done: int = 0) -> Expansion:
-    args = plain_args(template_of(flow), StepResult(msgspec.json.encode(elements)), "3")
+    args = plain_args(template_of(flow), over(StepResult(msgspec.json.encode(elements))))
     return Expansion(flow, TASK, args, done=done, now_ms=1000, sign=lambda _task, data: data)
 
 
@@ -94,30 +98,39 @@ def test_an_item_that_no_payload_holds_is_refused() -> None:
 @pytest.mark.parametrize("data", [b"5", b'{"a":1}', b"null", b"[", b'"text"'])
 def test_a_result_that_is_no_list_is_refused(data: bytes) -> None:
     with pytest.raises(BadPayload, match="the result of step 3 is no list"):
-        plain_args(template_of(step()), StepResult(data), "3")
+        plain_args(template_of(step()), over(StepResult(data)))
 
 
 def test_a_codec_takes_the_list_apart_and_writes_the_items() -> None:
     flow = step("more", codec=True)
     template = template_of(flow)
-    result = StepResult(msgspec.json.encode(PICKLES.encode([1j, 2j])), "pickle")
+    result = over(StepResult(msgspec.json.encode(PICKLES.encode([1j, 2j])), "pickle"))
     assert needs_codec(template, result)
-    args = args_by_codec(template, result, "3", CODECS)
+    args = args_by_codec(template, result, CODECS)
     calls = [msgspec.structs.replace(template, args=msgspec.Raw(each)) for each in args]
     assert [read_arguments(call, None, CODECS) for call in calls] == [
         ([1j, "more"], {"x": 1}),
         ([2j, "more"], {"x": 1}),
     ]
 
-    plain = args_by_codec(template, StepResult(b"[1]"), "3", CODECS)
+    plain = args_by_codec(template, over(StepResult(b"[1]")), CODECS)
     call = msgspec.structs.replace(template, args=msgspec.Raw(plain[0]))
     assert read_arguments(call, None, CODECS) == ([1, "more"], {"x": 1})
 
 
+def test_items_of_items_and_missing_parents() -> None:
+    template = template_of(step("more"))
+    items = over(StepResult(b"1"), None, StepResult(b"[2]"), is_list=True)
+    assert not needs_codec(template, items)
+    expected = [b'[1,"more"]', b'[null,"more"]', b'[[2],"more"]']
+    assert plain_args(template, items) == args_by_codec(template, items, CODECS) == expected
+    assert plain_args(template, over(None)) == args_by_codec(template, over(None), CODECS) == []
+
+
 def test_what_a_codec_reads_must_be_a_list_that_the_items_can_carry() -> None:
     def split(value: object, codec: bool) -> list[bytes]:
-        result = StepResult(msgspec.json.encode(PICKLES.encode(value)), "pickle")
-        return args_by_codec(template_of(step(codec=codec)), result, "3", CODECS)
+        result = over(StepResult(msgspec.json.encode(PICKLES.encode(value)), "pickle"))
+        return args_by_codec(template_of(step(codec=codec)), result, CODECS)
 
     assert split([1, 2], codec=False) == [b"[1]", b"[2]"]
     with pytest.raises(BadPayload, match="no list"):

@@ -14,7 +14,7 @@ import msgspec
 from herdmaster.core import layout
 from herdmaster.core.codec import Codecs, read_arguments, read_input, write_arguments
 from herdmaster.core.flows import FlowStep, step_task
-from herdmaster.core.inputs import StepResult
+from herdmaster.core.inputs import Input
 from herdmaster.core.names import queue_and_time
 from herdmaster.core.operations import CreateNode
 from herdmaster.core.payload import BIG, MAX_PAYLOAD, Call, decode_call
@@ -46,26 +46,31 @@ def template_of(flow: FlowStep) -> Call:
     return call
 
 
-def needs_codec(template: Call, result: StepResult) -> bool:
+def needs_codec(template: Call, over: Input) -> bool:
     """Return whether `args_by_codec` has to make the arguments, which runs code of the app."""
-    return template.codec is not None or result.codec is not None
+    return template.codec is not None or not over.is_plain
 
 
-def plain_args(template: Call, result: StepResult, step: str) -> list[bytes]:
-    """Return `Call.args` of each item, where all is plain JSON. Raises BadPayload."""
+def plain_args(template: Call, over: Input) -> list[bytes]:
+    """Return `Call.args` of each item, where all is plain JSON. `over` is the list, or what makes up a list. A parent
+    that is missing counts as an empty list, and an item of a parent that is missing as null. Raises BadPayload."""
     try:
-        elements = _list_decoder.decode(result.data)
+        if over.is_list:
+            elements = [b"null" if result is None else result.data for result in over.results]
+        else:
+            elements = [bytes(raw) for data in _data(over) for raw in _list_decoder.decode(data)]
     except UNREADABLE:
-        raise BadPayload(_no_list(step)) from None
+        raise BadPayload(_no_list(over.step)) from None
     rest = b"".join(b"," + bytes(value) for value in _list_decoder.decode(template.args)[1:])
-    return [b"[" + bytes(element) + rest + b"]" for element in elements]
+    return [b"[" + element + rest + b"]" for element in elements]
 
 
-def args_by_codec(template: Call, result: StepResult, step: str, codecs: Codecs) -> list[bytes]:
+def args_by_codec(template: Call, over: Input, codecs: Codecs) -> list[bytes]:
     """As `plain_args`, for any codec. Raises BadPayload, NotSerializable."""
-    elements = read_input(step, codecs, result)
+    values = [None if result is None else read_input(over.step, codecs, result) for result in over.results]
+    elements = values if over.is_list else () if over.is_missing else values[0]
     if not isinstance(elements, (list, tuple)):
-        raise BadPayload(_no_list(step))
+        raise BadPayload(_no_list(over.step))
     args, kwargs = read_arguments(template, None, codecs)
     codec = codecs[template.codec] if template.codec is not None else None
     return [bytes(write_arguments((element, *args[1:]), kwargs, None, codec)[0]) for element in elements]
@@ -136,6 +141,10 @@ def progress_of(running: bytes) -> int:
     """Return how many items are there by the data of the znode of the running step."""
     number = running.partition(b" ")[2]
     return int(number) if number.isdigit() else 0
+
+
+def _data(over: Input) -> list[bytes]:
+    return [result.data for result in over.results if result is not None]
 
 
 def _no_list(step: str) -> str:

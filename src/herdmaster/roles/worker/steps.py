@@ -19,7 +19,7 @@ from herdmaster.core.expansion import (
     with_progress,
 )
 from herdmaster.core.flows import FlowStep
-from herdmaster.core.inputs import Input, StepResult
+from herdmaster.core.inputs import Input
 from herdmaster.core.payload import with_expanded
 from herdmaster.core.run import Returned, Run
 from herdmaster.core.table import TransitionName
@@ -113,7 +113,7 @@ class Steps:
         assert call is not None
         assert call.flow is not None
         if call.flow.each is not None:
-            self._split(held, call.flow, inputs[0].results[0] if inputs else None)
+            self._split(held, call.flow, inputs)
         else:
             held.task.call = msgspec.structs.replace(call, inputs=inputs)
             held.since = self._loop.time()
@@ -130,18 +130,16 @@ class Steps:
 
     # --- items -------------------------------------------------------------------------------------------------------
 
-    def _split(self, held: Held, flow: FlowStep, result: StepResult | None) -> None:
-        """Make the arguments of each item. What a missing parent would have returned counts as an empty list."""
-        codecs = self._program.codecs
+    def _split(self, held: Held, flow: FlowStep, inputs: tuple[Input, ...]) -> None:
+        """Make the arguments of each item."""
         try:
             template = template_of(flow)
-            step = flow.refs[0].step if flow.refs else ""
-            if result is None:
-                self._find_progress(held, [])
-            elif not needs_codec(template, result):
-                self._find_progress(held, plain_args(template, result, step))
+            if len(inputs) != 1:
+                raise BadPayload(f"step {flow.step} makes items of one list, and not of {len(inputs)}")
+            if not needs_codec(template, inputs[0]):
+                self._find_progress(held, plain_args(template, inputs[0]))
             else:
-                making = self._loop.run_in_executor(None, args_by_codec, template, result, step, codecs)
+                making = self._loop.run_in_executor(None, args_by_codec, template, inputs[0], self._program.codecs)
                 making.add_done_callback(lambda done: self._was_split(held, done))
         except HerdError as error:
             self.inputs_unreadable(held, error)
