@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from herdmaster.core.ending_moves import step_of
 from herdmaster.core.names import is_call
 from herdmaster.core.payload import decode_call
 from herdmaster.core.transitions import Move
@@ -34,8 +37,11 @@ class Admission:
             call = task.call = decode_call(task.payload)
             if signed_only is not None:  # before anything else of the payload is read
                 signed_only.check_task(task.name, task.payload)
-            if call.flow is not None and call.flow.each is not None:
-                return None  # the worker itself makes its items
+            if call.flow is not None:
+                if step_of(task.name, task.payload) is None:
+                    task.call = msgspec.structs.replace(call, flow=None)  # a plain task, whatever its payload says
+                elif call.flow.each is not None:
+                    return None  # the worker itself makes its items
             task.callee = self._program.find(call.call)
             if task.callee is None:
                 return self._moves.pass_on(task)

@@ -106,9 +106,10 @@ class Commits:
             self._let_go(move.task)
 
     def _retry_in_place(self, held: Held, again: Again) -> None:
-        call, inputs = decode_call(again.payload), held.task.inputs
-        held.task.payload = again.payload
-        held.task.call = msgspec.structs.replace(call, inputs=inputs) if inputs else call
+        call, before = decode_call(again.payload), held.task
+        if call.flow is not None:
+            call = msgspec.structs.replace(call, flow=before.flow, inputs=before.inputs)
+        held.task.payload, held.task.call = again.payload, call
         self._tasks.await_retry(held)
         self._timers.call_later(again.seconds, self._retry, held)
 

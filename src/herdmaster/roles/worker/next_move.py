@@ -15,6 +15,7 @@ import msgspec
 from herdmaster.core import transitions
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.chunk import join_results
+from herdmaster.core.ending_moves import step_of
 from herdmaster.core.endings import held_key, key_without_success
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.flows import note_of
@@ -217,8 +218,9 @@ class NextMoves:
         return Again(with_attempt(task.payload, self._now_ms() + math.ceil(seconds * 1000)), seconds)
 
     def _bury_or_end(self, task: Delivered, what: Raised, run: Run | None) -> Move:
-        if task.flow is not None:
-            return self._steps.fail(task, task.flow, what.error)
+        flow = task.flow if task.call is not None else step_of(task.name, task.payload)
+        if flow is not None:
+            return self._steps.fail(task, flow, what.error)
         outcome = self._outcome(task, OutcomeState.FAILED, run, what)
         if task.call is not None and (task.attempt > 1 or task.options.max_attempts > 1):
             key = key_without_success(task.call)

@@ -82,7 +82,8 @@ def print_raw(name: str, data: bytes) -> None:
 class WorkerSettings(msgspec.Struct, frozen=True):
     """Times in seconds. `slots`: how many tasks run at a time; by default a little more than there are processors,
     and 1,000 where all tasks are coroutines. Of these, so many at most run on `threads` (all; beside coroutines a
-    little more than there are processors), and so many in `processes` (as many as there are processors).
+    little more than there are processors), and so many in `processes` (as many as there are processors). `features`
+    are the kinds of tasks that primaries give only to workers that know them.
     """
 
     session_timeout: float = 10.0
@@ -92,6 +93,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     slots: int | None = None
     threads: int | None = None
     processes: int | None = None
+    features: tuple[str, ...] = (FLOWS,)
 
 
 def capacity_of(settings: WorkerSettings, pools: Collection[PoolKind]) -> Capacity:
@@ -296,7 +298,7 @@ class Worker(Role):
             version=__version__,
             calls=self._program.runs_calls,
             app=self._child.app,
-            features=(FLOWS,),
+            features=self._settings.features,
             request=STOP if self.is_stopping else self._request,
         )
         return encode_record(record)

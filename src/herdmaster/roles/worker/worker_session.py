@@ -9,12 +9,14 @@ that is not in the inbox, and nothing at all while the connection is away.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from herdmaster.core import transitions
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.endings import cannot_be_read
+from herdmaster.core.names import is_step
 from herdmaster.core.options import PoolKind
 from herdmaster.core.transitions import Move
 from herdmaster.errors import BadPayload
@@ -37,6 +39,8 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 
 _UNANSWERED_SECONDS: Final = 0.05
+
+_log = logging.getLogger("herdmaster.worker")
 
 
 class WorkerSession:
@@ -139,7 +143,9 @@ class WorkerSession:
             self._steps.take(held, task.call.flow)
 
     def task_unreadable(self, name: str, error: errors.NoAuth) -> None:
-        if self._tasks.get(name) is None:
+        if is_step(name):
+            _log.error("%s: %s; it is left alone, because its flow is not known", name, cannot_be_read(error))
+        elif self._tasks.get(name) is None:
             # It ends without having been run: an assignment that stays would hold up others.
             held = self._tasks.add(Delivered(name, b"", 0), self._loop.time())
             self.follow(held, self._moves.refuse(held.task, BadPayload(cannot_be_read(error))))
