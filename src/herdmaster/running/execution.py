@@ -45,8 +45,8 @@ class Executor:
     ) -> None:
         self._raw_handler = raw_handler
         self._may_start = may_start
-        self._now_ms = now_ms
-        self._unix_ms = unix_ms
+        self.now_ms = now_ms
+        self.unix_ms = unix_ms
 
     def run(self, task: Delivered) -> Run | NotStarted:
         """Run a task on this thread. Never raises, whatever the task's code does."""
@@ -55,10 +55,10 @@ class Executor:
         started = self._begin(task)
         call, callee = task.call, task.callee
         if call is None or callee is None:
-            return Run(self._handle(task), started, self._unix_ms())
+            return Run(self._handle(task), started, self.unix_ms())
         if call.expires is not None and self.is_expired(task):
             return Run(_EXPIRED, started, started)
-        return Run(invoke(task, callee, call), started, self._unix_ms())
+        return Run(invoke(task, callee, call), started, self.unix_ms())
 
     async def run_async(self, task: Delivered) -> Run | NotStarted:
         """Run a task in the loop of the coroutines. Raises nothing but CancelledError."""
@@ -69,7 +69,7 @@ class Executor:
         if self.is_expired(task):
             return self.expire()
         started = self._begin(task)
-        return Run(await invoke_async(task, task.callee, task.call), started, self._unix_ms())
+        return Run(await invoke_async(task, task.callee, task.call), started, self.unix_ms())
 
     def make_request(self, task: Delivered) -> tuple[bytes, Limits] | None:
         """Return the request and the limits for a process, or None if the task must not be started now."""
@@ -81,11 +81,11 @@ class Executor:
     def is_expired(self, task: Delivered) -> bool:
         """Return whether the task expired before its code was begun. A retry never does: its code has begun."""
         call = task.call
-        return call is not None and call.expires is not None and call.attempt == 1 and self._now_ms() >= call.expires
+        return call is not None and call.expires is not None and call.attempt == 1 and self.now_ms() >= call.expires
 
     def expire(self) -> Run:
         """Return the run of a task that has expired."""
-        now = self._unix_ms()
+        now = self.unix_ms()
         return Run(_EXPIRED, now, now)
 
     def read_result(self, task: Delivered, result: PoolResult) -> Run | None:
@@ -109,11 +109,11 @@ class Executor:
         if task.options.pool is PoolKind.PROCESS and callee is not None and call is not None and callee.program.spans:
             callee.program.spans.record_lost(task.name, call, kind, task.started)
         what = msgspec.structs.replace(raised(error, ErrorInfo(kind, str(error))), hook_called=task.hook_called)
-        return Run(what, task.started, self._unix_ms())
+        return Run(what, task.started, self.unix_ms())
 
     def _begin(self, task: Delivered) -> int:
         task.progress = task.waits = task.calls = None
-        task.started = started = self._unix_ms()
+        task.started = started = self.unix_ms()
         return started
 
     def _handle(self, task: Delivered) -> Returned | Raised:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -30,6 +29,7 @@ from herdmaster.roles.worker.held import Held, HeldTasks, State
 from herdmaster.roles.worker.next_move import Again, NextMoves
 from herdmaster.roles.worker.references import References
 from herdmaster.roles.worker.step_moves import MAX_MOVE
+from herdmaster.running.execution import Executor
 from herdmaster.running.program import Program
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -63,7 +63,7 @@ class _Making(msgspec.Struct):
 
 
 class Steps:
-    """The steps of one session. `now_ms` gives the servers' time, `unix_ms` that of this machine."""
+    """The steps of one session. `executor` has its clocks."""
 
     def __init__(
         self,
@@ -73,17 +73,15 @@ class Steps:
         session: Session,
         *,
         program: Program,
+        executor: Executor,
         moves: NextMoves,
-        now_ms: Callable[[], int],
-        unix_ms: Callable[[], int],
     ) -> None:
         self._worker = worker
         self._tasks = tasks
         self._session = session
         self._program = program
         self._moves = moves
-        self._now_ms = now_ms
-        self._unix_ms = unix_ms
+        self._executor = executor
         self._loop = asyncio.get_running_loop()
         self._references = References(client, tasks, program.signed_only, self)
         self._reader = PayloadReader(client)
@@ -179,11 +177,13 @@ class Steps:
         assert call.flow is not None
         done = max(call.expanded, progress_of(running))
         try:
-            expansion = Expansion(call.flow, task, args, done=done, now_ms=self._now_ms(), sign=self._moves.sign)
+            expansion = Expansion(
+                call.flow, task, args, done=done, now_ms=self._executor.now_ms(), sign=self._moves.sign
+            )
         except HerdError as error:
             self.inputs_unreadable(held, error)
             return
-        making = self._making[task] = _Making(held, expansion, running, version, self._unix_ms())
+        making = self._making[task] = _Making(held, expansion, running, version, self._executor.unix_ms())
         self._make_items(making)
 
     def _make_items(self, making: _Making) -> None:
@@ -197,7 +197,7 @@ class Steps:
                 move = self._moves.refuse(task, error)
         else:
             result = Returned(msgspec.Raw(b"%d" % expansion.count))
-            move = self._moves.after_run(task, Run(result, making.started, self._unix_ms()))
+            move = self._moves.after_run(task, Run(result, making.started, self._executor.unix_ms()))
         if not isinstance(move, Move) or move.transition is not TransitionName.EXPAND_STEP:
             self.forget(task.name)
         self._session.follow(held, move)

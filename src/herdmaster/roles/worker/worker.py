@@ -266,8 +266,6 @@ class Worker(Role):
             capacity=self._capacity,
             changed=self._changed.set,
             ask_primary=PrimaryKind(client).ask,
-            now_ms=self._time.now_ms,
-            unix_ms=system.unix_ms,
             log_start=self._task_log.started,
             report=self._report,
         )

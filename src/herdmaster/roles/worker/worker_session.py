@@ -60,40 +60,38 @@ class WorkerSession:
         capacity: Capacity,
         changed: Callable[[], None],
         ask_primary: Callable[[Callable[[bool], None]], None],
-        now_ms: Callable[[], int],
-        unix_ms: Callable[[], int],
         log_start: Callable[[Delivered], None],
         report: Callable[[AttemptEnd], None],
     ) -> None:
         self._client, self._worker = client, worker
         self._program, self._executor = program, executor
         self._moves, self._ask_primary = moves, ask_primary
-        self._changed = changed
-        self._log_start = log_start
+        self._changed, self._log_start = changed, log_start
         self._loop, self._timers = asyncio.get_running_loop(), Timers()
-        self._tasks = HeldTasks()
-        self._inbox = Inbox(client, worker, self._tasks.requests, self)
+        self._tasks = tasks = HeldTasks()
+        self._inbox = Inbox(client, worker, tasks.requests, self)
         self._admission = Admission(program, equipment, moves)
-        self._steps = Steps(
-            client, worker, self._tasks, self, program=program, moves=moves, now_ms=now_ms, unix_ms=unix_ms
-        )
+        self._steps = Steps(client, worker, tasks, self, program=program, executor=executor, moves=moves)
         self._slots = Slots(capacity, lambda kind, slots: equipment.make(kind, slots, self._ended))
         self._fence = Fence(client, self._slots.stop_all)
-        self._commits = Commits(
-            client,
-            worker,
+        self._commits = self._make_commits(report)
+        self._saves = self._make_saves()
+        self.may_start = True
+        self._closed = self._step_scheduled = False
+
+    def _make_commits(self, report: Callable[[AttemptEnd], None]) -> Commits:
+        return Commits(
+            self._client,
+            self._worker,
             self._tasks,
             self._inbox,
-            moves=moves,
+            moves=self._moves,
             timers=self._timers,
             let_go=self.task_left,
             items_made=self._steps.items_made,
             turn=self.turn,
             report=report,
         )
-        self._saves = self._make_saves()
-        self.may_start = True
-        self._closed = self._step_scheduled = False
 
     def _make_saves(self) -> Saves:
         signed_only = self._program.signed_only
