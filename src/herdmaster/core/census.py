@@ -25,7 +25,7 @@ class WorkerKind(StrEnum):
 class Census(msgspec.Struct, frozen=True):
     """Tasks by queue, and workers and slots by what they do. `oldest` has the time (unix milliseconds, by the clock of
     its client) in the name of the first task that waits in each queue, where it has one. `busy` counts assigned tasks,
-    at most the slots of their worker."""
+    at most the slots of their worker, `flows` those that run."""
 
     waiting: dict[str, int]
     delayed: dict[str, int]
@@ -35,6 +35,7 @@ class Census(msgspec.Struct, frozen=True):
     workers: dict[WorkerKind, int]
     slots: int
     busy: int
+    flows: int = 0
 
 
 def take_census(

@@ -38,12 +38,17 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 
 
 class Flow(msgspec.Struct):
-    """A flow in `/flows`. `graph` is None while it does not run. `is_read`: its header was read since it runs."""
+    """A flow in `/flows`. `graph` is None while it does not run. `is_read`: its header was read since it runs.
+    `version` is that of this header, and `deadline_ms` when the flow times out (unix milliseconds). `is_new`: its
+    creation was seen, and not told yet."""
 
     name: str
     graph: FlowGraph | None = None
     is_read: bool = False
     is_cancelled: bool = False
+    is_new: bool = False
+    version: int = -1
+    deadline_ms: int | None = None
     to_stop: set[str] = msgspec.field(default_factory=set)  # its running tasks that were not asked to end
 
     def may_start(self, entry: str) -> bool:
@@ -122,7 +127,7 @@ class FlowPicture(Offers[Start | str]):
     def add(self, folder: str, name: str) -> None:
         match folder.split("/"):
             case [_, _]:
-                self._flows[name] = Flow(name)
+                self._flows[name] = Flow(name, is_new=True)
             case [_, _, flow]:
                 self._add_to_flow(flow, name, is_new=True)
             case [_, _, flow, part] if (graph := self._graph(flow)) is not None:
@@ -156,11 +161,12 @@ class FlowPicture(Offers[Start | str]):
             found.is_read = False
             self._review(flow)
 
-    def set_header(self, flow: str, *, stops: bool) -> None:
+    def set_header(self, flow: str, *, version: int = -1, stops: bool = False) -> None:
         """The header was read. `stops`: the flow stops at its first failure."""
         found = self._flows.get(flow)
         if found is not None and found.graph is not None:
             found.is_read = True
+            found.version = version
             found.graph.set_stops(stops)
             self._review(flow)
 
@@ -175,7 +181,9 @@ class FlowPicture(Offers[Start | str]):
                 flow.graph.add_part(part)
             if part == RUNNING:
                 self._running.add(name)
-        flow.is_cancelled |= part == CANCEL
+        if part == CANCEL and not flow.is_cancelled:
+            flow.is_cancelled = True
+            flow.to_stop = set() if flow.graph is None else set(flow.graph.running)
         self._review(name)
 
     def _remove_from_flow(self, name: str, part: str) -> None:
@@ -230,6 +238,19 @@ class FlowPicture(Offers[Start | str]):
             return False
         return flow.graph.edges_of(start.entry) == start.missing
 
+    @property
+    def has_offers(self) -> bool:
+        """Whether `take` may find something."""
+        self._refresh()
+        return bool(self._offered)
+
+    def begin(self, flow: str) -> bool:
+        """Mark a flow as taken, unless it is marked."""
+        if flow not in self._flows or flow in self._marks:
+            return False
+        self._marks.begin(flow, flow)
+        return True
+
     def take_flows(self, room: int) -> list[Flow]:
         """Take at most `room` flows to look at."""
         self._refresh()
@@ -247,6 +268,12 @@ class FlowPicture(Offers[Start | str]):
             self._marks.end(key)  # it is looked at again when something has changed
         else:
             super().finish(key)
+
+    def refresh(self, flow: str) -> None:
+        """Bring `is_at_rest` of a flow up to date."""
+        graph = self._graph(flow)
+        if graph is not None:
+            graph.refresh()
 
     def _refresh(self) -> None:
         """Find what is over, once for all changes since the last time."""

@@ -15,6 +15,7 @@ from herdmaster.inspection.history import read_history
 from herdmaster.roles.primary.master import Master, MasterSettings
 from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.roles.shared.system import System
+from tests.roles.primary.flow_stage import StagedFlow
 from tests.roles.stage import TIMEOUT, Gate, Stage, call_payload, new_call_name, new_raw_name, until
 
 pytestmark = pytest.mark.long
@@ -27,12 +28,20 @@ class Measured(Instruments):
         self.ends: list[AttemptEnd] = []
         self.takeovers: list[float] = []
         self.recovered: list[tuple[str, int]] = []
+        self.flows: list[tuple[str, ...]] = []
         settings = MasterSettings(session_timeout=TIMEOUT, max_deliveries=1)
         self.master = Master(stage.hosts, settings, System(instruments=self))
         stage.start(self.master)
 
     def attempt_ended(self, end: AttemptEnd, /) -> None:
         self.ends.append(end)
+
+    def flow_started(self, name: str, /) -> None:
+        self.flows.append((name,))
+
+    def flow_ended(self, name: str, state: str, seconds: float, /) -> None:
+        assert 0 <= seconds < 60
+        self.flows.append((name, state))
 
     def took_over(self, seconds: float, /) -> None:
         self.takeovers.append(seconds)
@@ -68,6 +77,25 @@ async def test_a_task_that_is_cancelled_or_expires_before_it_runs_is_reported(st
     assert first.times is second.times is None
     assert len(measured.takeovers) == 1
     assert 0 <= measured.takeovers[0] < 15
+
+
+async def test_flows_and_the_ends_of_their_steps_are_reported(stage: Stage) -> None:
+    measured = Measured(stage)
+    await until(lambda: measured.master.is_primary, "a primary")
+    flow = await StagedFlow(stage, "0", "1", "0:2").make()
+    await stage.put(layout.cancel_path(flow.task("0")))
+    await until(lambda: len(measured.ends) == 1, "a report")
+    assert (measured.ends[0].flow, measured.ends[0].step, measured.ends[0].result) == (
+        flow.name,
+        "0",
+        EndState.CANCELLED,
+    )
+    await until(lambda: measured.flows == [("report",)], "a flow")
+    census = measured.master.take_census()
+    assert census is not None
+    assert census.flows == 1
+    await flow.complete("1")
+    await until(lambda: measured.flows == [("report",), ("report", "failed")], "its end")
 
 
 async def test_a_task_that_is_buried_is_reported_with_its_error(stage: Stage) -> None:

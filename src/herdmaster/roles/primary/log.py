@@ -8,6 +8,7 @@ from typing import Final
 
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.ending_moves import outcome_of
+from herdmaster.core.flows import FlowHeader, FlowState
 from herdmaster.core.history import EndState
 from herdmaster.core.names import DEFAULT_QUEUE, queue_and_priority
 from herdmaster.core.outcome import OutcomeState
@@ -136,6 +137,23 @@ class PrimaryLog:
             _log.info("schedule %s: skipped %d (%s)", schedule, count, reason)
             self._instruments.ticks_skipped(schedule, reason, count)
 
+    def tell_broken_flow(self, what: str, reason: str) -> None:
+        """Say once what cannot be used of a flow, or of a step as `FLOW/ENTRY`."""
+        if self._is_news("flow", what):
+            _log.error("%.200r of flows cannot be used: %s: set aside", what, reason)
+
+    def tell_flow_started(self, name: str) -> None:
+        self._instruments.flow_started(name)
+
+    def tell_flow_ended(self, flow: str, header: FlowHeader) -> None:
+        """`header` is the last one."""
+        ended = header.ended or header.created
+        seconds = max(0, ended - header.created) / 1000
+        reason = f": {header.error.message}" if header.error is not None else ""
+        level = logging.ERROR if header.state is FlowState.FAILED else logging.INFO
+        _log.log(level, "%s (%s) has ended as %s after %.1f s%s", flow, header.name, header.state, seconds, reason)
+        self._instruments.flow_ended(header.name, header.state.value, seconds)
+
     def tell_left(self, worker: str, *, drained: bool) -> None:
         _log.info("%s has drained" if drained else "%s was lost", worker)
 
@@ -166,7 +184,9 @@ class PrimaryLog:
             result = EndState.EXPIRED
         queue, _ = queue_and_priority(move.task) or (DEFAULT_QUEUE, 0)
         attempt, error = (outcome.attempt, outcome.error) if outcome is not None else (1, None)
-        return AttemptEnd(move.task, call, queue, result, self._system.unix_ms(), attempt=attempt, error=error)
+        flow, step = _step_of(move) or (None, None)
+        ended = self._system.unix_ms()
+        return AttemptEnd(move.task, call, queue, result, ended, attempt=attempt, error=error, flow=flow, step=step)
 
     def _tell_refused(self, move: Move) -> None:
         outcome = outcome_of(move)
@@ -176,3 +196,12 @@ class PrimaryLog:
         error = outcome.error if outcome is not None else None
         reason = (error.message or error.type) if error is not None else "it cannot be moved"
         _log.error("refused %s: %s", move.task, reason)
+
+
+def _step_of(move: Move) -> tuple[str, str] | None:
+    """Return the flow and the step that a move ends; None if it ends a plain task."""
+    for operation in move.operations:
+        match operation.path.split("/"):
+            case ["", "flows", flow, "failed", step]:
+                return flow, step
+    return None

@@ -16,6 +16,9 @@ from herdmaster.core.recovery import MAX_DELIVERIES, Recovery
 from herdmaster.roles.primary.cancellation import Cancellation, Pictures
 from herdmaster.roles.primary.dispatch import Dispatch
 from herdmaster.roles.primary.feed import Feed
+from herdmaster.roles.primary.flow_ends import FlowEnds
+from herdmaster.roles.primary.flow_feed import FlowFeed
+from herdmaster.roles.primary.flow_starts import FlowStarts
 from herdmaster.roles.primary.folder_part import FolderPart
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.primary.part import Part
@@ -54,9 +57,14 @@ class Primary:
         pictures = Pictures(dispatcher, promotion.delayed)
         cancellation = Cancellation(client, pictures, report, wake)
         scheduling = Scheduling(client, server_clock, pictures, report, wake, stands_in=settings.stands_in)
-        self._watching: tuple[Feed | FolderPart, ...] = (self._feed, promotion, cancellation, scheduling)
-        self._moving: list[Part] = [promotion, cancellation, scheduling]
-        self._steps: list[Part | Recount] = [promotion, cancellation, scheduling]
+        flow_feed = FlowFeed(client, report, wake)
+        self._flows = flow_feed.flows
+        starts = FlowStarts(client, flow_feed, server_clock, report, wake, stands_in=settings.stands_in)
+        ends = FlowEnds(client, flow_feed, server_clock, report, wake)
+        self._moving: list[Part] = [promotion, cancellation, scheduling, starts, ends]
+        watched: tuple[FolderPart | FlowFeed, ...] = (promotion, cancellation, scheduling, flow_feed)
+        self._watching: tuple[Feed | FolderPart | FlowFeed, ...] = (self._feed, *watched)
+        self._steps: list[Part | Recount] = [*self._moving]
         if not settings.stands_in:
             list_again = self._feed.list_again
             dispatch = Dispatch(
@@ -85,7 +93,8 @@ class Primary:
         """Count tasks, workers and slots; None while the picture may be old."""
         if not self._dispatcher.is_current:
             return None
-        return self._dispatcher.take_census(self._delayed.count_by_queue())
+        census = self._dispatcher.take_census(self._delayed.count_by_queue())
+        return msgspec.structs.replace(census, flows=self._flows.running)
 
     async def stop(self) -> None:
         """Watch nothing from here on. Call it after `run`, where the session goes on."""

@@ -1,0 +1,103 @@
+"""Stops the tasks of flows that were cancelled, or that stop at their first failure: it asks for each to be cancelled.
+
+What asks is a request in `/cancel`, as a client makes it; `roles/primary/cancellation.py` carries the requests out.
+Tasks of marked steps go on in a flow that stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from herdmaster.core import layout
+from herdmaster.core.flow_picture import Flow, FlowPicture
+from herdmaster.core.names import parse_task_name
+from herdmaster.roles.primary.part import TRY_LATER_SECONDS
+from herdmaster.roles.shared.payload_reader import PayloadReader
+from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.model import Stat
+
+_MAX_ASKED: Final = 200
+"""Requests that are sent at the same time."""
+_MARKS: Final = (b"!", b"?")
+
+
+class FlowStops:
+    """The flows whose tasks are being stopped, for one term of a primary."""
+
+    def __init__(self, client: Client, flows: FlowPicture, reader: PayloadReader, wake: Callable[[], None]) -> None:
+        self._client = client
+        self._flows = flows
+        self._reader = reader
+        self._wake = wake
+        self._stopping: dict[str, None] = {}
+        self._under_way = 0
+        self._may_ask_at = 0.0
+        self._is_folder_missing = False
+
+    def look_at(self, flow: Flow) -> None:
+        """Stop the flow's tasks if that is wanted."""
+        if flow.to_stop and _has_to_stop(flow):
+            self._stopping[flow.name] = None
+            self._wake()
+
+    def step(self) -> None:
+        """Send requests, as far as there is room. Raises the session's final error."""
+        if self._client.clock() < self._may_ask_at:
+            return
+        for name in list(self._stopping):
+            flow = self._flows.get(name)
+            while flow is not None and flow.to_stop and _has_to_stop(flow) and self._under_way < _MAX_ASKED:
+                self._stop(flow, flow.to_stop.pop())
+            if flow is None or not flow.to_stop or not _has_to_stop(flow):
+                del self._stopping[name]
+
+    def next_wakeup(self) -> float | None:
+        return self._may_ask_at if self._stopping and self._may_ask_at > self._client.clock() else None
+
+    def take_missing_folder(self) -> bool:
+        """Return whether `/cancel` was found missing since the last call."""
+        found, self._is_folder_missing = self._is_folder_missing, False
+        return found
+
+    def _stop(self, flow: Flow, task: str) -> None:
+        if parse_task_name(task) is None:
+            return
+        self._under_way += 1
+        if flow.is_cancelled:
+            self._ask(flow.name, task)
+        else:
+            path = layout.flow_running_path(flow.name, task)
+            self._reader.read([((flow.name, task), task, path)], self._handle_running)
+
+    def _handle_running(
+        self, key: tuple[str, str], data: bytes | None, _stat: Stat | None, _error: Exception | None
+    ) -> None:
+        if data is None or data.partition(b" ")[0].endswith(_MARKS):
+            self._end()
+        else:
+            self._ask(*key)
+
+    def _ask(self, flow: str, task: str) -> None:
+        self._client.create_nowait(layout.cancel_path(task), b"", partial(self._handle_asked, flow, task))
+
+    def _handle_asked(self, flow: str, task: str, _path: str | None, error: Exception | None) -> None:
+        # After a lost connection, the next listing shows again what runs.
+        if isinstance(error, errors.ServerError) and not isinstance(error, errors.NodeExists):
+            self._is_folder_missing |= isinstance(error, errors.NoNode)
+            self._may_ask_at = self._client.clock() + TRY_LATER_SECONDS
+            found = self._flows.get(flow)
+            if found is not None and found.graph is not None and task in found.graph.running:
+                found.to_stop.add(task)
+                self._stopping[flow] = None
+        self._end()
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        self._wake()
+
+
+def _has_to_stop(flow: Flow) -> bool:
+    return flow.is_cancelled or (flow.is_read and flow.graph is not None and flow.graph.is_stopped)

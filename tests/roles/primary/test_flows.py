@@ -1,0 +1,291 @@
+"""Flows under a primary: steps start when they may, and every flow ends, whatever breaks meanwhile."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from herdmaster.core import layout
+from herdmaster.core.flow_end import TIMEOUT
+from herdmaster.core.flows import FlowState, OnFailure
+from herdmaster.core.outcome import OutcomeState
+from herdmaster.roles.primary import flow_starts
+from tests.proxy import Proxy, multi_with
+from tests.roles.primary.flow_stage import StagedFlow
+from tests.roles.stage import REFERENCE, Stage, until
+
+pytestmark = pytest.mark.long
+
+
+async def test_a_flow_goes_from_its_first_steps_to_its_end(stage: Stage) -> None:
+    await stage.master()
+    before = time.time_ns() // 1_000_000
+    flow = await StagedFlow(stage, "0", "1", "0:2", "3 1 2", "4! 3", "5? 3").make()
+    assert await flow.started() == {"0", "1"}
+    await flow.complete("0", "1")
+    second = await flow.until_started("2")
+    assert second.due is not None
+    assert before - 5000 <= second.due <= before + 20_000
+    assert await flow.names("steps") == ["3", "4!", "5?"]
+    await flow.complete("2", "3", "5")
+    header = await flow.until_ended()
+    assert (header.state, header.error) == (FlowState.DONE, None)
+    assert header.ended is not None
+    assert (await flow.outcome()).state is OutcomeState.DONE
+    assert await flow.names("steps") == ["4!"]
+    assert await stage.leftovers() == [layout.status_path(flow.name)]
+
+
+async def test_the_first_steps_of_a_large_flow_start_when_it_is_complete(stage: Stage) -> None:
+    await stage.master()
+    flow = await StagedFlow(stage, "0", "1", "2 0 1").make_large()
+    await flow.complete("1", "0", "2")
+    assert (await flow.until_ended()).state is FlowState.DONE
+
+
+async def test_a_flow_that_wants_no_outcome_has_none(stage: Stage) -> None:
+    await stage.master()
+    flow = await StagedFlow(stage, "0").make(outcome=False)
+    await flow.complete("0")
+    await flow.until_ended()
+    assert await stage.names(layout.STATUS) == []
+
+
+async def test_what_depends_on_a_failed_step_waits_and_the_rest_goes_on(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.master()
+    flow = await StagedFlow(stage, "0", "1", "0:2", "3 2 1", "1:4", "5! 3", "6? 4 2", "7? 1").make()
+    await flow.fail("0")
+    assert (await flow.until_started("5")).missing == ("3",)
+    await flow.complete("1", "4")
+    assert (await flow.until_started("6")).missing == ("2",)
+    assert (await flow.until_started("7")).missing == ()
+    assert await flow.is_running()
+    await flow.complete("5", "6", "7")
+    header = await flow.until_ended()
+    assert header.state is FlowState.FAILED
+    assert header.error is not None
+    assert header.error.message == "1 step failed: 0 (m:f0): ValueError: bad; 2 steps did not start"
+    outcome = await flow.outcome()
+    assert (outcome.state, outcome.error) == (OutcomeState.FAILED, header.error)
+    assert header.error.message in caplog.text
+
+
+async def test_a_flow_that_stops_ends_what_runs_but_for_marked_steps(stage: Stage) -> None:
+    await stage.master()
+    flow = await StagedFlow(stage, "0", "1", "1:2", "3! 0", "4! 2").make(on_failure=OnFailure.STOP)
+    await flow.fail("0")
+    await flow.until_started("3")
+    assert (await flow.until_started("4")).missing == ("2",), "2 will never start"
+    await stage.until_gone(layout.task_path(flow.task("1")))
+    assert await flow.started() == {"3", "4"}
+    await flow.complete("3", "4")
+    header = await flow.until_ended()
+    assert header.state is FlowState.FAILED
+    assert sorted(await flow.names("failed")) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "ended"),
+    [
+        (b"", FlowState.CANCELLED, OutcomeState.CANCELLED),
+        (TIMEOUT, FlowState.EXPIRED, OutcomeState.EXPIRED),
+    ],
+)
+async def test_a_cancelled_flow_starts_nothing_and_ends(
+    stage: Stage, reason: bytes, state: FlowState, ended: OutcomeState
+) -> None:
+    await stage.master()
+    flow = await StagedFlow(stage, "0", "1", "0:2", "3! 1").make()
+    await stage.zk.create(layout.flow_cancel_path(flow.name), reason)
+    assert (await flow.until_ended()).state is state
+    assert (await flow.outcome()).state is ended
+    assert await flow.names("steps") == ["0:2", "3!"]
+    assert sorted(await flow.names("failed")) == ["0", "1"]
+    assert await stage.names(layout.TASKS) == await stage.names(layout.CANCEL) == []
+
+
+async def test_a_flow_times_out_by_the_servers_clock(stage: Stage) -> None:
+    await stage.master()
+    flow = await StagedFlow(stage, "0", "0:1").make(timeout=0.3)
+    assert (await flow.until_ended()).state is FlowState.EXPIRED
+    assert await stage.data(layout.flow_cancel_path(flow.name)) == TIMEOUT
+
+
+async def test_a_flow_whose_steps_wait_for_nothing_that_exists_fails(stage: Stage) -> None:
+    await stage.master()
+    flow = await StagedFlow(stage, "0", "1 99").make()
+    await flow.complete("0")
+    header = await flow.until_ended()
+    assert header.error is not None
+    assert header.error.message == "1 step never started, because the flow has no such parents: 1"
+
+
+async def test_more_parents_are_missing_than_one_transaction_can_drop(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_starts, "MAX_EDGES", 3)
+    await stage.master()
+    roots = [str(number) for number in range(10)]
+    flow = await StagedFlow(stage, *roots, " ".join(("10!", *roots))).make()
+    await flow.complete("9")
+    await flow.fail(*roots[:9])
+    assert (await flow.until_started("10")).missing == tuple(roots[:9])
+    await flow.complete("10")
+    assert (await flow.until_ended()).state is FlowState.FAILED
+
+
+# --- takeovers and lost connections ----------------------------------------------------------------------------------
+
+
+async def test_a_takeover_reads_everything_anew(stage: Stage) -> None:
+    primary = await stage.master()
+    await stage.master(is_primary=False)
+    flow = await StagedFlow(stage, "0", "1", "2", "0:3", "4 3 1", "5! 2", "5:6").make()
+    await flow.complete("0")
+    await flow.until_started("3")
+    await stage.abandon(primary)
+    await flow.complete("3", "1")
+    await flow.fail("2")
+    await flow.complete("4", "5", "6")
+    assert (await flow.until_ended(30)).state is FlowState.FAILED
+
+
+@pytest.mark.parametrize("lose", ["request", "reply"])
+@pytest.mark.parametrize("what", ["start", "end", "cancel", "header"])
+async def test_whatever_answer_is_lost_happens_once(namespace: str, stage: Stage, lose: str, what: str) -> None:
+    async with Proxy(namespace) as proxy:
+        await stage.master(hosts=proxy.hosts)
+        flow = StagedFlow(stage, "0", "0:1", "2 1")
+        matches = {
+            "start": multi_with(layout.flow_step_path(flow.name, "2")),
+            "end": multi_with(layout.status_path(flow.name)),
+            "cancel": lambda _opcode, body: layout.cancel_path(flow.task("1")).encode() in body,
+            "header": lambda opcode, body: opcode == 22 and layout.flow_path(flow.name).encode() in body,
+        }
+        fault = getattr(proxy, f"lose_{lose}")(matches[what])
+        await flow.make()
+        await flow.complete("0")
+        if what == "cancel":
+            await flow.until_started("1")
+            await stage.zk.create(layout.flow_cancel_path(flow.name))
+            assert (await flow.until_ended(30)).state is FlowState.CANCELLED
+        else:
+            await flow.complete("1", "2")
+            assert (await flow.until_ended(30)).state is FlowState.DONE
+        assert fault.happened.is_set()
+        assert await stage.leftovers() == [layout.status_path(flow.name)]
+
+
+async def test_a_session_that_expires_in_the_middle_changes_nothing(stage: Stage) -> None:
+    primary = await stage.master()
+    flow = await StagedFlow(stage, "0", "0:1", "1:2").make()
+    await flow.complete("0")
+    await stage.expire(primary)
+    await flow.complete("1")
+    stage.break_connections()
+    await flow.complete("2")
+    assert (await flow.until_ended(30)).state is FlowState.DONE
+
+
+async def test_a_cancel_that_comes_during_a_start_reaches_the_new_task(namespace: str, stage: Stage) -> None:
+    async with Proxy(namespace) as proxy:
+        await stage.master(hosts=proxy.hosts)
+        flow = await StagedFlow(stage, "0", "0:1").make()
+        held = proxy.hold_request(multi_with(layout.flow_step_path(flow.name, "0:1")))
+        await flow.complete("0")
+        await held.happened.wait()
+        await stage.zk.create(layout.flow_cancel_path(flow.name))
+        held.go_on.set()
+        assert (await flow.until_ended()).state is FlowState.CANCELLED
+        assert await flow.names("failed") == ["1"]
+
+
+async def test_a_retry_that_comes_during_the_end_keeps_the_flow_running(namespace: str, stage: Stage) -> None:
+    async with Proxy(namespace) as proxy:
+        await stage.master(hosts=proxy.hosts)
+        flow = await StagedFlow(stage, "0", "0:1").make()
+        held = proxy.hold_request(multi_with(layout.status_path(flow.name)))
+        await flow.fail("0")
+        await held.happened.wait()
+        again = await flow.retry("0")
+        await flow.complete("0", task=again)
+        held.go_on.set()
+        await flow.complete("1")
+        assert (await flow.until_ended()).state is FlowState.DONE
+
+
+async def test_a_flow_that_runs_again_is_read_anew(stage: Stage) -> None:
+    await stage.master()
+    flow = await StagedFlow(stage, "0", "1", "2 0 1").make()
+    await flow.fail("0")
+    await flow.complete("1")
+    assert (await flow.until_ended()).state is FlowState.FAILED
+    again = await flow.reopen("0")
+    await flow.complete("0", task=again)
+    await flow.complete("2")
+    assert (await flow.until_ended()).state is FlowState.DONE
+    assert (await flow.outcome()).state is OutcomeState.DONE
+
+
+async def test_two_masters_that_stand_in_start_each_step_once(stage: Stage) -> None:
+    await stage.play_primary(REFERENCE)
+    await stage.master(is_primary=False)
+    await stage.master(is_primary=False)
+    flow = await StagedFlow(stage, "0", "0:1", "2 1").make()
+    await flow.complete("0", "1", "2")
+    assert (await flow.until_ended(30)).state is FlowState.DONE
+
+
+# --- what cannot be used ---------------------------------------------------------------------------------------------
+
+
+async def test_a_broken_step_is_told_once_and_holds_up_nothing_else(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.master()
+    flow = await StagedFlow(stage, "0", "0:1", "0:2", "0:3").make()
+    await stage.zk.set(layout.flow_step_path(flow.name, "0:1"), b"garbage")
+    await stage.zk.set(layout.flow_step_path(flow.name, "0:2"), flow.payload("0:3"))
+    await flow.complete("0", "3")
+    await until(lambda: caplog.text.count("cannot be used") == 2, "two words")
+    await stage.zk.create(layout.flow_cancel_path(flow.name))
+    assert (await flow.until_ended()).state is FlowState.CANCELLED
+
+
+async def test_a_broken_header_is_told_once_and_other_flows_go_on(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.master()
+    broken = await StagedFlow(stage, "0", "0:1").make()
+    await stage.zk.set(layout.flow_path(broken.name), b"{}")
+    flow = await StagedFlow(stage, "0", "0:1").make()
+    await broken.complete("0")
+    await flow.complete("0", "1")
+    assert (await flow.until_ended()).state is FlowState.DONE
+    assert caplog.text.count(f"{broken.name}' of flows cannot be used") == 1
+    assert await broken.started() == set()
+
+
+async def test_foreign_names_below_flows_are_left_alone(stage: Stage) -> None:
+    await stage.master()
+    await stage.put("/flows/x/running/y", "/flows/x/steps/z/0", "/flows/other")
+    flow = await StagedFlow(stage, "0", "0:1").make()
+    await flow.complete("0", "1")
+    assert (await flow.until_ended()).state is FlowState.DONE
+    assert await stage.exists("/flows/x/running/y")
+
+
+async def test_a_thousand_steps_that_get_ready_at_once_all_start(stage: Stage) -> None:
+    await stage.master()
+    count = 1000
+    flow = await StagedFlow(stage, "0", *(f"0:{number}" for number in range(1, count + 1))).make_large()
+    await flow.complete("0")
+
+    async def all_started() -> bool:
+        return len(await stage.names(layout.TASKS)) == count
+
+    await until(all_started, "all tasks")
+    assert await flow.names("steps") == []
