@@ -112,6 +112,12 @@ def test_a_request_to_cancel_stands_without_a_primary(at: tuple[str, str]) -> No
     assert "a request to cancel it is not carried out yet" in run("flows", "show", FLOW, *at).stdout
 
 
+def test_flows_are_waited_for(at: tuple[str, str]) -> None:
+    waited = run("flows", "wait", OTHER, FLOW, "--timeout", "0.1s", *at)
+    assert waited.exit_code == 1
+    assert waited.stdout == f"{OTHER}: failed\n{FLOW}: has not ended within 0.1 s and goes on\n"
+
+
 def test_flows_that_have_ended_are_removed(at: tuple[str, str]) -> None:
     refused = run("flows", "remove", OTHER, *at)
     assert (refused.exit_code, "confirm with --yes" in refused.stderr) == (1, True)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from herdmaster.core import flow_moves, layout
+from herdmaster.core.access import Identity
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.flows import FlowState, encode_header, task_of
 from herdmaster.core.operations import Move
@@ -18,8 +19,10 @@ from herdmaster.errors import HerdError
 from herdmaster.inspection.flows import NoSuchFlow
 from herdmaster.operations import flows
 from herdmaster.operations.flows import cancel_flow, remove_flow, retry_flow, wait_for_end
+from herdmaster.roles.shared.access import use_policy
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
+from tests.closed import close_namespace, reopen_namespace, session_of
 from tests.flow_scene import CREATED, FLOW, FlowScene
 from tests.proxy import Proxy, multi_with
 
@@ -229,6 +232,37 @@ async def test_a_flow_that_runs_is_removed_by_force_when_a_primary_has_ended_it(
     assert await flows.commit(zk, flow_moves.end_flow(FLOW, stat.version, over, None))
     await removing
     assert await zk.children(layout.FLOWS) == ()
+
+
+async def test_the_rights_of_a_client_suffice_in_a_closed_namespace(namespace: str) -> None:
+    hosts = await close_namespace(namespace)
+    try:
+        async with session_of(hosts, Identity.MASTER) as master, session_of(hosts, Identity.CLIENT) as client:
+            await use_policy(master)
+            await use_policy(client)
+            await make_folders(master)
+            scene = FlowScene(client, NAMES).begin().live("0")
+            await scene.write()
+            assert await retry_after_failure(master, client, scene) == 1
+            assert await cancel_flow(client, FLOW) is None
+            header, stat = await master.get(layout.flow_path(FLOW))
+            await master.delete(layout.flow_running_path(FLOW, task_of(scene.step("0"), 1)))
+            over = (header or b"").replace(b'"running"', b'"cancelled"')
+            assert await flows.commit(master, flow_moves.end_flow(FLOW, stat.version, over, FAILED))
+            await remove_flow(client, FLOW)
+            assert (await scene.header()).state is FlowState.REMOVED  # the masters delete the rest
+            await remove_flow(master, FLOW)
+            assert await master.children(layout.FLOWS) == ()
+    finally:
+        await reopen_namespace(hosts)
+
+
+async def retry_after_failure(master: Client, client: Client, scene: FlowScene) -> int:
+    """Let the primary fail a step that waits, and retry it as a client."""
+    task, step = scene.task("0"), scene.step("0")
+    data = scene.payload("0", error=ErrorInfo("E"))
+    assert await flows.commit(master, flow_moves.fail_step_waiting(task, step, data))
+    return await retry_flow(client, FLOW)
 
 
 async def test_a_header_that_cannot_be_read_is_removed_by_force_only(zk: Client) -> None:

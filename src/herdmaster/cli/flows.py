@@ -1,4 +1,4 @@
-"""`herd flows`: list flows, show and draw one, cancel, retry and remove flows."""
+"""`herd flows`: list flows, show and draw one, wait for, cancel, retry and remove flows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOT_DONE: Final = 1
 
 @click.group(cls=ListingGroup)
 def flows() -> None:
-    """List, show, draw, cancel, retry and remove flows. Without a command: list.
+    """List, show, draw, await, cancel, retry and remove flows. Without a command: list.
 
     FLOW is the name of a flow, or its beginning if no other flow has it, with or without `flow-`.
     """
@@ -224,7 +224,7 @@ def _step_lines(step: StepInfo, now: int) -> Iterator[str]:
         yield f"         {click.style(f'{prefix}{brief(error)}', fg='red')}"
 
 
-# --- cancel, retry, remove -------------------------------------------------------------------------------------------
+# --- wait, cancel, retry, remove -------------------------------------------------------------------------------------
 
 
 def _timeout_option(help_text: str, default: float | None) -> Callable[[C], C]:
@@ -268,6 +268,32 @@ def cancel(*, flow: tuple[str, ...], timeout: float, as_json: bool, session: Ses
         text = "no primary has answered yet; the request stands" if state is None else f"{state.value}"
         _report(name, text, as_json=as_json, state=state)
     if any(state is not FlowState.CANCELLED for _, state in ends):
+        click.get_current_context().exit(_NOT_DONE)
+
+
+@flows.command
+@click.argument("flow", nargs=-1, required=True)
+@_timeout_option("Wait for at most this time, such as 5m.", None)
+@json_option
+@session_options(log_level="error")
+def wait(*, flow: tuple[str, ...], timeout: float | None, as_json: bool, session: Session) -> None:
+    """Wait until the flows have ended, and print how each one did. Exits with 1 unless all are done."""
+    import asyncio
+
+    from herdmaster.core.flows import FlowState
+    from herdmaster.inspection.flows import resolve_flow
+    from herdmaster.operations.flows import wait_for_end
+
+    async def work(client: Client) -> list[FlowState | None]:
+        names = [await resolve_flow(client, each) for each in flow]
+        waits = [asyncio.ensure_future(wait_for_end(client, name, timeout)) for name in names]
+        for name, waiting in zip(names, waits, strict=True):
+            state = await waiting
+            text = f"has not ended within {timeout:g} s and goes on" if state is None else state.value
+            _report(name, text, as_json=as_json, state=state)
+        return [each.result() for each in waits]
+
+    if any(state is not FlowState.DONE for state in session.run(work)):
         click.get_current_context().exit(_NOT_DONE)
 
 

@@ -23,6 +23,9 @@ _MAX_ROUNDS: Final = 100
 """Another remover may be at work: then names are gone that were just listed."""
 
 
+_CHANGED: Final = (errors.NoNode, errors.NotEmpty, errors.BadVersion)
+
+
 async def remove_flow(client: Client, flow: str) -> bool:
     """Delete a flow that has ended, or that was never built, with its outcome; go on with what was begun. Return False
     if it runs, or changes all the time. A flow that is gone is removed. Raises the errors of ZooKeeper."""
@@ -40,8 +43,11 @@ async def remove_flow(client: Client, flow: str) -> bool:
                 await _commit(client, flow_moves.remove_flow(flow, version, removed).operations)
                 version += 1
             await _delete(client, flow, version)
-        except (errors.ConnectionLoss, errors.TransactionFailed):
+        except errors.ConnectionLoss:
             continue
+        except errors.TransactionFailed as failure:
+            if not isinstance(failure.error, _CHANGED):
+                raise failure.error from None
     return False
 
 
