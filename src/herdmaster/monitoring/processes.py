@@ -87,6 +87,7 @@ class MasterProcess(RoleProcess):
             yield Reading("herd_slots_wanted", census.wanted.get(queue, 0), (queue,))
         for kind, count in census.workers.items():
             yield Reading("herd_workers", count, (kind.value,))
+        yield Reading("herd_flows", census.flows)
         yield Reading("herd_slots", census.busy, ("busy",))
         yield Reading("herd_slots", census.slots - census.busy, ("free",))
 
