@@ -12,6 +12,8 @@ from herdmaster.core.flows import Each, FlowStep, Reference, step_task
 from herdmaster.core.names import derived_ulid
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call
+from herdmaster.core.transitions import Move
+from herdmaster.roles.shared.committer import add_operation
 from herdmaster.zookeeper import errors
 from tests.roles.stage import Stage, until
 
@@ -78,16 +80,24 @@ class FlowScene:
         self, worker: str, step: str, parent: str, *args: object, joins: tuple[str, ...] = (), **fields: object
     ) -> str:
         """Assign an `each` over the result of `parent`, whose items call `m:item`."""
-        item = Call(
-            1,
-            "m:item",
-            *encode_arguments((None, *args), {}),
-            flow=FlowStep("", "", "m:item", "", joins),
-            **fields,  # type: ignore[arg-type] # of Call
-        )
+        payload = self.payload_of_each(step, Reference((), parent), *args, joins=joins, **fields)
+        return await self.assign(worker, step, payload)
+
+    def payload_of_each(
+        self, step: str, over: Reference, *args: object, joins: tuple[str, ...] = (), **fields: object
+    ) -> bytes:
+        """Return the payload of an `each` whose items call `m:item`. `fields` are of the items."""
+        flow = FlowStep("", "", "m:item", "", joins)
+        item = Call(1, "m:item", *encode_arguments((None, *args), {}), flow=flow, **fields)  # type: ignore[arg-type] # of Call
         each = Each(msgspec.Raw(encode_call(item)), "default", 5)
-        refs = (Reference((), parent),)
-        return await self.assign(worker, step, self.payload(step, "herdmaster:each", refs=refs, joins=joins, each=each))
+        return self.payload(step, "herdmaster:each", refs=(over,), joins=joins, each=each)
+
+    async def apply(self, move: Move) -> None:
+        """Commit a move of a worker."""
+        transaction = self.stage.zk.transaction()
+        for operation in move.operations:
+            add_operation(transaction, operation)
+        await transaction.commit()
 
     async def result(self, step: str, seconds: float = 15.0) -> object:
         """Wait for the result of a step."""

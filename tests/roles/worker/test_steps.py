@@ -37,6 +37,8 @@ def take(value: object) -> object:
 
 FUNCTIONS: dict[str, Function] = {"m:add": add, "m:add_all": add_all, "m:take": take, "m:item": take}
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 async def scene(stage: Stage) -> FlowScene:
