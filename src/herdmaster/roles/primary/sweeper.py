@@ -1,4 +1,4 @@
-"""The sweeper: deletes old outcomes and dead tasks, keys of lost tasks, and journals of lost clients.
+"""The sweeper: deletes old outcomes, flows and dead tasks, keys of lost tasks, and journals of lost clients.
 
 The primary sweeps; under a reference primary, the oldest of our masters. An age is the difference between the times of
 a znode and of one just written, so both are by the servers' clock.
@@ -17,6 +17,7 @@ import msgspec
 from herdmaster.core import layout
 from herdmaster.core.names import parse_client_name, parse_task_name
 from herdmaster.core.outcome import KEPT_SECONDS
+from herdmaster.roles.primary.flow_sweep import FlowSweep
 from herdmaster.roles.primary.history_sweep import HistorySweep
 from herdmaster.roles.primary.key_sweep import KeySweep
 from herdmaster.roles.primary.outcome_sweep import OutcomeSweep
@@ -43,7 +44,8 @@ class Ages(msgspec.Struct, frozen=True):
     """How long things are kept, in seconds; and how many bytes of the history.
 
     `linger` is for an outcome that was read and left to others, at most as long as `outcome`. Batches of the history
-    are merged when they are `merged_after` old.
+    are merged when they are `merged_after` old. Flows are kept as outcomes are, from their end on; `building` is for a
+    flow whose client has not completed it.
     """
 
     outcome: float = KEPT_SECONDS
@@ -53,6 +55,7 @@ class Ages(msgspec.Struct, frozen=True):
     history_size: int = 16 * 1024 * 1024
     linger: float = 60.0
     merged_after: float = 600.0
+    building: float = 3600.0
 
     @property
     def interval(self) -> float:
@@ -61,7 +64,9 @@ class Ages(msgspec.Struct, frozen=True):
         So a thing stays at most about a tenth longer than its age, and an outcome with its own time to live at most a
         minute longer.
         """
-        return min(max(min(self.outcome, self.dead, self.journal) / 10, _MIN_INTERVAL), _MAX_INTERVAL / 10)
+        return min(
+            max(min(self.outcome, self.dead, self.journal, self.building) / 10, _MIN_INTERVAL), _MAX_INTERVAL / 10
+        )
 
 
 class Sweeper:
@@ -75,6 +80,7 @@ class Sweeper:
         self._outcomes = OutcomeSweep(client, ages.outcome)
         self._waiters = WaiterSweep(client, self._outcomes.take_away, min(ages.linger, ages.outcome))
         self._history = HistorySweep(client, ages.history, ages.history_size, ages.merged_after)
+        self._flows = FlowSweep(client, ages.outcome, ages.building)
         self._died: dict[str, int] = {}
         self._keys = KeySweep(client)
         self._next_keys = 0
@@ -101,6 +107,7 @@ class Sweeper:
         sweeps: list[Callable[[], Awaitable[None]]] = [
             partial(self._outcomes.sweep, now),
             partial(self._waiters.sweep, now),
+            partial(self._flows.sweep, now),
             partial(self._sweep_dead, now - self._ages.dead * 1000),
             partial(self._sweep_journals, now),
             partial(self._history.sweep, now),
