@@ -7,9 +7,9 @@ from typing import NamedTuple
 import pytest
 
 from herdmaster.simulation.runner import run_seed
-from tests.simulation.bugs import answers, bookkeeping, herds, history, keys, lag, protocol, schedules, sweeps
+from tests.simulation.bugs import answers, bookkeeping, herds, history, keys, lag, once, protocol, schedules, sweeps
 
-_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds, sweeps)
+_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds, sweeps, once)
 BUGS = {name: bug for module in _MODULES for name, bug in module.BUGS.items()}
 
 
@@ -90,6 +90,8 @@ FOUND = {
     "tick_left_behind": Find(10, "to /tasks/", first=1017, otherwise="ticks of"),
     "time_given_twice": Find(10, " times", first=1017),
     "skips_forgotten": Find(20, "and skipped 0 for", first=1003),
+    "code_goes_on_before_the_save": Find(5, "whose assignment has nothing", first=4000, otherwise="before"),
+    "retries_forget_results": Find(5, "orders again for", first=4013),
     "overlap_ignored": Find(20, ", which has not ended", first=1017),
     "all_means_latest": Find(20, "as missed, which it does not want", first=1111),
     "paused_without_its_tick": Find(20, "has a tick at", first=1028, otherwise="which is paused"),

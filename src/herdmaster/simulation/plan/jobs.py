@@ -28,14 +28,15 @@ class Code(enum.StrEnum):
     FAIL = "fail"
     HANG = "hang"
     KILL = "kill"
+    ONCE = "once"
 
 
 class Job(msgspec.Struct, frozen=True):
     """A submission. All times are in seconds.
 
     `seconds` is how long its code runs. `times` is in how many runs FAIL, HANG or KILL happens before the code behaves;
-    0 means always for FAIL and never for the others. The payload of a `garbage` job is no call. Only one task at a time
-    holds a uniqueness `key`.
+    0 means always for FAIL and never for the others. ONCE saves a result first, and fails in the first `times`
+    attempts. The payload of a `garbage` job is no call. Only one task at a time holds a uniqueness `key`.
     """
 
     index: int

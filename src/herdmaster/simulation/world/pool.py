@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar, cast
 
 from herdmaster.pools.job import Job
 from herdmaster.pools.limits import Ended, Limits, Stopped, TimedOut
 from herdmaster.pools.protocol import Pool
 from herdmaster.roles.worker.held import Held
+from herdmaster.simulation.world.once_code import Wait
 from herdmaster.simulation.world.process import Process
 
 T = TypeVar("T")
@@ -24,6 +26,10 @@ class Durations(Protocol):
 
     def take_duration(self) -> float | None:
         """Return seconds, or None for ever."""
+        ...
+
+    def take_wait(self) -> Wait | None:
+        """Return what the code waits for before these seconds begin."""
         ...
 
 
@@ -99,14 +105,24 @@ class SimulatedPool(Generic[T, R]):
                 continue
             self._running[thread] = job.item
             result = self._run(job.item)
-            duration = self._durations.take_duration()
+            duration, wait = self._durations.take_duration(), self._durations.take_wait()
             limit = None if self._limits_of is None else self._limits_of(job.item).hard
-            if limit is not None and (duration is None or duration > limit):
+            if wait is not None:
+                wait(partial(self._go_on, thread, job.item, result, duration or 0.0))
+            elif limit is not None and (duration is None or duration > limit):
                 self._process.loop.call_later(limit, self._give_up, thread, job.item, TimedOut(limit))
             elif duration is not None:
                 self._process.loop.call_later(duration, self._end, thread, job.item, result)
             return
         self._idle.append(thread)
+
+    def _go_on(self, thread: int, item: T, result: R, duration: float, goes_on: bool) -> None:
+        if self._running.get(thread) is not item:
+            return  # the task was given up on
+        if goes_on:
+            self._process.loop.call_later(duration, self._end, thread, item, result)
+        else:
+            self._give_up(thread, item, Stopped())
 
     def _give_up(self, thread: int, item: T, ended: Ended) -> None:
         """Report the task as ended. Its thread runs on, and another one takes its place."""

@@ -7,8 +7,9 @@ from typing import Protocol
 
 import msgspec
 
-from herdmaster.running.current import current_task
+from herdmaster.running.current import running_now
 from herdmaster.simulation.plan.jobs import Code, Job, PlannedFailure
+from herdmaster.simulation.world.once_code import OnceCode, Wait
 from herdmaster.simulation.world.process import Process
 
 
@@ -45,16 +46,23 @@ class Effector(Protocol):
 class TaskCode:
     """Runs the code of jobs."""
 
-    def __init__(self, jobs: Mapping[int, Job], effector: Effector) -> None:
+    def __init__(self, jobs: Mapping[int, Job], effector: Effector, once: OnceCode) -> None:
         self._jobs = jobs
         self._effector = effector
         self._misbehaved: dict[int, int] = {}
         self._duration: float | None = 0.0
+        self._once = once
+        self._wait: Wait | None = None
 
     def take_duration(self) -> float | None:
         """Return the duration in seconds of the run that has just started, or None for ever."""
         duration, self._duration = self._duration, 0.0
         return duration
+
+    def take_wait(self) -> Wait | None:
+        """Return what the code of the run that has just started waits for before it goes on."""
+        wait, self._wait = self._wait, None
+        return wait
 
     def run(self, process: Process, worker: str, index: int, task: str | None = None) -> None:
         """Run the code of a job in the worker's process."""
@@ -80,8 +88,12 @@ class TaskCode:
 
         def run(index: int, filling: str) -> str:
             # A schedule makes several tasks of one job, and only the code can say which of them runs.
-            task = None if self._jobs[index].client else current_task().name
-            self.run(process, worker(), index, task)
+            job, running = self._jobs[index], running_now.get()
+            self.run(process, worker(), index, None if job.client else running.name)
+            if job.code is Code.ONCE:
+                self._wait = self._once.run(process, worker(), running)
+                if running.attempt <= job.times:
+                    raise PlannedFailure(f"job {index} was to fail in attempt {running.attempt}")
             return filling
 
         return run

@@ -19,6 +19,7 @@ from herdmaster.simulation.checks.answers import AnswerCheck
 from herdmaster.simulation.checks.isolation import IsolationCheck
 from herdmaster.simulation.checks.ledger import Ledger
 from herdmaster.simulation.checks.log_check import LogCheck
+from herdmaster.simulation.checks.once import OnceCheck
 from herdmaster.simulation.checks.task_index import TaskIndex
 from herdmaster.simulation.checks.trace import Trace
 from herdmaster.simulation.plan.plan import Plan
@@ -26,6 +27,7 @@ from herdmaster.simulation.world.fault_injection import FaultInjection
 from herdmaster.simulation.world.leftovers import discard
 from herdmaster.simulation.world.loop import VirtualLoop
 from herdmaster.simulation.world.network import Endpoint, Network
+from herdmaster.simulation.world.once_code import OnceCode
 from herdmaster.simulation.world.operators import Operators
 from herdmaster.simulation.world.pauses import FaultWindow, Pauses
 from herdmaster.simulation.world.process import Process
@@ -124,7 +126,8 @@ class World:
         )
 
     def _make_supervisor(self) -> Supervisor:
-        code = TaskCode({job.index: job for job in self.plan.jobs}, self._runs)
+        once = OnceCheck(self._read, lambda task: self._ledger.history(task).excused, self.fail)
+        code = TaskCode({job.index: job for job in self.plan.jobs}, self._runs, OnceCode(once))
         reports = AnswerCheck(self._ledger, self._tasks, self._server.unix_ms, self._trace, self.fail)
         supervisor = Supervisor(
             self.loop,
