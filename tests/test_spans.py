@@ -315,7 +315,7 @@ def test_an_attempt_whose_process_is_gone_has_a_span_all_the_same(trace: Callabl
 def test_what_is_not_sampled_says_so_to_the_worker(trace: Callable[..., Traced]) -> None:
     traced = trace(ALWAYS_OFF)
     order = traced_app.on_thread._core.order((), {})
-    call = decode_call(order.task.data)
+    call = decode_call(order.new_task.data)
 
     assert call.traceparent is not None
     assert int(call.traceparent[-2:], 16) & 1 == 0

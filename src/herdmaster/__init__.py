@@ -37,13 +37,28 @@ from herdmaster.errors import (
 )
 
 if TYPE_CHECKING:
-    from herdmaster.api import AsyncTask, Future, Herd, HerdClosed, HerdExecutor, Options, Results, Task
+    from herdmaster.api import (
+        AsyncTask,
+        Flow,
+        FlowFuture,
+        FlowOptions,
+        Future,
+        Herd,
+        HerdClosed,
+        HerdExecutor,
+        Options,
+        Results,
+        Task,
+    )
     from herdmaster.api.schedule_options import ScheduleOptions
     from herdmaster.api.schedules import Schedules
     from herdmaster.core.codec import Codec
+    from herdmaster.core.flows import FlowState
     from herdmaster.core.history import CallCounts, EndState, FailureRecord, Histogram
     from herdmaster.core.schedules import Schedule, Tick
     from herdmaster.core.timetable import Cron
+    from herdmaster.inspection.flow_seen import StepInfo, StepState
+    from herdmaster.inspection.flows import FlowInfo
     from herdmaster.inspection.history import BacklogSample, History, Quantiles, Statistics
     from herdmaster.inspection.schedules import LastTask, ScheduleSeen, ScheduleState
     from herdmaster.inspection.task_seen import TaskSeen
@@ -71,6 +86,11 @@ __all__ = [
     "DuplicateTask",
     "EndState",
     "FailureRecord",
+    "Flow",
+    "FlowFuture",
+    "FlowInfo",
+    "FlowOptions",
+    "FlowState",
     "Future",
     "Herd",
     "HerdClosed",
@@ -106,6 +126,8 @@ __all__ = [
     "Schedules",
     "SoftTimeLimitExceeded",
     "Statistics",
+    "StepInfo",
+    "StepState",
     "SubmissionUnknown",
     "Task",
     "TaskCancelled",
@@ -124,9 +146,25 @@ __all__ = [
 
 _LATE: Final = {
     **dict.fromkeys(
-        ("AsyncTask", "Future", "Herd", "HerdClosed", "HerdExecutor", "Options", "Results", "Task"), "herdmaster.api"
+        (
+            "AsyncTask",
+            "Flow",
+            "FlowFuture",
+            "FlowOptions",
+            "Future",
+            "Herd",
+            "HerdClosed",
+            "HerdExecutor",
+            "Options",
+            "Results",
+            "Task",
+        ),
+        "herdmaster.api",
     ),
     "Codec": "herdmaster.core.codec",
+    "FlowState": "herdmaster.core.flows",
+    "FlowInfo": "herdmaster.inspection.flows",
+    **dict.fromkeys(("StepInfo", "StepState"), "herdmaster.inspection.flow_seen"),
     **dict.fromkeys(("FailureRecord", "Histogram", "CallCounts", "EndState"), "herdmaster.core.history"),
     **dict.fromkeys(("BacklogSample", "History", "Quantiles", "Statistics"), "herdmaster.inspection.history"),
     "Cron": "herdmaster.core.timetable",

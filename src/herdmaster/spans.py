@@ -73,6 +73,19 @@ class Spans:
         span = self._tracer.start_span(f"send {queue}", kind=SpanKind.PRODUCER, attributes=attributes)
         return Sending(span, self._sent, queue)
 
+    def begin_flow(self, name: str, queue: str) -> Sending:
+        """Begin the span of a flow that is submitted. `queue` is that of its first step."""
+        attributes = _attributes("send", queue)
+        attributes["herdmaster.flow.name"] = name
+        span = self._tracer.start_span(f"send flow {name}", kind=SpanKind.PRODUCER, attributes=attributes)
+        return Sending(span, self._sent, queue)
+
+    def trace_now(self) -> tuple[str | None, str | None]:
+        """Return the `traceparent` and `tracestate` of the span that runs."""
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier)
+        return carrier.get("traceparent"), carrier.get("tracestate")
+
     def begin_create(self, queue: str) -> Sending:
         """Begin the span of a task of a batch. It ends as soon as the task has its name."""
         attributes = _attributes("create", queue)

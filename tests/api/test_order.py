@@ -29,14 +29,14 @@ def test_a_raw_task_is_its_bytes_and_its_span_has_its_name(data: Any) -> None:
     order = order_raw(ULID, data, begin)
     sending: Any = order.sending
 
-    assert order.task.data == b"payload"
+    assert order.new_task.data == b"payload"
     assert sending.queue == "default"
     assert sending.names == [order.task.name]
     assert order_raw(ULID, data).sending is None
 
 
 def test_a_raw_task_has_at_most_the_largest_payload() -> None:
-    assert len(order_raw(ULID, b"x" * MAX_PAYLOAD).task.data) == MAX_PAYLOAD
+    assert len(order_raw(ULID, b"x" * MAX_PAYLOAD).new_task.data) == MAX_PAYLOAD
     with pytest.raises(PayloadTooLarge):
         order_raw(ULID, b"x" * (MAX_PAYLOAD + 1))
 

@@ -119,10 +119,112 @@ def takes(future: Future[int]) -> None:
 """
 
 
+FLOWS = """\
+from herdmaster import Flow, Herd
+
+herd = Herd()
+
+
+@herd.task
+def fetch(url: str) -> list[bytes]:
+    return [url.encode()]
+
+
+@herd.task
+def measure(page: bytes, unit: str = "B") -> int:
+    return len(page)
+
+
+@herd.task
+async def merge(sizes: list[int], *, title: str) -> str:
+    return title
+
+
+@herd.task
+def notify(total: str) -> None:
+    print(total)
+
+
+@herd.task
+def parse(pages: list[bytes], strict: bool = False) -> dict[str, int]:
+    return {}
+
+
+@herd.task
+async def store(found: dict[str, int]) -> int:
+    return 1
+
+
+@herd.task
+def send(x: int, after: str) -> int:
+    return x
+
+
+@herd.task
+def start() -> int:
+    return 1
+
+
+with herd.flow("report", timeout=3600, key="k", on_failure="stop", keep_outcome=60.0) as flow:
+    pages = fetch.step("a")
+    reveal_type(pages)  # list[bytes]
+    sizes = flow.each(measure, pages)
+    reveal_type(sizes)  # list[int]
+    total = merge.step(sizes, title="all")
+    reveal_type(total)  # str
+    notify.step(total, on="failure")
+    notify.step(total, after=[pages], optional=True)
+    reveal_type(merge.using(on="failure", name="x").step(sizes, title="b"))  # str
+    flow.returns([total, sizes])
+reveal_type(flow)  # herdmaster.api.flow.Flow
+reveal_type(flow.submit())  # herdmaster.api.flow_future.FlowFuture[object]
+reveal_type(flow.each(measure, pages, unit="k"))  # list[int]
+reveal_type(flow.each(measure.using(name="m"), [b"a"], unit="k"))  # list[int]
+reveal_type(flow.add(total))  # str
+reveal_type(fetch.step("a") | parse.step() | store.step())  # int
+reveal_type(fetch.step("a") | parse.step(strict=True))  # dict[str, int]
+reveal_type([start.step(), start.step()] | merge.step(title="a"))  # str
+reveal_type(parse.step() | store.step())  # herdmaster.api.step.Link[list[bytes], int]
+reveal_type(herd.flow("a").submit(fetch.step("a") | parse.step()).result())  # dict[str, int]
+reveal_type(herd.flow("a").submit([start.step()]).result(5))  # list[int]
+reveal_type(send.step(1, after="x"))  # int
+reveal_type(send.using(after=pages).step(1, after="x"))  # int
+reveal_type(herd.flow_run("flow-1").result())  # object
+reveal_type(flow.submit().cancel())  # bool
+reveal_type(flow.submit().steps())  # tuple[herdmaster.inspection.flow_seen.StepInfo, ...]
+
+
+async def main() -> None:
+    run = await flow.submit_async(total)
+    reveal_type(run)  # herdmaster.api.flow_future.FlowFuture[str]
+    reveal_type(await run)  # str
+
+
+def wrong(other: Flow) -> None:
+    merge.step(pages, title="all")  # error: arg-type
+    merge.step(sizes, title=3)  # error: call-overload
+    merge.step(sizes)  # error: call-overload
+    fetch.step(1)  # error: call-overload
+    fetch.step("a", 2)  # error: call-overload
+    start.step(1)  # error: call-overload
+    fetch.step("a") | store.step()  # error: operator
+    fetch.step("a") | parse.step() | notify.step()  # error: operator
+    other.each(measure, sizes)  # error: call-overload
+    other.each(measure, pages, unit=4)  # error: call-overload
+    other.each(start, pages)  # error: call-overload
+    notify.step(total, on="sometimes")  # error: call-overload
+    notify.using(on="failure").step(sizes)  # error: arg-type
+    notify.using(colour=1)  # error: call-arg
+    herd.flow("a", timout=1)  # error: call-arg
+    herd.flow("a", on_failure="go")  # error: arg-type
+"""
+
+
 @pytest.mark.long
-def test_a_strict_type_checker_knows_arguments_and_results_of_every_call(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", [PROGRAM, FLOWS], ids=["tasks", "flows"])
+def test_a_strict_type_checker_knows_arguments_and_results_of_every_call(tmp_path: Path, source: str) -> None:
     program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
+    program.write_text(source)
     ended = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", "program.py"],
         cwd=tmp_path,
@@ -143,6 +245,6 @@ def test_a_strict_type_checker_knows_arguments_and_results_of_every_call(tmp_pat
         elif text.startswith("Revealed type is "):
             found[number] = text.split('"')[1].replace("builtins.", "")
     expected = {
-        number: line.partition("  # ")[2] for number, line in enumerate(PROGRAM.splitlines(), 1) if "  # " in line
+        number: line.partition("  # ")[2] for number, line in enumerate(source.splitlines(), 1) if "  # " in line
     }
     assert found == expected

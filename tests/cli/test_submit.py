@@ -77,7 +77,7 @@ def test_submit_prints_a_name_that_anybody_can_wait_for(cluster: str) -> None:
 
 
 async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_left(namespace: str) -> None:
-    task = make_order(Callee("shop:add"), [2], {"y": 3}, TaskOptions()).task
+    task = make_order(Callee("shop:add"), [2], {"y": 3}, TaskOptions()).new_task
     async with Client(namespace) as client:
         await make_folders(client)
         await client.create(layout.status_path(task.name), b"the outcome")
@@ -87,7 +87,7 @@ async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_le
 
 
 async def test_submit_does_not_wait_for_ever_to_be_accepted(own_zookeeper: ChildServer) -> None:
-    task = make_order(Callee("shop:add"), [], {}, TaskOptions()).task
+    task = make_order(Callee("shop:add"), [], {}, TaskOptions()).new_task
     own_zookeeper.pause()
     started = time.monotonic()
     with pytest.raises((NotSubmitted, NoServerReachable)):

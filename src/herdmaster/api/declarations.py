@@ -63,7 +63,7 @@ def declare(
     have, and as `order_call` for the arguments."""
     _refuse_times(options)
     bare = msgspec.structs.replace(options, expires=None)
-    task = order_call(_ULID, callee, args, kwargs, bare).task
+    task = order_call(_ULID, callee, args, kwargs, bare).new_task
     payload = msgspec.Raw(task.data)
     declaration = Declaration(payload, options.queue, options.priority, options.expires, timing)
     if not callable(timing.timetable):

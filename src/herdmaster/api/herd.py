@@ -19,6 +19,7 @@ from herdmaster.api.direction import Target, place_of, spec_of
 from herdmaster.api.event_loops import refuse_in_loop
 from herdmaster.api.future import Future
 from herdmaster.api.herd_core import HerdCore, HerdSettings
+from herdmaster.api.herd_flows import HerdFlows, attach_flow, is_flow
 from herdmaster.api.herd_questions import HerdQuestions, check_name
 from herdmaster.api.hook_decorators import HookDecorators
 from herdmaster.api.internals import core_of
@@ -58,7 +59,7 @@ class Register(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class Herd(HookDecorators, HerdQuestions):
+class Herd(HookDecorators, HerdQuestions, HerdFlows):
     """Registers tasks and submits them. There is no thread and no socket before the first submission or wait.
 
     Threads may share a Herd. A forked child gets a session of its own; futures made before the fork belong to the
@@ -268,8 +269,10 @@ class Herd(HookDecorators, HerdQuestions):
     # --- tasks that were submitted elsewhere or earlier --------------------------------------------------------------
 
     def future(self, name: str) -> Future[object]:
-        """Return the future of a task that was submitted elsewhere or earlier. Its result raises OutcomeGone if there
-        is nothing to wait for. Raises InvalidName."""
+        """Return the future of a task, or a flow, that was submitted elsewhere or earlier. Its result raises
+        OutcomeGone if there is nothing to wait for. Raises InvalidName."""
+        if is_flow(name):
+            return attach_flow(self._core, name)
         check_name(name)
         registry = self._core.registry
         return self._core.started().attach(name, self._core, Reader(None, registry.codecs, registry.exceptions))

@@ -12,7 +12,7 @@ from herdmaster.api.herd_core import HerdCore
 from herdmaster.api.past import Instant, ask_history
 from herdmaster.api.questions import ask_and_wait, ask_and_wait_async
 from herdmaster.api.task import Task
-from herdmaster.core.names import parse_task_name
+from herdmaster.core.names import parse_flow_name, parse_task_name
 from herdmaster.errors import ConfigurationError, InvalidName
 from herdmaster.inspection.history import History, HistoryFilter
 from herdmaster.inspection.task_seen import TaskSeen
@@ -117,5 +117,7 @@ def _release(key: object, task: Task[P, R] | str | None) -> Callable[[Client], A
 
 def check_name(name: object) -> None:
     """Raise InvalidName for what is no name of a task."""
+    if isinstance(name, str) and parse_flow_name(name) is not None:
+        raise InvalidName(f"{name} is a flow: `herd.flow_run(name)` has its state, its steps and its result")
     if not isinstance(name, str) or parse_task_name(name) is None:
         raise InvalidName(f"{name!r} is no task's name: it is what `future.name` gave, such as task-01h...default")

@@ -20,12 +20,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import msgspec
 
 from herdmaster.api import fork_and_exit, io_logs
 from herdmaster.api.errors import HerdClosed
+from herdmaster.api.flow_results import FlowReader, resolve_flow
 from herdmaster.api.future import Future
 from herdmaster.api.future_refs import FutureRef, ref_to
 from herdmaster.api.internals import follow, leave_to_parent, owner_of, resolve, resolve_nowait
@@ -36,12 +37,14 @@ from herdmaster.api.session import HerdClient
 from herdmaster.api.submissions import Settled, Submission, Submissions
 from herdmaster.api.wakeups import Wakeups
 from herdmaster.core.outcome import Outcome, OutcomeState
-from herdmaster.errors import HerdError
+from herdmaster.errors import HerdError, OutcomeGone
 from herdmaster.roles.client.client import ClientSettings
+from herdmaster.roles.client.flow_ends import EndOfFlow
 from herdmaster.roles.client.questions import Failed, Question
 from herdmaster.roles.shared.cancel_requests import Answer
 from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.roles.shared.system import System
+from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.errors import ClientClosed
 
 R = TypeVar("R")
@@ -113,17 +116,21 @@ class IoThread:
         return futures
 
     def _new_future(self, order: Order, owner: object) -> Future[R]:
-        future: Future[R] = Future(order.task.name, self, owner, has_outcome=not order.ignore_result)
+        kind = cast("type[Future[R]]", order.future)
+        future = kind(order.task.name, self, owner, has_outcome=not order.ignore_result)
         self._refs[future.name] = ref_to(future, order.reader, self._drop)
         return future
 
-    def attach(self, name: str, owner: object, reader: Reader | None = None) -> Future[object]:
-        """Return the future of a task: the one that this process already has, or a new one. Raises HerdClosed."""
+    def attach(
+        self, name: str, owner: object, reader: Reader | None = None, kind: type[Future[object]] = Future
+    ) -> Future[object]:
+        """Return the future of a task, or with another `kind` of a flow: the one that this process already has, or a
+        new one. Raises HerdClosed."""
         with self._lock:
             ref = self._refs.get(name)
             future = None if ref is None else ref()
             if future is None:
-                future = Future(name, self, owner)
+                future = kind(name, self, owner)
                 self._refs[name] = ref_to(future, reader, self._drop)
                 self._post(partial(self._client.attach, name, self.end))
             return future
@@ -131,7 +138,7 @@ class IoThread:
     def attach_holder(self, holder: str, owner: object, order: Order) -> Future[object]:
         """Return the future of the task that holds the key of an order; a failed one if the order wants no result."""
         if not order.ignore_result:
-            return self.attach(holder, owner, order.reader)
+            return self.attach(holder, owner, order.reader, order.future)
         future: Future[object] = Future(holder, self, owner, has_outcome=False)
         future.set_exception(not_kept(holder))
         return future
@@ -322,11 +329,24 @@ class IoThread:
         if outcome is not None and reader is not None and reader.runs_code(outcome):
             self._callbacks.put(partial(resolve_with_outcome, future, outcome, reader))
             return
+        if isinstance(reader, FlowReader) and (outcome is not None or isinstance(error, OutcomeGone)):
+            self._ask_for_end(future, reader, outcome)
+            return
         value: object = None
         if outcome is not None:
             value, error = read_outcome(outcome, reader)
         if not resolve_nowait(future, value, error):
             self._callbacks.put(partial(resolve, future, value, error))
+
+    def _ask_for_end(self, future: Future[object], reader: FlowReader, outcome: Outcome | None) -> None:
+        """Resolve the future of a flow with what it returns, which has to be read first."""
+        question = EndOfFlow(future.name, outcome, self._client.signed_only)
+
+        async def ask(client: Client) -> None:
+            end = await question.ask(client)
+            self._callbacks.put(partial(resolve_flow, future, end, reader))
+
+        self._client.questions.ask(ask, lambda error: self._callbacks.put(partial(resolve, future, None, error)))
 
     # --- any thread that resolves futures ----------------------------------------------------------------------------
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from herdmaster.api.callee import Callee
+from herdmaster.api.future import Future
 from herdmaster.api.options import Key, OnDuplicate, OnFull, TaskOptions
 from herdmaster.api.results import ChunkReader, Reader
 from herdmaster.core.chunk import join_items
 from herdmaster.core.codec import write_arguments
+from herdmaster.core.flow_creation import NewFlow
 from herdmaster.core.keys import KeyRecord, KeyScope, Unique, encode_record, hash_key, shown_key
 from herdmaster.core.names import DEFAULT_QUEUE, call_name, raw_name
 from herdmaster.core.options import Overrides
@@ -33,16 +35,23 @@ _WIDEST_MS: Final = 10**13 - 1
 
 
 class Order(msgspec.Struct, frozen=True):
-    """A task to submit. Without a `reader` its result is plain JSON; `sending` is its span; the other fields are as in
-    `TaskOptions`."""
+    """A task, or a flow, to submit. Without a `reader` its result is plain JSON; `sending` is its span; `future` makes
+    its future; the other fields are as in `TaskOptions`."""
 
-    task: NewTask
+    task: NewTask | NewFlow
     reader: Reader | None = None
     on_duplicate: OnDuplicate = OnDuplicate.RETURN
     ignore_result: bool = False
     max_backlog: int | None = None
     on_full: OnFull = OnFull.ERROR
     sending: Sending | None = None
+    future: type[Future[object]] = Future
+
+    @property
+    def new_task(self) -> NewTask:
+        """The task. Only for an order that is no flow."""
+        assert isinstance(self.task, NewTask)
+        return self.task
 
     @property
     def waits(self) -> bool:

@@ -14,7 +14,8 @@ from herdmaster.api.options import OnDuplicate
 from herdmaster.api.order import Order
 from herdmaster.api.results import not_kept
 from herdmaster.api.session import HerdClient
-from herdmaster.core.names import DEFAULT_QUEUE, is_call, queue_and_time
+from herdmaster.core.flow_creation import NewFlow
+from herdmaster.core.names import DEFAULT_QUEUE, is_call, queue_and_time, queue_of
 from herdmaster.core.outcome import Outcome
 from herdmaster.errors import BacklogFull, DuplicateTask, HerdError, NotSubmitted, SubmissionUnknown
 from herdmaster.roles.client.backlog_limit import Asked
@@ -87,6 +88,11 @@ class Submissions:
         if order.waits:  # from here on it has a limit of time like any other
             self._unsettled.limit(name)
         ended = None if order.ignore_result else self._futures.end
+        if isinstance(order.task, NewFlow):
+            self._client.submit_flow(
+                order.task, partial(self._settle, name), self._futures.end, partial(self._unsettled.limit_anew, name)
+            )
+            return
         self._client.submit(order.task, lambda _task, error: self._settle(name, error), ended)
 
     def cancel(self, name: str, told: Answer) -> None:
@@ -115,8 +121,7 @@ class Submissions:
             return
         order, settled = submission.order, submission.settled
         self._client.backlog_limit.forget(name)
-        if self.count is not None:
-            self.count(queue_and_time(name)[0] if is_call(name) else DEFAULT_QUEUE, _result(error))
+        self._count(order, error)
         if error is not None:
             error = self._explained(name, error)
             if isinstance(error, DuplicateTask) and settled is None and order.on_duplicate is OnDuplicate.RETURN:
@@ -138,6 +143,11 @@ class Submissions:
         if settled is not None:
             settled(error)
 
+    def _count(self, order: Order, error: HerdError | None) -> None:
+        if self.count is not None:
+            for queue in _queues(order):
+                self.count(queue, _result(error))
+
     def _explained(self, name: str, error: HerdError) -> HerdError:
         """Add to NotSubmitted what is known of its reason: the Herd was closed, or there is no session."""
         if type(error) is not NotSubmitted:
@@ -146,6 +156,14 @@ class Submissions:
             return NotSubmitted(f"{name} was not accepted before the Herd was closed")
         fault = self._client.fault
         return error if fault is None else NotSubmitted(f"{error} ({fault})")
+
+
+def _queues(order: Order) -> Iterable[str]:
+    """Return the queue of each task of an order."""
+    if isinstance(order.task, NewFlow):
+        return [queue_of(step.task) for step in order.task.steps]
+    name = order.task.name
+    return (queue_and_time(name)[0] if is_call(name) else DEFAULT_QUEUE,)
 
 
 _RESULTS: Final[dict[type[HerdError], str]] = {
@@ -168,6 +186,7 @@ class Unsettled:
         self._patience = patience
         self._give_up = give_up
         self._known: dict[str, Submission] = {}
+        self._renewed: dict[str, float] = {}  # the end of the time of those whose time began anew
         self._due: deque[tuple[float, str]] = deque()  # the end of each one's time, in order
         self._timer: asyncio.TimerHandle | None = None
 
@@ -184,6 +203,11 @@ class Unsettled:
         """Add a submission without a limit of time."""
         self._known[submission.order.task.name] = submission
 
+    def limit_anew(self, name: str) -> None:
+        """Begin the time of a submission again, because a part of it was accepted."""
+        if name in self._known:
+            self._renewed[name] = self._loop.time() + self._patience
+
     def limit(self, name: str) -> None:
         """Begin the time of a submission. All have the same time, so that the first to begin is the first to end."""
         self._due.append((self._loop.time() + self._patience, name))
@@ -193,6 +217,7 @@ class Unsettled:
     def pop(self, name: str) -> Submission | None:
         """Remove and return a submission."""
         found = self._known.pop(name, None)
+        self._renewed.pop(name, None)
         while self._due and self._due[0][1] not in self._known:
             self._due.popleft()
         return found
@@ -202,5 +227,10 @@ class Unsettled:
         if self._timer is not None:
             now = max(now, self._timer.when())  # a timer may fire a little early
         while self._due and self._due[0][0] <= now:
-            self._give_up(self._due.popleft()[1])
+            _, name = self._due.popleft()
+            renewed = self._renewed.pop(name, None)
+            if renewed is None:
+                self._give_up(name)
+            else:
+                self.limit(name)
         self._timer = self._loop.call_at(self._due[0][0], self._give_up_late_ones) if self._due else None

@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 import msgspec
 
@@ -19,6 +19,8 @@ from herdmaster.api.map import Feeder, Results
 from herdmaster.api.options import Options, TaskOptions, check_pool, check_run_options
 from herdmaster.api.order import Order, order_call
 from herdmaster.api.progress_bar import ProgressBar, total_of
+from herdmaster.api.step import Link, On
+from herdmaster.api.step_calls import StepCall, step_options, step_with_extras
 from herdmaster.api.submitting import (
     order_many,
     submit_all,
@@ -30,6 +32,18 @@ from herdmaster.core.options import Overrides, RunOptions, apply_overrides, over
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
+Q = ParamSpec("Q")
+S = TypeVar("S")
+A_contra = TypeVar("A_contra", contravariant=True)
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Takes(Protocol[A_contra, Q, S_co]):
+    """A task by its first parameter and the others."""
+
+    @property
+    def function(self) -> Callable[Concatenate[A_contra, Q], S_co]: ...
 
 
 class TaskCore:
@@ -136,6 +150,76 @@ class Task(Generic[P, R]):
         """
         core = self._core.changed(options)
         return type(self)(core.herd, self.function, core.options, core.registered)
+
+    # mypy: a function without parameters fits both of the first two, and then the first one is meant.
+    @overload
+    def step(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def step(self: Takes[A, Q, S], /, *args: Q.args, **kwargs: Q.kwargs) -> Link[A, S]: ...
+
+    @overload
+    def step(
+        self,
+        /,
+        *args: object,
+        on: On,
+        after: object = ...,
+        optional: bool = ...,
+        **kwargs: object,
+    ) -> R: ...
+
+    @overload
+    def step(
+        self,
+        /,
+        *args: object,
+        after: object,
+        on: On = ...,
+        optional: bool = ...,
+        **kwargs: object,
+    ) -> R: ...
+
+    @overload
+    def step(
+        self,
+        /,
+        *args: object,
+        optional: bool,
+        on: On = ...,
+        after: object = ...,
+        **kwargs: object,
+    ) -> R: ...
+
+    def step(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Add a call to the flow whose `with` block this stands in, or to that of the step whose code runs. Return what
+        stands for its result: an argument of other steps, alone or in a list, tuple or dict.
+
+        Without its first argument a step is for `fetch.step(url) | parse.step()`: the result of the step before comes
+        first. Outside of a block, steps belong to no flow until `flow.add`, `flow.returns` or `flow.submit` gets them.
+
+        A step starts when the steps that it gets, and those of `after`, are done. With `on="failure"` it starts when
+        they are over and at least one is not done. With `optional=True` it starts when they are over; what it gets of a
+        step that is not done is None. If the function has a parameter of such a name, the keyword is the parameter's:
+        `using` takes those of the flow.
+
+        Raises NotSerializable and WrongArguments for the arguments, ConfigurationError for steps of another flow and
+        for options that a step cannot have.
+        """
+        return step_with_extras(self._core, args, kwargs)
+
+    def using(
+        self,
+        *,
+        on: On = "success",
+        after: object = None,
+        optional: bool = False,
+        name: str | None = None,
+    ) -> StepCall[P, R]:
+        """Return the task for a step: `notify.using(on="failure").step(total)`, whose arguments are all the function's
+        and are checked by type checkers. `name` is shown in place of the function's. Raises as `step`."""
+        given = {"on": on, "optional": optional, "after": after}
+        return StepCall(self._core, step_options(given, name))
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Submit a task and return its future once the task is accepted: from then on it is not lost.

@@ -117,7 +117,7 @@ def _submit_and_leave(target: Target, request: Request, order: Order, connect_ti
     name = asyncio.run(
         submit_and_leave(
             target,
-            order.task,
+            order.new_task,
             connect_timeout=connect_timeout,
             submit_timeout=connect_timeout + _SLACK,
             signed_only=None if keyring is None else SignedOnly(keyring),

@@ -33,6 +33,8 @@ _Entry = Annotated[str, msgspec.Meta(pattern=ENTRY)]
 
 
 class FlowState(enum.StrEnum):
+    """The state of a flow."""
+
     BUILDING = "building"
     RUNNING = "running"
     DONE = "done"
@@ -41,6 +43,14 @@ class FlowState(enum.StrEnum):
     EXPIRED = "expired"
     REMOVED = "removed"
     """It is being deleted, and must not be opened again."""
+
+
+_OPEN: Final = frozenset({FlowState.BUILDING, FlowState.RUNNING, FlowState.REMOVED})
+
+
+def is_ended(state: FlowState) -> bool:
+    """Return whether a flow has an outcome."""
+    return state not in _OPEN
 
 
 class OnFailure(enum.StrEnum):

@@ -94,8 +94,10 @@ def _instead(kind: type) -> str:
     if package == "numpy":
         plain = "tolist()" if kind.__name__ == "ndarray" else "item()"
         return f"give value.{plain}, or use a codec, as in Herd(codec=CloudpickleCodec())"
-    if package == "herdmaster" and kind.__name__ == "Future":
+    if package == "herdmaster" and kind.__name__ in {"Future", "FlowFuture"}:
         return "pass future.name, and use herd.future(name) where it is wanted"
+    if package == "herdmaster" and kind.__name__ == "Step":
+        return "only another step gets the result of a step, as in `merge.step(sizes)`"
     return "give it as what has one, or use a codec, as in Herd(codec=CloudpickleCodec())"
 
 

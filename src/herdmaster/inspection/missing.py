@@ -1,4 +1,4 @@
-"""Finds out whether tasks exist anywhere, for callers that know only their names."""
+"""Finds out whether tasks and flows exist anywhere, for callers that know only their names."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from herdmaster.core import layout
+from herdmaster.core.flows import decode_header, is_ended
+from herdmaster.errors import BadPayload
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client import Client, Node
 
+_FLOW: Final = "flow-"
 _FEW: Final = 20
 _MAX_PATHS: Final = 4000
 """Up to this many paths are read one by one; for more, the folders are listed."""
@@ -16,14 +19,39 @@ _MAX_LISTINGS: Final = 10
 
 
 async def find_missing(client: Client, tasks: Sequence[str]) -> list[str]:
-    """Return the tasks that are nowhere. A task that moves from one place to another is somewhere.
+    """Return the tasks that are nowhere. A task that moves from one place to another is somewhere. A flow is nowhere if
+    it has ended and its outcome was collected.
 
     Raises the error of a folder that cannot be read, ConnectionLoss and SessionExpired.
     """
     # A new session may talk to a server that lags behind what an earlier one has seen.
     await client.sync()
+    flows = [name for name in tasks if name.startswith(_FLOW)]
+    if flows:
+        tasks = [name for name in tasks if not name.startswith(_FLOW)]
     missing = await _look_where_most_are(client, tasks)
-    return await _look_everywhere(client, missing) if missing else []
+    missing = await _look_everywhere(client, missing) if missing else []
+    return [*missing, *await _missing_flows(client, flows)]
+
+
+async def _missing_flows(client: Client, flows: Sequence[str]) -> list[str]:
+    """Return the flows that have neither an outcome nor a header that says that they have not ended."""
+    paths = (path for flow in flows for path in (layout.status_path(flow), layout.flow_path(flow)))
+    found = await client.multi_read(paths)
+    return [
+        flow
+        for flow, status, header in zip(flows, found[::2], found[1::2], strict=True)
+        if isinstance(status, errors.NoNode) and not _is_open(header)
+    ]
+
+
+def _is_open(header: Node | errors.ServerError) -> bool:
+    if isinstance(header, errors.ServerError):
+        return not isinstance(header, errors.NoNode)
+    try:
+        return not is_ended(decode_header(header[0]).state)
+    except BadPayload:
+        return False
 
 
 async def _look_where_most_are(client: Client, tasks: Sequence[str]) -> list[str]:

@@ -17,6 +17,8 @@ class AddedSteps:
     def __init__(self, flow: FlowStep) -> None:
         self.flow = flow
         """The step that runs."""
+        self.graph: object = None
+        """What the interface for programs keeps of the steps."""
         self._lock = threading.Lock()
         self._count = 0
         self._size = 0

@@ -88,6 +88,11 @@ class TaskClient(Role):
             if self.is_stopping:
                 self._end()
 
+    @property
+    def signed_only(self) -> SignedOnly | None:
+        """Which results are taken."""
+        return self._settings.signed_only
+
     def _end(self) -> None:
         self.journal.end()
         self._keyed.end()

@@ -12,10 +12,12 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from herdmaster.core import layout
+from herdmaster.core import flow_moves, layout
+from herdmaster.core.names import parse_flow_name
 from herdmaster.core.outcome import OutcomeState, decode_outcome
 from herdmaster.errors import BadOutcome
 from herdmaster.roles.shared.bootstrap import make_folders
+from herdmaster.roles.shared.committer import add_operation
 from herdmaster.roles.shared.until_certain import until_certain
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -95,7 +97,10 @@ def _raise_fault(pursued: asyncio.Task[None]) -> None:
 
 
 async def make_request(client: Client, task: str) -> None:
-    """Ask the primary to cancel a task. Raises SessionExpired."""
+    """Ask the primary to cancel a task, or a flow. Raises SessionExpired."""
+    if parse_flow_name(task) is not None:
+        await _request_for_flow(client, task)
+        return
     while True:
         try:
             with contextlib.suppress(errors.NodeExists):
@@ -106,15 +111,32 @@ async def make_request(client: Client, task: str) -> None:
         return
 
 
+async def _request_for_flow(client: Client, flow: str) -> None:
+    """Ask for the cancellation of a flow. One that does not run has ended."""
+    with contextlib.suppress(errors.NodeExists, errors.NoNode):
+        await until_certain(partial(_cancel_flow, client, flow))
+
+
+async def _cancel_flow(client: Client, flow: str) -> None:
+    transaction = client.transaction()
+    for operation in flow_moves.cancel_flow(flow).operations:
+        add_operation(transaction, operation)
+    try:
+        await transaction.commit()
+    except errors.TransactionFailed as error:
+        raise error.error from None
+
+
 async def wait_decided(client: Client, task: str) -> None:
-    """Wait until the primary has deleted the request. Raises SessionExpired."""
+    """Wait until the primary has deleted the request, or has ended the flow. Raises SessionExpired."""
+    path = layout.cancel_path(task) if parse_flow_name(task) is None else layout.flow_running_path(task)
     while True:
         changed = asyncio.Event()
 
         def handle(_event: WatchEvent, changed: asyncio.Event = changed) -> None:
             changed.set()
 
-        if await client.exists(layout.cancel_path(task), handle) is None:
+        if await client.exists(path, handle) is None:
             return
         await wait_unless_over(client, changed)
 

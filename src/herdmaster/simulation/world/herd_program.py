@@ -271,7 +271,8 @@ class HerdProgram:
             self._was_refused(submission, error)
         else:
             self._start(self._wait(submission, future))
-            if order.task.key_hash is None:  # else it may become the future of the task that holds the key
+            # One with a key may become the future of the task that holds the key.
+            if isinstance(order.task, NewTask) and order.task.key_hash is None:
                 self._cancel_later(submission, future)
         self._pending.pop(submission.name, None)
 

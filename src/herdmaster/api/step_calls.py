@@ -1,0 +1,147 @@
+"""Makes steps: what `fn.step(...)`, `fn.using(...)` and `flow.each(...)` do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Generic, ParamSpec, Protocol, TypeVar, cast
+
+from herdmaster.api.added_nodes import graph_of_task
+from herdmaster.api.callee import Callee
+from herdmaster.api.checks import check_flag
+from herdmaster.api.flow_nodes import current_graph
+from herdmaster.api.internals import HasCore, core_of
+from herdmaster.api.options import TaskOptions
+from herdmaster.api.step import ON_FAILURE, OPTIONAL, Graph, Step, StepNode, StepOptions, steps_of
+from herdmaster.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from herdmaster.api.herd_core import HerdCore
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXTRAS: Final = ("on", "after", "optional")
+"""The keywords of `fn.step` that are not the function's own, unless it has a parameter of that name."""
+_PLAIN: Final = StepOptions()
+
+
+class Steppable(Protocol):
+    """The part of a `TaskCore` that is used here."""
+
+    options: TaskOptions
+    herd: HerdCore
+
+    def callee(self) -> Callee: ...
+
+
+class StepCall(Generic[P, R]):
+    """A task with what a flow asks of its step, as `fn.using(...)` returns it."""
+
+    __slots__ = ("_core", "step_options")
+    _core: Steppable
+
+    def __init__(self, core: Steppable, step_options: StepOptions) -> None:
+        self._core = core
+        self.step_options = step_options
+
+    def __repr__(self) -> str:
+        return f"<StepCall of {self._core.callee().call}>"
+
+    def step(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `Task.step`; all arguments are the function's."""
+        return cast("R", new_step(self._core, args, kwargs, self.step_options))
+
+
+def plain_call(task: object) -> StepCall[..., object]:
+    """Return a task, or what `using` returned, as the latter. Raises ConfigurationError for anything else."""
+    if isinstance(task, StepCall):
+        return task
+    if hasattr(task, "submit_async"):
+        return StepCall(core_of(cast("HasCore[Steppable]", task)), _PLAIN)
+    raise ConfigurationError(f"{task!r} is no task: register it with @herd.task")
+
+
+def step_options(given: Mapping[str, object], name: object = None) -> StepOptions:
+    """Check what a flow asks of a step. Raises ConfigurationError."""
+    on = given.get("on", "success")
+    if on not in ("success", "failure"):
+        raise ConfigurationError(f"on={on!r}: it takes 'success' (the default) or 'failure'")
+    is_optional = check_flag("optional", given.get("optional", False))
+    if on == "failure" and is_optional:
+        raise ConfigurationError(
+            'on="failure" and optional=True exclude each other: the first runs only if a parent is not done, the '
+            "second always"
+        )
+    after = given.get("after")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise ConfigurationError(f"name={name!r}: it takes text that is not empty")
+    mark = ON_FAILURE if on == "failure" else OPTIONAL if is_optional else ""
+    return StepOptions(mark, () if after is None else steps_of(after, "after="), name)
+
+
+def step_with_extras(core: Steppable, args: Sequence[object], kwargs: dict[str, object]) -> Step:
+    """Make a step. Of the keywords, those of `EXTRAS` that no parameter of the function has are for the flow."""
+    extras: dict[str, object] = {}
+    if not kwargs.keys().isdisjoint(EXTRAS):
+        signature = core.callee().signature
+        for name in EXTRAS:
+            if name in kwargs and (signature is None or not signature.takes(name)):
+                extras[name] = kwargs.pop(name)
+    return new_step(core, args, kwargs, step_options(extras) if extras else _PLAIN)
+
+
+def new_step(core: Steppable, args: Sequence[object], kwargs: Mapping[str, object], options: StepOptions) -> Step:
+    """Make a step, in the flow whose `with` block or step runs here, if one does. Raises as `StepNode.give`,
+    ConfigurationError."""
+    node = StepNode(core.callee(), _checked(core.options), options)
+    node.give(args, kwargs)
+    return _placed(node, current_graph.get() or graph_of_task(core.herd))
+
+
+def new_each(
+    graph: Graph, call: StepCall[..., R], over: Step, args: Sequence[object], kwargs: Mapping[str, object]
+) -> Step:
+    """Make a step that makes one task for each element of the result of `over`. Raises as `new_step`."""
+    options, core = call.step_options, core_of(call)
+    if options.mark:
+        raise ConfigurationError("on= and optional= do not hold for `each`: give them to steps that use its results")
+    parent = core_of(over)
+    parent.check_complete()
+    parent.is_used = True
+    node = StepNode(core.callee(), _checked(core.options), options)
+    node.is_each = True
+    node.over = parent
+    node.give_item(args, kwargs)
+    return _placed(node, graph)
+
+
+def _placed(node: StepNode, graph: Graph | None) -> Step:
+    if node.step_options.mark and not node.parents and not node.lacks_first:
+        raise ConfigurationError(
+            f"{node!r} waits for no step, so on= and optional= say nothing: give it a step, as an argument or as after="
+        )
+    if graph is not None:
+        graph.add(node)
+    return node.public
+
+
+_UNFIT: Final[tuple[tuple[str, Callable[[TaskOptions], object], str], ...]] = (
+    ("key", lambda options: options.key, "a flow may have a key, herd.flow(key=...)"),
+    ("delay", lambda options: options.delay, "a step starts when its parents are done"),
+    ("at", lambda options: options.due_at, "a step starts when its parents are done"),
+    (
+        "expires",
+        lambda options: options.expires or options.expires_at,
+        "a flow has a time limit, herd.flow(timeout=...)",
+    ),
+)
+
+
+def _checked(options: TaskOptions) -> TaskOptions:
+    """Return the options of a task. Raises ConfigurationError for those that a step cannot have."""
+    for name, get, why in _UNFIT:
+        if get(options) is not None:
+            raise ConfigurationError(
+                f"{name}= does not hold for a step: {why}; task.options({name}=None) takes it away"
+            )
+    return options
