@@ -166,7 +166,7 @@ _ROWS: Final[tuple[tuple[Kind, str, str, str, str], ...]] = (
     (K.TICKS,            "cdra",  "r",    "cdr",  "r"),
     (K.TICK,             "rwa",   "r",    "r",    "r"),
     (K.FLOWS,            "dra",   "-",    "cr",   "r"),
-    (K.FLOW,             "cdrwa", "r",    "cdrw", "r"),
+    (K.FLOW,             "cdrwa", "-",    "cdrw", "r"),
     (K.FLOW_CANCEL,      "ra",    "-",    "r",    "r"),
     (K.FLOW_RUNNING,     "cdra",  "cd",   "cr",   "r"),
     (K.RUNNING_TASK,     "ra",    "rw",   "r",    "r"),
