@@ -93,6 +93,16 @@ async def test_what_was_begun_to_be_removed_is_removed(stage: Stage) -> None:
     assert await stage.names(layout.FLOWS) == []
 
 
+async def test_a_flow_that_a_client_gives_away_is_removed_before_its_time(stage: Stage) -> None:
+    flow = await flow_in(stage, FlowState.DONE)
+    sweep, written = sweep_of(stage), await written_at(stage, flow)
+    await sweep.sweep(written)
+    header = msgspec.structs.replace(await flow.header(), state=FlowState.REMOVED)
+    await stage.zk.set(layout.flow_path(flow.name), encode_header(header))
+    await sweep.sweep(written + int(BUILDING * 1000))
+    assert await stage.names(layout.FLOWS) == []
+
+
 async def test_a_flow_without_a_header_goes_and_one_of_a_later_version_stays(stage: Stage) -> None:
     left, later = await flow_in(stage, FlowState.DONE), await flow_in(stage, FlowState.DONE)
     await stage.zk.set(layout.flow_path(left.name), b"")
