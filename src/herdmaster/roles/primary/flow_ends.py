@@ -46,6 +46,8 @@ class FlowEnds(Part):
         self._deadlines: list[tuple[int, str]] = []  # a heap: when flows time out, in unix milliseconds
 
     def step(self) -> None:
+        if not self._flows.running:  # in a namespace without flows this costs nothing
+            return
         wanted: list[FlowWanted] = []
         for flow in self._flows.take_flows(min(self.room, _AT_ONCE)):
             if not flow.is_read or flow.is_at_rest:
@@ -59,6 +61,8 @@ class FlowEnds(Part):
         self._expire()
 
     def next_wakeup(self) -> float | None:
+        if not self._flows.running:
+            return None
         deadline = self._deadlines[0][0] if self._deadlines else None
         times = (self._stops.next_wakeup(), None if deadline is None else self._server_clock.wakeup(deadline))
         return min((time for time in times if time is not None), default=None)

@@ -58,6 +58,8 @@ class FlowStarts(Part):
         self._server_clock = server_clock
 
     def step(self) -> None:
+        if not self._flows.running:  # in a namespace without flows this costs nothing
+            return
         self._flows.release_postponed(self.clock())
         room = min(self.room, _AT_ONCE)
         if room <= 0 or not self._flows.has_offers:
@@ -72,6 +74,8 @@ class FlowStarts(Part):
         self.reader.read(wanted, partial(self._handle_payload, now_ms))
 
     def next_wakeup(self) -> float | None:
+        if not self._flows.running:
+            return None
         may_start = self.room > 0 and self._flows.has_offers
         times = (self._flows.next_release(), self._server_clock.wakeup(0) if may_start else None)
         return min((time for time in times if time is not None), default=None)
