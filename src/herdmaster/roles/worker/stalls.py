@@ -75,8 +75,9 @@ class Stalls:
         more = f" and {len(pairs) - _MOST_NAMED} more" if len(pairs) > _MOST_NAMED else ""
         _log.warning(
             "nothing goes on: every slot is taken by a task that waits for others, which no slot is left for: %s%s; "
-            "give the worker more slots, submit what is waited for to a queue of other workers, or wait with `await` "
-            "in an `async def`",
+            "make them steps of a flow, which start when what they need is there (docs/guides/flows.md), give the "
+            "worker more slots, submit what is waited for to a queue of other workers, or wait with `await` in an "
+            "`async def`",
             "; ".join(pairs[:_MOST_NAMED]),
             more,
         )
