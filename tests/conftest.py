@@ -25,6 +25,7 @@ from herdmaster.testing.apache import ApacheEnsemble, ApacheZooKeeper, ZooKeeper
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.testing.embedded_process import EmbeddedProcess
 from tests.authority import Authority
+from tests.fallbacks import FOLDERS, Switch
 
 # Hypothesis watches the global generator, and takes a draw from it by another thread for a fault of the test. kazoo's
 # threads draw their jitter from it, so they get one of their own.
@@ -37,6 +38,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _CI = os.environ.get("CI") == "true"
 _APACHES = {"apache", "own_apache", "apache_ensemble"}
+_switch = Switch()
 _CHOSEN = {"new_zookeeper", "shared_zookeeper", "own_zookeeper", "namespace"}
 
 # The machine is shared, so time says nothing about a pure function; in CI a run must be repeatable.
@@ -53,6 +55,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if needing.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.apache)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    wanted = {name for marker in item.iter_markers("fallback") for name in marker.args}
+    _switch.leave(wanted if item.nodeid.startswith(FOLDERS) else None)
 
 
 @pytest.hookimpl(wrapper=True)

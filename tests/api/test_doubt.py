@@ -71,6 +71,7 @@ def test_the_items_of_a_map_are_told_too(unreachable: str, make_herd: Callable[.
         future.result(10)
 
 
+@pytest.mark.long
 def test_what_was_not_submitted_is_not_submitted_later(
     shared_zookeeper: ChildServer,
     proxy: Proxy,
@@ -91,6 +92,7 @@ def test_what_was_not_submitted_is_not_submitted_later(
     assert znodes(namespace).children("tasks") == [accepted.name]
 
 
+@pytest.mark.fallback("_RETRY_SECONDS")  # the pause before the next attempt
 def test_a_reason_that_is_over_is_not_given_any_more(
     proxy: Proxy, namespace: str, make_herd: Callable[..., Herd]
 ) -> None:

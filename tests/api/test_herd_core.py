@@ -199,6 +199,7 @@ def test_closing_calls_the_callbacks_that_are_left(quiet: App) -> None:
     assert [type(error) for error in errors] == [HerdClosed]
 
 
+@pytest.mark.fallback("GOODBYE_SECONDS", "_CANCEL_SECONDS")  # so long it waits for the server
 def test_a_server_that_hangs_does_not_hold_up_closing_for_long(
     new_zookeeper: Callable[..., ChildServer], make_herd: Callable[..., Herd]
 ) -> None:

@@ -135,6 +135,7 @@ def test_who_waits_for_room_loses_nothing_to_a_slow_reader(
 
 
 @pytest.mark.long
+@pytest.mark.fallback("STALL_SECONDS")  # then nothing waits for the reader any more
 def test_no_thread_waits_for_a_reader_that_stands_still(make_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = make_pipe(10_000)
     monkeypatch.setattr(outlets, "_outlets", {"stderr": pipe.outlet})

@@ -131,6 +131,7 @@ async def test_handing_back_marks_no_start_and_costs_no_delivery(stage: Stage) -
 
 
 @pytest.mark.long
+@pytest.mark.fallback("_TRY_LATER_SECONDS")  # then it looks again for the other copy
 async def test_a_task_that_is_in_tasks_as_well_is_kept_until_the_other_copy_is_gone(stage: Stage) -> None:
     gate = stage.gate()
     worker = await stage.worker(raw=gate, slots=1)
@@ -257,6 +258,22 @@ async def test_under_a_curator_master_it_puts_back_what_that_would_delete(stage:
     assert [await stage.data(layout.task_path(name)) for name in names] == [b"as it was"] * 3
 
 
+async def test_under_a_curator_master_what_one_transaction_cannot_carry_is_put_back_in_several(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("herdmaster.roles.worker.draining.MAX_BATCH_MOVES", 2)
+    await stage.zk.delete(layout.MASTER)
+    await stage.put(f"{layout.MASTER}/_c_0-latch-0000000000", data=b"m1")
+    worker = await stage.worker(raw=stage.gate(), slots=1, drain_timeout=0.1)
+    names = [new_raw_name() for _ in range(3)]
+    await assign(stage, worker, *names)
+    await held(worker, 3)
+    await stage.stop(worker)
+
+    assert await stage.names(layout.inbox_path(worker.name)) == await stage.names(layout.WORKERS) == []
+    assert await stage.names(layout.TASKS) == sorted(names)
+
+
 async def test_under_a_curator_master_what_is_assigned_at_the_last_moment_is_put_back_too(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +301,7 @@ async def test_under_a_curator_master_what_is_assigned_at_the_last_moment_is_put
     assert commits == 2
 
 
+@pytest.mark.long
 async def test_a_primary_of_ours_that_takes_over_while_it_drains_gets_the_rest_back(stage: Stage) -> None:
     await stage.play_primary(REFERENCE)
     gate = stage.gate()

@@ -129,6 +129,7 @@ async def _folders(stage: Stage) -> set[str]:
 
 
 @pytest.mark.parametrize("folder", layout.FOLDERS)
+@pytest.mark.fallback("TRY_LATER_SECONDS", "_TRY_LATER_SECONDS")  # then the moves are tried again
 async def test_a_folder_that_is_deleted_in_the_midst_of_all_moves_is_made_again(stage: Stage, folder: str) -> None:
     await stage.master(SETTINGS if folder in TASKS_STAND_IN else SWEEPING)
     code = Code()
@@ -154,6 +155,7 @@ async def _has_all(stage: Stage) -> bool:
 
 
 @pytest.mark.parametrize("folder", [layout.STATUS, layout.CANCEL])
+@pytest.mark.fallback("TRY_LATER_SECONDS", "_TRY_LATER_SECONDS")  # then the moves are tried again
 async def test_cancelling_survives_the_loss_of_a_folder(stage: Stage, folder: str) -> None:
     await stage.master(SETTINGS)
     client = await stage.client()
@@ -169,6 +171,7 @@ async def test_cancelling_survives_the_loss_of_a_folder(stage: Stage, folder: st
 
 
 @pytest.mark.parametrize("folder", [layout.DEAD, layout.STATUS])
+@pytest.mark.fallback("TRY_LATER_SECONDS", "_TRY_LATER_SECONDS")  # then the moves are tried again
 async def test_a_primary_alone_makes_the_folder_again_that_it_ends_tasks_in(stage: Stage, folder: str) -> None:
     await stage.master(SETTINGS)
     client = await stage.client()

@@ -16,6 +16,8 @@ from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
 from tests.roles.primary.scripted import ScriptedClient, W
 
+pytestmark = pytest.mark.fallback("SET_ASIDE_SECONDS", "TRY_LATER_SECONDS")  # the clock is the test's
+
 TASK, DUE = "task-a", 1_700_000_000_000
 CALL = call_name(f"0{1:025d}")
 

@@ -19,6 +19,8 @@ from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
 from tests.roles.primary.scripted import STATE, FakeServerClock, ScriptedClient, W, new_dispatcher
 
+pytestmark = pytest.mark.fallback("SET_ASIDE_SECONDS", "TRY_LATER_SECONDS")  # the clock is the test's
+
 TASK, X = "task-a", "worker-x"
 CONDITIONAL = call_name(f"0{1:025d}", conditional=True)
 CALL = call_name(f"0{2:025d}")

@@ -96,6 +96,7 @@ async def test_nothing_is_done_while_the_primary_is_young(stage: Stage) -> None:
     assert await made_at(stage, layout.status_path(name)) - took_over >= 1000
 
 
+@pytest.mark.long
 async def test_of_two_copies_one_is_dropped(stage: Stage) -> None:
     gate = stage.gate()
     ended, held, left, unread = (new_raw_name() for _ in range(4))
@@ -117,6 +118,7 @@ async def test_of_two_copies_one_is_dropped(stage: Stage) -> None:
     assert (await stage.data(layout.status_path(unread))).startswith(b"failed: BadPayload: its payload cannot be read")
 
 
+@pytest.mark.long
 async def test_conditions_and_pauses_hold_for_what_is_overdue_too(stage: Stage) -> None:
     await stage.put(layout.queue_path("mail"), data=encode_queue(QueueSettings(paused=True)))
     await stand_in(stage)
@@ -136,6 +138,7 @@ async def test_conditions_and_pauses_hold_for_what_is_overdue_too(stage: Stage) 
     assert await stage.names(layout.TASKS) == [paused]
 
 
+@pytest.mark.long
 async def test_a_connection_that_breaks_costs_a_round(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     await stand_in(stage)
     ran = Ran()

@@ -17,6 +17,8 @@ from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
 from tests.roles.primary.scripted import ScriptedClient
 
+pytestmark = pytest.mark.fallback("SET_ASIDE_SECONDS", "TRY_LATER_SECONDS")  # the clock is the test's
+
 TASK, W, DUE = "task-a", "worker-w", 1_700_000_000_000
 NOW = 1000.0
 RECOVER = transitions.recover(W, TASK, b"payload")

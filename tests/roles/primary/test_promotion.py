@@ -311,6 +311,7 @@ async def test_a_backup_of_a_primary_of_ours_promotes_nothing(namespace: str, st
     assert not fault.happened.is_set()
 
 
+@pytest.mark.fallback("TRY_LATER_SECONDS")  # then it looks again for the other copy
 async def test_who_stands_in_drops_nothing_that_waits_as_well_and_promotes_it_when_the_other_copy_has_gone(
     stage: Stage,
 ) -> None:

@@ -9,6 +9,8 @@ from herdmaster.roles.primary.recount import Recount
 from herdmaster.zookeeper.client import Callback
 from herdmaster.zookeeper.model import Stat
 
+pytestmark = pytest.mark.fallback("_AGAIN_SECONDS")  # the clock is the test's
+
 
 class FakePicture:
     """What is looked at, and the client that is asked."""

@@ -16,6 +16,8 @@ from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
 from tests.roles.primary.scripted import FakeServerClock, ScriptedClient
 
+pytestmark = pytest.mark.fallback("SET_ASIDE_SECONDS", "TRY_LATER_SECONDS")  # the clock is the test's
+
 DUE = 1_700_000_000_000
 TICK = tick_name(TickName(DUE, "0a1b2c3d", "nightly"))
 GONE = errors.NoNode("it is not there")

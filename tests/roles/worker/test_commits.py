@@ -20,6 +20,8 @@ from herdmaster.running.delivery import Delivered
 from herdmaster.zookeeper import errors
 from tests.roles.primary.scripted import ScriptedClient
 
+pytestmark = pytest.mark.fallback("_SET_ASIDE_SECONDS", "_TRY_LATER_SECONDS")  # the clock is the test's
+
 TASK, W = "task-a", "worker-w"
 PAYLOAD = encode_call(Call(1, "m:f", *encode_arguments((), {})))
 END = AttemptEnd(TASK, "m:f", "default", EndState.DONE, 1)
