@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import tests.conftest
 
 TEST = """\
@@ -24,6 +26,7 @@ def test_in_time() -> None:
 """
 
 
+@pytest.mark.long
 def test_a_test_that_takes_longer_fails_and_says_so(tmp_path: Path) -> None:
     hook = "from tests.conftest import pytest_runtest_call\n\n\ndef pytest_configure(config):\n"
     (tmp_path / "conftest.py").write_text(hook + '    config.addinivalue_line("markers", "within(seconds): ...")\n')

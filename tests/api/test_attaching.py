@@ -89,7 +89,7 @@ def test_attaching_to_what_this_herd_waits_for_already_gives_the_same_future(app
 
 def test_attaching_at_once_after_dropping_the_first_future_still_gets_the_outcome(app: App, gate: str) -> None:
     """The first future is forgotten only later; that must not forget the second one."""
-    for _ in range(20):
+    for _ in range(8):
         future = app.wait.submit(gate)
         name = future.name
         del future

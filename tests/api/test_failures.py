@@ -123,6 +123,7 @@ def test_a_call_that_no_worker_has_says_where_it_is_missing(app: App) -> None:
         app.herd.submit_call("shop.tasks:resize", ["a.png"]).result(50)
 
 
+@pytest.mark.long
 def test_wrong_arguments_of_a_function_that_only_the_worker_knows_fail_the_task(
     served: str, make_herd: Callable[..., Herd]
 ) -> None:

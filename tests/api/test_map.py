@@ -259,6 +259,7 @@ def test_whatever_json_can_carry_comes_back_as_it_went(app: App, values: list[ob
     assert list(app.echo.map(values, timeout=20)) == values
 
 
+@pytest.mark.long
 @KAZOO_IS_RANDOM
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(

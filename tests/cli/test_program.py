@@ -202,7 +202,7 @@ def test_hosts_are_the_option_then_the_variable_then_the_apps_then_local(
         ["workers"],
         ["queues", "pause", "mail"],
         ["keys"],
-        ["client", "text"],
+        pytest.param(["client", "text"], marks=pytest.mark.long),
         ["submit", "placed_app:f", "--unchecked"],
     ],
     ids=" ".join,

@@ -38,7 +38,7 @@ async def test_a_task_that_moves_all_the_time_is_never_missed(stage: Stage, coun
     moving = asyncio.ensure_future(move())
     client = await stage.client()
     others = [new_raw_name() for _ in range(count - 1)]
-    for _ in range(40):
+    for _ in range(15):
         assert await find_missing(client.session, [name, *others]) == others
     done.set()
     await moving

@@ -123,8 +123,8 @@ async def test_a_worker_node_with_garbage_gets_no_tasks(
 ) -> None:
     await stage.put("/assign/worker-bad")
     await stage.put("/workers/worker-bad", data=data)
-    for _ in range(20):
-        await client.put_raw().outcome()
+    for each in [client.put_raw() for _ in range(20)]:
+        await each.outcome()
 
     assert await stage.names("/assign/worker-bad") == []
     assert sum("the znode of worker-bad cannot be used" in message for message in caplog.messages) == 1

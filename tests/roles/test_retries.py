@@ -207,14 +207,14 @@ async def test_under_a_reference_primary_the_worker_itself_waits_and_tries_again
 async def test_a_task_that_waits_in_its_inbox_keeps_its_attempt_when_its_worker_is_lost(stage: Stage) -> None:
     await stage.play_primary(REFERENCE)
     function = Fails(9, Retry(after=60.0))
-    worker = await stage.worker({"m:f": Registration(function, RunOptions(max_attempts=3))})
+    worker = await stage.worker({"m:f": Registration(function, RunOptions(max_attempts=3))}, drain_timeout=0.3)
     name = await assign(stage, worker)
 
     async def is_counted() -> bool:
         return decode_call(await stage.data(layout.assignment_path(worker.name, name))).attempt == 2
 
     await until(is_counted, "the attempt to be counted")
-    await stage.stop(worker)  # at once: what waits does not hold it up
+    await stage.stop(worker)  # which gives up when its drain timeout is over
     assert await is_counted()
     assert len(function.ran) == 1
 

@@ -91,6 +91,7 @@ async def test_thousands_are_waited_for_with_few_requests(namespace: str, stage:
         await stage.stop(client)
 
 
+@pytest.mark.long
 async def test_large_outcomes_are_read_few_at_a_time(namespace: str, stage: Stage) -> None:
     client = await stage.client()
     names = [new_call_name() for _ in range(60)]

@@ -161,6 +161,7 @@ async def test_an_outcome_that_another_client_collects_during_a_search_is_looked
 # --- tasks that vanish -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_a_submitted_task_that_was_deleted_is_found_to_be_gone_in_time(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +182,7 @@ async def test_a_submitted_task_that_was_deleted_is_found_to_be_gone_in_time(
     assert not submitted[0].ended.done()
 
 
+@pytest.mark.long
 async def test_after_a_new_session_a_task_that_has_vanished_is_gone(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +199,7 @@ async def test_after_a_new_session_a_task_that_has_vanished_is_gone(
         await submitted.outcome()
 
 
+@pytest.mark.long
 async def test_a_timer_that_fires_a_little_early_does_not_make_the_client_spin(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

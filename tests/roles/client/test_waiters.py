@@ -56,6 +56,7 @@ async def read_marks(stage: Stage) -> bool:
     return bool(names) and all([await stage.data(layout.waiters_path(name)) == b"read" for name in names])
 
 
+@pytest.mark.long
 async def test_an_outcome_that_was_left_to_others_goes_after_a_while(stage: Stage) -> None:
     name = new_raw_name()
     await stage.put(f"/tasks/{name}")
