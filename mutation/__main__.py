@@ -9,6 +9,7 @@ import os
 import queue
 import random
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -131,6 +132,8 @@ def main() -> int:
     options = parse()
     seed = options.start if options.start is not None else random.SystemRandom().randrange(2**31)
     print(f"seed {seed}", flush=True)
+    for each in (signal.SIGINT, signal.SIGTERM):  # a shell starts what runs in its background with Ctrl-C ignored
+        signal.signal(each, signal.default_int_handler)
     os.nice(_NICENESS)
     tree.BUILD.mkdir(parents=True, exist_ok=True)
     for entry in equivalent.load().outdated(tree.ROOT):

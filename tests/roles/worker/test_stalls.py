@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -94,6 +95,31 @@ async def test_it_is_over_when_one_of_them_goes_on(stage: Stage) -> None:
     await found.look()
 
     assert not found.is_stalled
+
+
+async def test_where_a_task_is_is_asked_for_fifty_that_are_waited_for_at_most() -> None:
+    asked: list[str] = []
+
+    class Asked:
+        def clock(self) -> float:
+            return 0.0
+
+        async def exists(self, path: str) -> object:
+            asked.append(path)
+            return object()
+
+    client: Any = Asked()
+    task = waiting(FIRST, *(new_call_name() for _ in range(60)))
+    found = Stalls(client, "worker-w", lambda: [task])
+    for _ in range(2):
+        await found.look()
+
+    assert found.is_stalled
+    assert asked == [path for name in task.waits_for[:50] for path in (layout.task_path(name), _inbox(name))]
+
+
+def _inbox(task: str) -> str:
+    return layout.assignment_path("worker-w", task)
 
 
 # --- a worker --------------------------------------------------------------------------------------------------------
