@@ -7,9 +7,21 @@ from typing import NamedTuple
 import pytest
 
 from herdmaster.simulation.runner import run_seed
-from tests.simulation.bugs import answers, bookkeeping, herds, history, keys, lag, once, protocol, schedules, sweeps
+from tests.simulation.bugs import (
+    answers,
+    bookkeeping,
+    herds,
+    history,
+    keys,
+    lag,
+    links,
+    once,
+    protocol,
+    schedules,
+    sweeps,
+)
 
-_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds, sweeps, once)
+_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds, sweeps, once, links)
 BUGS = {name: bug for module in _MODULES for name, bug in module.BUGS.items()}
 
 
@@ -94,6 +106,8 @@ FOUND = {
     "retries_forget_results": Find(5, "orders again for", first=4013),
     "overlap_ignored": Find(20, ", which has not ended", first=1017),
     "all_means_latest": Find(20, "as missed, which it does not want", first=1111),
+    "replies_of_any_connection": Find(5, "to no request", first=5206, otherwise="raised WireError"),
+    "requests_of_any_connection": Find(5, "which the session has left", first=5112),
     "paused_without_its_tick": Find(20, "has a tick at", first=1028, otherwise="which is paused"),
 }
 

@@ -20,6 +20,7 @@ from herdmaster.simulation.plan.hardware import Disk, Latency
 from herdmaster.simulation.plan.herds import with_herds
 from herdmaster.simulation.plan.jobs import ALWAYS, DEFAULT, OTHER, Code, Job
 from herdmaster.simulation.plan.lagging_servers import with_lagging_servers
+from herdmaster.simulation.plan.late_replies import with_late_replies
 from herdmaster.simulation.plan.once import with_once
 from herdmaster.simulation.plan.plan import Kind, Plan, Program
 from herdmaster.simulation.plan.poison import with_poison
@@ -49,6 +50,7 @@ _LATER_EXTENSIONS: Final = (
     (2000, with_herds),
     (2000, with_short_ages),
     (4000, with_once),
+    (5000, with_late_replies),
 )
 """From which seed on each is used. Tests of planted bugs name smaller seeds, which mean the worlds that they meant."""
 _KEYS: Final = ("0" * 16, "1" * 16)

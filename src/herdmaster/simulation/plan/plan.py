@@ -101,6 +101,8 @@ class Plan(msgspec.Struct, frozen=True):
     """The other times to live, beside `outcome_ttl`."""
     lags: tuple[float, ...] = ()
     """Seconds by which the servers behind the last addresses lag behind the leader."""
+    late_replies: bool = False
+    """What was sent arrives at a client also after it gave the connection up."""
 
     @property
     def slowness(self) -> float:

@@ -163,7 +163,7 @@ class Wire:
             self._network.listener.receive(self, data)
 
     def _reach_client(self, data: bytes | None) -> None:
-        if not self._client_open or self.protocol is None:
+        if self.protocol is None or (not self._client_open and (data is None or not self._network.late_replies)):
             return
         if data is None:
             self._end_client()
@@ -199,7 +199,8 @@ class Wire:
             return
         self._client_open = False
         self.process.wires.pop(self, None)
-        self.down.silence()
+        if not self._network.late_replies:
+            self.down.silence()
         chance = self._rng.random()
         if chance < _LOST_BY_RESET:
             self.up.lose()
@@ -270,10 +271,14 @@ class Transport(asyncio.Transport):
 class Network:
     """Opens connections. All addresses lead to the one server, as all servers of an ensemble show one tree."""
 
-    def __init__(self, loop: VirtualLoop, listener: Listener, latency: Latency, seed: object) -> None:
+    def __init__(
+        self, loop: VirtualLoop, listener: Listener, latency: Latency, seed: object, *, late_replies: bool = False
+    ) -> None:
+        """`late_replies`: what was sent arrives at a client also after it gave the connection up."""
         self.loop = loop
         self.listener = listener
         self.latency = latency
+        self.late_replies = late_replies
         self._seed = seed
         self._partitions: dict[tuple[str, str], float] = {}  # (host, address): until when
         self._count = 0

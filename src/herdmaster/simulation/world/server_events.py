@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from herdmaster.simulation.checks.effects import Actor, Entry
 from herdmaster.simulation.checks.ledger import Ledger
+from herdmaster.simulation.checks.links import LinkCheck
 from herdmaster.simulation.checks.trace import Trace
 from herdmaster.simulation.world.network import Endpoint, Wire
 from herdmaster.simulation.world.program_state import ProgramState
@@ -29,9 +30,11 @@ class ServerEvents:
         self._trace = trace
         self._applied = applied
         self._fail = fail
+        self.links = LinkCheck(fail)
         self._closers: dict[Wire, None] = {}  # connections that were attached to a session that was given up
 
     def attached(self, session_id: int, wire: Wire) -> None:
+        self.links.attached(session_id, wire)
         process = wire.process
         state = self._states[process.host]
         if state.given_up is not None and state.given_up.holds(session_id):
@@ -47,6 +50,7 @@ class ServerEvents:
     def asked(self, session_id: int, wire: Wire, request: Request[Record]) -> None:
         """Check that a session that was given up is only closed, with credentials if it needs them: its earlier
         requests have been reported as failed."""
+        self.links.asked(session_id, wire, request)
         if wire in self._closers and not isinstance(request, (Auth, CloseSession)):
             self._fail(f"{wire.process.name} gave session {session_id:x} up, and asks for {request} in it")
 

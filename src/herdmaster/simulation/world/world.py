@@ -80,7 +80,7 @@ class World:
         )
         self._ledger.executions.only_tasks_kill = not plan.faults and not plan.has_reference
         self._server = self._make_server()
-        self._network = Network(self.loop, self._server, plan.latency, plan.seed)
+        self._network = Network(self.loop, self._server, plan.latency, plan.seed, late_replies=plan.late_replies)
         self.loop.connector = self._network
         self._runs = self._make_runs()
         self._supervisor = self._make_supervisor()
