@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
 from herdmaster.core import layout
-from herdmaster.core.flow_end import TIMEOUT
+from herdmaster.core.flow_end import TIMEOUT as TIMED_OUT
 from herdmaster.core.flows import FlowState, OnFailure
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.roles.primary import flow_starts
+from herdmaster.roles.primary.master import MasterSettings
+from herdmaster.roles.worker.worker import WorkerSettings
 from tests.proxy import Proxy, multi_with
 from tests.roles.primary.flow_stage import StagedFlow
-from tests.roles.stage import REFERENCE, Stage, until
+from tests.roles.stage import REFERENCE, TIMEOUT, Stage, StagedWorker, until
 
 pytestmark = pytest.mark.long
 
@@ -91,7 +94,7 @@ async def test_a_flow_that_stops_ends_what_runs_but_for_marked_steps(stage: Stag
     ("reason", "state", "ended"),
     [
         (b"", FlowState.CANCELLED, OutcomeState.CANCELLED),
-        (TIMEOUT, FlowState.EXPIRED, OutcomeState.EXPIRED),
+        (TIMED_OUT, FlowState.EXPIRED, OutcomeState.EXPIRED),
     ],
 )
 async def test_a_cancelled_flow_starts_nothing_and_ends(
@@ -111,7 +114,7 @@ async def test_a_flow_times_out_by_the_servers_clock(stage: Stage) -> None:
     await stage.master()
     flow = await StagedFlow(stage, "0", "0:1").make(timeout=0.3)
     assert (await flow.until_ended()).state is FlowState.EXPIRED
-    assert await stage.data(layout.flow_cancel_path(flow.name)) == TIMEOUT
+    assert await stage.data(layout.flow_cancel_path(flow.name)) == TIMED_OUT
 
 
 async def test_a_flow_whose_steps_wait_for_nothing_that_exists_fails(stage: Stage) -> None:
@@ -135,6 +138,43 @@ async def test_more_parents_are_missing_than_one_transaction_can_drop(
     assert (await flow.until_started("10")).missing == tuple(roots[:9])
     await flow.complete("10")
     assert (await flow.until_ended()).state is FlowState.FAILED
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+async def test_steps_go_past_workers_of_an_older_version(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    await stage.master()
+    ran: list[str] = []
+    old = StagedWorker(stage.hosts, {"m:f0": lambda: ran.append("old")}, WorkerSettings(TIMEOUT, slots=2, features=()))
+    stage.start(old)
+    await stage.until_registered(old)
+    flow = await StagedFlow(stage, "0", "0:1").make()
+    await until(lambda: "the steps of flows wait" in caplog.text, "the word")
+    assert await flow.started() == {"0"}
+    await stage.worker({f"m:f{step}": lambda: ran.append("new") for step in "01"})
+    assert (await flow.until_ended()).state is FlowState.DONE
+    assert ran == ["new", "new"]
+
+
+async def test_a_lost_worker_costs_a_step_a_delivery_and_in_the_end_its_flow(stage: Stage) -> None:
+    await stage.master(MasterSettings(session_timeout=TIMEOUT, max_deliveries=1))
+    gate, began = threading.Event(), []
+
+    def work() -> None:
+        began.append(1)
+        gate.wait(30)
+
+    flow = await StagedFlow(stage, "0", "0:1").make()
+    for losses in (1, 2):
+        worker = await stage.worker({"m:f0": work})
+        await until(lambda losses=losses: len(began) == losses, "it runs")  # type: ignore[misc]  # mypy does not know the default
+        await stage.abandon(worker)
+    header = await flow.until_ended(30)
+    gate.set()
+    assert header.error is not None
+    assert header.error.message.startswith("1 step failed: 0 (m:f0): WorkerLost: 2 workers were lost")
+    assert await stage.leftovers() == [layout.status_path(flow.name)]
 
 
 # --- takeovers and lost connections ----------------------------------------------------------------------------------
