@@ -102,6 +102,15 @@ bench: install ## Measure the client, the embedded server and the whole system, 
 	$(BIN)/python -m benchmarks.server
 	$(BIN)/python -m benchmarks.throughput
 
+PEERS := build/peers
+
+.PHONY: bench-flows
+bench-flows: install ## Measure flows beside Celery on Redis and Dask, which it installs into build/peers
+	@scripts/create-venv $(PEERS)
+	@PIP_CONSTRAINT= $(PEERS)/bin/python -m pip install --quiet celery redis distributed
+	@command -v redis-server > /dev/null || scripts/apt-install redis-server
+	$(BIN)/python -m benchmarks.flows --peers $(abspath $(PEERS))/bin/python
+
 FUZZ_SECONDS ?= 600
 
 .PHONY: fuzz

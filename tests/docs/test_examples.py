@@ -11,6 +11,7 @@ import tarfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -142,3 +143,53 @@ def test_snapshots_are_made_at_each_tick_and_old_ones_deleted(namespace: str, tm
         letter = archive.extractfile("papers/letter.txt")
         assert letter is not None
         assert letter.read() == b"Dear Ada"
+
+
+def flow_of(environment: dict[str, str]) -> dict[str, object]:
+    """The only flow, as `herd flows list` shows it; empty before it is there."""
+    listed = run_herd("flows", "list", "--json", environment=environment).stdout
+    found: dict[str, object] = json.loads(listed) if listed else {}
+    return found
+
+
+def done(environment: dict[str, str]) -> int:
+    steps = flow_of(environment).get("done", 0)
+    assert isinstance(steps, int)
+    return steps
+
+
+def test_the_etl_ends_in_spite_of_kills_and_a_retry_parses_only_what_failed(namespace: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "report.txt"
+    source.mkdir()
+    for number in range(499):
+        (source / f"{number:03}.py").write_text(f"def first_{number}(): pass\n\ndef second_{number}(): return 1\n")
+    bad = source / "bad.py"
+    bad.write_text("numbers = [" + "1, " * 4_000_000 + "]\n")  # needs far more than the 300 MB that a process may have
+    environment = {"HERD_ZOOKEEPER": namespace}
+    etl = partial(HerdProcess, "worker", "--app=etl", "--slots=2", folder=EXAMPLES / "etl", environment=environment)
+    with (
+        HerdProcess("master", "--session-timeout=4", environment=environment) as first,
+        etl() as worker,
+        etl(),
+        ThreadPoolExecutor(1) as threads,
+    ):
+        first.wait_for_log("elected")
+        with HerdProcess("master", "--session-timeout=4", environment=environment):
+            ran = threads.submit(
+                run_herd, str(source), str(target), folder=EXAMPLES / "etl", environment=environment, module="etl",
+                timeout=170,
+            )  # fmt: skip
+            wait_until(lambda: done(environment) > 50 or None, "50 steps", timeout=60)
+            first.kill()
+            worker.kill()
+            failed = ran.result()
+            assert failed.returncode == 1
+            assert "TaskFailed" in failed.stderr
+            assert not target.exists()
+            for path in source.iterdir():
+                path.unlink()  # what is parsed already is not read again
+            bad.write_text("def mended(): pass\n")
+            flow = str(flow_of(environment)["id"])
+            retried = run_herd("flows", "retry", flow, "--wait", environment=environment, timeout=60)
+            assert retried.returncode == 0, retried.stderr
+    assert len(target.read_text().splitlines()) == 499 * 2 + 1

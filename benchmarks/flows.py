@@ -1,0 +1,199 @@
+"""Flows end to end: one client, one primary, two workers, each a process, and one server of Apache ZooKeeper.
+
+    python -m benchmarks.flows [--chain 1000] [--fan 10000] [--small 1000] [--peers PYTHON] [--json]
+
+| shape | what it is |
+|---|---|
+| chain | steps one after the other |
+| fan | one step whose result has as many elements, `flow.each` over them, and a step that joins all |
+| small | as many flows at once, each three steps and one that joins them |
+
+CPU is in microseconds per step, of client, primary and both workers together, beside that of a plain task in the same
+run (`submit_many`, then all results). With --peers the same shapes run on Celery with Redis (`redis-server` must be on
+the path) and on Dask: PYTHON is an interpreter that has `celery`, `redis` and `distributed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import msgspec
+
+from benchmarks.flow_steps import add_one, herd, numbers, total
+from benchmarks.throughput import REPOSITORY, cpu_seconds, running
+from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.testing.ports import free_ports
+
+TIMEOUT = 600
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """`cpu` in microseconds per step and role."""
+
+    steps: int
+    seconds: float
+    cpu: dict[str, float]
+
+    @property
+    def cpu_of_roles(self) -> float:
+        return sum(value for role, value in self.cpu.items() if role != "ZooKeeper")
+
+
+class Report(msgspec.Struct, frozen=True):
+    """`peers`: the seconds of each shape. `ratio`: the CPU of a step of a flow to that of a plain task."""
+
+    plain: Measured
+    shapes: dict[str, Measured]
+    ratio: dict[str, float]
+    peers: dict[str, dict[str, float]]
+
+
+def run_chain(length: int) -> int:
+    with herd.flow("chain") as flow:
+        number = add_one.step(0)
+        for _ in range(length - 1):
+            number = add_one.step(number)
+        flow.returns(number)
+    assert flow.submit().result(timeout=TIMEOUT) == length
+    return length
+
+
+def run_fan(width: int) -> int:
+    with herd.flow("fan") as flow:
+        flow.returns(total.step(flow.each(add_one, numbers.step(width))))
+    assert flow.submit().result(timeout=TIMEOUT) == width * (width + 1) // 2
+    return width + 3
+
+
+def run_small(count: int) -> int:
+    runs = []
+    for _ in range(count):
+        with herd.flow("small") as flow:
+            flow.returns(total.step([add_one.step(0), add_one.step(1), add_one.step(2)]))
+        runs.append(flow.submit())
+    assert all(run.result(timeout=TIMEOUT) == 6 for run in runs)
+    return count * 4
+
+
+def run_plain(count: int) -> int:
+    assert sum(add_one.map(range(count))) == count * (count + 1) // 2
+    return count
+
+
+def measure(run: Callable[[int], int], size: int, pids: dict[str, int]) -> Measured:
+    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+    began = time.perf_counter()
+    steps = run(size)
+    seconds = time.perf_counter() - began
+    return Measured(
+        steps, seconds, {name: (cpu_seconds(pid) - before[name]) / steps * 1e6 for name, pid in pids.items()}
+    )
+
+
+def measure_ours(options: argparse.Namespace) -> tuple[Measured, dict[str, Measured]]:
+    with ExitStack() as stack:
+        zookeeper = stack.enter_context(ApacheZooKeeper(tick_time=2000, java_options=("-Xmx512m",)))
+        hosts = f"{zookeeper.hosts}/flows-{uuid.uuid4().hex[:8]}"
+        os.environ["HERD_ZOOKEEPER"] = hosts
+        worker = ["herdmaster", "worker", hosts, "--app", "benchmarks.flow_steps", "--log-level", "warning"]
+        roles = {
+            "primary": stack.enter_context(running(["herdmaster", "master", hosts, "--log-level", "warning"])),
+            "worker 1": stack.enter_context(running(worker)),
+            "worker 2": stack.enter_context(running(worker)),
+        }
+        pids = {"client": os.getpid(), "ZooKeeper": zookeeper.pid} | {name: role.pid for name, role in roles.items()}
+        stack.enter_context(herd)
+        run_plain(5000)  # warms Java up
+        run_fan(500)
+        plain = measure(run_plain, options.fan, pids)
+        return plain, {
+            "chain": measure(run_chain, options.chain, pids),
+            "fan": measure(run_fan, options.fan, pids),
+            "small": measure(run_small, options.small, pids),
+        }
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory(prefix="herd-redis-") as folder:
+        # As durable as the other side is: the log is written to disk before a reply.
+        options = ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--dir", folder]
+        server = subprocess.Popen(["redis-server", "--port", str(port), *options], stdout=subprocess.DEVNULL)
+        try:
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def measure_celery(python: str, sizes: list[str]) -> dict[str, float]:
+    with redis() as url, ExitStack() as stack:
+        environment = {**os.environ, "HERD_BENCHMARK_REDIS": url}
+        module = "benchmarks.peers.celery_canvas"
+        for number in range(2):
+            worker = [
+                python,
+                "-m",
+                "celery",
+                "--app",
+                module,
+                "worker",
+                "--pool",
+                "solo",
+                "-n",
+                f"w{number}",
+                "-l",
+                "ERROR",
+            ]
+            process = subprocess.Popen(worker, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+        return _times([python, "-m", module, *sizes], environment)
+
+
+def _times(command: list[str], environment: dict[str, str]) -> dict[str, float]:
+    found = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, check=True, timeout=1800)
+    return msgspec.json.decode(found.stdout.splitlines()[-1], type=dict[str, float])
+
+
+def show(report: Report) -> None:
+    for name, each in {"plain": report.plain, **report.shapes}.items():
+        cpu = ", ".join(f"{role} {value:.0f}" for role, value in each.cpu.items())
+        line = f"{name:6} {each.steps} steps in {each.seconds:.2f} s = {each.steps / each.seconds:,.0f}/s"
+        print(f"{line}; CPU us per step: {cpu}; without ZooKeeper {each.cpu_of_roles:.0f}")
+    for name, ratio in report.ratio.items():
+        print(f"a step of {name} costs {ratio:.2f} times the CPU of a plain task")
+    for peer, times in report.peers.items():
+        print(f"{peer:6} " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in times.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chain", type=int, default=1000, metavar="N")
+    parser.add_argument("--fan", type=int, default=10_000, metavar="N")
+    parser.add_argument("--small", type=int, default=1000, metavar="N")
+    parser.add_argument("--peers", metavar="PYTHON")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    plain, shapes = measure_ours(options)
+    sizes = [str(size) for size in (options.chain, options.fan, options.small)]
+    peers = {}
+    if options.peers:
+        peers["Celery"] = measure_celery(options.peers, sizes)
+        peers["Dask"] = _times([options.peers, "-m", "benchmarks.peers.dask_graphs", *sizes], dict(os.environ))
+    ratio = {name: each.cpu_of_roles / plain.cpu_of_roles for name, each in shapes.items()}
+    report = Report(plain, shapes, ratio, peers)
+    print(json.dumps(msgspec.to_builtins(report))) if options.json else show(report)
+
+
+if __name__ == "__main__":
+    main()
