@@ -3,10 +3,15 @@
 A signed payload has one more field, `"signature":{"key":"2026a","mac":"..."}`. The code covers its subject and every
 field of the envelope but those that roles change (`UNBOUND`), as the bytes that stand there, in their order. The roles
 rewrite envelopes field by field and keep the bytes and the order of the others, so a signature survives every
-transition. The subject is the name of the task, which has the queue and the priority. A replay gives a task a new name,
-so it has to sign it anew. So does a worker that saves results of `once`: they decide what the code does. A task of a
-schedule is named by the primary, which has no keys: its subject is the schedule with the queue, and the primary may set
-when the task expires.
+transition.
+
+| task | its subject | why |
+|---|---|---|
+| any other | the name of the task | it has the queue and the priority. A replay gives a new name, and signs anew |
+| of a schedule | the schedule and the queue | the primary names it, and has no keys. It may set when the task expires |
+| a step | the name of its first task | operators run it again without keys. Its payload says which run it is |
+
+A worker that saves results of `once` signs the payload anew, because they decide what the code does.
 
 A signed outcome has the same field at its end, and the code covers the bytes before it.
 """
@@ -119,13 +124,15 @@ class Keyring:
         self._verify(signature.key, message, signature.mac, "payload")
 
     def _sign_task(self, task: str, data: bytes, limit: int) -> bytes:
-        return self._sign(_of_task(task, _fields(data)), data, UNBOUND, limit)
+        fields = _fields(data)
+        return self._sign(_of_task(task, fields), data, fields, UNBOUND, limit)
 
     def _sign_scheduled(self, schedule: str, queue: str, data: bytes, limit: int) -> bytes:
-        return self._sign(_of_schedule(schedule, queue), data, _UNBOUND_IN_SCHEDULES, limit)
+        return self._sign(_of_schedule(schedule, queue), data, _fields(data), _UNBOUND_IN_SCHEDULES, limit)
 
-    def _sign(self, subject: bytes, data: bytes, unbound: frozenset[str], limit: int) -> bytes:
-        fields = _fields(data)
+    def _sign(
+        self, subject: bytes, data: bytes, fields: dict[str, msgspec.Raw], unbound: frozenset[str], limit: int
+    ) -> bytes:
         if "signature" in fields:
             del fields["signature"]
             data = _encoder.encode(fields)
