@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+
 from herdmaster import Herd
+
+gates: dict[str, threading.Event] = {}
+"""What `wait` waits for; the worker of these tests runs in the tests' process."""
 
 
 def fetch(url: str) -> list[str]:
@@ -35,7 +41,43 @@ def total(numbers: list[int], extra: int = 0) -> int:
     return sum(numbers) + extra
 
 
-FUNCTIONS = (fetch, measure, merge, notify, parse, store, total)
+@dataclasses.dataclass
+class Point:
+    x: int
+
+
+def point(x: int) -> Point:
+    return Point(x)
+
+
+def shift(given: Point, by: int = 1) -> Point:
+    return Point(given.x + by)
+
+
+def fetch_none() -> list[str]:
+    return []
+
+
+def numbers(given: list[int]) -> list[int]:
+    return given
+
+
+def fail(text: str = "") -> int:
+    raise ValueError(text)
+
+
+def wait(gate: str) -> str:
+    gates[gate].wait(30)
+    return gate
+
+
+def grow(count: int) -> int:
+    """Add steps to the flow that runs this, or fail outside of a flow."""
+    app = FlowApp(Herd("localhost:1"))
+    parts = [app.total.step([number]) for number in range(count)]
+    parts | app.total.step()
+    app.fetch.step("x") | app.parse.step() | app.store.step()
+    return count
 
 
 class FlowApp:
@@ -50,3 +92,10 @@ class FlowApp:
         self.parse = herd.task(parse)
         self.store = herd.task(store)
         self.total = herd.task(total)
+        self.point = herd.task(point)
+        self.shift = herd.task(shift)
+        self.fetch_none = herd.task(fetch_none)
+        self.numbers = herd.task(numbers)
+        self.fail = herd.task(fail)
+        self.wait = herd.task(wait)
+        self.grow = herd.task(grow)

@@ -65,11 +65,12 @@ def order_flow(
     if flow.child and parent is None:
         raise ConfigurationError("child=True is for a flow that a task submits, and no task runs here")
     created = time.time_ns() // 1_000_000
-    name = flow_name(ulid if flow.key is None else derived_ulid(0, "flow", flow.name, flow.key))
+    name = flow_name(ulid)
+    keyed_name = None if flow.key is None else flow_name(derived_ulid(0, "flow", flow.name, flow.key))
     found = _returned(returns)
     sending = None if spans is None else spans.begin_flow(flow.name, nodes[0].options.queue)
     try:
-        context = Context(name, created, keyring, *_trace_of(sending))
+        context = Context(keyed_name or name, created, keyring, *_trace_of(sending))
         header = FlowHeader(
             1, flow.name, created, FlowState.BUILDING, len(nodes), found[0], flow.on_failure, flow.timeout, flow.ttl,
             flow.keep, key=flow.key, parent=None if parent is None else parent.name, child=flow.child,
@@ -84,8 +85,8 @@ def order_flow(
             sending.settled(error)
         raise
     if sending is not None:
-        sending.named(name)
-    new, reader = NewFlow(name, header, steps), FlowReader(*found)
+        sending.named(context.flow)
+    new, reader = NewFlow(name, header, steps, keyed_name), FlowReader(*found)
     return Order(new, reader, on_duplicate=flow.on_duplicate, sending=sending, future=FlowFuture)
 
 

@@ -16,6 +16,7 @@ from herdmaster.api.herd_core import HerdCore
 from herdmaster.api.io_thread import IoThread
 from herdmaster.api.options import OnDuplicate, TaskOptions
 from herdmaster.api.order import Order, order_call
+from herdmaster.core.flow_creation import NewFlow
 from herdmaster.errors import DuplicateTask, HerdError, NotAllSubmitted, NotSubmitted, SubmissionUnknown
 
 R = TypeVar("R")
@@ -53,7 +54,7 @@ def submit_and_wait(core: HerdCore, order: Order) -> Future[R]:
     if not settled_in_time:
         raise SubmissionUnknown([order.task.name])
     if not errors:
-        return future
+        return _accepted(io_thread, core, order, future)
     del future  # it holds the error, and the error will hold this frame
     return _attach_or_raise(io_thread, core, order, errors.pop())
 
@@ -77,9 +78,16 @@ async def submit_and_wait_async(core: HerdCore, order: Order) -> Future[R]:
             io_thread.give_up(order.task.name)
         raise
     if not errors:
-        return future
+        return _accepted(io_thread, core, order, future)
     del future  # as above
     return _attach_or_raise(io_thread, core, order, errors.pop())
+
+
+def _accepted(io_thread: IoThread, core: HerdCore, order: Order, future: Future[R]) -> Future[R]:
+    """Return the future of what was accepted: of a flow with a key, the one that all who submit it share."""
+    if isinstance(order.task, NewFlow) and order.task.keyed_name is not None:
+        return cast("Future[R]", io_thread.attach_holder(order.task.keyed_name, core, order))
+    return future
 
 
 def _attach_or_raise(io_thread: IoThread, core: HerdCore, order: Order, error: HerdError) -> Future[R]:

@@ -45,11 +45,18 @@ class NewStep(msgspec.Struct, frozen=True, gc=False):
 
 
 class NewFlow(msgspec.Struct, frozen=True):
-    """A flow to create. The state of its header does not matter."""
+    """A flow to create. `name` is that of this submission, and of the flow unless the flow has a key, which gives it a
+    name: `keyed_name`. The state of the header does not matter."""
 
     name: str
     header: FlowHeader
     steps: tuple[NewStep, ...]
+    keyed_name: str | None = None
+
+    @property
+    def flow(self) -> str:
+        """The name of the flow."""
+        return self.keyed_name or self.name
 
 
 def entry_of(step: str, mark: str, parents: Sequence[str], *, follows: bool) -> tuple[str, tuple[str, ...]]:
@@ -62,7 +69,7 @@ def entry_of(step: str, mark: str, parents: Sequence[str], *, follows: bool) -> 
 
 def whole(flow: NewFlow) -> FlowPart | None:
     """Return all of a flow as one part; None if it is too large."""
-    running = layout.flow_running_path(flow.name)
+    running = layout.flow_running_path(flow.flow)
     waiting: list[Operation] = []
     starting: list[Operation] = [CreateNode(running, b"")]
     size = _BYTES_PER_OPERATION * 8
@@ -82,7 +89,7 @@ def first(flow: NewFlow) -> FlowPart:
 
 def middle(flow: NewFlow) -> Iterator[FlowPart]:
     """Yield the parts that may be sent together. All of them have to be accepted before the last one is sent."""
-    check = CheckNode(layout.flow_path(flow.name), 0)
+    check = CheckNode(layout.flow_path(flow.flow), 0)
     operations: list[Operation] = []
     size = number = 0
     for step in flow.steps:
@@ -98,15 +105,15 @@ def middle(flow: NewFlow) -> Iterator[FlowPart]:
 
 def last(flow: NewFlow) -> FlowPart:
     """Return the part by which the flow begins to run."""
-    change = SetNode(layout.flow_path(flow.name), _header(flow, FlowState.RUNNING), 0)
-    running = CreateNode(layout.flow_running_path(flow.name), b"")
+    change = SetNode(layout.flow_path(flow.flow), _header(flow, FlowState.RUNNING), 0)
+    running = CreateNode(layout.flow_running_path(flow.flow), b"")
     return FlowPart(f"{flow.name}/last", TransitionName.BEGIN_FLOW, (change, running))
 
 
 def _beginning(flow: NewFlow, state: FlowState) -> Iterator[CreateNode]:
-    yield CreateNode(layout.flow_path(flow.name), _header(flow, state))
+    yield CreateNode(layout.flow_path(flow.flow), _header(flow, state))
     for folder in _FOLDERS:
-        yield CreateNode(folder(flow.name), b"")
+        yield CreateNode(folder(flow.flow), b"")
 
 
 def _header(flow: NewFlow, state: FlowState) -> bytes:
@@ -114,13 +121,13 @@ def _header(flow: NewFlow, state: FlowState) -> bytes:
 
 
 def _waiting(flow: NewFlow, step: NewStep) -> list[Operation]:
-    found: list[Operation] = [CreateNode(layout.flow_step_path(flow.name, step.entry), step.data)]
-    found += (CreateNode(layout.flow_edge_path(flow.name, step.entry, parent), b"") for parent in step.edges)
+    found: list[Operation] = [CreateNode(layout.flow_step_path(flow.flow, step.entry), step.data)]
+    found += (CreateNode(layout.flow_edge_path(flow.flow, step.entry, parent), b"") for parent in step.edges)
     return found
 
 
 def _root(flow: NewFlow, step: NewStep) -> list[Operation]:
-    running = CreateNode(layout.flow_running_path(flow.name, step.task), step.entry.encode())
+    running = CreateNode(layout.flow_running_path(flow.flow, step.task), step.entry.encode())
     return [running, CreateNode(layout.task_path(step.task), step.data)]
 
 

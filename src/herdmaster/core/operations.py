@@ -86,7 +86,7 @@ class NewTask(msgspec.Struct, frozen=True, gc=False):
 
 
 class FlowPart(msgspec.Struct, frozen=True, gc=False):
-    """A part of a flow to submit. `name` is that of the flow, or begins with it and a slash."""
+    """A part of a flow to submit. `name` is that of the submission, or begins with it and a slash."""
 
     name: str
     transition: TransitionName

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from herdmaster.core import layout
 from herdmaster.core.flow_creation import NewFlow, NewStep
@@ -121,6 +122,37 @@ async def test_a_second_flow_with_the_same_name_is_refused_and_named(stage: Stag
 
     with pytest.raises(DuplicateTask, match=flow.name):
         await Put(client, flow).accepted
+
+
+@pytest.mark.parametrize("count", [SMALL, LARGE])
+async def test_of_several_at_once_with_one_key_one_is_accepted(stage: Stage, count: int) -> None:
+    client = await stage.client()
+    first, *others = [replace(flow_of(count, key="k"), keyed_name=flow_name("0" * 26)) for _ in range(4)]
+    accepted = Put(client, first)
+    puts = [Put(client, flow) for flow in others]
+    client.give_up(others[0].name)
+
+    with pytest.raises(NotSubmitted, match="not accepted in time"):
+        await puts[0].accepted
+    await accepted.accepted
+    for put in puts[1:]:
+        with pytest.raises(DuplicateTask, match=first.flow):
+            await put.accepted
+    assert await stage.names(layout.FLOWS) == [first.flow]
+
+
+async def test_the_next_with_the_same_key_is_sent_when_the_first_is_given_up(namespace: str, stage: Stage) -> None:
+    async with Proxy(namespace) as proxy:
+        client = await stage.client(proxy.hosts)
+        proxy.refuse()
+        first, second = [replace(flow_of(SMALL, key="k"), keyed_name=flow_name("0" * 26)) for _ in range(2)]
+        given_up, put = Put(client, first), Put(client, second)
+        client.give_up(first.name)
+        with pytest.raises(NotSubmitted, match=first.flow):
+            await given_up.accepted
+        proxy.refuse(refusing=False)
+        await put.accepted
+        await stage.stop(client)
 
 
 async def test_a_large_flow_that_is_given_up_in_the_middle_is_certainly_not_accepted(

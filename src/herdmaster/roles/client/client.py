@@ -128,10 +128,11 @@ class TaskClient(Role):
             self._keyed.submit(task, handle)
 
     def submit_flow(self, flow: NewFlow, accepted: Answer, ended: Ended, went_on: Callable[[], None]) -> None:
-        """As `submit`, a flow. `went_on` is called when a part of it is accepted."""
+        """As `submit`, a flow. `went_on` is called when a part of it is accepted. `ended` is not called for a flow with
+        a key: others may wait for it, too, so it is awaited by its name."""
 
         def handle(error: HerdError | None) -> None:
-            if error is None:
+            if error is None and flow.keyed_name is None:
                 self.outcomes.wait_for(flow.name, ended)
             accepted(error)
 

@@ -8,6 +8,8 @@
 | last | what lets the flow run | as for a task |
 
 The parts of a flow that was given up stay: a primary deletes flows that are being built for too long.
+
+Of several flows with the same key one is sent at a time: in one batch the second would refuse the first.
 """
 
 from __future__ import annotations
@@ -32,12 +34,23 @@ class FlowSubmissions:
         self._submit_part = submit_part
         self._give_up_part = give_up_part
         self._flows: dict[str, _Submitted] = {}
+        self._behind: dict[str, list[_Submitted]] = {}  # by the name of a flow with a key that is on its way
 
     def submit(self, flow: NewFlow, accepted: Answer, went_on: Callable[[], None]) -> None:
         """Submit a flow. `accepted` is called once: with None when the flow runs, else with NotSubmitted,
         SubmissionUnknown, or DuplicateTask: there is a flow with its key. `went_on` is called for each accepted part
         but the last."""
         submitted = self._flows[flow.name] = _Submitted(flow, accepted, went_on)
+        if flow.keyed_name is None:
+            self._begin(submitted)
+        elif flow.keyed_name in self._behind:
+            self._behind[flow.keyed_name].append(submitted)
+        else:
+            self._behind[flow.keyed_name] = []
+            self._begin(submitted)
+
+    def _begin(self, submitted: _Submitted) -> None:
+        flow = submitted.flow
         part = flow_creation.whole(flow)
         if part is None:
             self._send(submitted, flow_creation.first(flow), partial(self._begun, submitted))
@@ -52,6 +65,8 @@ class FlowSubmissions:
             return False
         for part in list(submitted.under_way):
             self._give_up_part(part)
+        if name in self._flows:  # it is behind another one
+            self._answer(submitted, NotSubmitted(f"{submitted.flow.flow} was not accepted in time"))
         return True
 
     def _send(self, submitted: _Submitted, part: FlowPart, answer: Answer) -> None:
@@ -92,11 +107,26 @@ class FlowSubmissions:
 
     def _end(self, submitted: _Submitted, error: HerdError | None) -> None:
         flow = submitted.flow
-        if self._flows.pop(flow.name, None) is None:
+        if flow.name not in self._flows:
             return
-        submitted.accepted(_explained(flow, error, is_certain=not submitted.is_last))
+        found = _explained(flow, error, is_certain=not submitted.is_last)
+        self._answer(submitted, found)
         for part in list(submitted.under_way):  # they are not wanted any more
             self._give_up_part(part)
+        if flow.keyed_name is None:
+            return
+        for other in self._behind.pop(flow.keyed_name):
+            if other.flow.name not in self._flows:
+                continue  # given up meanwhile
+            if found is None or isinstance(found, DuplicateTask):
+                self._answer(other, DuplicateTask(flow.flow))
+            else:  # the key may be free
+                del self._flows[other.flow.name]
+                self.submit(other.flow, other.accepted, other.went_on)
+
+    def _answer(self, submitted: _Submitted, error: HerdError | None) -> None:
+        del self._flows[submitted.flow.name]
+        submitted.accepted(error)
 
 
 class _Submitted:
@@ -116,11 +146,13 @@ class _Submitted:
 def _explained(flow: NewFlow, error: HerdError | None, *, is_certain: bool) -> HerdError | None:
     """Return what the error of a part says of the flow."""
     if isinstance(error, KeyTaken) and flow.header.key is not None:
-        return DuplicateTask(flow.name)
+        return DuplicateTask(flow.flow)
     if isinstance(error, SubmissionUnknown):
         if is_certain:
-            return NotSubmitted(f"{flow.name} was not accepted: at most a part of it was, which is deleted later")
-        return SubmissionUnknown([flow.name])
+            return NotSubmitted(f"{flow.flow} was not accepted: at most a part of it was, which is deleted later")
+        return SubmissionUnknown([flow.flow])
     if error is not None and is_certain:
-        return NotSubmitted(f"{flow.name} was not accepted as a whole: {error}")
+        return NotSubmitted(f"{flow.flow} was not accepted as a whole: {error}")
+    if isinstance(error, NotSubmitted) and flow.keyed_name is not None:
+        return NotSubmitted(str(error).replace(flow.name, flow.flow))
     return error
