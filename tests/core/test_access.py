@@ -53,6 +53,7 @@ BESIDE_THE_TABLE = {
     (Kind.OUTCOME, Identity.MASTER): "d",  # what a Java worker left below a status before the namespace was closed
     (Kind.DEAD, Identity.MASTER): "d",  # the sweep
     (Kind.CANCEL, Identity.CLIENT): "c",
+    (Kind.CANCEL, Identity.WORKER): "c",  # the children of a task that exceeded its time limit
     (Kind.CANCEL, Identity.MASTER): "c",  # the last task of a schedule, before the next
     (Kind.KEYS, Identity.CLIENT): "d",  # Herd.release_key
     (Kind.CLIENTS, Identity.CLIENT): "cd",  # its journal

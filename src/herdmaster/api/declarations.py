@@ -12,7 +12,7 @@ import msgspec
 
 from herdmaster.api.callee import Callee
 from herdmaster.api.definition import ModuleRun
-from herdmaster.api.options import OnFull, TaskOptions
+from herdmaster.api.options import OnFull, TaskOptions, refuse_children
 from herdmaster.api.order import order_call
 from herdmaster.api.schedule_options import CheckedSchedule
 from herdmaster.core.names import check_schedule_name
@@ -62,6 +62,7 @@ def declare(
     """Return the declaration of a schedule. Raises ConfigurationError for options of the task that a schedule cannot
     have, and as `order_call` for the arguments."""
     _refuse_times(options)
+    refuse_children(options, "a schedule")
     bare = msgspec.structs.replace(options, expires=None)
     task = order_call(_ULID, callee, args, kwargs, bare).new_task
     payload = msgspec.Raw(task.data)

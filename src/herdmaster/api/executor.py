@@ -18,7 +18,7 @@ from herdmaster.api.future import Future, failure_of
 from herdmaster.api.herd import Herd
 from herdmaster.api.internals import core_of
 from herdmaster.api.map import Failed, Feeder, Piece, future_of, values_of
-from herdmaster.api.options import Options, TaskOptions
+from herdmaster.api.options import Options, TaskOptions, refuse_children
 from herdmaster.api.task import Task
 from herdmaster.errors import ConfigurationError
 
@@ -161,7 +161,9 @@ class HerdExecutor(concurrent.futures.Executor):
     def _target(self, function: Callable[..., object]) -> tuple[Callee, TaskOptions]:
         found = self._targets.get(function)
         if found is None:
-            found = self._targets[function] = self._find_target(function)
+            found = self._find_target(function)
+            refuse_children(found[1], "an executor")
+            self._targets[function] = found
         return found
 
     def _find_target(self, function: Callable[..., object]) -> tuple[Callee, TaskOptions]:

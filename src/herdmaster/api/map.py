@@ -14,7 +14,7 @@ from herdmaster.api.errors import HerdClosed
 from herdmaster.api.event_loops import refuse_in_loop
 from herdmaster.api.future import Future, failure_of, still_pending
 from herdmaster.api.internals import keep
-from herdmaster.api.options import TaskOptions
+from herdmaster.api.options import TaskOptions, refuse_children
 from herdmaster.api.progress_bar import ProgressBar
 from herdmaster.api.results import ChunkResults
 from herdmaster.core.chunk import ITEM_ROOM, MAX_ITEMS
@@ -67,6 +67,7 @@ class Feeder:
             raise ConfigurationError("key= is for tasks of one item: leave it or `chunksize` out")
         if options.ignore_result:
             raise ConfigurationError("map gives results, and ignore_result=True keeps none: use submit_many")
+        refuse_children(options, "map")
         self.chunksize: Final = chunksize
         self._herd = herd
         self._callee = callee

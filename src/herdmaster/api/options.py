@@ -58,6 +58,8 @@ class Options(TypedDict, total=False):
     - `outcome_ttl`: how long the outcome is kept unless it is read before. `keep_outcome`: any number of programs may
       read it in that time, because reading does not delete it; a duration is also the `outcome_ttl`. `ignore_result`:
       no outcome is kept.
+    - `child`: a task that is submitted by the code of another one is its child: if that is cancelled, or exceeds its
+      time limit, the child is cancelled too. `map`, executors, schedules and flows have no children.
     - `max_backlog`: while that many tasks wait in the namespace, a submission raises BacklogFull (`on_full="error"`) or
       waits until there are fewer (`"wait"`).
     """
@@ -86,6 +88,7 @@ class Options(TypedDict, total=False):
     outcome_ttl: Duration | None
     keep_outcome: bool | Duration
     ignore_result: bool
+    child: bool
     max_backlog: int | None
     on_full: Literal["error", "wait"]
 
@@ -119,6 +122,7 @@ class TaskOptions(msgspec.Struct, frozen=True):
     outcome_ttl: float | None = None
     keep_outcome: bool = False
     ignore_result: bool = False
+    child: bool = False
     max_backlog: int | None = None
     on_full: OnFull = OnFull.ERROR
 
@@ -151,6 +155,12 @@ class TaskOptions(msgspec.Struct, frozen=True):
                 "keep_outcome= keeps an outcome that ignore_result=True does not want: leave one out"
             )
         return found
+
+
+def refuse_children(options: TaskOptions, what: str) -> None:
+    """Raises ConfigurationError for options with `child=True`, where children are not known."""
+    if options.child:
+        raise ConfigurationError(f"{what} submits no children: leave child= out, or use submit")
 
 
 def check_run_options(run: RunOptions, of: str) -> RunOptions:
@@ -244,6 +254,7 @@ _PLAIN: Final[dict[str, Check]] = {
     "on_duplicate": lambda name, value: check_choice(name, value, OnDuplicate),
     "outcome_ttl": _optional(_positive),
     "ignore_result": check_flag,
+    "child": check_flag,
     "max_backlog": _optional(check_count),
     "on_full": lambda name, value: check_choice(name, value, OnFull),
 }

@@ -46,6 +46,7 @@ class Order(msgspec.Struct, frozen=True):
     on_full: OnFull = OnFull.ERROR
     sending: Sending | None = None
     future: type[Future[object]] = Future
+    child: bool = False
 
     @property
     def new_task(self) -> NewTask:
@@ -141,6 +142,7 @@ def _order(
         max_backlog=options.max_backlog,
         on_full=options.on_full,
         sending=sending,
+        child=options.child,
     )
 
 

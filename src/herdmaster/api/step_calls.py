@@ -10,7 +10,7 @@ from herdmaster.api.callee import Callee
 from herdmaster.api.checks import check_flag
 from herdmaster.api.flow_nodes import current_graph
 from herdmaster.api.internals import HasCore, core_of
-from herdmaster.api.options import TaskOptions
+from herdmaster.api.options import TaskOptions, refuse_children
 from herdmaster.api.step import ON_FAILURE, OPTIONAL, Graph, Step, StepNode, StepOptions, steps_of
 from herdmaster.errors import ConfigurationError
 
@@ -139,6 +139,7 @@ _UNFIT: Final[tuple[tuple[str, Callable[[TaskOptions], object], str], ...]] = (
 
 def _checked(options: TaskOptions) -> TaskOptions:
     """Return the options of a task. Raises ConfigurationError for those that a step cannot have."""
+    refuse_children(options, "a flow, whose end ends its steps,")
     for name, get, why in _UNFIT:
         if get(options) is not None:
             raise ConfigurationError(

@@ -18,6 +18,7 @@ from herdmaster.api.options import OnDuplicate, TaskOptions
 from herdmaster.api.order import Order, order_call
 from herdmaster.core.flow_creation import NewFlow
 from herdmaster.errors import DuplicateTask, HerdError, NotAllSubmitted, NotSubmitted, SubmissionUnknown
+from herdmaster.running.adopting import adopt, adopt_async
 
 R = TypeVar("R")
 
@@ -44,6 +45,8 @@ def submit_and_wait(core: HerdCore, order: Order) -> Future[R]:
         settled.release()
 
     io_thread = core.started()
+    if order.child:
+        adopt((order.task.name,))
     future: Future[R] = io_thread.submit(order, core, settle)
     patience = -1 if order.waits else core.settings.submit_timeout + _GRACE_SECONDS
     try:
@@ -70,6 +73,8 @@ async def submit_and_wait_async(core: HerdCore, order: Order) -> Future[R]:
             errors.append(error)
         io_thread.wake(waiter)
 
+    if order.child:
+        await adopt_async((order.task.name,))
     future: Future[R] = io_thread.submit(order, core, settle)
     try:
         await waiter
@@ -136,6 +141,8 @@ def _span_of(core: HerdCore, orders: Sequence[Order]) -> AbstractContextManager[
 def _submit_all(core: HerdCore, orders: Sequence[Order]) -> list[Future[R]]:
     whole: _Whole[R] = _Whole(orders)
     for some in whole.parts():
+        if any(order.child for order in some):
+            adopt(order.task.name for order in some)
         settled = threading.Event()
         part: _Part[R] = _Part(core, core.started(), some, settled.set)
         patience = None if some[0].waits else core.settings.submit_timeout + _GRACE_SECONDS
@@ -160,6 +167,8 @@ async def submit_all_async(core: HerdCore, orders: Sequence[Order]) -> list[Futu
 async def _submit_all_async(core: HerdCore, orders: Sequence[Order]) -> list[Future[R]]:
     whole: _Whole[R] = _Whole(orders)
     for some in whole.parts():
+        if any(order.child for order in some):
+            await adopt_async(order.task.name for order in some)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         io_thread = core.started()
         part: _Part[R] = _Part(core, io_thread, some, partial(io_thread.wake, waiter))

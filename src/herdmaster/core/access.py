@@ -145,7 +145,7 @@ _ROWS: Final[tuple[tuple[Kind, str, str, str, str], ...]] = (
     (K.OUTCOME,          "dra",   "r",    "r",    "r"),
     (K.DEAD,             "cdra",  "c",    "r",    "r"),
     (K.DEAD_TASK,        "ra",    "-",    "r",    "r"),
-    (K.CANCEL,           "cdra",  "-",    "c",    "r"),
+    (K.CANCEL,           "cdra",  "c",    "c",    "r"),
     (K.CANCEL_REQUEST,   "ra",    "-",    "r",    "r"),
     (K.KEYS,             "cdra",  "d",    "cd",   "r"),
     (K.KEY,              "ra",    "-",    "r",    "r"),

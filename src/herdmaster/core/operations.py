@@ -66,6 +66,15 @@ class Move(msgspec.Struct, frozen=True, gc=False):
         return sum(_size(operation, namespace, acl) for operation in self.operations)
 
 
+def at_version(move: Move, path: str, version: int) -> Move:
+    """Return the move that deletes this znode at this version only."""
+    operations = tuple(
+        DeleteNode(path, version) if isinstance(each, DeleteNode) and each.path == path else each
+        for each in move.operations
+    )
+    return msgspec.structs.replace(move, operations=operations)
+
+
 class NewTask(msgspec.Struct, frozen=True, gc=False):
     """A task to submit: due at once, or at `due_ms` (unix milliseconds), perhaps holding a uniqueness key, of which
     `key_record` is what its hold says. `old_key_hash`: the key under which programs that knew only global ones may have

@@ -193,8 +193,8 @@ def check_saved(saved: Mapping[str, msgspec.Raw]) -> None:
     size = len(_encoder.encode(saved))
     if size > MAX_SAVED:
         raise SavedTooLarge(
-            f"the results of once() of this task have {size} bytes together, at most {MAX_SAVED} are allowed: store "
-            "the data elsewhere and return its address"
+            f"the results of once() and the children of this task have {size} bytes together, at most {MAX_SAVED} are "
+            "allowed: store the data elsewhere and return its address"
         )
 
 

@@ -151,6 +151,7 @@ TABLE: Final[Mapping[TransitionName, Transition]] = {row.name: row for row in (*
 V = Verdict
 _SAME_FOR_EVERY_GUARD: Final = {
     (Verb.DELETE, P.CANCEL, Failure.NO_NODE): V.DECIDE_AGAIN,
+    (Verb.DELETE, P.ASSIGN, Failure.BAD_VERSION): V.DECIDE_AGAIN,
     (Verb.DELETE, P.HOLDS, Failure.NO_NODE): V.WITHOUT_KEY,
     (Verb.DELETE, P.KEYS, Failure.NO_NODE): V.WITHOUT_KEY,
     (Verb.CREATE, P.KEYS, Failure.NODE_EXISTS): V.KEY_TAKEN,

@@ -14,7 +14,6 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
@@ -31,7 +30,7 @@ R = TypeVar("R")
 
 MAX_NAME: Final = 100
 """Characters of a name."""
-_PAUSE_SECONDS: Final = 0.05
+PAUSE_SECONDS: Final = 0.05
 """Between two looks whether the session lives."""
 _WAIT_SECONDS: Final = 0.25
 """An exception that another thread raises in this one, for a time limit, comes between two waits."""
@@ -166,13 +165,11 @@ def call_once(
                 if data is None:
                     call.check_room()
                     while not run.may_begin_once():
-                        time.sleep(_PAUSE_SECONDS)
+                        time.sleep(PAUSE_SECONDS)
                     data = call.keep(function(*args, **kwargs))
-                waiter = _Waiter()
+                waiter = Waiter()
                 run.save(call.name, data, waiter.answer)
-                while not waiter.is_answered():
-                    run.may_begin_once()  # raises NotSaved where nothing is left that would answer
-                call.answered(waiter.result)
+                call.answered(waiter.wait(run))
     return cast("R", call.read())
 
 
@@ -188,44 +185,48 @@ async def call_once_async(
                 if data is None:
                     call.check_room()
                     while not run.may_begin_once():  # noqa: ASYNC110 - a clock decides, and nothing tells of it
-                        await asyncio.sleep(_PAUSE_SECONDS)
+                        await asyncio.sleep(PAUSE_SECONDS)
                     made: Any = function(*args, **kwargs)  # awaitable by its type, plain where a caller has none
                     data = call.keep(await made if inspect.isawaitable(made) else made)
-                loop = asyncio.get_running_loop()
-                answered: asyncio.Future[msgspec.Raw | HerdError] = loop.create_future()
-                run.save(call.name, data, partial(_answer, loop, answered))
-                call.answered(await answered)
+                waiter = AsyncWaiter()
+                run.save(call.name, data, waiter.answer)
+                call.answered(await waiter.answered)
     return cast("R", call.read())
 
 
-class _Waiter:
+class Waiter:
     """Waits on a thread for the answer to a save."""
 
-    result: msgspec.Raw | HerdError
+    _result: msgspec.Raw | HerdError
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def answer(self, answer: msgspec.Raw | HerdError) -> None:
-        self.result = answer
+        self._result = answer
         self._event.set()
 
-    def is_answered(self) -> bool:
-        """Wait for a moment. Return whether there is a result."""
-        return self._event.wait(_WAIT_SECONDS)
+    def wait(self, run: Saving) -> msgspec.Raw | HerdError:
+        """Return the answer. Raises NotSaved where nothing is left that would answer."""
+        while not self._event.wait(_WAIT_SECONDS):
+            run.may_begin_once()
+        return self._result
 
 
-def _answer(
-    loop: asyncio.AbstractEventLoop,
-    answered: asyncio.Future[msgspec.Raw | HerdError],
-    answer: msgspec.Raw | HerdError,
-) -> None:
-    def resolve() -> None:
-        if not answered.done():  # the coroutine that waited was cancelled
-            answered.set_result(answer)
+class AsyncWaiter:
+    """Waits in a coroutine for the answer to a save."""
 
-    with contextlib.suppress(RuntimeError):  # the loop is closed
-        loop.call_soon_threadsafe(resolve)
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.answered: asyncio.Future[msgspec.Raw | HerdError] = self._loop.create_future()
+
+    def answer(self, answer: msgspec.Raw | HerdError) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._resolve, answer)
+
+    def _resolve(self, answer: msgspec.Raw | HerdError) -> None:
+        if not self.answered.done():  # else the coroutine that waited was cancelled
+            self.answered.set_result(answer)
 
 
 def _check_name(name: object) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from herdmaster.api import Task
 from herdmaster.api.checks import check_count, check_instant, check_seconds
 from herdmaster.api.internals import core_of
+from herdmaster.core.children import is_child_key
 from herdmaster.core.names import DEFAULT_QUEUE, UlidFactory, call_name, check_schedule_name, parse_task_name
 from herdmaster.core.options import RunOptions, apply_overrides
 from herdmaster.core.payload import Scheduled
@@ -90,7 +91,7 @@ class TaskContext:
     @property
     def saved(self) -> dict[str, object]:
         """The results that the code has saved with `once`, by their names, as they come back from JSON."""
-        return {name: from_json(data) for name, data in self._run.saved.items()}
+        return {name: from_json(data) for name, data in self._run.saved.items() if not is_child_key(name)}
 
     @property
     def current(self) -> CurrentTask:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 
+import msgspec
 import pytest
 
 from herdmaster.core import layout
+from herdmaster.core.children import NOTHING, key_of_child
 from herdmaster.core.outcome import OutcomeState
+from herdmaster.core.payload import with_saved
 from herdmaster.core.transitions import NewTask
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.model import Acl, CreateMode, Id, Permission
@@ -224,3 +227,48 @@ async def test_under_a_reference_primary_our_master_cancels(stage: Stage) -> Non
     await stage.until_empty(layout.CANCEL)
 
     assert await stage.leftovers() == sorted(map(layout.status_path, (waiting, delayed, assigned, ended)))
+
+
+def with_children(payload: bytes, *children: str) -> bytes:
+    return with_saved(payload, {key_of_child(each): msgspec.Raw(NOTHING) for each in children})
+
+
+async def test_the_children_of_a_task_that_waits_are_cancelled_with_it(stage: Stage) -> None:
+    await stage.master()
+    client = await stage.client()
+    child, grandchild = client.put_call("m:f"), client.put_call("m:f")
+    await child.accepted
+    await grandchild.accepted
+    parent, between = new_call_name(), new_call_name()
+    await stage.put(layout.task_path(between), data=with_children(call_payload("m:f"), grandchild.name))
+    gone = new_call_name()
+    data = with_children(call_payload("m:f"), child.name, between, gone, "no name")
+    await stage.put(layout.task_path(parent), data=data)
+    await request(stage, parent, child.name)  # that of the child is there already
+
+    assert (await child.outcome()).state is OutcomeState.CANCELLED
+    assert (await grandchild.outcome()).state is OutcomeState.CANCELLED
+    await stage.until_exists(layout.status_path(parent))
+    await stage.until_empty(layout.CANCEL, layout.TASKS)
+
+
+async def test_a_child_that_comes_while_its_parent_is_cancelled_is_cancelled_too(stage: Stage, namespace: str) -> None:
+    async with Proxy(namespace) as proxy:
+        master = await stage.master(hosts=proxy.hosts)
+        gate = stage.gate()
+        worker = await stage.worker({"m:f": lambda: gate("runs", b"")}, slots=1)
+        client = await stage.client()
+        parent, child = client.put_call("m:f"), client.put_call("m:f", queue="nobody")
+        await until(lambda: bool(gate.entered), "the parent to run")
+        await child.accepted
+        held = proxy.hold_request(multi_with(layout.cancel_path(parent.name), layout.status_path(parent.name)))
+        await request(stage, parent.name)
+        await until(held.happened.is_set, "the move that cancels")
+        path = layout.assignment_path(worker.name, parent.name)
+        await stage.zk.set(path, with_children(await stage.data(path), child.name))
+        held.go_on.set()
+
+        assert (await parent.outcome()).state is OutcomeState.CANCELLED
+        assert (await child.outcome()).state is OutcomeState.CANCELLED
+        await stage.until_empty(layout.CANCEL)
+        await stage.stop(master)

@@ -8,15 +8,17 @@ never was. The pictures are asked once more behind a request to the server all t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.cancelling import Requests
+from herdmaster.core.children import children_of
 from herdmaster.core.delayed import DelayedTasks
 from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.ending_moves import cancel
 from herdmaster.core.names import is_call, is_step
+from herdmaster.core.operations import Move, at_version
 from herdmaster.core.table import Verdict
-from herdmaster.core.transitions import Move
 from herdmaster.core.whereabouts import Delayed, Whereabouts, path_of
 from herdmaster.roles.primary.folder_part import FolderPart
 from herdmaster.roles.primary.log import PrimaryLog
@@ -77,14 +79,38 @@ class Cancellation(FolderPart):
 
         self.client.exists_nowait(layout.status_path(task), done)
 
-    def _cancel(self, where: Whereabouts, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
-        if data is not None or (isinstance(error, errors.NoAuth) and not is_step(where.task)):
-            self.end(cancel(where, data or b""), data or b"")
+    def _cancel(self, where: Whereabouts, data: bytes | None, stat: Stat | None, error: Exception | None) -> None:
+        if data is not None and stat is not None:
+            # At the version that was read: a later one may name another child.
+            move = at_version(cancel(where, data), path_of(where), stat.version)
+            self._cancel_children(children_of(data), where.task, partial(self.end, move, data))
+        elif isinstance(error, errors.NoAuth) and not is_step(where.task):
+            self.end(cancel(where, b""))
         else:
             self.give_up(where.task, error)
 
+    def _cancel_children(self, children: list[str], task: str, then: Callable[[], None]) -> None:
+        """Request to cancel the children of a task, and then end it: whoever goes on after this process has died finds
+        the request for the task, and does the same again."""
+        left = set(children)
+        failed: list[Exception] = []
+
+        def requested(child: str, _path: str | None, error: Exception | None) -> None:
+            left.discard(child)
+            if error is not None and not isinstance(error, errors.NodeExists):
+                failed.append(error)
+            if not left and failed:
+                self.postpone(task, TRY_LATER_SECONDS)
+            elif not left:
+                then()
+
+        if not children:
+            then()
+        for child in children:
+            self.client.create_nowait(layout.cancel_path(child), b"", partial(requested, child))
+
     def _handle_refused(self, move: Move, verdict: Verdict) -> None:
-        if verdict is Verdict.DECIDE_AGAIN:  # the request was taken back, or the status collected
+        if verdict is Verdict.DECIDE_AGAIN:  # the request was taken back, the status collected, the payload changed
             self.postpone(move.task, TRY_LATER_SECONDS)
         else:
             super()._handle_refused(move, verdict)

@@ -21,6 +21,7 @@ from herdmaster.core.options import PoolKind
 from herdmaster.core.transitions import Move
 from herdmaster.errors import BadPayload
 from herdmaster.roles.worker.admission import Admission
+from herdmaster.roles.worker.child_cancels import ChildCancels
 from herdmaster.roles.worker.commits import Commits
 from herdmaster.roles.worker.equipment import Equipment
 from herdmaster.roles.worker.fence import Fence
@@ -75,7 +76,7 @@ class WorkerSession:
         self._slots = Slots(capacity, lambda kind, slots: equipment.make(kind, slots, self._ended))
         self._fence = Fence(client, self._slots.stop_all)
         self._commits = self._make_commits(report)
-        self._saves = self._make_saves()
+        self._saves, self._child_cancels = self._make_saves(), ChildCancels(client)
         self.may_start = True
         self._closed = self._step_scheduled = False
 
@@ -179,6 +180,7 @@ class WorkerSession:
         self._inbox.read()
         if not self._saves.is_empty:
             self._saves.send()  # first: a task with a result that is not committed must not be started again
+        self._child_cancels.send()
         self._steps.send()
         self._start()
         if self._tasks.going_back:
@@ -233,10 +235,12 @@ class WorkerSession:
             if run is None:
                 self._tasks.wait(held)  # not started, or stopped, because the session may be over
             else:
+                self._child_cancels.attempt_ended(held.task, run)
                 self.follow(held, self._moves.after_run(held.task, run))
         self._changed()
         # Now, not in the next turn: the threads wait for what comes next.
         if not self._is_suspended:
+            self._child_cancels.send()
             self._commits.send()
             self._schedule_step()
 

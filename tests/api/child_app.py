@@ -1,0 +1,49 @@
+"""An app whose tasks have children, in each pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from herdmaster import Herd, current_task
+
+herd = Herd("no-such-host.example:2181")
+
+NOBODY = "nobody"
+"""A queue that no worker serves."""
+
+
+@herd.task
+def never() -> None:
+    """Does not run, because of its queue."""
+
+
+child = never.options(queue=NOBODY, child=True)
+
+
+@herd.task(keep_outcome=600)
+def have_children(folder: Path, then: str) -> str:
+    first = child.submit()
+    others = herd.submit_many(child, [(), ()])
+    _note(folder, first.name, *(each.name for each in others))
+    if then == "fail":
+        raise LookupError("it broke")
+    if then == "wait":
+        first.result()
+    return current_task().name
+
+
+@herd.task(keep_outcome=600)
+async def have_children_async(folder: Path, then: str) -> str:
+    first = await child.submit_async()
+    others = await herd.submit_many_async(child, [(), ()])
+    _note(folder, first.name, *(each.name for each in others))
+    if then == "fail":
+        raise LookupError("it broke")
+    if then == "wait":
+        await first
+    return current_task().name
+
+
+def _note(folder: Path, *names: str) -> None:
+    (folder / "new").write_text("\n".join(names))
+    (folder / "new").rename(folder / "children")
