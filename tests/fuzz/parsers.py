@@ -6,6 +6,7 @@ paths are text in Latin-1, so that each byte is a character.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,9 @@ import msgspec
 from herdmaster.core import (
     access,
     chunk,
+    expansion,
+    flow_graph,
+    flows,
     history,
     keys,
     layout,
@@ -29,10 +33,14 @@ from herdmaster.core import (
     values,
 )
 from herdmaster.core.conditions import expiry_of
+from herdmaster.core.ending_moves import outcome_of, refuse, step_of
+from herdmaster.core.endings import EXPIRED
 from herdmaster.core.failure import ErrorInfo
+from herdmaster.core.inputs import Input, StepResult, insert
 from herdmaster.core.options import RunOptions, apply_overrides
 from herdmaster.core.signing import Keyring
 from herdmaster.core.timetable import TimetableError, next_due
+from herdmaster.core.whereabouts import Waiting
 from herdmaster.errors import (
     BadOutcome,
     BadPayload,
@@ -57,6 +65,8 @@ from herdmaster.zookeeper.wire.records import GetChildren2, GetData
 KEYRING: Final = Keyring({"2026a": b"k" * 32})
 CORPUS: Final = Path(__file__).with_name("corpus")
 CALL: Final = "task-01jd0000000000000000000001.mail"
+FLOW: Final = "flow-01jd0000000000000000000002"
+STEP: Final = flows.step_task(1_700_000_000_000, FLOW, "7", "mail", 5)
 RAW: Final = "task-0000000001"
 MOST_MS: Final = 10**13
 
@@ -191,6 +201,53 @@ def _signed_outcome(data: bytes) -> None:
     assert not is_signed or (found.state, found.result) == (outcome.OutcomeState.DONE, msgspec.Raw(b"5"))
 
 
+def _flow(data: bytes) -> None:
+    header = flows.decode_header(data)
+    _show(header.created)
+    _show(header.ended)
+    flows.encode_header(header)
+
+
+def _step(data: bytes) -> None:
+    """A step that ends and is run again stays below its own flow."""
+    found = step_of(STEP, data)
+    move = refuse(Waiting(STEP), data, EXPIRED)
+    outcome_of(move)
+    if found is not None:
+        assert all(re.fullmatch(r"/(tasks/task-[^/]+|flows/flow-[^/]+/(failed|running)/[^/]+)", each.path)
+                   for each in move.operations)  # fmt: skip
+        flows.note_of(found)
+    call = payload.decode_call(payload.for_next_run(payload.with_start_of_step(data, 5, ("1",))))
+    if call.flow is not None:
+        names.parse_task_name(flows.task_of(call.flow, call.run))
+        args, kwargs = payload.decode_arguments(call)
+        for reference in call.flow.refs:
+            given = Input(reference.at, reference.step, (StepResult(b"1"),), reference.each)
+            insert(args, kwargs, given, lambda result: result)
+
+
+def _each(data: bytes) -> None:
+    """An `each` whose payload is anything."""
+    call = payload.decode_call(data)
+    if call.flow is not None:
+        args = expansion.plain_args(expansion.template_of(call.flow), Input((), "3", (StepResult(b"[1,2]"),)))
+        made = expansion.Expansion(call.flow, STEP, args, done=0, now_ms=5, sign=lambda _task, payload: payload)
+        assert made.next_chunk(0).done == len(args)
+
+
+def _running(data: bytes) -> None:
+    """The data of `running/T`."""
+    assert 0 <= expansion.progress_of(data) < 10**15
+    expansion.with_progress(data, 5)
+
+
+def _signed_step(data: bytes) -> None:
+    KEYRING.verify_task(STEP, data)
+    call = payload.decode_call(data)
+    assert call.flow is not None
+    assert (call.flow.flow, call.flow.step, call.flow.task, call.flow.joins) == (FLOW, "7", STEP, ("8",))
+
+
 def _tick(data: bytes) -> None:
     found = schedules.decode_tick(data)
     _show(found.due_ms)
@@ -217,6 +274,10 @@ def _name(data: bytes) -> None:
     names.parse_client_name(text)
     names.parse_schedule_name(text)
     names.ulid_time_ms(text)
+    if names.parse_flow_name(text) is not None or names.parse_step_id(text) is not None:
+        assert "/" not in text
+    flow_graph.step_of(text)
+    flow_graph.parent_of(text)
     keys.parse_hold_name(text)
     queues.parse_queue_name(text)
     _show(history.parse_batch_name(text))
@@ -304,6 +365,11 @@ PARSERS: Final = [
     Parser("schedule", _schedule, (BadSchedule, TimetableError)),
     Parser("signed_call", _signed_call, (BadSignature, BadPayload)),
     Parser("signed_outcome", _signed_outcome, (BadSignature, BadOutcome)),
+    Parser("flow", _flow, (BadPayload,)),
+    Parser("step", _step, (BadPayload,)),
+    Parser("each", _each, (BadPayload,)),
+    Parser("running", _running),
+    Parser("signed_step", _signed_step, (BadSignature, BadPayload)),
     Parser("tick", _tick, (BadSchedule,)),
     Parser("policy", _policy, (BadPolicy,)),
     Parser("value", _value, values.UNREADABLE),

@@ -23,6 +23,7 @@ from herdmaster.errors import BadPayload, PayloadTooLarge
 
 MAX_ITEMS: Final = 200
 """In one transaction."""
+_MAX_DIGITS: Final = 15
 MAX_BYTES: Final = 128 * 1024
 """Of the znodes of one transaction, unless a single item has more."""
 _ZNODE: Final = 64
@@ -140,7 +141,7 @@ def with_progress(running: bytes, done: int) -> bytes:
 def progress_of(running: bytes) -> int:
     """Return how many items are there by the data of the znode of the running step."""
     number = running.partition(b" ")[2]
-    return int(number) if number.isdigit() else 0
+    return int(number) if number.isdigit() and len(number) <= _MAX_DIGITS else 0
 
 
 def _data(over: Input) -> list[bytes]:

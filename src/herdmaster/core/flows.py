@@ -12,6 +12,8 @@ from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.names import (
     ENTRY,
     FLOW_OR_EMPTY,
+    MAX_NAME,
+    QUEUE,
     STEP_OR_EMPTY,
     call_name,
     derived_ulid,
@@ -28,8 +30,8 @@ EACH_CALL: Final = "herdmaster:each"
 
 # Paths are made of these, so a payload must not smuggle in others.
 _Flow = Annotated[str, msgspec.Meta(pattern=FLOW_OR_EMPTY)]
-_Step = Annotated[str, msgspec.Meta(pattern=STEP_OR_EMPTY)]
-_Entry = Annotated[str, msgspec.Meta(pattern=ENTRY)]
+_Step = Annotated[str, msgspec.Meta(pattern=STEP_OR_EMPTY, max_length=MAX_NAME)]
+_Entry = Annotated[str, msgspec.Meta(pattern=ENTRY, max_length=MAX_NAME)]
 
 
 class FlowState(enum.StrEnum):
@@ -105,8 +107,8 @@ class Each(msgspec.Struct, frozen=True, omit_defaults=True):
     empty texts as its step and task."""
 
     item: msgspec.Raw
-    queue: str
-    priority: Number
+    queue: Annotated[str, msgspec.Meta(pattern=QUEUE)]
+    priority: Annotated[int, msgspec.Meta(ge=0, le=9)]
 
 
 class FlowStep(msgspec.Struct, frozen=True, omit_defaults=True):

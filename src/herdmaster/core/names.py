@@ -293,9 +293,10 @@ def has_outcome(name: str) -> bool:
 
 FLOW_OR_EMPTY: Final = rf"^(?:flow-{_ULID})?\Z"
 STEP_OR_EMPTY: Final = rf"^(?:{_STEP})?\Z"
+QUEUE: Final = rf"^{_QUEUE}\Z"
 ENTRY: Final = rf"^{_STEP}[!?]?\Z"
-"""Patterns for what the payload of a step says: the name of a flow, the id of a step, the entry of a join. The template
-of an item says no flow and no step."""
+"""Patterns for what the payload of a step says: the name of a flow, the id of a step, the queue of items, the entry of
+a join. The template of an item says no flow and no step."""
 
 
 def parse_step_id(name: str) -> str | None:

@@ -25,6 +25,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from herdmaster.core.bounds import Number
 from herdmaster.core.flows import FlowStep, task_of
 from herdmaster.core.names import DEFAULT_QUEUE, is_call, queue_and_time
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
@@ -62,7 +63,7 @@ _encoder = msgspec.json.Encoder()
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _signature_decoder = msgspec.json.Decoder(_Signature)
 _step_decoder = msgspec.json.Decoder(FlowStep)
-_run_decoder = msgspec.json.Decoder(int)
+_run_decoder = msgspec.json.Decoder(Number)
 _scheduled_decoder = msgspec.json.Decoder(Scheduled)
 
 
