@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from herdmaster.core import layout
-from herdmaster.core.flows import FlowState
+from herdmaster.core.flows import FlowState, encode_header
 from herdmaster.core.progress import TaskProgress, encode_progress
 from herdmaster.errors import HerdError
 from herdmaster.inspection.flow_seen import StepInfo, StepState
@@ -146,16 +147,26 @@ async def test_a_header_that_cannot_be_read_is_told(zk: Client) -> None:
 
 
 async def test_a_flow_of_ten_thousand_items_is_shown_with_few_requests(zk: Client, namespace: str) -> None:
-    scene = FlowScene(zk, NAMES, PARENTS).begin(FlowState.FAILED).done("0", "1")
-    scene.done(*(f"1.{item}" for item in range(9_900)))
-    for item in range(9_900, 10_000):
+    scene = FlowScene(zk, NAMES, PARENTS).begin().done("0", "1")
+    scene.done(*(f"1.{item}" for item in range(7_900)))
+    for item in range(7_900, 8_000):
         scene.failed(f"1.{item}")
-    await scene.waiting("2", [f"1.{item}" for item in range(9_900, 10_000)]).write()
+    for item in range(8_000, 10_000):
+        scene.live(f"1.{item}")
+    await scene.waiting("2", [f"1.{item}" for item in range(7_900, 10_000)]).write()
     sent: list[str] = []
     began = time.monotonic()
     async with Client(namespace, measure=lambda operation, _seconds: sent.append(operation)) as client:
         steps = await shown(client)
     assert time.monotonic() - began < 5.0
-    assert steps["1"].items == {StepState.DONE: 9_900, StepState.FAILED: 100}
+    assert steps["1"].items == {StepState.DONE: 7_900, StepState.FAILED: 100, StepState.PENDING: 2_000}
     assert len(sent) < 30
+    ended = msgspec.structs.replace(await scene.header(), state=FlowState.FAILED)
+    await zk.set(layout.flow_path(FLOW), encode_header(ended))
     assert await remove_flow(zk, FLOW)
+    tasks = await zk.children(layout.TASKS)
+    for start in range(0, len(tasks), 500):
+        transaction = zk.transaction()
+        for task in tasks[start : start + 500]:
+            transaction.delete(layout.task_path(task))
+        await transaction.commit()

@@ -119,8 +119,8 @@ class _StepReader:
     async def _read_live(self) -> None:
         """Places are read after the marks, so a step that ends meanwhile is in neither place."""
         live = self._names.live
-        steps = set(live.values())
-        wanted = [task for task, step in live.items() if step in _shown(steps)]
+        shown = _shown(frozenset(live.values()))
+        wanted = [task for task, step in live.items() if step in shown]
         found = {each.seen.name: each for each in await Inspector(self._client).look(list(live), wanted)}
         gone = [step for task, step in live.items() if task not in found]
         ended = await self._ended(gone) if gone else {}
