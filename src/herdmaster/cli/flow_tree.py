@@ -96,6 +96,8 @@ def step_facts(step: StepInfo, now_ms: int) -> Iterator[str]:
     from herdmaster.cli.history import seconds
     from herdmaster.cli.tasks import age
 
+    if step.items:
+        return  # its times are those of making the items
     if step.began is not None and step.ended is not None:
         yield seconds(max(0, step.ended - step.began) / 1000)
     elif step.began is not None:
