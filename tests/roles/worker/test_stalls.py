@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -154,6 +155,30 @@ async def test_a_worker_shows_which_tasks_wait_and_that_nothing_goes_on(
     next(task for task in session.running if task.name == SECOND).begin_wait(AWAITED)
     await until(_shows(stage, worker, {FIRST: (AWAITED,), SECOND: (AWAITED,)}, stalled=True), "that nothing goes on")
     gate.open()
+    await stage.until_exists(layout.status_path(FIRST))
+
+
+async def test_a_coroutine_that_awaits_a_task_keeps_its_slot_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress_writer, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(stalls, "PATIENCE", 0.1)
+    gate = asyncio.Event()
+
+    async def wait() -> None:
+        running = running_now.get()
+        running.begin_wait(AWAITED)
+        while not gate.is_set():
+            await asyncio.sleep(0.01)
+        running.end_wait(AWAITED)
+
+    worker = await stage.worker({"m:wait": wait}, slots=1)
+    await stage.put(layout.task_path(AWAITED))
+    await begin(stage, worker, (FIRST, "m:wait"))
+    await until(lambda: "nothing goes on" in caplog.text, "that it is told")
+    assert "make them steps of a flow" in caplog.text
+    assert "docs/guides/flows.md" in caplog.text
+    gate.set()
     await stage.until_exists(layout.status_path(FIRST))
 
 
