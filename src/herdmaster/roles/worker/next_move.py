@@ -250,6 +250,7 @@ class NextMoves:
     ) -> None:
         """Keep what is reported once the move is committed."""
         call = task.call
+        flow = call.flow if call is not None else None
         queue, due = queue_and_time(task.name) if call is not None else (DEFAULT_QUEUE, None)
         task.end = AttemptEnd(
             task.name,
@@ -266,15 +267,16 @@ class NextMoves:
             again_in,
             is_dead,
             None if call is None or call.scheduled is None else call.scheduled.schedule,
-            *((None, None) if call is None or call.flow is None else (call.flow.flow, call.flow.step)),
+            None if flow is None else flow.flow,
+            None if flow is None else flow.step,
         )
 
     def _complete(self, task: Delivered, returned: Returned, run: Run) -> Move:
         """Raises ResultTooLarge; for a step, which may have added steps, also what `StepMoves.complete` raises."""
-        outcome = self._outcome(task, OutcomeState.DONE, run, result=returned.result)
-        if task.flow is None:
+        call, outcome = task.call, self._outcome(task, OutcomeState.DONE, run, result=returned.result)
+        if call is None or call.flow is None:
             return self._end(task, outcome)
-        return self._steps.complete(task, task.flow, outcome, returned.steps)
+        return self._steps.complete(task, call.flow, outcome, returned.steps)
 
     def _end(self, task: Delivered, outcome: bytes, key: HeldKey | None = None) -> Move:
         if task.call is not None and not task.call.outcome:
@@ -294,6 +296,7 @@ class NextMoves:
         result: msgspec.Raw | None = None,
     ) -> bytes:
         call = task.call
+        flow = call.flow if call is not None else None
         outcome = Outcome(
             state,
             result,
@@ -306,9 +309,9 @@ class NextMoves:
             call.ttl if call is not None else None,
             call.codec if call is not None else None,
             keep=call is not None and call.keep,
-            step=None if task.flow is None else note_of(task.flow),
+            step=None if flow is None else note_of(flow),
         )
         data = encode_outcome(task.name, outcome)
-        if self._keyring is None or task.flow is not None:  # the result of a step is signed for its place
+        if self._keyring is None or flow is not None:  # the result of a step is signed for its place
             return data
         return self._keyring.sign_outcome(task.name, data)
