@@ -7,14 +7,16 @@ import time
 import msgspec
 import pytest
 
+from herdmaster.core.flows import FlowStep
 from herdmaster.core.inputs import Input, StepResult
 from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call
 from herdmaster.core.run import Returned
 from herdmaster.running import child
-from herdmaster.running.child import Reporter, encode_handover, run_handover
-from herdmaster.running.current import ProgressReport
+from herdmaster.running.child import Handover, Reporter, encode_handover, run_handover
+from herdmaster.running.current import ProgressReport, current_task
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.program import Program
+from herdmaster.running.registration import DEFAULT_OPTIONS
 
 
 def test_the_last_note_is_sent_but_not_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +44,22 @@ def test_a_forked_child_reports_nothing_and_waits_for_no_lock() -> None:
             reporter.report(ProgressReport(1))
             os._exit(len(sent))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_step_in_a_child_knows_its_flow_and_which_parents_are_missing() -> None:
+    def look() -> list[object]:
+        task = current_task()
+        return [task.flow, task.step, task.missing]
+
+    flow = FlowStep(
+        "flow-01h00000000000000000000000", "5", "m:look", "task-a", parent_names={"1": "measure", "3": "sum"}
+    )
+    call = Call(1, "m:look", *encode_arguments((), {}), flow=flow, missing=("1", "1.7", "3", "4"))
+    handover = Handover("task-a", encode_call(call), DEFAULT_OPTIONS, 0)
+    run = run_handover(Program({"m:look": look}), handover, Reporter(lambda _: None), bytes)
+    assert run.ending == Returned(
+        msgspec.Raw(b'["flow-01h00000000000000000000000","5",["measure","measure[7]","sum","4"]]')
+    )
 
 
 def test_a_child_gets_the_inputs_of_a_step() -> None:

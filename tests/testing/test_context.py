@@ -166,3 +166,11 @@ def test_a_task_can_be_that_of_a_schedule() -> None:
 def test_times_and_names_that_no_schedule_has_are_refused(keywords: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error), task_context(**keywords):
         pass
+
+
+def test_the_code_finds_the_parents_that_are_missing() -> None:
+    with task_context(missing=("fetch", "measure[7]")):
+        assert current_task().missing == ("fetch", "measure[7]")
+    with task_context():
+        task = current_task()
+        assert (task.missing, task.flow, task.step) == ((), None, None)

@@ -18,6 +18,7 @@ from herdmaster.api.step_arguments import Found, take_out
 from herdmaster.core.flow_creation import NewFlow, NewStep, entry_of
 from herdmaster.core.flows import (
     EACH_CALL,
+    MAX_NOTED_PARENTS,
     Each,
     FlowHeader,
     FlowState,
@@ -154,7 +155,9 @@ def _flow_step(context: Context, node: StepNode, joins: tuple[str, ...]) -> Flow
     refs = references(node.written.found)
     referred = {ref.step for ref in refs}
     after = tuple(parent.id for parent in node.parents if parent.id not in referred)
-    return FlowStep(context.flow, node.id, node.name, "", joins, refs, after)
+    missable = node.parents[:MAX_NOTED_PARENTS] if node.step_options.mark else ()
+    names = {parent.id: parent.name for parent in missable}
+    return FlowStep(context.flow, node.id, node.name, "", joins, refs, after, parent_names=names)
 
 
 def _call(context: Context, node: StepNode, step: FlowStep) -> Call:

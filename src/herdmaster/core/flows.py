@@ -114,7 +114,7 @@ class Each(msgspec.Struct, frozen=True, omit_defaults=True):
 class FlowStep(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the payload of a step says. `name` is for people. `task` is the name of its task in its first run. `joins`
     are the entries of other steps that have an edge of this one, `refs` the results that its arguments take, `after`
-    its other parents."""
+    its other parents. A step that may start without parents has their names by their ids, at most 100."""
 
     flow: _Flow
     step: _Step
@@ -124,6 +124,13 @@ class FlowStep(msgspec.Struct, frozen=True, omit_defaults=True):
     refs: tuple[Reference, ...] = ()
     after: tuple[_Step, ...] = ()
     each: Each | None = None
+    parent_names: dict[str, str] = {}
+
+    def name_of(self, parent: str) -> str:
+        """Return the name of a parent, `measure[7]` for an item; its id where the name is not known."""
+        maker, _, item = parent.partition(".")
+        name = self.parent_names.get(maker)
+        return parent if name is None else f"{name}[{item}]" if item else name
 
 
 class StepNote(msgspec.Struct, frozen=True, omit_defaults=True):

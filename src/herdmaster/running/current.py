@@ -60,6 +60,7 @@ class HookClaim:
 class Running(Protocol):
     """One run of a task's code. `started` in unix milliseconds.
 
+    `step` is the flow and the step of a task that is one, `missing` are the names of parents that are not done.
     `report_progress`, `begin_wait` and `end_wait` are called on any thread; the last two with the name of the task that
     the code waits for. `hook_claim` is None if the worker never gives up on code that runs on. `item` is the position
     of the item whose code runs, in a chunk. The rest is as in `once.Saving`.
@@ -86,6 +87,12 @@ class Running(Protocol):
     @property
     def scheduled(self) -> Scheduled | None: ...
 
+    @property
+    def step(self) -> tuple[str, str] | None: ...
+
+    @property
+    def missing(self) -> tuple[str, ...]: ...
+
     item: int | None
 
     @property
@@ -111,11 +118,15 @@ class CurrentTask:
     For a task that a schedule has made, `schedule` is the name of the schedule, `scheduled_for` the time that the task
     is for, and `previous_scheduled_for` the time of the task that the schedule made before, None for the first. So the
     task can do what has come up between the two times, however late it runs. Both are in UTC.
+
+    For a step of a flow, `flow` is the name of the flow (`flow-...`), `step` the id of the step, and `missing` are the
+    names of the parents that are not done although the step runs: it has `on="failure"` or `optional=True`. An item of
+    an `each` is named as `measure[7]`.
     """
 
     __slots__ = (
-        "_item", "_running", "attempt", "deadline", "max_attempts", "name", "previous_scheduled_for", "queue",
-        "schedule", "scheduled_for",
+        "_item", "_running", "attempt", "deadline", "flow", "max_attempts", "missing", "name",
+        "previous_scheduled_for", "queue", "schedule", "scheduled_for", "step",
     )  # fmt: skip
 
     def __init__(self, running: Running) -> None:
@@ -135,6 +146,10 @@ class CurrentTask:
         self.schedule: str | None = None if scheduled is None else scheduled.schedule
         self.scheduled_for: datetime | None = None if scheduled is None else _time(scheduled.due)
         self.previous_scheduled_for: datetime | None = None if scheduled is None else _time(scheduled.previous)
+        step = running.step
+        self.flow: str | None = None if step is None else step[0]
+        self.step: str | None = None if step is None else step[1]
+        self.missing: tuple[str, ...] = running.missing
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Report how far the task is: `done` of `total`, in any unit. Costs next to nothing, so a loop may call it in

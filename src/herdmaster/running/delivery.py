@@ -88,6 +88,17 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
         return self.call.inputs if self.call is not None else ()
 
     @property
+    def step(self) -> tuple[str, str] | None:
+        flow = self.flow
+        return None if flow is None else (flow.flow, flow.step)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The names of the parents without which a step runs."""
+        call, flow = self.call, self.flow
+        return () if call is None or flow is None else tuple(map(flow.name_of, call.missing))
+
+    @property
     def queue(self) -> str:
         return queue_and_time(self.name)[0] if self.call is not None else DEFAULT_QUEUE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -43,6 +43,8 @@ class TestedRun:
         self.started = _unix_ms()
         self.hook_claim: HookClaim | None = None
         self.scheduled: Scheduled | None = None
+        self.step: tuple[str, str] | None = None
+        self.missing: tuple[str, ...] = ()
         self.reports: list[Progress] = []
         self.item: int | None = None
         self.saved: dict[str, msgspec.Raw] = {}
@@ -113,13 +115,15 @@ def task_context(
     scheduled_for: datetime | None = None,
     previous_scheduled_for: datetime | None = None,
     saved: Mapping[str, object] | None = None,
+    missing: Sequence[str] = (),
 ) -> Iterator[TaskContext]:
     """Let plain calls in the block find a current task, as if a worker ran them: `with task_context(tasks.add):`.
 
     Queue, attempts and timeout are those of `task` unless they are given. `timeout` sets the deadline that the code
     sees, and ends nothing. `saved` are results that an earlier run has saved with `once`. With `scheduled_for` it is a
-    task that a schedule has made, `schedule`. Yields a TaskContext with what the code reports and saves. Hooks are not
-    called. Threads that the code starts find no task, as on a worker.
+    task that a schedule has made, `schedule`. `missing` are the names of parents without which a step runs. Yields a
+    TaskContext with what the code reports and saves. Hooks are not called. Threads that the code starts find no task,
+    as on a worker.
 
     Raises InvalidName for a name, queue or schedule, ConfigurationError for values that no task can have,
     NotSerializable for a saved result that JSON cannot carry, TypeError for what is no task.
@@ -130,6 +134,7 @@ def task_context(
     run.scheduled = _scheduled(schedule, scheduled_for, previous_scheduled_for)
     for each, value in (saved or {}).items():
         run.saved[each] = msgspec.Raw(to_json(value, f"the saved result {each!r}"))
+    run.missing = tuple(missing)
     token = running_now.set(run)
     try:
         yield TaskContext(run)

@@ -18,6 +18,7 @@ from herdmaster.core.payload import decode_call
 from herdmaster.roles.worker import references
 from herdmaster.roles.worker.held import State
 from herdmaster.running.added_steps import added_now
+from herdmaster.running.hooks import Hooks
 from herdmaster.running.registration import Function, Registration
 from tests.roles.stage import Stage, StagedWorker, until
 from tests.roles.worker.flow_scene import FlowScene
@@ -106,6 +107,23 @@ async def test_missing_parents_are_none(scene: FlowScene, worker: StagedWorker) 
     payload = scene.payload("2", "m:take", {"a": None, "b": 0}, refs=refs, missing=("1.1", "8"))
     await scene.assign(worker.name, "2", payload)
     assert await scene.result("2") == {"a": [1, None, 2], "b": None}
+
+
+async def test_hooks_know_flow_and_step(stage: Stage, scene: FlowScene) -> None:
+    seen: list[tuple[str, str | None, str | None]] = []
+
+    def fail() -> None:
+        raise ValueError
+
+    hooks = Hooks(
+        on_error=lambda task, _error: seen.append(("error", task.flow, task.step)),
+        on_final_failure=lambda task, _error: seen.append(("final", task.flow, task.step)),
+    )
+    worker = await stage.worker({"m:fail": fail}, hooks=hooks)
+    await scene.assign(worker.name, "0", scene.payload("0", "m:fail"))
+    await scene.error("0")
+    await until(lambda: len(seen) == 2, "both hooks")
+    assert sorted(seen) == [("error", scene.flow, "0"), ("final", scene.flow, "0")]
 
 
 async def test_the_step_holds_no_slot_while_it_reads(stage: Stage, scene: FlowScene) -> None:

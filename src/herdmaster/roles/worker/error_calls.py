@@ -44,6 +44,7 @@ class EndedTask:
 
     hook_claim = None
     scheduled = None
+    missing: tuple[str, ...] = ()
     saved: Final[Mapping[str, msgspec.Raw]] = {}
 
     def __init__(self, end: AttemptEnd) -> None:
@@ -52,6 +53,7 @@ class EndedTask:
         self.attempt = end.attempt
         self.options = RunOptions(max_attempts=end.max_attempts)
         self.started = end.began if end.began is not None else end.ended
+        self.step = None if end.flow is None or end.step is None else (end.flow, end.step)
         self.item: int | None = None
         self.once_calls = OnceCalls()
 
