@@ -30,6 +30,7 @@ FALLBACKS: Final = (
     "roles.client.outcomes:FIRST_LOOK_SECONDS",
     "roles.client.outcomes:LOOK_AGAIN_SECONDS",
     "roles.client.outcomes:LOOK_AT_ALL_SECONDS",
+    "roles.primary.flow_stops:_AGAIN_SECONDS",
     "roles.primary.part:SET_ASIDE_SECONDS",
     "roles.primary.part:TRY_LATER_SECONDS",
     "roles.primary.recount:_AGAIN_SECONDS",

@@ -44,6 +44,7 @@ MOVES = [
     flow_moves.drop_step_assigned(W, T),
     flow_moves.drop_step_waiting(T),
     flow_moves.drop_step_delayed(5, T),
+    flow_moves.lose_step(T, STEP, b"{}"),
     flow_moves.end_flow(F, 3, b"{}", b"{}"),
     flow_moves.reopen_flow(F, 3, b"{}", RETRIED, has_status=True, has_cancel=True),
     flow_moves.retry_step(F, 3, b"{}", RETRIED),

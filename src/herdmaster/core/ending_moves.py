@@ -12,10 +12,10 @@ from herdmaster.core import flow_moves, layout, transitions
 from herdmaster.core.endings import CANCELLED, Ending, encode_ending, freed_key
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.flows import FlowStep
-from herdmaster.core.names import is_call, is_step
+from herdmaster.core.names import is_call, is_step, parse_step_id
 from herdmaster.core.operations import CreateNode, Move
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
-from herdmaster.core.payload import decode_call, with_error
+from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call, with_error
 from herdmaster.core.values import UNREADABLE
 from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts
 from herdmaster.errors import BadOutcome, BadPayload, TaskCancelled, TaskExpired
@@ -25,6 +25,7 @@ class _OfFlow(msgspec.Struct, frozen=True):
     flow: FlowStep | None = None
 
 
+_LOST = "TaskLost"
 _decoder = msgspec.json.Decoder(_OfFlow)
 _STATES = {TaskCancelled.__name__: OutcomeState.CANCELLED, TaskExpired.__name__: OutcomeState.EXPIRED}
 
@@ -66,6 +67,18 @@ def bury(worker: str, task: str, payload: bytes, ending: Ending) -> Move:
     if step is not None:
         return flow_moves.fail_step(worker, task, step, kept)
     return transitions.bury(worker, task, kept, encode_ending(task, payload, ending), freed_key(task, payload))
+
+
+def lose_step(flow: str, task: str, running: bytes) -> Move | None:
+    """Return the move that ends a step whose task is nowhere. `running` is the data of `running/T`: the id of the step,
+    perhaps with a mark, and more after a blank. None if it is no such data."""
+    step_id = running.partition(b" ")[0].decode("ascii", "replace").rstrip("!?")
+    if parse_step_id(step_id) is None:
+        return None
+    step = FlowStep(flow, step_id, "", task)
+    reason = ErrorInfo(_LOST, "its task is nowhere: it was deleted, or its payload was destroyed")
+    call = Call(1, "herdmaster:lost", *encode_arguments((), {}), flow=step, error=reason)
+    return flow_moves.lose_step(task, step, encode_call(call))
 
 
 def step_of(task: str, payload: bytes) -> FlowStep | None:

@@ -136,6 +136,11 @@ def drop_step_delayed(due_ms: int, task: str) -> Move:
     return _move(N.DROP_STEP_DELAYED, task, DeleteNode(layout.delayed_path(due_ms, task)))
 
 
+def lose_step(task: str, step: FlowStep, data: bytes) -> Move:
+    creation = CreateNode(layout.flow_failed_path(step.flow, step.step), data)
+    return _move(N.LOSE_STEP, task, creation, _end_of(step, task), guard=1)
+
+
 # --- whole flows -----------------------------------------------------------------------------------------------------
 
 

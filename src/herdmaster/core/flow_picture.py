@@ -93,6 +93,14 @@ class FlowPicture(Offers[Start | str]):
     def get(self, flow: str) -> Flow | None:
         return self._flows.get(flow)
 
+    def flow_of(self, task: str) -> str | None:
+        """Return the flow in which the task is said to run. Takes time in proportion to the flows that run."""
+        for name in self._running:
+            graph = self._graph(name)
+            if graph is not None and task in graph.running:
+                return name
+        return None
+
     # --- listings and events -----------------------------------------------------------------------------------------
 
     def interrupt(self) -> None:

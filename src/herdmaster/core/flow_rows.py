@@ -64,6 +64,10 @@ FLOW_ROWS: Final = (
     Transition(N.DROP_STEP_WAITING, _PRIMARY, consumes=(P.TASKS,), note="likewise"),
     Transition(N.DROP_STEP_DELAYED, _PRIMARY, consumes=(P.DELAYED,), note="likewise"),
     Transition(
+        N.LOSE_STEP, _PRIMARY, consumes=(P.RUNNING,), produces=(P.FAILED,),
+        note="it is to be cancelled, and its task is nowhere: it was deleted by hand, or its payload was destroyed",
+    ),
+    Transition(
         N.END_FLOW, _PRIMARY, sets=(P.FLOWS,), consumes=(P.FLOW_RUNNING,), produces=(P.FLOW_STATUS,),
         note="nothing runs, and nothing can start; the header has the version that was read before",
     ),

@@ -104,6 +104,7 @@ class TransitionName(enum.StrEnum):
     DROP_STEP_ASSIGNED = "drop step assigned"
     DROP_STEP_WAITING = "drop step waiting"
     DROP_STEP_DELAYED = "drop step delayed"
+    LOSE_STEP = "lose step"
     END_FLOW = "end flow"
     REOPEN_FLOW = "reopen flow"
     RETRY_STEP = "retry step"

@@ -252,6 +252,7 @@ async def test_the_children_of_a_task_that_waits_are_cancelled_with_it(stage: St
     await stage.until_empty(layout.CANCEL, layout.TASKS)
 
 
+@pytest.mark.fallback("TRY_LATER_SECONDS")
 async def test_a_child_that_comes_while_its_parent_is_cancelled_is_cancelled_too(stage: Stage, namespace: str) -> None:
     async with Proxy(namespace) as proxy:
         master = await stage.master(hosts=proxy.hosts)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from herdmaster.core import layout
+from herdmaster.core.flow_picture import FlowPicture
 from herdmaster.core.names import call_name
 from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts
 from herdmaster.roles.primary.cancellation import Cancellation
@@ -42,7 +43,7 @@ class Rig:
         client: Any = self.client
         pictures: Any = self.pictures
         report = PrimaryLog(System(), lambda _end: None)
-        self.part = Cancellation(client, pictures, report, self._wake)
+        self.part = Cancellation(client, pictures, FlowPicture(), report, self._wake)
         self.part._requests.add(task)
         self.part._requests.complete()
 

@@ -11,7 +11,8 @@ from herdmaster.core import layout
 from herdmaster.core.flow_end import TIMEOUT as TIMED_OUT
 from herdmaster.core.flows import FlowState, OnFailure
 from herdmaster.core.outcome import OutcomeState
-from herdmaster.roles.primary import flow_starts
+from herdmaster.core.payload import decode_call
+from herdmaster.roles.primary import flow_starts, flow_stops
 from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.roles.worker.worker import WorkerSettings
 from tests.proxy import Proxy, multi_with
@@ -307,6 +308,27 @@ async def test_a_broken_header_is_told_once_and_other_flows_go_on(
     assert (await flow.until_ended()).state is FlowState.DONE
     assert caplog.text.count(f"{broken.name}' of flows cannot be used") == 1
     assert await broken.started() == set()
+
+
+async def test_steps_whose_tasks_are_nowhere_end_when_they_are_to_be_cancelled(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_stops, "_AGAIN_SECONDS", 0.3)
+    await stage.master()
+    flow = await StagedFlow(stage, "0", "1", "2", "0:3").make()
+    await stage.zk.delete(layout.task_path(flow.task("0")))
+    await stage.put(layout.cancel_path(flow.task("0")))
+    await stage.until_empty(layout.CANCEL)
+    assert await flow.names("failed") == ["0"]
+    await stage.zk.delete(layout.task_path(flow.task("1")))
+    await stage.zk.set(layout.task_path(flow.task("2")), b"garbage")
+    await stage.zk.create(layout.flow_cancel_path(flow.name))
+    assert (await flow.until_ended()).state is FlowState.CANCELLED
+    assert await flow.names("failed") == ["0", "1", "2"]
+    lost = decode_call(await stage.data(layout.flow_failed_path(flow.name, "2")))
+    assert lost.error is not None
+    assert lost.error.type == "TaskLost"
+    await stage.until_empty(layout.CANCEL)
 
 
 async def test_foreign_names_below_flows_are_left_alone(stage: Stage) -> None:

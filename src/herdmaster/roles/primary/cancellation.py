@@ -15,14 +15,15 @@ from herdmaster.core.cancelling import Requests
 from herdmaster.core.children import children_of
 from herdmaster.core.delayed import DelayedTasks
 from herdmaster.core.dispatcher import Dispatcher
-from herdmaster.core.ending_moves import cancel
+from herdmaster.core.ending_moves import cancel, lose_step
+from herdmaster.core.flow_picture import FlowPicture
 from herdmaster.core.names import is_call, is_step
 from herdmaster.core.operations import Move, at_version
-from herdmaster.core.table import Verdict
+from herdmaster.core.table import TransitionName, Verdict
 from herdmaster.core.whereabouts import Delayed, Whereabouts, path_of
 from herdmaster.roles.primary.folder_part import FolderPart
 from herdmaster.roles.primary.log import PrimaryLog
-from herdmaster.roles.primary.part import TRY_LATER_SECONDS
+from herdmaster.roles.primary.part import SET_ASIDE_SECONDS, TRY_LATER_SECONDS
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
@@ -47,8 +48,11 @@ class Pictures:
 class Cancellation(FolderPart):
     """Ends the tasks that are to be cancelled."""
 
-    def __init__(self, client: Client, pictures: Pictures, report: PrimaryLog, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, client: Client, pictures: Pictures, flows: FlowPicture, report: PrimaryLog, wake: Callable[[], None]
+    ) -> None:
         self._pictures = pictures
+        self._flows = flows
         self._requests = Requests(pictures)
         super().__init__(client, layout.CANCEL, self._requests, report, wake)
 
@@ -73,11 +77,29 @@ class Cancellation(FolderPart):
             if error is not None:
                 self.postpone(task, 0.0)
             elif self._pictures.are_current and self._pictures.where_is(task) is None:
-                self.gathering.add(transitions.drop_cancel(task))
+                self._end_nowhere(task)
             else:
                 self.finish(task)
 
         self.client.exists_nowait(layout.status_path(task), done)
+
+    def _end_nowhere(self, task: str) -> None:
+        """The task has ended, and the request is dropped; unless it is that of a step that still counts as running in
+        its flow: that step was lost. The request is dropped after it."""
+        flow = self._flows.flow_of(task) if is_step(task) else None
+        if flow is None:
+            self.gathering.add(transitions.drop_cancel(task))
+        else:
+            self.reader.read([(flow, task, layout.flow_running_path(flow, task))], partial(self._lose, task))
+
+    def _lose(self, task: str, flow: str, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
+        move = None if data is None else lose_step(flow, task, data)
+        if move is not None:
+            self.end(move)
+        elif isinstance(error, errors.NoNode):
+            self.finish(task)
+        else:
+            self.postpone(task, SET_ASIDE_SECONDS if data is not None else TRY_LATER_SECONDS)
 
     def _cancel(self, where: Whereabouts, data: bytes | None, stat: Stat | None, error: Exception | None) -> None:
         if data is not None and stat is not None:
@@ -110,7 +132,8 @@ class Cancellation(FolderPart):
             self.client.create_nowait(layout.cancel_path(child), b"", partial(requested, child))
 
     def _handle_refused(self, move: Move, verdict: Verdict) -> None:
-        if verdict is Verdict.DECIDE_AGAIN:  # the request was taken back, the status collected, the payload changed
+        # Decide again: the request was taken back, the status collected, or the payload changed.
+        if move.transition is TransitionName.LOSE_STEP or verdict is Verdict.DECIDE_AGAIN:
             self.postpone(move.task, TRY_LATER_SECONDS)
         else:
             super()._handle_refused(move, verdict)

@@ -150,8 +150,13 @@ class FlowEnds(Part):
         self._ending.pop(move.task, None)
         if move.transition is TransitionName.CANCEL_FLOW and verdict is Verdict.UNEXPECTED:
             self._expire_later(move.task, self._server_clock.estimate_ms(), SET_ASIDE_SECONDS)
-        if verdict is Verdict.DECIDE_AGAIN:
-            self.postpone(move.task, TRY_LATER_SECONDS)
+        if verdict is Verdict.DECIDE_AGAIN:  # most likely the event that explains it has come
+            self._flows.refresh(move.task)
+            flow = self._flows.get(move.task)
+            if flow is not None and flow.is_at_rest:
+                self.postpone(move.task, TRY_LATER_SECONDS)
+            else:
+                self.finish(move.task)
         else:
             super()._handle_refused(move, verdict)
 

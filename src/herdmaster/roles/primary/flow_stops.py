@@ -21,6 +21,9 @@ from herdmaster.zookeeper.model import Stat
 
 _MAX_ASKED: Final = 200
 """Requests that are sent at the same time."""
+_AGAIN_SECONDS: Final = 30.0
+"""A request may have ended the task without its flow, if the payload of the task was destroyed. The next one finds the
+step lost."""
 _MARKS: Final = (b"!", b"?")
 
 
@@ -32,30 +35,39 @@ class FlowStops:
         self._flows = flows
         self._reader = reader
         self._wake = wake
-        self._stopping: dict[str, None] = {}
+        self._stopping: dict[str, float] = {}  # when everything that still runs is asked again
         self._under_way = 0
         self._may_ask_at = 0.0
         self._is_folder_missing = False
 
     def look_at(self, flow: Flow) -> None:
         """Stop the flow's tasks if that is wanted."""
-        if flow.to_stop and _has_to_stop(flow):
-            self._stopping[flow.name] = None
+        if flow.name not in self._stopping and _has_to_stop(flow):
+            self._stopping[flow.name] = self._client.clock() + _AGAIN_SECONDS
+        if flow.to_stop:
             self._wake()
 
     def step(self) -> None:
         """Send requests, as far as there is room. Raises the session's final error."""
-        if self._client.clock() < self._may_ask_at:
+        now = self._client.clock()
+        if now < self._may_ask_at:
             return
-        for name in list(self._stopping):
+        for name, again_at in list(self._stopping.items()):
             flow = self._flows.get(name)
-            while flow is not None and flow.to_stop and _has_to_stop(flow) and self._under_way < _MAX_ASKED:
-                self._stop(flow, flow.to_stop.pop())
-            if flow is None or not flow.to_stop or not _has_to_stop(flow):
+            if flow is None or flow.graph is None or not _has_to_stop(flow):
                 del self._stopping[name]
+                continue
+            if now >= again_at:
+                flow.to_stop = set(flow.graph.running)
+                self._stopping[name] = now + _AGAIN_SECONDS
+            while flow.to_stop and self._under_way < _MAX_ASKED:
+                self._stop(flow, flow.to_stop.pop())
 
     def next_wakeup(self) -> float | None:
-        return self._may_ask_at if self._stopping and self._may_ask_at > self._client.clock() else None
+        times = list(self._stopping.values())
+        if self._stopping and self._may_ask_at > self._client.clock():
+            times.append(self._may_ask_at)
+        return min(times, default=None)
 
     def take_missing_folder(self) -> bool:
         """Return whether `/cancel` was found missing since the last call."""
@@ -91,7 +103,6 @@ class FlowStops:
             found = self._flows.get(flow)
             if found is not None and found.graph is not None and task in found.graph.running:
                 found.to_stop.add(task)
-                self._stopping[flow] = None
         self._end()
 
     def _end(self) -> None:

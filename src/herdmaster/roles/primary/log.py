@@ -33,6 +33,7 @@ _ENDS: Final = {
     TransitionName.FAIL_STEP: EndState.REFUSED,
     TransitionName.FAIL_STEP_WAITING: EndState.REFUSED,
     TransitionName.FAIL_STEP_DELAYED: EndState.REFUSED,
+    TransitionName.LOSE_STEP: EndState.REFUSED,
     TransitionName.CANCEL_STEP_WAITING: EndState.CANCELLED,
     TransitionName.CANCEL_STEP_DELAYED: EndState.CANCELLED,
     TransitionName.CANCEL_STEP_ASSIGNED: EndState.CANCELLED,

@@ -55,10 +55,10 @@ class Primary:
         promotion = Promotion(client, server_clock, report, wake, stands_in=settings.stands_in)
         self._delayed = promotion.delayed
         pictures = Pictures(dispatcher, promotion.delayed)
-        cancellation = Cancellation(client, pictures, report, wake)
-        scheduling = Scheduling(client, server_clock, pictures, report, wake, stands_in=settings.stands_in)
         flow_feed = FlowFeed(client, report, wake)
         self._flows = flow_feed.flows
+        cancellation = Cancellation(client, pictures, flow_feed.flows, report, wake)
+        scheduling = Scheduling(client, server_clock, pictures, report, wake, stands_in=settings.stands_in)
         starts = FlowStarts(client, flow_feed, server_clock, report, wake, stands_in=settings.stands_in)
         ends = FlowEnds(client, flow_feed, server_clock, report, wake)
         self._moving: list[Part] = [promotion, cancellation, scheduling, starts, ends]
