@@ -14,11 +14,14 @@ PINNED = "33cfcab3088463d22fade9bac21cff6b2332b125ba9165b93ea8e2123d5a7ff8"
 """The digest of the plans of seeds 0 to 99. Change it only if old seeds are to mean other worlds; then look through the
 seeds that the tests name."""
 
+ADDED = frozenset({"flows", "knows_flows"})
+"""Fields that were added since, and that these seeds leave as they are."""
+
 
 def _values(value: object) -> object:
     """Return the fields without names: renaming a class or a field does not change what a seed means."""
     if isinstance(value, msgspec.Struct):
-        return [_values(getattr(value, name)) for name in value.__struct_fields__]
+        return [_values(getattr(value, name)) for name in value.__struct_fields__ if name not in ADDED]
     if isinstance(value, tuple):
         return [_values(each) for each in value]
     return value.name if isinstance(value, Enum) else str(value)

@@ -11,6 +11,7 @@ from herdmaster.operations.actions import CancelVerdict
 from herdmaster.simulation.checks.ledger import Ledger
 from herdmaster.simulation.checks.task_index import TaskIndex
 from herdmaster.simulation.checks.trace import Trace
+from herdmaster.simulation.plan.flow_plans import PlannedFlow
 from herdmaster.simulation.plan.jobs import Job
 from herdmaster.simulation.plan.key_claims import may_be_told_of
 
@@ -36,6 +37,15 @@ class AnswerCheck:
     def announce(self, task: str, job: Job, *, at_once: bool = True) -> None:
         self._tasks.announced(task, job, self._unix_ms(), at_once=at_once)
         self._note("submits job %d as %s", job.index, task)
+
+    def announce_flow(self, name: str, plan: PlannedFlow) -> None:
+        self._ledger.flows.announced(name, plan)
+        self._note("submits flow %d as %s", plan.index, name)
+
+    def flow_was_duplicate(self, name: str) -> None:
+        self._note("is told that there is a flow %s", name)
+        if not self._ledger.flows.was_there(name):
+            self.complain(f"was told that there is a flow {name}, and there never was one")
 
     def was_accepted(self, task: str) -> None:
         self._note("is told that %s was accepted", task)
@@ -77,7 +87,7 @@ class AnswerCheck:
 
     def _was_swept(self, task: str, error: BaseException | None) -> bool:
         """Return whether a client is told that an outcome is gone which a master has swept."""
-        return isinstance(error, OutcomeGone) and task in self._ledger.sweeps.swept
+        return isinstance(error, OutcomeGone) and task in self._ledger.sweeps.swept | self._ledger.flows.removed
 
     def future_ended(self, task: str, value: object, error: BaseException | None, *, may_be_gone: bool) -> None:
         """Take what the future of a task was resolved with. `may_be_gone`: another process may have taken it."""

@@ -19,13 +19,13 @@ from herdmaster.simulation.plan.plan import Kind
 
 _LARGE: Final = 500_000
 """Characters from which on a payload or a result may be too large."""
-_PLANNED: Final = f"{PlannedFailure.__module__}.{PlannedFailure.__qualname__}"
+PLANNED: Final = f"{PlannedFailure.__module__}.{PlannedFailure.__qualname__}"
 
 Permits = Callable[[Job, TaskHistory], bool]
 
 _FAILURES: Final[Mapping[str, Permits]] = {
     # error type: whether a task may end with it
-    _PLANNED: lambda job, history: job.code is Code.FAIL and history.executions > 0,
+    PLANNED: lambda job, history: job.code is Code.FAIL and history.executions > 0,
     "WorkerLost": lambda _job, history: bool(history.given),
     "TimeLimitExceeded": lambda job, _history: job.timeout is not None,
     "UnknownCall": lambda job, _history: job.rare,
@@ -97,7 +97,7 @@ def _failure_error(job: Job, history: TaskHistory, outcome: Outcome) -> str | No
     permits = _FAILURES.get(kind)
     if permits is None or not permits(job, history):
         return f" with {kind or 'no error'}, for which there was no reason"
-    if kind == _PLANNED and is_call(history.name) and outcome.attempt < job.attempts:
+    if kind == PLANNED and is_call(history.name) and outcome.attempt < job.attempts:
         return f" after attempt {outcome.attempt} of {job.attempts}"
     return None
 

@@ -10,6 +10,7 @@ from herdmaster.core import layout
 from herdmaster.core.history import Batch, EndState, decode_batch
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.simulation.checks.effects import Actor, Effects, inbox_of, task_of
+from herdmaster.simulation.checks.flow_tree import is_result_of_step
 from herdmaster.simulation.checks.history import Node, TaskHistory
 from herdmaster.simulation.plan.plan import Kind
 
@@ -69,6 +70,8 @@ class HistoryCountCheck:
         return None
 
     def _is_done(self, path: str) -> bool:
+        if is_result_of_step(path):
+            return True
         outcome = self._history(path.removeprefix(_STATUS)).outcome if path.startswith(_STATUS) else None
         return outcome is not None and outcome.state is OutcomeState.DONE
 

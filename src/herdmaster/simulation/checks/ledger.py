@@ -15,6 +15,7 @@ from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.errors import BadOutcome
 from herdmaster.simulation.checks.effects import SERVER, Actor, Effects, Entry, inbox_of, read_effects, task_of
 from herdmaster.simulation.checks.executions import ExecutionCheck
+from herdmaster.simulation.checks.flows import FlowCheck
 from herdmaster.simulation.checks.history import Node, TaskHistory
 from herdmaster.simulation.checks.history_counts import HistoryCountCheck
 from herdmaster.simulation.checks.keys import KeyCheck
@@ -23,6 +24,7 @@ from herdmaster.simulation.checks.schedules import ScheduleCheck
 from herdmaster.simulation.checks.sweeps import SweepCheck
 from herdmaster.simulation.checks.task_index import TaskIndex
 from herdmaster.simulation.checks.task_options import TaskOptionsCheck
+from herdmaster.simulation.plan.flow_plans import PlannedFlow
 from herdmaster.simulation.plan.jobs import Job
 from herdmaster.simulation.plan.plan import Ages, Kind
 
@@ -48,6 +50,7 @@ class Ledger:
         outcome_ttl: float,
         fail: Callable[[str], None],
         jobs: Mapping[int, Job],
+        flows: Mapping[int, PlannedFlow],
     ) -> None:
         self.nodes: dict[str, Node] = {}
         self._histories: dict[str, TaskHistory] = {}
@@ -70,6 +73,7 @@ class Ledger:
         self.sweeps = SweepCheck(self.nodes, self.history, ages, outcome_ttl, self._report)
         self.history_counts = HistoryCountCheck(self.history, self._report)
         self.schedules = ScheduleCheck(jobs, tasks, self.nodes, self.history, self.where, self._report)
+        self.flows = FlowCheck(flows, self.nodes, self.history, self._report)
 
     def record(self, entry: Entry) -> Effects:
         """Apply and check a transaction, and return its effects."""
@@ -86,6 +90,7 @@ class Ledger:
             and effects.session_id not in self.open_sessions
         ):
             self._report(f"committed although its session {effects.session_id:x} had ended")
+        self.flows.check(effects, self._actor)
         self._check_before(effects, is_primary=is_primary)
         before = {path: self.nodes[path] for path in effects.deleted if path in self.nodes}
         self.sweeps.check(effects, self._actor, before)
@@ -269,7 +274,8 @@ class Ledger:
                 self._report(f"touched {path}, which is in the inbox of another session's worker")
         for path, _, _ in effects.created:
             task = task_of(path)
-            if task is not None and not any(task_of(other) == task and inbox_of(other) for other in effects.deleted):
+            is_taken = any(task_of(other) == task and inbox_of(other) for other in effects.deleted)
+            if task is not None and not is_taken and not self.flows.is_made(task):
                 self._report(f"created {path} without taking its assignment in the same transaction")
 
     def _check_client(self, effects: Effects) -> None:
@@ -278,7 +284,7 @@ class Ledger:
         if submitted and len(journals) != 1:
             self._report(f"submitted {submitted[0]} without counting the batch in its journal")
         if journals:
-            if not submitted:
+            if not submitted and not any(path.startswith(f"{layout.FLOWS}/") for path, _, _ in effects.created):
                 self._report(f"counted a batch without tasks in {journals[0]}")
             self._check_batch(journals[0], effects)
         for path in effects.deleted:
@@ -321,7 +327,8 @@ class Ledger:
         history.accepted += 1
         if actor.reference:
             return
-        if actor.kind not in (Kind.CLIENT, Kind.OPERATOR) and not self.schedules.is_made(history.name):
+        is_made = self.schedules.is_made(history.name) or self.flows.is_made(history.name)
+        if actor.kind not in (Kind.CLIENT, Kind.OPERATOR) and not is_made:
             self._report(f"brought {history.name} to {', '.join(after)} from nowhere")
         elif len(after) != 1:
             self._report(f"submitted {history.name} to {', '.join(after)}")
@@ -360,7 +367,7 @@ class Ledger:
                 ):
                     found.append(f"the inbox of {worker} is left, and the worker is gone")
         found += [f"{task.name} has not ended" for task in self._histories.values() if task.accepted and not task.ended]
-        return found + self.schedules.unsettled()
+        return found + self.schedules.unsettled() + self.flows.unsettled()
 
 
 def read_outcome(task: str, data: bytes) -> Outcome | None:

@@ -15,6 +15,7 @@ from herdmaster.simulation.plan import faults
 from herdmaster.simulation.plan.contested_keys import with_contested_keys
 from herdmaster.simulation.plan.faults import AnyFault, Weights, When
 from herdmaster.simulation.plan.features import with_features
+from herdmaster.simulation.plan.flows import with_flows
 from herdmaster.simulation.plan.full_workers import with_full_workers
 from herdmaster.simulation.plan.hardware import Disk, Latency
 from herdmaster.simulation.plan.herds import with_herds
@@ -51,6 +52,7 @@ _LATER_EXTENSIONS: Final = (
     (2000, with_short_ages),
     (4000, with_once),
     (5000, with_late_replies),
+    (6000, with_flows),
 )
 """From which seed on each is used. Tests of planted bugs name smaller seeds, which mean the worlds that they meant."""
 _KEYS: Final = ("0" * 16, "1" * 16)

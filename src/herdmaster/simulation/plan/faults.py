@@ -229,6 +229,21 @@ class ChangeSchedule(Fault, frozen=True, kw_only=True):
     what: ScheduleChange
 
 
+class FlowChange(enum.Enum):
+    """What an operator does to a flow."""
+
+    RETRY = "runs again what failed"
+    CANCEL = "cancels it"
+    REMOVE = "removes it"
+
+
+class ChangeFlow(Fault, frozen=True, kw_only=True):
+    """An operator changes a flow, if it is there."""
+
+    flow: int
+    what: FlowChange
+
+
 AnyFault = (
     Cut
     | CutInMessage
@@ -253,6 +268,7 @@ AnyFault = (
     | Release
     | StoreSchedule
     | ChangeSchedule
+    | ChangeFlow
 )
 
 DELAYING: Final = (Stall, Pause, PauseFull, Sleep, PauseServer, Partition)

@@ -15,6 +15,7 @@ DEFAULT: Final = "default"
 OTHER: Final = "other"
 CALL: Final = "simulated:code"
 RARE: Final = "simulated:rare"
+STEP: Final = "simulated:step"
 
 
 class PlannedFailure(Exception):

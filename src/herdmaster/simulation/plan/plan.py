@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.simulation.plan.faults import DELAYING, AnyFault
+from herdmaster.simulation.plan.flow_plans import PlannedFlow
 from herdmaster.simulation.plan.hardware import Disk, Latency
 from herdmaster.simulation.plan.jobs import DEFAULT, Job
 
@@ -59,6 +60,8 @@ class Program(msgspec.Struct, frozen=True):
     """A client uses a Herd, with its I/O thread."""
     closes: tuple[float, ...] = ()
     """When a client closes its Herd and opens it again."""
+    knows_flows: bool = True
+    """A worker that does not is of a version before flows."""
 
 
 class Ages(msgspec.Struct, frozen=True):
@@ -103,6 +106,13 @@ class Plan(msgspec.Struct, frozen=True):
     """Seconds by which the servers behind the last addresses lag behind the leader."""
     late_replies: bool = False
     """What was sent arrives at a client also after it gave the connection up."""
+
+    flows: tuple[PlannedFlow, ...] = ()
+
+    @property
+    def all_jobs(self) -> tuple[Job, ...]:
+        """The jobs, and those of the steps of flows."""
+        return (*self.jobs, *(job for flow in self.flows for job in flow.jobs))
 
     @property
     def slowness(self) -> float:

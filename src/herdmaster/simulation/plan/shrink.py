@@ -38,11 +38,12 @@ class Shrinker:
             size = self._size()
             self._reduce(self.plan.faults, lambda faults: msgspec.structs.replace(self.plan, faults=tuple(faults)))
             self._drop_programs()
+            self._reduce(self.plan.flows, lambda flows: msgspec.structs.replace(self.plan, flows=tuple(flows)))
             self._reduce(self.plan.jobs, lambda jobs: msgspec.structs.replace(self.plan, jobs=tuple(jobs)))
         return self.plan
 
     def _size(self) -> int:
-        return len(self.plan.faults) + len(self.plan.jobs) + len(self.plan.programs)
+        return len(self.plan.faults) + len(self.plan.jobs) + len(self.plan.programs) + len(self.plan.flows)
 
     def _reduce(self, items: Sequence[T], with_items: Callable[[Sequence[T]], Plan]) -> None:
         """Leave out halves, then quarters, and at last single items."""
@@ -65,8 +66,10 @@ class Shrinker:
             programs = tuple(other for other in self.plan.programs if other is not program)
             if any(other.kind is Kind.CLIENT for other in programs):
                 jobs = tuple(job for job in self.plan.jobs if job.client != program.name)
+                flows = tuple(flow for flow in self.plan.flows if flow.client != program.name)
                 faults = tuple(fault for fault in self.plan.faults if not _concerns(fault, program.name))
-                self._still_fails(msgspec.structs.replace(self.plan, programs=programs, jobs=jobs, faults=faults))
+                smaller = msgspec.structs.replace(self.plan, programs=programs, jobs=jobs, flows=flows, faults=faults)
+                self._still_fails(smaller)
 
     def _still_fails(self, plan: Plan) -> bool:
         if self.runs >= MAX_RUNS:

@@ -13,7 +13,9 @@ from herdmaster.core.transitions import NewTask
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
 from herdmaster.roles.client.client import ClientSettings, TaskClient
 from herdmaster.roles.shared.system import System
+from herdmaster.simulation.plan.flow_plans import PlannedFlow
 from herdmaster.simulation.plan.jobs import Job
+from herdmaster.simulation.world.flow_client import FlowClient, FlowReports
 from herdmaster.simulation.world.job_tasks import task_of_job
 from herdmaster.simulation.world.process import Process
 from herdmaster.simulation.world.program_state import ProgramState, Submission
@@ -24,7 +26,7 @@ _CANCELLERS = 2
 _CANCELLERS_APART = 0.02
 
 
-class ClientReports(Protocol):
+class ClientReports(FlowReports, Protocol):
     """Takes the tasks that clients submit, and what clients are told."""
 
     def announce(self, task: str, job: Job, *, at_once: bool = True) -> None: ...
@@ -56,6 +58,7 @@ class ClientProgram:
         system: System,
         jobs: list[Job],
         reports: ClientReports,
+        flows: list[PlannedFlow],
     ) -> None:
         self._state = state
         self._process = process
@@ -66,6 +69,7 @@ class ClientProgram:
         self._ulids = UlidFactory(process.unix_ms, process.rng.randbytes)
         self._stopping = False
         self._patience_timers: list[asyncio.TimerHandle] = []
+        self._flows = FlowClient(state, process, self._role, flows, reports, lambda: self._stopping)
         self._cancelling: Counter[str] = Counter()  # callers that wait for the end of a task that they cancel
 
     def stop(self) -> None:
@@ -73,10 +77,11 @@ class ClientProgram:
         self._stopping = True
         for submission in self._mine():
             self._give_up(submission)
+        self._flows.stop()
         self._role.stop()
 
     async def run(self) -> None:
-        submitting = asyncio.ensure_future(self._submit_all())
+        submitting = asyncio.gather(self._submit_all(), self._flows.submit_all())
         for submission in list(self._state.submissions.values()):
             if (
                 submission.accepted
@@ -86,6 +91,8 @@ class ClientProgram:
             ):
                 submission.attached = self._state.life
                 self._role.attach(submission.name, self._ended)
+        if self._state.program.attaches:
+            self._flows.attach()
         try:
             while not self._stopping:
                 try:
@@ -100,6 +107,7 @@ class ClientProgram:
         for submission in self._state.submissions.values():
             if submission.life == self._state.life and not submission.answered:
                 self._reports.complain(f"has ended, and was never told what became of {submission.name}")
+        self._flows.end()
         for task in +self._cancelling:
             self._reports.complain(f"has ended, and was never told whether {task} was cancelled")
 
@@ -108,6 +116,7 @@ class ClientProgram:
         """Whether everything was submitted, and every waiting caller was told."""
         return (
             not +self._cancelling
+            and self._flows.is_settled
             and all(job.index in self._state.submitted_jobs for job in self._jobs)
             and not any(
                 not submission.answered or (self._waits_for(submission) and not submission.delivered)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from herdmaster.simulation.plan.faults import Limit, Mistake, ScheduleChange, StoreSchedule
+from herdmaster.simulation.plan.faults import FlowChange, Limit, Mistake, ScheduleChange, StoreSchedule
 from herdmaster.simulation.plan.jobs import Job
 
 
@@ -46,4 +46,11 @@ class EditSchedule(msgspec.Struct, frozen=True):
     what: ScheduleChange
 
 
-Errand = Mistake | CancelTask | LimitQueueFor | ReplayDead | ReleaseKey | AddSchedule | EditSchedule
+class EditFlow(msgspec.Struct, frozen=True):
+    """Change a flow."""
+
+    name: str
+    what: FlowChange
+
+
+Errand = Mistake | CancelTask | LimitQueueFor | ReplayDead | ReleaseKey | AddSchedule | EditSchedule | EditFlow

@@ -18,12 +18,14 @@ from herdmaster.simulation.plan.faults import Limit, Mistake
 from herdmaster.simulation.world.errands import (
     AddSchedule,
     CancelTask,
+    EditFlow,
     EditSchedule,
     Errand,
     LimitQueueFor,
     ReleaseKey,
     ReplayDead,
 )
+from herdmaster.simulation.world.flow_operator import change_flow
 from herdmaster.simulation.world.process import Process
 from herdmaster.simulation.world.schedule_operator import run_errand
 from herdmaster.zookeeper import errors
@@ -87,6 +89,8 @@ class Operator:
                     await self._replay(client)
                 elif isinstance(errand, AddSchedule | EditSchedule):
                     await run_errand(client, self._process, errand)
+                elif isinstance(errand, EditFlow):
+                    await change_flow(client, errand)
                 else:
                     await self._make_mistake(client, errand)
 

@@ -12,6 +12,7 @@ from herdmaster.simulation.plan.plan import Kind, Program
 from herdmaster.simulation.world.errands import (
     AddSchedule,
     CancelTask,
+    EditFlow,
     EditSchedule,
     Errand,
     LimitQueueFor,
@@ -23,8 +24,8 @@ from herdmaster.simulation.world.supervisor import Supervisor
 
 
 class Operators:
-    """Sends operators on the errands that faults stand for. `names_of` returns the tasks that a job became;
-    `has_reference`: reference roles take part."""
+    """Sends operators on the errands that faults stand for. `names_of` returns the tasks that a job became, `flows` has
+    the flow that each planned one became; `has_reference`: reference roles take part."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Operators:
         window: FaultWindow,
         jobs: Mapping[int, Job],
         names_of: Callable[[int], list[str]],
+        flows: Mapping[int, str],
         *,
         has_reference: bool,
     ) -> None:
@@ -39,6 +41,7 @@ class Operators:
         self._window = window
         self._jobs = jobs
         self._names_of = names_of
+        self._flows = flows
         self._has_reference = has_reference
         self._count = 0
 
@@ -69,6 +72,8 @@ class Operators:
                 return AddSchedule(fault, self._jobs[index]) if index in self._jobs else None
             case faults.ChangeSchedule(name=name, what=what):
                 return EditSchedule(name, what)
+            case faults.ChangeFlow(flow=index, what=change):
+                return EditFlow(self._flows[index], change) if index in self._flows else None
         return None
 
     def _send(self, errand: Errand) -> None:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from herdmaster.simulation.plan.flow_plans import PlannedFlow
 from herdmaster.simulation.plan.jobs import Job
 from herdmaster.simulation.plan.plan import Program
 from herdmaster.simulation.world.errands import Errand
@@ -35,6 +36,18 @@ class Submission(msgspec.Struct):
     """The number of the process that waits for the outcome, if not the submitting process."""
 
 
+class FlowSubmission(msgspec.Struct):
+    """One flow that a client submitted. `life` and `attached`: as of a task."""
+
+    plan: PlannedFlow
+    name: str
+    life: int
+    answered: bool = False
+    accepted: bool = False
+    delivered: bool = False
+    attached: int = 0
+
+
 class ProgramState:
     """What is known of one program. While `wanted`, the program is started again when its process ends."""
 
@@ -51,6 +64,8 @@ class ProgramState:
         """After a stop: when to start again, or None for never."""
         self.submissions: dict[str, Submission] = {}
         self.submitted_jobs: dict[int, None] = {}
+        self.flows: dict[int, FlowSubmission] = {}
+        """The flows that were submitted, by their index."""
         self.hung_since: float | None = None
         self.errand: Errand | None = None
 

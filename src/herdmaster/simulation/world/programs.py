@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from herdmaster.core.members import FLOWS
 from herdmaster.roles.client.client import ClientSettings
 from herdmaster.roles.primary.master import Master, MasterSettings
 from herdmaster.roles.primary.overdue import Patience
 from herdmaster.roles.primary.sweeper import Ages
 from herdmaster.roles.shared.system import System
 from herdmaster.roles.worker.worker import Worker, WorkerSettings
-from herdmaster.simulation.plan.jobs import CALL, RARE, Job
+from herdmaster.simulation.plan.jobs import CALL, RARE, STEP, Job
 from herdmaster.simulation.plan.plan import Defect, Kind, Plan, Program
 from herdmaster.simulation.world.client_program import ClientProgram
 from herdmaster.simulation.world.herd_program import HerdProgram, HerdReports
@@ -72,8 +73,11 @@ class Programs:
                 return self._make_worker(state.program, process, system)
         plan = self._plan
         settings = ClientSettings(session_timeout=plan.session_timeout, outcome_ttl=plan.outcome_ttl)
-        make = HerdProgram if state.program.herd else ClientProgram
-        return make(state, process, self._hosts, settings, system, self._jobs_of(state), self._reports)
+        jobs = self._jobs_of(state)
+        if state.program.herd:
+            return HerdProgram(state, process, self._hosts, settings, system, jobs, self._reports)
+        flows = [flow for flow in plan.flows if flow.client == state.name]
+        return ClientProgram(state, process, self._hosts, settings, system, jobs, self._reports, flows)
 
     def _jobs_of(self, state: ProgramState) -> list[Job]:
         return [job for job in self._plan.jobs if job.client == state.name]
@@ -98,8 +102,14 @@ class Programs:
         worker: Worker
         worker = Worker(
             self._hosts,
-            dict.fromkeys((CALL,) if program.lacks else (CALL, RARE), self._code.call(process, lambda: worker.name)),
-            WorkerSettings(session_timeout=self._plan.session_timeout, slots=program.slots, queues=program.queues),
+            dict.fromkeys((CALL,) if program.lacks else (CALL, RARE), self._code.call(process, lambda: worker.name))
+            | {STEP: self._code.step(process, lambda: worker.name)},
+            WorkerSettings(
+                session_timeout=self._plan.session_timeout,
+                slots=program.slots,
+                queues=program.queues,
+                features=(FLOWS,) if program.knows_flows else (),
+            ),
             self._code.handle_raw(process, lambda: worker.name),
             system,
         )

@@ -115,10 +115,11 @@ class Settling:
         """Return the time in which everything has to settle: sessions end, a primary is elected, tasks run. Each task
         that kills its worker does so several times."""
         plan = self._plan
-        deadly = sum(1 for job in plan.jobs if job.code in (Code.HANG, Code.KILL) and job.times)
+        deadly = sum(1 for job in plan.all_jobs if job.code in (Code.HANG, Code.KILL) and job.times)
         late = max(0.0, max((job.at for job in plan.jobs), default=0.0) - self._loop.now)
         unseen = _LONGEST_LOOK if plan.ages.are_short else 0.0
-        work = late + unseen + sum(job.seconds * job.attempts + (job.delay or 0.0) for job in plan.jobs)
+        late = max(late, max((flow.at for flow in plan.flows), default=0.0) - self._loop.now)
+        work = late + unseen + sum(job.seconds * job.attempts + (job.delay or 0.0) for job in plan.all_jobs)
         return (
             90.0 + 4 * plan.session_timeout + work + deadly * (plan.max_deliveries + 2) * (plan.session_timeout + 6.0)
         )
@@ -229,7 +230,7 @@ class Settling:
         ledger = self._ledger
         left = self._members_left("workers", "masters", "assign")
         if self._plan.sweeps:
-            left += self._members_left("status", "clients", "dead", "keys", "waiters")
+            left += self._members_left("status", "clients", "dead", "keys", "waiters", "flows")
         left += [path for path in ledger.nodes if path == layout.MASTER or "/alive-" in path]
         if left:
             self._fail(left[0])

@@ -7,8 +7,11 @@ from typing import Protocol
 
 import msgspec
 
-from herdmaster.running.current import running_now
+from herdmaster.running.current import current_task, running_now
+from herdmaster.simulation.plan.flow_plans import PlannedStep
+from herdmaster.simulation.plan.flow_values import value_of
 from herdmaster.simulation.plan.jobs import Code, Job, PlannedFailure
+from herdmaster.simulation.world.added_steps import add_steps
 from herdmaster.simulation.world.once_code import OnceCode, Wait
 from herdmaster.simulation.world.process import Process
 
@@ -44,10 +47,13 @@ class Effector(Protocol):
 
 
 class TaskCode:
-    """Runs the code of jobs."""
+    """Runs the code of jobs and steps; `steps` are those of flows by the index of their job."""
 
-    def __init__(self, jobs: Mapping[int, Job], effector: Effector, once: OnceCode) -> None:
+    def __init__(
+        self, jobs: Mapping[int, Job], steps: Mapping[int, PlannedStep], effector: Effector, once: OnceCode
+    ) -> None:
         self._jobs = jobs
+        self._steps = steps
         self._effector = effector
         self._misbehaved: dict[int, int] = {}
         self._duration: float | None = 0.0
@@ -95,6 +101,19 @@ class TaskCode:
                 if running.attempt <= job.times:
                     raise PlannedFailure(f"job {index} was to fail in attempt {running.attempt}")
             return filling
+
+        return run
+
+    def step(self, process: Process, worker: Callable[[], str]) -> Callable[[object, int, list[object], str], object]:
+        """Return the function that steps of flows name."""
+
+        def run(element: object, index: int, parents: list[object], filling: str) -> object:  # noqa: ARG001 - it only makes the payload large
+            step, current = self._steps[index], current_task()
+            self.run(process, worker(), index, current.name)
+            is_planned = element is None
+            if is_planned and step.adds:
+                add_steps(step)
+            return value_of(index, element, parents, step.items if is_planned else None)
 
         return run
 

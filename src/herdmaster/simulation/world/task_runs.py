@@ -86,5 +86,8 @@ class TaskRuns:
         )
 
     def _is_cancelled(self, task: str) -> bool:
+        failed = self._ledger.flows.failed_path(task)
+        if failed is not None and self._read(failed) is not None:
+            return True
         status = self._read(layout.status_path(task))
         return self._ledger.history(task).cancelled or (status is not None and is_cancelled(read_outcome(task, status)))

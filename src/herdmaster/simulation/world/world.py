@@ -74,9 +74,9 @@ class World:
         self._tasks = TaskIndex()
         self._states: dict[str, ProgramState] = {}
         grace = plan.session_timeout + _GRACE_SECONDS + plan.lag
-        jobs = {job.index: job for job in plan.jobs}
+        jobs, flows = {job.index: job for job in plan.jobs}, {flow.index: flow for flow in plan.flows}
         self._ledger = Ledger(
-            self._tasks, plan.namespace, grace, plan.slowness, plan.ages, plan.outcome_ttl, self.fail, jobs
+            self._tasks, plan.namespace, grace, plan.slowness, plan.ages, plan.outcome_ttl, self.fail, jobs, flows
         )
         self._ledger.executions.only_tasks_kill = not plan.faults and not plan.has_reference
         self._server = self._make_server()
@@ -127,7 +127,9 @@ class World:
 
     def _make_supervisor(self) -> Supervisor:
         once = OnceCheck(self._read, lambda task: self._ledger.history(task).excused, self.fail)
-        code = TaskCode({job.index: job for job in self.plan.jobs}, self._runs, OnceCode(once))
+        jobs = {job.index: job for job in self.plan.all_jobs}
+        steps = {step.job.index: step for flow in self.plan.flows for step in flow.steps}
+        code = TaskCode(jobs, steps, self._runs, OnceCode(once))
         reports = AnswerCheck(self._ledger, self._tasks, self._server.unix_ms, self._trace, self.fail)
         supervisor = Supervisor(
             self.loop,
@@ -161,7 +163,12 @@ class World:
             ),
             server=ServerFaults(self._server, self.loop, self._trace, self._window, pauses),
             operators=Operators(
-                self._supervisor, self._window, jobs, self._tasks.names_of, has_reference=plan.has_reference
+                self._supervisor,
+                self._window,
+                jobs,
+                self._tasks.names_of,
+                self._ledger.flows.names,
+                has_reference=plan.has_reference,
             ),
         )
 
