@@ -87,7 +87,7 @@ class FlowClient:
         """Let callers that wait for an acceptance be told what is known."""
         for submission in self._mine():
             if not submission.answered:
-                self._role.give_up(submission.name)
+                self._role.give_up(submission.submission)
                 if not submission.answered:
                     self._reports.complain(f"gave up on {submission.name}, and was not told what became of it")
 
@@ -98,9 +98,9 @@ class FlowClient:
 
     def _submit(self, plan: PlannedFlow) -> None:
         flow = new_flow(plan, self._ulids.new(), self._process.unix_ms())
-        submission = FlowSubmission(plan, flow.name, self._state.life)
+        submission = FlowSubmission(plan, flow.flow, flow.name, self._state.life)
         self._state.flows[plan.index] = submission
-        self._reports.announce_flow(flow.name, plan)
+        self._reports.announce_flow(flow.flow, plan)
         self._role.submit_flow(flow, partial(self._accepted, submission), self._ended, lambda: None)
 
     def _accepted(self, submission: FlowSubmission, error: HerdError | None) -> None:
@@ -110,6 +110,8 @@ class FlowClient:
         if error is None:
             submission.accepted = True
             self._reports.was_accepted(submission.name)
+            if submission.plan.key is not None and not submission.plan.silent:
+                self._role.attach(submission.name, self._ended)
         elif isinstance(error, DuplicateTask):
             self._reports.flow_was_duplicate(submission.name)
         elif isinstance(error, NotSubmitted):
@@ -120,8 +122,10 @@ class FlowClient:
             self._reports.complain(f"was told {error!r} of {submission.name}")
 
     def _ended(self, name: str, outcome: Outcome | None, error: HerdError | None) -> bool:
-        for submission in self._mine():
-            if submission.name == name and submission.accepted:
-                submission.delivered = True
+        submissions = [each for each in self._mine() if each.name == name and each.accepted]
+        for submission in submissions:
+            submission.delivered = True
+        if all(each.plan.silent for each in submissions):
+            return True  # there is no outcome
         self._reports.has_ended(name, outcome, error)
         return not isinstance(error, OutcomeGone)

@@ -21,8 +21,9 @@ _ENVELOPE: Final = 1_000
 
 
 def new_flow(plan: PlannedFlow, ulid: str, created_ms: int) -> NewFlow:
-    """Return the flow to submit. `ulid` is for one without a key."""
-    name = flow_name(ulid if plan.key is None else derived_ulid(0, "flow", "simulated", plan.key))
+    """Return the flow to submit. `ulid` is of this submission."""
+    keyed_name = None if plan.key is None else flow_name(derived_ulid(0, "flow", "simulated", plan.key))
+    name = keyed_name or flow_name(ulid)
     header = FlowHeader(
         herd=1,
         name=str(plan.index),
@@ -36,7 +37,7 @@ def new_flow(plan: PlannedFlow, ulid: str, created_ms: int) -> NewFlow:
         key=plan.key,
     )
     steps = (_step(plan, name, created_ms, number) for number in range(len(plan.steps)))
-    return NewFlow(name, header, tuple(steps))
+    return NewFlow(flow_name(ulid), header, tuple(steps), keyed_name)
 
 
 def added_payload(step: PlannedStep, flow: FlowStep, parents: Iterable[str]) -> bytes:

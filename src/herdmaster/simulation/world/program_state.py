@@ -37,10 +37,12 @@ class Submission(msgspec.Struct):
 
 
 class FlowSubmission(msgspec.Struct):
-    """One flow that a client submitted. `life` and `attached`: as of a task."""
+    """One flow that a client submitted. `name` is that of the flow, `submission` that of this submission of it. `life`
+    and `attached`: as of a task."""
 
     plan: PlannedFlow
     name: str
+    submission: str
     life: int
     answered: bool = False
     accepted: bool = False
