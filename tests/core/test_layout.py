@@ -35,6 +35,19 @@ def test_every_path_is_where_the_design_says() -> None:
     assert layout.waiter_path(TASK, -1) == f"/waiters/{TASK}/ffffffffffffffff"
 
 
+def test_a_flow_is_a_tree_of_its_own() -> None:
+    flow = "flow-01arz3ndektsv4rrffq69g5fav"
+    assert layout.flow_path(flow) == f"/flows/{flow}"
+    assert layout.flow_running_path(flow) == f"/flows/{flow}/running"
+    assert layout.flow_running_path(flow, TASK) == f"/flows/{flow}/running/{TASK}"
+    assert layout.flow_steps_path(flow) == f"/flows/{flow}/steps"
+    assert layout.flow_step_path(flow, "7!") == f"/flows/{flow}/steps/7!"
+    assert layout.flow_edge_path(flow, "7!", "4.17") == f"/flows/{flow}/steps/7!/4.17"
+    assert layout.flow_result_path(flow, "4.17") == f"{layout.flow_results_path(flow)}/4.17"
+    assert layout.flow_failed_path(flow, "12+0") == f"{layout.flow_failed_path(flow)}/12+0"
+    assert layout.flow_cancel_path(flow) == f"/flows/{flow}/cancel"
+
+
 def test_every_path_lies_in_a_folder_that_is_made_at_start() -> None:
     paths = [
         layout.task_path(TASK), layout.status_path(TASK), layout.worker_path(WORKER), layout.inbox_path(WORKER),
