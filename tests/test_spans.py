@@ -23,7 +23,6 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, format_span_id
 
 from herdmaster import Future, Herd, TaskDied, TimeLimitExceeded
-from herdmaster.core.flows import FlowStep
 from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call, for_replay, with_attempt
 from herdmaster.roles.primary.master import Master, MasterSettings
 from herdmaster.spans import Spans
@@ -264,21 +263,22 @@ def test_the_origin_is_the_parent_where_the_app_says_so(trace: Callable[..., Tra
     assert (ids(ran.parent), origins(ran)) == (ids(sent.context), [])
 
 
-def test_the_steps_of_a_flow_are_in_the_trace_of_the_span_that_submitted_it(trace: Callable[..., Traced]) -> None:
+def test_one_trace_has_a_whole_flow(trace: Callable[..., Traced]) -> None:
     traced = trace()
-    spans = traced.find_spans()
-    sending = spans.begin_send("default")
-    step = FlowStep("flow-1", "4.17", "parse", "task-01jd0000000000000000000001.default.f")
-    call = Call(1, "m:f", *encode_arguments((), {}), traceparent=sending.traceparent, flow=step)
-    with spans.process(step.task, call, is_async=False):
-        pass
-    sending.settled(None)
+    with herd.flow("report") as flow:
+        first = traced_app.on_thread.step()
+        traced_app.in_loop.using(after=first).step()
+    run = flow.submit()
+    run.result(20)
 
-    (sent,) = traced.named("send")
-    (ran,) = traced.named("process")
-    assert (ids(ran.parent), origins(ran)) == (ids(sent.context), [])
-    assert ran.attributes is not None
-    assert (ran.attributes["herdmaster.flow"], ran.attributes["herdmaster.step"]) == ("flow-1", "4.17")
+    (sent,) = traced.named("send flow report")
+    ran = traced.named("process", count=2)
+    assert [ids(span.parent) for span in ran] == [ids(sent.context)] * 2
+    assert origins(*ran) == []
+    assert [(of(span)["herdmaster.flow.id"], of(span)["herdmaster.flow.step"]) for span in ran] == [
+        (run.name, "0"),
+        (run.name, "1"),
+    ]
 
 
 def test_raw_tasks_have_spans_without_an_origin(trace: Callable[..., Traced]) -> None:

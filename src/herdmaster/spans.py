@@ -146,7 +146,7 @@ class Spans:
         if call is not None:
             if call.flow is not None:  # one trace has the whole flow
                 is_child = True
-                attributes["herdmaster.flow"], attributes["herdmaster.step"] = call.flow.flow, call.flow.step
+                attributes["herdmaster.flow.id"], attributes["herdmaster.flow.step"] = call.flow.flow, call.flow.step
             attributes["herdmaster.call"] = call.call
             attributes["herdmaster.attempt"] = call.attempt
             if call.traceparent is not None:

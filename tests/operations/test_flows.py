@@ -178,6 +178,8 @@ async def test_a_request_to_cancel_stands_once_and_ended_flows_are_told(zk: Clie
     await FlowScene(zk, NAMES).begin().live("0").write()
     assert await cancel_flow(zk, FLOW) is None
     assert await cancel_flow(zk, FLOW) is None
+    with pytest.raises(HerdError, match="is about to be cancelled: retry it when it has ended"):
+        await retry_flow(zk, FLOW)
     assert await zk.exists(layout.flow_cancel_path(FLOW)) is not None
     assert await wait_for_end(zk, FLOW, 0.05) is None
     waiting = asyncio.ensure_future(wait_for_end(zk, FLOW, 10.0))

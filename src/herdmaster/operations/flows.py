@@ -145,7 +145,7 @@ class _Retry:
     async def go_on(self) -> bool:
         """Return whether nothing is left to do. Raises as `retry_flow`."""
         stored = await _read(self._client, self._flow)
-        _refuse_unfit(self._flow, stored.header.state)
+        _refuse_unfit(self._flow, stored)
         self._retries = self._retries or stored.header.retries + 1
         async for batch in self._batches():
             self.tasks.update((each.step, each.task) for each in batch)
@@ -218,7 +218,10 @@ def _retried(
         raise HerdError(f"step {step} cannot be retried: {error}") from None
 
 
-def _refuse_unfit(flow: str, state: FlowState) -> None:
+def _refuse_unfit(flow: str, stored: _Stored) -> None:
+    state = stored.header.state
+    if state is FlowState.RUNNING and stored.has_cancel:
+        raise HerdError(f"{flow} is about to be cancelled: retry it when it has ended")
     if state is FlowState.BUILDING:
         raise HerdError(f"{flow} is still being built: retry it when its program has submitted all of it")
     if state is FlowState.REMOVED:
