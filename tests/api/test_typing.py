@@ -184,6 +184,7 @@ reveal_type(flow.add(total))  # str
 reveal_type(fetch.step("a") | parse.step() | store.step())  # int
 reveal_type(fetch.step("a") | parse.step(strict=True))  # dict[str, int]
 reveal_type([start.step(), start.step()] | merge.step(title="a"))  # str
+reveal_type(fetch.step("a") | parse.using(name="x").step(strict=True) | store.step())  # int
 reveal_type(parse.step() | store.step())  # herdmaster.api.step.Link[list[bytes], int]
 reveal_type(herd.flow("a").submit(fetch.step("a") | parse.step()).result())  # dict[str, int]
 reveal_type(herd.flow("a").submit([start.step()]).result(5))  # list[int]
@@ -214,6 +215,7 @@ def wrong(other: Flow) -> None:
     other.each(start, pages)  # error: call-overload
     notify.step(total, on="sometimes")  # error: call-overload
     notify.using(on="failure").step(sizes)  # error: arg-type
+    notify.using(on="failure").step(total, 3)  # error: call-overload
     notify.using(colour=1)  # error: call-arg
     herd.flow("a", timout=1)  # error: call-arg
     herd.flow("a", on_failure="go")  # error: arg-type

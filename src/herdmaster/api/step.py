@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal, NoReturn, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Concatenate, Final, Literal, NoReturn, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
@@ -16,6 +16,7 @@ from herdmaster.errors import ConfigurationError, WrongArguments
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
+Q = ParamSpec("Q")
 A_contra = TypeVar("A_contra", contravariant=True)
 B_co = TypeVar("B_co", covariant=True)
 
@@ -30,6 +31,13 @@ class Link(Protocol[A_contra, B_co]):
     def __ror__(self, left: A_contra, /) -> B_co: ...
 
     def __or__(self: Link[A, B], right: Link[B, C], /) -> Link[A, C]: ...
+
+
+class Takes(Protocol[A_contra, Q, B_co]):
+    """A task by its first parameter and the others."""
+
+    @property
+    def function(self) -> Callable[Concatenate[A_contra, Q], B_co]: ...
 
 
 class StepOptions(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from herdmaster.api.added_nodes import graph_of_task
 from herdmaster.api.callee import Callee
@@ -11,7 +11,7 @@ from herdmaster.api.checks import check_flag
 from herdmaster.api.flow_nodes import current_graph
 from herdmaster.api.internals import HasCore, core_of
 from herdmaster.api.options import TaskOptions, refuse_children
-from herdmaster.api.step import ON_FAILURE, OPTIONAL, Graph, Step, StepNode, StepOptions, steps_of
+from herdmaster.api.step import ON_FAILURE, OPTIONAL, Graph, Link, Step, StepNode, StepOptions, Takes, steps_of
 from herdmaster.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 
 EXTRAS: Final = ("on", "after", "optional")
 """The keywords of `fn.step` that are not the function's own, unless it has a parameter of that name."""
@@ -28,6 +31,7 @@ _PLAIN: Final = StepOptions()
 class Steppable(Protocol):
     """The part of a `TaskCore` that is used here."""
 
+    function: Callable[..., object]
     options: TaskOptions
     herd: HerdCore
 
@@ -47,9 +51,21 @@ class StepCall(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<StepCall of {self._core.callee().call}>"
 
-    def step(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    @property
+    def function(self) -> Callable[P, R]:
+        """The function itself."""
+        return cast("Callable[P, R]", self._core.function)
+
+    # As for `Task.step`.
+    @overload
+    def step(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def step(self: Takes[A, Q, S], /, *args: Q.args, **kwargs: Q.kwargs) -> Link[A, S]: ...
+
+    def step(self, /, *args: Any, **kwargs: Any) -> Any:
         """As `Task.step`; all arguments are the function's."""
-        return cast("R", new_step(self._core, args, kwargs, self.step_options))
+        return new_step(self._core, args, kwargs, self.step_options)
 
 
 def plain_call(task: object) -> StepCall[..., object]:

@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 import msgspec
 
@@ -19,7 +19,7 @@ from herdmaster.api.map import Feeder, Results
 from herdmaster.api.options import Options, TaskOptions, check_pool, check_run_options
 from herdmaster.api.order import Order, order_call
 from herdmaster.api.progress_bar import ProgressBar, total_of
-from herdmaster.api.step import Link, On
+from herdmaster.api.step import Link, On, Takes
 from herdmaster.api.step_calls import StepCall, step_options, step_with_extras
 from herdmaster.api.submitting import (
     order_many,
@@ -35,15 +35,6 @@ R = TypeVar("R")
 A = TypeVar("A")
 Q = ParamSpec("Q")
 S = TypeVar("S")
-A_contra = TypeVar("A_contra", contravariant=True)
-S_co = TypeVar("S_co", covariant=True)
-
-
-class Takes(Protocol[A_contra, Q, S_co]):
-    """A task by its first parameter and the others."""
-
-    @property
-    def function(self) -> Callable[Concatenate[A_contra, Q], S_co]: ...
 
 
 class TaskCore:

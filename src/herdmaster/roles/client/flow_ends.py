@@ -20,6 +20,8 @@ from herdmaster.zookeeper.client import Client
 _READ_BYTES: Final = 4 * 1024 * 1024
 _FIRST: Final = 20
 _MOST: Final = 200
+_MOST_ITEMS: Final = 10_000_000
+"""More cannot be in the results folder of one flow, whatever a result says."""
 
 
 class FlowEnd(msgspec.Struct, frozen=True):
@@ -112,7 +114,7 @@ def _count(step: str, outcome: Outcome | None) -> int:
         count = from_json(outcome.result)
     except UNREADABLE:
         count = None
-    if not isinstance(count, int):
+    if not isinstance(count, int) or not 0 <= count <= _MOST_ITEMS:
         raise BadOutcome(f"the result of step {step} is not the number of its items")
     return count
 
