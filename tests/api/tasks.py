@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from herdmaster import Herd
+from herdmaster import Herd, current_task
 
 executions: Counter[str] = Counter()
 """How often each key was counted by `count`; the worker of these tests runs in the tests' process."""
@@ -101,9 +101,22 @@ def sleep(seconds: float) -> float:
     return seconds
 
 
+def count_once(key: str) -> int:
+    """Fails in its first attempt, after it has counted."""
+
+    def count_more() -> int:
+        executions[key] += 1
+        return executions[key]
+
+    counted = current_task().once("count", count_more)
+    if current_task().attempt == 1:
+        raise LookupError(key)
+    return counted
+
+
 FUNCTIONS: tuple[Callable[..., object], ...] = (
     add, echo, echo_all, options_of_its_own, called_self, fail, fail_if_text, leave, give, wait, count, sleep,
-    wait_and_fail, fail_until_mended,
+    wait_and_fail, fail_until_mended, count_once,
 )  # fmt: skip
 
 

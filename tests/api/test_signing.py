@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from herdmaster import BadSignature, ConfigurationError, Herd, HerdExecutor
+from herdmaster import BadSignature, ConfigurationError, Herd, HerdExecutor, TaskFailed
 from herdmaster.api.signing_keys import Signing
 from herdmaster.codecs import CloudpickleCodec
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome, encode_result
@@ -104,6 +104,22 @@ def test_an_attempt_again_keeps_the_signature(scene: Scene) -> None:
     future.result(20)
 
     assert "BadSignature" not in scene.failed
+
+
+def test_a_worker_signs_what_once_saves(scene: Scene) -> None:
+    scene.run_worker({"a": SECRET})
+    herd = scene.herd({"a": SECRET})
+    future = herd.task(tasks.count_once).options(max_attempts=2, backoff=0).submit("signed once")
+    assert future.result(20) == 1
+    assert tasks.executions["signed once"] == 1
+
+
+def test_a_worker_without_keys_saves_nothing_of_signed_tasks(scene: Scene) -> None:
+    scene.run_worker(None)
+    future = scene.herd({"a": SECRET}).task(tasks.count_once).submit("unsigned once")
+    with pytest.raises(TaskFailed, match="has to sign them: give its Herd the signing keys"):
+        future.result(20)
+    assert not tasks.executions["unsigned once"], "it is refused before the function is called"
 
 
 @pytest.mark.parametrize("keys", [None, {"other": SECRET}, {"a": OTHER}], ids=["none", "unknown", "wrong"])

@@ -53,7 +53,8 @@ class Saving(Protocol):
     def once_calls(self) -> OnceCalls: ...
 
     def may_begin_once(self) -> bool:
-        """Return False while it is unknown whether the task is still this worker's. Raises NotSaved if it is not."""
+        """Return False while it is unknown whether the task is still this worker's. Raises NotSaved if it is not, and
+        ConfigurationError if this worker cannot save for it."""
         ...
 
     def save(self, name: str, data: bytes, saved: Saved, /) -> None:

@@ -250,6 +250,8 @@ async def test_the_worker_signs_what_it_saves() -> None:
     KEYS.verify_task(TASK, rig.client.written[0])
 
     without = Rig(None, signed)
+    with pytest.raises(ConfigurationError, match="has to sign them"):
+        without.saves.may_begin_once(without.task)
     await without.save()
     assert isinstance(without.answers[0], ConfigurationError)
     other = Rig(Keyring({"b": b"o" * 32}), signed)

@@ -88,10 +88,12 @@ class Saves:
 
     def may_begin_once(self, task: Delivered) -> bool:
         """Return False while the session may be over, so that it is unknown whether the task is still here. Raises
-        NotSaved."""
+        NotSaved; ConfigurationError for a signed task if there are no keys."""
         reason = self._refusal(task)
         if reason:
             raise _not_saved(task, reason)
+        if self._keyring is None and is_signed(task.payload):
+            raise _no_keys(task)
         return self._client.clock() < self._client.deadline
 
     def save(self, task: Delivered, name: str, data: bytes, saved: Saved) -> None:
@@ -147,10 +149,7 @@ class Saves:
         if not is_signed(task.payload):
             return changed
         if self._keyring is None:
-            raise ConfigurationError(
-                f"{task.name} is signed, and a worker that saves results for it has to sign them: give its Herd the "
-                "signing keys"
-            )
+            raise _no_keys(task)
         return self._keyring.sign_again(task.name, task.name, task.payload, changed)
 
     @property
@@ -215,6 +214,13 @@ class Saves:
         for unsaved in self._unsaved.values():
             unsaved.fail(_SESSION_OVER)
         self._unsaved.clear()
+
+
+def _no_keys(task: Delivered) -> ConfigurationError:
+    return ConfigurationError(
+        f"{task.name} is signed, and a worker that saves results for it has to sign them: give its Herd the signing "
+        "keys"
+    )
 
 
 def _not_saved(task: Delivered, reason: str) -> NotSaved:
