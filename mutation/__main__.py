@@ -21,7 +21,10 @@ from mutation.reach import Recorded
 from mutation.trial import Ending, Limits, Trial, in_stages
 
 _TRIALS: Final = tree.BUILD / "trials"
-_LIMITS: Final = Recorded("tests/docs/test_limits.py", 1.0, is_long=False)  # reaches no line, but reads constants
+# These reach no line, but read constants and defaults.
+_PINNED: Final = tuple(
+    Recorded(f"tests/{name}.py", 1.0, is_long=False) for name in ("docs/test_limits", "test_pinned_values")
+)
 _ENOUGH: Final = 10  # tests
 _NICENESS: Final = 10  # other work on the machine comes first
 
@@ -109,7 +112,7 @@ class Run:
         then all of its folder: what a killed process has reached is not recorded."""
         around = [mutant.statement] if mutant.function is None else [mutant.statement, mutant.function]
         everything = range(1, mutant.source.count("\n") + 2)
-        tests = {} if mutant.function is not None else {_LIMITS.name: _LIMITS}
+        tests = {test.name: test for test in _PINNED if mutant.function is None}
         for lines in (*(range(each.first, each.last + 1) for each in around), everything):
             # What a module does when it is imported is reached by the first test of a process, and by all others.
             if mutant.function is None and lines is not everything:

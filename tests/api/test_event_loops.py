@@ -164,3 +164,26 @@ def test_those_that_no_module_holds_say_what_to_do_instead() -> None:
         pickle.dumps(inner)
     with pytest.raises(TypeError, match=r"<Task tests\.api\.tasks:add> cannot be pickled"):
         pickle.dumps(herd.task(tasks.add))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda herd, task: task.submit(1), "submit"),
+        (lambda herd, task: task.submit_many([(1,)]), "submit_many"),
+        (lambda herd, task: herd.submit_many(task, [(1,)]), "submit_many"),
+        (lambda herd, task: herd.submit_raw(b"x"), "submit_raw"),
+        (lambda herd, task: herd.submit_call("m:f"), "submit_call"),
+        (lambda herd, task: herd.find("task-1"), "find"),
+        (lambda herd, task: herd.release_key("a"), "release_key"),
+        (lambda herd, task: herd.history(), "history"),
+    ],
+)
+async def test_a_call_that_would_block_the_loop_is_refused_by_its_name(
+    call: Callable[[Any, Any], object], name: str
+) -> None:
+    herd = Herd("127.0.0.1:1")
+    task = herd.task(tasks.echo)
+
+    with pytest.raises(RuntimeError, match=rf"^{name} would block the running event loop: use `await .*{name}_async\("):
+        call(herd, task)

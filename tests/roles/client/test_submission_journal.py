@@ -524,6 +524,31 @@ async def test_preparing_goes_on_whatever_an_earlier_request_has_done(raises: di
     assert journal._prepared
 
 
+class DoubtfulClient:
+    """Finds the journal at this version, or gone."""
+
+    session_id, acl_size = 7, 0
+
+    def __init__(self, version: int | None) -> None:
+        self._version = version
+
+    async def sync(self, _path: str) -> None:
+        return None
+
+    async def exists(self, _path: str) -> Stat | None:
+        return None if self._version is None else Stat(0, 0, 0, 0, self._version, 0, 0, 0, 0, 0, 0)
+
+
+async def test_after_a_doubt_whose_journal_is_gone_the_journal_goes_on_at_once() -> None:
+    journal = SubmissionJournal(lambda: "c1", DueTimes(boot_clock, lambda: 0))
+    journal._in_doubt = journal._prepared = True
+    given: Any = DoubtfulClient(None)
+    await journal._settle_doubt(given)
+
+    assert journal._wake.is_set(), "nothing else wakes it until the next submission"
+    assert (journal._prepared, journal._in_doubt) == (False, True)
+
+
 async def test_a_journal_that_is_swept_while_it_is_prepared_goes_on_under_another_id() -> None:
     ids = iter(("c1", "c2"))
     journal = SubmissionJournal(lambda: next(ids), DueTimes(boot_clock, lambda: 0))

@@ -272,6 +272,14 @@ def test_as_long_as_there_is_a_worker_that_was_not_asked_a_call_goes_on_to_it_so
     assert outcome(MOVES.forward(task(asked=(*asked, "worker-z")))).state is OutcomeState.FAILED
 
 
+def test_a_call_that_comes_back_to_a_worker_goes_on_later_each_time() -> None:
+    seconds = [again(MOVES.forward(task(asked=("worker-w",) * repeats))).seconds for repeats in range(MAX_ASKED - 1)]
+
+    assert seconds == [0.1, 0.5, 1.0, 2.0]
+    assert outcome(MOVES.forward(task(asked=("worker-w",) * MAX_ASKED))).state is OutcomeState.FAILED
+    assert [again(MOVES.forward(task(asked=("worker-a",) * times))).seconds for times in (6, 7)] == [8.0, 10.0]
+
+
 def test_under_a_primary_of_the_references_a_call_without_a_function_fails_at_once() -> None:
     what = task()
     move = MOVES.put_back(what, again(MOVES.forward(what)), primary_is_ours=False)

@@ -90,3 +90,15 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
 def test_each_credential_names_its_way_as_the_server_knows_it() -> None:
     assert (Digest.scheme, Sasl.mechanism, Kerberos.mechanism) == ("digest", "DIGEST-MD5", "GSSAPI")
     assert Kerberos.blocks
+
+
+@pytest.mark.parametrize("password", ["x", b"x", "x" * (LONGEST - 3)])
+def test_a_function_may_return_the_shortest_and_the_longest_password(password: str | bytes) -> None:
+    whole = Digest("al", lambda: password).load().reveal()
+    assert whole == b"al:" + (password if isinstance(password, bytes) else password.encode())
+
+
+@pytest.mark.parametrize("password", ["", b"", None, 7])
+def test_a_function_that_returns_no_password_is_told(password: Any) -> None:
+    with pytest.raises(CredentialUnavailable, match="the password function of 'al' returned no password"):
+        Digest("al", lambda: password).load()

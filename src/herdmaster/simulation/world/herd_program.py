@@ -380,4 +380,6 @@ class HerdProgram:
             is_cancelled = await future.cancel_async(_CANCEL_SECONDS)
         except HerdClosed:
             return
-        self._reports.was_cancelled(submission.name, is_cancelled=is_cancelled, is_certain=not self._is_closed)
+        # Where the submission is unknown, its future has failed, and the task may go on.
+        is_certain = False if submission.unknown else not self._is_closed
+        self._reports.was_cancelled(submission.name, is_cancelled=is_cancelled, is_certain=is_certain)
