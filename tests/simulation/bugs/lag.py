@@ -6,8 +6,13 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
+
 from herdmaster.roles.client import submission_journal
 from herdmaster.roles.shared import bootstrap
+from herdmaster.simulation.plan.drawing import draw_plan
+from herdmaster.simulation.plan.faults import CutInMessage, When
+from herdmaster.simulation.plan.plan import Kind, Plan
 from herdmaster.zookeeper.client import Client
 
 
@@ -52,6 +57,18 @@ def folders_looked_for_without_sync() -> Any:
 def inbox_listed_without_sync() -> Any:
     """A worker lists its inbox after a reconnect without a sync, so it may find what it has just taken out."""
     return patch.object(Client, "sync_nowait", lambda _self, _path="/": None)
+
+
+def with_lost_replies(seed: int) -> Plan:
+    """Return a plan in which workers lose many replies, and servers lag as far behind as they ever do."""
+    plan = draw_plan(seed)
+    workers = [program.name for program in plan.programs if program.kind is Kind.WORKER and not program.reference]
+    faults = tuple(
+        CutInMessage(when=When(transaction=20 + 7 * number), program=workers[number % len(workers)], up=False)
+        for number in range(30)
+    )
+    addresses = ("zk1:2181", "zk2:2181", "zk3:2181")
+    return msgspec.structs.replace(plan, addresses=addresses, lags=(1.5, 1.5), faults=faults)
 
 
 BUGS: dict[str, Callable[[], Any]] = {

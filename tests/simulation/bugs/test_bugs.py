@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
 
-from herdmaster.simulation.runner import run_seed
+from herdmaster.simulation.plan.drawing import draw_plan
+from herdmaster.simulation.plan.plan import Plan
+from herdmaster.simulation.world.world import World
 from tests.simulation.bugs import (
     answers,
     bookkeeping,
@@ -35,6 +38,7 @@ class Find(NamedTuple):
     first: int = 1
     otherwise: str | None = None
     others: int = 700_000
+    plan: Callable[[int], Plan] = draw_plan
 
 
 FOUND = {
@@ -85,7 +89,7 @@ FOUND = {
     "done_is_not_counted": Find(5, "in the history"),
     "journal_read_without_sync": Find(5, "was not accepted, and it was", first=147, otherwise=" only"),
     "folders_looked_for_without_sync": Find(5, "raised NoNode", first=26),
-    "inbox_listed_without_sync": Find(1, "which is not in its inbox", first=100_620),
+    "inbox_listed_without_sync": Find(10, "which is not in its inbox", first=5, plan=lag.with_lost_replies),
     "flag_cleared_after_the_calls": Find(5, "and the thread sleeps", first=2043),
     "thread_woken_before_the_call": Find(5, "and the thread sleeps", first=2010),
     "close_waits_for_the_farewell": Find(5, "and the I/O thread does not end", first=2380, others=700_600),
@@ -115,8 +119,9 @@ FOUND = {
 
 
 def first_failure(name: str, first: int, seeds: int) -> str | None:
+    plan = FOUND[name].plan
     with BUGS[name]():
-        failures = (run_seed(seed).failure for seed in range(first, first + seeds))
+        failures = (World(plan(seed)).run().failure for seed in range(first, first + seeds))
         return next((failure for failure in failures if failure is not None), None)
 
 
