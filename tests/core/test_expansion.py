@@ -90,6 +90,11 @@ def test_nothing_is_made_of_an_empty_list() -> None:
     assert expansion(step(), []).count == 0
 
 
+def test_a_list_of_more_than_a_million_elements_is_refused() -> None:
+    with pytest.raises(BadPayload, match="has 1000001 elements, and an `each` makes at most 1000000 items"):
+        Expansion(step(), TASK, [b"[0]"] * 1_000_001, done=0, now_ms=1, sign=lambda _task, data: data)
+
+
 def test_an_item_that_no_payload_holds_is_refused() -> None:
     with pytest.raises(PayloadTooLarge):
         expansion(step(), ["x" * MAX_PAYLOAD]).next_chunk(0)

@@ -47,6 +47,7 @@ STATED: list[tuple[str, str, str, object]] = [
     ("guides/running.md", "at most 50 lines a second", "roles.worker.task_log:MOST_LINES", 50),
     ("guides/running.md", "at most 50 lines a second", "roles.worker.task_log:_WINDOW_SECONDS", 1.0),
     ("guides/flows.md", "one step takes: 64 MiB together", "roles.worker.references:MAX_INPUTS", 64 * KIB * KIB),
+    ("guides/flows.md", "items of one `each`: 1,000,000", "core.expansion:MOST_ITEMS", 1_000_000),
     ("guides/flows.md", "of an `each`: 512 KiB", "core.payload:MAX_PAYLOAD", 512 * KIB),
     ("guides/flows.md", "adds: 1,000 of 384 KiB", "core.added_steps:MAX_ADDED", 1000),
     ("guides/flows.md", "adds: 1,000 of 384 KiB", "core.added_steps:MAX_BYTES", 384 * KIB),

@@ -21,6 +21,8 @@ from herdmaster.core.payload import BIG, MAX_PAYLOAD, Call, decode_call
 from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadPayload, PayloadTooLarge
 
+MOST_ITEMS: Final = 1_000_000
+"""Of one `each`."""
 MAX_ITEMS: Final = 200
 """In one transaction."""
 _MAX_DIGITS: Final = 15
@@ -90,6 +92,8 @@ class Expansion:
     def __init__(self, flow: FlowStep, task: str, args: Sequence[bytes], *, done: int, now_ms: int, sign: Sign) -> None:
         """`done` items are there already. The items may begin at `now_ms`. Raises BadPayload."""
         assert flow.each is not None
+        if len(args) > MOST_ITEMS:
+            raise BadPayload(f"the list has {len(args)} elements, and an `each` makes at most {MOST_ITEMS} items")
         self.count = len(args)
         self.done = done
         self._flow, self._each, self._args = flow, flow.each, args

@@ -218,6 +218,7 @@ async def test_a_copy_of_a_step_that_has_ended_is_dropped(
         (b'{"herd":1,"state":"failed","error":{"type":"X","message":""}}', "step 0 has no result: it is failed"),
         (b'{"herd":1,"state":"done","result":-1}', "no number of items"),
         (b'{"herd":1,"state":"done","result":{}}', "no number of items"),
+        (b'{"herd":1,"state":"done","result":1000001}', "no number of items"),
         (None, "the result of step 0 is not there"),
     ],
 )

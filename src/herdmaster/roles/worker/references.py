@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from herdmaster.core import layout
+from herdmaster.core.expansion import MOST_ITEMS
 from herdmaster.core.flows import FlowStep, Reference
 from herdmaster.core.inputs import Input, StepResult
 from herdmaster.core.outcome import OutcomeState, decode_outcome
@@ -95,7 +96,7 @@ class _Reading:
             count = from_json(result.data)
         except UNREADABLE:
             count = None
-        if type(count) is not int or count < 0:
+        if type(count) is not int or not 0 <= count <= MOST_ITEMS:
             raise BadOutcome(f"the result of step {step} is no number of items")
         return [f"{step}.{index}" for index in range(count)]
 
