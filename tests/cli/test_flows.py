@@ -130,6 +130,12 @@ def test_flows_that_have_ended_are_removed(at: tuple[str, str]) -> None:
     assert run("flows", "list", at[1], "--state", "failed").stderr == "no flows\n"
 
 
+@pytest.mark.parametrize("verb", ["show", "wait", "cancel", "result"])
+def test_the_commands_of_tasks_say_that_a_flow_is_none(at: tuple[str, str], verb: str) -> None:
+    refused = run("tasks", verb, FLOW, *at)
+    assert (refused.exit_code, f"'{FLOW}' is a flow: `herd flows` has" in refused.stderr) == (2, True)
+
+
 def test_a_step_names_its_flow(at: tuple[str, str]) -> None:
     (task,) = run("tasks", "list", at[1], "--flow", FLOW, "--json").stdout.splitlines()
     name = json.loads(task)["name"]

@@ -136,8 +136,10 @@ def select(tasks: tuple[str, ...], choice: Choice, states: tuple[str, ...], *, e
 
 def check_task(task: str) -> None:
     """Raise a usage error if this is not the name of a task."""
-    from herdmaster.core.names import parse_task_name
+    from herdmaster.core.names import parse_flow_name, parse_task_name
 
+    if parse_flow_name(task) is not None:
+        raise click.BadParameter(f"{task!r} is a flow: `herd flows` has commands of its kind", param_hint="TASK")
     if parse_task_name(task) is None:
         raise click.BadParameter(f"{task!r} is not the name of a task, such as task-01h...default", param_hint="TASK")
 
