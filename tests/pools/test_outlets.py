@@ -191,6 +191,27 @@ def test_a_reader_that_is_gone_and_a_descriptor_that_does_not_block_are_borne(ma
     assert shared.read() == b"1234567\n" * 10_000
 
 
+def test_a_descriptor_that_does_not_block_is_waited_for_without_trying_again_and_again(
+    make_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[object] = []
+    poll = select.poll
+
+    def counted() -> select.poll:
+        waits.append(None)
+        return poll()
+
+    monkeypatch.setattr(select, "poll", counted)
+    pipe = make_pipe()
+    os.set_blocking(pipe.writer, False)
+    for _ in range(6000):  # more than the pipe holds
+        pipe.outlet.put(LINE)
+    until(lambda: waits)
+    time.sleep(0.05)
+
+    assert len(waits) == 1
+
+
 def test_a_forked_child_writes_for_itself(make_pipe: MakePipe) -> None:
     pipe = make_pipe()
     with pipe.outlet._changed:  # as another thread may hold it at this moment

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from herdmaster import forks
 from herdmaster.testing.ports import LOOPBACK
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client.connection import _Link
 from herdmaster.zookeeper.model import EventType, SessionState
 from herdmaster.zookeeper.wire.framing import encode_event, encode_reply
 from herdmaster.zookeeper.wire.multi import ErrorResult, Multi, MultiRead, MultiReply
@@ -385,3 +387,24 @@ async def test_watchers_are_told_nothing_after_the_end() -> None:
         assert events.seen == []
         with pytest.raises(errors.ClientClosed):
             await client.add_watch("/a", events)
+
+
+async def test_a_child_replaces_the_sockets_of_connections_that_are_open_alone() -> None:
+    """See `forks.add_fd`: a number that is left behind may be that of another file later."""
+
+    class Owner:
+        def handle_connected(self, link: object) -> None:
+            return None
+
+    class Transport(asyncio.Transport):
+        pass
+
+    here, there = socket.socketpair()
+    with here, there:
+        owner: Any = Owner()
+        link = _Link(owner)
+        link.connection_made(Transport({"socket": here}))
+        assert here.fileno() in forks._fds
+        link.connection_lost(None)
+        assert here.fileno() not in forks._fds
+        assert await link.lost is None
