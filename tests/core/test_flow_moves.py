@@ -9,6 +9,7 @@ from herdmaster.core.flow_moves import RetriedStep
 from herdmaster.core.flow_rows import FLOW_ROWS
 from herdmaster.core.flows import FlowStep, step_task
 from herdmaster.core.operations import CheckNode, CreateNode, DeleteNode, Move, Operation, SetNode
+from herdmaster.core.recovery import follow_up
 from herdmaster.core.table import TABLE, Failure, Place, TransitionName, Verdict
 from herdmaster.core.transitions import verdict
 
@@ -168,3 +169,39 @@ def test_a_refusal_means(
 ) -> None:
     move = next(move for move in MOVES if move.transition is name)
     assert refused(move, kind, place, failure) is expected
+
+
+DROPS = {N.DROP_STEP_ASSIGNED, N.DROP_STEP_WAITING, N.DROP_STEP_DELAYED}
+ENDS_OF_STEPS = [move for move in MOVES if layout.flow_running_path(F, T) in {each.path for each in move.operations
+                 if isinstance(each, DeleteNode)}]  # fmt: skip
+
+
+POSSIBLE = {
+    CheckNode: (Failure.NO_NODE, Failure.BAD_VERSION, Failure.OTHER),
+    SetNode: (Failure.NO_NODE, Failure.BAD_VERSION, Failure.OTHER),
+    DeleteNode: (Failure.NO_NODE, Failure.BAD_VERSION, Failure.NOT_EMPTY, Failure.OTHER),
+    CreateNode: (Failure.NO_NODE, Failure.NODE_EXISTS, Failure.OTHER),
+}
+
+
+@by_name
+def test_no_refusal_of_a_flows_move_is_followed_by_a_move_of_plain_tasks(move: Move) -> None:
+    for index, operation in enumerate(move.operations):
+        for failure in POSSIBLE[type(operation)]:
+            found = verdict(move, index, failure)
+            following = follow_up(move, found)
+            assert following is None or following.transition in DROPS, (operation, failure, found)
+            if operation.path.startswith(f"/flows/{F}/"):
+                assert found is not Verdict.FOLDER_MISSING, (operation, failure)
+            if failure is Failure.OTHER:
+                assert found is Verdict.UNEXPECTED, operation
+
+
+@pytest.mark.parametrize("move", ENDS_OF_STEPS, ids=lambda move: str(move.transition))
+def test_where_a_step_has_ended_its_task_is_dropped_and_nothing_else(move: Move) -> None:
+    if move.transition is N.LOSE_STEP:
+        return
+    following = follow_up(move, refused(move, DeleteNode, Place.RUNNING, Failure.NO_NODE))
+    assert following is not None
+    assert following.operations == (move.operations[move.guard],)
+    assert following.task == T

@@ -114,7 +114,7 @@ def follow_up(move: Move, verdict: Verdict, *, stands_in: bool = False) -> Move 
             failure = move.operations[-1]
             assert isinstance(failure, CreateNode)
             return transitions.refuse_assigned(worker_of(move), task, failure.data, transitions.freed_by(move))
-        case Verdict.STEP_ENDED:
+        case Verdict.STEP_ENDED if move.transition is not TransitionName.LOSE_STEP:  # of which there is no copy
             return drop_step(move)
         case Verdict.WITHOUT_KEY:
             return transitions.without_key(move)
