@@ -10,7 +10,9 @@ from click.testing import CliRunner, Result
 
 from herdmaster.cli import flows as flow_commands
 from herdmaster.cli.program import herd
+from herdmaster.core import layout
 from herdmaster.core.flows import FlowState
+from herdmaster.inspection import flows as inspection
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 from tests.flow_scene import CREATED, FLOW, FlowScene
@@ -82,17 +84,31 @@ def test_a_flow_is_drawn_in_plain_text_and_for_other_programs(at: tuple[str, str
     assert ElementTree.fromstring(run("flows", "tree", FLOW, "--svg", *at).stdout).tag.endswith("svg")
 
 
-def test_a_flow_that_has_ended_is_watched_once(at: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow_commands, "_WATCH_SECONDS", 60.0)
-    assert "failed" in run("flows", "show", OTHER, "--watch", *at).stdout
+def test_a_flow_is_watched_until_it_has_ended(at: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_commands, "_WATCH_SECONDS", 0.0)
+    find, looks = inspection.find_flow, 0
+
+    async def find_twice(client: Client, flow: str) -> inspection.FlowDetails | None:
+        nonlocal looks
+        looks += 1
+        found = await find(client, flow)
+        header, stat = await client.get(layout.flow_path(flow))
+        over = (header or b"").replace(b'"running"', b'"failed"')
+        await client.set(layout.flow_path(flow), over, stat.version)
+        return found
+
+    monkeypatch.setattr(inspection, "find_flow", find_twice)
+    shown = run("flows", "show", FLOW, "--watch", "--json", *at).stdout.splitlines()
+    assert [json.loads(line)["info"]["state"] for line in shown] == ["running", "failed"]
+    assert looks == 2
 
 
-@pytest.mark.parametrize("verb", ["show", "tree", "cancel", "retry"])
-def test_a_flow_that_does_not_exist_is_told(at: tuple[str, str], verb: str) -> None:
-    result = run("flows", verb, "flow-01kb5w3a0000000000000000aa", *at)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "there is no flow" in result.stderr
-    several = run("flows", verb, "01kb5w3a", *at)
+def test_a_flow_that_does_not_exist_is_told(at: tuple[str, str]) -> None:
+    for verb in ("show", "tree", "cancel", "retry", "wait"):
+        result = run("flows", verb, "flow-01kb5w3a0000000000000000aa", *at)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "there is no flow" in result.stderr
+    several = run("flows", "show", "01kb5w3a", *at)
     assert (several.exit_code, "2 flows begin with '01kb5w3a'" in several.stderr) == (1, True)
 
 
@@ -131,8 +147,8 @@ def test_flows_that_have_ended_are_removed(at: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("verb", ["show", "wait", "cancel", "result"])
-def test_the_commands_of_tasks_say_that_a_flow_is_none(at: tuple[str, str], verb: str) -> None:
-    refused = run("tasks", verb, FLOW, *at)
+def test_the_commands_of_tasks_say_that_a_flow_is_none(verb: str) -> None:
+    refused = run("tasks", verb, FLOW)
     assert (refused.exit_code, f"'{FLOW}' is a flow: `herd flows` has" in refused.stderr) == (2, True)
 
 

@@ -130,7 +130,8 @@ async def test_a_flow_that_was_cancelled_goes_on_although_nothing_failed(zk: Cli
 async def test_many_steps_are_retried_in_several_transactions_while_the_flow_ends_in_between(
     zk: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = await ended(zk, failed=120)
+    monkeypatch.setattr(flows, "_MAX_STEPS", 10)
+    scene = await ended(zk, failed=15)
     commit, first = flows.commit, 0
 
     async def interrupted(client: Client, move: Move) -> bool | None:
@@ -143,11 +144,11 @@ async def test_many_steps_are_retried_in_several_transactions_while_the_flow_end
         return done
 
     monkeypatch.setattr(flows, "commit", interrupted)
-    assert await retry_flow(zk, FLOW) == 120
+    assert await retry_flow(zk, FLOW) == 15
     live = await running(scene)
     failed = await scene.names_in(layout.flow_failed_path(FLOW))
-    assert 0 < first < 120
-    assert len(live) == 120 - first
+    assert first == 10
+    assert len(live) == 5
     assert len(failed) == first  # those that failed again are left alone
     assert not set(live.values()) & failed
     assert (await scene.header()).state is FlowState.RUNNING
@@ -166,12 +167,15 @@ async def test_a_retry_whose_request_or_reply_is_lost_is_made_once(zk: Client, n
     assert (await scene.header()).retries == 1
 
 
-async def test_of_two_operators_each_step_is_retried_by_one(zk: Client, namespace: str) -> None:
-    scene = await ended(zk, failed=20)
+async def test_of_two_operators_each_step_is_retried_by_one(
+    zk: Client, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "_MAX_STEPS", 2)
+    scene = await ended(zk, failed=6)
     async with Client(namespace, session_timeout=4.0, connect_timeout=15.0) as other:
         counts = await asyncio.gather(retry_flow(zk, FLOW), retry_flow(other, FLOW), return_exceptions=True)
-    assert 20 in counts
-    assert len(await running(scene)) == 20
+    assert 6 in counts
+    assert len(await running(scene)) == 6
 
 
 async def test_a_request_to_cancel_stands_once_and_ended_flows_are_told(zk: Client) -> None:
