@@ -214,7 +214,7 @@ def wrong(other: Flow) -> None:
     other.each(measure, pages, unit=4)  # error: call-overload
     other.each(start, pages)  # error: call-overload
     notify.step(total, on="sometimes")  # error: call-overload
-    notify.using(on="failure").step(sizes)  # error: arg-type
+    notify.using(on="failure").step(sizes)  # error: call-overload
     notify.using(on="failure").step(total, 3)  # error: call-overload
     notify.using(colour=1)  # error: call-arg
     herd.flow("a", timout=1)  # error: call-arg

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 NO_ARGS: Final = msgspec.Raw(b"[]")
 NO_KWARGS: Final = msgspec.Raw(b"{}")
 _NOTHING: Final = Overrides()
+_MANY: Final = 1000
+"""References of one step. A payload has room for about ten times as many."""
 
 
 class Context(NamedTuple):
@@ -130,9 +132,16 @@ def write_steps(context: Context, nodes: Sequence[StepNode]) -> Iterable[NewStep
         try:
             task, data = write_step(context, node, tuple(joins[node.id]))
         except PayloadTooLarge as error:
-            error.add_note(f"This was {node!r}; nothing was submitted.")
+            error.add_note(f"This was {node!r}; nothing was submitted.{_hint(node)}")
             raise
         yield NewStep(entry, task, data, edges)
+
+
+def _hint(node: StepNode) -> str:
+    count = len(node.written.found)
+    if count < _MANY:
+        return ""
+    return f" It gets the results of {count} steps: let a step return their list, and use flow.each(fn, that_step)."
 
 
 def write_step(context: Context, node: StepNode, joins: tuple[str, ...]) -> tuple[str, bytes]:

@@ -60,7 +60,7 @@ class OnFailure(enum.StrEnum):
     STOP = "stop"
 
 
-class Reference(msgspec.Struct, frozen=True):
+class Reference(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the result of a step goes. `at` begins with `args` or `kwargs` and leads to a null; with `each` the
     value is the list of the results of all items of the step."""
 
