@@ -310,6 +310,15 @@ async def test_a_broken_header_is_told_once_and_other_flows_go_on(
     assert await broken.started() == set()
 
 
+async def test_a_cancelled_flow_whose_header_is_broken_runs_nothing_any_more(stage: Stage) -> None:
+    await stage.master()
+    flow = await StagedFlow(stage, "0", "1").make()
+    await stage.zk.set(layout.flow_path(flow.name), b"{}")
+    await stage.zk.create(layout.flow_cancel_path(flow.name))
+    await stage.until_empty(layout.TASKS, layout.CANCEL)
+    assert await flow.names("failed") == ["0", "1"]
+
+
 async def test_steps_whose_tasks_are_nowhere_end_when_they_are_to_be_cancelled(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

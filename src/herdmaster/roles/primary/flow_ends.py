@@ -50,10 +50,10 @@ class FlowEnds(Part):
             return
         wanted: list[FlowWanted] = []
         for flow in self._flows.take_flows(min(self.room, _AT_ONCE)):
+            self._stops.look_at(flow)
             if not flow.is_read or flow.is_at_rest:
                 wanted.append(FlowWanted(flow.name, _some_failed(flow)))
             else:
-                self._stops.look_at(flow)
                 self.finish(flow.name)
         self._flow_reader.read(wanted, self._handle_read)
         self._stops.step()
