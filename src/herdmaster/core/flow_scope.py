@@ -12,7 +12,7 @@ under the eyes of this primary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 RUNNING: Final = "running"
@@ -39,7 +39,7 @@ class FlowScope:
             return PARTS if RUNNING in names else ()
         return [name for name in names if _has_edges(folder, name)]
 
-    def of_creation(self, folder: str, name: str) -> Iterable[str]:
+    def of_creation(self, folder: str, name: str) -> Collection[str]:
         level = folder.count("/")
         if level == _LEVEL_OF_FLOW:
             if name == RUNNING:

@@ -164,7 +164,7 @@ async def test_a_flow_that_ends_while_it_is_listed_is_complete_without_it(namesp
     async with Proxy(namespace) as proxy, Client(proxy.hosts, session_timeout=4.0) as reader:
         tree = Tree()
         stream = ChildStream(reader, ROOT, tree, scope=FlowScope())
-        held = proxy.hold_request(request_of(OpCode.GET_CHILDREN, f"{F}/steps"))
+        held = proxy.hold_request(request_of(OpCode.MULTI_READ, f"{F}/steps"))
         stream.start()
         await held.happened.wait()
         await zk.delete(f"{F}/running")

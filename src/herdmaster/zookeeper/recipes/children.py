@@ -9,8 +9,9 @@ of one client, taken together, show at every moment what ZooKeeper held at one m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import Final, Protocol
 
 import msgspec
 
@@ -18,6 +19,9 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import EventType, SessionState, WatchEvent
 from herdmaster.zookeeper.paths import join
+
+_AT_ONCE: Final = 50
+"""Folders that are listed with one request: the reply has all their names."""
 
 
 class Interrupted(msgspec.Struct, frozen=True):
@@ -72,7 +76,7 @@ class Scope(Protocol):
     def of_listing(self, folder: str, names: Iterable[str]) -> Iterable[str]:
         """Return the names of a folder that are to be followed. The folder was listed with these names."""
 
-    def of_creation(self, folder: str, name: str) -> Iterable[str]:
+    def of_creation(self, folder: str, name: str) -> Collection[str]:
         """Return the names of a folder that are to be followed from now on, because `name` was created in it."""
 
     def of_deletion(self, folder: str, name: str) -> Iterable[str]:
@@ -136,25 +140,47 @@ class ChildStream:
     def _list_root(self) -> None:
         self._round += 1
         self._awaited.clear()
-        self._list(self._root)
+        self._list([self._root])
 
-    def _list(self, folder: str) -> None:
-        number = self._round
-        self._listed.pop(folder, None)
-        self._awaited[folder] = True
+    def _list(self, folders: Sequence[str]) -> None:
+        """Ask for listings: of a single folder, or of many with few requests."""
+        for folder in folders:
+            self._listed.pop(folder, None)
+            self._awaited[folder] = True
+        if len(folders) == 1:
+            self._client.children_nowait(folders[0], partial(self._handle_reply, self._round, folders[0]))
+        else:
+            for start in range(0, len(folders), _AT_ONCE):
+                some = folders[start : start + _AT_ONCE]
+                self._client.multi_children_nowait(some, partial(self._handle_replies, self._round, some))
 
-        def done(names: tuple[str, ...] | None, error: Exception | None) -> None:
-            if number != self._round or self._stopped:
-                return
-            if names is not None:
-                self._handle_listing(folder, names)
-            elif isinstance(error, errors.ServerError):
-                if not isinstance(error, errors.NoNode):
-                    self._sink(Failed(folder, error))
-                self._handle_listing(folder, None)
-            # Otherwise the session is over, which the client announces, or a new connection brings a new listing.
+    def _handle_replies(
+        self,
+        number: int,
+        folders: Sequence[str],
+        listings: Sequence[tuple[str, ...] | errors.ServerError] | None,
+        error: Exception | None,
+    ) -> None:
+        if listings is None:
+            for folder in folders:
+                self._handle_reply(number, folder, None, error)
+            return
+        for folder, listing in zip(folders, listings, strict=True):
+            if isinstance(listing, tuple):
+                self._handle_reply(number, folder, listing, None)
+            else:
+                self._handle_reply(number, folder, None, listing)
 
-        self._client.children_nowait(folder, done)
+    def _handle_reply(self, number: int, folder: str, names: tuple[str, ...] | None, error: Exception | None) -> None:
+        if number != self._round or self._stopped:
+            return
+        if names is not None:
+            self._handle_listing(folder, names)
+        elif isinstance(error, errors.ServerError):
+            if not isinstance(error, errors.NoNode):
+                self._sink(Failed(folder, error))
+            self._handle_listing(folder, None)
+        # Otherwise the session is over, which the client announces, or a new connection brings a new listing.
 
     def _handle_listing(self, folder: str, names: tuple[str, ...] | None) -> None:
         is_wanted = self._awaited.pop(folder, None)
@@ -165,16 +191,19 @@ class ChildStream:
                 self._listed[folder] = set()
             self._sink(Listed(folder, names))
             if self._scope is not None and names:
-                for name in self._scope.of_listing(folder, names):
-                    self._follow(folder, name)
+                self._follow(folder, self._scope.of_listing(folder, names))
         if not self._awaited:
             self._sink(Complete(self._root))
 
-    def _follow(self, folder: str, name: str) -> None:
-        path = join(folder, name)
-        self._listed[folder].add(name)
-        if path not in self._listed and not self._awaited.get(path):
-            self._list(path)
+    def _follow(self, folder: str, names: Iterable[str]) -> None:
+        wanted: list[str] = []
+        for name in names:
+            path = join(folder, name)
+            self._listed[folder].add(name)
+            if path not in self._listed and not self._awaited.get(path):
+                wanted.append(path)
+        if wanted:
+            self._list(wanted)
 
     def _forget(self, folder: str, name: str) -> None:
         """Give no changes of a folder any more, nor of what is below it."""
@@ -207,13 +236,11 @@ class ChildStream:
             case EventType.DATA_CHANGED:
                 self._sink(Changed(folder, name))
 
-    def _widen(self, names: Iterable[str], folder: str, new: str) -> None:
-        for name in names:
-            if name == new:
-                self._listed[folder].add(name)
-                self._listed[join(folder, name)] = set()  # empty: its changes follow as events
-            else:
-                self._follow(folder, name)
+    def _widen(self, names: Collection[str], folder: str, new: str) -> None:
+        if new in names:
+            self._listed[folder].add(new)
+            self._listed[join(folder, new)] = set()  # empty: its changes follow as events
+        self._follow(folder, names)
 
     def _handle_root_event(self, event: WatchEvent) -> None:
         if event.type is EventType.DELETED and self._root in self._listed and not self._stopped:
@@ -233,7 +260,7 @@ class _Grandchildren:
     def of_listing(self, folder: str, names: Iterable[str]) -> Iterable[str]:
         return names if folder == self._root else ()
 
-    def of_creation(self, folder: str, name: str) -> Iterable[str]:
+    def of_creation(self, folder: str, name: str) -> Collection[str]:
         return (name,) if folder == self._root else ()
 
     def of_deletion(self, _folder: str, _name: str) -> Iterable[str]:
