@@ -16,7 +16,9 @@ from tests.api.znodes import Znodes
 
 
 def _write(namespace: Znodes, ended: int) -> FailureRecord:
-    failure = FailureRecord("task-1", "shop:pay", "money", EndState.FAILED, "ValueError", "no route", ended - 5)
+    failure = FailureRecord(
+        "task-1", "shop:pay", "money", EndState.FAILED, "ValueError", "no route", ended - 5, flow="flow-1"
+    )
     counts = (
         CallCounts("shop:pay", "money", {EndState.DONE: 3, EndState.FAILED: 1}),
         CallCounts("shop:area", "sums"),
@@ -38,8 +40,11 @@ async def test_a_program_reads_the_counts_and_the_failures_of_a_time(
     later = await herd.history_async(since=30, timeout=30.0)
     earlier = await herd.history_async(datetime.fromtimestamp(now / 1000 - 90, UTC), 50.0, queue="money", timeout=30.0)
     other = await herd.history_async(error="KeyError", timeout=30.0)
+    of_flow = await herd.history_async(flow="flow-1", timeout=30.0)
+    of_another = await herd.history_async(flow="flow-2", timeout=30.0)
 
-    assert found.failures == earlier.failures == (failure,)
+    assert found.failures == earlier.failures == of_flow.failures == (failure,)
+    assert of_another.failures == ()
     assert [each.group for each in found.statistics()] == ["shop:pay"]
     assert [each.group for each in earlier.statistics("queue")] == ["money"]
     assert (later.counts, later.failures, other.failures) == ((), (), ())

@@ -76,19 +76,21 @@ class HerdQuestions:
         call: str | None = None,
         queue: str | None = None,
         error: str | None = None,
+        flow: str | None = None,
         timeout: float = 10.0,
     ) -> History:
         """Return what ended in a time: numbers by call and queue, and records of failures. It is a log that workers
         write every few seconds: a worker that is killed takes its last seconds along.
 
         `since` and `until` are seconds or timedeltas before now, or datetimes with a time zone. `call` and `error` are
-        whole names, or their last parts after `:` or `.`; the counts of `call` and `queue` are of every error.
+        whole names, or their last parts after `:` or `.`; the counts of `call` and `queue` are of every error. With
+        `flow` (the name of a `FlowFuture`) the failures are those of its steps.
 
         Raises ConfigurationError for times that are no range of the past, TimeoutError if there is no answer from
         ZooKeeper in `timeout` seconds, RuntimeError inside a running event loop.
         """
         refuse_in_loop("history", "await history_async(...)")
-        question = ask_history(since, until, HistoryFilter(call, queue, error))
+        question = ask_history(since, until, HistoryFilter(call, queue, error, flow=flow))
         return ask_and_wait(self._core.started(), question, "the history", timeout)
 
     async def history_async(
@@ -99,10 +101,11 @@ class HerdQuestions:
         call: str | None = None,
         queue: str | None = None,
         error: str | None = None,
+        flow: str | None = None,
         timeout: float = 10.0,  # noqa: ASYNC109 - as `history`
     ) -> History:
         """As `history`, for event loops."""
-        question = ask_history(since, until, HistoryFilter(call, queue, error))
+        question = ask_history(since, until, HistoryFilter(call, queue, error, flow=flow))
         return await ask_and_wait_async(self._core.started(), question, "the history", timeout)
 
 
