@@ -13,14 +13,17 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.added_steps import AddedStep
 from herdmaster.core.flows import Reference
-from herdmaster.core.options import RunOptions
+from herdmaster.core.options import PoolKind, RunOptions
 from herdmaster.core.payload import decode_call
+from herdmaster.core.signing import Keyring, SignedOnly
 from herdmaster.roles.worker import references
 from herdmaster.roles.worker.held import State
+from herdmaster.roles.worker.worker import WorkerSettings
 from herdmaster.running.added_steps import added_now
 from herdmaster.running.hooks import Hooks
 from herdmaster.running.registration import Function, Registration
-from tests.roles.stage import Stage, StagedWorker, until
+from tests.roles import app
+from tests.roles.stage import TIMEOUT, Ran, Stage, StagedWorker, until
 from tests.roles.worker.flow_scene import FlowScene
 
 
@@ -270,6 +273,56 @@ async def test_steps_are_read_ahead_only_as_far_as_there_is_room(
         gate.set()
     for step in range(1, 8):
         assert await scene.result(str(step)) is True
+
+
+@pytest.mark.parametrize("pool", [PoolKind.THREAD, PoolKind.PROCESS])
+async def test_inputs_and_added_steps_are_the_same_in_each_pool(stage: Stage, scene: FlowScene, pool: PoolKind) -> None:
+    worker = await stage.worker(app.functions(pool), app=app.APP)
+    await scene.put_result("1", 3)
+    await scene.put_result("1.0", 20)
+    await scene.put_result("1.2", 22)
+    payload = scene.payload("2", "m:grow", None, refs=(ref("1", each=True),), missing=("1.1",))
+    await scene.assign(worker.name, "2", payload)
+    assert await scene.result("2") == [42, ["1.1"]]
+    assert await stage.names("/tasks") == [scene.task("2+0")]
+
+
+async def test_a_step_whose_process_dies_fails_and_adds_nothing(stage: Stage, scene: FlowScene) -> None:
+    worker = await stage.worker(app.functions(PoolKind.PROCESS), app=app.APP)
+    await scene.assign(worker.name, "0", scene.payload("0", "m:die", 3))
+    assert (await scene.error("0")).type == "TaskDied"
+    assert await stage.names("/tasks") == await scene.names("running") == []
+
+
+async def test_a_worker_with_keys_takes_signed_results_only_and_signs_results_and_items(
+    stage: Stage, scene: FlowScene
+) -> None:
+    keyring = Keyring({"a": b"s" * 32})
+    signed_only = SignedOnly(keyring)
+    worker = StagedWorker(
+        stage.hosts, FUNCTIONS, WorkerSettings(session_timeout=TIMEOUT), Ran(), signed_only=signed_only
+    )
+    stage.start(worker)
+    await stage.until_registered(worker)
+
+    async def assign(step: str, payload: bytes) -> None:
+        await scene.assign(worker.name, step, keyring.sign_task(scene.task(step), payload))
+
+    await assign("0", scene.payload("0", "m:take", [1, 2]))
+    await scene.result("0")
+    assert keyring.open_outcome(f"{scene.flow}/0", await stage.data(scene.path("results", "0")))[1]
+    await assign("1", scene.payload("1", "m:take", None, refs=(ref("0"),)))
+    assert await scene.result("1") == [1, 2]
+
+    await assign("2", scene.payload_of_each("2", Reference((), "0")))
+    assert await scene.result("2") == 2
+    for name in await stage.names("/tasks"):
+        signed_only.check_task(name, await stage.data(layout.task_path(name)))
+
+    await scene.put_result("3", [1, 2])
+    await assign("4", scene.payload("4", "m:take", None, refs=(ref("3"),)))
+    error = await scene.error("4")
+    assert (error.type, f"{scene.flow}/3 is not signed" in error.message) == ("BadSignature", True)
 
 
 # --- ends ------------------------------------------------------------------------------------------------------------
