@@ -16,6 +16,7 @@ from herdmaster import (
     Flow,
     FlowFuture,
     Herd,
+    HerdClosed,
     InvalidName,
     OutcomeGone,
     TaskCancelled,
@@ -23,6 +24,8 @@ from herdmaster import (
     TaskFailed,
 )
 from herdmaster.api.internals import core_of
+from herdmaster.roles.client.flow_ends import EndOfFlow
+from herdmaster.roles.shared.instruments import Instruments
 from tests.api.conftest import run_roles
 from tests.api.flow_tasks import FlowApp, Point, gates
 
@@ -235,6 +238,38 @@ def test_callbacks_are_called_with_the_result_of_the_flow(app: FlowApp) -> None:
     run.add_done_callback(lambda _run: done.set())
     assert done.wait(20)
     assert run.result(0) == 4
+
+
+def test_a_herd_that_is_closed_while_a_result_is_read_says_so(app: FlowApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+
+    async def hang(_self: object, _client: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(EndOfFlow, "ask", hang)
+    run = app.herd.flow("closed").submit(app.total.step([4]))
+    assert asked.wait(20)
+    app.herd.close()
+    with pytest.raises(HerdClosed, match="before the outcome came"):
+        run.result(timeout=20)
+
+
+def test_each_step_of_a_flow_is_counted_as_a_submission(app: FlowApp) -> None:
+    counted: list[tuple[str, str]] = []
+
+    class Counting(Instruments):
+        @property
+        def count_submissions(self) -> Callable[[str, str], None]:
+            return lambda queue, result: counted.append((queue, result))
+
+    core_of(app.herd).measure(Counting())
+    with app.herd.flow("counted", key="counted", on_duplicate="error") as flow:
+        app.merge.step([app.total.options(queue="mail").step([1])])
+    assert flow.submit().result(timeout=20) is None
+    with pytest.raises(DuplicateTask):
+        _ = flow.submit()
+    assert counted == [("mail", "accepted"), ("default", "accepted"), ("mail", "duplicate"), ("default", "duplicate")]
 
 
 def test_an_error_in_the_block_submits_nothing(app: FlowApp) -> None:

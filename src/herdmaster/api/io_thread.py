@@ -346,7 +346,11 @@ class IoThread:
             end = await question.ask(client)
             self._callbacks.put(partial(resolve_flow, future, end, reader))
 
-        self._client.questions.ask(ask, lambda error: self._callbacks.put(partial(resolve, future, None, error)))
+        def failed(error: HerdError) -> None:
+            told = HerdClosed(_CLOSED_EARLY) if isinstance(error, ClientClosed) else error
+            self._callbacks.put(partial(resolve, future, None, told))
+
+        self._client.questions.ask(ask, failed)
 
     # --- any thread that resolves futures ----------------------------------------------------------------------------
 

@@ -48,7 +48,9 @@ def submit_and_wait(core: HerdCore, order: Order) -> Future[R]:
     if order.child:
         adopt((order.task.name,))
     future: Future[R] = io_thread.submit(order, core, settle)
-    patience = -1 if order.waits else core.settings.submit_timeout + _GRACE_SECONDS
+    # A large flow may take longer: the I/O thread gives it up when no part of it is accepted for so long.
+    is_open = order.waits or isinstance(order.task, NewFlow)
+    patience = -1 if is_open else core.settings.submit_timeout + _GRACE_SECONDS
     try:
         settled_in_time = settled.acquire(timeout=patience)
     except BaseException:  # Ctrl-C: a task that is not on its way must not be submitted later
