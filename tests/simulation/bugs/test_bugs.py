@@ -13,6 +13,7 @@ from herdmaster.simulation.world.world import World
 from tests.simulation.bugs import (
     answers,
     bookkeeping,
+    flows,
     herds,
     history,
     keys,
@@ -24,7 +25,7 @@ from tests.simulation.bugs import (
     sweeps,
 )
 
-_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds, sweeps, once, links)
+_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds, sweeps, once, links, flows)
 BUGS = {name: bug for module in _MODULES for name, bug in module.BUGS.items()}
 
 
@@ -114,6 +115,19 @@ FOUND = {
     "all_means_latest": Find(20, "as missed, which it does not want", first=1111),
     "replies_of_any_connection": Find(5, "to no request", first=5206, otherwise="raised WireError"),
     "requests_of_any_connection": Find(5, "which the session has left", first=5112),
+    "marked_steps_wait_for_no_one": Find(5, "not all that it needs is there", first=6009),
+    "ended_with_steps_that_can_start": Find(5, "of its steps failed", first=6007, otherwise=" has not run"),
+    "edge_taken_for_the_end": Find(5, "lost task-", first=6042, otherwise="not settled"),
+    "opened_again_with_its_cancel": Find(5, "left the request to cancel it", first=6007),
+    "completed_and_still_running": Find(5, "in results/0, running/", first=6007, otherwise=", running/"),
+    "followers_forgotten": Find(5, "of its steps failed", first=6007, otherwise=" has not run"),
+    "last_item_not_made": Find(5, " is right", first=6007),
+    "items_in_another_order": Find(5, " is right", first=6007),
+    "added_steps_forgotten": Find(5, "did not add step", first=6007),
+    "missing_parents_not_named": Find(5, "with BadOutcome, for which there was no reason", first=6008),
+    "removed_without_a_word": Find(5, "in no place", first=6007, otherwise="deleted flow-"),
+    "steps_given_to_old_workers": Find(5, "which does not know flows", first=6007),
+    "large_flow_begun_too_early": Find(5, "without step ", first=6007),
     "paused_without_its_tick": Find(20, "has a tick at", first=1028, otherwise="which is paused"),
 }
 

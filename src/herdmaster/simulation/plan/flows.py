@@ -72,7 +72,8 @@ def _faults(rng: random.Random, plan: Plan, flow: PlannedFlow) -> list[AnyFault]
     if rng.random() < 0.1:
         when = When(at=flow.at + rng.choice((0.01, rng.uniform(0.0, 5.0))))
         found.append(faults.ChangeFlow(when=when, flow=flow.index, what=faults.FlowChange.CANCEL))
-    for _ in range(rng.choice((0, 0, 1, 1, 3))):
+    fails = any(step.job.code is Code.FAIL for step in flow.steps)
+    for _ in range(rng.choice((1, 2, 4) if fails else (0, 0, 1))):
         what = rng.choice((*[faults.FlowChange.RETRY] * 6, faults.FlowChange.CANCEL, faults.FlowChange.REMOVE))
         when = When(at=rng.uniform(flow.at, plan.horizon + 2.0))
         found.append(faults.ChangeFlow(when=when, flow=flow.index, what=what))
@@ -87,7 +88,7 @@ class _StepDrawing:
         self._first = first
         self._at = at
         self._fails = rng.choice((0.0, 0.0, 0.1, 0.3))
-        self._marked = rng.choice((0.0, 0.0, 0.3))
+        self._marked = rng.choice((0.0, 0.3, 0.5) if self._fails else (0.0, 0.0, 0.3))
         self._size = _LARGE if rng.random() < 0.1 else 0
         self._steps: list[PlannedStep] = []
 

@@ -1,0 +1,150 @@
+"""Planted bugs of flows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+
+from herdmaster.core import flow_creation, flow_graph, flow_moves, flow_rows, members
+from herdmaster.core.expansion import Expansion
+from herdmaster.core.flow_graph import FlowGraph
+from herdmaster.core.flow_picture import Flow
+from herdmaster.core.flow_scope import RESULTS
+from herdmaster.core.flows import FlowState
+from herdmaster.core.operations import DeleteNode, Move
+from herdmaster.core.row import Place, Verb, Verdict
+from herdmaster.roles.primary import feed, flow_starts
+from herdmaster.roles.shared import flow_removal
+from herdmaster.roles.worker import step_moves
+from herdmaster.roles.worker.references import _Reading
+
+
+def marked_steps_wait_for_no_one() -> Any:
+    """A marked step starts when one of its parents is over."""
+    return patch.object(flow_graph._Over, "has_open", lambda _self, _entry: False)
+
+
+def ended_with_steps_that_can_start() -> Any:
+    """A flow is at rest as soon as nothing of it runs."""
+
+    def rests(self: Any) -> bool:
+        graph = self.graph
+        return graph is not None and graph.is_known and self.is_read and not graph.running
+
+    return patch.object(Flow, "is_at_rest", property(rests))
+
+
+def edge_taken_for_the_end() -> Any:
+    """A worker takes a missing edge for the end of its step."""
+    wrong = {(Verb.DELETE, Place.EDGES): Verdict.STEP_ENDED}
+    return patch.dict(flow_rows._MISSING_OF_WORKERS, wrong)
+
+
+def opened_again_with_its_cancel() -> Any:
+    """A flow that was cancelled keeps the request when it is opened again."""
+    reopen = flow_moves.reopen_flow
+    return patch.object(flow_moves, "reopen_flow", lambda *args, **rest: reopen(*args, **{**rest, "has_cancel": False}))
+
+
+def completed_and_still_running() -> Any:
+    """A step that is done leaves its `running/T`."""
+    complete = flow_moves.complete_step
+
+    def keep(*args: Any, **rest: Any) -> Move:
+        move = complete(*args, **rest)
+        kept = tuple(
+            each for each in move.operations if "/running/" not in each.path or not isinstance(each, DeleteNode)
+        )
+        return Move(move.transition, move.task, kept, move.guard)
+
+    return patch.object(flow_moves, "complete_step", keep)
+
+
+def followers_forgotten() -> Any:
+    """A result does not make ready what follows it."""
+    add = FlowGraph.add
+
+    def forget(self: Any, part: str, name: str) -> None:
+        if part == RESULTS:
+            self.results.add(name)
+        else:
+            add(self, part, name)
+
+    return patch.object(FlowGraph, "add", forget)
+
+
+def last_item_not_made() -> Any:
+    """An `each` makes one item too few."""
+    make = Expansion.__init__
+
+    def fewer(self: Any, flow: Any, task: str, args: Any, **rest: Any) -> None:
+        make(self, flow, task, args[:-1], **rest)
+
+    return patch.object(Expansion, "__init__", fewer)
+
+
+def items_in_another_order() -> Any:
+    """The results of items come in another order."""
+    find = _Reading._items
+    return patch.object(_Reading, "_items", lambda self, step: find(self, step)[::-1])
+
+
+def added_steps_forgotten() -> Any:
+    """The steps that a step adds are not made."""
+    return patch.object(step_moves, "create_added", lambda *_args: [])
+
+
+def missing_parents_not_named() -> Any:
+    """A step that starts without a parent is not told so."""
+    return patch.object(flow_starts, "_missing", lambda *_args: ())
+
+
+def removed_without_a_word() -> Any:
+    """A flow is deleted without a word in its header."""
+    read = flow_removal._removed
+
+    def claim(data: bytes | None) -> Any:
+        state, removed = read(data)
+        return (state if state is FlowState.RUNNING else FlowState.REMOVED), removed
+
+    return patch.object(flow_removal, "_removed", claim)
+
+
+def steps_given_to_old_workers() -> Any:
+    """A primary takes every worker for one that knows flows."""
+    read = members.worker_state
+
+    def knowing(data: bytes | None) -> Any:
+        state = read(data)
+        return None if state is None else msgspec.structs.replace(state, flows=True)
+
+    return patch.object(feed, "worker_state", knowing)
+
+
+def large_flow_begun_too_early() -> Any:
+    """A part of a large flow is left out."""
+    parts = flow_creation.middle
+    return patch.object(flow_creation, "middle", lambda flow: list(parts(flow))[1:])
+
+
+BUGS: dict[str, Callable[[], Any]] = {
+    bug.__name__: bug
+    for bug in (
+        marked_steps_wait_for_no_one,
+        ended_with_steps_that_can_start,
+        edge_taken_for_the_end,
+        opened_again_with_its_cancel,
+        completed_and_still_running,
+        followers_forgotten,
+        last_item_not_made,
+        items_in_another_order,
+        added_steps_forgotten,
+        missing_parents_not_named,
+        removed_without_a_word,
+        steps_given_to_old_workers,
+        large_flow_begun_too_early,
+    )
+}
