@@ -9,13 +9,15 @@
 | small | as many flows at once, each three steps and one that joins them |
 
 CPU is in microseconds per step, of client, primary and both workers together, beside that of a plain task in the same
-run (`submit_many`, then all results). With --peers the same shapes run on Celery with Redis (`redis-server` must be on
-the path) and on Dask: PYTHON is an interpreter that has `celery`, `redis` and `distributed`.
+run: of tasks at once (`map`), and for the chain of tasks one after the other, which share no transaction. With --peers
+the same shapes run on Celery with Redis (`redis-server` must be on the path) and on Dask: PYTHON is an interpreter that
+has `celery`, `redis` and `distributed`.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -48,9 +50,11 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """`peers`: the seconds of each shape. `ratio`: the CPU of a step of a flow to that of a plain task."""
+    """`plain` are tasks at once, `serial` are tasks one after the other. `peers`: the seconds of each shape. `ratio`:
+    the CPU of a step of a flow to that of a plain task, of a step of a chain to that of a serial one."""
 
     plain: Measured
+    serial: Measured
     shapes: dict[str, Measured]
     ratio: dict[str, float]
     peers: dict[str, dict[str, float]]
@@ -74,13 +78,21 @@ def run_fan(width: int) -> int:
 
 
 def run_small(count: int) -> int:
-    runs = []
-    for _ in range(count):
+    async def run_one() -> object:
         with herd.flow("small") as flow:
             flow.returns(total.step([add_one.step(0), add_one.step(1), add_one.step(2)]))
-        runs.append(flow.submit())
-    assert all(run.result(timeout=TIMEOUT) == 6 for run in runs)
+        return await (await flow.submit_async())
+
+    async def run_all() -> list[object]:
+        return await asyncio.gather(*(run_one() for _ in range(count)))
+
+    assert asyncio.run(run_all()) == [6] * count
     return count * 4
+
+
+def run_serial(count: int) -> int:
+    assert [add_one.submit(number).result(timeout=TIMEOUT) for number in range(count)] == list(range(1, count + 1))
+    return count
 
 
 def run_plain(count: int) -> int:
@@ -98,7 +110,7 @@ def measure(run: Callable[[int], int], size: int, pids: dict[str, int]) -> Measu
     )
 
 
-def measure_ours(options: argparse.Namespace) -> tuple[Measured, dict[str, Measured]]:
+def measure_ours(options: argparse.Namespace) -> tuple[Measured, Measured, dict[str, Measured]]:
     with ExitStack() as stack:
         zookeeper = stack.enter_context(ApacheZooKeeper(tick_time=2000, java_options=("-Xmx512m",)))
         hosts = f"{zookeeper.hosts}/flows-{uuid.uuid4().hex[:8]}"
@@ -114,11 +126,16 @@ def measure_ours(options: argparse.Namespace) -> tuple[Measured, dict[str, Measu
         run_plain(5000)  # warms Java up
         run_fan(500)
         plain = measure(run_plain, options.fan, pids)
-        return plain, {
-            "chain": measure(run_chain, options.chain, pids),
-            "fan": measure(run_fan, options.fan, pids),
-            "small": measure(run_small, options.small, pids),
-        }
+        serial = measure(run_serial, options.chain, pids)
+        return (
+            plain,
+            serial,
+            {
+                "chain": measure(run_chain, options.chain, pids),
+                "fan": measure(run_fan, options.fan, pids),
+                "small": measure(run_small, options.small, pids),
+            },
+        )
 
 
 @contextmanager
@@ -166,12 +183,13 @@ def _times(command: list[str], environment: dict[str, str]) -> dict[str, float]:
 
 
 def show(report: Report) -> None:
-    for name, each in {"plain": report.plain, **report.shapes}.items():
+    for name, each in {"plain": report.plain, "serial": report.serial, **report.shapes}.items():
         cpu = ", ".join(f"{role} {value:.0f}" for role, value in each.cpu.items())
         line = f"{name:6} {each.steps} steps in {each.seconds:.2f} s = {each.steps / each.seconds:,.0f}/s"
         print(f"{line}; CPU us per step: {cpu}; without ZooKeeper {each.cpu_of_roles:.0f}")
     for name, ratio in report.ratio.items():
-        print(f"a step of {name} costs {ratio:.2f} times the CPU of a plain task")
+        other = "task on its own" if name == "chain" else "task among many"
+        print(f"a step of {name} costs {ratio:.2f} times the CPU of a {other}")
     for peer, times in report.peers.items():
         print(f"{peer:6} " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in times.items()))
 
@@ -184,14 +202,16 @@ def main() -> None:
     parser.add_argument("--peers", metavar="PYTHON")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    plain, shapes = measure_ours(options)
+    plain, serial, shapes = measure_ours(options)
     sizes = [str(size) for size in (options.chain, options.fan, options.small)]
     peers = {}
     if options.peers:
         peers["Celery"] = measure_celery(options.peers, sizes)
         peers["Dask"] = _times([options.peers, "-m", "benchmarks.peers.dask_graphs", *sizes], dict(os.environ))
-    ratio = {name: each.cpu_of_roles / plain.cpu_of_roles for name, each in shapes.items()}
-    report = Report(plain, shapes, ratio, peers)
+    ratio = {
+        name: each.cpu_of_roles / (serial if name == "chain" else plain).cpu_of_roles for name, each in shapes.items()
+    }
+    report = Report(plain, serial, shapes, ratio, peers)
     print(json.dumps(msgspec.to_builtins(report))) if options.json else show(report)
 
 
