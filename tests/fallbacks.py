@@ -44,6 +44,8 @@ FALLBACKS: Final = (
     "roles.worker.worker_hooks:_CANCEL_SECONDS",
     "roles.worker.worker_session:_UNANSWERED_SECONDS",
 )
+OUT_OF_REACH: Final = {fallback: NEVER + number for number, fallback in enumerate(FALLBACKS)}
+"""A value for each, so that a constant is put back only where it was: some modules have others of the same name."""
 FOLDERS: Final = ("tests/api/", "tests/pools/", "tests/roles/")
 
 
@@ -62,7 +64,7 @@ class Switch:
             self._values = {each: getattr(*_place(each)) for each in FALLBACKS}
         if off != self._off or (off and len(sys.modules) != self._loaded):
             for each in off | self._off:
-                self._set(each, NEVER if each in off else self._values[each])
+                self._set(each, OUT_OF_REACH[each] if each in off else self._values[each])
             self._off, self._loaded = off, len(sys.modules)
 
     def _set(self, fallback: str, seconds: float) -> None:
