@@ -10,6 +10,7 @@ import pytest
 from herdmaster import ConfigurationError, Flow, Herd, NotSerializable, PayloadTooLarge
 from herdmaster.api.internals import core_of
 from herdmaster.api.order import Order
+from herdmaster.core import payload
 from herdmaster.core.flow_creation import NewFlow
 from herdmaster.core.flows import EACH_CALL, FlowStep, OnFailure, Reference
 from herdmaster.core.names import parse_task_name
@@ -135,13 +136,13 @@ def test_steps_are_signed_for_their_tasks() -> None:
         assert parsed.big == (len(step.data) > 4096)
 
 
-@pytest.mark.long
-def test_what_is_too_large_is_named(app: FlowApp) -> None:
+def test_what_is_too_large_is_named(app: FlowApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload, "MAX_PAYLOAD", 40_000)
     with app.herd.flow("wide") as flow:
-        app.total.step([app.total.step([number]) for number in range(13_000)])
+        app.total.step([app.total.step([number]) for number in range(1200)])
     with pytest.raises(PayloadTooLarge) as raised:
         order_of(flow)
-    assert "<Step 13000 total>; nothing was submitted. It gets the results of 13000 steps" in raised.value.__notes__[0]
+    assert "<Step 1200 total>; nothing was submitted. It gets the results of 1200 steps" in raised.value.__notes__[0]
 
     with app.herd.flow("large result") as flow:
         flow.returns(["x" * 600_000, app.total.step([1])])

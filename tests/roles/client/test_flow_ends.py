@@ -17,6 +17,8 @@ from herdmaster.roles.client.flow_ends import EndOfFlow, FlowEnd
 from herdmaster.roles.shared.bootstrap import make_folders
 from tests.roles.stage import Stage
 
+pytestmark = pytest.mark.long
+
 F = "flow-01h00000000000000000000000"
 DONE = Outcome(OutcomeState.DONE)
 
@@ -54,7 +56,6 @@ async def test_what_the_flow_returns_is_read_and_what_did_not_run_is_none(stage:
     assert end.returns is not None
 
 
-@pytest.mark.long
 async def test_many_large_results_are_read_in_parts(stage: Stage) -> None:
     items = {f"1.{number}": "x" * 100_000 for number in range(70)}
     await put(stage, FlowState.DONE, refs=[Reference((), "1", each=True)], results={"1": 70, **items})

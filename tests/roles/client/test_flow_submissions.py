@@ -16,6 +16,8 @@ from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted, Submission
 from tests.proxy import Proxy, multi_with
 from tests.roles.stage import Stage, StagedClient, until
 
+pytestmark = pytest.mark.long
+
 _ulids = UlidFactory(lambda: 1_700_000_000_000, lambda count: b"\1" * count)
 
 
@@ -25,7 +27,7 @@ def flow_of(count: int, *, size: int = 10, key: str | None = None) -> NewFlow:
 
 
 SMALL = 3
-LARGE = 2000
+LARGE = 500
 
 
 class Put:
@@ -79,7 +81,7 @@ async def test_a_large_flow_runs_when_all_its_parts_are_accepted(stage: Stage) -
     assert await stage.names(layout.TASKS) == []  # the primary starts them
 
 
-@pytest.mark.parametrize("part", ["steps", "steps/700", "running"])
+@pytest.mark.parametrize("part", ["steps", "steps/200", "running"])
 @pytest.mark.parametrize("expires", [False, True], ids=["the session lives", "the session ends"])
 async def test_a_large_flow_is_built_once_although_a_reply_is_lost(
     namespace: str, stage: Stage, part: str, expires: bool
@@ -104,7 +106,7 @@ async def test_nothing_is_sent_before_the_header_is_accepted_nor_the_end_before_
     async with Proxy(namespace) as proxy:
         client = await stage.client(proxy.hosts)
         flow = flow_of(LARGE)
-        lost = proxy.lose_request(multi_with(f"/flows/{flow.name}/steps/700"))
+        lost = proxy.lose_request(multi_with(f"/flows/{flow.name}/steps/200"))
         put = Put(client, flow)
         await lost.happened.wait()
         header = decode_header(await stage.data(put.path))
@@ -161,7 +163,7 @@ async def test_a_large_flow_that_is_given_up_in_the_middle_is_certainly_not_acce
     async with Proxy(namespace) as proxy:
         client = await stage.client(proxy.hosts)
         flow = flow_of(LARGE)
-        lost = proxy.lose_request(multi_with(f"/flows/{flow.name}/steps/700"))
+        lost = proxy.lose_request(multi_with(f"/flows/{flow.name}/steps/200"))
         put = Put(client, flow)
         await lost.happened.wait()
         proxy.refuse()
@@ -195,7 +197,7 @@ async def test_a_flow_that_is_removed_while_it_is_built_is_not_submitted(namespa
     async with Proxy(namespace) as proxy:
         client = await stage.client(proxy.hosts)
         flow = flow_of(LARGE)
-        lost = proxy.lose_request(multi_with(f"/flows/{flow.name}/steps/700"))
+        lost = proxy.lose_request(multi_with(f"/flows/{flow.name}/steps/200"))
         put = Put(client, flow)
         await lost.happened.wait()
         proxy.refuse()
