@@ -56,7 +56,7 @@ FOUND = {
     "one_attempt_too_many": Find(10, "for attempt"),
     "due_by_the_machines_clock": Find(10, " due", first=3, otherwise=" ms early"),
     "key_not_taken": Find(10, "without taking its key"),
-    "cancelled_where_it_is": Find(20, "where it was in", first=12),
+    "cancelled_where_it_is": Find(20, "where it was in", first=33),
     "cancelled_without_looking": Find(10, "cancelled was False"),
     "limits_ignored": Find(20, "of its queue", otherwise="its queue is paused"),
     "code_never_runs": Find(5, "its code never ran"),
