@@ -22,3 +22,11 @@ def work(tag: str, seconds: float) -> str:
     _executions.append(Executed(tag, os.getpid(), time.time()))
     time.sleep(seconds)
     return tag
+
+
+@herd.task
+def join(parts: list[str], tag: str) -> str:
+    """Return the tag if the parts are those of its flow, in their order."""
+    _executions.append(Executed(tag, os.getpid(), time.time()))
+    expected = [f"{tag}.{number}" for number in range(len(parts))]
+    return tag if parts == expected else f"{parts} in place of {expected}"

@@ -15,15 +15,21 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from chaos.app import CALL
+from chaos.app import CALL, join, work
 from chaos.records import Accepted, Gone, RecordFile, Refused, Told, Unknown
-from herdmaster import Herd
+from herdmaster import FlowFuture, Herd
 from herdmaster.api import Future
+from herdmaster.core.names import parse_flow_name
 from herdmaster.errors import NotSubmitted, OutcomeGone, SubmissionUnknown
 
 SUBMIT_SECONDS: Final = 120.0
 """Longer than any fault lasts: a submission has to come through in the end."""
 MOST_UNDER_WAY: Final = 400
+
+FLOW_EVERY: Final = 40
+"""Of so many submissions one is a flow: a wide join, which goes on in one more step."""
+WIDTH: Final = 12
+FLOW_TTL: Final = 60.0
 
 DURATIONS: Final = ((0.0, 0.6), (0.1, 0.25), (1.0, 0.15))
 """Seconds that a task takes, and the share of the tasks that take so long."""
@@ -34,6 +40,8 @@ class LoadingClient:
         self._herd = herd
         self._name = name
         self._record = record
+        self._work = herd.task(work.function)
+        self._join = herd.task(join.function)
         self._rng = random.Random(name)
         self._room = asyncio.Semaphore(MOST_UNDER_WAY)
         self._under_way: set[asyncio.Task[None]] = set()
@@ -47,14 +55,18 @@ class LoadingClient:
         while not self._stopping.is_set():
             await self._room.acquire()
             number += 1
-            task = asyncio.ensure_future(self._submit(f"{self._name}-{number:06d}"))
+            submit = self._submit if number % FLOW_EVERY else self._submit_flow
+            task = asyncio.ensure_future(submit(f"{self._name}-{number:06d}"))
             self._under_way.add(task)
             task.add_done_callback(self._ended)
             await self._pause(1 / rate)
         await asyncio.gather(*self._under_way)
 
     async def attach(self, names: list[str]) -> None:
-        await asyncio.gather(*(self._wait(self._herd.future(name)) for name in names))
+        await asyncio.gather(*(self._wait(self._future(name)) for name in names))
+
+    def _future(self, name: str) -> Future[object] | FlowFuture[object]:
+        return self._herd.flow_run(name) if parse_flow_name(name) is not None else self._herd.future(name)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
@@ -83,7 +95,23 @@ class LoadingClient:
             self._record.append(Accepted(tag, future.name))
             await self._wait(future)
 
-    async def _wait(self, future: Future[object]) -> None:
+    async def _submit_flow(self, tag: str) -> None:
+        with self._herd.flow("chaos", ttl=FLOW_TTL) as flow:
+            parts = [self._work.step(f"{tag}.{number}", 0.05) for number in range(WIDTH)]
+            flow.returns(self._work.step(self._join.step(parts, tag), 0.0))
+        try:
+            run = await flow.submit_async()
+        except NotSubmitted as error:
+            self._record.append(Refused(tag, str(error)))
+        except SubmissionUnknown as error:
+            for name in error.names:
+                self._record.append(Unknown(tag, name))
+                await self._wait(self._future(name))
+        else:
+            self._record.append(Accepted(tag, run.name))
+            await self._wait(run)
+
+    async def _wait(self, future: Future[object] | FlowFuture[object]) -> None:
         try:
             result = await future
         except OutcomeGone:

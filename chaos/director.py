@@ -13,6 +13,7 @@ import msgspec
 
 from chaos.actor import Actor
 from chaos.cast import MASTERS, NAMESPACE, WORKERS, Cast, Stuck
+from chaos.flow_judge import FlowJudge
 from chaos.history import Historian, History
 from chaos.judgement import Evidence, Judgement, judge
 from chaos.records import Told, read_executions, read_notes
@@ -72,6 +73,7 @@ class Director:
         self._stack = ExitStack()
         self._cast: Cast | None = None
         self._historian = Historian(NAMESPACE)
+        self._flow_judge = FlowJudge(NAMESPACE)
 
     def __enter__(self) -> Self:
         return self
@@ -96,13 +98,20 @@ class Director:
             self._say("starting three servers, two masters and four workers")
             self._cast = self._stack.enter_context(self._make_cast())
             self._historian = Historian(NAMESPACE)
+            self._flow_judge = FlowJudge(NAMESPACE)
         return self._cast
+
+    def _read_history(self, cast: Cast) -> History:
+        """Return what has happened since the last call."""
+        transactions = cast.logs.read(self._historian.last_zxid)
+        self._flow_judge.read(transactions)
+        return self._historian.tell(transactions)
 
     def _play(self, scenario: Scenario, cast: Cast) -> Row:
         bar = cast.session_timeout / 2 + RESUME_SECONDS if scenario.resumes_soon else None
         row, mended = Row(scenario.name, scenario.summary, bar=bar), 0.0
         self._say(f"{scenario.name}: {scenario.summary}")
-        self._historian.tell(cast.logs.read(self._historian.last_zxid))
+        self._read_history(cast)
         with cast.clients(scenario.name) as clients:
             stage = Stage(cast, clients, self._historian, self._say, self._seed)
             try:
@@ -124,7 +133,7 @@ class Director:
     def _judge(self, row: Row, stage: Stage, mended: float) -> Row:
         cast = stage.cast
         since = self._historian.last_zxid
-        history = self._historian.tell(cast.logs.read(self._historian.last_zxid))
+        history = self._read_history(cast)
         notes = {client.name: tuple(read_notes(cast.record(client.name))) for client in stage.clients}
         tags = tuple(f"{client.name.replace(' ', '-')}-" for client in stage.clients)
         actors = [*cast.roles, *stage.clients]
@@ -133,7 +142,10 @@ class Director:
             executions=[each for each in read_executions(cast.executions) if each.tag.startswith(tags)],
             history=history,
             remains=remains(cast.lookout.look_everywhere(), cast.clients_killed),
-            faults=[f"{actor.name}: {text}" for actor in actors for text in actor.new_tracebacks()],
+            faults=[
+                *(f"{actor.name}: {text}" for actor in actors for text in actor.new_tracebacks()),
+                *self._flow_judge.take_faults(),
+            ],
             successors=frozenset(stage.successors),
         )
         times = [at / 1000 for at in history.ended_at.values()]

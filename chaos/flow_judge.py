@@ -38,6 +38,11 @@ class FlowJudge:
         """Return the flows that have not ended."""
         return list(self._flows)
 
+    def take_faults(self) -> list[str]:
+        """Return what was wrong since the last call, and the flows that have not ended, when all has settled."""
+        found, self.faults = self.faults, []
+        return [*found, *(f"{name} has not ended" for name in self.running)]
+
     def read(self, transactions: Iterable[Transaction]) -> None:
         for transaction in transactions:
             if not transaction.is_doubtful:

@@ -9,6 +9,7 @@ import msgspec
 
 from chaos.transactions import Change, Kind, Transaction
 from herdmaster.core import layout
+from herdmaster.core.names import is_step, parse_flow_name
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -88,7 +89,10 @@ class Historian:
         for change in changes:
             name = layout.name_of(change.path)
             match change.kind, self._folder(change):
-                case Kind.CREATED, layout.TASKS | layout.DELAYED if journal is not None:
+                case Kind.CREATED, layout.FLOWS if journal is not None and parse_flow_name(name) is not None:
+                    yield history.submitted, name
+                    history.submitters[name] = layout.name_of(journal.path)
+                case Kind.CREATED, layout.TASKS | layout.DELAYED if journal is not None and not is_step(name):
                     task = _task_of(name)
                     yield history.submitted, task
                     history.submitters[task] = layout.name_of(journal.path)

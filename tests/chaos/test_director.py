@@ -80,10 +80,9 @@ def test_a_scenario_and_a_takeover_come_out_clean() -> None:
 
 
 def test_a_task_that_somebody_deletes_is_found_to_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chaos.director, "SETTLE_SECONDS", 10.0)  # its client waits for ever
+    monkeypatch.setattr(chaos.director, "SETTLE_SECONDS", 10.0)  # its client waits, until it looks for the task
     row, *_ = play(lambda stage: steal(stage, assignments))
     assert not row.is_good
-    assert row.stuck is not None
     assert row.judgement is not None
     assert [complaint for complaint in row.judgement.lost if complaint.endswith("never ended")]
 

@@ -49,7 +49,9 @@ def test_a_flow_whose_steps_run_once_is_right() -> None:
 
 
 def test_a_flow_that_has_not_ended_is_told() -> None:
-    assert judged(SUBMIT, COMPLETE).running == ["flow-1"]
+    judge = judged(SUBMIT, COMPLETE)
+    assert judge.running == ["flow-1"]
+    assert judge.take_faults() == ["flow-1 has not ended"]
 
 
 def test_a_doubtful_transaction_is_not_read() -> None:
