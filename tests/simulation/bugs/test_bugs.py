@@ -44,7 +44,7 @@ class Find(NamedTuple):
 
 FOUND = {
     "two_request_moves": Find(5, "where it was in"),
-    "leadership_by_data": Find(10, "although its session does not own /master", first=103, otherwise="not settled"),
+    "leadership_by_data": Find(10, "not settled", first=255, otherwise="although its session does not own /master"),
     "no_listing_after_reconnect": Find(5, "not settled"),
     "listing_as_difference": Find(20, "not settled", first=146),
     "blind_resubmission": Find(20, "it was"),
