@@ -272,11 +272,12 @@ class FlowCheck:
     # --- at the end --------------------------------------------------------------------------------------------------
 
     def unsettled(self) -> list[str]:
-        """Return the flows that have not ended. One that is being built may have lost its client."""
+        """Return the flows that run. One that is being built may have lost its client, and a master may leave while it
+        deletes one."""
         found = []
         for name, nodes in self._trees.items():
             tree = FlowTree(name, self._plans[name], nodes)
-            if tree.state in {FlowState.RUNNING, FlowState.REMOVED}:
+            if tree.state is FlowState.RUNNING:
                 places = [f"{step} in {', '.join(tree.places(step))}" for step in sorted(tree.known())]
                 waiting = [each for each in places if "results/" not in each]
                 found.append(f"{name} is {tree.state}, with {'; '.join(waiting[:5]) or 'nothing to do'}")
