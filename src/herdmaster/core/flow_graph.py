@@ -150,7 +150,7 @@ class FlowGraph:
                 self._judge(entry)
             for parent, entries in self._followers.items():
                 if parent in self.results:
-                    for entry in entries:
+                    for entry in sorted(entries):
                         self._set_ready(entry)
 
     # --- changes -----------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class FlowGraph:
             self._handle_entry(name)
         elif part == RESULTS:
             self.results.add(name)
-            for entry in self._followers.get(name, ()):
+            for entry in sorted(self._followers.get(name, ())):
                 self._set_ready(entry)
         elif part == FAILED:
             self.failed.add(name)
@@ -238,7 +238,7 @@ class FlowGraph:
     # --- readiness ---------------------------------------------------------------------------------------------------
 
     def _judge_all(self, entries: Iterable[str]) -> None:
-        for entry in entries:
+        for entry in sorted(entries):
             self._judge(entry)
 
     def _judge(self, entry: str) -> None:

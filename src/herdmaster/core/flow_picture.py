@@ -286,7 +286,7 @@ class FlowPicture(Offers[Start | str]):
     def _refresh(self) -> None:
         """Find what is over, once for all changes since the last time."""
         names, self._to_refresh = self._to_refresh, set()
-        for name in names:
+        for name in sorted(names):
             graph = self._graph(name)
             if graph is not None:
                 graph.refresh()

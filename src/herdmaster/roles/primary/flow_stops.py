@@ -60,8 +60,9 @@ class FlowStops:
             if now >= again_at:
                 flow.to_stop = set(flow.graph.running)
                 self._stopping[name] = now + _AGAIN_SECONDS
-            while flow.to_stop and self._under_way < _MAX_ASKED:
-                self._stop(flow, flow.to_stop.pop())
+            for task in sorted(flow.to_stop)[: max(_MAX_ASKED - self._under_way, 0)]:
+                flow.to_stop.discard(task)
+                self._stop(flow, task)
 
     def next_wakeup(self) -> float | None:
         times = list(self._stopping.values())

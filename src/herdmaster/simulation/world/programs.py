@@ -31,6 +31,8 @@ from herdmaster.simulation.world.task_code import TaskCode
 _ORPHAN_SECONDS: Final = 15.0
 """Longer than every session timeout of a plan."""
 _TAKEOVER_SECONDS: Final = 2.0
+_BUILDING_SECONDS: Final = 120.0
+"""Longer than a client needs for a large flow, whatever happens."""
 _MERGED_BYTES: Final = 600
 """Less than a few batches of the history."""
 
@@ -137,6 +139,7 @@ def _ages(plan: Plan) -> Ages:
         outcome=kept,
         dead=ages.dead,
         journal=ages.journal,
+        building=_BUILDING_SECONDS,
         history_size=size,
         linger=ages.linger,
         merged_after=ages.merged_after,
