@@ -114,7 +114,11 @@ class FlowTree:
         mark = self.mark(step)
         if mark == "!":
             return all(map(self.is_done, self.parents(step)))
-        return not mark and (self.is_stopped or any(map(self.is_over, self.parents(step))))
+        return not mark and (self.is_stopped or any(map(self._blocks, self.parents(step))))
+
+    def _blocks(self, parent: str) -> bool:
+        """Whether a step that needs all of its parent can start only after a retry: one item that failed is enough."""
+        return self.is_over(parent) or any(step.startswith(f"{parent}.") for step in self.failed)
 
     def _has_ended(self, step: str) -> bool:
         return step in self.failed or f"results/{step}" in self.nodes
