@@ -44,6 +44,15 @@ async def have_children_async(folder: Path, then: str) -> str:
     return current_task().name
 
 
+@herd.task(keep_outcome=600)
+async def have_a_flow(folder: Path) -> None:
+    with herd.flow("child", child=True) as flow:
+        never.options(queue=NOBODY).step()
+    run = await flow.submit_async()
+    _note(folder, run.name)
+    await run
+
+
 def _note(folder: Path, *names: str) -> None:
     (folder / "new").write_text("\n".join(names))
     (folder / "new").rename(folder / "children")

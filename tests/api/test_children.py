@@ -62,6 +62,18 @@ def test_who_cancels_a_task_cancels_its_children(running: None, tmp_path: Path, 
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("timeout", [None, 1.0])
+def test_a_flow_is_cancelled_with_its_parent(running: None, tmp_path: Path, timeout: float | None) -> None:
+    parent = child_app.have_a_flow.options(timeout=timeout).submit(tmp_path)
+    wait_until((tmp_path / "children").exists, "the flow", PATIENCE)
+    flow = child_app.herd.flow_run((tmp_path / "children").read_text())
+    if timeout is None:
+        assert parent.cancel(PATIENCE)
+    with pytest.raises(TaskCancelled):
+        flow.result(PATIENCE)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_time_limit_of_a_task_cancels_its_children(running: None, tmp_path: Path, pool: str) -> None:
     parent = submit(pool, tmp_path, "wait", timeout=2.0)

@@ -16,6 +16,7 @@ from herdmaster.core.flows import EACH_CALL, FlowStep, OnFailure, Reference
 from herdmaster.core.names import parse_task_name
 from herdmaster.core.payload import Call, decode_call
 from herdmaster.core.signing import Keyring
+from herdmaster.testing import task_context
 from tests.api.flow_tasks import FlowApp
 
 
@@ -180,6 +181,10 @@ def test_what_no_flow_can_be_is_refused(app: FlowApp) -> None:
         app.total.step([1])
     with pytest.raises(ConfigurationError, match="child=True is for a flow that a task submits"):
         order_of(flow)
+    with task_context(), app.herd.flow("child", child=True, key="k") as flow:
+        app.total.step([1])
+        with pytest.raises(ConfigurationError, match="child=True and key= exclude each other"):
+            order_of(flow)
     with app.herd.flow("result") as flow:
         flow.returns([app.total.step([1]), object()])
     with pytest.raises(NotSerializable, match="what the flow returns"):

@@ -67,6 +67,8 @@ def order_flow(
     parent = running_now.get(None)
     if flow.child and parent is None:
         raise ConfigurationError("child=True is for a flow that a task submits, and no task runs here")
+    if flow.child and flow.key is not None:
+        raise ConfigurationError("child=True and key= exclude each other: a flow with a key may belong to another task")
     created = time.time_ns() // 1_000_000
     name = flow_name(ulid)
     keyed_name = None if flow.key is None else flow_name(derived_ulid(0, "flow", flow.name, flow.key))
@@ -90,7 +92,7 @@ def order_flow(
     if sending is not None:
         sending.named(context.flow)
     new, reader = NewFlow(name, header, steps, keyed_name), FlowReader(*found)
-    return Order(new, reader, on_duplicate=flow.on_duplicate, sending=sending, future=FlowFuture)
+    return Order(new, reader, on_duplicate=flow.on_duplicate, sending=sending, future=FlowFuture, child=flow.child)
 
 
 def _trace_of(sending: Sending | None) -> tuple[str | None, str | None]:

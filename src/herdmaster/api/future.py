@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from herdmaster.api.event_loops import call_of_asyncio, is_in_loop, refuse_in_loop
 from herdmaster.api.wait_reports import begin_wait, noted
+from herdmaster.core.names import parse_flow_name
 from herdmaster.errors import TaskCancelled
 
 R = TypeVar("R")
@@ -269,9 +270,10 @@ class Future(concurrent.futures.Future[R]):
 
 def still_pending(name: str, timeout: float) -> TimeoutError:
     """Return the error for a caller that waits no longer, which differs from a TimeoutError that the task raised."""
+    command = "herd tasks show" if parse_flow_name(name) is None else "herd flows show"
     return TimeoutError(
         f"{name} has not ended within {timeout:g} s; it goes on, and can be waited for again. "
-        f"`herd tasks show {name}` tells where it is"
+        f"`{command} {name}` tells where it is"
     )
 
 

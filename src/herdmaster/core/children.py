@@ -1,4 +1,4 @@
-"""The children of a task: the tasks that its code has submitted with `child=True`.
+"""The children of a task: the tasks and flows that its code has submitted with `child=True`.
 
 Their names stand in the payload of the parent, among the saved results of `once`, under names that no result can have.
 They are saved before the child is submitted, so a child is never unknown to who ends its parent.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from herdmaster.core.names import parse_task_name
+from herdmaster.core.names import parse_flow_name, parse_task_name
 from herdmaster.core.payload import decode_call
 from herdmaster.errors import BadPayload
 
@@ -36,4 +36,4 @@ def children_of(payload: bytes) -> list[str]:
     except BadPayload:
         return []
     names = (name.removeprefix(_MARK) for name in saved if is_child_key(name))
-    return [name for name in names if parse_task_name(name) is not None]
+    return [name for name in names if parse_task_name(name) is not None or parse_flow_name(name) is not None]

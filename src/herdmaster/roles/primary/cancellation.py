@@ -24,6 +24,7 @@ from herdmaster.core.whereabouts import Delayed, Whereabouts, path_of
 from herdmaster.roles.primary.folder_part import FolderPart
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.primary.part import SET_ASIDE_SECONDS, TRY_LATER_SECONDS
+from herdmaster.roles.shared.child_requests import request_cancel_nowait
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
@@ -117,7 +118,7 @@ class Cancellation(FolderPart):
         left = set(children)
         failed: list[Exception] = []
 
-        def requested(child: str, _path: str | None, error: Exception | None) -> None:
+        def requested(child: str, error: Exception | None) -> None:
             left.discard(child)
             if error is not None and not isinstance(error, errors.NodeExists):
                 failed.append(error)
@@ -129,7 +130,7 @@ class Cancellation(FolderPart):
         if not children:
             then()
         for child in children:
-            self.client.create_nowait(layout.cancel_path(child), b"", partial(requested, child))
+            request_cancel_nowait(self.client, child, partial(requested, child))
 
     def _handle_refused(self, move: Move, verdict: Verdict) -> None:
         # Decide again: the request was taken back, the status collected, or the payload changed.

@@ -10,11 +10,11 @@ import logging
 from functools import partial
 from typing import Final
 
-from herdmaster.core import layout
 from herdmaster.core.children import children_of
 from herdmaster.core.retry import Raised
 from herdmaster.core.run import Run
 from herdmaster.errors import SoftTimeLimitExceeded, TimeLimitExceeded
+from herdmaster.roles.shared.child_requests import request_cancel_nowait
 from herdmaster.roles.shared.lacked_rights import LackedRights
 from herdmaster.running.delivery import Delivered
 from herdmaster.zookeeper import errors
@@ -45,11 +45,11 @@ class ChildCancels:
         names, self._unsent = self._unsent, {}
         for name in names:
             try:
-                self._client.create_nowait(layout.cancel_path(name), b"", partial(self._answered, name))
+                request_cancel_nowait(self._client, name, partial(self._answered, name))
             except errors.ZooKeeperError as error:
-                self._answered(name, None, error)
+                self._answered(name, error)
 
-    def _answered(self, name: str, _path: str | None, error: Exception | None) -> None:
+    def _answered(self, name: str, error: Exception | None) -> None:
         if isinstance(error, errors.ConnectionLoss):
             self._unsent[name] = None
         elif isinstance(error, errors.NodeExists):
