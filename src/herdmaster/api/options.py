@@ -59,7 +59,7 @@ class Options(TypedDict, total=False):
       read it in that time, because reading does not delete it; a duration is also the `outcome_ttl`. `ignore_result`:
       no outcome is kept.
     - `child`: a task that is submitted by the code of another one is its child: if that is cancelled, or exceeds its
-      time limit, the child is cancelled too. `map`, executors, schedules and flows have no children.
+      time limit, the child is cancelled too. `map`, executors, schedules and steps have no children.
     - `max_backlog`: while that many tasks wait in the namespace, a submission raises BacklogFull (`on_full="error"`) or
       waits until there are fewer (`"wait"`).
     """
