@@ -135,9 +135,8 @@ def test_ctrl_c_ends_every_process_and_removes_every_folder(tmp_path: Path) -> N
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            if "SIGKILL" in line:
-                break
+        said = next((line for line in process.stderr if "SIGKILL" in line or "does not come up" in line), "nothing")
+        assert "SIGKILL" in said
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     limit = time.monotonic() + 20
