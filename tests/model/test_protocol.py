@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from herdmaster.core.flow_rows import FLOW_ROWS
 from herdmaster.core.table import TABLE, TransitionName
 from tests.model.rules import Setup
 from tests.model.runs import ANY_MASTERS, LONG_RUNS, RUNS, UNCOUNTED, line
@@ -23,6 +24,7 @@ NOT_MODELLED = {
     TransitionName.EDIT_SCHEDULE,
     TransitionName.RUN_NOW,
     TransitionName.REMOVE_SCHEDULE,
+    *(row.name for row in FLOW_ROWS),  # likewise those of flows
     TransitionName.DROP_DELAYED_BECAUSE_STATUS,  # a task that has ended comes back into `/delayed` in no run
 }
 SMALL = (

@@ -118,7 +118,7 @@ def expired_by_the_machines_clock() -> Any:
 
     def is_expired(self: Any, task: Any) -> bool:
         call = task.call
-        return call is not None and call.expires is not None and call.attempt == 1 and self._unix_ms() >= call.expires
+        return call is not None and call.expires is not None and call.attempt == 1 and self.unix_ms() >= call.expires
 
     return patch.object(Executor, "is_expired", is_expired)
 
@@ -127,7 +127,7 @@ def retries_expire() -> Any:
     """A retry expires, as if its code had not begun before."""
 
     def is_expired(self: Any, task: Any) -> bool:
-        return task.call is not None and task.call.expires is not None and self._now_ms() >= task.call.expires
+        return task.call is not None and task.call.expires is not None and self.now_ms() >= task.call.expires
 
     return patch.object(Executor, "is_expired", is_expired)
 
