@@ -17,7 +17,8 @@ def never() -> None:
     """Does not run, because of its queue."""
 
 
-child = never.options(queue=NOBODY, child=True)
+child = never.options(queue=NOBODY, child=True, keep_outcome=600)
+"""Kept, because the task itself waits for it, too, and may read the outcome first."""
 
 
 @herd.task(keep_outcome=600)
@@ -46,7 +47,7 @@ async def have_children_async(folder: Path, then: str) -> str:
 
 @herd.task(keep_outcome=600)
 async def have_a_flow(folder: Path) -> None:
-    with herd.flow("child", child=True) as flow:
+    with herd.flow("child", child=True, keep_outcome=600) as flow:
         never.options(queue=NOBODY).step()
     run = await flow.submit_async()
     _note(folder, run.name)
