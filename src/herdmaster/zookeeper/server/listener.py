@@ -88,7 +88,7 @@ class Listener:
         return list(dict.fromkeys((family, address) for family, _, _, _, address in infos))
 
     def _bind(self, family: int, address: tuple[str | bytes | int, ...]) -> None:
-        each = socket.socket(family, socket.SOCK_STREAM)
+        each = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio sets no TCP_NODELAY
         self._sockets.append(each)
         each.setblocking(False)
         each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
