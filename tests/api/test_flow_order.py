@@ -159,6 +159,7 @@ def test_what_is_too_large_is_named(app: FlowApp, monkeypatch: pytest.MonkeyPatc
         ({"on_failure": "go"}, "on_failure='go'"),
         ({"key": ""}, "key=''"),
         ({"key": 5}, "key=5"),
+        ({"key": "\ud800"}, r"key='\\ud800'.*without lone surrogates"),
         ({"child": 1}, "child=1"),
         ({"on_duplicate": "x"}, "on_duplicate='x'"),
         ({"keep_outcome": 5, "ttl": 5}, "both say how long"),
@@ -172,7 +173,7 @@ def test_options_that_cannot_work_are_refused(app: FlowApp, options: dict[str, A
 def test_what_no_flow_can_be_is_refused(app: FlowApp) -> None:
     with pytest.raises(TypeError, match="timout= is no option of a flow: the options are timeout"):
         app.herd.flow("report", timout=5)  # type: ignore[call-arg]  # a type checker says it, too
-    for name in ("", "x" * 201):
+    for name in ("", "x" * 201, "\ud800"):
         with pytest.raises(ConfigurationError, match="is no name of a flow"):
             app.herd.flow(name)
     with pytest.raises(ConfigurationError, match="has no steps"):
@@ -189,7 +190,21 @@ def test_what_no_flow_can_be_is_refused(app: FlowApp) -> None:
         flow.returns([app.total.step([1]), object()])
     with pytest.raises(NotSerializable, match="what the flow returns"):
         order_of(flow)
+    with pytest.raises(ConfigurationError, match=r"name='\\ud800'.*without lone surrogates"):
+        app.total.using(name="\ud800")
     other: Any = len
     with pytest.raises(ConfigurationError, match="is no task"):
         flow.each(other, [])
     assert core_of(app.herd).registry is not None
+
+
+def test_a_flow_is_ordered_again_with_the_same_result_and_no_other(app: FlowApp) -> None:
+    with app.herd.flow("again") as flow:
+        total, other = app.total.step([1]), app.total.step([2])
+    first, second = flow._order(total).task, flow._order(total).task
+    assert isinstance(first, NewFlow)
+    assert isinstance(second, NewFlow)
+    assert first.name != second.name
+    assert first.header.returns == second.header.returns
+    with pytest.raises(ConfigurationError, match="was submitted, and takes no more steps"):
+        flow._order(other)

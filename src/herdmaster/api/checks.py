@@ -6,7 +6,7 @@ import enum
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, TypeGuard, TypeVar
 
 from herdmaster.core.bounds import MAX_MS, MAX_SECONDS
 from herdmaster.core.failure import STEERING, type_name
@@ -28,6 +28,11 @@ def check_call(value: object) -> None:
     module, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")
     if not (colon and module and name):
         raise ConfigurationError(f"{value!r} is no call's name: it is text, MODULE:FUNCTION, such as shop.tasks:resize")
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Say whether this is text that is not empty and has a form in UTF-8, which lone surrogates have not."""
+    return isinstance(value, str) and bool(value) and not any("\ud800" <= each <= "\udfff" for each in value)
 
 
 def check_hosts(value: object) -> None:

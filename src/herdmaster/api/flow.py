@@ -139,9 +139,9 @@ class Flow:
         return await submit_and_wait_async(self._core, self._order(returns))
 
     def _order(self, returns: object) -> Order:
-        if returns is not None:
-            self.returns(returns)
         core, nodes = self._core, self._nodes
+        if returns is not None and not (nodes.is_submitted and returns is self._returns):
+            self.returns(returns)
         if not nodes.is_submitted:
             nodes.check_open()
         nodes.check_complete()

@@ -6,7 +6,7 @@ from typing import Final, Literal, TypedDict
 
 import msgspec
 
-from herdmaster.api.checks import check_choice, check_flag, check_seconds
+from herdmaster.api.checks import check_choice, check_flag, check_seconds, is_text
 from herdmaster.api.options import Duration, OnDuplicate
 from herdmaster.core.flows import OnFailure
 from herdmaster.errors import ConfigurationError
@@ -50,7 +50,7 @@ class CheckedFlow(msgspec.Struct, frozen=True):
 
 def check_flow(name: object, options: FlowOptions) -> CheckedFlow:
     """Return the options of a flow. Raises ConfigurationError, TypeError for an unknown option."""
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+    if not is_text(name) or len(name) > MAX_NAME:
         raise ConfigurationError(f"{name!r} is no name of a flow: it is text of 1 to {MAX_NAME} characters")
     unknown = options.keys() - FlowOptions.__annotations__.keys()
     if unknown:
@@ -76,9 +76,9 @@ def check_flow(name: object, options: FlowOptions) -> CheckedFlow:
 
 
 def _key(value: object) -> str | None:
-    if value is None or (isinstance(value, str) and value):
+    if value is None or is_text(value):
         return value
-    raise ConfigurationError(f"key={value!r}: it takes text that is not empty")
+    raise ConfigurationError(f"key={value!r}: it takes text that is not empty, without lone surrogates")
 
 
 def _seconds(name: str, value: object) -> float | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Type
 
 from herdmaster.api.added_nodes import graph_of_task
 from herdmaster.api.callee import Callee
-from herdmaster.api.checks import check_flag
+from herdmaster.api.checks import check_flag, is_text
 from herdmaster.api.flow_nodes import current_graph
 from herdmaster.api.internals import HasCore, core_of
 from herdmaster.api.options import TaskOptions, refuse_children
@@ -89,8 +89,8 @@ def step_options(given: Mapping[str, object], name: object = None) -> StepOption
             "second always"
         )
     after = given.get("after")
-    if name is not None and (not isinstance(name, str) or not name):
-        raise ConfigurationError(f"name={name!r}: it takes text that is not empty")
+    if name is not None and not is_text(name):
+        raise ConfigurationError(f"name={name!r}: it takes text that is not empty, without lone surrogates")
     mark = ON_FAILURE if on == "failure" else OPTIONAL if is_optional else ""
     return StepOptions(mark, () if after is None else steps_of(after, "after="), name)
 
