@@ -81,7 +81,7 @@ async def test_a_task_that_is_cancelled_or_expires_before_it_runs_is_reported(st
 
 async def test_flows_and_the_ends_of_their_steps_are_reported(stage: Stage) -> None:
     measured = Measured(stage)
-    await until(lambda: measured.master.is_primary, "a primary")
+    await until(lambda: measured.master.take_census() is not None, "a primary that has listed the flows")
     flow = await StagedFlow(stage, "0", "1", "0:2").make()
     await stage.put(layout.cancel_path(flow.task("0")))
     await until(lambda: len(measured.ends) == 1, "a report")

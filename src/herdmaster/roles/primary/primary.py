@@ -91,7 +91,7 @@ class Primary:
 
     def take_census(self) -> Census | None:
         """Count tasks, workers and slots; None while the picture may be old."""
-        if not self._dispatcher.is_current:
+        if not (self._dispatcher.is_current and self._flows.is_current):
             return None
         census = self._dispatcher.take_census(self._delayed.count_by_queue())
         return msgspec.structs.replace(census, flows=self._flows.running)
