@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from herdmaster.core.history import CallCounts, EndState, FailureRecord, Histogram
     from herdmaster.core.schedules import Schedule, Tick
     from herdmaster.core.timetable import Cron
+    from herdmaster.core.upcoming import UpcomingTick
     from herdmaster.inspection.flow_seen import StepInfo, StepState
     from herdmaster.inspection.flows import FlowInfo
     from herdmaster.inspection.history import BacklogSample, History, Quantiles, Statistics
@@ -138,6 +139,7 @@ __all__ = [
     "Tick",
     "TimeLimitExceeded",
     "UnknownCall",
+    "UpcomingTick",
     "WrongArguments",
     "__version__",
     "current_task",
@@ -168,6 +170,7 @@ _LATE: Final = {
     **dict.fromkeys(("FailureRecord", "Histogram", "CallCounts", "EndState"), "herdmaster.core.history"),
     **dict.fromkeys(("BacklogSample", "History", "Quantiles", "Statistics"), "herdmaster.inspection.history"),
     "Cron": "herdmaster.core.timetable",
+    "UpcomingTick": "herdmaster.core.upcoming",
     "ScheduleOptions": "herdmaster.api.schedule_options",
     "Schedules": "herdmaster.api.schedules",
     **dict.fromkeys(("Schedule", "Tick"), "herdmaster.core.schedules"),

@@ -130,7 +130,7 @@ def test_two_declarations_of_one_text_are_the_same_schedule() -> None:
         ({}, "needs one of cron=, every= and times=: none was given"),
         ({"cron": "@daily", "every": 5}, "cron= and every= were given"),
         ({"cron": "61 * * * *"}, "the field minute is wrong"),
-        ({"cron": "0 0 30 2 *"}, "a day that one of the months has"),
+        ({"cron": "0 0 30 2 *"}, "never fires"),
         ({"cron": 5}, "cron=5: it takes text"),
         ({"cron": "@daily", "timezone": 5}, "timezone=5: it takes text"),
         ({"every": 0.5}, "the shortest is 1 s"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -53,10 +54,12 @@ def test_a_schedule_is_added_edited_paused_run_and_removed_by_hand(at: tuple[str
     assert "there is a schedule 'hourly' already" in again.stderr
     edited = run("schedules", "edit", "hourly", "--timezone", "Europe/Berlin", "--jitter", "30s", *at)
     assert edited.stdout == "hourly: changed jitter, timezone\n", edited.stderr
+    edited = run("schedules", "edit", "hourly", "--cron", "@daily", "--json", *at)
+    assert edited.stdout == '{"schedule":"hourly","changed":["cron"]}\n', edited.stderr
     assert run("schedules", "pause", "hourly", *at).stdout == "hourly: paused\n"
     shown = json.loads(run("schedules", "show", "hourly", "--json", *at).stdout)
     assert shown["state"] == "paused"
-    assert shown["schedule"]["timetable"] == {"type": "cron", "expression": "@hourly", "timezone": "Europe/Berlin"}
+    assert shown["schedule"]["timetable"] == {"type": "cron", "expression": "@daily", "timezone": "Europe/Berlin"}
     assert (shown["schedule"]["jitter_ms"], shown["schedule"]["queue"]) == (30_000, "slow")
     assert run("schedules", "resume", "hourly", "--catch-up", *at).stdout == "hourly: resumed\n"
     task = run("schedules", "run", "hourly", *at).stdout.strip()
@@ -74,7 +77,21 @@ def test_a_clock_that_is_not_that_of_the_servers_is_told(at: tuple[str, str], mo
     assert added.exit_code == 0
     assert " s behind ZooKeeper's, which decides what is due" in added.stderr
     monkeypatch.undo()
-    assert run("schedules", "apply", "--app", APP, *at).stderr == ""
+    added = run("schedules", "add", "daily", f"{APP}:warm", "us", "--cron", "@daily", "--json", *at)
+    assert (added.stdout, added.stderr) == ('{"schedule":"daily","added":true}\n', "")
+
+
+@pytest.mark.long
+def test_a_declared_schedule_that_is_never_due_is_told(
+    at: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = 'herd.schedule("late", "shop:warm", every=5, ends=datetime(2020, 1, 1, tzinfo=UTC))'
+    (tmp_path / "ended_app.py").write_text(
+        f"from datetime import UTC, datetime\nfrom herdmaster import Herd\nherd = Herd()\n{declared}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    applied = run("schedules", "apply", "--app", "ended_app", *at)
+    assert (applied.stdout, "late is never due: its times have passed" in applied.stderr) == ("create     late\n", True)
 
 
 @pytest.mark.long
@@ -129,6 +146,7 @@ def test_a_preview_shows_times_in_the_zone_and_in_utc() -> None:
         (("backfill", "x", "--from", "2026-02-01", "--to", "2026-01-01"), "--to is before --from"),
         (("add", "x", f"{APP}:warm", "eu"), "a schedule needs one of cron=, every= and times="),
         (("add", "x", f"{APP}:warm", "--every", "5m"), "misses `region`"),
+        (("add", "x", f"{APP}:warm", "eu", "--time", "2020-01-01"), "'x' is never due: its times have passed"),
         (("add", "a/b", f"{APP}:warm", "eu", "--every", "5m"), "'a/b' is not the name of a schedule"),
     ],
 )

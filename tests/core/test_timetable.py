@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herdmaster.core import timetable as timetables
 from herdmaster.core.timetable import (
     MAX_DUE_MS,
     Cron,
@@ -213,8 +214,10 @@ def until(timetable: Cron, after_ms: int, last_ms: int) -> list[int]:
         (Cron("61 * * * *"), "the field minute is wrong; allowed are 0 to 59"),
         (Cron("0 24 * * *"), "the field hour is wrong; allowed are 0 to 23"),
         (Cron("0 0 * * 8"), "the field day-of-week is wrong"),
-        (Cron("0 0 30 2 *"), "a day that one of the months has"),
-        (Cron("0 0 31 FEB,APR *"), "a day that one of the months has"),
+        (Cron("0 0 32 * *"), "the field day-of-month is wrong; allowed are 1 to 31"),
+        (Cron("0 0 30 13 *"), "the field month is wrong"),
+        (Cron("0 0 30 2 *"), "never fires: its months have no such day"),
+        (Cron("0 0 0 31 FEB,APR *"), "never fires: its months have no such day"),
         (Cron("@reboot"), "unknown nickname; known are @annually"),
         (Cron("* " * 200), "the limit is 256"),
         (Cron("@daily", "Europe/Nowhere"), "time zone 'Europe/Nowhere' is not known"),
@@ -232,6 +235,17 @@ def test_a_timetable_that_cannot_be_read_is_told_what_to_write(timetable: Timeta
     with pytest.raises(TimetableError) as caught:
         check_timetable(timetable, NOW)
     assert says in str(caught.value)
+
+
+def test_utc_needs_no_time_zones_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str) -> ZoneInfo:
+        raise ZoneInfoNotFoundError(name)
+
+    monkeypatch.setattr(timetables, "ZoneInfo", unknown)
+    timetables._zone.cache_clear()
+    assert next_due(Cron("@daily"), NOW) == NOW - NOW % 86_400_000 + 86_400_000
+    with pytest.raises(TimetableError, match="install the package tzdata"):
+        next_due(Cron("@daily", "Europe/Berlin"), NOW)
 
 
 def test_an_expression_that_never_matches_a_date_is_refused() -> None:

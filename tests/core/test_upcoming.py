@@ -6,7 +6,7 @@ import msgspec
 
 from herdmaster.core.schedules import Schedule
 from herdmaster.core.timetable import Cron, Every, Timetable
-from herdmaster.core.upcoming import Upcoming, upcoming
+from herdmaster.core.upcoming import UpcomingTick, upcoming
 
 PAYLOAD = msgspec.Raw(b'{"herd":1,"call":"shop:warm","args":[],"kwargs":{},"attempt":1,"deliveries":0}')
 
@@ -22,14 +22,14 @@ def schedule(timetable: Timetable, **rest: int) -> Schedule:
 def test_times_are_shown_in_their_zone_and_in_utc() -> None:
     nightly = schedule(Cron("30 2 * * *", "Europe/Berlin"))
     assert upcoming(nightly, ms("2026-03-27T12:00"), 3) == [
-        Upcoming(ms("2026-03-28T01:30"), "2026-03-28 02:30:00 CET", "2026-03-28 01:30:00 UTC"),
-        Upcoming(
+        UpcomingTick(ms("2026-03-28T01:30"), "2026-03-28 02:30:00 CET", "2026-03-28 01:30:00 UTC"),
+        UpcomingTick(
             ms("2026-03-29T01:00"),
             "2026-03-29 03:00:00 CEST",
             "2026-03-29 01:00:00 UTC",
             "the clock skips the time of the expression",
         ),
-        Upcoming(ms("2026-03-30T00:30"), "2026-03-30 02:30:00 CEST", "2026-03-30 00:30:00 UTC"),
+        UpcomingTick(ms("2026-03-30T00:30"), "2026-03-30 02:30:00 CEST", "2026-03-30 00:30:00 UTC"),
     ]
 
 

@@ -298,6 +298,8 @@ async def test_a_zone_that_is_not_known_here_makes_a_schedule_broken(zk: Client)
     seen = await find_schedule(zk, NAME)
     assert seen is not None
     assert (seen.state, "X/Y" in (seen.problem or "")) == (ScheduleState.BROKEN, True)
+    with pytest.raises(ConfigurationError, match="X/Y"):
+        await schedules.backfill_schedule(zk, NAME, START, START + HOUR, ulid=ULID, now_ms=START)
 
 
 async def test_a_listing_tells_what_became_of_the_last_task(zk: Client) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -14,12 +13,10 @@ from herdmaster.api.callee import Callee
 from herdmaster.api.definition import ModuleRun
 from herdmaster.api.options import OnFull, TaskOptions, refuse_children
 from herdmaster.api.order import order_call
-from herdmaster.api.schedule_options import CheckedSchedule
+from herdmaster.api.schedule_options import CheckedSchedule, checked
 from herdmaster.core.names import check_schedule_name
-from herdmaster.core.schedule_decisions import first_due
 from herdmaster.core.schedules import Schedule, encode_schedule
 from herdmaster.core.signing import Keyring
-from herdmaster.core.timetable import TimetableError
 from herdmaster.errors import ConfigurationError
 
 _ULID: Final = "0" * 26
@@ -70,15 +67,6 @@ def declare(
     if not callable(timing.timetable):
         encode_schedule(declaration.schedule(None))  # raises for one that is too large
     return declaration
-
-
-def checked(name: str, schedule: Schedule) -> Schedule:
-    """Return the schedule. Raises ConfigurationError for a timetable that cannot be read on this machine."""
-    try:
-        first_due(schedule, time.time_ns() // 1_000_000)
-    except TimetableError as error:
-        raise ConfigurationError(f"schedule {name!r}: {error}") from None
-    return schedule
 
 
 def _refuse_times(options: TaskOptions) -> None:

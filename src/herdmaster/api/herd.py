@@ -27,8 +27,8 @@ from herdmaster.api.options import Options, TaskOptions, run_options
 from herdmaster.api.order import Order, order_call, order_raw
 from herdmaster.api.registry import RawHandler, Registry
 from herdmaster.api.results import Reader
-from herdmaster.api.schedule_options import CheckedSchedule, ScheduleOptions, check_schedule, timetable_of
-from herdmaster.api.schedules import Schedules
+from herdmaster.api.schedule_options import CheckedSchedule, ScheduleOptions, timetable_of
+from herdmaster.api.schedules import Schedules, declaration_of
 from herdmaster.api.signing_keys import Signing
 from herdmaster.api.submitting import (
     submit_all,
@@ -183,11 +183,7 @@ class Herd(HookDecorators, HerdQuestions, HerdFlows):
         Raises ConfigurationError for options that cannot work and for two schedules of one name, InvalidName for a name
         that no schedule can have, TypeError for an unknown option, and as `Task.submit` for the arguments.
         """
-        timing = check_schedule(options)
-        chosen = core_of(task).options if isinstance(task, Task) else TaskOptions()
-        call = task.call if isinstance(task, Task) else task
-        callee = self._core.registry.callee(call)
-        self._core.registry.declarations.add(name, declare(callee, args, kwargs or {}, chosen, timing))
+        self._core.registry.declarations.add(name, declaration_of(self._core, task, args, kwargs, options))
 
     def raw_handler(self, handler: RawHandler) -> RawHandler:
         """Register what a worker does with raw tasks: `handler(name, data)`. A task fails if it raises."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 import msgspec
 
 from herdmaster.api.checks import check_choice, check_count, check_instant, check_seconds
-from herdmaster.core.schedules import MAX_JITTER_MS, Missed, Overlap
+from herdmaster.core.schedule_decisions import first_due
+from herdmaster.core.schedules import MAX_JITTER_MS, Missed, Overlap, Schedule
 from herdmaster.core.timetable import MAX_TIMES, Cron, Every, Times, Timetable, TimetableError, check_timetable
 from herdmaster.errors import ConfigurationError
 
@@ -87,6 +88,45 @@ def check_schedule(keywords: Mapping[str, object]) -> CheckedSchedule:
     return found
 
 
+def edited(schedule: Schedule, options: Mapping[str, object]) -> Schedule:
+    """Return a stored schedule with these options, the others as they are. Raises as `check_schedule`."""
+    whole: dict[str, object] = dict(options)
+    match schedule.timetable:
+        case Cron(expression, timezone) if options.keys() & {"cron", "timezone"}:
+            whole = {"cron": expression, "timezone": timezone, **options}
+        case Every(period_ms, anchor_ms) if options.keys() & {"every", "anchor"}:
+            anchor = datetime.fromtimestamp(anchor_ms / 1000, UTC)
+            whole = {"every": period_ms / 1000, "anchor": anchor, **options}
+    is_timed = bool(whole.keys() & {"cron", "timezone", "every", "anchor", "times"})
+    found = check_schedule(whole if is_timed else {"every": 60, **whole})
+    changes: dict[str, Any] = {  # of the types of the fields
+        field: getattr(found, field) for name, (field, _) in _CHECKS.items() if name in options
+    }
+    if is_timed:
+        changes["timetable"] = found.read()
+    return msgspec.structs.replace(schedule, **changes)
+
+
+def checked(name: str, schedule: Schedule, *, must_come: bool = False) -> Schedule:
+    """Return the schedule. Raises ConfigurationError for a timetable that cannot be read on this machine; with
+    `must_come` also for a schedule that has no time to come."""
+    try:
+        is_never_due = is_over(schedule)
+    except TimetableError as error:
+        raise ConfigurationError(f"schedule {name!r}: {error}") from None
+    if is_never_due and must_come:
+        raise ConfigurationError(f"schedule {name!r} is never due: {NONE_LEFT}")
+    return schedule
+
+
+NONE_LEFT: Final = "its times have passed, or there are none between starts= and ends="
+
+
+def is_over(schedule: Schedule) -> bool:
+    """Return whether the schedule has no time to come, by the clock of this machine. Raises TimetableError."""
+    return first_due(schedule, _now_ms()) is None
+
+
 def timetable_of(value: Cron | timedelta) -> Timetable:
     """Return the timetable of `@herd.task(schedule=...)`. Raises ConfigurationError."""
     if isinstance(value, Cron):
@@ -131,10 +171,7 @@ def _checked(cron: Cron) -> Cron:
     this app may have none."""
     for value in (cron.expression, cron.timezone):
         _text("Cron", value)
-    try:
-        check_timetable(Cron(cron.expression), _now_ms())
-    except TimetableError as error:
-        raise ConfigurationError(str(error)) from None
+    check_timetable(Cron(cron.expression), _now_ms())
     return cron
 
 

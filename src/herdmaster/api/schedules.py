@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, ParamSpec, TypeVar, Unpack
 
-from herdmaster.api.checks import check_instant
+from herdmaster.api.checks import check_count, check_instant
+from herdmaster.api.declarations import Declaration, declare, signed
 from herdmaster.api.event_loops import refuse_in_loop
 from herdmaster.api.herd_core import HerdCore
+from herdmaster.api.internals import core_of
+from herdmaster.api.options import TaskOptions
 from herdmaster.api.questions import ask_and_wait, ask_and_wait_async
+from herdmaster.api.schedule_options import ScheduleOptions, check_schedule, checked, edited
+from herdmaster.api.task import Task
+from herdmaster.core.names import check_schedule_name
+from herdmaster.core.schedules import Schedule
+from herdmaster.core.upcoming import UpcomingTick, upcoming
 from herdmaster.errors import ConfigurationError
-from herdmaster.inspection.schedules import ScheduleSeen, list_schedules
+from herdmaster.inspection.schedules import ScheduleSeen, find_schedule, list_schedules
 from herdmaster.operations import schedule_plan, schedules
 from herdmaster.operations.schedule_plan import SchedulePlan
 from herdmaster.zookeeper.client import Client
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 _ABOUT: Final = "the schedules"
@@ -77,6 +87,69 @@ class Schedules:
     async def list_async(self) -> Sequence[ScheduleSeen]:
         """As `list`, for event loops."""
         return await self._ask_async(list_schedules)
+
+    def show(self, name: str) -> ScheduleSeen:
+        """Return one schedule."""
+        return self._ask(partial(_show, name=name))
+
+    async def show_async(self, name: str) -> ScheduleSeen:
+        """As `show`, for event loops."""
+        return await self._ask_async(partial(_show, name=name))
+
+    def preview(self, name: str, count: int = 10) -> Sequence[UpcomingTick]:
+        """Return the next ticks of a schedule, without jitter, by the clock of this machine. Raises also
+        ConfigurationError for a time zone that this machine does not know."""
+        return self._ask(partial(_preview, name=name, count=check_count("count", count)))
+
+    async def preview_async(self, name: str, count: int = 10) -> Sequence[UpcomingTick]:
+        """As `preview`, for event loops."""
+        return await self._ask_async(partial(_preview, name=name, count=check_count("count", count)))
+
+    # --- changes by hand ---------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        name: str,
+        task: Task[P, R] | str,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> None:
+        """Store a schedule that belongs to no app: `apply` neither changes nor removes it.
+
+        Raises as `Herd.schedule`, ConfigurationError also for one that is never due, and HerdError if there is a
+        schedule of this name.
+        """
+        self._ask(self._add(name, declaration_of(self._core, task, args, kwargs, options)))
+
+    async def add_async(
+        self,
+        name: str,
+        task: Task[P, R] | str,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> None:
+        """As `add`, for event loops."""
+        await self._ask_async(self._add(name, declaration_of(self._core, task, args, kwargs, options)))
+
+    def _add(self, name: str, declaration: Declaration) -> _Question[None]:
+        check_schedule_name(name)
+        schedule = checked(name, declaration.schedule(None), must_come=True)
+        schedule = signed(name, schedule, self._core.keyring)
+        return partial(schedules.add_schedule, name=name, schedule=schedule)
+
+    def edit(self, name: str, **options: Unpack[ScheduleOptions]) -> Schedule:
+        """Change when a schedule is due, or its policies, and return it. Options that are not given stay as they are;
+        None takes `starts`, `ends`, `max_runs` or `grace` away. The next `apply` of its app undoes this.
+
+        Raises as `Herd.schedule` for the options.
+        """
+        return self._ask(_edit(name, options))
+
+    async def edit_async(self, name: str, **options: Unpack[ScheduleOptions]) -> Schedule:
+        """As `edit`, for event loops."""
+        return await self._ask_async(_edit(name, options))
 
     def pause(self, name: str) -> None:
         """Let a schedule make no tasks until it is resumed."""
@@ -146,6 +219,38 @@ class Schedules:
 
 
 _Question = Callable[[Client], Awaitable[T]]
+
+
+def declaration_of(
+    core: HerdCore,
+    task: Task[P, R] | str,
+    args: Sequence[object],
+    kwargs: Mapping[str, object] | None,
+    options: ScheduleOptions,
+) -> Declaration:
+    """Return the declaration of a schedule. Raises as `Herd.schedule`, but for the name."""
+    timing = check_schedule(options)
+    chosen = core_of(task).options if isinstance(task, Task) else TaskOptions()
+    callee = core.registry.callee(task.call if isinstance(task, Task) else task)
+    return declare(callee, args, kwargs or {}, chosen, timing)
+
+
+def _edit(name: str, options: ScheduleOptions) -> _Question[Schedule]:
+    def change(schedule: Schedule) -> Schedule:
+        return checked(name, edited(schedule, options))
+
+    return partial(schedules.edit_schedule, name=name, change=change)
+
+
+async def _show(client: Client, name: str) -> ScheduleSeen:
+    found = await find_schedule(client, name)
+    if found is None:
+        raise schedules.NoSuchSchedule(name)
+    return found
+
+
+async def _preview(client: Client, name: str, count: int) -> Sequence[UpcomingTick]:
+    return upcoming(await schedules.read_usable(client, name), _now_ms(), count)
 
 
 def _now_ms() -> int:

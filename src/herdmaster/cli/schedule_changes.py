@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from herdmaster.cli.call_options import CallCommand, call_options, check_call, make_request, read_arguments
-from herdmaster.cli.failures import Failed
 from herdmaster.cli.options import json_option
 from herdmaster.cli.printing import say, say_json
 from herdmaster.cli.schedule_options import given_options, schedule_options, when_options
@@ -36,6 +35,7 @@ def apply(*, prune: bool, dry_run: bool, as_json: bool, session: Session) -> Non
     Needs --app. Each schedule remembers its app, so that --prune removes only those. Paused schedules stay paused.
     """
     from herdmaster.api.internals import core_of
+    from herdmaster.api.schedule_options import NONE_LEFT, is_over
     from herdmaster.cli.named_app import full_name, load_named_app
     from herdmaster.operations.schedule_plan import apply_schedules, plan_schedules
 
@@ -49,18 +49,27 @@ def apply(*, prune: bool, dry_run: bool, as_json: bool, session: Session) -> Non
         if dry_run:
             return await plan_schedules(client, app, wanted, prune=prune)
         plan = await apply_schedules(client, app, wanted, prune=prune)
-        if plan.create:
-            await _compare_clocks(client, plan.create[0])
+        for name in _written(plan)[:1]:
+            await _compare_clocks(client, name)
         return plan
 
-    _print_plan(session.run(work), app, as_json=as_json, dry_run=dry_run)
+    plan = session.run(work)
+    _print_plan(plan, app, as_json=as_json, dry_run=dry_run)
+    for name in _written(plan):
+        if is_over(wanted[name]):
+            click.echo(f"{name} is never due: {NONE_LEFT}", err=True)
 
 
-async def _compare_clocks(client: Client, created: str) -> None:
-    """Warn if the clock of this machine is not that of the servers. `created` is a schedule that was just made."""
+def _written(plan: SchedulePlan) -> list[str]:
+    """Return the schedules that are created or changed."""
+    return [*plan.create, *(change.name for change in plan.change)]
+
+
+async def _compare_clocks(client: Client, written: str) -> None:
+    """Warn if the clock of this machine is not that of the servers. `written` is a schedule that was just stored."""
     from herdmaster.inspection.schedules import read_schedules
 
-    stored = await read_schedules(client, [created])
+    stored = await read_schedules(client, [written])
     ahead = (_now_ms() - stored[0].created_ms) / 1000 if stored else 0.0
     if abs(ahead) > _CLOCK_SECONDS:
         side = "ahead of" if ahead > 0 else "behind"
@@ -100,6 +109,7 @@ def _print_plan(plan: SchedulePlan, app: str, *, as_json: bool, dry_run: bool) -
 @click.argument("arguments", nargs=-1, metavar="ARG...")
 @schedule_options
 @call_options
+@json_option
 @session_options()
 def add(
     *,
@@ -107,6 +117,7 @@ def add(
     call: str,
     arguments: tuple[str, ...],
     unchecked: bool,
+    as_json: bool,
     session: Session,
     **given: Any,  # what the options of a task and of a schedule are, as click converts them
 ) -> None:
@@ -114,8 +125,8 @@ def add(
 
     Give one of --cron, --every and --time. The schedule belongs to no app: `apply` neither changes nor removes it.
     """
-    from herdmaster.api.declarations import checked, declare, signed
-    from herdmaster.api.schedule_options import check_schedule
+    from herdmaster.api.declarations import declare, signed
+    from herdmaster.api.schedule_options import check_schedule, checked
     from herdmaster.core.names import check_schedule_name
     from herdmaster.operations.schedules import add_schedule
 
@@ -125,14 +136,25 @@ def add(
     args, kwargs = read_arguments(arguments)
     request = make_request(call, given, session.app, unchecked=unchecked)
     declared = declare(request.callee, args, kwargs, request.options, timing)
-    schedule = checked(name, signed(name, declared.schedule(None), request.keyring))
+    schedule = checked(name, declared.schedule(None), must_come=True)
+    schedule = signed(name, schedule, request.keyring)
 
     async def work(client: Client) -> None:
         await add_schedule(client, name, schedule)
         await _compare_clocks(client, name)
 
     session.run(work)
-    say(f"{name}: added")
+    report(name, "added", as_json=as_json, added=True)
+
+
+def report(name: str, done: str, *, as_json: bool, **fields: object) -> None:
+    """Print what was done about a schedule: `done`, or as JSON the fields."""
+    import msgspec
+
+    if as_json:
+        say_json(msgspec.json.encode({"schedule": name, **fields}))
+    else:
+        say(f"{name}: {done}")
 
 
 @click.command
@@ -145,9 +167,7 @@ def edit(*, name: str, as_json: bool, session: Session, **given: Any) -> None:  
 
     The next `apply` of the app that declares the schedule undoes this.
     """
-    import msgspec
-
-    from herdmaster.api.declarations import checked
+    from herdmaster.api.schedule_options import checked, edited
     from herdmaster.operations.schedules import edit_schedule
 
     options = given_options(given)
@@ -155,30 +175,11 @@ def edit(*, name: str, as_json: bool, session: Session, **given: Any) -> None:  
         raise click.UsageError("nothing to change: give at least one option of the schedule")
 
     def change(schedule: Schedule) -> Schedule:
-        changed = msgspec.structs.replace(schedule, **changes_of(schedule, options))
-        return checked(name, changed)
+        return checked(name, edited(schedule, options))
 
-    edited = session.run(lambda client: edit_schedule(client, name, change))
-    if as_json:
-        say_json(msgspec.json.encode({"schedule": name, **msgspec.to_builtins(edited)}))
-    else:
-        say(f"{name}: changed {', '.join(sorted(options))}")
-
-
-def changes_of(schedule: Schedule, options: dict[str, Any]) -> dict[str, Any]:  # options as click converts them
-    """Return the fields of a schedule that these options change. Raises as `check_schedule`."""
-    from herdmaster.api.schedule_options import check_schedule
-    from herdmaster.core.timetable import Cron, Every
-
-    present = schedule.timetable
-    if "timezone" in options and isinstance(present, Cron):
-        options = {"cron": present.expression, **options}
-    if "anchor" in options and isinstance(present, Every):
-        options = {"every": present.period_ms / 1000, **options}
-    is_timed = bool({"cron", "every", "times", "timezone", "anchor"} & options.keys())
-    timing = check_schedule(options if is_timed else {"every": 60, **options})
-    fields = {name: getattr(timing, name) for name in timing.__struct_fields__ if name.removesuffix("_ms") in options}
-    return {**fields, "timetable": timing.read()} if is_timed else fields
+    session.run(lambda client: edit_schedule(client, name, change))
+    changed = sorted(options)
+    report(name, f"changed {', '.join(changed)}", as_json=as_json, changed=changed)
 
 
 # --- preview ---------------------------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ def preview(
     """
     import msgspec
 
-    from herdmaster.api.declarations import checked
+    from herdmaster.api.schedule_options import checked
     from herdmaster.core.upcoming import upcoming
 
     options = given_options(given)
@@ -243,19 +244,10 @@ def _named(name: str, session: Session) -> Schedule:
 
 
 def find_usable(name: str, session: Session) -> Schedule:
-    """Return a stored schedule. Raises NoSuchSchedule, Failed for one that cannot be used."""
-    from herdmaster.inspection.schedules import ScheduleSeen, find_schedule
-    from herdmaster.operations.schedules import NoSuchSchedule
+    """Return a stored schedule. Raises as `read_usable`."""
+    from herdmaster.operations.schedules import read_usable
 
-    async def find(client: Client) -> ScheduleSeen | None:
-        return await find_schedule(client, name)
-
-    seen = session.run(find)
-    if seen is None:
-        raise NoSuchSchedule(name)
-    if seen.schedule is None:
-        raise Failed(f"schedule {name!r} cannot be used: {seen.problem}")
-    return seen.schedule
+    return session.run(lambda client: read_usable(client, name))
 
 
 def _now_ms() -> int:

@@ -12,7 +12,7 @@ import click
 from herdmaster.cli.groups import ListingGroup
 from herdmaster.cli.options import C, json_option
 from herdmaster.cli.printing import say, say_json
-from herdmaster.cli.schedule_changes import add, apply, edit, find_usable, preview
+from herdmaster.cli.schedule_changes import add, apply, edit, find_usable, preview, report
 from herdmaster.cli.schedule_options import Instant
 from herdmaster.cli.session import Session, session_options
 from herdmaster.cli.task_options import confirm
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from herdmaster.inspection.schedules import ScheduleSeen
     from herdmaster.zookeeper.client import Client
 
+_columns = "{} {:>6} {:>6} {:>6}  {:<9}  {:<20}  {}".format
 _COLOURS: Final = {"active": "green", "paused": "yellow", "broken": "red"}
 
 
@@ -49,7 +50,8 @@ def list_(*, as_json: bool, session: Session) -> None:
     found = session.run(list_schedules)
     now = _now_ms()
     if found and not as_json:
-        say(click.style(f"{'STATE':<7} {'NEXT':>6} {'LAST':>6}  {'ENDED':<9}  {'NAME':<20}  WHEN AND WHAT", bold=True))
+        head = _columns("STATE  ", "NEXT", "LAST", "LATE", "ENDED", "NAME", "WHEN AND WHAT, LAST TASK")
+        say(click.style(head, bold=True))
     for seen in found:
         say_json(_as_json(seen)) if as_json else say(_row(seen, now))
     if not found and not as_json:
@@ -59,17 +61,29 @@ def list_(*, as_json: bool, session: Session) -> None:
 def _row(seen: ScheduleSeen, now: int) -> str:
     from herdmaster.cli.tasks import age
 
-    state = click.style(f"{seen.state.value:<7}", fg=_COLOURS.get(seen.state.value))
-    following = f"{age(now, seen.next_ms):>6}" if seen.next_ms is not None else f"{'-':>6}"
-    last = f"{age(seen.tick.made_ms, now):>6}" if seen.tick.made_ms is not None else f"{'-':>6}"
-    ended = f"{seen.last.value if seen.last is not None else '-':<9}"
-    skips = sum(seen.tick.skips.values())
+    schedule, tick = seen.schedule, seen.tick
+    skips = sum(tick.skips.values())
     rest = (
-        *((describe(seen.schedule), seen.schedule.call.call) if seen.schedule is not None else ()),
+        *((describe(schedule), schedule.call.call) if schedule is not None else ()),
+        tick.task,
         f"{skips} skipped" if skips else "",
         click.style(seen.problem, fg="red") if seen.problem else "",
     )
-    return f"{state} {following} {last}  {ended}  {seen.name:<20}  {'  '.join(filter(None, rest))}".rstrip()
+    return _columns(
+        click.style(f"{seen.state.value:<7}", fg=_COLOURS.get(seen.state.value)),
+        "-" if seen.next_ms is None else age(now, seen.next_ms),
+        "-" if tick.made_ms is None else age(tick.made_ms, now),
+        "-" if tick.made_ms is None else _lateness(tick.late_ms),
+        "-" if seen.last is None else seen.last.value,
+        seen.name,
+        "  ".join(filter(None, rest)),
+    ).rstrip()
+
+
+def _lateness(milliseconds: int) -> str:
+    from herdmaster.cli.tasks import age
+
+    return f"{milliseconds}ms" if milliseconds < 1000 else age(0, milliseconds)
 
 
 def describe(schedule: Schedule) -> str:
@@ -169,15 +183,6 @@ def _common(command: C) -> C:
     return click.argument("name")(json_option(session_options()(command)))
 
 
-def _report(name: str, done: str, *, as_json: bool, **fields: object) -> None:
-    import msgspec
-
-    if as_json:
-        say_json(msgspec.json.encode({"schedule": name, **fields}))
-    else:
-        say(f"{name}: {done}")
-
-
 @schedules.command
 @_common
 def pause(*, name: str, as_json: bool, session: Session) -> None:
@@ -185,7 +190,7 @@ def pause(*, name: str, as_json: bool, session: Session) -> None:
     from herdmaster.operations.schedules import pause_schedule
 
     session.run(lambda client: pause_schedule(client, name))
-    _report(name, "paused", as_json=as_json, paused=True)
+    report(name, "paused", as_json=as_json, paused=True)
 
 
 @schedules.command
@@ -196,7 +201,7 @@ def resume(*, name: str, catch_up: bool, as_json: bool, session: Session) -> Non
     from herdmaster.operations.schedules import resume_schedule
 
     session.run(lambda client: resume_schedule(client, name, catch_up=catch_up))
-    _report(name, "resumed", as_json=as_json, paused=False)
+    report(name, "resumed", as_json=as_json, paused=False)
 
 
 @schedules.command
@@ -207,7 +212,7 @@ def run(*, name: str, as_json: bool, session: Session) -> None:
 
     task = session.run(lambda client: run_schedule(client, name, _new_ulid(), _now_ms()))
     if as_json:
-        _report(name, "", as_json=True, tasks=[task])
+        report(name, "", as_json=True, tasks=[task])
     else:
         say(task)
 
@@ -238,7 +243,7 @@ def backfill(*, name: str, first: datetime, last: datetime, yes: bool, as_json: 
         lambda client: backfill_schedule(client, name, first_ms, last_ms, ulid=request, now_ms=_now_ms())
     )
     if as_json:
-        _report(name, "", as_json=True, tasks=tasks)
+        report(name, "", as_json=True, tasks=tasks)
         return
     for task in tasks:
         say(task)
@@ -261,7 +266,7 @@ def remove(*, name: tuple[str, ...], yes: bool, as_json: bool, session: Session)
 
     removed = session.run(work)
     for each, is_removed in zip(name, removed, strict=True):
-        _report(each, "removed" if is_removed else "does not exist", as_json=as_json, removed=is_removed)
+        report(each, "removed" if is_removed else "does not exist", as_json=as_json, removed=is_removed)
     if not all(removed):
         click.get_current_context().exit(1)
 

@@ -15,7 +15,7 @@ gets local times without a zone, and the changes are handled around it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import islice
 from typing import Final, TypeAlias
@@ -24,11 +24,14 @@ from zoneinfo import ZoneInfo
 import msgspec
 from cronsim import CronSim, CronSimError
 
+from herdmaster.errors import ConfigurationError
+
 MIN_PERIOD_MS: Final = 1_000
 MAX_TIMES: Final = 5_000
 MAX_EXPRESSION: Final = 256
 MAX_DUE_MS: Final = 9_999_999_999_999
 """The names of ticks have 13 digits; this is in the year 2286."""
+_BAD_DAY: Final = "Bad day-of-month"
 _NICKNAMES: Final = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -40,7 +43,7 @@ _NICKNAMES: Final = {
 }
 
 
-class TimetableError(ValueError):
+class TimetableError(ConfigurationError):
     """A timetable that cannot be read. The text says what to write instead."""
 
 
@@ -89,7 +92,7 @@ def check_timetable(timetable: Timetable, now_ms: int) -> None:
     raise TimetableError("no time is left: the last one has passed; give later times, or remove the schedule")
 
 
-def zone_of(timetable: Timetable) -> ZoneInfo:
+def zone_of(timetable: Timetable) -> tzinfo:
     """Return the time zone whose clock the timetable follows: UTC if it follows none."""
     return _zone(timetable.timezone if isinstance(timetable, Cron) else "UTC")
 
@@ -150,7 +153,7 @@ def _next_by_the_wall(cron: Cron, after: datetime) -> datetime | None:
     return None
 
 
-def _change_of_clock(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
+def _change_of_clock(before: datetime, after: datetime, zone: tzinfo) -> datetime:
     """Return a time between the two when the offset changes from that of `before`, to the second."""
     offset = before.astimezone(zone).utcoffset()
     while after - before > timedelta(seconds=1):
@@ -169,7 +172,7 @@ def _is_fixed(expression: str) -> bool:
     return not any(field.startswith("*") for field in fields[-5:-3])
 
 
-def _first_valid(wall: datetime, zone: ZoneInfo) -> datetime:
+def _first_valid(wall: datetime, zone: tzinfo) -> datetime:
     """Return the first time when the clock shows `wall`; if it skips that time, the end of what it skips."""
     while True:
         aware = wall.replace(tzinfo=zone)
@@ -190,8 +193,19 @@ def _cron(expression: str, start: datetime) -> CronSim:
     try:
         return CronSim(fields, start)
     except CronSimError as error:
+        if str(error) == _BAD_DAY and _has_day_in_other_months(fields, start):
+            raise TimetableError(f"cron expression {expression!r} never fires: its months have no such day") from error
         reason = _reason(str(error), len(fields.split()))
         raise TimetableError(f"cron expression {expression!r}: {reason}") from error
+
+
+def _has_day_in_other_months(fields: str, start: datetime) -> bool:
+    *before, _months, weekday = fields.split()
+    try:
+        CronSim(" ".join((*before, "*", weekday)), start)
+    except CronSimError:
+        return False
+    return True
 
 
 def _reason(error: str, fields: int) -> str:
@@ -202,7 +216,7 @@ def _reason(error: str, fields: int) -> str:
         "Bad second": "0 to 59",
         "Bad minute": "0 to 59",
         "Bad hour": "0 to 23",
-        "Bad day-of-month": "1 to 31, L (last day) or LW (last weekday), and a day that one of the months has",
+        _BAD_DAY: "1 to 31, L (last day) or LW (last weekday)",
         "Bad month": "1 to 12 or JAN to DEC",
         "Bad day-of-week": "0 to 7 or SUN to SAT, with L or #1 to #5 behind it",
     }
@@ -221,7 +235,9 @@ def _check_times(unix_ms: tuple[int, ...]) -> None:
 
 
 @lru_cache(maxsize=1_000)
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC  # also where the system has no time zones
     try:
         return ZoneInfo(name)
     except (KeyError, OSError, ValueError) as error:

@@ -14,7 +14,7 @@ _MOVED = "the clock skips the time of the expression"
 _TWICE = "the clock shows this time twice"
 
 
-class Upcoming(msgspec.Struct, frozen=True):
+class UpcomingTick(msgspec.Struct, frozen=True):
     """One time. `due_ms` in unix milliseconds; `local` and `utc` as text, `note` says what the clock does, if that is
     unusual."""
 
@@ -24,9 +24,9 @@ class Upcoming(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-def upcoming(schedule: Schedule, after_ms: int, count: int) -> list[Upcoming]:
+def upcoming(schedule: Schedule, after_ms: int, count: int) -> list[UpcomingTick]:
     """Return the next times after `after_ms`, without jitter. Raises TimetableError."""
-    zone, found = zone_of(schedule.timetable), list[Upcoming]()
+    zone, found = zone_of(schedule.timetable), list[UpcomingTick]()
     while len(found) < count and (due_ms := first_due(schedule, after_ms)) is not None:
         after_ms = due_ms
         local = datetime.fromtimestamp(due_ms / 1000, zone)
@@ -35,7 +35,7 @@ def upcoming(schedule: Schedule, after_ms: int, count: int) -> list[Upcoming]:
             note = _MOVED
         elif is_repeated(schedule.timetable, due_ms):
             note = _TWICE
-        found.append(Upcoming(due_ms, _written(local), _written(local.astimezone(UTC)), note))
+        found.append(UpcomingTick(due_ms, _written(local), _written(local.astimezone(UTC)), note))
     return found
 
 

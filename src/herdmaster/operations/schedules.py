@@ -141,7 +141,7 @@ async def backfill_schedule(
     """Make a task for each time of the timetable from `first_ms` to `last_ms`, both included, and return their names.
     Times that had a task have another one then. `ulid` is unique to the request. Raises ConfigurationError for more
     than `MAX_BACKFILL` times, and as `run_schedule`."""
-    schedule = _readable(await _read_one(client, name))
+    schedule = await read_usable(client, name)
     dues = backfill_times(schedule, first_ms, last_ms)
     size = 1 if schedule.has_key else max(_MAX_BYTES // (len(bytes(schedule.payload)) + _BYTES_BESIDE_PAYLOAD), 1)
     size = min(size, MAX_TASKS)
@@ -289,6 +289,12 @@ async def commit(client: Client, moves: Sequence[Move]) -> bool | None:
                 raise HerdError(f"{move.task}: another task holds the uniqueness key of the schedule") from None
         raise failure.error from None
     return True
+
+
+async def read_usable(client: Client, name: str) -> Schedule:
+    """Return a stored schedule. Raises NoSuchSchedule, HerdError for one that cannot be read, and what ZooKeeper
+    raises."""
+    return _readable(await _read_one(client, name))
 
 
 async def _read_one(client: Client, name: str) -> StoredSchedule:

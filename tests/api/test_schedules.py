@@ -1,0 +1,77 @@
+"""`Herd.schedules`: what programs do to the schedules that are stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from herdmaster import ConfigurationError, Cron, Herd, HerdError, ScheduleState
+from herdmaster.api.schedule_options import edited
+from herdmaster.core.schedules import Missed, Schedule
+from herdmaster.core.timetable import Every
+from tests.api import tasks
+from tests.roles.stage import call_payload
+
+NIGHTLY = Schedule(
+    id="0a1b2c3d", timetable=Cron("30 2 * * *", "Europe/Berlin"), payload=msgspec.Raw(call_payload("m:f")), max_runs=9
+)
+ANCHORED = msgspec.structs.replace(NIGHTLY, timetable=Every(300_000, 60_000))
+
+
+@pytest.fixture
+def herd(namespace: str) -> Iterator[Herd]:
+    with Herd(namespace) as herd:
+        yield herd
+
+
+@pytest.mark.long
+def test_a_program_adds_edits_previews_and_shows_a_schedule(herd: Herd) -> None:
+    thumbnails = herd.task(tasks.echo_all).options(queue="slow")
+    herd.schedules.add("thumbs", thumbnails, ("a.png",), cron="30 2 1 7 *", timezone="Europe/Berlin", jitter=30)
+    seen = herd.schedules.show("thumbs")
+    assert seen.schedule is not None
+    assert (seen.state, seen.schedule.queue, seen.schedule.app) == (ScheduleState.ACTIVE, "slow", None)
+    first, second = herd.schedules.preview("thumbs", 2)
+    assert (first.local[4:], second.utc[4:]) == ("-07-01 02:30:00 CEST", "-07-01 00:30:00 UTC")
+    assert herd.schedules.edit("thumbs", missed="all").missed is Missed.ALL
+    with pytest.raises(HerdError, match="there is a schedule 'thumbs' already"):
+        herd.schedules.add("thumbs", thumbnails, ("b.png",), every=60)
+    with pytest.raises(ConfigurationError, match="'past' is never due: its times have passed"):
+        herd.schedules.add("past", thumbnails, times=[datetime(2020, 1, 1, tzinfo=UTC)])
+
+
+@pytest.mark.long
+def test_an_event_loop_adds_edits_previews_and_shows_a_schedule(herd: Herd) -> None:
+    async def use() -> None:
+        await herd.schedules.add_async("warm", "shop:warm", every=60)
+        await herd.schedules.edit_async("warm", every=timedelta(minutes=5))
+        assert len(await herd.schedules.preview_async("warm")) == 10
+        seen = await herd.schedules.show_async("warm")
+        assert seen.schedule is not None
+        assert seen.schedule.timetable == Every(300_000)
+        with pytest.raises(HerdError, match="there is no schedule 'cold'"):
+            await herd.schedules.show_async("cold")
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "expected"),
+    [
+        (NIGHTLY, {"cron": "0 3 * * *"}, {"timetable": Cron("0 3 * * *", "Europe/Berlin")}),
+        (NIGHTLY, {"timezone": "UTC"}, {"timetable": Cron("30 2 * * *", "UTC")}),
+        (NIGHTLY, {"every": 60}, {"timetable": Every(60_000)}),
+        (NIGHTLY, {"max_runs": None, "jitter": 5}, {"max_runs": None, "jitter_ms": 5_000}),
+        (ANCHORED, {"every": 600}, {"timetable": Every(600_000, 60_000)}),
+        (ANCHORED, {"anchor": datetime(1970, 1, 1, tzinfo=UTC)}, {"timetable": Every(300_000)}),
+        (ANCHORED, {"cron": "@daily"}, {"timetable": Cron("@daily")}),
+    ],
+)
+def test_an_edit_changes_what_is_given_and_nothing_else(
+    schedule: Schedule, options: dict[str, object], expected: dict[str, object]
+) -> None:
+    assert edited(schedule, options) == msgspec.structs.replace(schedule, **expected)
