@@ -117,6 +117,19 @@ def test_a_worker_warns_once_of_schedules_that_differ(at: tuple[str, str]) -> No
 
 
 @pytest.mark.long
+def test_a_worker_warns_of_schedules_that_its_app_has_dropped(
+    at: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, herd_only = tmp_path / "dropping_app.py", "from herdmaster import Herd\nherd = Herd()\n"
+    app.write_text(f'{herd_only}herd.schedule("old", "shop:warm", every=3600)\n')
+    monkeypatch.chdir(tmp_path)
+    assert run("schedules", "apply", "--app", "dropping_app", *at).stdout == "create     old\n"
+    app.write_text(herd_only)
+    with HerdProcess("worker", at[1], "--app=dropping_app", folder=tmp_path) as worker:
+        assert "no longer declared old" in worker.wait_for_log("differ from what it declares")
+
+
+@pytest.mark.long
 def test_development_stores_the_schedules() -> None:
     with HerdProcess("dev", f"--app={APP}", "--port=0") as dev:
         dev.wait_for_log(f"schedules of {APP}:herd: created nightly, warm-eu")

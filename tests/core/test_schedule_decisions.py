@@ -13,6 +13,7 @@ from herdmaster.core.keys import Unique, hash_key
 from herdmaster.core.layout import NEVER
 from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call
 from herdmaster.core.schedule_decisions import (
+    MAX_BEHIND,
     CancelLast,
     Fire,
     Later,
@@ -95,9 +96,8 @@ def test_of_several_missed_times_the_latest_has_the_task() -> None:
     assert found.next.tick.due_ms == START + 11 * MINUTE
 
 
-def test_each_missed_time_has_a_task_if_that_is_wanted_in_batches_that_fit_a_transaction() -> None:
-    given = schedule(Every(SECOND), missed=Missed.ALL, overlap=Overlap.ALLOW)
-    now = START + 5000 * SECOND
+def catch_up(given: Schedule, now: int) -> tuple[list[int], Tick]:
+    """Decide until no time is due. Return the times that have a task, and the last tick."""
     tick, made = Tick(due_ms=START), list[int]()
     while tick.due_ms is not None and tick.due_ms <= now:
         found = at(given, now, tick)
@@ -105,8 +105,22 @@ def test_each_missed_time_has_a_task_if_that_is_wanted_in_batches_that_fit_a_tra
         assert sum(len(task.data) + len(task.name) for task in found.tasks) < 128 * 1024
         made += dues(found)
         tick = found.next.tick
-    assert made == [START + number * SECOND for number in range(5001)]
-    assert tick.runs == 5001
+    return made, tick
+
+
+def test_each_missed_time_has_a_task_if_that_is_wanted_in_batches_that_fit_a_transaction() -> None:
+    given = schedule(Every(SECOND), missed=Missed.ALL, overlap=Overlap.ALLOW)
+    made, tick = catch_up(given, START + (MAX_BEHIND - 1) * SECOND)
+    assert made == [START + number * SECOND for number in range(MAX_BEHIND)]
+    assert (tick.runs, tick.behind, tick.skips) == (MAX_BEHIND, 0, {})
+
+
+@pytest.mark.parametrize("overlap", [Overlap.ALLOW, Overlap.WAIT])
+def test_a_long_downtime_is_made_up_for_by_a_thousand_tasks_and_the_latest(overlap: Overlap) -> None:
+    given = schedule(Every(SECOND), missed=Missed.ALL, overlap=overlap)
+    made, tick = catch_up(given, START + 5000 * SECOND)
+    assert made == [*(START + number * SECOND for number in range(MAX_BEHIND)), START + 5000 * SECOND]
+    assert (tick.runs, tick.behind, tick.skips) == (MAX_BEHIND + 1, 0, {"missed": 4000})
 
 
 def test_a_late_time_is_skipped_after_the_grace() -> None:

@@ -105,9 +105,6 @@ class Declarations:
         self._all[name] = declaration
         self._runs[name] = run
 
-    def __len__(self) -> int:
-        return len(self._all)
-
     def schedules(self, app: str | None) -> Mapping[str, Schedule]:
         """Return the schedules to store. Raises as `checked`, and what a function for times raises."""
         keyring = self._find_keyring()

@@ -37,15 +37,13 @@ class DeclaredSchedules:
 
     async def compare(self, role: Role, target: Target) -> NoReturn:
         """When the role is ready, warn once if what is stored differs. Return never."""
-        if len(self._declarations):
-            await self._do(role, target, self._warn)
+        await self._do(role, target, self._warn)
         await asyncio.Event().wait()
         raise AssertionError
 
     async def store(self, role: Role, target: Target) -> NoReturn:
         """When the role is ready, store them. Return never."""
-        if len(self._declarations):
-            await self._do(role, target, self._apply)
+        await self._do(role, target, self._apply)
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -68,7 +66,8 @@ class DeclaredSchedules:
 
     async def _apply(self, client: Client, wanted: Mapping[str, Schedule]) -> None:
         plan = await apply_schedules(client, self._app, wanted, prune=True)
-        _log.info("schedules of %s: %s", self._app, _summary(plan, ("created", "changed", "removed")))
+        if summary := _summary(plan, ("created", "changed", "removed")):
+            _log.info("schedules of %s: %s", self._app, summary)
 
     async def _warn(self, client: Client, wanted: Mapping[str, Schedule]) -> None:
         stored = {each.name: each.schedule for each in await read_schedules(client, list(wanted))}

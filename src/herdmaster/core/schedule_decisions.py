@@ -25,6 +25,9 @@ from herdmaster.core.timetable import Every, Timetable, next_due
 
 MAX_TASKS: Final = 100
 """In one transaction, which has an ACL for each as well."""
+MAX_BEHIND: Final = 1000
+"""Tasks in a row for times that were missed. Then the others are skipped up to the last, so that a long downtime does
+not flood the queue."""
 _MAX_LATE: Final = 1000
 _MAX_BYTES: Final = 96 * 1024
 _BYTES_BESIDE_PAYLOAD: Final = 400
@@ -105,7 +108,7 @@ def decide(name: str, schedule: Schedule, tick: Tick, *, now_ms: int, created_ms
             case Overlap.SKIP:
                 latest_ms, passed = case.latest(tick.due_ms)
                 return case.skip(latest_ms, {Skip.OVERLAP: passed + 1})
-    if schedule.missed is Missed.ALL and schedule.overlap is not Overlap.CANCEL:
+    if schedule.missed is Missed.ALL and schedule.overlap is not Overlap.CANCEL and tick.behind < MAX_BEHIND:
         return case.decide_all(tick.due_ms)
     latest_ms, passed = case.latest(tick.due_ms)
     skipped = {Skip.MISSED: passed} if passed else {}
@@ -149,6 +152,7 @@ class _Case(msgspec.Struct, frozen=True):
             room = min(MAX_TASKS, max(_MAX_BYTES // (len(bytes(schedule.payload)) + _BYTES_BESIDE_PAYLOAD), 1))
         if schedule.max_runs is not None:
             room = min(room, schedule.max_runs - self.tick.runs)
+        room = min(room, MAX_BEHIND - self.tick.behind)
         late, last_ms = 0, first_ms
         dues: list[int] = []
         for due_ms in self._due_from(first_ms):
@@ -177,6 +181,7 @@ class _Case(msgspec.Struct, frozen=True):
             made_ms=self.now_ms,
             late_ms=late_ms[-1],
             runs=self.tick.runs + len(tasks),
+            behind=self.tick.behind + len(tasks),
         )
         return Fire(tuple(tasks), late_ms, self.next(done, last_ms), skipped)
 
@@ -187,7 +192,9 @@ class _Case(msgspec.Struct, frozen=True):
         """Return the tick of the first time after `after_ms`."""
         limit = self.schedule.max_runs
         due_ms = None if limit is not None and tick.runs >= limit else first_due(self.schedule, after_ms)
-        tick = msgspec.structs.replace(tick, due_ms=due_ms, since_ms=None, problem=None)
+        is_behind = due_ms is not None and fire_time(self.name, self.schedule, due_ms) <= self.now_ms
+        behind = tick.behind if is_behind else 0
+        tick = msgspec.structs.replace(tick, due_ms=due_ms, since_ms=None, behind=behind, problem=None)
         return NextTick(name_of_tick(self.name, self.schedule, tick, is_over=due_ms is None), tick)
 
     # --- times that are due ------------------------------------------------------------------------------------------

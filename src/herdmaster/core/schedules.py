@@ -43,7 +43,8 @@ _VERSION: Final = 1
 class Missed(enum.StrEnum):
     """What becomes of several times that are due at once, because no primary acted or the schedule was paused.
 
-    `LATEST`: one task, for the last of them. `ALL`: a task for each, the oldest first. `SKIP`: as `LATEST`, but only
+    `LATEST`: one task, for the last of them. `ALL`: a task for each, the oldest first; after 1,000 in a row the last of
+    them comes next. `SKIP`: as `LATEST`, but only
     if that one is not late by more than the grace, a minute by default.
     """
 
@@ -129,8 +130,9 @@ class Tick(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     none. Then the tick is planned from `since_ms` on, or from when its znode was made.
 
     The rest is what was done: `task`, made for the time `last_ms`, at `made_ms`, which was `late_ms` after it was to be
-    made; how many tasks there were, how many times had none, by reason; and `by_hand`, the last requests that
-    operators made. `problem` is why a primary could not make a task for `due_ms`. All times in unix milliseconds.
+    made; how many tasks there were, `behind` of them in a row while a later time was due too; how many times had none,
+    by reason; and `by_hand`, the last requests that operators made. `problem` is why a primary could not make a task
+    for `due_ms`. All times in unix milliseconds.
     """
 
     herd: Literal[1] = msgspec.field(default_factory=lambda: 1)
@@ -141,6 +143,7 @@ class Tick(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     made_ms: UnixMs | None = None
     late_ms: Number = 0
     runs: Number = 0
+    behind: Number = 0
     skips: dict[str, Number] = {}
     by_hand: tuple[str, ...] = ()
     problem: str | None = None
@@ -247,7 +250,7 @@ def with_problem(tick: Tick, problem: str) -> Tick:
 
 def unplanned(tick: Tick) -> Tick:
     """The tick of a schedule whose next time is to be found from now on."""
-    return msgspec.structs.replace(tick, due_ms=None, since_ms=None, problem=None)
+    return msgspec.structs.replace(tick, due_ms=None, since_ms=None, behind=0, problem=None)
 
 
 class NewScheduledTask(msgspec.Struct, frozen=True, gc=False):

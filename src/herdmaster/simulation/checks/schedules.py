@@ -14,7 +14,7 @@ from herdmaster.core import layout
 from herdmaster.core.layout import NEVER, TickName, parse_tick_name
 from herdmaster.core.names import parse_task_name
 from herdmaster.core.payload import Call, Scheduled, decode_call
-from herdmaster.core.schedule_decisions import first_due
+from herdmaster.core.schedule_decisions import MAX_BEHIND, first_due
 from herdmaster.core.schedules import Missed, Overlap, Schedule, Skip, Tick, decode_schedule, decode_tick, fire_time
 from herdmaster.errors import BadPayload
 from herdmaster.simulation.checks.effects import Actor, Effects
@@ -135,7 +135,8 @@ class ScheduleCheck:
     def _check_policy(self, name: str, schedule: Schedule, old: Tick, new: Tick, dues: list[int]) -> None:
         reasons = {reason for reason, count in new.skips.items() if count > old.skips.get(reason, 0)}
         allowed = {Skip.OVERLAP} if schedule.overlap is Overlap.SKIP else set[Skip]()
-        allowed |= {Skip.MISSED} if schedule.missed is not Missed.ALL or schedule.overlap is Overlap.CANCEL else set()
+        makes_all = schedule.missed is Missed.ALL and schedule.overlap is not Overlap.CANCEL
+        allowed |= {Skip.MISSED} if not makes_all or old.behind >= MAX_BEHIND else set()
         allowed |= {Skip.LATE} if schedule.grace_ms is not None or schedule.missed is Missed.SKIP else set()
         if not reasons <= allowed:
             self._report(f"skipped times of {name} as {', '.join(sorted(reasons - allowed))}, which it does not want")
