@@ -10,6 +10,7 @@ from herdmaster.roles.shared.server_clock import FRESH_SECONDS, ServerClock
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.client.connection import boot_clock
+from tests.proxy import Proxy
 from tests.roles.stage import until
 
 PATH = "/record"
@@ -79,6 +80,18 @@ async def test_a_reading_is_not_used_for_more_than_a_minute(zk: Client, wakes: W
     await until(lambda: wakes.count == 1, "a new reading")
 
     assert abs((clock.now_ms(wakes) or 0) - now_ms()) < 5000
+
+
+async def test_a_reading_is_not_used_over_another_connection(namespace: str, wakes: Wakes) -> None:
+    async with Proxy(namespace) as proxy, Client(proxy.hosts, session_timeout=10.0) as zk:
+        await zk.create(PATH)
+        clock = ServerClock(zk, PATH, b"", lambda: 0)
+        await clock.read()
+        assert clock.now_ms(wakes) is not None
+        proxy.cut()
+        await until(lambda: clock.now_ms(wakes) is None, "the end of the connection")
+        await until(lambda: wakes.count == 1, "a new reading")
+        assert abs((clock.now_ms(wakes) or 0) - now_ms()) < 5000
 
 
 async def test_a_znode_that_may_not_be_written_is_not_asked_in_a_loop(zk: Client, wakes: Wakes) -> None:

@@ -16,6 +16,7 @@ from herdmaster.core.schedules import Missed, name_of_tick
 from herdmaster.core.ticks import Ticks
 from herdmaster.operations import schedules as operations
 from herdmaster.roles.primary import scheduling
+from herdmaster.roles.shared.server_clock import ServerClock
 
 
 def ticks_too_early() -> Any:
@@ -83,6 +84,11 @@ def paused_without_its_tick() -> Any:
     return patch.object(operations, "name_of_tick", due)
 
 
+def reading_outlives_its_connection() -> Any:
+    """What a master has read of the servers' clock holds over the next connection, where another server leads."""
+    return patch.object(ServerClock, "_handle_state", lambda _self, _state: None)
+
+
 def _both(*patches: Any) -> Any:
     stack = ExitStack()
     for each in patches:
@@ -100,5 +106,6 @@ BUGS: dict[str, Callable[[], Any]] = {
         overlap_ignored,
         all_means_latest,
         paused_without_its_tick,
+        reading_outlives_its_connection,
     )
 }

@@ -128,6 +128,7 @@ FOUND = {
     "removed_without_a_word": Find(5, "in no place", first=6007, otherwise="deleted flow-"),
     "steps_given_to_old_workers": Find(5, "which does not know flows", first=6007),
     "large_flow_begun_too_early": Find(5, "without step ", first=6007),
+    "reading_outlives_its_connection": Find(5, " ms early", first=7150, otherwise=" ms before it is due"),
     "paused_without_its_tick": Find(20, "has a tick at", first=1028, otherwise="which is paused"),
 }
 

@@ -7,7 +7,7 @@ moment, the guard of each transaction lets one of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from typing import Final
 
 from herdmaster.core import layout, transitions
 from herdmaster.core.conditions import expiry_of
@@ -23,6 +23,8 @@ from herdmaster.roles.shared.server_clock import ServerClock
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
+
+_LOOK_SECONDS: Final = 0.1
 
 
 class Promotion(FolderPart):
@@ -54,21 +56,22 @@ class Promotion(FolderPart):
         if now_ms is not None:
             due = self.delayed.take_due(now_ms, self.room)
             wanted = [(item, item.task, layout.delayed_path(item.due_ms, item.task)) for item in due]
-            self.reader.read(wanted, partial(self._promote, now_ms))
+            self.reader.read(wanted, self._promote)
 
     def next_wakeup(self) -> float | None:
         due_ms = self.delayed.next_due_ms() if self.room > 0 else None
         times = (None if due_ms is None else self._server_clock.wakeup(due_ms), self.delayed.next_release())
         return min((time for time in times if time is not None), default=None)
 
-    def _promote(
-        self, now_ms: int, item: Delayed, data: bytes | None, _stat: Stat | None, error: Exception | None
-    ) -> None:
+    def _promote(self, item: Delayed, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
         due_ms, task = item.due_ms, item.task
+        now_ms = self._server_clock.now_ms(self.wake)
         if isinstance(error, errors.NoAuth) and not is_step(task):
             self.end(refuse(item, b"", unreadable(error)))
         elif data is None:
             self.give_up(task, error)
+        elif now_ms is None or now_ms < due_ms:
+            self.postpone(task, _LOOK_SECONDS)  # read over a new connection, where another clock may count
         elif len(data) > MAX_MOVABLE:
             self.end(refuse(item, data, too_large(len(data))), data)
         else:

@@ -128,10 +128,9 @@ class Scheduling(FolderPart):
     def _forget_old(self) -> None:
         """Keep what is known of schedules in proportion to their number: many may have been removed."""
         limit = 2 * len(self.ticks) + _AT_ONCE
-        if len(self._schedules) > limit or len(self._data) > limit or len(self._orphans) > limit:
+        if len(self._schedules) > limit or len(self._data) > limit:
             self._schedules.clear()
             self._data.clear()
-            self._orphans.clear()
 
     def next_wakeup(self) -> float | None:
         due_ms = self.ticks.next_due_ms() if self.room > 0 else None
@@ -142,8 +141,12 @@ class Scheduling(FolderPart):
         match change:
             case Removed(_, name):
                 self._data.pop(name, None)
+                self._waiting.discard(name)
+                self._orphans.discard(name)
             case Interrupted():  # a tick may go and come back unseen
                 self._data.clear()
+                self._waiting.clear()
+                self._orphans.clear()
         super()._handle_change(change)
 
     # --- reading -----------------------------------------------------------------------------------------------------

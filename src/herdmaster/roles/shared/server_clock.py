@@ -1,7 +1,8 @@
 """The servers' clock for a master: it writes its own znode, and the reply says when.
 
-A reading is used for a minute. After that a caller gets none, and is called when a new one is there. So neither a wrong
-clock of this machine nor one that jumps makes anything due.
+A reading is used for a minute, and over one connection: another server may lead after it broke, by another clock. After
+that a caller gets none, and is called when a new one is there. So neither a wrong clock of this machine nor one that
+jumps makes anything due.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Final
 
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
-from herdmaster.zookeeper.model import Stat
+from herdmaster.zookeeper.model import SessionState, Stat
 from herdmaster.zookeeper.recipes.server_time import ServerTime
 
 FRESH_SECONDS: Final = 60.0
@@ -29,6 +30,7 @@ class ServerClock:
         self._read_at: float | None = None
         self._may_ask_at = 0.0
         self._waiting: list[Callable[[], None]] | None = None  # None: no request is under way
+        client.add_listener(self._handle_state)
 
     async def read(self) -> int:
         """Take a new reading. Return unix milliseconds. Raises what `Client.set` raises."""
@@ -67,6 +69,9 @@ class ServerClock:
     def _synchronize(self, written_ms: int) -> None:
         self._time.synchronize(written_ms)
         self._read_at = self._client.clock()
+
+    def _handle_state(self, _state: SessionState) -> None:
+        self._read_at = None
 
     def _handle_reply(self, stat: Stat | None, error: Exception | None) -> None:
         if stat is not None:

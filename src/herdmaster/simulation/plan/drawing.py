@@ -30,6 +30,7 @@ from herdmaster.simulation.plan.reference_defects import with_reference_defects
 from herdmaster.simulation.plan.replayed_keys import with_replayed_keys
 from herdmaster.simulation.plan.running_limits import with_running_limits
 from herdmaster.simulation.plan.schedules import with_schedules
+from herdmaster.simulation.plan.server_clocks import with_other_server_clocks
 from herdmaster.simulation.plan.short_ages import with_short_ages
 from herdmaster.simulation.plan.step_faults import with_step_faults
 
@@ -53,6 +54,7 @@ _LATER_EXTENSIONS: Final = (
     (4000, with_once),
     (5000, with_late_replies),
     (6000, with_flows),
+    (7000, with_other_server_clocks),
 )
 """From which seed on each is used. Tests of planted bugs name smaller seeds, which mean the worlds that they meant."""
 _KEYS: Final = ("0" * 16, "1" * 16)

@@ -139,9 +139,11 @@ class LeaveUnseen(ProgramFault, frozen=True, kw_only=True):
 
 
 class RestartServer(Fault, frozen=True, kw_only=True):
-    """The server crashes and is started again."""
+    """The server crashes and is started again. Then its clock is ahead by `clock_ms` of what it was, as if another
+    server led."""
 
     seconds: float
+    clock_ms: int = 0
 
 
 class PauseServer(Fault, frozen=True, kw_only=True):

@@ -27,8 +27,9 @@ class ServerFaults:
         elif self._server.is_listening:
             self._window.extend(fault.seconds)
             self._server.crash()
-            self._loop.call_world(self._loop.now + fault.seconds, self._start)
+            self._loop.call_world(self._loop.now + fault.seconds, self._start, fault.clock_ms)
 
-    def _start(self) -> None:
+    def _start(self, clock_ms: int) -> None:
         self._trace.add("server", "is back")
+        self._server.skew_ms += clock_ms
         self._server.start()
