@@ -1,7 +1,7 @@
 """A TCP proxy in front of ZooKeeper that loses what a test wants lost: whole connections, one request, one reply.
 
 It reads frames, so a fault hits exactly one request: `lose_request` cuts the connection before the server has it,
-`lose_reply` after the server has answered. To whoever sent it, both look alike.
+`lose_reply` after the server has answered. To its sender, both look alike.
 """
 
 from __future__ import annotations

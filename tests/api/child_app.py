@@ -8,7 +8,7 @@ from herdmaster import Herd, current_task
 
 herd = Herd("no-such-host.example:2181")
 
-NOBODY = "nobody"
+UNSERVED = "unserved"
 """A queue that no worker serves."""
 
 
@@ -17,7 +17,7 @@ def never() -> None:
     """Does not run, because of its queue."""
 
 
-child = never.options(queue=NOBODY, child=True, keep_outcome=600)
+child = never.options(queue=UNSERVED, child=True, keep_outcome=600)
 """Kept, because the task itself waits for it, too, and may read the outcome first."""
 
 
@@ -48,7 +48,7 @@ async def have_children_async(folder: Path, then: str) -> str:
 @herd.task(keep_outcome=600)
 async def have_a_flow(folder: Path) -> None:
     with herd.flow("child", child=True, keep_outcome=600) as flow:
-        never.options(queue=NOBODY).step()
+        never.options(queue=UNSERVED).step()
     run = await flow.submit_async()
     _note(folder, run.name)
     await run

@@ -13,7 +13,7 @@ from herdmaster.inspection.task_seen import TaskState
 
 def test_a_delayed_task_is_found_until_it_is_cancelled(served: str, make_herd: Callable[..., Herd]) -> None:
     herd = make_herd(served)
-    future: Future[object] = herd.submit_call("nobody:knows", delay=3600, priority=7)
+    future: Future[object] = herd.submit_call("unknown:function", delay=3600, priority=7)
     seen = herd.find(future.name)
     assert seen is not None
     assert (seen.state, seen.priority, seen.queue) == (TaskState.DELAYED, 7, "default")

@@ -33,7 +33,7 @@ def measure(item: str | int) -> int:
 
 
 class Keeper:
-    """Of futures that are done before anybody waits for them."""
+    """Of futures that are done before they are waited for."""
 
     def pin(self, future: object, /) -> None: ...
 

@@ -45,7 +45,7 @@ def test_one_that_was_killed_has_not_ended_by_itself(actor: Actor) -> None:
 
 def test_one_that_fails_at_its_start_has_ended_by_itself(tmp_path: Path) -> None:
     with Network() as network:
-        actor = Actor("nobody", network.open_links([1]), ["no_such_module"], tmp_path)
+        actor = Actor("actor", network.open_links([1]), ["no_such_module"], tmp_path)
         actor.start()
         wait_until(lambda: actor.ended_by_itself, "it runs")
         actor.kill()

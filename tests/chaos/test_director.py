@@ -79,7 +79,7 @@ def test_a_scenario_and_a_takeover_come_out_clean() -> None:
     assert 0 < terminated.seconds[0] < killed.seconds[0]
 
 
-def test_a_task_that_somebody_deletes_is_found_to_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_is_deleted_by_hand_is_found_to_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chaos.director, "SETTLE_SECONDS", 10.0)  # its client waits, until it looks for the task
     row, *_ = play(lambda stage: steal(stage, assignments))
     assert not row.is_good
@@ -87,7 +87,7 @@ def test_a_task_that_somebody_deletes_is_found_to_be_lost(monkeypatch: pytest.Mo
     assert [complaint for complaint in row.judgement.lost if complaint.endswith("never ended")]
 
 
-def test_a_znode_that_somebody_leaves_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_znode_that_is_left_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chaos.director, "SETTLE_SECONDS", 10.0)
     forgotten = "/status/task-00000000000000000000000000.default"
 

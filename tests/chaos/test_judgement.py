@@ -83,7 +83,7 @@ def test_a_task_that_its_client_was_killed_over_is_lost_all_the_same() -> None:
     assert judgement.lost == [f"{T2} never ended"]
 
 
-def test_an_outcome_that_nobody_was_told_is_lost() -> None:
+def test_an_outcome_that_was_told_to_no_client_is_lost() -> None:
     judgement = judge_it([*notes(T1), Accepted("xtask-2", T2)], history(T1, T2))
     assert judgement.lost == [f"{T2} ended, and no client was told"]
 
@@ -92,7 +92,7 @@ def test_a_successor_may_find_what_the_killed_one_had_collected_gone() -> None:
     assert judge_it([*notes(T1), Accepted("xtask-2", T2)], history(T1, T2), again=[Gone(T2)]).is_clean
 
 
-def test_a_successor_may_not_find_gone_what_nobody_collected() -> None:
+def test_a_successor_may_not_find_gone_what_was_not_collected() -> None:
     noted = [*notes(T1), Accepted("xtask-2", T2)]
     judgement = judge_it(noted, history(T1, T2, collected=[T1]), again=[Gone(T2)])
     assert judgement.lost == [f"{T2} ended, and no client was told"]
@@ -166,8 +166,8 @@ def test_a_task_that_was_given_up_on_is_wrong() -> None:
 
 def test_an_assignment_by_a_session_that_was_not_primary_is_wrong() -> None:
     past = history(T1)
-    past.intrusions.append("somebody else assigned")
-    assert judge_it(notes(T1), past).wrong == ["somebody else assigned"]
+    past.intrusions.append("another process assigned")
+    assert judge_it(notes(T1), past).wrong == ["another process assigned"]
 
 
 def test_a_znode_that_is_left_is_told() -> None:

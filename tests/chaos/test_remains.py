@@ -46,7 +46,7 @@ def test_of_an_empty_namespace_nothing_is_left(namespace: str) -> None:
         f"/assign/{WORKER}/{TASK}",
     ],
 )
-def test_what_nobody_will_take_away_is_left(namespace: str, path: str) -> None:
+def test_what_no_role_will_delete_is_left(namespace: str, path: str) -> None:
     assert scene(namespace, path).left == (path,)
 
 

@@ -55,7 +55,7 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # A zombie has ended; whoever adopted it has only not asked yet.
+    # A zombie has ended; its new parent has only not asked yet.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
@@ -99,7 +99,7 @@ def test_without_documents_the_sources_of_the_standard_library_are_counted(
     assert count_plainly(texts.files[:FEWEST_FILES])["import"] > FEWEST_FILES
 
 
-def test_of_a_folder_that_nobody_named_not_more_is_counted_than_a_short_run_can(
+def test_of_a_folder_that_was_not_named_not_more_is_counted_than_a_short_run_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(MOST_FILES + 1):
@@ -117,7 +117,7 @@ def test_a_malformed_connect_string_is_refused_before_anything_else_is_said(tmp_
 
 
 @pytest.mark.long
-def test_an_ensemble_that_nobody_answers_from_is_given_up_after_one_connect_timeout(texts: Path) -> None:
+def test_an_ensemble_that_does_not_answer_is_given_up_after_one_connect_timeout(texts: Path) -> None:
     (port,) = free_ports(1)
     started = time.monotonic()
     result = run_herd("demo", f"--zookeeper=127.0.0.1:{port}", f"--folder={texts}")

@@ -82,7 +82,7 @@ def run_on_terminal(columns: int, *arguments: str) -> tuple[int, str]:
     os.close(theirs)
     written = b""
     try:
-        with contextlib.suppress(OSError):  # what Linux says when nobody has the other side any more
+        with contextlib.suppress(OSError):  # what Linux says when the other side is closed
             while chunk := os.read(ours, 65536):
                 written += chunk
         return process.wait(20), written.decode()

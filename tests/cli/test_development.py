@@ -89,7 +89,7 @@ def test_a_task_that_was_left_waiting_is_run_after_the_next_start_with_the_same_
     (tmp_path / "go-on").touch()
     with HerdProcess("dev", APP, "--port=0", data) as dev:
         dev.wait_for_log(f", data in {tmp_path / 'data'};")
-        # The worker ended its session, so nobody waits for its timeout of ten seconds.
+        # The worker ended its session, so no role waits for its timeout of ten seconds.
         wait_until((tmp_path / "on").exists, "the task was not run again", timeout=8)
 
 

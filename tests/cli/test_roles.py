@@ -96,7 +96,7 @@ def test_the_second_signal_stops_a_worker_at_once(
         worker.wait_for_log("drains")
         worker.send(number)
         assert worker.wait(timeout=5) == code
-        # It ended its session, so nobody waits for its timeout of ten seconds.
+        # It ended its session, so no role waits for its timeout of ten seconds.
         wait_for_overview(namespace, lambda seen: seen.tasks.backlog == 1, "the task was not given back at once")
         blocking.let_go_on()
         with HerdProcess("worker", namespace, APP):

@@ -68,7 +68,7 @@ def test_client_carries_bytes_that_are_no_text(namespace: str) -> None:
         assert r"has b'\xff\xfe'" in worker.stdout
 
 
-def test_submit_prints_a_name_that_anybody_can_wait_for(cluster: str) -> None:
+def test_submit_prints_a_name_that_any_program_can_wait_for(cluster: str) -> None:
     result = run_herd("submit", "--zookeeper", cluster, "tests.cli.app:add", "2", "y=-3")
     assert (result.returncode, result.stderr) == (0, "")
     assert _CALL(result.stdout)
@@ -159,7 +159,7 @@ def test_without_zookeeper_they_fail_with_one_line(arguments: list[str]) -> None
 
 def test_interrupted_while_it_waits_client_names_what_goes_on(namespace: str) -> None:
     with HerdProcess("client", "--zookeeper", namespace, "one", "two") as client:
-        client.wait_for_log("still waiting for 2 tasks")  # since nobody runs them
+        client.wait_for_log("still waiting for 2 tasks")  # since no worker runs them
         client.send(signal.SIGINT)
         assert client.wait() == 130
         lines = client.stderr.splitlines()[1:]

@@ -89,7 +89,7 @@ def _new_embedded(limits: Limits, *, ttl_allowed: bool = True, tls: TLS | None =
         limits=limits,
         super_digest=acls.digest_id(SUPER_USER).id,
     )
-    # The machine knows this, but whoever develops against the server has no use for it.
+    # The machine knows this, but a developer who works against the server has no use for it.
     server._settings = msgspec.structs.replace(server._settings, ttl_allowed=ttl_allowed)
     return server
 

@@ -198,7 +198,7 @@ class Peer:
         return events
 
     def wait_events(self, count: int) -> list[Event]:
-        """As `take_events`, when there are at least so many: for what nobody's request causes."""
+        """As `take_events`, when there are at least so many: for events that no request causes."""
         self._wait(lambda: sum(isinstance(item, Event) for item in self.inbox) >= count)
         return self.take_events()
 

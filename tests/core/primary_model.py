@@ -156,7 +156,7 @@ class PrimaryModel:
         self.replies.append((request, request.run()))
 
     def write(self, *operations: Operation) -> bool:
-        """Somebody else's transaction."""
+        """A transaction of another session."""
         outcome = self.tree.apply(operations)
         if isinstance(outcome, tuple):
             return False

@@ -129,7 +129,7 @@ def test_counts_are_per_queue() -> None:
     assert backlog.count_by_queue() == {"default": 2, "mail": 2}
 
 
-def test_tasks_of_a_queue_that_nobody_serves_leave_nothing_behind_when_they_go() -> None:
+def test_tasks_of_a_queue_that_is_not_served_leave_nothing_behind_when_they_go() -> None:
     backlog = Backlog()
     backlog.add(call("idle", number=0))  # stays in front, so that no place behind it is ever looked at
     for number in range(10_000):

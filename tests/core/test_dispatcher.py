@@ -313,7 +313,7 @@ def test_names_that_are_not_ours_are_told_once_and_left_alone() -> None:
     assert dispatcher.take_foreign_names() == set()
 
 
-def test_a_queue_that_nobody_serves_is_named_once_there_is_a_worker() -> None:
+def test_a_queue_that_is_not_served_is_named_once_there_is_a_worker() -> None:
     dispatcher = told(tasks=("task-01arz3ndektsv4rrffq69g5fav.mail",))
     assert dispatcher.unserved_queues() == {}
     dispatcher.add_inbox(W, 0.0)

@@ -147,7 +147,7 @@ def test_it_wakes_up_for_the_next_token_of_a_rate() -> None:
     assert decide(dispatcher, now=0.5) == [Assign(B, W)]
 
 
-def test_a_rate_without_a_worker_wakes_nobody() -> None:
+def test_a_rate_without_a_worker_wakes_no_worker() -> None:
     dispatcher = told(tasks=(A, B))
     limit(dispatcher, QueueSettings(rate=2.0))
 

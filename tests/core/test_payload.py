@@ -74,7 +74,7 @@ def test_a_fresh_call_is_written_as_documented() -> None:
     )
 
 
-def test_a_call_for_which_nobody_waits_says_so() -> None:
+def test_a_call_without_a_waiter_says_so() -> None:
     silent = Call(1, "m:f", *encode_arguments((), {}), outcome=False)
     assert encode_call(silent).endswith(b'"deliveries":0,"outcome":false}')
 

@@ -37,7 +37,7 @@ def test_a_task_with_a_status_is_dropped() -> None:
     assert move == transitions.drop_assignment_because_status(W, CALL)
 
 
-def test_the_first_loss_costs_a_delivery_because_nobody_can_know() -> None:
+def test_the_first_loss_costs_a_delivery_because_it_cannot_be_known() -> None:
     move = Recovery().move(W, CALL, payload(), has_status=False)
 
     assert decode_call(created(move, f"/tasks/{CALL}")).deliveries == 1

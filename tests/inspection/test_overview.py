@@ -30,7 +30,7 @@ async def all_paths(client: Client, path: str = "/") -> list[str]:
     return found
 
 
-async def test_an_empty_namespace_has_nobody_in_it_and_stays_empty(namespace: str) -> None:
+async def test_an_empty_namespace_has_no_member_and_stays_empty(namespace: str) -> None:
     async with Client(namespace) as client:
         overview = await OverviewReader(client).look()
         assert (overview.primary, overview.backups, overview.workers) == (None, (), ())

@@ -40,7 +40,7 @@ async def wait(diary: Path, number: int, seconds: float) -> int:
 
 @herd.task(pool="process")
 def spawn(diary: Path, number: int, seconds: float) -> int:
-    """Starts a process of its own, which nobody but the pool can end."""
+    """Starts another process, which only the pool can end."""
     child = subprocess.Popen(["sleep", "600"])
     write(diary, BEGAN, number)
     write(diary, BEGAN, number, child.pid)

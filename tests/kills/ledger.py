@@ -1,4 +1,4 @@
-"""Counts the outcomes that are committed, from a session of its own that nobody disturbs."""
+"""Counts the outcomes that are committed, in a separate session that no fault disturbs."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.kills.test_kills import PATIENCE, SESSION_TIMEOUT, Cluster
 
 APP = "tests.kills.features_app"
 WORKER = (f"--app={APP}", "--slots=8", "--threads=4", "--processes=2")
-NOBODY = "nobody"
+UNSERVED = "unserved"
 """A queue that no worker serves."""
 
 pytestmark = [
@@ -59,14 +59,14 @@ def test_delayed_and_expiring_tasks_keep_to_their_times(start: Start, diary: Pat
         for future in work.options(delay=delay, expires=600).submit_many([(diary, number, 0.3)] * 4)
     }
     later = {name: count // 4 for count, name in enumerate(futures)}
-    waiting = work.options(queue=NOBODY, expires=2).submit_many([(diary, 90, 0.0)] * 3)
-    never = work.options(queue=NOBODY, delay=1, expires=2).submit_many([(diary, 91, 0.0)] * 3)
+    waiting = work.options(queue=UNSERVED, expires=2).submit_many([(diary, 90, 0.0)] * 3)
+    never = work.options(queue=UNSERVED, delay=1, expires=2).submit_many([(diary, 91, 0.0)] * 3)
     with connect(cluster.hosts) as client:
         names = [layout.parse_delayed_name(name) for name in client.get_children("/delayed")]
     kill(primary, cluster.workers[0])
 
     due = {later[name[1]]: name[0] / 1000 for name in names if name is not None and name[1] in later}
-    assert len(due) >= 3, "they were due before anybody was killed"
+    assert len(due) >= 3, "they were due before the first kill"
     for future in (*waiting, *never):
         with pytest.raises(TaskExpired):
             future.result(PATIENCE)
@@ -83,7 +83,7 @@ def test_requests_to_cancel_stand_when_the_primary_dies_on_them(start: Start, di
     work, wait = (cluster.herd.task(task.function) for task in (features_app.work, features_app.wait))
     tasks = enumerate((work, wait, work.options(pool="process")))
     running = [task.submit(diary, number, 600.0) for number, task in tasks for _ in range(2)]
-    others = [work.options(delay=600).submit(diary, 9, 0.0), work.options(queue=NOBODY).submit(diary, 9, 0.0)]
+    others = [work.options(delay=600).submit(diary, 9, 0.0), work.options(queue=UNSERVED).submit(diary, 9, 0.0)]
     wait_lines(diary, BEGAN, len(running))
     primary = cluster.primary()
     dying, living = cluster.workers
@@ -220,7 +220,7 @@ def test_limits_of_queues_hold_while_primaries_change(start: Start, tmp_path: Pa
     with connect(cluster.hosts) as client:
         unassigned = set(client.get_children("/tasks"))
         old = client.exists("/master").czxid
-        new = wait_until(lambda: _newer(client.exists("/master"), old), "nobody took over", PATIENCE)
+        new = wait_until(lambda: _newer(client.exists("/master"), old), "no master took over", PATIENCE)
         wait_lines(diaries["limited"], ENDED, 15)
         dying = cluster.workers[0]
         kill(dying)

@@ -41,7 +41,7 @@ def diary(tmp_path: Path) -> Path:
     return tmp_path / "diary"
 
 
-def test_a_wide_join_starts_once_whoever_dies_before_it(cluster: Cluster, diary: Path) -> None:
+def test_a_wide_join_starts_once_whatever_dies_before_it(cluster: Cluster, diary: Path) -> None:
     count_to = cluster.herd.task(flows_app.count_to.function)
     part = cluster.herd.task(flows_app.part.function)
     total = cluster.herd.task(flows_app.total.function)

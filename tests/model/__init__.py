@@ -10,7 +10,7 @@ happens whenever it may: a request is carried out at any time after it was sent,
 after it happened, a session whose client is away ends at any time, and what it had sent until then may still arrive.
 
 What is promised (`server`, `client`, `worker`) is checked with every step. In the end, from every state there has to be
-a way to one where every task has ended and nothing is left of it, without further faults and without anybody's whim.
+a way to one where every task has ended and nothing is left of it, without further faults and without an operator.
 
 Not modelled: time (what waits for a while waits for any while, so a delayed task is due at any time), batches of more
 than one task except submissions, replays, claims of keys (but for a batch that is refused for one), limits of queues,

@@ -172,7 +172,7 @@ class Clients:
             if sub in _UNANSWERED and (client.doubt or client.link is not Link.UP):
                 is_sent = any(number in batch.tasks for batch in client.sent if not batch.refused)
                 told = {f"sub {number}": Sub.TOLD_UNKNOWN if is_sent else Sub.TOLD_NO}
-                what = "that nobody knows" if is_sent else "that it was not submitted"
+                what = "that it is not known" if is_sent else "that it was not submitted"
                 story = f"The caller of task {number} gives up, and is told {what}"
                 yield Step(story, told, progress=False, broken=now.is_false(told))
 

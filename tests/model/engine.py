@@ -292,7 +292,7 @@ class Model:
             for step in process.steps(*process.values(before)):
                 if before + self._total(before, step, process) == after:
                     return step.story
-        raise AssertionError("a step that nobody made")
+        raise AssertionError("a step that no process made")
 
     def _tell_broken(self, path: Sequence[int]) -> Counterexample:
         last = path[-1]
@@ -300,7 +300,7 @@ class Model:
             for step in process.steps(*process.values(last)):
                 if step.broken is not None:
                     return Counterexample(step.broken, (*self._tell(path), step.story))
-        raise AssertionError("a promise that nobody broke")
+        raise AssertionError("a promise that no step broke")
 
     def _total(self, state: int, step: Step, process: _Remembered) -> int:
         delta = self._delta(state, step, process.fields)

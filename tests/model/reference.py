@@ -148,7 +148,7 @@ class ReferenceWorker:
             yield self._hand(f"{self._who} hears that {self._what} left its inbox", EMPTY_HAND)
         elif hand.doing is Doing.LEFT:
             gone = {f"slot {self._letter}": slot._replace(link=Link.GONE)}
-            story = f"Somebody stops reference worker {self._letter}, which will not look at {self._what} again"
+            story = f"An operator stops reference worker {self._letter}, which will not look at {self._what} again"
             yield Step(story, gone, event=Ended(self._letter))
 
     def _hand(self, story: str, hand: Hand) -> Step:
@@ -182,7 +182,7 @@ class ReferenceWorker:
 
 
 class ReferenceClients:
-    """Its submission is one create, repeated after a lost connection under another name, so nobody waits for a task
+    """Its submission is one create, repeated after a lost connection under another name, so no client waits for a task
     whose create it did not hear of. When its session ends the program is over."""
 
     def __init__(self, setup: Setup, tasks: list[str]) -> None:

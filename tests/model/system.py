@@ -73,7 +73,7 @@ def _processes_of(setup: Setup, number: int, name: str) -> list[Process]:
 
 
 def _sweeping(setup: Setup, number: int, name: str) -> Process:
-    """The primary takes a status away when it is past its time, and that is when nobody waits for it any more."""
+    """The primary takes a status away when it is past its time, and that is when no client waits for it any more."""
     server = Server(setup, name)
 
     def steps(seat: Seat, sub: Sub, znodes: Znodes) -> Iterator[Step]:

@@ -51,11 +51,11 @@ def test_what_is_no_progress_settles_nothing() -> None:
 def test_a_broken_promise_ends_the_exploring() -> None:
     def slip(height: int) -> Iterator[Step]:
         if height == 1:
-            yield Step("slip", {}, broken="nobody slips")
+            yield Step("slip", {}, broken="no step slips")
 
     found = model(CLIMB, Process(("height",), slip)).explore().counterexample
     assert found is not None
-    assert (found.broken, found.story) == ("nobody slips", ("climb from 0", "slip"))
+    assert (found.broken, found.story) == ("no step slips", ("climb from 0", "slip"))
 
 
 def test_an_event_changes_what_the_reactions_say_and_counts_add_up() -> None:

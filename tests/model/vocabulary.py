@@ -172,7 +172,7 @@ class Sub(enum.Enum):
     ACCEPTED = "accepted"
     ENDED = "has its outcome"
     TOLD_NO = "the caller was told that it was not submitted"
-    TOLD_UNKNOWN = "the caller was told that nobody knows"
+    TOLD_UNKNOWN = "the caller was told that it is not known"
     FORGOTTEN = "its client crashed"
 
 

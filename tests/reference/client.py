@@ -141,6 +141,6 @@ class ReferenceClient:
             return
         task = self._waiting.pop(reply.path, None)
         if task is not None:
-            # Trait: the outcome counts before its znode is deleted, in a request that nobody waits for.
+            # Trait: the outcome counts before its znode is deleted, in a request whose reply is not awaited.
             self._session.delete(reply.path, warn_unless_ok)
             task.end(reply.value)

@@ -1,4 +1,4 @@
-"""A role that runs as a command of its own, whoever wrote it."""
+"""A role that runs as a separate command, ours or the reference's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ProcessRole:
     """Starts a command and stops it with SIGTERM, or SIGKILL if it is still there `stop_within` seconds later.
 
     What it prints goes to a file, so a full pipe cannot hold it up; `output()` gives it for a failure's message. It is
-    up when its znodes are there, which whoever starts it must wait for.
+    up when its znodes are there, for which its starter must wait.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ProcessRole:
         return self._running().poll()
 
     def start(self) -> None:
-        # Appending, because the command shares the file's position with whoever reads it here.
+        # Appending, because the command shares the file's position with the reader here.
         self._printed = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed with the role
         self._process = subprocess.Popen(
             self.command,

@@ -140,7 +140,7 @@ async def test_a_worker_that_comes_to_its_senses_gets_tasks(stage: Stage) -> Non
     await stage.until_exists(layout.assignment_path("worker-1a2b", name))
 
 
-async def test_garbage_in_the_znode_of_the_primary_harms_nobody(stage: Stage, client: StagedClient) -> None:
+async def test_garbage_in_the_znode_of_the_primary_does_no_harm(stage: Stage, client: StagedClient) -> None:
     await stage.zk.set(layout.MASTER, b"\xff garbage")
     await client.put_raw().outcome()
 

@@ -41,7 +41,7 @@ async def test_no_call_fails_while_one_of_many_workers_has_its_function(stage: S
     await stage.until_empty()
 
 
-async def test_a_call_that_nobody_has_fails_and_says_who_was_asked(stage: Stage) -> None:
+async def test_a_call_that_no_worker_has_fails_and_says_who_was_asked(stage: Stage) -> None:
     await stage.master()
     workers = [await stage.worker({"m:f": lambda: 1}) for _ in range(2)]
     client = await stage.client()

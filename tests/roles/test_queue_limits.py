@@ -247,7 +247,7 @@ async def test_without_the_folder_nothing_is_limited(stage: Stage) -> None:
     assert await stage.names(layout.TASKS) == [late.name]
 
 
-async def test_a_call_of_a_queue_that_nobody_serves_is_no_hindrance_to_others(stage: Stage) -> None:
+async def test_a_call_of_a_queue_that_is_not_served_is_no_hindrance_to_others(stage: Stage) -> None:
     await limit(stage, "default", QueueSettings(max_running=1))
     await stage.master()
     await stage.worker({"m:f": lambda: None})

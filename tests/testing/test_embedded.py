@@ -131,7 +131,7 @@ async def test_an_expired_session_is_over(zookeeper: EmbeddedZooKeeper, client: 
         await client.create("/a")
 
 
-async def test_moving_time_expires_whoever_was_silent_for_as_long(zookeeper: EmbeddedZooKeeper, client: Client) -> None:
+async def test_moving_time_expires_sessions_silent_for_as_long(zookeeper: EmbeddedZooKeeper, client: Client) -> None:
     await asyncio.to_thread(zookeeper.move_time, 10.0)
     await wait_for_state(client, SessionState.EXPIRED)
 
@@ -326,7 +326,7 @@ async def test_a_primary_or_worker_that_does_not_come_is_told_with_where_it_was_
 ) -> None:
     hint = "; herd_worker's roles are in a namespace of their own: `with herd_worker(...) as hosts`, then `"
     told: dict[Callable[..., object], str] = {
-        zookeeper.kill_primary: "no primary: nobody owns {}/master on {}, after 0.05 s",
+        zookeeper.kill_primary: "no primary: no process owns {}/master on {}, after 0.05 s",
         zookeeper.kill_worker: "no worker: none is in {}/workers on {}, after 0.05 s",
         zookeeper.worker_sessions: "fewer than 1 workers are in {}/workers on {}, after 0.05 s",
     }

@@ -75,9 +75,9 @@ class TestBothEnds:
     def test_unknown_users_are_refused_also_without_a_password(self) -> None:
         server = _server()
         with pytest.raises(SaslError):
-            server.verify(_respond(server.challenge(), "nobody", "x"))
+            server.verify(_respond(server.challenge(), "unknown", "x"))
         with pytest.raises(SaslError):
-            server.verify(_respond(server.challenge(), "nobody", ""))
+            server.verify(_respond(server.challenge(), "unknown", ""))
 
     def test_a_response_is_good_for_its_own_challenge_only(self) -> None:
         response = _respond(_server(nonce="first").challenge())

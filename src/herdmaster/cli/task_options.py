@@ -145,7 +145,7 @@ def check_task(task: str) -> None:
 
 
 def confirm(question: str, *, is_confirmed: bool, otherwise: str) -> None:
-    """Ask on a terminal. Raises Failed with `otherwise` where there is no one to ask, Abort for a no."""
+    """Ask on a terminal. Raises Failed with `otherwise` without a terminal, Abort if the answer is no."""
     if is_confirmed:
         return
     try:

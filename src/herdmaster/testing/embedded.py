@@ -195,7 +195,7 @@ class EmbeddedZooKeeper:
                 self._expire(owner)
             return bool(owner)
 
-        self._wait(look, patience, f"no primary: nobody owns {path}", "kill_primary", namespace)
+        self._wait(look, patience, f"no primary: no process owns {path}", "kill_primary", namespace)
 
     def kill_worker(self, namespace: str = "", *, patience: float = 10.0) -> str:
         """Expire the session of the worker below `namespace` that joined first, and return the worker's name.

@@ -109,7 +109,7 @@ async def test_who_is_forgotten_is_not_asked_for(gate: _Gate, stage: Stage) -> N
     assert "task-impatient" not in gate.decisions
 
 
-async def test_who_waits_is_admitted_when_there_is_room_and_keeps_nobody_waiting(gate: _Gate, stage: Stage) -> None:
+async def test_who_waits_is_admitted_when_there_is_room_and_keeps_no_other_waiting(gate: _Gate, stage: Stage) -> None:
     await stage.zk.create("/tasks/task-there")
     gate.ask("task-patient", 1, waits=True)
     assert isinstance(await gate.ask_and_wait("task-hasty", 1), BacklogFull)

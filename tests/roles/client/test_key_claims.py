@@ -150,7 +150,7 @@ async def test_a_claim_whose_answer_is_lost_is_not_taken_for_another_ones(
         await stage.stop(client)
 
 
-async def test_whoever_gives_up_is_told_and_the_next_one_claims_the_key(namespace: str, stage: Stage) -> None:
+async def test_a_client_that_gives_up_is_told_and_the_next_one_claims_the_key(namespace: str, stage: Stage) -> None:
     async with Proxy(namespace) as proxy:
         client = await stage.client(proxy.hosts)
         await client.put_raw().accepted
@@ -169,7 +169,7 @@ async def test_whoever_gives_up_is_told_and_the_next_one_claims_the_key(namespac
         await stage.stop(client)
 
 
-async def test_whoever_seeks_the_holder_at_the_end_was_certainly_not_accepted(namespace: str, stage: Stage) -> None:
+async def test_a_client_that_seeks_the_holder_at_the_end_was_not_accepted(namespace: str, stage: Stage) -> None:
     async with Proxy(namespace) as proxy:
         client = await stage.client(proxy.hosts)
         await client.put(_keyed()).accepted
@@ -186,9 +186,9 @@ async def test_whoever_seeks_the_holder_at_the_end_was_certainly_not_accepted(na
 
 async def test_a_key_that_names_no_task_says_what_to_delete(stage: Stage) -> None:
     client = await stage.client()
-    await stage.put(layout.key_path(KEY), data=b"nobody")
+    await stage.put(layout.key_path(KEY), data=b"no task")
 
-    with pytest.raises(NotSubmitted, match=rf"/keys/{KEY} names no task but 'nobody'; delete it"):
+    with pytest.raises(NotSubmitted, match=rf"/keys/{KEY} names no task but 'no task'; delete it"):
         await client.put(_keyed()).accepted
 
 

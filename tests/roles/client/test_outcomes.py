@@ -184,7 +184,7 @@ async def test_a_hostile_status_is_told_as_a_bad_outcome_and_the_others_are_unha
     assert [decode_result(await waiting[number].outcome()) for number in (0, 2)] == [5, 5]
     await stage.until_gone(f"/status/{names[0]}")
     await stage.until_gone(f"/status/{names[2]}")
-    assert await stage.names(layout.STATUS) == [names[1]]  # whoever wrote it, it is not the client's to delete
+    assert await stage.names(layout.STATUS) == [names[1]]  # it is not the client's to delete, whatever wrote it
 
 
 async def test_a_status_that_may_not_be_read_is_told_as_such_and_not_asked_for_again_and_again(
@@ -220,7 +220,7 @@ async def test_a_callback_that_fails_keeps_no_other_outcome_from_being_told(
     caplog.clear()
 
 
-async def test_an_outcome_that_nobody_takes_is_not_collected(stage: Stage) -> None:
+async def test_an_outcome_that_is_not_taken_is_not_collected(stage: Stage) -> None:
     client = await stage.client()
     name = new_raw_name()
     told = asyncio.Event()
@@ -239,7 +239,7 @@ async def test_an_outcome_that_nobody_takes_is_not_collected(stage: Stage) -> No
     assert await stage.names(layout.STATUS) in ([name], [name, other])
 
 
-async def test_what_nobody_waits_for_any_more_leaves_nothing_behind(stage: Stage) -> None:
+async def test_what_is_not_waited_for_any_more_leaves_nothing_behind(stage: Stage) -> None:
     client = await stage.client()
     names = [new_raw_name() for _ in range(100)]
     await wait_for(client, *names)

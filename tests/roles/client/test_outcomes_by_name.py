@@ -114,7 +114,7 @@ async def test_a_search_that_the_sessions_end_interrupts_is_taken_up_by_the_next
 
 
 @pytest.mark.long
-async def test_a_task_that_ends_without_an_outcome_keeps_nobody_waiting_who_knows_only_its_name(
+async def test_a_task_that_ends_without_an_outcome_keeps_no_client_waiting_that_knows_only_its_name(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcomes, "LOOK_AGAIN_SECONDS", 0.2)

@@ -222,14 +222,14 @@ async def test_what_was_certainly_refused_is_no_unknown_when_the_journal_is_gone
 async def test_a_bad_version_by_itself_never_means_accepted(stage: Stage) -> None:
     client = await stage.client()
     await accepted(client.put_raw())
-    await stage.zk.set(await journal_of(stage), b"somebody else was here")
+    await stage.zk.set(await journal_of(stage), b"another session was here")
     submitted = client.put_raw()
     await accepted(submitted)
 
     assert await stage.exists(f"/tasks/{submitted.name}")
 
 
-async def test_an_alive_node_that_somebody_deleted_is_announced_anew(stage: Stage) -> None:
+async def test_an_alive_node_that_was_deleted_is_announced_anew(stage: Stage) -> None:
     client = await stage.client()
     await accepted(client.put_raw())
     path = await journal_of(stage)
@@ -241,7 +241,7 @@ async def test_an_alive_node_that_somebody_deleted_is_announced_anew(stage: Stag
 
 
 @pytest.mark.parametrize("gone", [layout.TASKS, layout.CLIENTS, "/"])
-async def test_a_folder_that_somebody_deleted_is_made_again_and_nothing_is_lost(stage: Stage, gone: str) -> None:
+async def test_a_folder_that_was_deleted_is_made_again_and_nothing_is_lost(stage: Stage, gone: str) -> None:
     client = await stage.client()
     await accepted(client.put_raw())
     await stage.clear(gone)
@@ -373,7 +373,7 @@ async def test_at_the_end_everybody_is_told_what_is_known(namespace: str, stage:
         await late.outcome()
 
 
-async def test_a_client_that_is_stopped_between_two_runs_keeps_nobody_waiting() -> None:
+async def test_a_client_that_is_stopped_between_two_runs_keeps_no_caller_waiting() -> None:
     client = StagedClient("127.0.0.1:1/nowhere")
     submitted = client.put_raw()
     client.stop()
@@ -441,7 +441,7 @@ async def test_a_delayed_task_is_accepted_once_although_the_servers_time_came_la
         await stage.stop(client)
 
 
-async def test_whoever_takes_the_alive_node_away_delays_a_delayed_task_a_little(namespace: str, stage: Stage) -> None:
+async def test_the_loss_of_the_alive_node_delays_a_delayed_task_a_little(namespace: str, stage: Stage) -> None:
     async with Proxy(namespace) as proxy:
         client = await stage.client(proxy.hosts)
         held = proxy.hold_request(request_of(OpCode.SET_DATA, "/alive-"))

@@ -259,7 +259,7 @@ async def test_a_child_that_comes_while_its_parent_is_cancelled_is_cancelled_too
         gate = stage.gate()
         worker = await stage.worker({"m:f": lambda: gate("runs", b"")}, slots=1)
         client = await stage.client()
-        parent, child = client.put_call("m:f"), client.put_call("m:f", queue="nobody")
+        parent, child = client.put_call("m:f"), client.put_call("m:f", queue="unserved")
         await until(lambda: bool(gate.entered), "the parent to run")
         await child.accepted
         held = proxy.hold_request(multi_with(layout.cancel_path(parent.name), layout.status_path(parent.name)))

@@ -298,7 +298,7 @@ async def test_a_primary_resigns_only_by_ending_its_session(stage: Stage) -> Non
 
 @pytest.mark.long
 @pytest.mark.fallback("TRY_LATER_SECONDS", "_TRY_LATER_SECONDS")  # then the move is tried again
-async def test_a_folder_that_somebody_deleted_is_made_again(stage: Stage) -> None:
+async def test_a_folder_that_was_deleted_is_made_again(stage: Stage) -> None:
     await stage.master()
     ran = Ran()
     await stage.worker(raw=ran)

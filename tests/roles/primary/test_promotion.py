@@ -1,4 +1,4 @@
-"""Delayed tasks: each runs once, after its time and not before, whoever dies meanwhile and whatever clocks say."""
+"""Delayed tasks: each runs once, after its time and not before, whatever dies meanwhile and whatever clocks say."""
 
 from __future__ import annotations
 
@@ -189,8 +189,8 @@ async def test_what_is_too_large_to_be_moved_is_refused(stage: Stage) -> None:
 async def test_what_may_not_be_read_is_refused_and_holds_nothing_up(stage: Stage) -> None:
     await make_folders(stage.zk)
     name = new_raw_name()
-    nobody = (Acl(int(Permission.ALL & ~Permission.READ), Id("world", "anyone")),)
-    await stage.zk.create(layout.delayed_path(0, name), b"", acl=nobody)
+    unreadable = (Acl(int(Permission.ALL & ~Permission.READ), Id("world", "anyone")),)
+    await stage.zk.create(layout.delayed_path(0, name), b"", acl=unreadable)
     await stage.put(layout.delayed_path(1, new_raw_name()))
     await stage.master()
     await stage.until_empty(layout.DELAYED)
@@ -276,7 +276,7 @@ async def test_under_a_reference_primary_the_oldest_of_our_masters_promotes(stag
     await until(lambda: _count_in(stage, layout.MASTERS, 2), "the second master's record")
     await stage.put(layout.delayed_path(now_ms(), new_raw_name()))
     await stage.until_empty(layout.DELAYED)
-    assert len(await stage.names(layout.TASKS)) == 1  # and nobody of ours assigns it
+    assert len(await stage.names(layout.TASKS)) == 1  # and none of our masters assigns it
 
     await stage.stop(oldest)
     await stage.put(layout.delayed_path(now_ms(), new_raw_name()))

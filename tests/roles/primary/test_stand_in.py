@@ -31,7 +31,7 @@ async def other(namespace: str, stage: Stage) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_nobody_stands_in_while_nobody_or_one_of_ours_is_primary(stage: Stage, other: Client) -> None:
+async def test_no_master_stands_in_while_none_or_one_of_ours_is_primary(stage: Stage, other: Client) -> None:
     mine, theirs = await announce(stage.zk, "master-a"), await announce(other, "master-b")
     assert await mine.look() is await theirs.look() is Standing.BACKUP
     await stage.zk.create(layout.MASTER, OURS, mode=CreateMode.EPHEMERAL)

@@ -161,7 +161,7 @@ async def test_a_client_whose_journal_was_swept_goes_on_under_another(stage: Sta
 async def test_under_a_reference_primary_the_oldest_of_our_masters_sweeps(stage: Stage, primary: bytes) -> None:
     await make_folders(stage.zk)
     await stage.zk.create(layout.MASTER, primary, mode=CreateMode.EPHEMERAL)
-    await stage.put(layout.MASTERS + "/master-old")  # neither alive nor ours, so it keeps nobody from sweeping
+    await stage.put(layout.MASTERS + "/master-old")  # neither alive nor ours, so it keeps no master from sweeping
     oldest = await stage.master(LONG, is_primary=False)
     await stage.until_exists(layout.MASTERS)
     await until(lambda: _count(stage, 2), "the first master's record")

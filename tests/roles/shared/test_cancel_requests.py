@@ -96,7 +96,7 @@ async def test_whatever_is_lost_on_the_way_the_verdict_comes(
 ) -> None:
     other = await stage.client()
     submitted = await _delayed(other)
-    other.outcomes.forget(submitted.name)  # or it would be collected, and nobody could look it up
+    other.outcomes.forget(submitted.name)  # or it would be collected, and no client could look it up
     async with Proxy(namespace) as proxy:
         client = await stage.client(proxy.hosts)
         lost = lose(proxy, step)

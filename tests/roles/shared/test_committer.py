@@ -147,7 +147,7 @@ async def test_tasks_exists_already_says_keep_the_assignment_and_try_later(scene
     assert settled.fates == {(Fate.REFUSED, Verdict.KEEP_AND_TRY_LATER)}
 
 
-async def test_what_nothing_of_the_protocol_explains_is_set_aside_and_harms_nobody(
+async def test_what_nothing_of_the_protocol_explains_is_set_aside_and_does_no_harm(
     scene: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     await scene.put(f"/tasks/{NAMES[7]}/child")  # so it cannot be deleted

@@ -91,9 +91,9 @@ async def test_stopping_drains_ends_the_session_and_returns(namespace: str) -> N
         raises(errors.ConnectionLoss("lost")),
         raises(errors.NoNode("/tasks")),
         raises(errors.WireError("nonsense")),
-        raises(errors.NoServerReachable("nobody")),
+        raises(errors.NoServerReachable("unreachable")),
     ],
-    ids=["it returns", "expired", "connection lost", "refused", "nonsense", "nobody there"],
+    ids=["it returns", "expired", "connection lost", "refused", "nonsense", "no server there"],
 )
 async def test_whatever_ends_a_session_is_followed_by_another(namespace: str, scene: Serve) -> None:
     actor = Actor(namespace, scene, for_ever)
@@ -172,14 +172,14 @@ async def test_a_refused_credential_is_for_the_caller_to_mend(namespace: str) ->
         await play(Actor(namespace, raises(errors.AuthenticationFailed("no")), for_ever), 2)
 
 
-async def test_a_role_that_reaches_nobody_at_first_says_so() -> None:
+async def test_a_role_that_reaches_no_server_at_first_says_so() -> None:
     (port,) = free_ports(1)
     with pytest.raises(errors.NoServerReachable, match=rf"127.0.0.1:{port}.*is ZooKeeper running\?"):
         await Actor(f"127.0.0.1:{port}", for_ever, connect_timeout=0.3).run()
 
 
 @pytest.mark.long
-async def test_a_role_that_reaches_nobody_later_tries_again(namespace: str) -> None:
+async def test_a_role_that_reaches_no_server_later_tries_again(namespace: str) -> None:
     async with Proxy(namespace) as proxy:
 
         async def lose_everything(_actor: Actor) -> None:

@@ -47,7 +47,7 @@ async def test_a_reading_is_the_servers_time_and_keeps_the_data(clock: ServerClo
     assert (await zk.get(PATH))[0] == b"data"
 
 
-async def test_without_a_reading_there_is_no_time_and_whoever_asked_is_told_once(
+async def test_without_a_reading_there_is_no_time_and_each_caller_is_told_once(
     clock: ServerClock, zk: Client, wakes: Wakes
 ) -> None:
     assert clock.wakeup(1000) is not None

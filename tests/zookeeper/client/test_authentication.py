@@ -103,7 +103,7 @@ async def test_after_a_failover_the_session_authenticates_with_the_other_server(
 
 
 @pytest.mark.parametrize("required", [(), ("sasl",)], ids=["free", "required"])
-@pytest.mark.parametrize("auth", [Sasl("al", "wrong"), Sasl("nobody", "pw")], ids=["password", "user"])
+@pytest.mark.parametrize("auth", [Sasl("al", "wrong"), Sasl("unknown", "pw")], ids=["password", "user"])
 async def test_a_wrong_user_or_password_is_one_error_at_once(required: tuple[str, ...], auth: Sasl) -> None:
     async with serving(required=required) as server:
         began = time.monotonic()

@@ -248,14 +248,14 @@ async def test_an_acl_version_guards(server: str) -> None:
 
 
 async def test_a_digest_opens_what_it_closed(server: str) -> None:
-    async with client_of(server, auth=AL) as al, client_of(server) as nobody:
+    async with client_of(server, auth=AL) as al, client_of(server) as stranger:
         await al.create("/al", b"secret", acl=CREATOR_ALL_ACL)
         digest = base64.b64encode(hashlib.sha1(b"al:pw").digest()).decode()
         assert (await al.get_acl("/al"))[0] == (Acl(Permission.ALL, Id("digest", f"al:{digest}")),)
         with pytest.raises(errors.NoAuth):
-            await nobody.get("/al")
-        await nobody.add_credential("digest", b"al:pw")
-        assert (await nobody.get("/al"))[0] == b"secret"
+            await stranger.get("/al")
+        await stranger.add_credential("digest", b"al:pw")
+        assert (await stranger.get("/al"))[0] == b"secret"
         await al.delete("/al")  # the fixture could not look into it
 
 
@@ -268,7 +268,7 @@ async def test_several_credentials_count_together(server: str) -> None:
         assert set(await both.who_am_i()) >= {ClientInfo("digest", "al"), ClientInfo("digest", "bo")}
 
 
-async def test_an_acl_needs_somebody_where_it_says_creator(server: str) -> None:
+async def test_an_acl_needs_a_user_where_it_says_creator(server: str) -> None:
     async with client_of(server) as client:
         with pytest.raises(errors.InvalidAcl):
             await client.create("/a", acl=CREATOR_ALL_ACL)

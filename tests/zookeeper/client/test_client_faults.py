@@ -70,7 +70,7 @@ async def test_a_client_declares_expiry_by_itself_while_no_server_answers(own_se
         await states.wait_for(EXPIRED)
         assert states == [DISCONNECTED, EXPIRED]
         assert start + 1.0 <= ends[0] < start + 3.0
-        assert client.deadline <= ends[0], "whoever must stop by the deadline has stopped"
+        assert client.deadline <= ends[0], "what must stop by the deadline has stopped"
         own_server.resume()
     async with client_of(own_server.hosts) as fresh:
         assert await fresh.exists("/")

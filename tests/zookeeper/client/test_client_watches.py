@@ -210,7 +210,7 @@ async def test_the_event_of_an_own_write_comes_before_its_reply(server: str) -> 
         assert log == [line for number in range(20) for line in (f"/{number}", f"reply {number}")]
 
 
-async def test_a_watcher_that_fails_keeps_the_news_from_nobody(server: str) -> None:
+async def test_a_watcher_that_fails_keeps_the_news_from_no_other(server: str) -> None:
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
 

@@ -187,7 +187,7 @@ async def test_a_refusal_without_a_reason_is_a_refusal() -> None:
 
 @contextmanager
 def full_backlog() -> Iterator[tuple[str, int]]:
-    """An address that swallows every attempt to connect: nobody accepts, and the queue is full."""
+    """An address that swallows every attempt to connect: no process accepts, and the queue is full."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.2", 0))
         listener.listen(0)
@@ -281,7 +281,7 @@ async def test_a_name_is_resolved_anew_at_every_attempt(monkeypatch: pytest.Monk
 # --- faults of listeners, and of this module -------------------------------------------------------------------------
 
 
-async def test_a_listener_that_fails_keeps_the_news_from_nobody() -> None:
+async def test_a_listener_that_fails_keeps_the_news_from_no_other() -> None:
     reports = collect_reports()
     async with scripted(behave) as (_, hosts):
         client = Client(hosts)

@@ -99,7 +99,7 @@ async def test_an_expired_ticket_is_replaced_from_the_keytab_and_awaited_in_the_
 
 @pytest.mark.parametrize("kind", ["no ticket", "no keytab", "no such service"])
 async def test_no_ticket_is_one_error_at_once(realm: Realm, server: str, kind: str) -> None:
-    keytab = realm.keytab("nobody" if kind == "no keytab" else "al")
+    keytab = realm.keytab("unknown" if kind == "no keytab" else "al")
     service = "other" if kind == "no such service" else "zookeeper"
     auth = Kerberos() if kind == "no ticket" else Kerberos("al", keytab=keytab, service=service)
     began = time.monotonic()

@@ -86,7 +86,7 @@ async def test_a_session_that_is_closed_without_a_connection_is_left_to_the_next
         await wait_until(lambda: len(predecessors) == 0)
 
 
-async def test_a_session_that_a_server_has_ended_is_nobody_s_predecessor(server: str) -> None:
+async def test_a_session_that_a_server_has_ended_is_no_predecessor(server: str) -> None:
     predecessors = Predecessors()
     async with successor(server, predecessors):
         pass

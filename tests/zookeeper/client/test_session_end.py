@@ -52,7 +52,7 @@ def test_a_watch_is_taken_off_while_it_is_on_its_way() -> None:
 
 
 @pytest.mark.parametrize("is_answered", [True, False])
-def test_a_watch_is_left_on_the_server_while_somebody_else_watches_the_path(is_answered: bool) -> None:
+def test_a_watch_is_left_on_the_server_while_another_watcher_watches_the_path(is_answered: bool) -> None:
     peer = attached()
     mine = peer.watch(AddWatch("/a", 0), WatchTable.PERSISTENT, "/a").pending.arm
     assert mine is not None

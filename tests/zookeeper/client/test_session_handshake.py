@@ -277,7 +277,7 @@ def test_events_of_the_catch_up_come_before_the_replies_to_waiting_requests() ->
 
 @pytest.mark.parametrize("error", [-5, -6, -127])
 def test_a_connection_whose_watches_were_refused_is_dropped(error: int) -> None:
-    # The session would be deaf otherwise, and nobody would know.
+    # The session would be deaf otherwise, without a sign of it.
     peer = Peer()
     peer.attach()
     peer.session.watches.add(WatchTable.PERSISTENT, "/a", peer.fired.append)

@@ -129,7 +129,7 @@ def test_a_write_whose_reply_is_garbage_may_be_applied() -> None:
         encode_reply(-8, 1, 0, OK),
         b"\0\0\0\x10" + b"\xff\xff\xff\xff" + bytes(12),
     ],
-    ids=["negative", "too long", "empty", "no header", "xid of nobody", "preface of nobody", "event without body"],
+    ids=["negative", "too long", "empty", "no header", "unknown xid", "unknown preface", "event without body"],
 )
 def test_garbage_costs_the_connection_and_one_request(garbage: bytes) -> None:
     peer = attached()

@@ -75,7 +75,7 @@ def test_a_ping_of_an_old_connection_does_not_hold_up_the_next() -> None:
     assert peer.ping()
 
 
-def test_a_pong_that_nobody_asked_for_is_ignored() -> None:
+def test_a_pong_that_was_not_asked_for_is_ignored() -> None:
     peer = attached()
     deadline = peer.session.deadline
     peer.now += 1

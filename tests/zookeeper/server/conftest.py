@@ -1,4 +1,4 @@
-"""The two servers that may be fuzzed, and what a test says to whoever runs it."""
+"""The two servers that may be fuzzed, and what a test says to its runner."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fuzzed_embedded() -> Iterator[ServerThread]:
 
 @pytest.fixture(scope="module")
 def private_apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheZooKeeper]:
-    """A server that may be fuzzed: nobody else uses it."""
+    """A server that may be fuzzed: no other test uses it."""
     jaas = tmp_path_factory.mktemp("jaas") / "jaas.conf"
     jaas.write_text(jaas_of(USERS))
     login = f"-Djava.security.auth.login.config={jaas}"

@@ -188,7 +188,7 @@ class Pair:
         self.reattach(twin, timeout=LONG)
 
     def finish(self) -> None:
-        """What is on its way to anybody is compared, then all sessions end."""
+        """What is on its way to any session is compared, then all sessions end."""
         for twin in self.twins:
             if twin.wires is not None:
                 self.ask(twin, records.Ping())

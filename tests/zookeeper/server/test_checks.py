@@ -24,7 +24,7 @@ NO_NODE, NO_AUTH, BAD_VERSION, NO_CHILDREN, NODE_EXISTS, NOT_EMPTY, INVALID_ACL 
     -111,
     -114,
 )
-NOBODY = (Acl(31, Id("digest", "nobody:x")),)
+UNKNOWN = (Acl(31, Id("digest", "unknown:x")),)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_without_extended_types_a_time_to_live_is_not_implemented() -> None:
 
 
 def test_reads_need_read_on_the_node_and_exists_too(rig: Rig, client: Peer) -> None:
-    client.create("/p", acl=NOBODY)
+    client.create("/p", acl=UNKNOWN)
     for request in (
         records.GetData("/p", True),
         records.GetChildren("/p", True),
@@ -95,7 +95,7 @@ def test_an_ip_is_enforced(rig: Rig) -> None:
 def test_the_super_user_passes_every_list() -> None:
     rig = Rig(Settings(super_digest="al:E2WgW72KiEUG4R7vIVBkt6SPXyA="))
     client = rig.client()
-    client.create("/p", acl=NOBODY)
+    client.create("/p", acl=UNKNOWN)
     assert client.error(records.GetData("/p", False)) == NO_AUTH
     client.body(records.Auth(0, "digest", b"al:pw"))
     assert client.error(records.GetData("/p", False)) == OK
@@ -105,7 +105,7 @@ def test_a_server_on_tcp_has_a_super_user_where_it_is_given_one() -> None:
     for digest, error in (("", NO_AUTH), ("al:E2WgW72KiEUG4R7vIVBkt6SPXyA=", OK)):
         with ServerThread(EmbeddedServer(super_digest=digest)) as server:
             client = server.attach()
-            assert client.ask(records.Create("/p", b"", NOBODY, 0)).error == OK
+            assert client.ask(records.Create("/p", b"", UNKNOWN, 0)).error == OK
             assert client.ask(records.GetData("/p", False)).error == NO_AUTH
             assert client.ask(records.Auth(0, "digest", b"al:pw")).error == OK
             assert client.ask(records.GetData("/p", False)).error == error

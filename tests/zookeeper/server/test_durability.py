@@ -105,7 +105,7 @@ def test_a_new_session_is_answered_when_it_is_on_disk(server: ServerThread, disk
     assert client.session_id
 
 
-def test_while_an_fsync_lasts_nobody_hears_of_the_write(server: ServerThread, disk: Disk) -> None:
+def test_while_an_fsync_lasts_no_session_hears_of_the_write(server: ServerThread, disk: Disk) -> None:
     """Neither in a reply, nor in an event, nor in what a read shows."""
     writer, watcher, reader = server.attach(), server.attach(), server.attach()
     watcher.body(records.AddWatch("/n", 0))

@@ -162,7 +162,7 @@ def test_half_frames_held_open_cost_half_more_than_was_sent_and_16_kib_per_conne
                 assert process.resident() - before < bound
 
 
-def test_slow_half_frames_disturb_nobody_and_cost_little(server: ServerThread) -> None:
+def test_slow_half_frames_disturb_no_other_and_cost_little(server: ServerThread) -> None:
     client = server.attach()
     slow = [server.attach() for _ in range(50)]
     for wire in slow:
@@ -172,7 +172,7 @@ def test_slow_half_frames_disturb_nobody_and_cost_little(server: ServerThread) -
     assert max(pending) <= 2000
 
 
-def test_random_bytes_on_many_sessions_disturb_nobody(server: ServerThread) -> None:
+def test_random_bytes_on_many_sessions_disturb_no_other(server: ServerThread) -> None:
     client = server.attach()
     source = random.Random(11)
     for index in range(100):

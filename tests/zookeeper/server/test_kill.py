@@ -41,7 +41,7 @@ class Load(threading.Thread):
         self.last_zxid = 0
         self.has_begun = False
         self.found: dict[str, bytes] | None = None
-        """What was there after the kill, and has to be there for ever: nobody writes to it any more."""
+        """What was there after the kill, and has to be there for ever: it is not written to any more."""
 
     def run(self) -> None:
         with Wire(self._port) as wire, contextlib.suppress(ConnectionEnded, ConnectionError):

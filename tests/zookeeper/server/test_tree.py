@@ -78,7 +78,7 @@ def test_null_data_is_kept_apart_from_empty_data() -> None:
     assert node(tree, "/null").stat().data_length == 0
 
 
-def test_an_acl_counts_its_own_version_and_tells_nobody() -> None:
+def test_an_acl_counts_its_own_version_and_tells_no_session() -> None:
     tree = Tree()
     create(tree, "/p", 1)
     assert tree.apply(AclSet("/p", READ_ONLY_ACL), 5, 2000) is None

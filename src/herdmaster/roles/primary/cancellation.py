@@ -113,8 +113,8 @@ class Cancellation(FolderPart):
             self.give_up(where.task, error)
 
     def _cancel_children(self, children: list[str], task: str, then: Callable[[], None]) -> None:
-        """Request to cancel the children of a task, and then end it: whoever goes on after this process has died finds
-        the request for the task, and does the same again."""
+        """Request to cancel the children of a task, and then end it. If this process dies in between, the next
+        primary finds the request for the task, and does the same again."""
         left = set(children)
         failed: list[Exception] = []
 

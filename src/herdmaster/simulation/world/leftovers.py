@@ -1,4 +1,4 @@
-"""What a process leaves behind when it has ended: asyncio tasks, timers, exceptions that no one retrieved."""
+"""What a process leaves behind when it has ended: asyncio tasks, timers, exceptions that were not retrieved."""
 
 from __future__ import annotations
 
