@@ -117,16 +117,26 @@ def test_a_worker_warns_once_of_schedules_that_differ(at: tuple[str, str]) -> No
 
 
 @pytest.mark.long
-def test_a_worker_warns_of_schedules_that_its_app_has_dropped(
+def test_a_worker_warns_of_schedules_that_are_dropped_or_have_run_out(
     at: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app, herd_only = tmp_path / "dropping_app.py", "from herdmaster import Herd\nherd = Herd()\n"
-    app.write_text(f'{herd_only}herd.schedule("old", "shop:warm", every=3600)\n')
+    def write(*schedules: str) -> None:
+        head = ("from datetime import UTC, datetime", "from herdmaster import Herd", "herd = Herd()")
+        (tmp_path / "changing_app.py").write_text("\n".join((*head, *schedules)))
+
+    write(
+        'herd.schedule("old", "shop:warm", every=3600)',
+        'herd.schedule("tide", "shop:warm", times=[datetime(2020, 1, 1, tzinfo=UTC)])',
+    )
     monkeypatch.chdir(tmp_path)
-    assert run("schedules", "apply", "--app", "dropping_app", *at).stdout == "create     old\n"
-    app.write_text(herd_only)
-    with HerdProcess("worker", at[1], "--app=dropping_app", folder=tmp_path) as worker:
-        assert "no longer declared old" in worker.wait_for_log("differ from what it declares")
+    assert run("schedules", "apply", "--app", "changing_app", *at).stdout.split() == ["create", "old", "create", "tide"]
+    write('herd.schedule("tide", "shop:warm", times=lambda: [datetime(2200, 1, 1, tzinfo=UTC)])')
+    with HerdProcess("worker", at[1], "--app=changing_app", folder=tmp_path) as worker:
+        line = worker.wait_for_log("differ from what it declares")
+        assert "different tide (timetable); no longer declared old" in line
+    write()
+    with HerdProcess("worker", at[1], "--app=changing_app", folder=tmp_path) as worker:
+        assert "no longer declared old, tide" in worker.wait_for_log("differ from what it declares")
 
 
 @pytest.mark.long

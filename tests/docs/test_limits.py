@@ -40,6 +40,7 @@ STATED: list[tuple[str, str, str, object]] = [
     ("guides/deploying.md", "at most 16 MiB and 24 hours", "roles.primary.sweeper:Ages.history_size", 16 * KIB * KIB),
     ("guides/deploying.md", "`--session-timeout` (10 s)", "roles.primary.master:MasterSettings.session_timeout", 10.0),
     ("guides/deploying.md", "`--session-timeout` (10 s)", "roles.worker.worker:WorkerSettings.session_timeout", 10.0),
+    ("guides/schedules.md", "the next 5,000", "core.timetable:MAX_TIMES", 5000),
     ("guides/schedules.md", "after 1,000 in a row", "core.schedule_decisions:MAX_BEHIND", 1000),
     ("guides/schedules.md", "100 are counted", "core.schedule_decisions:_MAX_STEPS", 100),
     ("guides/running.md", "which is 25 seconds by default", "roles.worker.worker:WorkerSettings.drain_timeout", 25.0),

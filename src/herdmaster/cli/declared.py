@@ -12,6 +12,7 @@ import msgspec
 from herdmaster.api import Herd
 from herdmaster.api.direction import Target
 from herdmaster.api.internals import core_of
+from herdmaster.api.schedule_options import is_over
 from herdmaster.cli.named_app import full_name
 from herdmaster.core.printable import printable
 from herdmaster.core.schedules import Schedule
@@ -88,8 +89,11 @@ def compare_schedules(
 
 
 def _with_times_of(stored: Schedule | None, schedule: Schedule) -> Schedule:
-    """Return a schedule with the stored times, if both have listed times: a function may list others each time."""
+    """Return a schedule with the stored times, if both have listed times: a function may list others each time. But not
+    where the stored times have passed, and others come."""
     if stored is None or not (isinstance(stored.timetable, Times) and isinstance(schedule.timetable, Times)):
+        return schedule
+    if is_over(stored) and not is_over(schedule):
         return schedule
     return msgspec.structs.replace(schedule, timetable=stored.timetable)
 
