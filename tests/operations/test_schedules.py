@@ -130,6 +130,14 @@ async def test_a_removed_schedule_leaves_nothing(zk: Client) -> None:
             await act(zk, NAME)
 
 
+async def test_a_removal_that_another_session_repeats_is_told_as_done(zk: Client) -> None:
+    await schedules.add_schedule(zk, NAME, PLAIN)
+    removed = set[str]()
+    assert await schedules.remove_schedule(zk, NAME, removed=removed)
+    assert await schedules.remove_schedule(zk, NAME, removed=removed)
+    assert not await schedules.remove_schedule(zk, NAME)
+
+
 async def test_a_tick_under_way_is_refused_after_an_edit_a_run_and_a_removal(zk: Client) -> None:
     async def is_refused() -> bool:
         return await schedules.commit(zk, [stale]) is False

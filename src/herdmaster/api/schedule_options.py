@@ -74,7 +74,8 @@ class CheckedSchedule(msgspec.Struct, frozen=True):
 
 
 def check_schedule(keywords: Mapping[str, object]) -> CheckedSchedule:
-    """Raises ConfigurationError for options that cannot work, TypeError for an unknown one."""
+    """Return the options of a schedule, checked. Raises ConfigurationError for options that cannot work, TypeError for
+    an unknown one."""
     for name in keywords:
         if name not in ScheduleOptions.__annotations__:
             known = ", ".join(ScheduleOptions.__annotations__)

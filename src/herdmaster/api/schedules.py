@@ -202,11 +202,11 @@ class Schedules:
 
     def remove(self, name: str) -> bool:
         """Delete a schedule. Its tasks go on. Return whether there was one."""
-        return self._ask(partial(schedules.remove_schedule, name=name))
+        return self._ask(partial(schedules.remove_schedule, name=name, removed=set()))
 
     async def remove_async(self, name: str) -> bool:
         """As `remove`, for event loops."""
-        return await self._ask_async(partial(schedules.remove_schedule, name=name))
+        return await self._ask_async(partial(schedules.remove_schedule, name=name, removed=set()))
 
     # --- questions ---------------------------------------------------------------------------------------------------
 

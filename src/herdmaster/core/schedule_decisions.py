@@ -144,8 +144,8 @@ class _Case(msgspec.Struct, frozen=True):
     # --- decisions ---------------------------------------------------------------------------------------------------
 
     def decide_all(self, first_ms: int) -> TickDecision:
-        """A task for each time, as many as fit one transaction. Only one, if each waits for the one before or needs the
-        key."""
+        """Make a task for each time, as many as fit one transaction: only one, if each waits for the one before or
+        needs the key."""
         schedule = self.schedule
         room = 1
         if schedule.overlap is Overlap.ALLOW and not schedule.has_key:
@@ -167,7 +167,7 @@ class _Case(msgspec.Struct, frozen=True):
         return self.fire(dues, last_ms, skipped) if dues else self.skip(last_ms, skipped)
 
     def fire(self, dues: list[int], last_ms: int, skipped: dict[Skip, int]) -> Fire:
-        """`last_ms` is the last time that was considered."""
+        """Make these tasks. `last_ms` is the last time that was considered."""
         tasks: list[NewScheduledTask] = []
         previous_ms = self.tick.last_ms
         for due_ms in dues:

@@ -155,7 +155,8 @@ _tick_decoder = msgspec.json.Decoder(Tick)
 
 
 def encode_schedule(schedule: Schedule) -> bytes:
-    """The data of a schedule. Raises ConfigurationError, InvalidName, PayloadTooLarge for one that cannot work."""
+    """Return the data of a schedule. Raises ConfigurationError, InvalidName and PayloadTooLarge for one that cannot
+    work."""
     check_queue(schedule.queue)
     check_priority(schedule.priority)
     starts, ends = schedule.starts_ms, schedule.ends_ms
@@ -172,7 +173,7 @@ def encode_schedule(schedule: Schedule) -> bytes:
 
 
 def decode_schedule(data: bytes | None) -> Schedule:
-    """The schedule. Raises BadSchedule, one sentence, for what is none."""
+    """Return the schedule. Raises BadSchedule, one sentence, for what is none."""
     try:
         schedule = _schedule_decoder.decode(data or b"")
     except UNREADABLE as error:
@@ -191,7 +192,7 @@ def encode_tick(tick: Tick) -> bytes:
 
 
 def decode_tick(data: bytes | None) -> Tick:
-    """The tick. Raises BadSchedule for what is none."""
+    """Return the tick. Raises BadSchedule for what is none."""
     try:
         return _tick_decoder.decode(data or b"")
     except UNREADABLE as error:
@@ -230,7 +231,7 @@ def is_same_timing(one: Schedule, other: Schedule) -> bool:
 
 
 def fire_time(name: str, schedule: Schedule, due_ms: int) -> int:
-    """When the task for a time is to be made: after the jitter, which is the same for the same time."""
+    """Return when the task for a time is to be made: after the jitter, which is the same for the same time."""
     if not schedule.jitter_ms:
         return due_ms
     digest = hashlib.sha256(f"{name} {schedule.id} {due_ms}".encode()).digest()
@@ -238,7 +239,7 @@ def fire_time(name: str, schedule: Schedule, due_ms: int) -> int:
 
 
 def name_of_tick(name: str, schedule: Schedule, tick: Tick, *, is_over: bool = False) -> TickName:
-    """The name of the schedule's tick. `is_over`: there is no next time."""
+    """Return the name of the schedule's tick. `is_over`: there is no next time."""
     if schedule.paused or is_over:
         return TickName(NEVER, schedule.id, name)
     return TickName(UNPLANNED if tick.due_ms is None else tick.due_ms, schedule.id, name)
@@ -249,7 +250,7 @@ def with_problem(tick: Tick, problem: str) -> Tick:
 
 
 def unplanned(tick: Tick) -> Tick:
-    """The tick of a schedule whose next time is to be found from now on."""
+    """Return the tick of a schedule whose next time is to be found from now on."""
     return msgspec.structs.replace(tick, due_ms=None, since_ms=None, behind=0, problem=None)
 
 
@@ -265,7 +266,7 @@ class NewScheduledTask(msgspec.Struct, frozen=True, gc=False):
 def scheduled_task(
     name: str, schedule: Schedule, due_ms: int, previous_ms: int | None, now_ms: int, *, ulid: str | None = None
 ) -> NewScheduledTask:
-    """The task of a schedule for one time. Its name is always the same for the same time, unless `ulid` says another.
+    """Return the task of a schedule for one time. Without `ulid`, its name is always the same for the same time.
 
     Raises BadSchedule.
     """

@@ -106,9 +106,10 @@ async def resume_schedule(client: Client, name: str, *, catch_up: bool = False) 
     )
 
 
-async def remove_schedule(client: Client, name: str) -> bool:
-    """Delete a schedule and its tick; its tasks go on. Return False if there is none."""
-    removed: set[str] = set()  # the ids of those whose removal was requested
+async def remove_schedule(client: Client, name: str, *, removed: set[str] | None = None) -> bool:
+    """Delete a schedule and its tick; its tasks go on. Return False if there is none. `removed` is to be an empty set,
+    and the same one where this is called again after the end of a session: it keeps the ids of what was deleted."""
+    removed = set() if removed is None else removed
     for _ in range(_MAX_TRIES):
         found = await read_schedules(client, [name])
         if not found:
@@ -183,7 +184,7 @@ class _Request(NamedTuple):
     part: int = 0
 
     def is_in(self, notes: Sequence[str]) -> bool:
-        """Whether the notes of a tick say that this part was made."""
+        """Return whether the notes of a tick say that this part was made."""
         noted = [note.partition(".") for note in notes]
         return any(ulid == self.ulid and (int(part) if part.isdecimal() else 0) >= self.part for ulid, _, part in noted)
 

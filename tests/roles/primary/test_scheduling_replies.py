@@ -1,20 +1,25 @@
-"""Schedules, reply by reply: what becomes of a tick whose schedule is gone, and of one that cannot be read."""
+"""Schedules, reply by reply: what a tick costs, and what becomes of one whose schedule is gone or that cannot be
+read."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.layout import TickName, tick_name
-from herdmaster.core.schedules import Tick, encode_tick
+from herdmaster.core.schedules import Overlap, Schedule, Tick, encode_schedule, encode_tick
+from herdmaster.core.timetable import Every
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.primary.part import SET_ASIDE_SECONDS
 from herdmaster.roles.primary.scheduling import Scheduling
 from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
 from tests.roles.primary.scripted import FakeServerClock, ScriptedClient
+from tests.roles.stage import call_payload
 
 pytestmark = pytest.mark.fallback("SET_ASIDE_SECONDS", "TRY_LATER_SECONDS")  # the clock is the test's
 
@@ -28,8 +33,9 @@ class Rig:
 
     def __init__(self) -> None:
         self.client = ScriptedClient()
-        clock: Any = FakeServerClock()
-        clock.time = DUE
+        self.server_clock = FakeServerClock()
+        self.server_clock.time = DUE
+        clock: Any = self.server_clock
         client: Any = self.client
         pictures: Any = None
         report = PrimaryLog(System(), lambda _end: None)
@@ -50,6 +56,23 @@ class Rig:
         self.find_alone()
         self.client.now += SET_ASIDE_SECONDS
         self.find_alone()
+
+
+async def test_a_tick_after_the_first_costs_one_transaction_and_no_read() -> None:
+    rig, minute, payload = Rig(), 60_000, msgspec.Raw(call_payload("m:f"))
+    schedule = Schedule(id="0a1b2c3d", timetable=Every(minute, DUE), payload=payload, overlap=Overlap.ALLOW)
+    assert rig.step() == ["read"]
+    rig.client.answer_read(encode_schedule(schedule), encode_tick(Tick(due_ms=DUE)))
+    for number in range(1, 4):
+        await asyncio.sleep(0)  # moves are gathered for one turn of the loop
+        assert rig.client.pending() == ["commit"]
+        (_, _), (_, consumed), (_, task), (_, following) = rig.client.answer("commit")
+        assert task.startswith(f"{layout.TASKS}/")
+        assert following == layout.tick_path(TickName(DUE + number * minute, "0a1b2c3d", "nightly"))
+        rig.part.ticks.remove(layout.name_of(consumed))
+        rig.part.ticks.add(layout.name_of(following))
+        rig.server_clock.time = DUE + number * minute
+        assert rig.step() == []
 
 
 def test_a_tick_is_deleted_when_it_was_found_without_its_schedule_twice() -> None:
