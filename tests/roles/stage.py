@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from herdmaster.core import layout
+from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.members import MasterRecord, encode_record
 from herdmaster.core.names import UlidFactory, call_name, raw_name
 from herdmaster.core.outcome import Outcome, decode_result
@@ -195,10 +196,16 @@ class Stage:
         return self._gates[-1]
 
     async def master(
-        self, settings: MasterSettings | None = None, *, hosts: str | None = None, is_primary: bool = True
+        self,
+        settings: MasterSettings | None = None,
+        *,
+        hosts: str | None = None,
+        is_primary: bool = True,
+        task_ended: Callable[[AttemptEnd], object] | None = None,
     ) -> StagedMaster:
         """Waits until it is primary; with `is_primary=False` only until its session is there."""
         role = StagedMaster(hosts or self.hosts, settings or MasterSettings(session_timeout=TIMEOUT))
+        role.task_ended = task_ended
         self.start(role)
         if is_primary:
             await until(lambda: role.is_primary, "a primary")

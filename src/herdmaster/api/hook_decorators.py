@@ -42,9 +42,9 @@ class HookDecorators:
         return hook
 
     def on_final_failure(self, hook: E) -> E:
-        """Decorator: call `hook(task, error)` once for each task that a worker ended otherwise than done, with the
-        error that the submitter gets, on a thread of the worker. Not called for what the primary ends without a worker:
-        see the guide."""
+        """Decorator: call `hook(task, error)` once for each task that ended otherwise than done, with the error that
+        the submitter gets: on a thread of the worker that ended it, or, for what a master ends, in a process beside the
+        master if that was started as `herd master --app`."""
         self._core.registry.hook_lists.add("on_final_failure", hook)
         return hook
 

@@ -9,6 +9,8 @@ import click
 from herdmaster.cli.options import app_option, import_option, log_options
 
 if TYPE_CHECKING:
+    from herdmaster.api import Herd
+    from herdmaster.roles.primary.master import Master
     from herdmaster.zookeeper.tls import TLS
 
 _FILE: Final = click.Path(dir_okay=False)
@@ -158,7 +160,6 @@ def dev(
     from herdmaster.cli.logs import configure_role_logs
     from herdmaster.cli.named_app import direct, load_directed_app, make_worker, queues_of
     from herdmaster.cli.running import run_until_stopped
-    from herdmaster.roles.primary.master import Master
     from herdmaster.roles.shared.role import Role
     from herdmaster.roles.worker.worker import WorkerSettings
 
@@ -169,7 +170,18 @@ def dev(
 
     def make_roles(hosts: str) -> list[Role]:
         direct(loaded, Target(hosts))
-        return [make_worker(hosts, app, loaded, settings, imports=imports), Master(hosts)]
+        return [make_worker(hosts, app, loaded, settings, imports=imports), _make_master(hosts, loaded)]
 
     server, store = ServerProcess("127.0.0.1", port, data_dir), DeclaredSchedules(app, loaded).store
     run_until_stopped(Development(server, make_roles, store))
+
+
+def _make_master(hosts: str, herd: Herd) -> Master:
+    """Return a master that calls the app's hooks in this process, as the worker beside it does."""
+    from herdmaster.api.internals import core_of
+    from herdmaster.roles.primary.master import Master
+    from herdmaster.roles.worker.error_calls import ErrorCalls
+
+    master = Master(hosts)
+    master.task_ended = ErrorCalls(core_of(herd).registry.hooks).call_final
+    return master

@@ -22,8 +22,12 @@ from herdmaster.cli.options import (
 from herdmaster.cli.security import security_options
 
 if TYPE_CHECKING:
+    from herdmaster.api.direction import Target
     from herdmaster.api.security import GivenSecurity
+    from herdmaster.cli.final_failures import FinalFailures
+    from herdmaster.roles.primary.master import MasterSettings
 
+_NO_APP: Final = "--import names modules that register tasks with an app: give --app as well"
 _MIN_OVERDUE: Final = 30.0
 _MIB: Final = 1024 * 1024
 
@@ -73,11 +77,67 @@ def _age_option(name: str, default: str, what: str) -> Decorator:
     show_default=True,
     help="Merge or delete the oldest history when all of it is larger.",
 )
+@app_option("Call the on_final_failure hooks of this app, in another process, for what the master ends.")
+@import_option
 @listen_option
 @log_options("info")
 def master(
     *,
     hosts: str | None,
+    app: str | None,
+    imports: tuple[str, ...],
+    listen: str | None,
+    security: GivenSecurity,
+    log_level: str,
+    log_format: str,
+    **settings: Any,  # the options of `_master_settings`
+) -> None:
+    """Run a master, primary or backup.
+
+    SIGTERM and Ctrl-C end its session, so that a backup takes over at once. Under a reference primary, the oldest
+    master does what that program does not: delays, cancelling, sweeping, and tasks that it leaves behind.
+    """
+    if app is None and imports:
+        raise click.UsageError(_NO_APP)
+    if app is not None:
+        from herdmaster.cli.first_process import leave_first_process
+
+        leave_first_process()  # before further imports, which the parent would only keep in memory
+
+    from herdmaster.cli.logs import configure_role_logs
+    from herdmaster.cli.monitored import Monitoring
+    from herdmaster.cli.running import run_role
+    from herdmaster.cli.session import Session
+    from herdmaster.roles.primary.master import Master
+
+    configure_role_logs(log_level, log_format)
+    target = Session(hosts, None, settings["connect_timeout"], security).find_target()
+    monitoring = Monitoring(listen, target.security)
+    role, beside = Master(target.hosts, _master_settings(**settings), monitoring.system), []
+    if app is not None:
+        failures = _final_failures(app, imports, log_level, log_format)
+        role.task_ended = failures.task_ended
+        beside.append(failures.run())
+        if hosts is not None or not security.is_empty:
+            _direct_hooks(target)
+    run_role(monitoring.watch(role, *beside))
+
+
+def _final_failures(app: str, imports: tuple[str, ...], log_level: str, log_format: str) -> FinalFailures:
+    from herdmaster.cli.final_failures import FinalFailures
+
+    return FinalFailures(app, imports, log_level, log_format)
+
+
+def _direct_hooks(target: Target) -> None:
+    """Direct what the hooks of a master's app submit to the servers of the master."""
+    from herdmaster.cli.named_app import direct_all
+
+    direct_all(target)
+
+
+def _master_settings(
+    *,
     session_timeout: float,
     connect_timeout: float,
     assign_overdue: float,
@@ -85,34 +145,17 @@ def master(
     outcome_ttl: float,
     history_age: float,
     history_size: int,
-    listen: str | None,
-    security: GivenSecurity,
-    log_level: str,
-    log_format: str,
-) -> None:
-    """Run a master, primary or backup.
-
-    SIGTERM and Ctrl-C end its session, so that a backup takes over at once. Under a reference primary, the oldest
-    master does what that program does not: delays, cancelling, sweeping, and tasks that it leaves behind.
-    """
-    from herdmaster.cli.logs import configure_role_logs
-    from herdmaster.cli.monitored import Monitoring
-    from herdmaster.cli.running import run_role
-    from herdmaster.cli.session import Session
-    from herdmaster.roles.primary.master import Master, MasterSettings
+) -> MasterSettings:
+    from herdmaster.roles.primary.master import MasterSettings
     from herdmaster.roles.primary.overdue import Patience
     from herdmaster.roles.primary.sweeper import Ages
 
-    configure_role_logs(log_level, log_format)
-    target = Session(hosts, None, connect_timeout, security).find_target()
-    monitoring = Monitoring(listen, target.security)
-    settings = MasterSettings(
+    return MasterSettings(
         session_timeout=session_timeout,
         connect_timeout=connect_timeout,
         patience=Patience(task=assign_overdue, inbox=recover_overdue),
         ages=Ages(outcome=outcome_ttl, history=history_age, history_size=history_size * _MIB),
     )
-    run_role(monitoring.watch(Master(target.hosts, settings, monitoring.system)))
 
 
 _count = click.IntRange(1, 10_000)

@@ -25,9 +25,9 @@ class Hooks(msgspec.Struct, frozen=True):
     `before_task(task)`, then `after_task(task, result)` or `on_error(task, exception)` are called where the task's code
     runs: on its thread, in the loop of the coroutines, or in its process. The result of a chunk is the list of its
     items' results, with an exception for each item that failed. If an attempt is not ended by its code, `on_error` is
-    called in the worker (see `error_calls`). `on_final_failure(task, exception)` is always called in the worker, after
-    its end was committed, for a task that ended otherwise than done. What these hooks raise is logged and does not
-    affect the task.
+    called in the worker (see `error_calls`). `on_final_failure(task, exception)` is called after the end was committed,
+    for a task that ended otherwise than done: in the worker that ended it, or in a process beside the master that did
+    (see `cli.final_failures`). What these hooks raise is logged and does not affect the task.
 
     Each of `on_worker_start` is called once, before the worker has a session; if one raises, the worker does not start.
     Each of `on_worker_stop` is called after the last session (see `worker_hooks`). The processes of a pool call the

@@ -55,6 +55,9 @@ class Told:
     def final_of(self, task: str) -> list[HookCall]:
         return [call for call in self.final if call.task == task]
 
+    def has_final(self, task: str) -> bool:
+        return bool(self.final_of(task))
+
 
 def spin_for_ever() -> None:
     """Ends only by what is raised in its thread, and then raises something else."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from herdmaster.core import layout
 from herdmaster.core.options import PoolKind
 from herdmaster.core.payload import Call, encode_arguments, encode_call
 from herdmaster.roles.primary.master import MasterSettings
+from herdmaster.roles.worker.error_calls import ErrorCalls
 from tests.docs.links import REPOSITORY
 from tests.roles import app
 from tests.roles.stage import TIMEOUT, Stage, StagedWorker, call_payload, new_call_name, new_raw_name, until
@@ -22,6 +24,7 @@ from tests.roles.worker.failing import FUNCTIONS, Told, assign, error_of
 pytestmark = pytest.mark.long
 
 HEAD = "| it failed because | `on_error` gets | where | `on_final_failure` |"
+BY_MASTER = "called by `herd master --app`"
 CALLS_THREAD = "herdmaster-on-error"
 
 
@@ -43,17 +46,22 @@ def rows() -> Iterator[Row]:
 
 
 class Scene(NamedTuple):
-    """Where a task fails: on a worker whose hooks are `told`."""
+    """Where a task fails: on a worker whose hooks are `told`, or at a master whose hooks are `told_by_master`."""
 
     stage: Stage
     worker: StagedWorker
     told: Told
+    told_by_master: Told
     folder: Path
 
     async def put(self, name: str, payload: bytes, worker: str | None = None) -> list[str]:
         """Put a task into an inbox."""
         await self.stage.put(layout.assignment_path(worker or self.worker.name, name), data=payload)
         return [name]
+
+    async def master(self, settings: MasterSettings | None = None) -> None:
+        """Start a master that calls hooks."""
+        await self.stage.master(settings, task_ended=ErrorCalls(self.told_by_master.hooks).call_final)
 
     async def run(self, function: str, *args: object, **options: object) -> list[str]:
         await self.stage.play_primary()
@@ -124,7 +132,7 @@ async def in_a_chunk(scene: Scene) -> list[str]:
 
 
 async def cancelled(scene: Scene) -> list[str]:
-    await scene.stage.master()
+    await scene.master()
     name = new_call_name("unserved")
     await scene.stage.put(layout.task_path(name), data=divide(1))
     await scene.stage.put(layout.cancel_path(name))
@@ -132,7 +140,7 @@ async def cancelled(scene: Scene) -> list[str]:
 
 
 async def expired_in_the_backlog(scene: Scene) -> list[str]:
-    await scene.stage.master()
+    await scene.master()
     name = f"{new_call_name('unserved')}.c"
     call = Call(1, "m:divide", *encode_arguments((1,), {}), expires=1)
     await scene.stage.put(layout.task_path(name), data=encode_call(call))
@@ -142,12 +150,12 @@ async def expired_in_the_backlog(scene: Scene) -> list[str]:
 async def buried(scene: Scene) -> list[str]:
     payload = call_payload("m:divide", 1, deliveries=1, started="worker-lost")
     names = await scene.put(new_call_name(), payload, "worker-lost")
-    await scene.stage.master(MasterSettings(session_timeout=TIMEOUT, max_deliveries=1))
+    await scene.master(MasterSettings(session_timeout=TIMEOUT, max_deliveries=1))
     return names
 
 
 async def immovable(scene: Scene) -> list[str]:
-    await scene.stage.master()
+    await scene.master()
     name = new_call_name(big=True)
     await scene.stage.put(layout.task_path(name), data=b"x" * 700_000)
     return [name]
@@ -182,16 +190,20 @@ async def test_the_hooks_are_called_as_the_table_says(row: Row, stage: Stage, tm
     def fail(_name: str, _payload: bytes) -> None:
         raise ValueError("raw")
 
-    told, scenario = Told(), SCENARIOS[row.cause]
+    told, told_by_master, scenario = Told(), Told(), SCENARIOS[row.cause]
     worker = await stage.worker(FUNCTIONS, app=app.APP, hooks=told.hooks, slots=16, raw=fail)
-    names = await scenario(Scene(stage, worker, told, tmp_path))
+    names = await scenario(Scene(stage, worker, told, told_by_master, tmp_path))
     submitted = {name: await error_of(stage, name) for name in names if scenario not in GOES_ON}
     await stage.stop(worker)  # it waits for the calls of hooks
 
     for name in names:
         errors, final = told.errors_of(name), told.final_of(name)
         assert len(errors) == (0 if row.error == "not called" else 1)
-        assert len(final) == {"called": 1, "not called": 0}[row.final]
+        assert len(final) == (1 if row.final == "called" else 0)
+        if row.final == BY_MASTER:
+            await until(partial(told_by_master.has_final, name), "a call by the master")
+        final += told_by_master.final_of(name)
+        assert len(final) == (0 if row.final == "not called" else 1)
         for call in (*errors, *final):
             kind, text = submitted.get(name, call[2:4])
             assert (call.kind, call.text) == (kind, text or call.text)  # the outcome of a raw task has no message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import msgspec
 
@@ -50,6 +51,8 @@ class Master(Role):
     def __init__(self, hosts: str, settings: MasterSettings | None = None, system: System | None = None) -> None:
         super().__init__("master", hosts, system)
         self._settings = settings or MasterSettings()
+        self.task_ended: Callable[[AttemptEnd], object] | None = None
+        """Called for each task that this master has ended, once that is committed. Returns at once, raises nothing."""
         self.is_primary = False
         self._primary: Primary | None = None
         self._recorder = Recorder(self.kind, self.system.host, self.system.unix_ms(), pid=self.system.pid)
@@ -73,6 +76,8 @@ class Master(Role):
     def _report(self, end: AttemptEnd) -> None:
         self._recorder.attempt_ended(end)
         self.system.instruments.attempt_ended(end)
+        if self.task_ended is not None:
+            self.task_ended(end)
 
     def meanwhile(self) -> str:
         return "nothing is decided until it is back" if self.is_primary else "it cannot take over until it is back"

@@ -34,9 +34,17 @@ MOST_WAITING: Final = 1000
 END_SECONDS: Final = 5.0
 
 _NOT_FINAL: Final = frozenset({EndState.DONE, EndState.RETRIED})
+_STATES: Final = {EndState.EXPIRED: OutcomeState.EXPIRED, EndState.CANCELLED: OutcomeState.CANCELLED}
 _CallHook = Callable[[Hooks, Running, BaseException], None]
 
 _log = logging.getLogger("herdmaster.worker")
+
+
+def final_error(end: AttemptEnd) -> Exception | None:
+    """Return the error that the submitter gets; None for a task that is done, and for one that is tried again."""
+    if end.result in _NOT_FINAL:
+        return None
+    return exception_of(Outcome(_STATES.get(end.result, OutcomeState.FAILED), error=end.error))
 
 
 class EndedTask:
@@ -94,10 +102,9 @@ class ErrorCalls:
 
     def call_final(self, end: AttemptEnd) -> None:
         """Call `on_final_failure` for a task that has ended otherwise than done. Its end is committed."""
-        if self._hooks.on_final_failure is None or end.result in _NOT_FINAL:
+        if self._hooks.on_final_failure is None:
             return
-        state = OutcomeState.EXPIRED if end.result is EndState.EXPIRED else OutcomeState.FAILED
-        error = exception_of(Outcome(state, error=end.error))
+        error = final_error(end)
         if error is not None:
             self._put(call_on_final_failure, EndedTask(end), error)
 
