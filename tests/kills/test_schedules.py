@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ from herdmaster.core.schedules import Missed, Overlap, Schedule
 from herdmaster.core.timetable import Every
 from herdmaster.operations.schedule_plan import apply_schedules
 from herdmaster.roles.shared.bootstrap import make_folders
-from herdmaster.testing.apache import ApacheZooKeeper
+from herdmaster.testing.apache import ApacheEnsemble, ApacheZooKeeper
 from herdmaster.zookeeper.client import Client
 from tests.cli.processes import HerdProcess
 from tests.kills.aftermath import kill
@@ -34,19 +34,20 @@ PAYLOAD = msgspec.Raw(call_payload("tests.kills.app:nap", 0.0, 1))
 
 
 class Cluster:
-    """Two masters and a worker, beside a server whose log is read."""
+    """Two masters and a worker, beside servers whose logs are read."""
 
-    def __init__(self, server: ApacheZooKeeper, stack: ExitStack) -> None:
-        self._server = server
+    def __init__(self, servers: Sequence[ApacheZooKeeper], stack: ExitStack) -> None:
+        self._servers = servers
+        self._hosts = ",".join(server.hosts for server in servers)
         self._stack = stack
-        self._logs = TransactionLogs([server.data_dir])
+        self._logs = TransactionLogs([server.data_dir for server in servers])
         self.masters = [self._start("master") for _ in range(2)]
         self.worker = self._start_worker()
 
     def _start(self, *arguments: str) -> HerdProcess:
         role, *options = arguments
         timeout = f"--session-timeout={SESSION_TIMEOUT}"
-        return self._stack.enter_context(HerdProcess(role, self._server.hosts, timeout, *options))
+        return self._stack.enter_context(HerdProcess(role, self._hosts, timeout, *options))
 
     def _start_worker(self) -> HerdProcess:
         return self._start("worker", "--app=tests.kills.app", "--slots=8")
@@ -59,8 +60,12 @@ class Cluster:
 
     def restart_everything(self) -> None:
         kill(*self.masters, self.worker)
-        self._server.kill()
-        self._server.start()
+        for server in self._servers:
+            server.kill()
+        for server in self._servers:
+            server.launch()
+        for server in self._servers:
+            server.wait_until_serving(PATIENCE)
         self.masters = [self._start("master") for _ in range(2)]
         self.worker = self._start_worker()
 
@@ -74,7 +79,14 @@ class Cluster:
 def cluster(own_apache: ApacheZooKeeper) -> Iterator[Cluster]:
     with ExitStack() as stack:
         asyncio.run(declare(own_apache.hosts))
-        yield Cluster(own_apache, stack)
+        yield Cluster([own_apache], stack)
+
+
+@pytest.fixture
+def wide_cluster(apache_ensemble: ApacheEnsemble) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        asyncio.run(declare(apache_ensemble.hosts))
+        yield Cluster(apache_ensemble.members, stack)
 
 
 async def declare(hosts: str) -> None:
@@ -120,11 +132,11 @@ def test_each_second_has_one_task_while_the_primary_is_killed_again_and_again(cl
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_thousand_times_have_one_task_each_while_everything_is_killed_and_restarted(cluster: Cluster) -> None:
+def test_a_thousand_times_have_one_task_each_while_everything_is_killed_and_restarted(wide_cluster: Cluster) -> None:
     for number in range(36):
         time.sleep(KILL_SECONDS)
         if number % 6 == 5:
-            cluster.restart_everything()
+            wide_cluster.restart_everything()
         else:
-            cluster.kill_a_master(number)
-    check(cluster, times=100)
+            wide_cluster.kill_a_master(number)
+    check(wide_cluster, times=100)
