@@ -13,6 +13,7 @@ from herdmaster.core.flows import (
     FlowHeader,
     FlowState,
     FlowStep,
+    Mark,
     Reference,
     decode_header,
     encode_header,
@@ -39,17 +40,20 @@ class FlowScene:
         parents: Mapping[str, Sequence[str]] | None = None,
         *,
         flow: str = FLOW,
+        marks: Mapping[str, Mark] | None = None,
     ) -> None:
         self.client = client
         self.flow = flow
         self._names = names
         self._parents = parents or {}
+        self._marks = marks or {}
         self._writes: list[tuple[str, bytes]] = []
 
     def step(self, step: str) -> FlowStep:
         base = step.partition(".")[0]
         refs = tuple(Reference(("args", place), parent) for place, parent in enumerate(self._parents.get(base, ())))
-        return FlowStep(self.flow, step, self._names[base], self.task(step), refs=refs)
+        mark = self._marks.get(base, "")
+        return FlowStep(self.flow, step, self._names[base], self.task(step), refs=refs, mark=mark)
 
     def task(self, step: str) -> str:
         return step_task(CREATED, self.flow, step, "default", 5)

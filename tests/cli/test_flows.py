@@ -21,6 +21,7 @@ pytestmark = pytest.mark.long
 
 OTHER = "flow-01kb5w3a0000000000000000zz"
 NAMES = {"0": "fetch", "1": "parse", "2": "merge", "3": "notify"}
+COUNTS = ["DONE", "RUNNING", "PENDING", "WAITING", "FAILED", "BLOCKED"]
 PARENTS = {"1": ["0"], "2": ["1"], "3": ["2"]}
 
 
@@ -44,12 +45,16 @@ async def at(namespace: str) -> tuple[str, str]:
 
 def test_flows_are_listed_with_their_numbers_of_steps(at: tuple[str, str]) -> None:
     rows = [line.split() for line in run("flows", *at).stdout.splitlines()]
-    assert rows[0] == ["STATE", "AGE", "ENDED", "DONE", "RUNNING", "WAITING", "FAILED", "BLOCKED", "FLOW", "NAME"]
+    assert rows[0] == ["STATE", "AGE", "ENDED", *COUNTS, "FLOW", "NAME"]
     assert [row[0] for row in rows[1:]] == ["running", "failed"]
-    assert rows[1][2:] == ["-", "3", "1", "1", "1", "1", FLOW, "report"]
+    assert rows[1][2:] == ["-", "3", "0", "1", "1", "1", "1", FLOW, "report"]
     (failed,) = run("flows", "list", at[1], "--state", "failed", "--name", "etl", "--json").stdout.splitlines()
     assert json.loads(failed)["id"] == OTHER
     assert run("flows", "list", at[1], "--name", "gone").stderr == "no flows\n"
+    some = run("flows", "list", at[1], "--limit", "1")
+    assert [line.split()[9] for line in some.stdout.splitlines()] == ["FLOW", FLOW]
+    assert some.stderr == "there are more than 1 flows: --limit 0 lists all, --state and --name choose\n"
+    assert len(run("flows", "list", at[1], "--limit", "0").stdout.splitlines()) == 3
 
 
 def test_a_flow_is_shown_with_its_steps(at: tuple[str, str]) -> None:
@@ -58,7 +63,7 @@ def test_a_flow_is_shown_with_its_steps(at: tuple[str, str]) -> None:
     for text in (
         "state      running\n",
         "timeout    1h\n",
-        "steps      3 done, 1 running, 1 waiting, 1 failed, 1 blocked\n",
+        "steps      3 done, 1 pending, 1 waiting, 1 failed, 1 blocked\n",
         "0      done       fetch",
         "1      pending    parse                     1 pending, 1 done, 1 failed",
         "1.2: ValueError: no\\x1b[2J\\nroute",
@@ -82,6 +87,9 @@ def test_a_flow_is_drawn_in_plain_text_and_for_other_programs(at: tuple[str, str
     assert lines[-1] == "3 notify  waiting    (on failure)  waits for 2 merge"
     assert run("flows", "tree", FLOW, "--dot", *at).stdout.startswith('digraph "report" {')
     assert ElementTree.fromstring(run("flows", "tree", FLOW, "--svg", *at).stdout).tag.endswith("svg")
+    both = run("flows", "tree", FLOW, "--dot", "--svg", *at)
+    assert (both.exit_code, both.stdout) == (2, "")
+    assert "give --dot or --svg, not both" in both.stderr
 
 
 def test_a_flow_is_watched_until_it_has_ended(at: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,13 +145,21 @@ def test_flows_are_waited_for(at: tuple[str, str]) -> None:
 def test_flows_that_have_ended_are_removed(at: tuple[str, str]) -> None:
     refused = run("flows", "remove", OTHER, *at)
     assert (refused.exit_code, "confirm with --yes" in refused.stderr) == (1, True)
-    removed = run("flows", "remove", OTHER, FLOW, "--yes", *at)
+    removed = run("flows", "remove", OTHER, FLOW, "zz", "--yes", *at)
     assert removed.exit_code == 1
     assert removed.stdout.splitlines() == [
         f"{OTHER}: removed",
         f"{FLOW}: {FLOW} is running: cancel it first, or give --force",
+        "zz: there is no flow 'zz', or it ended and was swept: `herd flows list` shows all",
     ]
     assert run("flows", "list", at[1], "--state", "failed").stderr == "no flows\n"
+
+
+def test_a_flow_that_is_named_twice_is_taken_once(at: tuple[str, str]) -> None:
+    waited = run("flows", "wait", OTHER, OTHER.removeprefix("flow-"), *at)
+    assert waited.stdout == f"{OTHER}: failed\n"
+    removed = run("flows", "remove", OTHER, OTHER.removeprefix("flow-"), OTHER, "--yes", *at)
+    assert (removed.exit_code, removed.stdout) == (0, f"{OTHER}: removed\n"), removed.stderr
 
 
 @pytest.mark.parametrize("verb", ["show", "wait", "cancel", "result"])

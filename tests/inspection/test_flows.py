@@ -63,6 +63,23 @@ async def test_a_running_flow_is_shown_with_the_state_of_each_step(zk: Client) -
     assert await list_flows(zk) == [FlowInfo(FLOW, "report", FlowState.RUNNING, CREATED, done=1, running=1, waiting=4)]
 
 
+async def test_steps_whose_tasks_no_worker_has_are_pending_and_not_running(zk: Client) -> None:
+    scene = FlowScene(zk, NAMES).begin().live("0").live("2", layout.delayed_path(CREATED, "task-x"))
+    await zk.create(layout.inbox_path(WORKER))
+    await scene.live("1", layout.assignment_path(WORKER, scene.task("1"))).write()
+    details = await find_flow(zk, FLOW)
+    assert details is not None
+    for info in (details.info, *await list_flows(zk)):
+        assert (info.running, info.pending) == (1, 2)
+
+
+async def test_ended_steps_keep_the_mark_that_says_when_they_start(zk: Client) -> None:
+    scene = FlowScene(zk, NAMES, PARENTS, marks={"2": "!", "3": "?", "4": "?"}).begin().done("0", "2", "3")
+    await scene.failed("4").write()
+    steps = await shown(zk)
+    assert [steps[each].when for each in "0234"] == ["", "failure", "optional", "optional"]
+
+
 async def test_what_a_failure_blocks_is_told_from_what_waits(zk: Client) -> None:
     scene = FlowScene(zk, NAMES, PARENTS).begin().done("0").failed("1", "OSError", "no route")
     scene.waiting("2", ["1"]).waiting("2:3").waiting("4!", ["3"]).waiting("5?", ["2"])
@@ -118,11 +135,21 @@ async def test_steps_that_items_add_are_one_group(zk: Client) -> None:
     assert (added.name, added.items) == ("parse", {StepState.PENDING: 1, StepState.DONE: 1})
 
 
+async def test_a_step_that_was_added_stands_below_the_one_that_added_it(zk: Client) -> None:
+    names = {"0": "walk", "0+0": "walk", "0+1": "walk", "0+0+0": "walk"}
+    await FlowScene(zk, names, {"0+1": ["0+0"]}).begin().done("0", "0+0").live("0+1").failed("0+0+0").done("0.7+0").write()
+    steps = await shown(zk)
+    assert {each: step.parents for each, step in steps.items()} == {
+        "0": (), "0.*+0": ("0",), "0+0": ("0",), "0+1": ("0+0",), "0+0+0": ("0+0",),
+    }  # fmt: skip
+
+
 async def test_flows_are_chosen_by_state_and_name_and_found_by_a_part_of_their_name(zk: Client) -> None:
     await FlowScene(zk, NAMES).begin(FlowState.FAILED).failed("0").waiting("1", ["0"]).write()
     await FlowScene(zk, NAMES, flow=OTHER).begin(FlowState.BUILDING, name="etl", created=CREATED - 1).write()
     await zk.create(layout.flow_path("foreign"), b"")
     assert [info.id for info in await list_flows(zk)] == [OTHER, FLOW]
+    assert [info.id for info in await list_flows(zk, limit=1)] == [OTHER]
     (failed,) = await list_flows(zk, FlowFilter(frozenset({FlowState.FAILED})))
     assert (failed.id, failed.failed, failed.blocked, failed.waiting) == (FLOW, 1, 1, 0)
     assert [info.id for info in await list_flows(zk, FlowFilter(name="etl"))] == [OTHER]

@@ -166,9 +166,10 @@ def _flow_step(context: Context, node: StepNode, joins: tuple[str, ...]) -> Flow
     refs = references(node.written.found)
     referred = {ref.step for ref in refs}
     after = tuple(parent.id for parent in node.parents if parent.id not in referred)
-    missable = node.parents[:MAX_NOTED_PARENTS] if node.step_options.mark else ()
+    mark = node.step_options.mark
+    missable = node.parents[:MAX_NOTED_PARENTS] if mark else ()
     names = {parent.id: parent.name for parent in missable}
-    return FlowStep(context.flow, node.id, node.name, "", joins, refs, after, parent_names=names)
+    return FlowStep(context.flow, node.id, node.name, "", joins, refs, after, parent_names=names, mark=mark)
 
 
 def _call(context: Context, node: StepNode, step: FlowStep) -> Call:

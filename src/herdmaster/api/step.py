@@ -11,6 +11,7 @@ from herdmaster.api.callee import Callee
 from herdmaster.api.internals import core_of
 from herdmaster.api.options import TaskOptions
 from herdmaster.api.step_arguments import Written, write_step
+from herdmaster.core.flows import Mark
 from herdmaster.errors import ConfigurationError, WrongArguments
 
 A = TypeVar("A")
@@ -44,7 +45,7 @@ class StepOptions(msgspec.Struct, frozen=True):
     """What a flow asks of a step. `mark` is that of its entry: it waits for a failure, or goes on without parents that
     failed. `name` is shown in place of the function's."""
 
-    mark: str = ""
+    mark: Mark = ""
     after: tuple[StepNode, ...] = ()
     name: str | None = None
 

@@ -12,6 +12,7 @@ from herdmaster.api.flow_nodes import current_graph
 from herdmaster.api.internals import HasCore, core_of
 from herdmaster.api.options import TaskOptions, refuse_children
 from herdmaster.api.step import ON_FAILURE, OPTIONAL, Graph, Link, Step, StepNode, StepOptions, Takes, steps_of
+from herdmaster.core.flows import Mark
 from herdmaster.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def step_options(given: Mapping[str, object], name: object = None) -> StepOption
     after = given.get("after")
     if name is not None and not is_text(name):
         raise ConfigurationError(f"name={name!r}: it takes text that is not empty, without lone surrogates")
-    mark = ON_FAILURE if on == "failure" else OPTIONAL if is_optional else ""
+    mark: Mark = ON_FAILURE if on == "failure" else OPTIONAL if is_optional else ""
     return StepOptions(mark, () if after is None else steps_of(after, "after="), name)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from herdmaster.inspection.flow_seen import StepInfo
     from herdmaster.inspection.flows import FlowDetails, FlowInfo
     from herdmaster.zookeeper.client import Client
+
+T = TypeVar("T")
 
 _STATES: Final = ("building", "running", "done", "failed", "cancelled", "expired")
 _WATCH_SECONDS: Final = 2.0
@@ -41,32 +43,43 @@ def flows() -> None:
 @flows.command("list")
 @click.option("--state", "states", type=click.Choice(_STATES), multiple=True, help="Only this state; may be repeated.")
 @click.option("--name", metavar="NAME", help="Only flows of this definition.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=1000, show_default=True, metavar="N", help="At most N flows; 0: all."
+)
 @json_option
 @session_options(positional=True)
-def list_(*, states: tuple[str, ...], name: str | None, as_json: bool, session: Session) -> None:
-    """List flows, oldest first, with the number of their steps in each state."""
+def list_(*, states: tuple[str, ...], name: str | None, limit: int, as_json: bool, session: Session) -> None:
+    """List flows, oldest first, with the number of their steps in each state.
+
+    A step is PENDING while no worker has its task, and RUNNING while one has.
+    """
     import msgspec
 
     from herdmaster.core.flows import FlowState
     from herdmaster.inspection.flows import FlowFilter, list_flows
 
     only = FlowFilter(frozenset(map(FlowState, states)), name)
-    found = session.run(lambda client: list_flows(client, only))
+    found = session.run(lambda client: list_flows(client, only, limit + 1 if limit else 0))
     now = _now_ms()
+    there_are_more = 0 < limit < len(found)
+    found = found[:limit] if limit else found
     if found and not as_json:
-        heads = " ".join(f"{head:>7}" for head in ("DONE", "RUNNING", "WAITING", "FAILED", "BLOCKED"))
+        heads = " ".join(f"{head:>7}" for head in ("DONE", "RUNNING", "PENDING", "WAITING", "FAILED", "BLOCKED"))
         say(click.style(f"{'STATE':<10} {'AGE':>5} {'ENDED':>5} {heads}  {'FLOW':<31}  NAME", bold=True))
     for info in found:
         say_json(msgspec.json.encode(info)) if as_json else say(_row(info, now))
     if not found and not as_json:
         click.echo("no flows", err=True)
+    if there_are_more:
+        click.echo(f"there are more than {limit} flows: --limit 0 lists all, --state and --name choose", err=True)
 
 
 def _row(info: FlowInfo, now: int) -> str:
     from herdmaster.cli.tasks import age
 
     ended = "-" if info.ended is None else age(info.ended, now)
-    counts = " ".join(f"{n:>7}" for n in (info.done, info.running, info.waiting, info.failed, info.blocked))
+    numbers = (info.done, info.running, info.pending, info.waiting, info.failed, info.blocked)
+    counts = " ".join(f"{number:>7}" for number in numbers)
     rest = "  ".join(filter(None, (
         info.name,
         "cancelling" if info.is_cancelling else "",
@@ -106,28 +119,30 @@ def show(*, flow: str, watch: bool, as_json: bool, session: Session) -> None:
 @flows.command
 @_flow_argument
 @click.option("--watch", is_flag=True, help="Draw it anew every two seconds, until the flow has ended or Ctrl-C.")
-@click.option(
-    "--dot", "kind", flag_value="dot", help="Print it for Graphviz: `herd flows tree FLOW --dot | dot -Tpng`."
-)
-@click.option("--svg", "kind", flag_value="svg", help="Print it as an SVG picture.")
+@click.option("--dot", is_flag=True, help="Print it for Graphviz: `herd flows tree FLOW --dot | dot -Tpng`.")
+@click.option("--svg", is_flag=True, help="Print it as an SVG picture.")
 @session_options()
-def tree(*, flow: str, watch: bool, kind: str | None, session: Session) -> None:
+def tree(*, flow: str, watch: bool, dot: bool, svg: bool, session: Session) -> None:
     """Draw the graph of a flow: each step below the last of its parents, with its state and what it waits for.
 
     Many steps that are alike are one line.
     """
     from herdmaster.inspection.flow_pictures import to_dot, to_svg
 
+    if dot and svg:
+        raise click.UsageError("give --dot or --svg, not both")
+    picture = to_dot if dot else to_svg if svg else None
+
     def draw(details: FlowDetails) -> None:
-        if kind is not None:
-            say_lines((to_dot if kind == "dot" else to_svg)(details.steps, details.info.name).rstrip("\n"))
+        if picture is not None:
+            say_lines(picture(details.steps, details.info.name).rstrip("\n"))
             return
         now = _now_ms()
         say(_title(details, now))
         for line in tree_lines(details.steps, now):
             say(line)
 
-    _watch(flow, session, draw, watch=watch, clears=kind is None)
+    _watch(flow, session, draw, watch=watch, clears=picture is None)
 
 
 def _watch(
@@ -169,8 +184,8 @@ def _title(details: FlowDetails, now: int) -> str:
 
 def _counts(info: FlowInfo) -> str:
     counts = (
-        ("done", info.done), ("running", info.running), ("waiting", info.waiting), ("failed", info.failed),
-        ("blocked", info.blocked),
+        ("done", info.done), ("running", info.running), ("pending", info.pending), ("waiting", info.waiting),
+        ("failed", info.failed), ("blocked", info.blocked),
     )  # fmt: skip
     return ", ".join(f"{count:,} {state}" for state, count in counts if count) or "no steps"
 
@@ -254,11 +269,11 @@ def cancel(*, flow: tuple[str, ...], timeout: float, as_json: bool, session: Ses
     What is done stays. `herd flows retry` lets a cancelled flow go on.
     """
     from herdmaster.core.flows import FlowState
-    from herdmaster.inspection.flows import resolve_flow
+    from herdmaster.inspection.flows import resolve_flows
     from herdmaster.operations.flows import cancel_flow, wait_for_end
 
     async def work(client: Client) -> list[tuple[str, FlowState | None]]:
-        names = [await resolve_flow(client, each) for each in flow]
+        names = await resolve_flows(client, flow)
         for name in names:
             await cancel_flow(client, name)
         return [(name, await wait_for_end(client, name, timeout)) for name in names]
@@ -281,11 +296,11 @@ def wait(*, flow: tuple[str, ...], timeout: float | None, as_json: bool, session
     import asyncio
 
     from herdmaster.core.flows import FlowState
-    from herdmaster.inspection.flows import resolve_flow
+    from herdmaster.inspection.flows import resolve_flows
     from herdmaster.operations.flows import wait_for_end
 
     async def work(client: Client) -> list[FlowState | None]:
-        names = [await resolve_flow(client, each) for each in flow]
+        names = await resolve_flows(client, flow)
         waits = [asyncio.ensure_future(wait_for_end(client, name, timeout)) for name in names]
         for name, waiting in zip(names, waits, strict=True):
             state = await waiting
@@ -345,20 +360,25 @@ def remove(*, flow: tuple[str, ...], force: bool, timeout: float, yes: bool, as_
     shown = flow[0] if len(flow) == 1 else f"{len(flow)} flows"
     confirm(f"Remove {shown} with all results?", is_confirmed=yes, otherwise=f"{shown} would be removed")
 
-    async def act(client: Client, each: str) -> tuple[str, HerdError | None]:
+    async def attempt(act: Awaitable[T]) -> T | HerdError:
         from herdmaster.zookeeper.errors import ServerError, ZooKeeperError
 
         try:
-            name = await resolve_flow(client, each)
-            await remove_flow(client, name, force_within=timeout if force else None)
+            return await act
         except HerdError as error:
             if isinstance(error, ZooKeeperError) and not isinstance(error, ServerError):
                 raise  # the session is over
-            return each, error
-        return name, None
+            return error
 
     async def work(client: Client) -> list[tuple[str, HerdError | None]]:
-        return [await act(client, each) for each in flow]
+        found = {each: await attempt(resolve_flow(client, each)) for each in flow}
+        ends: dict[str, HerdError | None] = {}
+        for each, name in found.items():
+            if isinstance(name, HerdError):
+                ends[each] = name
+            elif name not in ends:
+                ends[name] = await attempt(remove_flow(client, name, force_within=timeout if force else None))
+        return list(ends.items())
 
     removed = session.run(work)
     for name, error in removed:

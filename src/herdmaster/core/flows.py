@@ -31,6 +31,8 @@ EACH_CALL: Final = "herdmaster:each"
 # Paths are made of these, so a payload must not smuggle in others.
 _Flow = Annotated[str, msgspec.Meta(pattern=FLOW_OR_EMPTY)]
 _Step = Annotated[str, msgspec.Meta(pattern=STEP_OR_EMPTY, max_length=MAX_NAME)]
+Mark = Literal["", "!", "?"]
+"""What follows the id of a step in the name of its entry: `!` on failure, `?` optional."""
 _Entry = Annotated[str, msgspec.Meta(pattern=ENTRY, max_length=MAX_NAME)]
 
 
@@ -114,7 +116,8 @@ class Each(msgspec.Struct, frozen=True, omit_defaults=True):
 class FlowStep(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the payload of a step says. `name` is for people. `task` is the name of its task in its first run. `joins`
     are the entries of other steps that have an edge of this one, `refs` the results that its arguments take, `after`
-    its other parents. A step that may start without parents has their names by their ids, at most 100."""
+    its other parents. A step that may start without parents has their names by their ids, at most 100. `mark` says when
+    it starts, for people: what decides is the name of its entry."""
 
     flow: _Flow
     step: _Step
@@ -125,6 +128,7 @@ class FlowStep(msgspec.Struct, frozen=True, omit_defaults=True):
     after: tuple[_Step, ...] = ()
     each: Each | None = None
     parent_names: dict[str, str] = {}
+    mark: Mark = ""
 
     def name_of(self, parent: str) -> str:
         """Return the name of a parent, `measure[7]` for an item; its id where the name is not known."""
@@ -139,6 +143,7 @@ class StepNote(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str
     after: tuple[str, ...] = ()
+    mark: Mark = ""
 
 
 _encoder = msgspec.json.Encoder()
@@ -166,7 +171,7 @@ def note_of(step: FlowStep) -> StepNote | None:
     """Return what the outcome of a step notes; None for an item, whose `each` step says it for all."""
     if "." in step.step:
         return None
-    return StepNote(step.name, parents_of(step)[:MAX_NOTED_PARENTS])
+    return StepNote(step.name, parents_of(step)[:MAX_NOTED_PARENTS], step.mark)
 
 
 def step_task(

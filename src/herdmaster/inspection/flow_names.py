@@ -27,8 +27,18 @@ class Entry(NamedTuple):
 
 def parse_entry(name: str) -> Entry:
     """Return the fields of `S`, `S!`, `S?` or `P:S`."""
-    when: When = "failure" if name.endswith(ON_FAILURE) else "optional" if name.endswith(OPTIONAL) else ""
-    return Entry(name, step_of(name), when, parent_of(name))
+    return Entry(name, step_of(name), when_of(name[-1:]), parent_of(name))
+
+
+def when_of(mark: str) -> When:
+    """Return when a step with this mark starts."""
+    return "failure" if mark == ON_FAILURE else "optional" if mark == OPTIONAL else ""
+
+
+def adder_of(step: str) -> str | None:
+    """Return which step, or group, has added a step or group while it ran; None for one that was submitted."""
+    adder, plus, _ = step.rpartition("+")
+    return group_of(adder.removesuffix(".*")) if plus else None
 
 
 def step_in(mark: bytes | None) -> str:

@@ -39,7 +39,8 @@ UNSUCCESSFUL = frozenset({StepState.FAILED, StepState.CANCELLED, StepState.EXPIR
 class StepInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """One step of a flow. Times are unix milliseconds.
 
-    `parents` are the ids of the steps that it needs, `waits_for` of those that are not done. `when` says whether it
+    `parents` are the ids of the steps that it needs, or of the one that added it; `waits_for` of those that are not
+    done. `when` says whether it
     runs only after a failure, or also without parents that failed. `run` counts the retries of the flow in which it
     ran again, `attempt` the attempts of its present task.
 

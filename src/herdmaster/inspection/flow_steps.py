@@ -10,19 +10,21 @@ import msgspec
 
 from herdmaster.core import layout
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.flows import parents_of
+from herdmaster.core.flows import StepNote, parents_of
 from herdmaster.core.outcome import decode_outcome
 from herdmaster.core.payload import Call, decode_call
 from herdmaster.errors import BadOutcome, BadPayload, TaskCancelled, TaskExpired
 from herdmaster.inspection.flow_names import (
     FlowNames,
     When,
+    adder_of,
     group_of,
     grouped,
     parse_entry,
     sort_key,
     step_in,
     weightiest,
+    when_of,
 )  # fmt: skip
 from herdmaster.inspection.flow_records import names_of, read_records
 from herdmaster.inspection.flow_seen import StepInfo, StepState
@@ -79,13 +81,16 @@ class _Group:
 
     def info(self, ident: str) -> StepInfo:
         own = self.own or self.example or StepInfo(ident, "", StepState.DONE)
+        adder = None if own.parents else adder_of(ident)
+        if adder is not None:
+            own = msgspec.structs.replace(own, parents=(adder,))
         if not self.items:
             return own
         states = Counter(self.items)
         if self.own is not None and (own.state is not StepState.DONE):
             states[own.state] += 1  # it is about to make more items, or could not make them all
         if self.own is None:
-            own = StepInfo(ident, own.name, own.state, grouped(own.parents))
+            own = StepInfo(ident, own.name, own.state, grouped(own.parents), when=own.when)
         return msgspec.structs.replace(own, state=weightiest(states), items=dict(self.items), errors=self.errors)
 
 
@@ -208,6 +213,7 @@ def _info(
     run = 0 if call is None else call.run
     attempt = 1 if call is None else call.attempt
     every = grouped((*known, *parents))
+    when = when or ("" if flow is None else when_of(flow.mark))
     return StepInfo(
         step, name, state, every, waits_for, when, run=run, attempt=attempt, error=error, ended=ended
     )  # fmt: skip
@@ -228,9 +234,8 @@ def _done_info(step: str, data: bytes | None, ended: int) -> StepInfo:
         outcome = decode_outcome(step, data or b"")
     except BadOutcome as error:
         return StepInfo(step, "", StepState.DONE, ended=ended, error=ErrorInfo(type(error).__name__, str(error)))
-    note = outcome.step
-    name, parents = ("", ()) if note is None else (note.name, grouped(note.after))
+    note = outcome.step or StepNote("")
     return StepInfo(
-        step, name, StepState.DONE, parents, worker=outcome.worker, attempt=outcome.attempt, began=outcome.started,
-        ended=outcome.ended or ended,
+        step, note.name, StepState.DONE, grouped(note.after), when=when_of(note.mark), worker=outcome.worker,
+        attempt=outcome.attempt, began=outcome.started, ended=outcome.ended or ended,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -13,6 +13,7 @@ from herdmaster.core.flows import FlowHeader, FlowState, decode_header
 from herdmaster.core.names import parse_flow_name
 from herdmaster.errors import BadPayload, HerdError
 from herdmaster.inspection.flow_names import FlowNames
+from herdmaster.inspection.flow_records import names_of
 from herdmaster.inspection.flow_seen import StepInfo
 from herdmaster.inspection.flow_steps import read_names, read_steps
 from herdmaster.zookeeper import errors
@@ -26,9 +27,10 @@ UNENDED: Final = frozenset({FlowState.BUILDING, FlowState.RUNNING})
 class FlowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """One flow. Times are unix milliseconds.
 
-    `done` to `blocked` are numbers of its steps, items of an `each` included: `running` have a task, `waiting` wait for
-    parents that are not done, `blocked` have a parent that failed or is blocked. `is_cancelling`: a request to cancel
-    it is not carried out yet. `problem` says why its header cannot be read.
+    `done` to `blocked` and `pending` are numbers of its steps, items of an `each` included. `pending` have a task that
+    no worker has, `running` one that a worker has, `waiting` wait for parents that are not done, `blocked` have a
+    parent that failed or is blocked. `is_cancelling`: a request to cancel it is not carried out yet. `problem` says why
+    its header cannot be read.
     """
 
     id: str
@@ -47,6 +49,7 @@ class FlowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     parent: str | None = None
     error: ErrorInfo | None = None
     problem: str | None = None
+    pending: int = 0
 
 
 class FlowDetails(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,18 +78,25 @@ class NoSuchFlow(HerdError):
         super().__init__(f"there is no flow {flow!r}, or it ended and was swept: `herd flows list` shows all")
 
 
-async def list_flows(client: Client, only: FlowFilter | None = None) -> list[FlowInfo]:
-    """Return the flows that the filter takes, the oldest first. Raises the errors of ZooKeeper."""
+async def list_flows(client: Client, only: FlowFilter | None = None, limit: int = 0) -> list[FlowInfo]:
+    """Return the flows that the filter takes, the oldest first; a `limit` of 0 is none. Flows with a key stand before
+    others where there are more than `limit`: their names have no time. Raises the errors of ZooKeeper."""
     only = only or FlowFilter()
     await client.sync()
     found: list[FlowInfo] = []
     flows = await _flow_names(client)
+    held: frozenset[str] | None = None
     for start in range(0, len(flows), _AT_ONCE):
-        for info in await _read_infos(client, flows[start : start + _AT_ONCE]):
-            if only.takes(info):
-                may_block = info.state is FlowState.RUNNING and info.failed and info.waiting
-                found.append(_split_waiting(info, await read_names(client, info.id)) if may_block else info)
-    return sorted(found, key=lambda info: (info.created, info.id))
+        infos = [info for info in await _read_infos(client, flows[start : start + _AT_ONCE]) if only.takes(info)]
+        if held is None and any(info.running for info in infos):
+            held = await _held_tasks(client)
+        for info in await _split_running(client, infos, held or frozenset()):
+            may_block = info.state is FlowState.RUNNING and info.failed and info.waiting
+            found.append(_split_waiting(info, await read_names(client, info.id)) if may_block else info)
+        if 0 < limit <= len(found):
+            break
+    found.sort(key=lambda info: (info.created, info.id))
+    return found[:limit] if limit else found
 
 
 async def find_flow(client: Client, flow: str) -> FlowDetails | None:
@@ -97,7 +107,8 @@ async def find_flow(client: Client, flow: str) -> FlowDetails | None:
         has_ended = info.state not in UNENDED
         names = await read_names(client, flow)
         steps = await read_steps(client, flow, names, has_ended=has_ended)
-        found = FlowDetails(_split_waiting(info, names), steps)
+        pending = len(names.live.keys() - await _held_tasks(client)) if names.live else 0
+        found = FlowDetails(_with_pending(_split_waiting(info, names), pending), steps)
         if header is None:
             return found
         return msgspec.structs.replace(found, on_failure=header.on_failure, timeout=header.timeout)
@@ -117,6 +128,11 @@ async def resolve_flow(client: Client, text: str) -> str:
     if not found or wanted == _PREFIX:
         raise NoSuchFlow(text)
     raise HerdError(f"{len(found)} flows begin with {text!r}: {', '.join(found[:3])}{', ...' if found[3:] else ''}")
+
+
+async def resolve_flows(client: Client, texts: Sequence[str]) -> list[str]:
+    """Return the names of the flows that a person means, each once. Raises as `resolve_flow`."""
+    return list(dict.fromkeys([await resolve_flow(client, text) for text in texts]))
 
 
 _PREFIX: Final = "flow-"
@@ -175,6 +191,34 @@ def _info(flow: str, replies: Sequence[Node | errors.ServerError]) -> FlowInfo |
         key=header.key, parent=header.parent, error=header.error,
     )  # fmt: skip
     return _with_blocked(info, waiting if failed else 0, has_ended=True) if has_ended else info
+
+
+async def _held_tasks(client: Client) -> frozenset[str]:
+    """Return the names of the tasks that workers have."""
+    try:
+        workers = await client.children(layout.ASSIGN)
+    except errors.NoNode:
+        return frozenset()
+    held: set[str] = set()
+    for start in range(0, len(workers), _AT_ONCE):
+        some = workers[start : start + _AT_ONCE]
+        for listing in await client.multi_children(map(layout.inbox_path, some)):
+            held.update(names_of(listing))
+    return frozenset(held)
+
+
+async def _split_running(client: Client, infos: Sequence[FlowInfo], held: Collection[str]) -> list[FlowInfo]:
+    """Return the flows with the numbers of their steps whose tasks no worker has: names say it, and stats do not."""
+    running = [info.id for info in infos if info.running]
+    listings = map(names_of, await client.multi_children(map(layout.flow_running_path, running))) if running else ()
+    pending = {
+        flow: sum(task not in held for task in tasks) for flow, tasks in zip(running, listings, strict=True)
+    }  # fmt: skip
+    return [_with_pending(info, pending.get(info.id, 0)) for info in infos]
+
+
+def _with_pending(info: FlowInfo, pending: int) -> FlowInfo:
+    return msgspec.structs.replace(info, pending=pending, running=max(0, info.running - pending))
 
 
 def _split_waiting(info: FlowInfo, names: FlowNames) -> FlowInfo:
