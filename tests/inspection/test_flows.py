@@ -137,7 +137,15 @@ async def test_steps_that_items_add_are_one_group(zk: Client) -> None:
 
 async def test_a_step_that_was_added_stands_below_the_one_that_added_it(zk: Client) -> None:
     names = {"0": "walk", "0+0": "walk", "0+1": "walk", "0+0+0": "walk"}
-    await FlowScene(zk, names, {"0+1": ["0+0"]}).begin().done("0", "0+0").live("0+1").failed("0+0+0").done("0.7+0").write()
+    await (
+        FlowScene(zk, names, {"0+1": ["0+0"]})
+        .begin()
+        .done("0", "0+0")
+        .live("0+1")
+        .failed("0+0+0")
+        .done("0.7+0")
+        .write()
+    )
     steps = await shown(zk)
     assert {each: step.parents for each, step in steps.items()} == {
         "0": (), "0.*+0": ("0",), "0+0": ("0",), "0+1": ("0+0",), "0+0+0": ("0+0",),

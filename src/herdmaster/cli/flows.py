@@ -357,6 +357,7 @@ def remove(*, flow: tuple[str, ...], force: bool, timeout: float, yes: bool, as_
     from herdmaster.inspection.flows import resolve_flow
     from herdmaster.operations.flows import remove_flow
 
+    flow = tuple(dict.fromkeys(flow))
     shown = flow[0] if len(flow) == 1 else f"{len(flow)} flows"
     confirm(f"Remove {shown} with all results?", is_confirmed=yes, otherwise=f"{shown} would be removed")
 
