@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
 from herdmaster import ConfigurationError, Cron, Herd, HerdError, ScheduleState
-from herdmaster.api.schedule_options import edited
+from herdmaster.api.schedule_options import edited, read_times
 from herdmaster.core.schedules import Missed, Schedule
-from herdmaster.core.timetable import Every
+from herdmaster.core.timetable import Every, Times
 from tests.api import tasks
 from tests.roles.stage import call_payload
 
@@ -59,6 +60,20 @@ def test_an_event_loop_adds_edits_previews_and_shows_a_schedule(herd: Herd) -> N
     asyncio.run(use())
 
 
+def test_an_edit_that_cannot_work_is_refused_before_zookeeper_is_asked() -> None:
+    def fail() -> list[datetime]:
+        raise ZeroDivisionError
+
+    schedules = Herd("localhost:1").schedules
+    options: dict[str, Any] = {"retries": 5}
+    with pytest.raises(TypeError, match="retries= is no option of a schedule"):
+        schedules.edit("x", **options)
+    with pytest.raises(ZeroDivisionError):
+        schedules.edit("x", times=fail)
+    with pytest.raises(ConfigurationError, match="has no time zone"):
+        schedules.edit("x", times=[datetime(2030, 1, 1)])  # noqa: DTZ001 - what is refused
+
+
 @pytest.mark.parametrize(
     ("schedule", "options", "expected"),
     [
@@ -69,9 +84,10 @@ def test_an_event_loop_adds_edits_previews_and_shows_a_schedule(herd: Herd) -> N
         (ANCHORED, {"every": 600}, {"timetable": Every(600_000, 60_000)}),
         (ANCHORED, {"anchor": datetime(1970, 1, 1, tzinfo=UTC)}, {"timetable": Every(300_000)}),
         (ANCHORED, {"cron": "@daily"}, {"timetable": Cron("@daily")}),
+        (NIGHTLY, {"times": lambda: [datetime(2030, 1, 1, tzinfo=UTC)]}, {"timetable": Times((1_893_456_000_000,))}),
     ],
 )
 def test_an_edit_changes_what_is_given_and_nothing_else(
     schedule: Schedule, options: dict[str, object], expected: dict[str, object]
 ) -> None:
-    assert edited(schedule, options) == msgspec.structs.replace(schedule, **expected)
+    assert edited(schedule, read_times(options)) == msgspec.structs.replace(schedule, **expected)

@@ -48,7 +48,14 @@ def _begin(asker: Asker, question: Callable[[Client], Awaitable[T]]) -> concurre
     async def ask(client: Client) -> None:
         if answer.cancelled():
             return
-        found = await question(client)
+        try:
+            found = await question(client)
+        except HerdError:
+            raise  # the client asks again over the next session, or calls `failed`
+        except Exception as error:  # noqa: BLE001 - the caller's, who is told: the session and its other users go on
+            if answer.set_running_or_notify_cancel():
+                answer.set_exception(error)
+            return
         if answer.set_running_or_notify_cancel():
             answer.set_result(found)
 

@@ -76,10 +76,7 @@ class CheckedSchedule(msgspec.Struct, frozen=True):
 def check_schedule(keywords: Mapping[str, object]) -> CheckedSchedule:
     """Return the options of a schedule, checked. Raises ConfigurationError for options that cannot work, TypeError for
     an unknown one."""
-    for name in keywords:
-        if name not in ScheduleOptions.__annotations__:
-            known = ", ".join(ScheduleOptions.__annotations__)
-            raise TypeError(f"{name}= is no option of a schedule: the options are {known}")
+    _check_names(keywords)
     changes = {
         field: check(name, keywords[name]) for name, (field, check) in _CHECKS.items() if keywords.get(name) is not None
     }
@@ -87,6 +84,21 @@ def check_schedule(keywords: Mapping[str, object]) -> CheckedSchedule:
     if found.starts_ms is not None and found.ends_ms is not None and found.ends_ms < found.starts_ms:
         raise ConfigurationError("the schedule ends before it starts: give ends= a later time than starts=")
     return found
+
+
+def _check_names(keywords: Iterable[str]) -> None:
+    for name in keywords:
+        if name not in ScheduleOptions.__annotations__:
+            known = ", ".join(ScheduleOptions.__annotations__)
+            raise TypeError(f"{name}= is no option of a schedule: the options are {known}")
+
+
+def read_times(keywords: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the options for `edited`, which may run on another thread and several times: a function for times is
+    called here. Raises TypeError for an unknown option, and what the function raises."""
+    _check_names(keywords)
+    times = keywords.get("times")
+    return {**keywords, "times": _times(times() if callable(times) else times)} if times is not None else keywords
 
 
 def edited(schedule: Schedule, options: Mapping[str, object]) -> Schedule:
@@ -156,7 +168,7 @@ def _timetable(keywords: Mapping[str, object]) -> Timetable | Callable[[], Itera
         return _checked(Cron(_text("cron", value), _text("timezone", keywords.get("timezone", "UTC"))))
     if given == ["every"]:
         return _every("every", value, keywords.get("anchor"))
-    if callable(value):
+    if callable(value) or isinstance(value, Times):
         return value
     return _times(value)
 

@@ -15,7 +15,7 @@ from herdmaster.api.herd_core import HerdCore
 from herdmaster.api.internals import core_of
 from herdmaster.api.options import TaskOptions
 from herdmaster.api.questions import ask_and_wait, ask_and_wait_async
-from herdmaster.api.schedule_options import ScheduleOptions, check_schedule, checked, edited
+from herdmaster.api.schedule_options import ScheduleOptions, check_schedule, checked, edited, read_times
 from herdmaster.api.task import Task
 from herdmaster.core.names import check_schedule_name
 from herdmaster.core.schedules import Schedule
@@ -236,8 +236,10 @@ def declaration_of(
 
 
 def _edit(name: str, options: ScheduleOptions) -> _Question[Schedule]:
+    given = read_times(options)
+
     def change(schedule: Schedule) -> Schedule:
-        return checked(name, edited(schedule, options))
+        return checked(name, edited(schedule, given))
 
     return partial(schedules.edit_schedule, name=name, change=change)
 
