@@ -38,7 +38,7 @@ KIND_OF_PLACE = {
     Place.FLOWS: Kind.FLOW, Place.FLOW_FOLDERS: Kind.FLOW_RESULTS, Place.FLOW_RUNNING: Kind.FLOW_RUNNING,
     Place.FLOW_CANCEL: Kind.FLOW_CANCEL, Place.FLOW_STATUS: Kind.OUTCOME, Place.RUNNING: Kind.RUNNING_TASK,
     Place.STEPS: Kind.STEP, Place.FOLLOWERS: Kind.STEP, Place.EDGES: Kind.EDGE, Place.RESULTS: Kind.STEP_RESULT,
-    Place.PARENT_RESULTS: Kind.STEP_RESULT, Place.FAILED: Kind.FAILED_STEP,
+    Place.PARENT_RESULTS: Kind.STEP_RESULT, Place.FAILED: Kind.FAILED_STEP, Place.PARENT: Kind.ASSIGNMENT,
 }  # fmt: skip
 BESIDE_THE_TABLE = {
     (Kind.NAMESPACE, Identity.MASTER): "c",  # /master, and folders that were deleted

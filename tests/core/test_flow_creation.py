@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from herdmaster.core import flow_creation as creation
@@ -104,3 +105,14 @@ def test_a_refused_part_is_judged_by_its_row() -> None:
     check = next(index for index, each in enumerate(batch.operations[2:], 2) if isinstance(each, CheckNode))
     assert transitions.verdict(batch, check, Failure.BAD_VERSION) is Verdict.FLOW_GONE
     assert batch.transition(check) is TransitionName.BUILD_FLOW
+
+
+def test_a_child_flow_begins_only_while_its_parent_has_its_assignment() -> None:
+    parent = "/assign/worker-01h00000000000000000000000/task-01h00000000000000000000001.default"
+    flow = msgspec.structs.replace(flow_of(step(0)), parent=parent)
+    whole = creation.whole(flow)
+    assert whole is not None
+    for part in (whole, creation.last(flow)):
+        submission = transitions.submit("client-1", 31, 7, [part])
+        assert submission.operations[2] == CheckNode(parent)
+        assert transitions.verdict(submission, 2, Failure.NO_NODE) is Verdict.PARENT_GONE

@@ -363,6 +363,15 @@ def test_a_refused_submission_never_says_that_it_was_accepted(place: int, failur
     assert verdict(SUBMISSION, place, failure) is meaning
 
 
+def test_a_child_is_not_submitted_when_its_parent_has_left_its_assignment() -> None:
+    parent = PATHS[Place.ASSIGN]
+    child = NewTask("task-x", b"c", due_ms=DUE, parent=parent)
+    batch = transitions.submit("client-1", 31, 7, [NewTask(T, b"a"), child])
+    assert batch.operations[3:] == (CheckNode(parent), CreateNode(f"/delayed/{DUE}-task-x", b"c"))
+    assert batch.owners == (-1, -1, 0, 1, 1)
+    assert verdict(batch, 3, Failure.NO_NODE) is Verdict.PARENT_GONE
+
+
 def test_failures_are_known_by_the_names_of_zookeepers_errors() -> None:
     assert Failure("NoNode") is Failure.NO_NODE
     assert Failure("NodeExists") is Failure.NODE_EXISTS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 
@@ -18,10 +19,11 @@ from herdmaster.core.names import UlidFactory, flow_name
 from herdmaster.core.options import RunOptions
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.core.payload import Call, encode_arguments, encode_call
-from herdmaster.errors import HerdError
+from herdmaster.errors import HerdError, NotSubmitted
 from herdmaster.inspection.flows import find_flow, list_flows
 from herdmaster.operations import flows
 from herdmaster.roles.shared.access import acl_of_kind, use_policy
+from herdmaster.running.adopting import adopt
 from herdmaster.running.registration import Function, Registration
 from herdmaster.zookeeper import errors
 from tests.closed import POLICY, session_of
@@ -53,11 +55,15 @@ class Draft:
         self._parents: dict[str, tuple[tuple[str, ...], str]] = {}
         self._calls: dict[str, Call] = {}
 
-    def add(self, step: str, call: str, *args: object, parents: tuple[str, ...] = (), mark: str = "") -> None:
+    def add(
+        self, step: str, call: str, *args: object, parents: tuple[str, ...] = (), mark: str = "", queue: str = "default"
+    ) -> None:
         """Add a step whose first arguments are the results of its parents; of an `each` those of all its items."""
         places = [*(None for _ in parents), *args]
         refs = tuple(Reference(("args", at), each, each in self._eaches) for at, each in enumerate(parents))
-        self._put(step, Call(1, call, *encode_arguments(places, {}), flow=self._flow(step, call, refs)), parents, mark)
+        self._put(
+            step, Call(1, call, *encode_arguments(places, {}), flow=self._flow(step, call, refs, queue)), parents, mark
+        )
 
     def add_each(self, step: str, call: str, parent: str) -> None:
         item = Call(1, call, *encode_arguments((None,), {}), flow=FlowStep("", "", call, ""))
@@ -66,17 +72,17 @@ class Draft:
         )
         self._put(step, Call(1, EACH_CALL, *encode_arguments((), {}), flow=flow), (parent,))
 
-    def flow(self, **changes: object) -> NewFlow:
+    def flow(self, parent: str | None = None, **changes: object) -> NewFlow:
         header = FlowHeader(1, "report", self._now, FlowState.BUILDING, len(self._calls))
         steps = tuple(self._step(step) for step in self._calls)
-        return NewFlow(self.name, msgspec.structs.replace(header, **changes), steps)
+        return NewFlow(self.name, msgspec.structs.replace(header, **changes), steps, parent=parent)
 
     @property
     def _eaches(self) -> set[str]:
         return {step for step, call in self._calls.items() if call.call == EACH_CALL}
 
-    def _flow(self, step: str, call: str, refs: tuple[Reference, ...]) -> FlowStep:
-        return FlowStep(self.name, step, call, step_task(self._now, self.name, step, "default", 5), refs=refs)
+    def _flow(self, step: str, call: str, refs: tuple[Reference, ...], queue: str = "default") -> FlowStep:
+        return FlowStep(self.name, step, call, step_task(self._now, self.name, step, queue, 5), refs=refs)
 
     def _put(self, step: str, call: Call, parents: tuple[str, ...], mark: str = "") -> None:
         self._calls[step], self._parents[step] = call, (parents, mark)
@@ -216,6 +222,53 @@ async def test_a_flow_of_several_parts_is_built_cancelled_and_removed(
         await flows.remove_flow(caller, draft.name)
     gate.open()
     await until(lambda: is_removed(stage, draft.name), "the removal")
+    assert refusals(caplog) == []
+
+
+class Parent:
+    """A task that has a flow as its child and exceeds its time limit. `assignment` is its path, with the child."""
+
+    def __init__(self, child: str) -> None:
+        self.assignment: str | None = None
+        self._child = child
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        self.assignment = adopt((self._child,))
+        while not self._over.wait(0.05):
+            pass
+
+    def of_worker(self) -> dict[str, Function | Registration]:
+        return {"m:parent": Registration(self.run, RunOptions(timeout=0.7)), "m:add": lambda *args: sum(args)}
+
+    def end(self) -> None:
+        self._over.set()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_child_flow_of_a_task_that_exceeded_its_time_limit_does_not_stay(
+    stage: ClosedStage, caplog: pytest.LogCaptureFixture, is_late: bool
+) -> None:
+    draft = Draft()
+    draft.add("0", "m:add", queue="nobody")
+    parent = Parent(draft.name)
+    await stage.master()
+    await stage.worker(parent.of_worker())
+    client = await stage.client()
+    submitted = client.put_call("m:parent")
+    await until(lambda: parent.assignment is not None, "the child")
+    if is_late:
+        await submitted.outcome()
+    flow = put(client, draft.flow(parent=parent.assignment))
+    if is_late:
+        with pytest.raises(NotSubmitted, match="its parent has ended"):
+            await flow.accepted
+        assert not await stage.exists(layout.flow_path(draft.name))
+    else:
+        assert (await flow.outcome()).state is OutcomeState.CANCELLED
+        assert (await submitted.outcome()).error is not None
+    parent.end()
+    await stage.until_gone(layout.cancel_path(draft.name))
     assert refusals(caplog) == []
 
 

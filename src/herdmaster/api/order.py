@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import msgspec
 
@@ -53,6 +53,10 @@ class Order(msgspec.Struct, frozen=True):
         """The task. Only for an order that is no flow."""
         assert isinstance(self.task, NewTask)
         return self.task
+
+    def of_parent(self, parent: str | None) -> Self:
+        """Return the order of a child; `parent` is as in `NewTask`."""
+        return msgspec.structs.replace(self, task=msgspec.structs.replace(self.task, parent=parent))
 
     @property
     def waits(self) -> bool:

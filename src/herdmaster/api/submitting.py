@@ -46,7 +46,7 @@ def submit_and_wait(core: HerdCore, order: Order) -> Future[R]:
 
     io_thread = core.started()
     if order.child:
-        adopt((order.task.name,))
+        order = order.of_parent(adopt((order.task.name,)))
     future: Future[R] = io_thread.submit(order, core, settle)
     # A large flow may take longer: the I/O thread gives it up when no part of it is accepted for so long.
     is_open = order.waits or isinstance(order.task, NewFlow)
@@ -76,7 +76,7 @@ async def submit_and_wait_async(core: HerdCore, order: Order) -> Future[R]:
         io_thread.wake(waiter)
 
     if order.child:
-        await adopt_async((order.task.name,))
+        order = order.of_parent(await adopt_async((order.task.name,)))
     future: Future[R] = io_thread.submit(order, core, settle)
     try:
         await waiter
@@ -143,10 +143,12 @@ def _span_of(core: HerdCore, orders: Sequence[Order]) -> AbstractContextManager[
 def _submit_all(core: HerdCore, orders: Sequence[Order]) -> list[Future[R]]:
     whole: _Whole[R] = _Whole(orders)
     for some in whole.parts():
+        orders = some
         if any(order.child for order in some):
-            adopt(order.task.name for order in some)
+            parent = adopt(order.task.name for order in some)
+            orders = [order.of_parent(parent) for order in some]
         settled = threading.Event()
-        part: _Part[R] = _Part(core, core.started(), some, settled.set)
+        part: _Part[R] = _Part(core, core.started(), orders, settled.set)
         patience = None if some[0].waits else core.settings.submit_timeout + _GRACE_SECONDS
         try:
             settled_in_time = settled.wait(patience)
@@ -169,11 +171,13 @@ async def submit_all_async(core: HerdCore, orders: Sequence[Order]) -> list[Futu
 async def _submit_all_async(core: HerdCore, orders: Sequence[Order]) -> list[Future[R]]:
     whole: _Whole[R] = _Whole(orders)
     for some in whole.parts():
+        orders = some
         if any(order.child for order in some):
-            await adopt_async(order.task.name for order in some)
+            parent = await adopt_async(order.task.name for order in some)
+            orders = [order.of_parent(parent) for order in some]
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         io_thread = core.started()
-        part: _Part[R] = _Part(core, io_thread, some, partial(io_thread.wake, waiter))
+        part: _Part[R] = _Part(core, io_thread, orders, partial(io_thread.wake, waiter))
         try:
             await waiter
         except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""The requests in `/cancel`."""
+"""The requests in `/cancel`: for tasks, and for flows that are children of tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Protocol
 
-from herdmaster.core.names import parse_task_name
+from herdmaster.core.names import has_outcome
 from herdmaster.core.offers import Offers
 from herdmaster.core.whereabouts import Whereabouts
 
@@ -51,7 +51,7 @@ class Requests(Offers[Whereabouts | None]):
             self.add(name)
 
     def add(self, name: str) -> None:
-        if parse_task_name(name) is None:
+        if not has_outcome(name):
             self._foreign.add(name)
             return
         self._tasks.add(name)

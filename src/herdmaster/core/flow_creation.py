@@ -46,12 +46,13 @@ class NewStep(msgspec.Struct, frozen=True, gc=False):
 
 class NewFlow(msgspec.Struct, frozen=True):
     """A flow to create. `name` is that of this submission, and of the flow unless the flow has a key, which gives it a
-    name: `keyed_name`. The state of the header does not matter."""
+    name: `keyed_name`. The state of the header does not matter. `parent` is as in `NewTask`."""
 
     name: str
     header: FlowHeader
     steps: tuple[NewStep, ...]
     keyed_name: str | None = None
+    parent: str | None = None
 
     @property
     def flow(self) -> str:
@@ -79,7 +80,8 @@ def whole(flow: NewFlow) -> FlowPart | None:
         size += sum(map(_size, operations))
         if size > PART_BYTES or len(waiting) + len(starting) > PART_OPERATIONS:
             return None
-    return FlowPart(flow.name, TransitionName.SUBMIT_FLOW, (*_beginning(flow, FlowState.RUNNING), *waiting, *starting))
+    everything = (*_of_parent(flow), *_beginning(flow, FlowState.RUNNING), *waiting, *starting)
+    return FlowPart(flow.name, TransitionName.SUBMIT_FLOW, everything)
 
 
 def first(flow: NewFlow) -> FlowPart:
@@ -107,7 +109,12 @@ def last(flow: NewFlow) -> FlowPart:
     """Return the part by which the flow begins to run."""
     change = SetNode(layout.flow_path(flow.flow), _header(flow, FlowState.RUNNING), 0)
     running = CreateNode(layout.flow_running_path(flow.flow), b"")
-    return FlowPart(f"{flow.name}/last", TransitionName.BEGIN_FLOW, (change, running))
+    return FlowPart(f"{flow.name}/last", TransitionName.BEGIN_FLOW, (*_of_parent(flow), change, running))
+
+
+def _of_parent(flow: NewFlow) -> tuple[Operation, ...]:
+    """A child flow does not begin to run when its parent has ended."""
+    return () if flow.parent is None else (CheckNode(flow.parent),)
 
 
 def _beginning(flow: NewFlow, state: FlowState) -> Iterator[CreateNode]:

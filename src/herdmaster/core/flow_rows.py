@@ -14,7 +14,7 @@ _CLIENT_OR_OPERATOR: Final = (Role.CLIENT, Role.OPERATOR)
 
 FLOW_ROWS: Final = (
     Transition(
-        N.SUBMIT_FLOW, _CLIENT, checks=(P.ALIVE,), sets=(P.JOURNAL,),
+        N.SUBMIT_FLOW, _CLIENT, checks=(P.ALIVE, P.PARENT), sets=(P.JOURNAL,),
         produces=(P.FLOWS, P.FLOW_FOLDERS, P.FLOW_RUNNING, P.STEPS, P.FOLLOWERS, P.EDGES, P.TASKS, P.RUNNING),
         note="a flow that fits one batch; steps without parents start at once. Of a larger flow the header and its "
         "folders, and the header says that it is being built",
@@ -24,7 +24,7 @@ FLOW_ROWS: Final = (
         note="a part of a larger flow",
     ),
     Transition(
-        N.BEGIN_FLOW, _CLIENT, checks=(P.ALIVE,), sets=(P.JOURNAL, P.FLOWS),
+        N.BEGIN_FLOW, _CLIENT, checks=(P.ALIVE, P.PARENT), sets=(P.JOURNAL, P.FLOWS),
         produces=(P.STEPS, P.FOLLOWERS, P.EDGES, P.FLOW_RUNNING), note="the last part: the header says that it runs",
     ),
     Transition(

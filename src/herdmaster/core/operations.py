@@ -78,7 +78,7 @@ def at_version(move: Move, path: str, version: int) -> Move:
 class NewTask(msgspec.Struct, frozen=True, gc=False):
     """A task to submit: due at once, or at `due_ms` (unix milliseconds), perhaps holding a uniqueness key, of which
     `key_record` is what its hold says. `old_key_hash`: the key under which programs that knew only global ones may have
-    submitted the same.
+    submitted the same. `parent` is the path of the assignment whose code submits it as its child.
 
     `delay_ms` and `expires_ms` are durations from its submission. The sender turns them into times of the
     servers' clock first: `due_ms`, and `expires` in the payload.
@@ -92,6 +92,7 @@ class NewTask(msgspec.Struct, frozen=True, gc=False):
     expires_ms: int | None = None
     key_record: bytes | None = None
     old_key_hash: str | None = None
+    parent: str | None = None
 
 
 class FlowPart(msgspec.Struct, frozen=True, gc=False):

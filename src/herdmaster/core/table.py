@@ -29,11 +29,12 @@ _CLIENT_OR_OPERATOR: Final = (Role.CLIENT, Role.OPERATOR)
 
 _ROWS: Final = (
     Transition(
-        N.SUBMIT, _CLIENT, checks=(P.ALIVE,), sets=(P.JOURNAL,), produces=(P.TASKS, P.KEYS, P.HOLDS),
-        note="a batch: one check, the journal at its expected version, then what each task produces",
+        N.SUBMIT, _CLIENT, checks=(P.ALIVE, P.PARENT), sets=(P.JOURNAL,), produces=(P.TASKS, P.KEYS, P.HOLDS),
+        note="a batch: one check, the journal at its expected version, then what each task produces; a child checks "
+        "the assignment of its parent",
     ),
     Transition(
-        N.SUBMIT_LATER, _CLIENT, checks=(P.ALIVE,), sets=(P.JOURNAL,), produces=(P.DELAYED, P.KEYS, P.HOLDS),
+        N.SUBMIT_LATER, _CLIENT, checks=(P.ALIVE, P.PARENT), sets=(P.JOURNAL,), produces=(P.DELAYED, P.KEYS, P.HOLDS),
         note="in the same batch as the others",
     ),
     Transition(N.PROMOTE, _PRIMARY, consumes=(P.DELAYED,), produces=(P.TASKS,), note="it is due"),
@@ -160,6 +161,7 @@ _SAME_FOR_EVERY_GUARD: Final = {
     (Verb.CREATE, P.ASSIGN, Failure.NO_NODE): V.CHOOSE_ANOTHER_WORKER,
     (Verb.CREATE, P.ASSIGN, Failure.NODE_EXISTS): V.DROP_TASK_ASSIGNED,
     (Verb.CHECK, P.ALIVE, Failure.NO_NODE): V.SESSION_REPLACED,
+    (Verb.CHECK, P.PARENT, Failure.NO_NODE): V.PARENT_GONE,
     (Verb.SET, P.JOURNAL, Failure.BAD_VERSION): V.READ_JOURNAL,
     (Verb.SET, P.JOURNAL, Failure.NO_NODE): V.JOURNAL_GONE,
     (Verb.CREATE, P.SCHEDULES, Failure.NODE_EXISTS): V.DECIDE_AGAIN,
@@ -182,7 +184,7 @@ def judge(row: Transition, verb: Verb, place: Place, is_guard: bool, failure: Fa
     of_flow = judge_flow(row, verb, place, is_guard, failure)
     if of_flow is not None:
         return of_flow
-    if verb is Verb.CHECK and failure is Failure.NO_NODE and place not in (P.ALIVE, P.SCHEDULES):
+    if verb is Verb.CHECK and failure is Failure.NO_NODE and place not in (P.ALIVE, P.PARENT, P.SCHEDULES):
         return V.CHOOSE_ANOTHER_WORKER if row.produces else V.DECIDE_AGAIN
     if is_guard and failure is Failure.NO_NODE and place is not P.JOURNAL and verb is not Verb.CREATE:
         return V.RACE_LOST
@@ -203,5 +205,5 @@ def as_markdown() -> str:
 
 
 def _places(row: Transition, places: tuple[Place, ...]) -> str:
-    is_sure = row.guard in OF_KEYS
-    return ", ".join(f"`{place}`" if is_sure or place not in OF_KEYS else f"(`{place}`)" for place in places)
+    perhaps = {P.PARENT} if row.guard in OF_KEYS else {P.PARENT, *OF_KEYS}
+    return ", ".join(f"(`{place}`)" if place in perhaps else f"`{place}`" for place in places)

@@ -104,7 +104,9 @@ _PLAIN_PLANS: Final[dict[TransitionName, _Plan]] = {
     name: tuple(step for step in plan if step[1] not in OF_KEYS) for name, plan in _PLANS.items()
 }
 """Of tasks without a key."""
-_GUARDS: Final = {name: len(row.checks) + (len(row.sets) if row.consumes else 0) for name, row in TABLE.items()}
+_GUARDS: Final = {
+    name: len(set(row.checks) - {Place.PARENT}) + (len(row.sets) if row.consumes else 0) for name, row in TABLE.items()
+}
 
 
 def _move(name: TransitionName, subject: _Subject, *contents: bytes) -> Move:
@@ -153,6 +155,9 @@ def submit(client: str, session_id: int, version: int, entries: Iterable[NewTask
             operations += task.operations
             owners += [owner] * len(task.operations)
             continue
+        if task.parent is not None:
+            operations.append(CheckNode(task.parent))
+            owners.append(owner)
         new_key = None if task.key_hash is None else NewKey(task.key_hash, task.key_record)
         subject = _Subject(task.name, due_ms=task.due_ms or 0, new_key=new_key)
         for place in TABLE[TransitionName.SUBMIT if task.due_ms is None else TransitionName.SUBMIT_LATER].produces:
@@ -363,6 +368,8 @@ def _place(row: Transition, operation: Operation) -> Place:
     if segments[1] == "ticks":
         return Place.NEXT_TICKS if isinstance(operation, CreateNode) else Place.TICKS
     place = _PLACE_OF_FOLDER[segments[1]]
+    if place is Place.ASSIGN and Place.PARENT in row.checks:
+        return Place.PARENT
     if place is Place.KEYS and parse_hold_name(segments[2]) is not None:
         is_new = isinstance(operation, CreateNode) and Place.HOLDS_RENAMED in row.produces
         return Place.HOLDS_RENAMED if is_new else Place.HOLDS

@@ -216,7 +216,7 @@ _KNOWN: Final[Mapping[str, Callable[[str], object | None]]] = {
     layout.DEAD: parse_task_name,
     layout.MASTERS: parse_master_name,
     layout.CLIENTS: parse_client_name,
-    layout.CANCEL: parse_task_name,
+    layout.CANCEL: lambda name: has_outcome(name) or None,
     layout.KEYS: lambda name: parse_hold_name(name) or is_key_hash(name) or None,
     layout.QUEUES: parse_queue_name,
     layout.PROGRESS: parse_worker_name,

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from herdmaster.core import layout
+from herdmaster.core.children import encode_parent
 from herdmaster.core.flow_picture import FlowPicture
-from herdmaster.core.names import call_name
+from herdmaster.core.names import call_name, flow_name
 from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts
 from herdmaster.roles.primary.cancellation import Cancellation
 from herdmaster.roles.primary.log import PrimaryLog
@@ -21,15 +22,17 @@ pytestmark = pytest.mark.fallback("SET_ASIDE_SECONDS", "TRY_LATER_SECONDS")  # t
 
 TASK, DUE = "task-a", 1_700_000_000_000
 CALL = call_name(f"0{1:025d}")
+FLOW = flow_name(f"0{1:025d}")
 
 
 class Pictures:
     def __init__(self, where: Whereabouts | None) -> None:
         self.where = where
         self.are_current = True
+        self.others: dict[str, Whereabouts] = {}
 
-    def where_is(self, _task: str) -> Whereabouts | None:
-        return self.where
+    def where_is(self, task: str) -> Whereabouts | None:
+        return self.others.get(task, self.where)
 
 
 class Rig:
@@ -116,8 +119,8 @@ async def test_a_task_that_has_moved_on_is_looked_for_at_once_if_the_pictures_sh
 
 async def test_the_request_for_a_task_that_is_nowhere_goes_when_the_server_has_been_asked() -> None:
     rig = Rig(None)
-    assert await rig.step() == ["exists"]
-    assert rig.client.answer("exists") == layout.status_path(TASK)
+    assert await rig.step() == ["get"]
+    assert rig.client.answer("get", (b"", None)) == layout.cancel_path(TASK)
     await asyncio.sleep(0)
 
     assert rig.client.answer("commit") == (("delete", layout.cancel_path(TASK)),)
@@ -131,7 +134,7 @@ async def test_a_task_that_comes_while_the_server_is_asked_is_not_taken_for_ende
         rig.pictures.where = Waiting(TASK)
     else:
         rig.pictures.are_current = False
-    rig.client.answer("exists")
+    rig.client.answer("get", (b"", None))
     await asyncio.sleep(0)
     assert rig.client.pending() == []
 
@@ -142,7 +145,71 @@ async def test_a_task_that_comes_while_the_server_is_asked_is_not_taken_for_ende
 async def test_the_server_is_asked_again_at_once_if_the_connection_was_lost() -> None:
     rig = Rig(None)
     await rig.step()
-    rig.client.answer("exists", None, errors.ConnectionLoss())
+    rig.client.answer("get", None, errors.ConnectionLoss())
 
     assert await rig.is_tried_again_after(0.0)
-    assert rig.client.pending() == ["exists"]
+    assert rig.client.pending() == ["get"]
+
+
+PARENT = call_name(f"0{2:025d}")
+OF_PARENT = (encode_parent(W, PARENT), None)
+
+
+async def test_the_request_for_a_child_is_kept_until_its_parent_is_gone() -> None:
+    rig = Rig(None)
+    rig.pictures.others[PARENT] = Assigned(PARENT, W)
+    await rig.step()
+    rig.client.answer("get", OF_PARENT)
+    assert await rig.is_tried_again_after(1.0)
+
+    rig.pictures.others[PARENT] = Waiting(PARENT)
+    rig.client.answer("get", OF_PARENT)
+    await asyncio.sleep(0)
+    assert rig.client.answer("commit") == (("delete", layout.cancel_path(TASK)),)
+
+
+async def test_a_child_that_came_meanwhile_is_cancelled() -> None:
+    rig = Rig(None)
+    rig.pictures.others[PARENT] = Assigned(PARENT, W)
+    await rig.step()
+    rig.client.answer("get", OF_PARENT)
+    rig.pictures.where = Waiting(TASK)
+    rig.client.now += 1.0
+    await rig.step()
+    assert ("delete", layout.task_path(TASK)) in rig.client.answer("commit")
+
+
+@pytest.mark.parametrize("error", [None, errors.NodeExists("there")])
+async def test_a_request_for_a_flow_is_passed_on_to_the_flow(error: errors.ServerError | None) -> None:
+    rig = Rig(None, FLOW)
+    await rig.step()
+    rig.client.answer("get", OF_PARENT)
+    cancelling = (("check", layout.flow_running_path(FLOW)), ("create", layout.flow_cancel_path(FLOW)))
+    if error is None:
+        assert rig.client.answer("commit") == cancelling
+    else:
+        rig.client.refuse(1, error)
+    await asyncio.sleep(0)
+    assert rig.client.answer("commit") == (("delete", layout.cancel_path(FLOW)),)
+
+
+@pytest.mark.parametrize("may_come", [True, False])
+async def test_the_request_for_a_flow_that_does_not_run_is_kept_while_its_parent_may_submit_it(may_come: bool) -> None:
+    rig = Rig(None, FLOW)
+    rig.pictures.others[PARENT] = Assigned(PARENT, W) if may_come else Assigned(PARENT, f"{W}2")
+    await rig.step()
+    rig.client.answer("get", OF_PARENT)
+    rig.client.refuse(0, errors.NoNode("running"))
+    await asyncio.sleep(0)
+    if may_come:
+        assert await rig.is_tried_again_after(1.0)
+    else:
+        assert rig.client.answer("commit") == (("delete", layout.cancel_path(FLOW)),)
+
+
+async def test_a_request_for_a_flow_that_was_refused_is_sent_again() -> None:
+    rig = Rig(None, FLOW)
+    await rig.step()
+    rig.client.answer("get", (b"", None))
+    rig.client.answer("commit", None, errors.ConnectionLoss())
+    assert await rig.is_tried_again_after(1.0)

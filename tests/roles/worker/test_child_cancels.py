@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from herdmaster.core.children import NOTHING, key_of_child
+from herdmaster.core.children import NOTHING, encode_parent, key_of_child
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.payload import Call, encode_arguments, encode_call, with_saved
 from herdmaster.core.retry import Raised
@@ -17,6 +17,7 @@ from herdmaster.roles.worker.child_cancels import ChildCancels
 from herdmaster.running.delivery import Delivered
 from herdmaster.zookeeper import errors
 
+W = "worker-01arz3ndektsv4rrffq69g5fa0"
 CHILD, OTHER = "task-01arz3ndektsv4rrffq69g5fav.default", "task-01arz3ndektsv4rrffq69g5faw.default"
 PAYLOAD = with_saved(
     encode_call(Call(1, "m:f", *encode_arguments((), {}))),
@@ -29,7 +30,8 @@ class Client:
     def __init__(self) -> None:
         self.created: list[tuple[str, Callable[[str | None, Exception | None], None]]] = []
 
-    def create_nowait(self, path: str, _data: bytes, done: Callable[..., None]) -> None:
+    def create_nowait(self, path: str, data: bytes, done: Callable[..., None]) -> None:
+        assert data == encode_parent(W, TASK.name)
         self.created.append((path, done))
 
     def answer(self, error: Exception | None = None) -> str:
@@ -45,7 +47,7 @@ def client() -> Client:
 
 @pytest.fixture
 def cancels(client: Client) -> ChildCancels:
-    return ChildCancels(cast("Any", client))
+    return ChildCancels(cast("Any", client), W)
 
 
 def ended_by(kind: str) -> Run:

@@ -337,6 +337,11 @@ class SubmissionJournal:
                 elif found is Verdict.KEY_TAKEN:
                     item = batch.items[owner]
                     self._abandon(item, KeyTaken(f"{item.name} was refused: its key, or its name, is taken"))
+                elif found is Verdict.PARENT_GONE:
+                    item = batch.items[owner]
+                    self._abandon(
+                        item, NotSubmitted(f"{item.name} was refused: its parent has ended, or runs elsewhere")
+                    )
                 else:
                     self._refuse([batch.items[owner]], error.error)
 

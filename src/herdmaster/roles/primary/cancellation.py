@@ -2,7 +2,11 @@
 
 The pictures of all folders in which a task can be are, taken together, at every moment what ZooKeeper held at one
 moment, and no transition leaves a task nowhere before it has ended. So a task that is in none of them has ended, or
-never was. The pictures are asked once more behind a request to the server all the same.
+never was. The pictures are asked once more behind a request to the server all the same, which reads the request.
+
+A child that is nowhere may be on its way. Its request is kept as long as its parent is where the request says, because
+after that the child is not accepted any more. A request for a flow, which is the child of a task, is passed on to the
+flow.
 """
 
 from __future__ import annotations
@@ -10,21 +14,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from herdmaster.core import layout, transitions
+from herdmaster.core import flow_moves, layout, transitions
 from herdmaster.core.cancelling import Requests
-from herdmaster.core.children import children_of
+from herdmaster.core.children import children_of, decode_parent, encode_parent
 from herdmaster.core.delayed import DelayedTasks
 from herdmaster.core.dispatcher import Dispatcher
 from herdmaster.core.ending_moves import cancel, lose_step
 from herdmaster.core.flow_picture import FlowPicture
-from herdmaster.core.names import is_call, is_step
+from herdmaster.core.names import is_call, is_step, parse_flow_name
 from herdmaster.core.operations import Move, at_version
 from herdmaster.core.table import TransitionName, Verdict
-from herdmaster.core.whereabouts import Delayed, Whereabouts, path_of
+from herdmaster.core.whereabouts import Assigned, Delayed, Whereabouts, path_of
 from herdmaster.roles.primary.folder_part import FolderPart
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.primary.part import SET_ASIDE_SECONDS, TRY_LATER_SECONDS
 from herdmaster.roles.shared.child_requests import request_cancel_nowait
+from herdmaster.roles.shared.committer import add_operation
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
@@ -74,15 +79,43 @@ class Cancellation(FolderPart):
         return self._requests.next_release()
 
     def _look_again(self, task: str) -> None:
-        def done(_stat: Stat | None, error: Exception | None) -> None:
-            if error is not None:
+        def done(node: tuple[bytes | None, Stat] | None, error: Exception | None) -> None:
+            may_come = node is not None and self._may_come(node[0])
+            if isinstance(error, errors.NoNode):
+                self.postpone(task, TRY_LATER_SECONDS)  # unless the event of that has come
+            elif error is not None and not isinstance(error, errors.NoAuth):
                 self.postpone(task, 0.0)
-            elif self._pictures.are_current and self._pictures.where_is(task) is None:
-                self._end_nowhere(task)
-            else:
+            elif not self._pictures.are_current or self._pictures.where_is(task) is not None:
                 self.finish(task)
+            elif parse_flow_name(task) is not None:
+                self._cancel_flow(task, may_come=may_come)
+            elif may_come:
+                self.postpone(task, TRY_LATER_SECONDS)
+            else:
+                self._end_nowhere(task)
 
-        self.client.exists_nowait(layout.status_path(task), done)
+        self.client.get_nowait(layout.cancel_path(task), done)
+
+    def _may_come(self, request: bytes | None) -> bool:
+        """Return whether a request is for a child whose parent may still submit it."""
+        parent = decode_parent(request)
+        return parent is not None and self._pictures.where_is(parent[1]) == Assigned(parent[1], parent[0])
+
+    def _cancel_flow(self, flow: str, *, may_come: bool) -> None:
+        """Pass a request on to its flow. One that does not run has ended, or is not accepted yet."""
+
+        def done(_results: object, error: Exception | None) -> None:
+            cause = error.error if isinstance(error, errors.TransactionFailed) else error
+            is_asked = cause is None or isinstance(cause, errors.NodeExists)
+            if is_asked or (isinstance(cause, errors.NoNode) and not may_come):
+                self.gathering.add(transitions.drop_cancel(flow))
+            else:
+                self.postpone(flow, TRY_LATER_SECONDS)
+
+        transaction = self.client.transaction()
+        for operation in flow_moves.cancel_flow(flow).operations:
+            add_operation(transaction, operation)
+        transaction.commit_nowait(done)
 
     def _end_nowhere(self, task: str) -> None:
         """The task has ended, and the request is dropped; unless it is that of a step that still counts as running in
@@ -106,15 +139,16 @@ class Cancellation(FolderPart):
         if data is not None and stat is not None:
             # At the version that was read: a later one may name another child.
             move = at_version(cancel(where, data), path_of(where), stat.version)
-            self._cancel_children(children_of(data), where.task, partial(self.end, move, data))
+            self._cancel_children(where, children_of(data), partial(self.end, move, data))
         elif isinstance(error, errors.NoAuth) and not is_step(where.task):
             self.end(cancel(where, b""))
         else:
             self.give_up(where.task, error)
 
-    def _cancel_children(self, children: list[str], task: str, then: Callable[[], None]) -> None:
+    def _cancel_children(self, where: Whereabouts, children: list[str], then: Callable[[], None]) -> None:
         """Request to cancel the children of a task, and then end it. If this process dies in between, the next
         primary finds the request for the task, and does the same again."""
+        parent = encode_parent(where.worker, where.task) if isinstance(where, Assigned) else b""
         left = set(children)
         failed: list[Exception] = []
 
@@ -123,14 +157,14 @@ class Cancellation(FolderPart):
             if error is not None and not isinstance(error, errors.NodeExists):
                 failed.append(error)
             if not left and failed:
-                self.postpone(task, TRY_LATER_SECONDS)
+                self.postpone(where.task, TRY_LATER_SECONDS)
             elif not left:
                 then()
 
         if not children:
             then()
         for child in children:
-            request_cancel_nowait(self.client, child, partial(requested, child))
+            request_cancel_nowait(self.client, child, parent, partial(requested, child))
 
     def _handle_refused(self, move: Move, verdict: Verdict) -> None:
         # Decide again: the request was taken back, the status collected, or the payload changed.

@@ -23,6 +23,7 @@ import msgspec
 
 from herdmaster import forks
 from herdmaster.core import transitions
+from herdmaster.core.children import encode_worker, is_child_key
 from herdmaster.core.payload import decode_call, with_saved, with_start
 from herdmaster.core.signing import Keyring, is_signed
 from herdmaster.core.table import Verdict
@@ -124,7 +125,7 @@ class Saves:
             saved(_not_saved(task, reason or _GONE))
             return
         if name in task.saved:
-            saved(task.saved[name])
+            saved(self._answer(name, task.saved[name]))
             return
         unsaved = self._unsaved.get(task.name)
         if unsaved is not None and unsaved.held is not held:
@@ -196,7 +197,11 @@ class Saves:
         task.call = msgspec.structs.replace(task.call, saved={**task.saved, **{name: stored[name] for name in sent}})
         for name in sent:
             for saved in unsaved.callers.pop(name):
-                saved(stored[name])
+                saved(self._answer(name, stored[name]))
+
+    def _answer(self, name: str, stored: msgspec.Raw) -> msgspec.Raw:
+        """A child is submitted with a check of its parent's assignment, which has the name of this worker."""
+        return msgspec.Raw(encode_worker(self._worker)) if is_child_key(name) else stored
 
     def _refused(self, unsaved: _Unsaved, verdict: Verdict | None) -> None:
         task = unsaved.held.task

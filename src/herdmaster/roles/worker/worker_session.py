@@ -76,7 +76,7 @@ class WorkerSession:
         self._slots = Slots(capacity, lambda kind, slots: equipment.make(kind, slots, self._ended))
         self._fence = Fence(client, self._slots.stop_all)
         self._commits = self._make_commits(report)
-        self._saves, self._child_cancels = self._make_saves(), ChildCancels(client)
+        self._saves, self._child_cancels = self._make_saves(), ChildCancels(client, worker)
         self.may_start = True
         self._closed = self._step_scheduled = False
 
