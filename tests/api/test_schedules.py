@@ -72,6 +72,8 @@ def test_an_edit_that_cannot_work_is_refused_before_zookeeper_is_asked() -> None
         schedules.edit("x", times=fail)
     with pytest.raises(ConfigurationError, match="has no time zone"):
         schedules.edit("x", times=[datetime(2030, 1, 1)])  # noqa: DTZ001 - what is refused
+    with pytest.raises(ConfigurationError, match="is before first="):
+        schedules.backfill("x", datetime(2030, 1, 2, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(

@@ -181,8 +181,8 @@ class Schedules:
 
     def backfill(self, name: str, first: datetime, last: datetime) -> Sequence[str]:
         """Make a task for each tick of a schedule from `first` to `last`, also for ticks that had one, and return their
-        names. Raises also ConfigurationError for times without a zone and for more than 1,000 ticks, and
-        SubmissionUnknown."""
+        names. Raises also ConfigurationError for times without a zone or in the wrong order and for more than 1,000
+        ticks, and SubmissionUnknown."""
         return self._ask(self._backfill(name, first, last))
 
     async def backfill_async(self, name: str, first: datetime, last: datetime) -> Sequence[str]:
@@ -191,6 +191,8 @@ class Schedules:
 
     def _backfill(self, name: str, first: datetime, last: datetime) -> _Question[Sequence[str]]:
         first_ms, last_ms = check_instant("first", first), check_instant("last", last)
+        if last_ms < first_ms:
+            raise ConfigurationError(f"last={last!r} is before first={first!r}")
         return partial(
             schedules.backfill_schedule,
             name=name,
