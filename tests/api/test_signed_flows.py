@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from herdmaster import FlowFuture, Herd, TaskFailed
+from herdmaster import BadSignature, FlowFuture, Herd, TaskFailed
 from herdmaster.api.internals import core_of
 from herdmaster.core import layout
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome, encode_result
@@ -111,3 +111,50 @@ def test_a_forged_result_is_not_taken(app: SignedApp, namespace: str) -> None:
     gate.set()
     with pytest.raises(TaskFailed, match="is not signed"):
         run.result(timeout=20)
+
+
+async def exchange(hosts: str, flow: str, step: str, data: bytes | None = None) -> bytes:
+    """Return the result of a step as it was, and put this one in its place."""
+    async with Client(hosts, session_timeout=4.0) as client:
+        path = layout.flow_result_path(flow, step)
+        before = (await client.get(path))[0] or b""
+        if data is not None:
+            await client.set(path, data)
+        return before
+
+
+async def remove(hosts: str, flow: str) -> None:
+    async with Client(hosts, session_timeout=4.0) as client:
+        await flows.remove_flow(client, flow)
+        while await client.exists(layout.flow_path(flow)) is not None:
+            await asyncio.sleep(0.02)
+
+
+def test_a_result_of_the_flow_before_with_the_same_key_is_not_taken(app: SignedApp, namespace: str) -> None:
+    def submit(value: int) -> FlowFuture[Any]:
+        gates[f"again-{value}"] = threading.Event()
+        with app.herd.flow("again", key="1", keep_outcome=600) as flow:
+            first = app.total.step([value])
+            held = app.wait.step(f"again-{value}", after=[first])
+            flow.returns([app.add_up.step(first, held), first])
+        return flow.submit()
+
+    run = submit(1)
+    gates["again-1"].set()
+    assert run.result(timeout=20) == [1, 1]
+    old = asyncio.run(exchange(namespace, run.name, "0"))
+    asyncio.run(remove(namespace, run.name))
+
+    assert submit(2).name == run.name
+    until_done(run, "0")
+    new = asyncio.run(exchange(namespace, run.name, "0", old))
+    gates["again-2"].set()
+    with pytest.raises(TaskFailed, match="the signature of the outcome is wrong"):
+        app.herd.flow_run(run.name).result(timeout=20)
+
+    asyncio.run(exchange(namespace, run.name, "0", new))
+    assert asyncio.run(retry(namespace, run.name)) == 1
+    assert app.herd.flow_run(run.name).result(timeout=20) == [2, 2]
+    asyncio.run(exchange(namespace, run.name, "0", old))
+    with pytest.raises(BadSignature, match="is wrong"):
+        app.herd.flow_run(run.name).result(timeout=20)

@@ -25,7 +25,7 @@ class _OfFlow(msgspec.Struct, frozen=True):
     flow: FlowStep | None = None
 
 
-_LOST = "TaskLost"
+NOWHERE = ErrorInfo("TaskLost", "its task is nowhere: it was deleted, or its payload was destroyed")
 _decoder = msgspec.json.Decoder(_OfFlow)
 _STATES = {TaskCancelled.__name__: OutcomeState.CANCELLED, TaskExpired.__name__: OutcomeState.EXPIRED}
 
@@ -69,14 +69,13 @@ def bury(worker: str, task: str, payload: bytes, ending: Ending) -> Move:
     return transitions.bury(worker, task, kept, encode_ending(task, payload, ending), freed_key(task, payload))
 
 
-def lose_step(flow: str, task: str, running: bytes) -> Move | None:
-    """Return the move that ends a step whose task is nowhere. `running` is the data of `running/T`: the id of the step,
-    perhaps with a mark, and more after a blank. None if it is no such data."""
+def lose_step(flow: str, task: str, running: bytes, reason: ErrorInfo = NOWHERE) -> Move | None:
+    """Return the move that ends a step whose payload cannot be had. `running` is the data of `running/T`: the id of the
+    step, perhaps with a mark, and more after a blank. None if it is no such data."""
     step_id = running.partition(b" ")[0].decode("ascii", "replace").rstrip("!?")
     if parse_step_id(step_id) is None:
         return None
     step = FlowStep(flow, step_id, "", task)
-    reason = ErrorInfo(_LOST, "its task is nowhere: it was deleted, or its payload was destroyed")
     call = Call(1, "herdmaster:lost", *encode_arguments((), {}), flow=step, error=reason)
     return flow_moves.lose_step(task, step, encode_call(call))
 
@@ -98,12 +97,23 @@ def drop_step(move: Move) -> Move:
     path, task = move.operations[move.guard].path, move.task
     assigned = layout.split_assignment(path)
     if assigned is not None:
-        return flow_moves.drop_step_assigned(assigned[0], task)
+        return drop_step_at(Assigned(task, assigned[0]))
     if path == layout.task_path(task):
-        return flow_moves.drop_step_waiting(task)
+        return drop_step_at(Waiting(task))
     delayed = layout.parse_delayed_name(layout.name_of(path))
     assert delayed is not None
-    return flow_moves.drop_step_delayed(delayed[0], task)
+    return drop_step_at(Delayed(delayed[0], task))
+
+
+def drop_step_at(where: Whereabouts) -> Move:
+    """Return the move that drops a step's task where it is: the step has ended."""
+    match where:
+        case Waiting(task):
+            return flow_moves.drop_step_waiting(task)
+        case Delayed(due_ms, task):
+            return flow_moves.drop_step_delayed(due_ms, task)
+        case Assigned(task, worker):
+            return flow_moves.drop_step_assigned(worker, task)
 
 
 def outcome_of(move: Move) -> Outcome | None:

@@ -17,6 +17,7 @@ from herdmaster.core.names import (
     STEP_OR_EMPTY,
     call_name,
     derived_ulid,
+    parse_flow_name,
     parse_task_name,
     ulid_time_ms,
 )
@@ -26,6 +27,10 @@ from herdmaster.errors import BadPayload
 MAX_NOTED_PARENTS: Final = 100
 EACH_CALL: Final = "herdmaster:each"
 """The call of a step that makes other steps. No function has this name: workers run it themselves."""
+
+
+_NO_TIME: Final = "0" * 10
+"""How the ULID of a flow with a key begins, and no other one."""
 
 
 # Paths are made of these, so a payload must not smuggle in others.
@@ -180,6 +185,18 @@ def step_task(
     """Return the name of a step's task in its first run. `created_ms` is the time of the flow's header: the name of a
     flow with a key comes again, and no task's name may."""
     return call_name(derived_ulid(created_ms, flow, step, "0"), queue, priority, big, conditional, step=True)
+
+
+def result_name(flow: str, created_ms: int, step: str) -> str:
+    """Return the name under which the result of a step is signed. `created_ms` is the time of the flow's header. It is
+    a part of the name if the flow has a key: the name of such a flow comes again, and begins with the time 0."""
+    is_keyed = (parse_flow_name(flow) or "").startswith(_NO_TIME)
+    return f"{flow}/{step}@{created_ms}" if is_keyed else f"{flow}/{step}"
+
+
+def created_of(step: FlowStep) -> int:
+    """Return the time of the header of a step's flow."""
+    return ulid_time_ms(step.task) or 0
 
 
 def task_of(step: FlowStep, run: Count | Number) -> str:

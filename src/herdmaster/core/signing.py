@@ -145,8 +145,8 @@ class Keyring:
     # --- outcomes ----------------------------------------------------------------------------------------------------
 
     def sign_outcome(self, task: str, data: bytes) -> bytes:
-        """Return the status of a task, or the result of a step as `FLOW/STEP`, with a signature. That of a raw task is
-        returned as it is."""
+        """Return the status of a task, or the result of a step (`flows.result_name`), with a signature. That of a raw
+        task is returned as it is."""
         return self._signed(data, _of_outcome(task, data)) if _has_result(task) else data
 
     def open_outcome(self, task: str, data: bytes) -> tuple[bytes, bool]:
@@ -199,8 +199,8 @@ class SignedOnly(msgspec.Struct, frozen=True):
             raise BadSignature("a raw task has no signature, and this worker runs signed tasks only")
 
     def read_outcome(self, task: str, data: bytes) -> Outcome:
-        """Return the outcome in the status of a task, or of a flow, or in the result of a step as `FLOW/STEP`. Raises
-        BadSignature for a wrong signature, and for a result without one; BadOutcome.
+        """Return the outcome in the status of a task, or of a flow, or in the result of a step (`flows.result_name`).
+        Raises BadSignature for a wrong signature, and for a result without one; BadOutcome.
 
         Only workers have keys, so what a primary ends has no signature: no such task is done, and a flow that is done
         has its results elsewhere.
@@ -256,7 +256,7 @@ def _of_outcome(task: str, data: bytes) -> bytes:
 
 
 def _has_result(name: str) -> bool:
-    """Whether an outcome of that name may have a result: of a call, or of a step as `FLOW/STEP`."""
+    """Whether an outcome of that name may have a result: of a call, or of a step."""
     return is_call(name) or "/" in name
 
 

@@ -151,6 +151,39 @@ async def test_the_server_is_asked_again_at_once_if_the_connection_was_lost() ->
     assert rig.client.pending() == ["get"]
 
 
+STEP = call_name(f"0{3:025d}", step=True)
+
+
+class Flows:
+    """A picture of flows in which the step runs, or has ended."""
+
+    flow: str | None = FLOW
+
+    def flow_of(self, _task: str) -> str | None:
+        return self.flow
+
+
+async def test_a_step_whose_payload_may_not_be_read_is_ended_in_its_flow_and_then_dropped() -> None:
+    rig = Rig(Assigned(STEP, W), STEP)
+    flows: Any = Flows()
+    rig.part._flows = flows
+    await rig.step()
+    rig.client.answer_read(errors.NoAuth("payload"))
+    await asyncio.sleep(0)
+    assert rig.client.answer_read(b"7!") == (layout.flow_running_path(FLOW, STEP),)
+    await asyncio.sleep(0)
+    assert rig.client.answer("commit") == (
+        ("create", f"{layout.flow_failed_path(FLOW)}/7"),
+        ("delete", layout.flow_running_path(FLOW, STEP)),
+    )
+
+    flows.flow = None
+    await rig.step()
+    rig.client.answer_read(errors.NoAuth("payload"))
+    await asyncio.sleep(0)
+    assert rig.client.answer("commit") == (("delete", layout.assignment_path(W, STEP)),)
+
+
 PARENT = call_name(f"0{2:025d}")
 OF_PARENT = (encode_parent(W, PARENT), None)
 

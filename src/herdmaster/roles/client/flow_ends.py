@@ -9,7 +9,7 @@ import msgspec
 
 from herdmaster.core import layout
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.flows import FlowHeader, Returns, decode_header, is_ended
+from herdmaster.core.flows import FlowHeader, Returns, decode_header, is_ended, result_name
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.core.signing import SignedOnly
 from herdmaster.core.values import UNREADABLE, from_json
@@ -53,7 +53,7 @@ class EndOfFlow:
             raise OutcomeGone(f"{self._flow} is done, and its results were deleted since")
         if outcome.state is not OutcomeState.DONE or header.returns is None:
             return FlowEnd(outcome)
-        return FlowEnd(outcome, header.returns, await self._read_results(client, header.returns))
+        return FlowEnd(outcome, header.returns, await self._read_results(client, header, header.returns))
 
     async def _read_header(self, client: Client) -> FlowHeader | None:
         await client.sync()  # a new session may talk to a server that lags behind
@@ -66,21 +66,21 @@ class EndOfFlow:
             raise BadOutcome(f"{self._flow}: {error}") from None
 
     async def _read_results(
-        self, client: Client, returns: Returns
+        self, client: Client, header: FlowHeader, returns: Returns
     ) -> dict[tuple[str, bool], tuple[Outcome | None, ...]]:
         wanted = dict.fromkeys((ref.step, ref.each) for ref in returns.refs)
         steps = list(dict.fromkeys(step for step, _ in wanted))
-        found = dict(zip(steps, await self._read(client, steps), strict=True))
+        found = dict(zip(steps, await self._read(client, header, steps), strict=True))
         results: dict[tuple[str, bool], tuple[Outcome | None, ...]] = {}
         for step, is_each in wanted:
             if is_each:
                 items = [f"{step}.{index}" for index in range(_count(step, found[step]))]
-                results[step, True] = tuple(await self._read(client, items))
+                results[step, True] = tuple(await self._read(client, header, items))
             else:
                 results[step, False] = (found[step],)
         return results
 
-    async def _read(self, client: Client, steps: Sequence[str]) -> list[Outcome | None]:
+    async def _read(self, client: Client, header: FlowHeader, steps: Sequence[str]) -> list[Outcome | None]:
         """Read the outcomes of steps, as many at a time as recent ones make seem right."""
         outcomes: list[Outcome | None] = []
         count = _FIRST
@@ -94,16 +94,16 @@ class EndOfFlow:
                 elif isinstance(node, errors.ServerError):
                     raise BadOutcome(f"the result of step {step} of {self._flow} cannot be read: {node}")
                 else:
-                    outcomes.append(self._decode(step, node[0] or b""))
+                    name = result_name(self._flow, header.created, step)
+                    outcomes.append(self._decode(name, node[0] or b""))
                     size += len(node[0] or b"")
             count = max(1, min(_MOST, _READ_BYTES * len(some) // size))
         return outcomes
 
-    def _decode(self, step: str, data: bytes) -> Outcome:
-        subject = f"{self._flow}/{step}"
+    def _decode(self, name: str, data: bytes) -> Outcome:
         if self._signed_only is None:
-            return decode_outcome(subject, data)
-        return self._signed_only.read_outcome(subject, data)
+            return decode_outcome(name, data)
+        return self._signed_only.read_outcome(name, data)
 
 
 def _count(step: str, outcome: Outcome | None) -> int:

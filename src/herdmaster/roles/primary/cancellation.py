@@ -19,7 +19,9 @@ from herdmaster.core.cancelling import Requests
 from herdmaster.core.children import children_of, decode_parent, encode_parent
 from herdmaster.core.delayed import DelayedTasks
 from herdmaster.core.dispatcher import Dispatcher
-from herdmaster.core.ending_moves import cancel, lose_step
+from herdmaster.core.ending_moves import NOWHERE, cancel, drop_step_at, lose_step
+from herdmaster.core.endings import unreadable
+from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.flow_picture import FlowPicture
 from herdmaster.core.names import is_call, is_step, parse_flow_name
 from herdmaster.core.operations import Move, at_version
@@ -124,10 +126,24 @@ class Cancellation(FolderPart):
         if flow is None:
             self.gathering.add(transitions.drop_cancel(task))
         else:
-            self.reader.read([(flow, task, layout.flow_running_path(flow, task))], partial(self._lose, task))
+            self._lose(flow, task, NOWHERE)
 
-    def _lose(self, task: str, flow: str, data: bytes | None, _stat: Stat | None, error: Exception | None) -> None:
-        move = None if data is None else lose_step(flow, task, data)
+    def _end_unreadable_step(self, where: Whereabouts, reason: ErrorInfo) -> None:
+        """Only the payload says which step it is, but its flow knows the task. When the step has ended, the task is
+        dropped."""
+        flow = self._flows.flow_of(where.task)
+        if flow is None:
+            self.end(drop_step_at(where))
+        else:
+            self._lose(flow, where.task, reason)
+
+    def _lose(self, flow: str, task: str, reason: ErrorInfo) -> None:
+        self.reader.read([(flow, task, layout.flow_running_path(flow, task))], partial(self._lose_step, task, reason))
+
+    def _lose_step(
+        self, task: str, reason: ErrorInfo, flow: str, data: bytes | None, _stat: Stat | None, error: Exception | None
+    ) -> None:
+        move = None if data is None else lose_step(flow, task, data, reason)
         if move is not None:
             self.end(move)
         elif isinstance(error, errors.NoNode):
@@ -140,7 +156,9 @@ class Cancellation(FolderPart):
             # At the version that was read: a later one may name another child.
             move = at_version(cancel(where, data), path_of(where), stat.version)
             self._cancel_children(where, children_of(data), partial(self.end, move, data))
-        elif isinstance(error, errors.NoAuth) and not is_step(where.task):
+        elif isinstance(error, errors.NoAuth) and is_step(where.task):
+            self._end_unreadable_step(where, unreadable(error).reason)
+        elif isinstance(error, errors.NoAuth):
             self.end(cancel(where, b""))
         else:
             self.give_up(where.task, error)

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from herdmaster.core import layout
 from herdmaster.core.expansion import MOST_ITEMS
-from herdmaster.core.flows import FlowStep, Reference
+from herdmaster.core.flows import FlowStep, Reference, created_of, result_name
 from herdmaster.core.inputs import Input, StepResult
 from herdmaster.core.outcome import OutcomeState, decode_outcome
 from herdmaster.core.signing import SignedOnly
@@ -166,7 +166,7 @@ class References:
         self._readings[reading] -= 1
         if data is not None:
             try:
-                reading.note(step, self._open(reading.flow.flow, step, data))
+                reading.note(step, self._open(reading.flow, step, data))
             except (BadOutcome, BadSignature) as fault:
                 self._fail(reading, fault)
                 return
@@ -181,9 +181,9 @@ class References:
         if not self._readings[reading]:
             self._go_on(reading)
 
-    def _open(self, flow: str, step: str, data: bytes) -> StepResult:
+    def _open(self, flow: FlowStep, step: str, data: bytes) -> StepResult:
         """Return the result in the data of a znode. Raises BadOutcome, BadSignature."""
-        name = f"{flow}/{step}"
+        name = result_name(flow.flow, created_of(flow), step)
         signed = self._signed_only
         outcome = decode_outcome(name, data) if signed is None else signed.read_outcome(name, data)
         if outcome.state is not OutcomeState.DONE or outcome.result is None:

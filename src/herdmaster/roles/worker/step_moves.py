@@ -8,7 +8,7 @@ from typing import Final
 from herdmaster.core import flow_moves
 from herdmaster.core.added_steps import AddedStep, create_added
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.flows import FlowStep
+from herdmaster.core.flows import FlowStep, created_of, result_name
 from herdmaster.core.payload import MAX_FRAME, with_error
 from herdmaster.core.signing import Keyring
 from herdmaster.core.transitions import Move
@@ -34,7 +34,7 @@ class StepMoves:
         """Return the move of a step that is done, and that has added these steps. Raises ConfigurationError for steps
         that do not fit one transaction, PayloadTooLarge, BadPayload."""
         if self._keyring is not None:
-            outcome = self._keyring.sign_outcome(f"{flow.flow}/{flow.step}", outcome)
+            outcome = self._keyring.sign_outcome(result_name(flow.flow, created_of(flow), flow.step), outcome)
         created = create_added(flow.flow, steps, self.sign) if steps else ()
         move = flow_moves.complete_step(self._worker, task.name, flow, outcome, created)
         if move.size() > MAX_MOVE:

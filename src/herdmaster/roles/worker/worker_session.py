@@ -143,7 +143,7 @@ class WorkerSession:
 
     def task_unreadable(self, name: str, error: errors.NoAuth) -> None:
         if is_step(name):
-            _log.error("%s: %s; it is left alone, because its flow is not known", name, cannot_be_read(error))
+            _log.error("%s: %s; its flow ends when it is cancelled", name, cannot_be_read(error))
         elif self._tasks.get(name) is None:
             # It ends without having been run: an assignment that stays would hold up others.
             held = self._tasks.add(Delivered(name, b"", 0), self._loop.time())
