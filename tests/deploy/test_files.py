@@ -146,3 +146,12 @@ def test_kustomize_puts_the_manifests_together() -> None:
     assert kinds == [
         "ConfigMap", "Deployment", "Deployment", "Namespace", "PodDisruptionBudget", "ScaledObject", "Service",
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="no docker-compose on this machine")
+def test_compose_takes_the_file() -> None:
+    """It compares the file with the schema of the Compose specification, and needs no engine for that."""
+    command = ["docker-compose", "--file", str(DEPLOY / "compose/compose.yaml"), "config", "--services"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert sorted(done.stdout.split()) == ["master", "worker", "zk1", "zk2", "zk3"]
