@@ -62,6 +62,14 @@ def numbers(given: list[int]) -> list[int]:
     return given
 
 
+def names(given: list[str]) -> list[str]:
+    return given
+
+
+def count(given: list[int | None]) -> int:
+    return len(given)
+
+
 def fail(text: str = "") -> int:
     raise ValueError(text)
 
@@ -96,6 +104,8 @@ class FlowApp:
         self.shift = herd.task(shift)
         self.fetch_none = herd.task(fetch_none)
         self.numbers = herd.task(numbers)
+        self.names = herd.task(names)
+        self.count = herd.task(count)
         self.fail = herd.task(fail)
         self.wait = herd.task(wait)
         self.grow = herd.task(grow)

@@ -19,6 +19,7 @@ from herdmaster import (
     HerdClosed,
     InvalidName,
     OutcomeGone,
+    StepState,
     TaskCancelled,
     TaskExpired,
     TaskFailed,
@@ -97,6 +98,48 @@ def test_an_each_over_an_each_and_over_nothing(app: FlowApp) -> None:
         total = app.total.step(none, extra=5)
     run = flow.submit([lists, none, total])
     assert run.result(timeout=20) == [[Point(13), Point(13), Point(13)], [], 5]
+
+
+def test_an_each_in_chunks_gives_the_results_of_its_items(app: FlowApp) -> None:
+    with app.herd.flow("chunks") as flow:
+        sizes = flow.each(app.measure, app.fetch.step("a"), "kB", chunk_size=2)
+        again = flow.each(app.point.using(chunk_size=1000), sizes)
+        flow.returns([sizes, app.merge.step(sizes), again])
+    run = flow.submit()
+    assert run.result(30) == [[3000] * 3, "all: [3000, 3000, 3000]", [Point(3000)] * 3]
+    made = {step.id: step.items for step in run.steps()}
+    assert made["1"] == {StepState.DONE: 2}
+    assert made["2"] == {StepState.DONE: 1}
+
+
+def test_a_chunk_fails_with_the_error_of_its_first_item_that_failed(app: FlowApp) -> None:
+    with app.herd.flow("chunks") as flow:
+        names = app.names.step(["a", "b", "c", "bad", "worse", "bad"])
+        sizes = flow.each(app.measure, names, chunk_size=3)
+        told = app.count.step(sizes, optional=True)
+        flow.returns(told)
+    run = flow.submit()
+    with pytest.raises(TaskFailed, match=r"1.1 \(measure\): ValueError: bad \(element 3; 2 of the 3 items"):
+        run.result(30)
+    assert [step.state for step in run.steps()] == [StepState.DONE, StepState.FAILED, StepState.DONE]
+
+
+def test_what_is_no_list_is_refused_by_each_and_an_empty_list_is_returned(app: FlowApp) -> None:
+    flow = app.herd.flow("each")
+    with flow:
+        app.fetch.step("a")
+        wrongs: tuple[Any, ...] = (5, "text", b"text", {"a": 1})
+        for wrong in wrongs:
+            with pytest.raises(ConfigurationError, match="`each` takes a list, or a step that returns one"):
+                flow.each(app.measure, wrong)
+        with pytest.raises(ConfigurationError, match="let a step return this list"):
+            flow.each(app.measure, ["a"], chunk_size=2)
+        with pytest.raises(ConfigurationError, match="chunk_size=0: from 1 to 1000 items"):
+            flow.each(app.measure, ["a"], chunk_size=0)
+        with pytest.raises(ConfigurationError, match="chunk_size= is for `flow"):
+            app.measure.using(chunk_size=2).step("a")
+        flow.returns(flow.each(app.measure, []))
+    assert flow.submit().result(30) == []
 
 
 def test_a_flow_whose_step_fails_names_it_and_runs_what_waits_for_that(app: FlowApp) -> None:
@@ -188,7 +231,7 @@ def test_a_flow_that_is_cancelled_ends_as_cancelled(app: FlowApp) -> None:
 def test_a_flow_that_takes_too_long_expires(app: FlowApp) -> None:
     gate = gates["slow"] = threading.Event()
     run = app.herd.flow("slow", timeout=0.5).submit(app.wait.step("slow"))
-    with pytest.raises(TaskExpired):
+    with pytest.raises(TaskExpired, match=r"^flow-\w+ did not end in the time that it had"):
         run.result(timeout=20)
     gate.set()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from herdmaster import Future
+from herdmaster import ConfigurationError, Future
 from tests.api import tasks
 from tests.api.tasks import App
 
@@ -140,3 +140,12 @@ def test_a_future_shows_its_state(app: App, gate: str) -> None:
     assert isinstance(failing.exception(10), ValueError)
     assert repr(future) == f"<Future of {future.name}: done>"
     assert repr(failing) == f"<Future of {failing.name}: failed>"
+
+
+@pytest.mark.parametrize("timeout", ["x", True, float("nan")])
+def test_a_wait_for_no_number_of_seconds_is_refused(app: App, timeout: Any) -> None:
+    future = app.echo.submit("x")
+    for wait in (future.result, future.exception):
+        with pytest.raises(ConfigurationError, match=r"timeout=.*: it takes a number of seconds"):
+            wait(timeout=timeout)
+    assert future.result(timeout=float("inf")) == "x"

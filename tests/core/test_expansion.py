@@ -5,11 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from herdmaster.core.chunk import split_chunk
 from herdmaster.core.codec import read_arguments, write_arguments
+from herdmaster.core.each_items import EachItems
 from herdmaster.core.expansion import (
     MAX_BYTES,
     MAX_ITEMS,
     Expansion,
+    StepArgs,
     args_by_codec,
     needs_codec,
     plain_args,
@@ -41,13 +44,13 @@ def over(*results: StepResult | None, is_list: bool = False) -> Input:
     return Input((), "3", results, is_list)
 
 
-def expansion(flow: FlowStep, elements: list[object], done: int = 0) -> Expansion:
-    args = plain_args(template_of(flow), over(StepResult(msgspec.json.encode(elements))))
+def expansion(flow: FlowStep, elements: list[object], done: int = 0, chunk: int | None = 1) -> Expansion:
+    args = plain_args(template_of(flow), over(StepResult(msgspec.json.encode(elements))), chunk)
     return Expansion(flow, TASK, args, done=done, now_ms=1000, sign=lambda _task, data: data)
 
 
 def test_an_item_is_the_template_with_its_element_as_the_first_argument() -> None:
-    chunk = expansion(step("more", joins=("5", "6?")), [{"a": 1}]).next_chunk(0)
+    chunk = expansion(step("more", joins=("5", "6?")), [{"a": 1}]).next_batch(0)
     task, running, *edges = chunk.created
     call = decode_call(task.data)
     name = task.path.removeprefix("/tasks/")
@@ -61,7 +64,7 @@ def test_an_item_is_the_template_with_its_element_as_the_first_argument() -> Non
 
 def test_the_name_of_an_item_follows_from_its_index_and_has_queue_priority_and_size() -> None:
     def names(elements: list[object], done: int = 0) -> list[str]:
-        chunk = expansion(step(queue="mail"), elements, done).next_chunk(0)
+        chunk = expansion(step(queue="mail"), elements, done).next_batch(0)
         return [node.path.removeprefix("/tasks/") for node in chunk.created if node.path.startswith("/tasks/")]
 
     first, second, big = names([1, 1, "x" * 5000])
@@ -76,14 +79,14 @@ def test_the_name_of_an_item_follows_from_its_index_and_has_queue_priority_and_s
 
 def test_chunks_are_bounded_in_number_and_bytes_and_go_on_where_they_stood() -> None:
     many = expansion(step(), [0] * 450)
-    assert many.next_chunk(0).done == MAX_ITEMS
-    assert many.next_chunk(MAX_BYTES - 2000).done == 3
+    assert many.next_batch(0).done == MAX_ITEMS
+    assert many.next_batch(MAX_BYTES - 2000).done == 3
     many.done = 400
-    assert many.next_chunk(0).done == 450
+    assert many.next_batch(0).done == 450
 
     large = expansion(step(), ["x" * 50_000] * 5)
-    assert large.next_chunk(0).done == 2
-    assert large.next_chunk(2 * MAX_BYTES).done == 1, "one item is always made"
+    assert large.next_batch(0).done == 2
+    assert large.next_batch(2 * MAX_BYTES).done == 1, "one item is always made"
 
 
 def test_nothing_is_made_of_an_empty_list() -> None:
@@ -92,12 +95,12 @@ def test_nothing_is_made_of_an_empty_list() -> None:
 
 def test_a_list_of_more_than_a_million_elements_is_refused() -> None:
     with pytest.raises(BadPayload, match="has 1000001 elements, and an `each` makes at most 1000000 items"):
-        Expansion(step(), TASK, [b"[0]"] * 1_000_001, done=0, now_ms=1, sign=lambda _task, data: data)
+        Expansion(step(), TASK, StepArgs([b"[0]"] * 1_000_001), done=0, now_ms=1, sign=lambda _task, data: data)
 
 
 def test_an_item_that_no_payload_holds_is_refused() -> None:
     with pytest.raises(PayloadTooLarge):
-        expansion(step(), ["x" * MAX_PAYLOAD]).next_chunk(0)
+        expansion(step(), ["x" * MAX_PAYLOAD]).next_batch(0)
 
 
 @pytest.mark.parametrize("data", [b"5", b'{"a":1}', b"null", b"[", b'"text"'])
@@ -112,14 +115,14 @@ def test_a_codec_takes_the_list_apart_and_writes_the_items() -> None:
     result = over(StepResult(msgspec.json.encode(PICKLES.encode([1j, 2j])), "pickle"))
     assert needs_codec(template, result)
     args = args_by_codec(template, result, CODECS)
-    calls = [msgspec.structs.replace(template, args=msgspec.Raw(each)) for each in args]
+    calls = [msgspec.structs.replace(template, args=msgspec.Raw(each)) for each in args.items]
     assert [read_arguments(call, None, CODECS) for call in calls] == [
         ([1j, "more"], {"x": 1}),
         ([2j, "more"], {"x": 1}),
     ]
 
     plain = args_by_codec(template, over(StepResult(b"[1]")), CODECS)
-    call = msgspec.structs.replace(template, args=msgspec.Raw(plain[0]))
+    call = msgspec.structs.replace(template, args=msgspec.Raw(plain.items[0]))
     assert read_arguments(call, None, CODECS) == ([1, "more"], {"x": 1})
 
 
@@ -128,14 +131,14 @@ def test_items_of_items_and_missing_parents() -> None:
     items = over(StepResult(b"1"), None, StepResult(b"[2]"), is_list=True)
     assert not needs_codec(template, items)
     expected = [b'[1,"more"]', b'[null,"more"]', b'[[2],"more"]']
-    assert plain_args(template, items) == args_by_codec(template, items, CODECS) == expected
-    assert plain_args(template, over(None)) == args_by_codec(template, over(None), CODECS) == []
+    assert plain_args(template, items) == args_by_codec(template, items, CODECS) == StepArgs(expected)
+    assert plain_args(template, over(None)) == args_by_codec(template, over(None), CODECS) == StepArgs([])
 
 
 def test_what_a_codec_reads_must_be_a_list_that_the_items_can_carry() -> None:
     def split(value: object, codec: bool) -> list[bytes]:
         result = over(StepResult(msgspec.json.encode(PICKLES.encode(value)), "pickle"))
-        return args_by_codec(template_of(step(codec=codec)), result, CODECS)
+        return args_by_codec(template_of(step(codec=codec)), result, CODECS).items
 
     assert split([1, 2], codec=False) == [b"[1]", b"[2]"]
     with pytest.raises(BadPayload, match="no list"):
@@ -155,3 +158,40 @@ def test_progress_stands_behind_the_id_of_the_running_step() -> None:
     assert with_progress(b"4?", 200) == b"4? 200"
     assert with_progress(b"4? 200", 400) == b"4? 400"
     assert [progress_of(data) for data in (b"4", b"4? 400", b"4 x", b"")] == [0, 400, 0, 0]
+
+
+def calls_of(made: Expansion) -> list[Call]:
+    created = made.next_batch(0).created
+    return [decode_call(node.data) for node in created if node.path.startswith("/tasks/")]
+
+
+def test_a_chunk_has_its_elements_and_what_they_share_once() -> None:
+    made = expansion(step("more"), [[0], 1, 2, 3, 4], chunk=2)
+    calls = calls_of(made)
+    assert made.items == EachItems(5, 2)
+    assert [bytes(call.args) for call in calls] == [b'[[[0],1],"more"]', b'[[2,3],"more"]', b'[[4],"more"]']
+    assert [(call.chunk, call.flow.step, call.flow.first) for call in calls if call.flow] == [
+        (True, "4.0", 0),
+        (True, "4.1", 2),
+        (True, "4.2", 4),
+    ]
+    items = [item for call in calls for item in split_chunk(call)]
+    assert [read_arguments(item, None, {}) for item in items] == [
+        ([element, "more"], {"x": 1}) for element in ([0], 1, 2, 3, 4)
+    ]
+
+
+def test_a_codec_writes_the_elements_of_a_chunk_one_by_one() -> None:
+    flow = step("more", codec=True)
+    result = over(StepResult(msgspec.json.encode(PICKLES.encode([1j, 2j, 3j])), "pickle"))
+    args = args_by_codec(template_of(flow), result, CODECS, 2)
+    calls = calls_of(Expansion(flow, TASK, args, done=0, now_ms=1, sign=lambda _task, data: data))
+    items = [item for call in calls for item in split_chunk(call)]
+    assert [read_arguments(item, None, CODECS) for item in items] == [
+        ([element, "more"], {"x": 1}) for element in (1j, 2j, 3j)
+    ]
+
+
+def test_a_chunk_is_smaller_where_its_elements_are_large() -> None:
+    made = expansion(step(), ["x" * 100_000] * 8, chunk=8)
+    assert made.items == EachItems(8, 2)

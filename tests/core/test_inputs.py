@@ -8,10 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from herdmaster.core.chunk import join_items, split_chunk
 from herdmaster.core.codec import read_arguments, write_arguments
 from herdmaster.core.inputs import At, Input, StepResult
-from herdmaster.core.payload import Call, encode_arguments
+from herdmaster.core.payload import Call
 from herdmaster.core.signature import Signature
 from herdmaster.errors import BadPayload, WrongArguments
 from tests.core.test_codec import CODECS, PICKLES, Picture
@@ -87,15 +86,6 @@ def test_a_missing_parent_is_none_whatever_the_hint_says() -> None:
     deeper = msgspec.structs.replace(parts, at=("kwargs", "options", "x"))
     _, kwargs = read((Decimal(1),), {"options": {"x": None}}, deeper)
     assert kwargs == {"options": {"x": [None, "1", None, "2", None]}}
-
-
-def test_an_item_of_a_chunk_gets_its_own_inputs() -> None:
-    items = join_items(encode_arguments(each, {})[0] for each in ((None,), ("5",), ("6", [None])))
-    inputs = (one(("args", 0, 0), plain("1")), one(("args", 2, 1, 0), plain("2")))
-    calls = split_chunk(Call(1, "shop:pay", items, msgspec.Raw(b"{}"), chunk=True, inputs=inputs))
-    assert [[each.at for each in call.inputs] for call in calls] == [[("args", 0)], [], [("args", 1, 0)]]
-    assert read_arguments(calls[0], SIGNATURE, CODECS) == ([Decimal(1)], {})
-    assert read_arguments(calls[2], None, CODECS) == (["6", ["2"]], {})
 
 
 @pytest.mark.parametrize(

@@ -230,9 +230,11 @@ def _each(data: bytes) -> None:
     """An `each` whose payload is anything."""
     call = payload.decode_call(data)
     if call.flow is not None:
-        args = expansion.plain_args(expansion.template_of(call.flow), Input((), "3", (StepResult(b"[1,2]"),)))
+        over = Input((), "3", (StepResult(b"[1,2]"),))
+        chunk = None if call.flow.each is None else call.flow.each.chunk
+        args = expansion.plain_args(expansion.template_of(call.flow), over, chunk)
         made = expansion.Expansion(call.flow, STEP, args, done=0, now_ms=5, sign=lambda _task, payload: payload)
-        assert made.next_chunk(0).done == len(args)
+        assert made.next_batch(0).done == made.count
 
 
 def _running(data: bytes) -> None:

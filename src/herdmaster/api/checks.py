@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
+import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeGuard, TypeVar
@@ -90,6 +92,13 @@ def check_seconds(name: str, value: object, *, zero: bool) -> float:
     raise ConfigurationError(
         f"{name}={value!r}: it takes seconds or a timedelta, {'not below' if zero else 'above'} 0 and at most a century"
     )
+
+
+def check_wait(name: str, value: object) -> float:
+    """Return the seconds of a wait, as the standard library takes them: 0 or less for none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise ConfigurationError(f"{name}={value!r}: it takes a number of seconds, or None to wait for any time")
+    return min(float(value), threading.TIMEOUT_MAX)
 
 
 def check_instant(name: str, value: object) -> int:

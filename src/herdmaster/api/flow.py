@@ -15,7 +15,7 @@ from herdmaster.api.flow_order import order_flow
 from herdmaster.api.internals import core_of
 from herdmaster.api.step import ON_FAILURE, Graph, Step, StepNode
 from herdmaster.api.step_arguments import Found, take_out
-from herdmaster.api.step_calls import StepCall, new_each, plain_call
+from herdmaster.api.step_calls import StepCall, check_elements, new_each, plain_call, plain_size, with_chunk_size
 from herdmaster.api.submitting import submit_and_wait, submit_and_wait_async
 from herdmaster.errors import ConfigurationError
 from herdmaster.inspection.flow_pictures import to_dot, to_svg
@@ -83,16 +83,35 @@ class Flow:
         self, task: StepCall[Concatenate[A, Q], R], over: Iterable[A], /, *args: Q.args, **kwargs: Q.kwargs
     ) -> list[R]: ...
 
+    @overload
+    def each(
+        self,
+        task: Task[..., R] | StepCall[..., R],
+        over: Iterable[object],
+        /,
+        *args: object,
+        chunk_size: int,
+        **kwargs: object,
+    ) -> list[R]: ...
+
     def each(self, task: Any, over: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Add a task for each element of a list: the element is the first argument. `over` is a step that returns a
         list, whose length is known only when that has run, or a list that is known now.
 
+        With `chunk_size` a task calls the function for so many elements of the result of a step, one after the other;
+        if the function has such a parameter, `task.using(chunk_size=...)` says it. Without it a task has one element if
+        there are at most 10,000 or the function has a time limit; of more elements, 10,000 tasks are made.
+
         Return what stands for the list of the results, in order. A step that gets it waits for all of them. Raises as
         `Task.step`.
         """
-        call = plain_call(task)
+        call = with_chunk_size(plain_call(task), kwargs)
         if isinstance(over, Step):
             return new_each(self._nodes, call, over, args, kwargs)
+        check_elements(over)
+        if call.step_options.chunk_size not in (None, 1):
+            raise ConfigurationError("chunk_size= is for the result of a step: let a step return this list")
+        call = plain_size(call)
         entered = current_graph.set(self._nodes)
         try:
             return [call.step(element, *args, **kwargs) for element in over]
@@ -100,10 +119,11 @@ class Flow:
             current_graph.reset(entered)
 
     def returns(self, value: object) -> None:
-        """Say what the result of the flow is: a step, what `each` returned, or a list, tuple or dict of such. Without
-        it the result is None. Raises ConfigurationError for steps of another flow, NotSerializable."""
+        """Say what the result of the flow is: a step, what `each` returned, or a list, tuple or dict of such. An empty
+        list is what `each` makes of one. Without it the result is None. Raises ConfigurationError for steps of another
+        flow, NotSerializable."""
         self._nodes.check_open()
-        for node in _steps_in(value, "returns"):
+        for node in _steps_in(value, "returns") if not _is_empty(value) else ():
             node.check_complete()
             self._nodes.add(node)
         self._returns = value
@@ -170,6 +190,11 @@ class Flow:
             if mark in ("", ON_FAILURE):
                 when = "failure" if mark else ""
             yield StepInfo(node.id, node.name, StepState.WAITING, parents, when=when)
+
+
+def _is_empty(value: object) -> bool:
+    """Return whether it is what `each` makes of an empty list."""
+    return isinstance(value, list) and not value
 
 
 def _steps_in(value: object, what: str) -> list[StepNode]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+
+import msgspec
 
 from herdmaster import forks
 from herdmaster.api.future import Future
@@ -10,12 +13,13 @@ from herdmaster.api.internals import resolve
 from herdmaster.api.results import Reader
 from herdmaster.api.step import StepNode
 from herdmaster.core.codec import Codecs
+from herdmaster.core.each_items import EachItems, split_chunk_result
 from herdmaster.core.failure import error_info
 from herdmaster.core.flows import Reference, Returns
 from herdmaster.core.kept import NONE_KNOWN, Known
 from herdmaster.core.outcome import Outcome, OutcomeState, exception_of
 from herdmaster.core.values import UNREADABLE, from_json
-from herdmaster.errors import BadOutcome, HerdError
+from herdmaster.errors import BadOutcome, HerdError, TaskExpired
 from herdmaster.roles.client.flow_ends import FlowEnd
 
 
@@ -46,6 +50,8 @@ class FlowReader(Reader):
         for ref in end.returns.refs:
             reader = self._readers.get(ref) or self._plain
             outcomes = end.results[ref.step, ref.each]
+            if ref.each and end.items[ref.step].chunk:
+                outcomes = tuple(_outcomes_of_items(ref.step, outcomes, end.items[ref.step]))
             results = [_read(reader, ref, outcome) for outcome in outcomes]
             value = _put(value, ref.at, results if ref.each else results[0])
         return value
@@ -55,6 +61,8 @@ def resolve_flow(future: Future[object], end: FlowEnd, reader: FlowReader) -> No
     """Resolve the future of a flow, on a thread where user code may run, whatever that code raises."""
     result: object = None
     error = exception_of(end.outcome, reader.known)
+    if end.outcome.state is OutcomeState.EXPIRED:
+        error = TaskExpired(f"{future.name} did not end in the time that it had, herd.flow(timeout=...)")
     if error is None:
         try:
             with forks.UserCode():
@@ -74,6 +82,16 @@ def _read(reader: Reader, ref: Reference, outcome: Outcome | None) -> object:
     if outcome.state is not OutcomeState.DONE:
         raise BadOutcome(f"step {ref.step} is {outcome.state}, and its result was expected")
     return reader.read(outcome)
+
+
+def _outcomes_of_items(step: str, chunks: Sequence[Outcome | None], items: EachItems) -> Iterator[Outcome | None]:
+    """Yield the outcome of each item, as it would be alone. Raises BadOutcome."""
+    for index, (outcome, size) in enumerate(zip(chunks, items.sizes(), strict=True)):
+        if outcome is None or outcome.result is None:
+            yield from repeat(outcome, size)
+        else:
+            for result in split_chunk_result(f"{step}.{index}", outcome.result, size):
+                yield msgspec.structs.replace(outcome, result=result)
 
 
 def _put(value: object, at: Sequence[str | int], result: object) -> object:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
+from herdmaster.api.checks import check_wait
 from herdmaster.api.event_loops import call_of_asyncio, is_in_loop, refuse_in_loop
 from herdmaster.api.wait_reports import begin_wait, noted
 from herdmaster.core.names import parse_flow_name
@@ -246,6 +247,8 @@ class Future(concurrent.futures.Future[R]):
     def _block(self, timeout: float | None) -> bool:
         """Return False if the future is not done within the timeout. The wait of a task's code is reported to its
         worker. Other code without a timeout waits in the base class."""
+        if timeout is not None:
+            timeout = check_wait("timeout", timeout)
         running = None if self.done() else begin_wait(self.name)
         if running is None:
             return timeout is None or self._is_done_within(timeout)

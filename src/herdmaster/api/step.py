@@ -43,11 +43,13 @@ class Takes(Protocol[A_contra, Q, B_co]):
 
 class StepOptions(msgspec.Struct, frozen=True):
     """What a flow asks of a step. `mark` is that of its entry: it waits for a failure, or goes on without parents that
-    failed. `name` is shown in place of the function's."""
+    failed. `name` is shown in place of the function's. `chunk_size` is how many items of an `each` one step runs; None
+    leaves it to the worker."""
 
     mark: Mark = ""
     after: tuple[StepNode, ...] = ()
     name: str | None = None
+    chunk_size: int | None = None
 
 
 class Graph(Protocol):
@@ -67,13 +69,13 @@ class StepNode:
     """The internal half of a `Step`: a call in the graph of a flow.
 
     Until something adds it to a flow, `graph` is None. `is_each`: there is one task for each element of the result of
-    `over`, which becomes the first argument. `lacks_first`: its first argument is to come by a `|`; `before` is the
-    step that is to give it, if that one lacks its own.
+    `over`, which becomes the first argument; `chunk_size` is as of `core.flows.Each`. `lacks_first`: its first argument
+    is to come by a `|`; `before` is the step that is to give it, if that one lacks its own.
     """
 
     __slots__ = (
-        "args", "before", "callee", "graph", "id", "is_each", "is_used", "kwargs", "lacks_first", "options", "over",
-        "public", "step_options", "written",
+        "args", "before", "callee", "chunk_size", "graph", "id", "is_each", "is_used", "kwargs", "lacks_first",
+        "options", "over", "public", "step_options", "written",
     )  # fmt: skip
 
     def __init__(self, callee: Callee, options: TaskOptions, step_options: StepOptions) -> None:
@@ -86,6 +88,7 @@ class StepNode:
         self.id = ""
         self.is_each = False
         self.over: StepNode | None = None
+        self.chunk_size: int | None = None
         self.is_used = False
         self.lacks_first = False
         self.before: StepNode | None = None

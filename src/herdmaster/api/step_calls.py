@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+import msgspec
 
 from herdmaster.api.added_nodes import graph_of_task
 from herdmaster.api.callee import Callee
@@ -12,7 +14,9 @@ from herdmaster.api.flow_nodes import current_graph
 from herdmaster.api.internals import HasCore, core_of
 from herdmaster.api.options import TaskOptions, refuse_children
 from herdmaster.api.step import ON_FAILURE, OPTIONAL, Graph, Link, Step, StepNode, StepOptions, Takes, steps_of
+from herdmaster.core.chunk import MAX_ITEMS
 from herdmaster.core.flows import Mark
+from herdmaster.core.options import RunOptions, apply_overrides
 from herdmaster.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ class Steppable(Protocol):
 
     function: Callable[..., object]
     options: TaskOptions
+    registered: RunOptions
     herd: HerdCore
 
     def callee(self) -> Callee: ...
@@ -78,7 +83,7 @@ def plain_call(task: object) -> StepCall[..., object]:
     raise ConfigurationError(f"{task!r} is no task: register it with @herd.task")
 
 
-def step_options(given: Mapping[str, object], name: object = None) -> StepOptions:
+def step_options(given: Mapping[str, object], name: object = None, chunk_size: object = None) -> StepOptions:
     """Check what a flow asks of a step. Raises ConfigurationError."""
     on = given.get("on", "success")
     if on not in ("success", "failure"):
@@ -93,7 +98,16 @@ def step_options(given: Mapping[str, object], name: object = None) -> StepOption
     if name is not None and not is_text(name):
         raise ConfigurationError(f"name={name!r}: it takes text that is not empty, without lone surrogates")
     mark: Mark = ON_FAILURE if on == "failure" else OPTIONAL if is_optional else ""
-    return StepOptions(mark, () if after is None else steps_of(after, "after="), name)
+    return StepOptions(mark, () if after is None else steps_of(after, "after="), name, check_chunk_size(chunk_size))
+
+
+def check_chunk_size(given: object) -> int | None:
+    """Return how many items one step of an `each` runs. Raises ConfigurationError."""
+    if given is None:
+        return None
+    if type(given) is not int or not 1 <= given <= MAX_ITEMS:
+        raise ConfigurationError(f"chunk_size={given!r}: from 1 to {MAX_ITEMS} items make a chunk")
+    return given
 
 
 def step_with_extras(core: Steppable, args: Sequence[object], kwargs: dict[str, object]) -> Step:
@@ -107,11 +121,39 @@ def step_with_extras(core: Steppable, args: Sequence[object], kwargs: dict[str, 
     return new_step(core, args, kwargs, step_options(extras) if extras else _PLAIN)
 
 
+def with_chunk_size(call: StepCall[P, R], kwargs: dict[str, object]) -> StepCall[P, R]:
+    """Take `chunk_size` out of the keywords of an `each`, unless the function has such a parameter. Raises
+    ConfigurationError."""
+    if "chunk_size" not in kwargs:
+        return call
+    signature = core_of(call).callee().signature
+    if signature is not None and signature.takes("chunk_size"):
+        return call
+    size = check_chunk_size(kwargs.pop("chunk_size"))
+    return StepCall(core_of(call), msgspec.structs.replace(call.step_options, chunk_size=size))
+
+
+def plain_size(call: StepCall[P, R]) -> StepCall[P, R]:
+    """Return the call of a step that runs one item."""
+    return StepCall(core_of(call), msgspec.structs.replace(call.step_options, chunk_size=None))
+
+
+def check_elements(over: object) -> None:
+    """Raise ConfigurationError for what is no collection of elements. A text is none: as the result of a step it is
+    refused as well."""
+    if not isinstance(over, Iterable) or isinstance(over, (str, bytes, bytearray, Mapping)):
+        raise ConfigurationError(
+            f"`each` takes a list, or a step that returns one, not {over!r}: it adds a task for each element"
+        )
+
+
 def new_step(core: Steppable, args: Sequence[object], kwargs: Mapping[str, object], options: StepOptions) -> Step:
     """Make a step, in the flow whose `with` block or step runs here, if one does. Raises as `StepNode.give`,
     ConfigurationError."""
     node = StepNode(core.callee(), _checked(core.options), options)
     node.give(args, kwargs)
+    if options.chunk_size is not None:
+        raise ConfigurationError("chunk_size= is for `flow.each(...)`, whose items go into chunks: a step is one call")
     return _placed(node, current_graph.get() or graph_of_task(core.herd))
 
 
@@ -128,6 +170,10 @@ def new_each(
     node = StepNode(core.callee(), _checked(core.options), options)
     node.is_each = True
     node.over = parent
+    running = apply_overrides(core.registered, core.options.overrides)
+    is_limited = running.timeout is not None or running.soft_timeout is not None
+    # A limit is of a whole chunk, so no chunks are made where one is set and nothing is said of chunks.
+    node.chunk_size = 1 if options.chunk_size is None and is_limited else options.chunk_size
     node.give_item(args, kwargs)
     return _placed(node, graph)
 

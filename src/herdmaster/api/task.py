@@ -206,11 +206,13 @@ class Task(Generic[P, R]):
         after: object = None,
         optional: bool = False,
         name: str | None = None,
+        chunk_size: int | None = None,
     ) -> StepCall[P, R]:
         """Return the task for a step: `notify.using(on="failure").step(total)`, whose arguments are all the function's
-        and are checked by type checkers. `name` is shown in place of the function's. Raises as `step`."""
+        and are checked by type checkers. `name` is shown in place of the function's. `chunk_size` is for `Flow.each`.
+        Raises as `step`."""
         given = {"on": on, "optional": optional, "after": after}
-        return StepCall(self._core, step_options(given, name))
+        return StepCall(self._core, step_options(given, name, chunk_size))
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Submit a task and return its future once the task is accepted: from then on it is not lost.

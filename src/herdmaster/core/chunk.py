@@ -2,6 +2,9 @@
 
 `Call.args` of a chunk is a list of argument lists, one for each item, and its result a list of `ItemResult`, in the
 same order. To the worker that runs it, it is as many calls of the same function; an item that fails, fails alone.
+
+In a flow a chunk has many items of an `each`. `Call.args` are a list of their elements, and then the arguments that all
+items share; the result is the list of their results. If an item fails, the chunk fails.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.core.failure import ErrorInfo, cut_text
-from herdmaster.core.inputs import inputs_of_item
+from herdmaster.core.failure import MAX_MESSAGE, ErrorInfo, cut_text
+from herdmaster.core.inputs import Input, StepResult
 from herdmaster.core.outcome import MAX_OUTCOME, ItemResult
 from herdmaster.core.payload import MAX_PAYLOAD, Call
 from herdmaster.core.values import UNREADABLE
@@ -35,23 +38,52 @@ _NO_KWARGS: Final = msgspec.Raw(b"{}")
 
 def join_items(items: Iterable[msgspec.Raw]) -> msgspec.Raw:
     """`Call.args` of a chunk, from the `Call.args` that each item would have alone."""
-    return _list(map(bytes, items))
+    return _list(items)
 
 
 def split_chunk(call: Call) -> list[Call]:
     """A call for each item, as it would be alone. Raises BadPayload for what is no list of lists."""
+    if call.flow is not None:
+        return _split_step(call, call.flow.step)
     try:
         items = _items.decode(call.args)
     except UNREADABLE as error:
         raise BadPayload(f"the items of the chunk cannot be read: {error}") from None
     if any(memoryview(item)[0] != ord("[") for item in items):
         raise BadPayload("each item of a chunk has to be a list of arguments")
-    calls = [msgspec.structs.replace(call, args=item, kwargs=_NO_KWARGS, chunk=False) for item in items]
-    if not call.inputs:
-        return calls
-    return [
-        msgspec.structs.replace(each, inputs=inputs_of_item(call.inputs, index)) for index, each in enumerate(calls)
-    ]
+    return [msgspec.structs.replace(call, args=item, kwargs=_NO_KWARGS, chunk=False) for item in items]
+
+
+def step_args(elements: Iterable[bytes], shared: Sequence[msgspec.Raw]) -> msgspec.Raw:
+    """`Call.args` of a chunk of a flow. `shared` are the arguments after the element; with a codec, the text in which
+    it wrote all arguments, with None as the element, and elements are written with it one by one."""
+    return _list((b"[" + b",".join(elements) + b"]", *shared))
+
+
+def _split_step(call: Call, step: str) -> list[Call]:
+    try:
+        elements, *shared = _items.decode(call.args)
+        items = _items.decode(elements)
+    except (ValueError, *UNREADABLE) as error:
+        raise BadPayload(f"the items of the chunk cannot be read: {error}") from None
+    if call.codec is None:
+        return [msgspec.structs.replace(call, args=_list((item, *shared)), chunk=False) for item in items]
+    whole = msgspec.structs.replace(call, args=_list(shared), chunk=False)
+    inputs = (Input(("args", 0), step, (StepResult(bytes(item), call.codec),)) for item in items)
+    return [msgspec.structs.replace(whole, inputs=(each, *call.inputs)) for each in inputs]
+
+
+def join_done(results: Iterable[msgspec.Raw]) -> msgspec.Raw:
+    """`Outcome.result` of a chunk of a flow, whose items are all done."""
+    return _list(results)
+
+
+def failure_of_chunk(failed: Sequence[tuple[int, ErrorInfo]], count: int) -> ErrorInfo:
+    """Return the error of a chunk of a flow with `count` items: that of the first item that failed, and how many
+    failed. `failed` are the positions of their elements, and their errors."""
+    position, error = failed[0]
+    note = f" (element {position}; {len(failed)} of the {count} items of the chunk failed)"
+    return msgspec.structs.replace(error, message=cut_text(error.message, MAX_MESSAGE - len(note)) + note)
 
 
 def join_results(results: Sequence[msgspec.Raw | ErrorInfo]) -> msgspec.Raw:
@@ -83,8 +115,8 @@ def split_results(result: msgspec.Raw, count: int) -> list[ItemResult]:
     return found
 
 
-def _list(items: Iterable[bytes]) -> msgspec.Raw:
-    return msgspec.Raw(b"[" + b",".join(items) + b"]")
+def _list(items: Iterable[bytes | msgspec.Raw]) -> msgspec.Raw:
+    return msgspec.Raw(b"[" + b",".join(map(bytes, items)) + b"]")
 
 
 def _size(written: Sequence[bytes]) -> int:

@@ -19,7 +19,7 @@ from herdmaster.core.inputs import StepResult, insert, insert_missing
 from herdmaster.core.outcome import Outcome, decode_result, encode_result
 from herdmaster.core.payload import Call, decode_arguments, encode_arguments
 from herdmaster.core.signature import Signature
-from herdmaster.core.values import UNREADABLE, from_json
+from herdmaster.core.values import UNREADABLE, from_json, to_json
 from herdmaster.errors import BadOutcome, BadPayload, NotSerializable
 
 
@@ -64,6 +64,11 @@ def write_arguments(
     if signature is not None:
         signature.check_names(args, kwargs)
     return encode_arguments((_encode(codec, (tuple(args), dict(kwargs)), "the arguments"),), {})
+
+
+def write_value(value: object, what: str, codec: Codec | None) -> msgspec.Raw:
+    """One value as JSON. Raises NotSerializable, with `what` as its name."""
+    return msgspec.Raw(to_json(value if codec is None else _encode(codec, value, what), what))
 
 
 def read_arguments(call: Call, signature: Signature | None, codecs: Codecs) -> tuple[list[object], dict[str, object]]:

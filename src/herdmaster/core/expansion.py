@@ -1,18 +1,20 @@
-"""The items of an `each`: one step for each element of a list, made in chunks that are small transactions.
+"""The steps of an `each`: one for each element of a list, or for a chunk of elements, made in small transactions.
 
-An item is what the template says, with the element as its first argument. Its id, and so the name of its task, follow
+A step is what the template says, with the element as its first argument. Its id, and so the name of its task, follow
 from its index: it makes no difference which worker makes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import msgspec
 
 from herdmaster.core import layout
-from herdmaster.core.codec import Codecs, read_arguments, read_input, write_arguments
+from herdmaster.core.chunk import step_args
+from herdmaster.core.codec import Codecs, read_arguments, read_input, write_arguments, write_value
+from herdmaster.core.each_items import MOST_ITEMS, EachItems, chunk_size, fitting_chunk
 from herdmaster.core.flows import FlowStep, step_task
 from herdmaster.core.inputs import Input
 from herdmaster.core.names import queue_and_time
@@ -21,13 +23,13 @@ from herdmaster.core.payload import BIG, MAX_PAYLOAD, Call, decode_call
 from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadPayload, PayloadTooLarge
 
-MOST_ITEMS: Final = 1_000_000
-"""Of one `each`."""
 MAX_ITEMS: Final = 200
-"""In one transaction."""
+"""Steps in one transaction."""
 _MAX_DIGITS: Final = 15
 MAX_BYTES: Final = 128 * 1024
 """Of the znodes of one transaction, unless a single item has more."""
+_ENVELOPE: Final = 4 * 1024
+"""Bytes of a payload beside the template and its elements."""
 _ZNODE: Final = 64
 """Bytes of a znode beside its path and data, in a frame."""
 
@@ -49,14 +51,23 @@ def template_of(flow: FlowStep) -> Call:
     return call
 
 
+class StepArgs(NamedTuple):
+    """What the arguments of the steps of an `each` are made of. With `chunk`, `items` are the JSON of the elements, and
+    so many go into a step; else they are `Call.args` of each step."""
+
+    items: list[bytes]
+    chunk: int = 0
+
+
 def needs_codec(template: Call, over: Input) -> bool:
     """Return whether `args_by_codec` has to make the arguments, which runs code of the app."""
     return template.codec is not None or not over.is_plain
 
 
-def plain_args(template: Call, over: Input) -> list[bytes]:
-    """Return `Call.args` of each item, where all is plain JSON. `over` is the list, or what makes up a list. A parent
-    that is missing counts as an empty list, and an item of a parent that is missing as null. Raises BadPayload."""
+def plain_args(template: Call, over: Input, chunk: int | None = 1) -> StepArgs:
+    """Return the arguments of the steps, where all is plain JSON. `over` is the list, or what makes up a list. A parent
+    that is missing counts as an empty list, and an item of a parent that is missing as null. `chunk` is as of `Each`.
+    Raises BadPayload."""
     try:
         if over.is_list:
             elements = [b"null" if result is None else result.data for result in over.results]
@@ -64,11 +75,14 @@ def plain_args(template: Call, over: Input) -> list[bytes]:
             elements = [bytes(raw) for data in _data(over) for raw in _list_decoder.decode(data)]
     except UNREADABLE:
         raise BadPayload(_no_list(over.step)) from None
+    size = chunk_size(chunk, len(elements))
+    if size:
+        return StepArgs(elements, size)
     rest = b"".join(b"," + bytes(value) for value in _list_decoder.decode(template.args)[1:])
-    return [b"[" + element + rest + b"]" for element in elements]
+    return StepArgs([b"[" + element + rest + b"]" for element in elements])
 
 
-def args_by_codec(template: Call, over: Input, codecs: Codecs) -> list[bytes]:
+def args_by_codec(template: Call, over: Input, codecs: Codecs, chunk: int | None = 1) -> StepArgs:
     """As `plain_args`, for any codec. Raises BadPayload, NotSerializable."""
     values = [None if result is None else read_input(over.step, codecs, result) for result in over.results]
     elements = values if over.is_list else () if over.is_missing else values[0]
@@ -76,38 +90,48 @@ def args_by_codec(template: Call, over: Input, codecs: Codecs) -> list[bytes]:
         raise BadPayload(_no_list(over.step))
     args, kwargs = read_arguments(template, None, codecs)
     codec = codecs[template.codec] if template.codec is not None else None
-    return [bytes(write_arguments((element, *args[1:]), kwargs, None, codec)[0]) for element in elements]
+    size = chunk_size(chunk, len(elements))
+    if size:
+        return StepArgs([bytes(write_value(element, "an element", codec)) for element in elements], size)
+    return StepArgs([bytes(write_arguments((element, *args[1:]), kwargs, None, codec)[0]) for element in elements])
 
 
-class Chunk(msgspec.Struct, frozen=True, gc=False):
-    """Items that are made in one transaction: what creates them, and how many items there are after it."""
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """Steps that are made in one transaction: what creates them, and how many steps there are after it."""
 
     created: tuple[CreateNode, ...]
     done: int
 
 
 class Expansion:
-    """The items of one step. `task` is the name of its task, `args` are `Call.args` of each item."""
+    """The steps of one `each`. `task` is the name of its task."""
 
-    def __init__(self, flow: FlowStep, task: str, args: Sequence[bytes], *, done: int, now_ms: int, sign: Sign) -> None:
-        """`done` items are there already. The items may begin at `now_ms`. Raises BadPayload."""
+    def __init__(self, flow: FlowStep, task: str, args: StepArgs, *, done: int, now_ms: int, sign: Sign) -> None:
+        """`done` steps are there already. The steps may begin at `now_ms`. Raises BadPayload."""
         assert flow.each is not None
-        if len(args) > MOST_ITEMS:
-            raise BadPayload(f"the list has {len(args)} elements, and an `each` makes at most {MOST_ITEMS} items")
-        self.count = len(args)
+        count = len(args.items)
+        if count > MOST_ITEMS:
+            raise BadPayload(f"the list has {count} elements, and an `each` makes at most {MOST_ITEMS} items")
+        template = template_of(flow)
+        assert template.flow is not None
+        room = MAX_PAYLOAD - len(bytes(flow.each.item)) - _ENVELOPE
+        self.items = EachItems(count, fitting_chunk(args.chunk, args.items, room))
+        self.count = self.items.steps
         self.done = done
-        self._flow, self._each, self._args = flow, flow.each, args
+        self._flow, self._each, self._args = flow, flow.each, args.items
+        shared = _list_decoder.decode(template.args)
+        self._shared = shared if template.codec is not None else shared[1:]
         self._time = queue_and_time(task)[1]
         self._sign = sign
         self._fields = _fields_decoder.decode(flow.each.item)
         self._fields["due"] = msgspec.Raw(_encoder.encode(now_ms))
-        template = template_of(flow)
-        assert template.flow is not None
+        if self.items.chunk:
+            self._fields["chunk"] = msgspec.Raw(b"true")
         self._item = template.flow
 
-    def next_chunk(self, size: int) -> Chunk:
-        """Return the next items. `size` is what the transaction has already, in bytes. Raises PayloadTooLarge for an
-        item that no payload can hold."""
+    def next_batch(self, size: int) -> Batch:
+        """Return the next steps. `size` is what the transaction has already, in bytes. Raises PayloadTooLarge for a
+        step that no payload can hold."""
         created: list[CreateNode] = []
         done = self.done
         while done < min(self.count, self.done + MAX_ITEMS):
@@ -117,23 +141,31 @@ class Expansion:
                 break
             created += item
             done += 1
-        return Chunk(tuple(created), done)
+        return Batch(tuple(created), done)
 
     def _create(self, index: int) -> list[CreateNode]:
         flow, each = self._flow, self._each
         step = f"{flow.step}.{index}"
-        is_big = len(bytes(each.item)) + len(self._args[index]) > BIG
+        args = self._args_of(index)
+        is_big = len(bytes(each.item)) + len(args) > BIG
         task = step_task(self._time, flow.flow, step, each.queue, each.priority, big=is_big)
-        payload = self._sign(task, self._payload(step, task, index))
+        payload = self._sign(task, self._payload(step, task, index, args))
         if len(payload) > MAX_PAYLOAD:
             raise PayloadTooLarge(len(payload), MAX_PAYLOAD)
         edges = [CreateNode(layout.flow_edge_path(flow.flow, entry, step), b"") for entry in flow.joins]
         running = CreateNode(layout.flow_running_path(flow.flow, task), step.encode())
         return [CreateNode(layout.task_path(task), payload), running, *edges]
 
-    def _payload(self, step: str, task: str, index: int) -> bytes:
-        item = msgspec.structs.replace(self._item, flow=self._flow.flow, step=step, task=task)
-        changes = {"args": msgspec.Raw(self._args[index]), "flow": msgspec.Raw(_encoder.encode(item))}
+    def _args_of(self, index: int) -> bytes:
+        chunk = self.items.chunk
+        if not chunk:
+            return self._args[index]
+        return bytes(step_args(self._args[index * chunk : (index + 1) * chunk], self._shared))
+
+    def _payload(self, step: str, task: str, index: int, args: bytes) -> bytes:
+        first = index * self.items.chunk
+        item = msgspec.structs.replace(self._item, flow=self._flow.flow, step=step, task=task, first=first)
+        changes = {"args": msgspec.Raw(args), "flow": msgspec.Raw(_encoder.encode(item))}
         return _encoder.encode(self._fields | changes)
 
 

@@ -111,18 +111,20 @@ class FlowHeader(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Each(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an `each` step makes for each element: `item` is the payload of an item, with null as the first argument and
-    empty texts as its step and task."""
+    empty texts as its step and task. `chunk` items go into one step; None leaves their number to the worker."""
 
     item: msgspec.Raw
     queue: Annotated[str, msgspec.Meta(pattern=QUEUE)]
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)]
+    chunk: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = 1
 
 
 class FlowStep(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the payload of a step says. `name` is for people. `task` is the name of its task in its first run. `joins`
     are the entries of other steps that have an edge of this one, `refs` the results that its arguments take, `after`
     its other parents. A step that may start without parents has their names by their ids, at most 100. `mark` says when
-    it starts, for people: what decides is the name of its entry."""
+    it starts, for people: what decides is the name of its entry. `first` is the position of the first element of a
+    chunk of an `each`."""
 
     flow: _Flow
     step: _Step
@@ -134,6 +136,7 @@ class FlowStep(msgspec.Struct, frozen=True, omit_defaults=True):
     each: Each | None = None
     parent_names: dict[str, str] = {}
     mark: Mark = ""
+    first: Number = 0
 
     def name_of(self, parent: str) -> str:
         """Return the name of a parent, `measure[7]` for an item; its id where the name is not known."""

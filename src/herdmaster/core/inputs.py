@@ -85,13 +85,6 @@ def insert_missing(args: list[object], kwargs: dict[str, object], each: Input) -
                 value.insert(index, None)
 
 
-def inputs_of_item(inputs: tuple[Input, ...], index: int) -> tuple[Input, ...]:
-    """Return the inputs of one item of a chunk, for the call that it would be alone."""
-    return tuple(
-        msgspec.structs.replace(each, at=("args", *each.at[2:])) for each in inputs if each.at[:2] == ("args", index)
-    )
-
-
 def _put(container: object, at: At, value: object) -> object:
     """Put a value into a container, and return the container, which is another one for a tuple."""
     key, *rest = at

@@ -7,7 +7,6 @@ import pytest
 
 from herdmaster.core import flow_moves
 from herdmaster.core.added_steps import AddedStep
-from herdmaster.core.chunk import split_results
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.flows import FlowStep, StepNote, step_task
 from herdmaster.core.history import EndState
@@ -120,13 +119,26 @@ def test_a_refused_step_fails_even_if_its_payload_is_no_call() -> None:
     assert paths(move) == [f"-/assign/{W}/{TASK}", "+/failed/3", f"-/running/{TASK}"]
 
 
-def test_the_items_of_a_chunk_end_together() -> None:
-    ran = ChunkRan((ItemRun(msgspec.Raw(b"1")), ItemRun(raised=FAILED)), steps=(added(0),))
-    move = after_run(step(RunOptions(max_attempts=1)), ran)
-    found = result(move).result
-    assert found is not None
-    assert [each.error is not None for each in split_results(found, 2)] == [False, True]
+def test_a_chunk_whose_items_are_done_has_the_list_of_their_results() -> None:
+    ran = ChunkRan((ItemRun(msgspec.Raw(b"1")), ItemRun(msgspec.Raw(b"[2]"))), steps=(added(0),))
+    move = after_run(step(), ran)
+    assert result(move).result == msgspec.Raw(b"[1,[2]]")
     assert f"+/running/{added(0).task}" in paths(move)
+
+
+def test_a_chunk_fails_with_an_item_and_adds_no_steps() -> None:
+    items = (ItemRun(msgspec.Raw(b"1")), ItemRun(raised=FAILED), ItemRun(raised=FAILED))
+    move = after_run(step(RunOptions(max_attempts=1)), ChunkRan(items, steps=(added(0),)))
+    assert error(move).message == "no (element 1; 2 of the 3 items of the chunk failed)"
+    assert f"+/running/{added(0).task}" not in paths(move)
+
+
+def test_a_chunk_is_tried_again_if_an_item_is() -> None:
+    once = msgspec.structs.replace(FAILED, lineage=("KeyError", "Exception"))
+    items = (ItemRun(raised=once), ItemRun(raised=FAILED))
+    options = RunOptions(max_attempts=2, retry_on=("ValueError",))
+    found = MOVES.after_run(step(options), Run(ChunkRan(items), 10, 20))
+    assert isinstance(found, Again)
 
 
 def test_added_steps_are_created_before_anything_of_the_step_goes() -> None:

@@ -81,15 +81,15 @@ def last_item_not_made() -> Any:
     make = Expansion.__init__
 
     def fewer(self: Any, flow: Any, task: str, args: Any, **rest: Any) -> None:
-        make(self, flow, task, args[:-1], **rest)
+        make(self, flow, task, args._replace(items=args.items[:-1]), **rest)
 
     return patch.object(Expansion, "__init__", fewer)
 
 
 def items_in_another_order() -> Any:
     """The results of items come in another order."""
-    find = _Reading._items
-    return patch.object(_Reading, "_items", lambda self, step: find(self, step)[::-1])
+    find = _Reading._results
+    return patch.object(_Reading, "_results", lambda self, step: reversed(list(find(self, step))))
 
 
 def added_steps_forgotten() -> Any:

@@ -8,11 +8,11 @@ from typing import Final
 import msgspec
 
 from herdmaster.core import layout
+from herdmaster.core.each_items import EachItems, decode_items
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.flows import FlowHeader, Returns, decode_header, is_ended, result_name
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.core.signing import SignedOnly
-from herdmaster.core.values import UNREADABLE, from_json
 from herdmaster.errors import BadOutcome, BadPayload, OutcomeGone
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
@@ -20,17 +20,16 @@ from herdmaster.zookeeper.client import Client
 _READ_BYTES: Final = 4 * 1024 * 1024
 _FIRST: Final = 20
 _MOST: Final = 200
-_MOST_ITEMS: Final = 10_000_000
-"""More cannot be in the results folder of one flow, whatever a result says."""
 
 
 class FlowEnd(msgspec.Struct, frozen=True):
     """The outcome of a flow, and what it returns. `results` are the outcomes of steps by id and by whether it is an
-    `each`; None for a step that did not run."""
+    `each`; None for a step that did not run. `items` says what the steps of each `each` are."""
 
     outcome: Outcome
     returns: Returns | None = None
     results: Mapping[tuple[str, bool], tuple[Outcome | None, ...]] = {}
+    items: Mapping[str, EachItems] = {}
 
 
 class EndOfFlow:
@@ -53,7 +52,7 @@ class EndOfFlow:
             raise OutcomeGone(f"{self._flow} is done, and its results were deleted since")
         if outcome.state is not OutcomeState.DONE or header.returns is None:
             return FlowEnd(outcome)
-        return FlowEnd(outcome, header.returns, await self._read_results(client, header, header.returns))
+        return await self._read_results(client, header, outcome, header.returns)
 
     async def _read_header(self, client: Client) -> FlowHeader | None:
         await client.sync()  # a new session may talk to a server that lags behind
@@ -65,20 +64,19 @@ class EndOfFlow:
         except BadPayload as error:
             raise BadOutcome(f"{self._flow}: {error}") from None
 
-    async def _read_results(
-        self, client: Client, header: FlowHeader, returns: Returns
-    ) -> dict[tuple[str, bool], tuple[Outcome | None, ...]]:
+    async def _read_results(self, client: Client, header: FlowHeader, outcome: Outcome, returns: Returns) -> FlowEnd:
         wanted = dict.fromkeys((ref.step, ref.each) for ref in returns.refs)
         steps = list(dict.fromkeys(step for step, _ in wanted))
         found = dict(zip(steps, await self._read(client, header, steps), strict=True))
         results: dict[tuple[str, bool], tuple[Outcome | None, ...]] = {}
+        items: dict[str, EachItems] = {}
         for step, is_each in wanted:
             if is_each:
-                items = [f"{step}.{index}" for index in range(_count(step, found[step]))]
-                results[step, True] = tuple(await self._read(client, header, items))
+                items[step] = _items(step, found[step])
+                results[step, True] = tuple(await self._read(client, header, items[step].ids(step)))
             else:
                 results[step, False] = (found[step],)
-        return results
+        return FlowEnd(outcome, returns, results, items)
 
     async def _read(self, client: Client, header: FlowHeader, steps: Sequence[str]) -> list[Outcome | None]:
         """Read the outcomes of steps, as many at a time as recent ones make seem right."""
@@ -106,17 +104,9 @@ class EndOfFlow:
         return self._signed_only.read_outcome(name, data)
 
 
-def _count(step: str, outcome: Outcome | None) -> int:
-    """Return how many items an `each` made. Raises BadOutcome."""
-    if outcome is None or outcome.result is None:
-        return 0
-    try:
-        count = from_json(outcome.result)
-    except UNREADABLE:
-        count = None
-    if not isinstance(count, int) or not 0 <= count <= _MOST_ITEMS:
-        raise BadOutcome(f"the result of step {step} is not the number of its items")
-    return count
+def _items(step: str, outcome: Outcome | None) -> EachItems:
+    """Return what an `each` made. Raises BadOutcome."""
+    return EachItems(0) if outcome is None or outcome.result is None else decode_items(step, outcome.result)
 
 
 def _outcome_of(header: FlowHeader | None) -> Outcome | None:

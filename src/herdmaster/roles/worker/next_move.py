@@ -14,7 +14,7 @@ import msgspec
 
 from herdmaster.core import transitions
 from herdmaster.core.attempt_end import AttemptEnd
-from herdmaster.core.chunk import join_results
+from herdmaster.core.chunk import failure_of_chunk, join_done, join_results
 from herdmaster.core.ending_moves import step_of
 from herdmaster.core.endings import held_key, key_without_success
 from herdmaster.core.failure import ErrorInfo
@@ -195,13 +195,21 @@ class NextMoves:
 
     def _after_items(self, task: Delivered, ran: ChunkRan, run: Run) -> Move | Again:
         """Return the next move of a chunk. If an item is to be retried, the whole chunk is; else an item that failed
-        fails alone."""
-        for item in ran.items:
-            if item.raised is not None:
-                seconds = seconds_until_retry(task.options, task.attempt, item.raised, self._uniform)
-                if seconds is not None:
-                    return self._try_again(task, item.raised, seconds, run, hook_called=True)  # to `after_task`
-        result = join_results([item.result if item.raised is None else item.raised.error for item in ran.items])
+        fails alone, but in a flow with its chunk."""
+        failed = [(index, item.raised) for index, item in enumerate(ran.items) if item.raised is not None]
+        for _, what in failed:
+            seconds = seconds_until_retry(task.options, task.attempt, what, self._uniform)
+            if seconds is not None:
+                return self._try_again(task, what, seconds, run, hook_called=True)  # to `after_task`
+        if task.flow is None:
+            result = join_results([item.result if item.raised is None else item.raised.error for item in ran.items])
+        elif not failed:
+            result = join_done(item.result for item in ran.items)
+        else:
+            errors = [(task.flow.first + index, what.error) for index, what in failed]
+            error = failure_of_chunk(errors, len(ran.items))
+            move = self._bury_or_end(task, msgspec.structs.replace(failed[0][1], error=error), run)
+            return self._report_failed(task, error, move, run, hook_called=True)
         return self.after_run(task, Run(Returned(result, ran.steps), run.started, run.ended))
 
     def _fail(self, task: Delivered, what: Raised, run: Run) -> Move | Again:

@@ -7,17 +7,17 @@ further steps are read only while these have less than that.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import repeat
 from typing import Final, Protocol
 
 from herdmaster.core import layout
-from herdmaster.core.expansion import MOST_ITEMS
+from herdmaster.core.each_items import EachItems, decode_items, split_chunk_result
 from herdmaster.core.flows import FlowStep, Reference, created_of, result_name
 from herdmaster.core.inputs import Input, StepResult
 from herdmaster.core.outcome import OutcomeState, decode_outcome
 from herdmaster.core.signing import SignedOnly
-from herdmaster.core.values import UNREADABLE, from_json
 from herdmaster.errors import BadOutcome, BadSignature, HerdError
 from herdmaster.roles.shared.payload_reader import PayloadReader
 from herdmaster.roles.worker.held import Held, HeldTasks, State
@@ -66,7 +66,9 @@ class _Reading:
         """Return the steps whose results are to be read next; none if all are there."""
         if not self._wanted and not self._are_items_known:
             self._are_items_known = True
-            self._want(item for reference in self.flow.refs if reference.each for item in self._items(reference.step))
+            for reference in self.flow.refs:
+                if reference.each:
+                    self._want(self._items(reference.step).ids(reference.step))
         return [self._wanted.popleft() for _ in range(min(_SLICE, len(self._wanted)))]
 
     def note(self, step: str, result: StepResult) -> None:
@@ -85,20 +87,22 @@ class _Reading:
         step = reference.step
         if not reference.each or self._found[step] is None:
             return Input(reference.at, step, (self._found[step],))
-        return Input(reference.at, step, tuple(self._found[item] for item in self._items(step)), is_list=True)
+        return Input(reference.at, step, tuple(self._results(step)), is_list=True)
 
-    def _items(self, step: str) -> list[str]:
-        """Return the items of an `each`, whose result is their number."""
+    def _results(self, step: str) -> Iterator[StepResult | None]:
+        """Yield the result of each item of an `each`. Raises BadOutcome."""
+        items = self._items(step)
+        for chunk, size in zip(items.ids(step), items.sizes(), strict=True):
+            found = self._found[chunk]
+            if found is None or not items.chunk:
+                yield from repeat(found, size)
+            else:
+                codec = found.codec
+                yield from (StepResult(bytes(raw), codec) for raw in split_chunk_result(chunk, found.data, size))
+
+    def _items(self, step: str) -> EachItems:
         result = self._found[step]
-        if result is None:
-            return []
-        try:
-            count = from_json(result.data)
-        except UNREADABLE:
-            count = None
-        if type(count) is not int or not 0 <= count <= MOST_ITEMS:
-            raise BadOutcome(f"the result of step {step} is no number of items")
-        return [f"{step}.{index}" for index in range(count)]
+        return EachItems(0) if result is None else decode_items(step, result.data)
 
     def _want(self, steps: Iterable[str]) -> None:
         self._wanted.extend(step for step in dict.fromkeys(steps) if step not in self._found)

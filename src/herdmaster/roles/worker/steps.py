@@ -10,6 +10,7 @@ import msgspec
 from herdmaster.core import flow_moves, layout
 from herdmaster.core.expansion import (
     Expansion,
+    StepArgs,
     args_by_codec,
     needs_codec,
     plain_args,
@@ -132,17 +133,19 @@ class Steps:
         """Make the arguments of each item."""
         try:
             template = template_of(flow)
+            chunk = flow.each.chunk if flow.each is not None else 1
             if len(inputs) != 1:
                 raise BadPayload(f"step {flow.step} makes items of one list, and not of {len(inputs)}")
             if not needs_codec(template, inputs[0]):
-                self._find_progress(held, plain_args(template, inputs[0]))
+                self._find_progress(held, plain_args(template, inputs[0], chunk))
             else:
-                making = self._loop.run_in_executor(None, args_by_codec, template, inputs[0], self._program.codecs)
+                codecs = self._program.codecs
+                making = self._loop.run_in_executor(None, args_by_codec, template, inputs[0], codecs, chunk)
                 making.add_done_callback(lambda done: self._was_split(held, done))
         except HerdError as error:
             self.inputs_unreadable(held, error)
 
-    def _was_split(self, held: Held, args: asyncio.Future[list[bytes]]) -> None:
+    def _was_split(self, held: Held, args: asyncio.Future[StepArgs]) -> None:
         if held.state is not State.READING or args.cancelled():
             return
         error = args.exception()
@@ -151,7 +154,7 @@ class Steps:
         else:
             self.inputs_unreadable(held, error if isinstance(error, HerdError) else BadOutcome(f"{error!r}"))
 
-    def _find_progress(self, held: Held, args: list[bytes]) -> None:
+    def _find_progress(self, held: Held, args: StepArgs) -> None:
         """Find out which items are there already."""
         flow = held.task.flow
         assert flow is not None
@@ -171,7 +174,7 @@ class Steps:
         name = held.task.name
         self._reader.read([(name, name, layout.flow_running_path(flow.flow, name))], was_read)
 
-    def _begin(self, held: Held, args: list[bytes], running: bytes, version: int) -> None:
+    def _begin(self, held: Held, args: StepArgs, running: bytes, version: int) -> None:
         call, task = held.task.call, held.task.name
         assert call is not None
         assert call.flow is not None
@@ -196,7 +199,7 @@ class Steps:
             except HerdError as error:
                 move = self._moves.refuse(task, error)
         else:
-            result = Returned(msgspec.Raw(b"%d" % expansion.count))
+            result = Returned(expansion.items.encode())
             move = self._moves.after_run(task, Run(result, making.started, self._executor.unix_ms()))
         if not isinstance(move, Move) or move.transition is not TransitionName.EXPAND_STEP:
             self.forget(task.name)
@@ -207,9 +210,9 @@ class Steps:
         """Return the move that makes the next items. Raises PayloadTooLarge, BadPayload."""
         task, flow = making.held.task, making.held.task.flow
         assert flow is not None
-        chunk = making.expansion.next_chunk(len(task.payload))
-        making.payload, making.done = with_expanded(task.payload, chunk.done), chunk.done
-        making.running = with_progress(making.running, chunk.done)
+        batch = making.expansion.next_batch(len(task.payload))
+        making.payload, making.done = with_expanded(task.payload, batch.done), batch.done
+        making.running = with_progress(making.running, batch.done)
         move = flow_moves.expand_step(
             self._worker,
             task.name,
@@ -217,11 +220,11 @@ class Steps:
             making.payload,
             running=making.running,
             version=making.version,
-            creations=chunk.created,
+            creations=batch.created,
         )
         if move.size() > MAX_MOVE:
             raise BadPayload(
-                f"item {chunk.done - 1} is too large to be made: what all items share, twice, and its own element have "
+                f"item {batch.done - 1} is too large to be made: what all items share, twice, and its own element have "
                 f"{move.size()} bytes, and a transaction has at most {MAX_MOVE}"
             )
         return move
