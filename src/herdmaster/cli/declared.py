@@ -18,8 +18,9 @@ from herdmaster.core.printable import printable
 from herdmaster.core.schedules import Schedule
 from herdmaster.core.timetable import Times
 from herdmaster.errors import HerdError
-from herdmaster.inspection.schedules import read_schedules
-from herdmaster.operations.schedule_plan import SchedulePlan, apply_schedules, plan_schedules
+from herdmaster.inspection.schedules import StoredSchedule, read_schedules
+from herdmaster.operations.schedule_plan import SchedulePlan, apply_schedules, plan_from
+from herdmaster.operations.schedules import names_of
 from herdmaster.roles.shared.role import Role
 from herdmaster.zookeeper.client import Client
 
@@ -71,9 +72,9 @@ class DeclaredSchedules:
             _log.info("schedules of %s: %s", self._app, summary)
 
     async def _warn(self, client: Client, wanted: Mapping[str, Schedule]) -> None:
-        stored = {each.name: each.schedule for each in await read_schedules(client, list(wanted))}
+        stored = names_of(await read_schedules(client))
         comparable = {name: _with_times_of(stored.get(name), schedule) for name, schedule in wanted.items()}
-        plan = await plan_schedules(client, self._app, comparable, prune=True)
+        plan = plan_from(self._app, comparable, stored, prune=True)
         if not plan.is_empty:
             _log.warning(
                 "the stored schedules of %s differ from what it declares: %s; `herd schedules apply --app %s` stores "
@@ -88,9 +89,10 @@ def compare_schedules(
     return [] if spec is None or herd is None else [DeclaredSchedules(spec, herd).compare(role, target)]
 
 
-def _with_times_of(stored: Schedule | None, schedule: Schedule) -> Schedule:
+def _with_times_of(known: StoredSchedule | None, schedule: Schedule) -> Schedule:
     """Return a schedule with the stored times, if both have listed times: a function may list others each time. But not
     where the stored times have passed, and others come."""
+    stored = None if known is None else known.schedule
     if stored is None or not (isinstance(stored.timetable, Times) and isinstance(schedule.timetable, Times)):
         return schedule
     if is_over(stored) and not is_over(schedule):

@@ -48,7 +48,7 @@ async def plan_schedules(
     Raises ConfigurationError if a name belongs to another app, or to a schedule that was added by hand; and the errors
     of ZooKeeper.
     """
-    return _plan(app, wanted, names_of(await read_schedules(client)), prune=prune)
+    return plan_from(app, wanted, names_of(await read_schedules(client)), prune=prune)
 
 
 async def apply_schedules(
@@ -59,7 +59,7 @@ async def apply_schedules(
     first: SchedulePlan | None = None
     for _ in range(_MAX_TRIES):
         stored = names_of(await read_schedules(client))
-        plan = _plan(app, wanted, stored, prune=prune)
+        plan = plan_from(app, wanted, stored, prune=prune)
         first = first or plan
         if plan.is_empty:
             return first
@@ -73,9 +73,10 @@ async def apply_schedules(
     raise HerdError(f"the schedules of {app} changed meanwhile in each of {_MAX_TRIES} tries: apply them again")
 
 
-def _plan(
+def plan_from(
     app: str, wanted: Mapping[str, Schedule], stored: Mapping[str, StoredSchedule], *, prune: bool
 ) -> SchedulePlan:
+    """Return the plan for an app, given all stored schedules. Raises ConfigurationError as `plan_schedules`."""
     create, change, unchanged, foreign = [], [], [], []
     for name in sorted(wanted):
         known = stored.get(name)
