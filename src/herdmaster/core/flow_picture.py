@@ -6,7 +6,7 @@ has ended is known by its name alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import msgspec
@@ -100,6 +100,13 @@ class FlowPicture(Offers[Start | str]):
             if graph is not None and task in graph.running:
                 return name
         return None
+
+    def running_tasks(self) -> Iterator[tuple[str, str]]:
+        """Return the flow and the name of each task that is said to run."""
+        for name in self._running:
+            graph = self._graph(name)
+            if graph is not None and graph.is_known:
+                yield from ((name, task) for task in graph.running)
 
     # --- listings and events -----------------------------------------------------------------------------------------
 

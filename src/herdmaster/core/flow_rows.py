@@ -65,7 +65,7 @@ FLOW_ROWS: Final = (
     Transition(N.DROP_STEP_DELAYED, _PRIMARY, consumes=(P.DELAYED,), note="likewise"),
     Transition(
         N.LOSE_STEP, _PRIMARY, consumes=(P.RUNNING,), produces=(P.FAILED,),
-        note="it is to be cancelled, and its task is nowhere: it was deleted by hand, or its payload was destroyed",
+        note="its task is nowhere: deleted by hand, its payload destroyed, or answered by a reference worker",
     ),
     Transition(
         N.END_FLOW, _PRIMARY, sets=(P.FLOWS,), consumes=(P.FLOW_RUNNING,), produces=(P.FLOW_STATUS,),

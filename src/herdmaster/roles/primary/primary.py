@@ -21,6 +21,7 @@ from herdmaster.roles.primary.flow_feed import FlowFeed
 from herdmaster.roles.primary.flow_starts import FlowStarts
 from herdmaster.roles.primary.folder_part import FolderPart
 from herdmaster.roles.primary.log import PrimaryLog
+from herdmaster.roles.primary.lost_steps import LostSteps
 from herdmaster.roles.primary.part import Part
 from herdmaster.roles.primary.promotion import Promotion
 from herdmaster.roles.primary.recount import RECOUNT_SECONDS, Recount
@@ -64,7 +65,8 @@ class Primary:
         self._moving: list[Part] = [promotion, cancellation, scheduling, starts, ends]
         watched: tuple[FolderPart | FlowFeed, ...] = (promotion, cancellation, scheduling, flow_feed)
         self._watching: tuple[Feed | FolderPart | FlowFeed, ...] = (self._feed, *watched)
-        self._steps: list[Part | Recount] = [*self._moving]
+        lost_steps = LostSteps(client, pictures, flow_feed.flows, report, settings.recount_seconds)
+        self._steps: list[Part | Recount | LostSteps] = [*self._moving, lost_steps]
         if not settings.stands_in:
             list_again = self._feed.list_again
             dispatch = Dispatch(
