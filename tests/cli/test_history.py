@@ -135,8 +135,8 @@ async def test_an_empty_history_says_so(namespace: str) -> None:
     async with Client(namespace) as client:
         await make_folders(client)
 
-    assert await herd("history", "--zookeeper", namespace) == (0, [], "nothing failed in this time\n")
-    assert await herd("stats", "--zookeeper", namespace) == (0, [], "no task has ended in this time\n")
+    assert await herd("history", namespace) == (0, [], "nothing failed in this time\n")
+    assert await herd("stats", namespace) == (0, [], "no task has ended in this time\n")
 
 
 @pytest.mark.long

@@ -45,7 +45,7 @@ _queue_option: Final = click.option("--queue", metavar="QUEUE", help="Of this qu
 @click.option("--by", type=click.Choice(["error", "call"]), help="One line for each error, or call, with its count.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest so many.")
 @json_option
-@session_options()
+@session_options(positional=True)
 def history(
     *,
     since: float,
@@ -91,7 +91,7 @@ def history(
 @_queue_option
 @click.option("--watch", is_flag=True, help="Show it anew every five seconds, until Ctrl-C.")
 @json_option
-@session_options()
+@session_options(positional=True)
 def stats(
     *, since: float, by: str, call: str | None, queue: str | None, watch: bool, as_json: bool, session: Session
 ) -> None:
