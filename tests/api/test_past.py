@@ -36,15 +36,19 @@ async def test_a_program_reads_the_counts_and_the_failures_of_a_time(
     now = time.time_ns() // 1_000_000
     failure = _write(znodes(namespace), now - 60_000)
 
+    of_flow = await herd.history_async(flow="flow-1", timeout=30.0)
     found = await herd.history_async(timedelta(minutes=2), call="pay", error="ValueError", timeout=30.0)
     later = await herd.history_async(since=30, timeout=30.0)
     earlier = await herd.history_async(datetime.fromtimestamp(now / 1000 - 90, UTC), 50.0, queue="money", timeout=30.0)
     other = await herd.history_async(error="KeyError", timeout=30.0)
-    of_flow = await herd.history_async(flow="flow-1", timeout=30.0)
+    ahead = _write(znodes(namespace), now + 600_000)  # this machine's clock is behind the servers'
+    _write(znodes(namespace), now + 48 * 3600_000)  # this says nothing of it
+    behind = await herd.history_async(since=60, timeout=30.0)
     of_another = await herd.history_async(flow="flow-2", timeout=30.0)
 
     assert found.failures == earlier.failures == of_flow.failures == (failure,)
     assert of_another.failures == ()
+    assert behind.failures == (ahead,)
     assert [each.group for each in found.statistics()] == ["shop:pay"]
     assert [each.group for each in earlier.statistics("queue")] == ["money"]
     assert (later.counts, later.failures, other.failures) == ((), (), ())

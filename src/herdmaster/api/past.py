@@ -5,23 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from typing import Final
 
 from herdmaster.errors import ConfigurationError
-from herdmaster.inspection.history import History, HistoryFilter, read_history
+from herdmaster.inspection.history import History, HistoryFilter, read_history, read_newest
 from herdmaster.zookeeper.client import Client
 
 Instant = float | timedelta | datetime
 """A point in the past: seconds or a timedelta before now, or a datetime with a time zone."""
 
+_MOST_BEHIND_MS: Final = 24 * 3600 * 1000
+"""A batch that is further in the future says nothing of this machine's clock."""
+
 
 def ask_history(since: Instant, until: Instant, only: HistoryFilter) -> Callable[[Client], Awaitable[History]]:
-    """Return the question for what ended from `since` to `until`. Raises ConfigurationError."""
+    """Return the question for what ended from `since` to `until`. Raises ConfigurationError.
+
+    Times before now count from the servers' time, if the newest batch shows that the clock of this machine is behind.
+    """
     now = time.time_ns() // 1_000_000
-    begins, ends = _unix_ms("since", since, now), _unix_ms("until", until, now)
-    if begins >= ends:
+    if _unix_ms("since", since, now) >= _unix_ms("until", until, now):
         raise ConfigurationError(f"since={since!r} is not before until={until!r}")
 
     async def ask(client: Client) -> History:
+        latest = max(now, await read_newest(client, now + _MOST_BEHIND_MS))
+        begins, ends = _unix_ms("since", since, latest), _unix_ms("until", until, latest)
         return await read_history(client, begins, ends, only)
 
     return ask

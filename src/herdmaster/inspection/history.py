@@ -154,6 +154,17 @@ async def read_history(client: Client, begins_ms: int, ends_ms: int, only: Histo
     )
 
 
+async def read_newest(client: Client, before_ms: int) -> int:
+    """Return when the newest batch before this time was written, in unix milliseconds of the servers' clock; 0 if there
+    is none. Raises as `read_history`."""
+    await client.sync()
+    try:
+        names = await client.children(layout.HISTORY)
+    except errors.NoNode:
+        return 0
+    return max((time for name in names if (time := parse_batch_name(name) or 0) < before_ms), default=0)
+
+
 async def read_batches(client: Client, begins_ms: int, ends_ms: int) -> tuple[list[Batch], int]:
     """Return the batches that ended between two times, oldest first, and how many cannot be read. Raises as
     `read_history`."""
