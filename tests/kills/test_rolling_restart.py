@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Self
 
@@ -12,13 +11,11 @@ import pytest
 
 from herdmaster.api import Future, Herd
 from herdmaster.testing.apache import ApacheEnsemble
-from tests.cli.processes import HerdProcess, wait_until
-from tests.cli.test_roles import wait_for_overview
+from tests.cli.processes import wait_until
+from tests.kills.rolling import APP, SESSION_TIMEOUT, Roles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-APP = "tests.kills.app"
-SESSION_TIMEOUT = 4.0
 AT_ONCE = 10
 ENOUGH = 20
 """Tasks that have to be accepted and to end after each restart, before the next one."""
@@ -66,37 +63,6 @@ class Load(threading.Thread):
         self._stopping.set()
         self.join()
         self.check()
-
-
-class Roles:
-    """Two masters and two workers."""
-
-    def __init__(self, hosts: str, stack: ExitStack) -> None:
-        self._hosts = hosts
-        self._stack = stack
-        worker = ("worker", f"--app={APP}", "--slots=4")
-        self._all = [self._start(command) for command in (("master",), ("master",), worker, worker)]
-        self.wait_complete()
-
-    def _start(self, command: Sequence[str]) -> tuple[Sequence[str], HerdProcess]:
-        role, *options = command
-        started = HerdProcess(role, self._hosts, *options, f"--session-timeout={SESSION_TIMEOUT}")
-        return command, self._stack.enter_context(started)
-
-    def wait_complete(self) -> None:
-        wait_for_overview(
-            self._hosts,
-            lambda seen: seen.primary is not None and len(seen.backups) == 1 and len(seen.workers) == 2,
-            "not all roles are there",
-        )
-
-    def restart_each(self) -> Iterator[str]:
-        for number, (command, process) in enumerate(self._all):
-            process.send(signal.SIGTERM)
-            assert process.wait() == 0
-            self._all[number] = self._start(command)
-            self.wait_complete()
-            yield command[0]
 
 
 def restart_each_server(ensemble: ApacheEnsemble) -> Iterator[str]:
