@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from herdmaster.core.access import Identity, Policy, digest_id
-from herdmaster.operations.access import found_namespace
+from herdmaster.operations.access import found_namespace, survey
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, ConnectString, Security, parse_connect_string
 from herdmaster.zookeeper.client.credentials import Digest
@@ -40,6 +40,11 @@ async def reopen(client: Client, path: str = "/") -> None:
             await reopen(client, join(path, name))
 
 
+async def deviations(client: Client, policy: Policy = POLICY) -> list[str]:
+    """Return each znode of a closed namespace whose ACL is not that of the matrix. For a master."""
+    return [f"{seen.path} ({seen.kind})" async for seen in survey(client, policy) if seen.is_wrong]
+
+
 def security_of(identity: Identity) -> Security:
     return Security(auth=(credential_of(identity),))
 
@@ -53,6 +58,9 @@ async def close_namespace(hosts: str, policy: Policy = POLICY) -> str:
     return str(inside)
 
 
-async def reopen_namespace(hosts: str) -> None:
+async def reopen_namespace(hosts: str, *, is_checked: bool = False) -> None:
+    """Open a namespace for a fixture that deletes it. `is_checked`: after a look at every ACL that its roles left."""
     async with session_of(hosts, Identity.MASTER) as client:
+        found = await deviations(client) if is_checked else []
         await reopen(client)
+    assert found == []

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 def closed(namespace: str) -> Iterator[str]:
     hosts = asyncio.run(close_namespace(namespace))
     yield hosts
-    asyncio.run(reopen_namespace(hosts))
+    asyncio.run(reopen_namespace(hosts, is_checked=True))
 
 
 def double(number: int) -> int:

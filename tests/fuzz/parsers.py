@@ -14,8 +14,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from herdmaster.codecs import EncryptedCodec
 from herdmaster.core import (
     access,
+    children,
     chunk,
     expansion,
     flow_graph,
@@ -63,6 +65,7 @@ from herdmaster.zookeeper.wire.primitives import Reader
 from herdmaster.zookeeper.wire.records import GetChildren2, GetData
 
 KEYRING: Final = Keyring({"2026a": b"k" * 32})
+CODEC: Final = EncryptedCodec({"2026a": b"k" * 32})
 CORPUS: Final = Path(__file__).with_name("corpus")
 CALL: Final = "task-01jd0000000000000000000001.mail"
 FLOW: Final = "flow-01jd0000000000000000000002"
@@ -250,6 +253,27 @@ def _signed_step(data: bytes) -> None:
     assert (call.flow.flow, call.flow.step, call.flow.task, call.flow.joins) == (FLOW, "7", STEP, ("8",))
 
 
+def _child(data: bytes) -> None:
+    """The data of a request to cancel a child, and the answer to its save. Paths are made of both."""
+    parent = children.decode_parent(data)
+    assert parent is None or layout.split_assignment(layout.assignment_path(*parent)) == parent
+    path = children.assignment_of(CALL, data)
+    assert path is None or layout.split_assignment(path) is not None
+
+
+def _saved(data: bytes) -> None:
+    """A payload with results of `once`, and with children."""
+    for child in children.children_of(data):
+        assert names.has_outcome(child)
+    call = payload.decode_call(data)
+    payload.decode_call(payload.with_saved(data, call.saved or {}))
+
+
+def _encrypted(data: bytes) -> None:
+    """What is decrypted is what was encrypted, however its bytes were changed."""
+    assert CODEC.decode(data) == [1, "a"]
+
+
 def _tick(data: bytes) -> None:
     found = schedules.decode_tick(data)
     _show(found.due_ms)
@@ -372,6 +396,9 @@ PARSERS: Final = [
     Parser("each", _each, (BadPayload,)),
     Parser("running", _running),
     Parser("signed_step", _signed_step, (BadSignature, BadPayload)),
+    Parser("child", _child),
+    Parser("saved", _saved, (BadPayload,)),
+    Parser("encrypted", _encrypted, (ValueError,)),
     Parser("tick", _tick, (BadSchedule,)),
     Parser("policy", _policy, (BadPolicy,)),
     Parser("value", _value, values.UNREADABLE),

@@ -30,7 +30,8 @@ def test_servers_on_other_machines_may_not(hosts: str) -> None:
 
 
 def test_files_with_secrets_that_everyone_may_read_are_named(tmp_path: Path) -> None:
-    for name in ("key", "password", "keytab", "line"):
+    files = {"key", "password", "keytab", "line", "signing"}
+    for name in files:
         (tmp_path / name).touch(0o600)
     security = Security(
         TLS(certificate=tmp_path / "certificate", key=tmp_path / "key"),
@@ -42,10 +43,10 @@ def test_files_with_secrets_that_everyone_may_read_are_named(tmp_path: Path) -> 
         ),
     )
     assert codes("localhost", security) == []
-    for name in ("key", "password", "keytab", "line"):
+    for name in files:
         (tmp_path / name).chmod(0o644)
-    seen = look_at_security(parse_connect_string("localhost").addresses, security)
-    assert {Path(path).name for path in seen.exposed} == {"key", "password", "keytab", "line"}
+    seen = look_at_security(parse_connect_string("localhost").addresses, security, [str(tmp_path / "signing")])
+    assert {Path(path).name for path in seen.exposed} == files
 
 
 async def test_a_namespace_is_open_until_it_is_closed(namespace: str) -> None:

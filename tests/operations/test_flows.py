@@ -260,7 +260,7 @@ async def test_the_rights_of_a_client_suffice_in_a_closed_namespace(namespace: s
             await remove_flow(master, FLOW)
             assert await master.children(layout.FLOWS) == ()
     finally:
-        await reopen_namespace(hosts)
+        await reopen_namespace(hosts, is_checked=True)
 
 
 async def retry_after_failure(master: Client, client: Client, scene: FlowScene) -> int:

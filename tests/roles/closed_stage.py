@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from herdmaster.core.access import Identity
-from herdmaster.operations.access import survey
 from herdmaster.roles.client.client import ClientSettings
 from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.roles.primary.sweeper import Ages
@@ -20,7 +19,7 @@ from herdmaster.roles.worker.worker import WorkerSettings
 from herdmaster.running.registration import Function, Registration
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.client.creates import AnyCreate
-from tests.closed import POLICY, close_namespace, reopen_namespace, security_of, session_of
+from tests.closed import close_namespace, deviations, reopen_namespace, security_of, session_of
 from tests.roles.stage import TIMEOUT, Gate, Ran, Stage, StagedClient, StagedMaster, StagedWorker, until
 
 
@@ -82,7 +81,7 @@ async def closed_stage(namespace: str) -> AsyncIterator[ClosedStage]:
         finally:
             async with asyncio.timeout(15 * TIMEOUT):
                 await stage.close()
-    await reopen_namespace(hosts)
+    await reopen_namespace(hosts, is_checked=True)
 
 
 def note_creations(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
@@ -100,7 +99,7 @@ def note_creations(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 
 async def deviating(stage: ClosedStage) -> list[str]:
-    return [seen.path async for seen in survey(stage.zk, POLICY) if seen.is_wrong]
+    return await deviations(stage.zk)
 
 
 def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:

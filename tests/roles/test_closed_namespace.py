@@ -196,6 +196,7 @@ async def test_a_worker_may_compare_its_apps_schedules_with_the_stored_ones(stag
     payload = encode_call(Call(1, "m:f", *encode_arguments((), {}), outcome=False))
     plan = Schedule(id="0a1b2c3d", timetable=Every(3_600_000), payload=msgspec.Raw(payload))
     async with session_of(stage.hosts, Identity.CLIENT) as caller, session_of(stage.hosts, Identity.WORKER) as worker:
+        await use_policy(caller)
         await schedules.add_schedule(caller, "hourly", plan)
         (stored,) = await read_schedules(worker)
         assert stored.tick is not None

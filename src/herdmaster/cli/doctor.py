@@ -35,8 +35,11 @@ def doctor(*, as_json: bool, session: Session) -> None:
 
     The exit code is 0 if there is nothing but notes, 1 if there are warnings, 2 if something is critical.
     """
+    import os
+
     import msgspec
 
+    from herdmaster.api.signing_keys import VARIABLE
     from herdmaster.inspection.diagnosis import diagnose
     from herdmaster.inspection.security_findings import look_at_security, security_findings
     from herdmaster.zookeeper.client import parse_connect_string
@@ -45,7 +48,8 @@ def doctor(*, as_json: bool, session: Session) -> None:
     session = session._replace(given_hosts=target.hosts)
     addresses = parse_connect_string(target.hosts).addresses
     servers, snapshot, is_open = _look(session, addresses, target.security)
-    security = security_findings(look_at_security(addresses, target.security), namespace_is_open=is_open)
+    keys = [os.environ[VARIABLE]] if os.environ.get(VARIABLE) else []
+    security = security_findings(look_at_security(addresses, target.security, keys), namespace_is_open=is_open)
     findings = diagnose(servers, snapshot, security)
     for finding in findings:
         say_json(msgspec.json.encode(finding)) if as_json else say(_line(finding))

@@ -30,9 +30,10 @@ class SecuritySeen(msgspec.Struct, frozen=True):
     exposed: tuple[str, ...]
 
 
-def look_at_security(addresses: Sequence[Address], security: Security) -> SecuritySeen:
+def look_at_security(addresses: Sequence[Address], security: Security, others: Sequence[str] = ()) -> SecuritySeen:
+    """`others` are further files with secrets."""
     remote = tuple(str(each) for each in addresses if not _is_loopback(each.host))
-    exposed = tuple(str(path) for path in _secret_files(security) if _is_exposed(path))
+    exposed = tuple(str(path) for path in (*_secret_files(security), *map(Path, others)) if _is_exposed(path))
     return SecuritySeen(remote, security.tls is not None, exposed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from herdmaster.testing.apache import ApacheZooKeeper, ZooKeeperNotInstalled
 from herdmaster.testing.ports import free_ports
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Predecessors, Security
@@ -128,6 +130,36 @@ async def test_a_server_that_wants_sasl_says_so_once(auth: tuple[Credential, ...
         assert client.state is SessionState.AUTH_FAILED
         await asyncio.sleep(0)
         assert len(server.machine.connections) <= 1, "it must not try again"
+
+
+def make_apache(settings: dict[str, str | None]) -> ApacheZooKeeper:
+    try:
+        return ApacheZooKeeper(settings=settings)
+    except ZooKeeperNotInstalled as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(reason), pytrace=False)
+        pytest.skip(str(reason))
+
+
+@pytest.mark.long
+@pytest.mark.apache
+async def test_apaches_server_that_enforces_a_scheme_takes_its_clients_again_and_no_others() -> None:
+    settings: dict[str, str | None] = {
+        "enforce.auth.enabled": "true",
+        "enforce.auth.schemes": "digest",
+        "maxSessionTimeout": "60000",
+    }
+    with make_apache(settings) as server:
+        async with client_of(server.hosts, Digest("al", "pw"), session_timeout=40.0) as client:
+            session_id = client.session_id
+            await asyncio.to_thread(server.restart)
+            assert ClientInfo("digest", "al") in await client.who_am_i()
+            assert client.session_id == session_id
+        other = client_of(server.hosts)
+        with pytest.raises(errors.AuthenticationFailed, match=r"takes only clients that have authenticated"):
+            async with other:
+                await other.get("/")
+        assert other.state is SessionState.AUTH_FAILED
 
 
 async def test_a_password_that_changed_on_the_server_ends_the_session_after_a_reconnect() -> None:

@@ -16,6 +16,7 @@ from herdmaster import TLS
 from herdmaster.testing.embedded import EmbeddedZooKeeper
 from herdmaster.zookeeper.client import Client, Security, dialing
 from herdmaster.zookeeper.errors import InvalidTls, NoServerReachable
+from herdmaster.zookeeper.model import ClientInfo
 from herdmaster.zookeeper.tls import client_context
 from tests.authority import Authority
 
@@ -81,6 +82,25 @@ async def test_the_subject_of_a_client_certificate_is_an_identity(
 ) -> None:
     found = await who_am_i(strict.hosts, authority.client.tls())
     assert found == [("ip", "127.0.0.1"), ("x509", "CN=client,OU=tests,O=Herdmaster")]
+
+
+async def test_a_certificate_that_was_renewed_is_presented_by_the_next_connection(
+    authority: Authority, strict: EmbeddedZooKeeper, tmp_path: Path
+) -> None:
+    def install(name: str) -> TLS:
+        issued = authority.issue(name, hosts=())
+        for source, target in ((issued.ca, "ca"), (issued.certificate, "certificate"), (issued.key, "key")):
+            shutil.copy(source, tmp_path / target)
+        return TLS(ca=tmp_path / "ca", certificate=tmp_path / "certificate", key=tmp_path / "key")
+
+    async with Client(strict.hosts, connect_timeout=10.0, security=Security(install("before"))) as client:
+        session_id = client.session_id
+        assert ClientInfo("x509", "CN=before,OU=tests,O=Herdmaster") in await client.who_am_i()
+        install("after")
+        strict.drop_connections()
+        while ClientInfo("x509", "CN=after,OU=tests,O=Herdmaster") not in await client.who_am_i():
+            await asyncio.sleep(0.01)
+        assert client.session_id == session_id
 
 
 async def test_a_port_that_is_taken_for_the_other_one_is_told(
