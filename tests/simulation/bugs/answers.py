@@ -10,6 +10,7 @@ from unittest.mock import patch
 import msgspec
 
 from herdmaster.core import throttle, transitions
+from herdmaster.core.operations import FlowPart
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.core.run import Returned, Run
 from herdmaster.core.throttle import Throttle
@@ -103,9 +104,11 @@ def due_too_early() -> Any:
     """A delayed task is due ten seconds early."""
     submit = transitions.submit
 
-    def early(client: str, session_id: int, version: int, tasks: Iterable[NewTask]) -> Any:
+    def early(client: str, session_id: int, version: int, tasks: Iterable[NewTask | FlowPart]) -> Any:
         changed = [
-            task if task.due_ms is None else msgspec.structs.replace(task, due_ms=task.due_ms - 10_000)
+            msgspec.structs.replace(task, due_ms=task.due_ms - 10_000)
+            if isinstance(task, NewTask) and task.due_ms is not None
+            else task
             for task in tasks
         ]
         return submit(client, session_id, version, changed)
