@@ -339,9 +339,8 @@ class SubmissionJournal:
                     self._abandon(item, KeyTaken(f"{item.name} was refused: its key, or its name, is taken"))
                 elif found is Verdict.PARENT_GONE:
                     item = batch.items[owner]
-                    self._abandon(
-                        item, NotSubmitted(f"{item.name} was refused: its parent has ended, or runs elsewhere")
-                    )
+                    why = "its parent has ended, or is not in this namespace"
+                    self._abandon(item, NotSubmitted(f"{item.name} was refused: {why}"))
                 else:
                     self._refuse([batch.items[owner]], error.error)
 
