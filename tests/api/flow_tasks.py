@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Iterable, Sequence
 
 from herdmaster import Herd
 
@@ -70,6 +71,18 @@ def count(given: list[int | None]) -> int:
     return len(given)
 
 
+def both(number: int) -> list[int]:
+    return [number, number]
+
+
+def wide(sizes: Sequence[int]) -> list[object]:
+    return [type(sizes).__name__, len(sizes), sizes[-1], sizes[2:4], sum(sizes)]
+
+
+async def wide_async(*, sizes: Iterable[int]) -> int:
+    return sum(sizes)
+
+
 def fail(text: str = "") -> int:
     raise ValueError(text)
 
@@ -104,6 +117,9 @@ class FlowApp:
         self.shift = herd.task(shift)
         self.fetch_none = herd.task(fetch_none)
         self.numbers = herd.task(numbers)
+        self.both = herd.task(both)
+        self.wide = herd.task(wide)
+        self.wide_async = herd.task(wide_async)
         self.names = herd.task(names)
         self.count = herd.task(count)
         self.fail = herd.task(fail)

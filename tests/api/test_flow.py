@@ -112,6 +112,15 @@ def test_an_each_in_chunks_gives_the_results_of_its_items(app: FlowApp) -> None:
     assert made["2"] == {StepState.DONE: 1}
 
 
+def test_a_wide_join_reads_its_results_one_by_one_from_a_file(app: FlowApp) -> None:
+    with app.herd.flow("wide") as flow:
+        numbers = app.numbers.step(list(range(210)))
+        sums = flow.each(app.total.using(chunk_size=2), flow.each(app.both, numbers))
+        flow.returns([app.wide.step(sums), app.wide_async.step(sizes=sums), app.total.step(sums)])
+    total = sum(range(210)) * 2
+    assert flow.submit().result(30) == [["LazyResults", 210, 418, [4, 6], total], total, total]
+
+
 def test_a_chunk_fails_with_the_error_of_its_first_item_that_failed(app: FlowApp) -> None:
     with app.herd.flow("chunks") as flow:
         names = app.names.step(["a", "b", "c", "bad", "worse", "bad"])

@@ -47,6 +47,8 @@ STATED: list[tuple[str, str, str, object]] = [
     ("guides/running.md", "at most 50 lines a second", "roles.worker.task_log:MOST_LINES", 50),
     ("guides/running.md", "at most 50 lines a second", "roles.worker.task_log:_WINDOW_SECONDS", 1.0),
     ("guides/flows.md", "one step takes: 64 MiB together", "roles.worker.references:MAX_INPUTS", 64 * KIB * KIB),
+    ("guides/flows.md", "one `each` in a file: 4 GiB", "running.spool:MAX_SPOOL", 4 * 1024 * KIB * KIB),
+    ("guides/flows.md", "Up to 100 results", "roles.worker.references:_SLICE", 100),
     ("guides/flows.md", "items of one `each`: 1,000,000", "core.each_items:MOST_ITEMS", 1_000_000),
     ("guides/flows.md", "there are more than 10,000 elements", "core.each_items:MOST_ALONE", 10_000),
     ("guides/flows.md", "| 1 to 1000. A chunk with more than 256 KiB", "core.chunk:MAX_ITEMS", 1000),

@@ -3,10 +3,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
+from herdmaster.core.each_items import EachItems
 from herdmaster.core.flows import FlowStep
 from herdmaster.core.inputs import Input, StepResult
 from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call
@@ -17,6 +19,7 @@ from herdmaster.running.current import ProgressReport, current_task
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.program import Program
 from herdmaster.running.registration import DEFAULT_OPTIONS
+from herdmaster.running.spool import SpoolWriter
 
 
 def test_the_last_note_is_sent_but_not_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +63,20 @@ def test_a_step_in_a_child_knows_its_flow_and_which_parents_are_missing() -> Non
     assert run.ending == Returned(
         msgspec.Raw(b'["flow-01h00000000000000000000000","5",["measure","measure[7]","sum","4"]]')
     )
+
+
+def test_a_child_reads_the_results_of_an_each_from_the_file_of_its_worker() -> None:
+    def add(sizes: Sequence[int]) -> int:
+        return sum(sizes)
+
+    writer = SpoolWriter("2", EachItems(3, 2))
+    writer.write([(0, StepResult(b"[1,2]")), (1, StepResult(b"[39]"))])
+    payload = encode_call(Call(1, "m:add", *encode_arguments((None,), {})))
+    inputs = (Input(("args", 0), "2", (), is_list=True, spooled=writer.finish()),)
+    call = msgspec.structs.replace(decode_call(payload), inputs=inputs)
+    handover = child._handover_decoder.decode(encode_handover(Delivered("task-a", payload, 1, call)))
+    run = run_handover(Program({"m:add": add}), handover, Reporter(lambda _: None), bytes)
+    assert run.ending == Returned(msgspec.Raw(b"42"))
 
 
 def test_a_child_gets_the_inputs_of_a_step() -> None:

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 import msgspec
 
-from herdmaster.core.inputs import StepResult, insert, insert_missing
+from herdmaster.core.inputs import WHOLE, At, OpenSpool, Spooled, StepResult, insert, insert_missing, put
+from herdmaster.core.lazy_results import LazyResults
 from herdmaster.core.outcome import Outcome, decode_result, encode_result
 from herdmaster.core.payload import Call, decode_arguments, encode_arguments
 from herdmaster.core.signature import Signature
 from herdmaster.core.values import UNREADABLE, from_json, to_json
 from herdmaster.errors import BadOutcome, BadPayload, NotSerializable
+
+
+def no_spool(step: str, _spooled: Spooled) -> Sequence[StepResult | None]:
+    """Refuse results in a file. Raises BadPayload."""
+    raise BadPayload(f"the results of step {step} are in a file, and cannot be read here")
 
 
 class Codec(Protocol):
@@ -71,8 +77,11 @@ def write_value(value: object, what: str, codec: Codec | None) -> msgspec.Raw:
     return msgspec.Raw(to_json(value if codec is None else _encode(codec, value, what), what))
 
 
-def read_arguments(call: Call, signature: Signature | None, codecs: Codecs) -> tuple[list[object], dict[str, object]]:
-    """What the function of a call, which is no chunk, is to be called with. Runs code of the user's: its codec, and the
+def read_arguments(
+    call: Call, signature: Signature | None, codecs: Codecs, open_spool: OpenSpool = no_spool
+) -> tuple[list[object], dict[str, object]]:
+    """What the function of a call, which is no chunk, is to be called with. `open_spool` gives results that are in a
+    file. Runs code of the user's: its codec, and the
     classes that hints name.
 
     Raises BadPayload, WrongArguments.
@@ -81,7 +90,7 @@ def read_arguments(call: Call, signature: Signature | None, codecs: Codecs) -> t
     if call.codec is not None:
         args, kwargs = _read_pair(call.codec, args, codecs)
     if call.inputs:
-        return _with_inputs(call, args, kwargs, signature, codecs)
+        return _with_inputs(call, args, kwargs, signature, codecs, open_spool=open_spool)
     if signature is None:
         return args, kwargs
     if call.codec is None:
@@ -101,21 +110,48 @@ def _read_pair(name: str, args: list[object], codecs: Codecs) -> tuple[list[obje
 
 
 def _with_inputs(
-    call: Call, args: list[object], kwargs: dict[str, object], signature: Signature | None, codecs: Codecs
+    call: Call,
+    args: list[object],
+    kwargs: dict[str, object],
+    signature: Signature | None,
+    codecs: Codecs,
+    *,
+    open_spool: OpenSpool,
 ) -> tuple[list[object], dict[str, object]]:
     """Put the inputs of a step into its arguments. What is plain JSON is converted by the hints. What a codec has read
     is not, nor the None of a parent that is missing."""
+    lazy: set[str | int] = set()
     for each in call.inputs:
-        insert(args, kwargs, each, partial(read_input, each.step, codecs))
+        read = partial(read_input, each.step, codecs)
+        if is_lazy(each.is_list, each.at, signature):
+            assert signature is not None
+            lazy.add(each.at[1])
+            results = each.results if each.spooled is None else open_spool(each.step, each.spooled)
+            put(args, kwargs, each, LazyResults(results, partial(_read_element, signature, each.at[1], read)))
+        else:
+            insert(args, kwargs, each, read)
     if signature is not None:
-        as_is = {each.at[1] for each in call.inputs if not each.is_plain or each.is_missing}
+        as_is = lazy | {each.at[1] for each in call.inputs if not each.is_plain or each.is_missing}
         if call.codec is not None:
             whole = {each.at[1] for each in call.inputs if each.is_whole_argument}
-            as_is |= {*range(len(args)), *kwargs} - whole
+            as_is |= {*range(len(args)), *kwargs} - (whole - lazy)
         args, kwargs = signature.convert_arguments(args, kwargs, as_is)
     for each in call.inputs:
         insert_missing(args, kwargs, each)
     return args, kwargs
+
+
+def is_lazy(is_each: bool, at: At, signature: Signature | None) -> bool:
+    """Return whether the results of an `each` that go there are read one by one: they are a whole argument, and its
+    hint asks for no list."""
+    return is_each and signature is not None and len(at) == WHOLE and signature.takes_sequence(at[1])
+
+
+def _read_element(
+    signature: Signature, key: int | str, read: Callable[[StepResult], object], result: StepResult
+) -> object:
+    value = read(result)
+    return value if result.codec is not None else signature.convert_element(key, value)
 
 
 def read_input(step: str, codecs: Codecs, result: StepResult) -> object:

@@ -5,7 +5,7 @@ Results are decoded where the code of the step runs, because a result may be wri
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -15,7 +15,8 @@ from herdmaster.errors import BadPayload
 At = tuple[str | int, ...]
 """A place in the arguments: `("args", 0)`, `("kwargs", "sizes", 2)`."""
 
-_MIN_DEPTH: Final = 2
+WHOLE: Final = 2
+"""Keys that lead to a whole argument."""
 
 
 class StepResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -23,6 +24,20 @@ class StepResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     data: bytes
     codec: str | None = None
+
+
+class Spooled(msgspec.Struct, frozen=True, array_like=True):
+    """Results of an `each` in a file: `count` items, `chunk` as of `EachItems`, and `size` bytes before the index."""
+
+    path: str
+    count: int
+    chunk: int
+    size: int
+    codec: str | None = None
+
+
+OpenSpool = Callable[[str, Spooled], Sequence[StepResult | None]]
+"""Takes the id of the `each`, and returns the results in its file."""
 
 
 class Input(msgspec.Struct, frozen=True, array_like=True):
@@ -33,6 +48,8 @@ class Input(msgspec.Struct, frozen=True, array_like=True):
     step: str
     results: tuple[StepResult | None, ...]
     is_list: bool = False
+    spooled: Spooled | None = None
+    """Where the results are, in place of `results`."""
 
     @property
     def size(self) -> int:
@@ -42,11 +59,13 @@ class Input(msgspec.Struct, frozen=True, array_like=True):
     @property
     def is_plain(self) -> bool:
         """Whether no result is written with a codec."""
+        if self.spooled is not None:
+            return self.spooled.codec is None
         return all(result is None or result.codec is None for result in self.results)
 
     @property
     def is_whole_argument(self) -> bool:
-        return len(self.at) == _MIN_DEPTH
+        return len(self.at) == WHOLE
 
     @property
     def is_missing(self) -> bool:
@@ -64,8 +83,13 @@ def insert(args: list[object], kwargs: dict[str, object], each: Input, read: Cal
         value = [None if result is None else read(result) for result in each.results]
     else:
         value = None if each.results[0] is None else read(each.results[0])
+    put(args, kwargs, each, value)
+
+
+def put(args: list[object], kwargs: dict[str, object], each: Input, value: object) -> None:
+    """Put a value where an input goes. Raises BadPayload."""
     try:
-        if len(each.at) < _MIN_DEPTH:
+        if len(each.at) < WHOLE:
             raise KeyError(each.at)
         _put({"args": args, "kwargs": kwargs}, each.at, value)
     except (LookupError, TypeError):

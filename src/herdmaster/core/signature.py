@@ -26,11 +26,17 @@ _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSIT
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
+_SEQUENCES: Final = (Sequence, Collection, Iterable)
+
+
 class _Parameter(msgspec.Struct, frozen=True):
     name: str
     hint: Hint | None
     text: str
     """`width: int`, `trip: trips.Trip`."""
+    is_sequence: bool = False
+    """Whether its hint is Sequence, Collection or Iterable; `element` is the hint of its elements."""
+    element: Hint | None = None
 
 
 class _Shape(msgspec.Struct, frozen=True):
@@ -108,6 +114,24 @@ class Signature:
             else:
                 named[key] = converted
         return positional, named
+
+    def takes_sequence(self, key: int | str) -> bool:
+        """Return whether the argument at a position, or of a name, may be any sequence, by its hint."""
+        return self._parameter(key).is_sequence
+
+    def convert_element(self, key: int | str, value: object) -> object:
+        """Convert one element of such an argument. Raises WrongArguments."""
+        parameter = self._parameter(key)
+        try:
+            return value if parameter.element is None else parameter.element.convert(value)
+        except Misfit as error:
+            raise self._misfit(parameter, error, type(value)) from None
+
+    def _parameter(self, key: int | str) -> _Parameter:
+        shape = self._shape
+        if isinstance(key, str):
+            return shape.named.get(key, _ANY)
+        return shape.positional[key] if key < len(shape.positional) else _ANY
 
     @property
     def result_runs_code(self) -> bool:
@@ -190,7 +214,9 @@ def _read_shape(function: Function) -> _Shape:
     signature = inspect.signature(inner, follow_wrapped=False)
     hints = _hints(inner)
     parameters = {
-        name: _Parameter(name, _usable(parameter, hints.get(name, object)), _text(parameter, hints))
+        name: _Parameter(
+            name, _usable(parameter, hints.get(name, object)), _text(parameter, hints), *_elements(hints.get(name))
+        )
         for name, parameter in signature.parameters.items()
     }
 
@@ -220,6 +246,14 @@ def _usable(parameter: inspect.Parameter, hint: object) -> Hint | None:
     if parameter.default is None:
         hint = Union[hint, None]  # noqa: UP007 - `|` is not there for every hint
     return usable_hint(hint)
+
+
+def _elements(hint: object) -> tuple[bool, Hint | None]:
+    """Return whether a hint is that of any sequence, and the hint of its elements."""
+    if (typing.get_origin(hint) or hint) not in _SEQUENCES:
+        return False, None
+    (element,) = typing.get_args(hint) or (object,)
+    return True, usable_hint(element)
 
 
 def _text(parameter: inspect.Parameter, hints: Mapping[str, object]) -> str:

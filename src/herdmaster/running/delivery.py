@@ -54,6 +54,8 @@ class Delivered(msgspec.Struct):  # the collector has to see it: a function may 
     """What is reported when the move that ends this attempt is committed."""
     waits: dict[str, float] | None = None
     """The tasks that its code waits for, each with the time since when (`time.monotonic`)."""
+    files: tuple[object, ...] = ()
+    """What keeps the files with its inputs; they are deleted with it."""
     item: int | None = None
     """The position of the item whose code runs, in a chunk."""
     saver: Saver | None = None

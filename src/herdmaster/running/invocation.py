@@ -38,6 +38,7 @@ from herdmaster.running.added_steps import AddedSteps, added_now
 from herdmaster.running.current import ProgressReport, Running, running_now
 from herdmaster.running.hooks import call_after, call_before, call_on_error
 from herdmaster.running.program import Callee
+from herdmaster.running.spool import SpoolReader
 
 _REFUSED = (BadPayload, WrongArguments, ConfigurationError, NotSerializable)
 """Errors that Herdmaster itself raises about a call, before or after its code. Every attempt would raise them."""
@@ -142,7 +143,7 @@ async def _run_one(running: Running, callee: Callee, call: Call) -> Outcome:
     is_called = False
     try:
         function = callee.function
-        args, kwargs = read_arguments(call, callee.signature, codecs)
+        args, kwargs = read_arguments(call, callee.signature, codecs, SpoolReader)
         is_called = True
         result = function(*args, **kwargs)
         if callee.is_async:

@@ -1,11 +1,13 @@
 """Reads the results that steps refer to, before the steps wait for a slot.
 
-The results of one step have at most 64 MiB. Results that were read ahead stay in memory until their step starts, so
+The results of one step have at most 64 MiB, but for those of an `each` that the step reads one by one: these are
+written to a file. Results that were read ahead stay in memory until their step starts, so
 further steps are read only while these have less than that.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -13,14 +15,17 @@ from itertools import repeat
 from typing import Final, Protocol
 
 from herdmaster.core import layout
+from herdmaster.core.codec import is_lazy
 from herdmaster.core.each_items import EachItems, decode_items, split_chunk_result
 from herdmaster.core.flows import FlowStep, Reference, created_of, result_name
-from herdmaster.core.inputs import Input, StepResult
+from herdmaster.core.inputs import Input, Spooled, StepResult
 from herdmaster.core.outcome import OutcomeState, decode_outcome
+from herdmaster.core.signature import Signature
 from herdmaster.core.signing import SignedOnly
 from herdmaster.errors import BadOutcome, BadSignature, HerdError
 from herdmaster.roles.shared.payload_reader import PayloadReader
 from herdmaster.roles.worker.held import Held, HeldTasks, State
+from herdmaster.running.spool import SpoolWriter
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
@@ -51,15 +56,23 @@ class Listener(Protocol):
 class _Reading:
     """The results of one step, as they come. Raises BadOutcome for those that cannot be its inputs."""
 
-    def __init__(self, held: Held, flow: FlowStep, missing: Iterable[str]) -> None:
+    def __init__(self, held: Held, flow: FlowStep, missing: Iterable[str], signature: Signature | None) -> None:
         self.held = held
         self.flow = flow
         self.size = 0
+        self.unwritten = 0
+        """Bytes of the results that are not in their file yet."""
         self.absent: str | None = None
         """A step whose result is not there."""
         self._found: dict[str, StepResult | None] = dict.fromkeys(missing)  # None: a parent that is missing
         self._wanted: deque[str] = deque()
         self._are_items_known = False
+        eager = {ref.step for ref in flow.refs if ref.each and not is_lazy(True, ref.at, signature)}
+        self._lazy = {ref.step for ref in flow.refs if ref.each} - eager
+        self.files: dict[str, SpoolWriter] = {}
+        """Of each `each` with many steps whose results are read one by one."""
+        self._finished: dict[str, Spooled] = {}
+        self._unwritten: dict[str, list[tuple[int, StepResult]]] = {}
         self._want(reference.step for reference in flow.refs)
 
     def next_steps(self) -> list[str]:
@@ -68,23 +81,48 @@ class _Reading:
             self._are_items_known = True
             for reference in self.flow.refs:
                 if reference.each:
-                    self._want(self._items(reference.step).ids(reference.step))
+                    step, items = reference.step, self._items(reference.step)
+                    if step in self._lazy and items.steps > _SLICE and step not in self.files:
+                        self.files[step] = SpoolWriter(step, items)
+                    self._want(items.ids(step))
         return [self._wanted.popleft() for _ in range(min(_SLICE, len(self._wanted)))]
 
     def note(self, step: str, result: StepResult) -> None:
+        maker, _, number = step.rpartition(".")
+        if maker in self.files:
+            self._unwritten.setdefault(maker, []).append((int(number), result))
+            self.unwritten += len(result.data)
+            return
         self._found[step] = result
         self.size += len(result.data)
         if self.size > MAX_INPUTS:
             raise BadOutcome(
                 f"the results that the step takes have more than {MAX_INPUTS // 1024**2} MiB: let its parents store "
-                "them elsewhere and return their addresses"
+                "them elsewhere and return their addresses, or take the results of an `each` as a Sequence"
             )
+
+    @property
+    def has_unwritten(self) -> bool:
+        return bool(self._unwritten)
+
+    def write(self) -> None:
+        """Write the results that have come to their files. Runs on any thread."""
+        unwritten, self._unwritten, self.unwritten = self._unwritten, {}, 0
+        for step, results in unwritten.items():
+            self.files[step].write(results)
+
+    def _spooled(self, step: str) -> Spooled:
+        if step not in self._finished:
+            self._finished[step] = self.files[step].finish()
+        return self._finished[step]
 
     def inputs(self) -> tuple[Input, ...]:
         return tuple(map(self._input, self.flow.refs))
 
     def _input(self, reference: Reference) -> Input:
         step = reference.step
+        if step in self.files:
+            return Input(reference.at, step, (), is_list=True, spooled=self._spooled(step))
         if not reference.each or self._found[step] is None:
             return Input(reference.at, step, (self._found[step],))
         return Input(reference.at, step, tuple(self._results(step)), is_list=True)
@@ -135,13 +173,15 @@ class References:
             return
         ahead = sum(_size(held) for held in self._tasks.waiting)
         while self._queue and len(self._readings) < _MOST_READING:
-            size = ahead + sum(reading.size for reading in self._readings)
+            size = ahead + sum(reading.size + reading.unwritten for reading in self._readings)
             if size >= MAX_INPUTS and (ahead or self._readings):
                 return
             held = self._queue.popleft()
             call = held.task.call
             if held.state is State.READING and call is not None and call.flow is not None:
-                reading = _Reading(held, call.flow, call.missing)
+                callee = held.task.callee
+                signature = None if callee is None or call.flow.each is not None else callee.signature
+                reading = _Reading(held, call.flow, call.missing, signature)
                 self._readings[reading] = 0
                 self._go_on(reading)
 
@@ -150,8 +190,13 @@ class References:
         if reading.absent is not None:
             self._look_for(reading, reading.absent)
             return
+        if reading.has_unwritten:
+            writing = asyncio.get_running_loop().run_in_executor(None, reading.write)
+            writing.add_done_callback(partial(self._was_written, reading))
+            return
         try:
             steps = reading.next_steps()
+            inputs = () if steps else reading.inputs()
         except BadOutcome as error:
             self._fail(reading, error)
             return
@@ -160,7 +205,17 @@ class References:
             paths = ((step, _UNKNOWN_SIZE, layout.flow_result_path(reading.flow.flow, step)) for step in steps)
             self._reader.read(paths, partial(self._was_read, reading))
         elif self._leave(reading):
-            self._listener.inputs_read(reading.held, reading.inputs())
+            reading.held.task.files = tuple(reading.files.values())
+            self._listener.inputs_read(reading.held, inputs)
+
+    def _was_written(self, reading: _Reading, writing: asyncio.Future[None]) -> None:
+        if reading not in self._readings or writing.cancelled():
+            return
+        error = writing.exception()
+        if error is None:
+            self._go_on(reading)
+        else:
+            self._fail(reading, error if isinstance(error, HerdError) else BadOutcome(f"{error!r}"))
 
     def _was_read(
         self, reading: _Reading, step: str, data: bytes | None, _stat: Stat | None, error: Exception | None
