@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -18,6 +18,7 @@ from herdmaster import (
     Herd,
     HerdClosed,
     InvalidName,
+    NotSerializable,
     OutcomeGone,
     StepState,
     TaskCancelled,
@@ -110,6 +111,17 @@ def test_an_each_in_chunks_gives_the_results_of_its_items(app: FlowApp) -> None:
     made = {step.id: step.items for step in run.steps()}
     assert made["1"] == {StepState.DONE: 2}
     assert made["2"] == {StepState.DONE: 1}
+
+
+def test_the_elements_of_lists_are_items(app: FlowApp) -> None:
+    with app.herd.flow("flat") as flow:
+        lists = flow.each(app.both, app.numbers.step([1, 2, 3]))
+        points = flow.each(app.point, flow.flat(lists), chunk_size=4)
+        with pytest.raises(NotSerializable):
+            app.total.step(cast("list[int]", flow.flat(lists)))
+        with pytest.raises(ConfigurationError, match="flat takes a step, or what `each` returned"):
+            flow.flat([[1]])
+    assert flow.submit(points).result(30) == [Point(each) for each in (1, 1, 2, 2, 3, 3)]
 
 
 def test_a_wide_join_reads_its_results_one_by_one_from_a_file(app: FlowApp) -> None:

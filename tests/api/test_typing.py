@@ -181,6 +181,9 @@ reveal_type(flow.submit())  # herdmaster.api.flow_future.FlowFuture[object]
 reveal_type(flow.each(measure, pages, unit="k"))  # list[int]
 reveal_type(flow.each(measure.using(name="m"), [b"a"], unit="k"))  # list[int]
 reveal_type(flow.each(measure, pages, chunk_size=9))  # list[int]
+reveal_type(flow.flat([pages]))  # typing.Iterable[bytes]
+lists = flow.each(fetch, ["a"])
+reveal_type(flow.each(measure, flow.flat(lists)))  # list[int]
 reveal_type(flow.each(measure.using(chunk_size=9), pages, unit="k"))  # list[int]
 reveal_type(flow.add(total))  # str
 reveal_type(fetch.step("a") | parse.step() | store.step())  # int

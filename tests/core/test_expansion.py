@@ -195,3 +195,18 @@ def test_a_codec_writes_the_elements_of_a_chunk_one_by_one() -> None:
 def test_a_chunk_is_smaller_where_its_elements_are_large() -> None:
     made = expansion(step(), ["x" * 100_000] * 8, chunk=8)
     assert made.items == EachItems(8, 2)
+
+
+def test_the_elements_of_lists_are_taken_as_one_list() -> None:
+    template = template_of(step("more"))
+    expected = StepArgs([b'[1,"more"]', b'[[2],"more"]', b'[3,"more"]'])
+    items = over(StepResult(b"[1,[2]]"), None, StepResult(b"[]"), StepResult(b"[3]"), is_list=True)
+    whole = over(StepResult(b"[[1,[2]],[3]]"))
+    for given in (items, whole):
+        assert plain_args(template, given, flat=True) == expected
+        assert args_by_codec(template, given, CODECS, flat=True) == expected
+    for wrong in (over(StepResult(b"[1]")), over(StepResult(b"5")), over(StepResult(b"5"), is_list=True)):
+        with pytest.raises(BadPayload, match="is no list"):
+            plain_args(template, wrong, flat=True)
+        with pytest.raises(BadPayload, match="is no list"):
+            args_by_codec(template, wrong, CODECS, flat=True)

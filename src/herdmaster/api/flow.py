@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from herdmaster.api.event_loops import refuse_in_loop
 from herdmaster.api.flow_future import FlowFuture
@@ -13,7 +13,7 @@ from herdmaster.api.flow_nodes import FlowNodes, current_graph
 from herdmaster.api.flow_options import CheckedFlow
 from herdmaster.api.flow_order import order_flow
 from herdmaster.api.internals import core_of
-from herdmaster.api.step import ON_FAILURE, Graph, Step, StepNode
+from herdmaster.api.step import ON_FAILURE, Flat, Graph, Step, StepNode
 from herdmaster.api.step_arguments import Found, take_out
 from herdmaster.api.step_calls import StepCall, check_elements, new_each, plain_call, plain_size, with_chunk_size
 from herdmaster.api.submitting import submit_and_wait, submit_and_wait_async
@@ -106,7 +106,7 @@ class Flow:
         `Task.step`.
         """
         call = with_chunk_size(plain_call(task), kwargs)
-        if isinstance(over, Step):
+        if isinstance(over, (Step, Flat)):
             return new_each(self._nodes, call, over, args, kwargs)
         check_elements(over)
         if call.step_options.chunk_size not in (None, 1):
@@ -117,6 +117,14 @@ class Flow:
             return [call.step(element, *args, **kwargs) for element in over]
         finally:
             current_graph.reset(entered)
+
+    def flat(self, lists: Iterable[Iterable[A]], /) -> Iterable[A]:
+        """Return what stands for the elements of all lists that a step, or the items of an `each`, returned, in order.
+        It is for `each`: one result has at most 488 KiB of elements, and the results of many steps have more. Raises
+        ConfigurationError for what is no step."""
+        if not isinstance(lists, Step):
+            raise ConfigurationError(f"flat takes a step, or what `each` returned, not {lists!r}")
+        return cast("Iterable[A]", Flat(lists))
 
     def returns(self, value: object) -> None:
         """Say what the result of the flow is: a step, what `each` returned, or a list, tuple or dict of such. An empty

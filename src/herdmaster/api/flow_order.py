@@ -195,7 +195,7 @@ def _each(context: Context, node: StepNode, step: FlowStep) -> Call:
     over = Reference((), node.over.id, node.over.is_each)
     others = tuple(dict.fromkeys((*(ref.step for ref in step.refs), *step.after)))
     after = tuple(other for other in others if other != node.over.id)
-    each = Each(msgspec.Raw(item), node.options.queue, node.options.priority, node.chunk_size)
+    each = Each(msgspec.Raw(item), node.options.queue, node.options.priority, node.chunk_size, node.is_flat)
     made = msgspec.structs.replace(step, refs=(over,), after=after, each=each)
     return Call(
         1, EACH_CALL, NO_ARGS, NO_KWARGS, flow=made, traceparent=context.traceparent, tracestate=context.tracestate

@@ -69,13 +69,13 @@ class StepNode:
     """The internal half of a `Step`: a call in the graph of a flow.
 
     Until something adds it to a flow, `graph` is None. `is_each`: there is one task for each element of the result of
-    `over`, which becomes the first argument; `chunk_size` is as of `core.flows.Each`. `lacks_first`: its first argument
-    is to come by a `|`; `before` is the step that is to give it, if that one lacks its own.
+    `over`, which becomes the first argument; `chunk_size` and `is_flat` are as of `core.flows.Each`. `lacks_first`: its
+    first argument is to come by a `|`; `before` is the step that is to give it, if that one lacks its own.
     """
 
     __slots__ = (
-        "args", "before", "callee", "chunk_size", "graph", "id", "is_each", "is_used", "kwargs", "lacks_first",
-        "options", "over", "public", "step_options", "written",
+        "args", "before", "callee", "chunk_size", "graph", "id", "is_each", "is_flat", "is_used", "kwargs",
+        "lacks_first", "options", "over", "public", "step_options", "written",
     )  # fmt: skip
 
     def __init__(self, callee: Callee, options: TaskOptions, step_options: StepOptions) -> None:
@@ -89,6 +89,7 @@ class StepNode:
         self.is_each = False
         self.over: StepNode | None = None
         self.chunk_size: int | None = None
+        self.is_flat = False
         self.is_used = False
         self.lacks_first = False
         self.before: StepNode | None = None
@@ -225,6 +226,18 @@ class Step:
             f"a step has no attribute {name!r}: the result of {self!r} is known only when it has run; pass the step to "
             "another one, which gets the result"
         )
+
+
+class Flat:
+    """The elements of the lists that a step stands for, as `Flow.flat` returns it. Only `Flow.each` takes it."""
+
+    __slots__ = ("step",)
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    def __repr__(self) -> str:
+        return f"<elements of {self.step!r}>"
 
 
 def steps_of(value: object, what: str) -> tuple[StepNode, ...]:

@@ -13,7 +13,7 @@ from herdmaster.api.checks import check_flag, is_text
 from herdmaster.api.flow_nodes import current_graph
 from herdmaster.api.internals import HasCore, core_of
 from herdmaster.api.options import TaskOptions, refuse_children
-from herdmaster.api.step import ON_FAILURE, OPTIONAL, Graph, Link, Step, StepNode, StepOptions, Takes, steps_of
+from herdmaster.api.step import ON_FAILURE, OPTIONAL, Flat, Graph, Link, Step, StepNode, StepOptions, Takes, steps_of
 from herdmaster.core.chunk import MAX_ITEMS
 from herdmaster.core.flows import Mark
 from herdmaster.core.options import RunOptions, apply_overrides
@@ -158,9 +158,12 @@ def new_step(core: Steppable, args: Sequence[object], kwargs: Mapping[str, objec
 
 
 def new_each(
-    graph: Graph, call: StepCall[..., R], over: Step, args: Sequence[object], kwargs: Mapping[str, object]
+    graph: Graph, call: StepCall[..., R], over: Step | Flat, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> Step:
     """Make a step that makes one task for each element of the result of `over`. Raises as `new_step`."""
+    is_flat = isinstance(over, Flat)
+    if isinstance(over, Flat):
+        over = over.step
     options, core = call.step_options, core_of(call)
     if options.mark:
         raise ConfigurationError("on= and optional= do not hold for `each`: give them to steps that use its results")
@@ -170,6 +173,7 @@ def new_each(
     node = StepNode(core.callee(), _checked(core.options), options)
     node.is_each = True
     node.over = parent
+    node.is_flat = is_flat
     running = apply_overrides(core.registered, core.options.overrides)
     is_limited = running.timeout is not None or running.soft_timeout is not None
     # A limit is of a whole chunk, so no chunks are made where one is set and nothing is said of chunks.

@@ -64,15 +64,17 @@ def needs_codec(template: Call, over: Input) -> bool:
     return template.codec is not None or not over.is_plain
 
 
-def plain_args(template: Call, over: Input, chunk: int | None = 1) -> StepArgs:
+def plain_args(template: Call, over: Input, chunk: int | None = 1, *, flat: bool = False) -> StepArgs:
     """Return the arguments of the steps, where all is plain JSON. `over` is the list, or what makes up a list. A parent
-    that is missing counts as an empty list, and an item of a parent that is missing as null. `chunk` is as of `Each`.
-    Raises BadPayload."""
+    that is missing counts as an empty list, and an item of a parent that is missing as null. `chunk` and
+    `flat` are as of `Each`. Raises BadPayload."""
     try:
         if over.is_list:
             elements = [b"null" if result is None else result.data for result in over.results]
         else:
             elements = [bytes(raw) for data in _data(over) for raw in _list_decoder.decode(data)]
+        if flat:
+            elements = [bytes(raw) for each in elements if each != b"null" for raw in _list_decoder.decode(each)]
     except UNREADABLE:
         raise BadPayload(_no_list(over.step)) from None
     size = chunk_size(chunk, len(elements))
@@ -82,12 +84,14 @@ def plain_args(template: Call, over: Input, chunk: int | None = 1) -> StepArgs:
     return StepArgs([b"[" + element + rest + b"]" for element in elements])
 
 
-def args_by_codec(template: Call, over: Input, codecs: Codecs, chunk: int | None = 1) -> StepArgs:
+def args_by_codec(
+    template: Call, over: Input, codecs: Codecs, chunk: int | None = 1, *, flat: bool = False
+) -> StepArgs:
     """As `plain_args`, for any codec. Raises BadPayload, NotSerializable."""
     values = [None if result is None else read_input(over.step, codecs, result) for result in over.results]
-    elements = values if over.is_list else () if over.is_missing else values[0]
-    if not isinstance(elements, (list, tuple)):
-        raise BadPayload(_no_list(over.step))
+    elements = values if over.is_list else [] if over.is_missing else _list(over.step, values[0])
+    if flat:
+        elements = [value for each in elements if each is not None for value in _list(over.step, each)]
     args, kwargs = read_arguments(template, None, codecs)
     codec = codecs[template.codec] if template.codec is not None else None
     size = chunk_size(chunk, len(elements))
@@ -182,6 +186,12 @@ def progress_of(running: bytes) -> int:
 
 def _data(over: Input) -> list[bytes]:
     return [result.data for result in over.results if result is not None]
+
+
+def _list(step: str, value: object) -> list[object]:
+    if not isinstance(value, (list, tuple)):
+        raise BadPayload(_no_list(step))
+    return list(value)
 
 
 def _no_list(step: str) -> str:

@@ -111,12 +111,14 @@ class FlowHeader(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Each(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an `each` step makes for each element: `item` is the payload of an item, with null as the first argument and
-    empty texts as its step and task. `chunk` items go into one step; None leaves their number to the worker."""
+    empty texts as its step and task. `chunk` items go into one step; None leaves their number to the worker. With
+    `flat` the elements are those of lists in a list."""
 
     item: msgspec.Raw
     queue: Annotated[str, msgspec.Meta(pattern=QUEUE)]
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)]
     chunk: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = 1
+    flat: bool = False
 
 
 class FlowStep(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -37,7 +37,7 @@ class SpoolWriter:
             self._file = tempfile.NamedTemporaryFile(prefix="herdmaster-results-")  # noqa: SIM115 - lives with its step
         except OSError as error:
             raise BadOutcome(f"the results of step {step} cannot be kept in a file: {error}") from None
-        self._finalizer = weakref.finalize(self, self._file.close)
+        weakref.finalize(self, self._file.close)
 
     def write(self, results: Iterable[tuple[int, StepResult]]) -> None:
         """Append results of steps, each with its number. Raises BadOutcome."""

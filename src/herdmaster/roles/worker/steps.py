@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -133,14 +134,15 @@ class Steps:
         """Make the arguments of each item."""
         try:
             template = template_of(flow)
-            chunk = flow.each.chunk if flow.each is not None else 1
+            chunk, flat = (flow.each.chunk, flow.each.flat) if flow.each is not None else (1, False)
             if len(inputs) != 1:
                 raise BadPayload(f"step {flow.step} makes items of one list, and not of {len(inputs)}")
             if not needs_codec(template, inputs[0]):
-                self._find_progress(held, plain_args(template, inputs[0], chunk))
+                self._find_progress(held, plain_args(template, inputs[0], chunk, flat=flat))
             else:
                 codecs = self._program.codecs
-                making = self._loop.run_in_executor(None, args_by_codec, template, inputs[0], codecs, chunk)
+                make = partial(args_by_codec, template, inputs[0], codecs, chunk, flat=flat)
+                making = self._loop.run_in_executor(None, make)
                 making.add_done_callback(lambda done: self._was_split(held, done))
         except HerdError as error:
             self.inputs_unreadable(held, error)
