@@ -1,4 +1,4 @@
-"""What a worker logs of its tasks, and how lines are limited."""
+"""What a worker logs of its tasks."""
 
 from __future__ import annotations
 
@@ -12,30 +12,13 @@ from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.history import EndState
 from herdmaster.core.names import UlidFactory, call_name
 from herdmaster.core.payload import Call
-from herdmaster.roles.worker.task_log import MOST_LINES, LineLimit, TaskLog, line_of, summary
+from herdmaster.roles.shared.line_limit import MOST_LINES
+from herdmaster.roles.worker.task_log import TaskLog, line_of
 from herdmaster.running.delivery import Delivered
 
 ERROR = ErrorInfo("ValueError", "no", "Traceback (most recent call last):\nValueError: no\n")
 DONE = AttemptEnd("task-1", "shop:area", "default", EndState.DONE, ended=3210, began=3000)
 FAILED = msgspec.structs.replace(DONE, result=EndState.FAILED, error=ERROR)
-
-
-def test_at_most_so_many_lines_a_second_are_admitted_and_the_rest_is_counted_by_call() -> None:
-    limit = LineLimit()
-    admitted = [limit.admits("m:f", 100.0) for _ in range(MOST_LINES + 3)] + [limit.admits("m:g", 100.5)]
-
-    assert admitted == [True] * MOST_LINES + [False] * 4
-    assert limit.take(101.0) == ({"m:f": 3, "m:g": 1}, 1.0)
-    assert limit.admits("m:f", 101.0)
-    assert limit.take(102.0)[0] == {}
-
-
-def test_a_summary_names_the_most_frequent_calls() -> None:
-    counts = {f"m:f{number:02}": number for number in range(1, 13)} | {"": 100}
-
-    line = summary("done", counts, 1.0)
-    assert line.startswith("178 more tasks done in 1.0 s: raw tasks 100, m:f12 12, m:f11 11, ")
-    assert line.endswith(", m:f04 4, others 6")
 
 
 @pytest.mark.parametrize(

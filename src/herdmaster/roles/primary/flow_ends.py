@@ -97,7 +97,7 @@ class FlowEnds(Part):
     def _learn(self, flow: Flow, header: FlowHeader, stat: Stat) -> None:
         if flow.is_new:
             flow.is_new = False
-            self.report.tell_flow_started(header.name)
+            self.report.flows.started(header.name)
         self._flows.set_header(flow.name, version=stat.version, stops=header.on_failure is OnFailure.STOP)
         flow.deadline_ms = None if header.timeout is None else stat.mtime + int(header.timeout * 1000)
         if flow.deadline_ms is not None:
@@ -144,7 +144,7 @@ class FlowEnds(Part):
     def _handle_committed(self, move: Move) -> None:
         last = self._ending.pop(move.task, None)
         if move.transition is TransitionName.END_FLOW and last is not None:
-            self.report.tell_flow_ended(move.task, last)
+            self.report.flows.ended(move.task, last)
 
     def _handle_refused(self, move: Move, verdict: Verdict) -> None:
         self._ending.pop(move.task, None)

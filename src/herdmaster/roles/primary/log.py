@@ -8,7 +8,6 @@ from typing import Final
 
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.ending_moves import outcome_of
-from herdmaster.core.flows import FlowHeader, FlowState
 from herdmaster.core.history import EndState
 from herdmaster.core.names import DEFAULT_QUEUE, queue_and_priority
 from herdmaster.core.outcome import OutcomeState
@@ -19,6 +18,7 @@ from herdmaster.core.roster import Kind
 from herdmaster.core.schedule_decisions import Fire, SkipTo
 from herdmaster.core.table import TransitionName
 from herdmaster.core.transitions import Move
+from herdmaster.roles.primary.flow_log import FlowLog
 from herdmaster.roles.shared.system import System
 
 _MAX_REMEMBERED: Final = 1000
@@ -45,16 +45,21 @@ _log = logging.getLogger("herdmaster.master")
 
 class PrimaryLog:
     """What one term tells the log and the system's instruments. `report` is called for each task that the primary
-    ends."""
+    ends. Close it at the end of the term."""
 
     def __init__(self, system: System, report: Callable[[AttemptEnd], None]) -> None:
         self._system = system
         self._instruments = system.instruments
+        self.flows = FlowLog(system.instruments)
         self._report = report
         self._began: float | None = system.clock()  # None: it has decided
         self._told: dict[str, set[str]] = {}
         self._recovered: dict[str, int] = {}
         self._queues: dict[str, QueueSettings] = {}  # what was told of those that have limits
+
+    def close(self) -> None:
+        """Log what was counted instead of logged."""
+        self.flows.close()
 
     def _is_news(self, subject: str, name: str) -> bool:
         """Return True the first time. Bounded, so that endless names fill neither the log nor the memory."""
@@ -142,18 +147,6 @@ class PrimaryLog:
         """Say once what cannot be used of a flow, or of a step as `FLOW/ENTRY`."""
         if self._is_news("flow", what):
             _log.error("%.200r of flows cannot be used: %s: set aside", what, reason)
-
-    def tell_flow_started(self, name: str) -> None:
-        self._instruments.flow_started(name)
-
-    def tell_flow_ended(self, flow: str, header: FlowHeader) -> None:
-        """`header` is the last one."""
-        ended = header.ended or header.created
-        seconds = max(0, ended - header.created) / 1000
-        reason = f": {header.error.message}" if header.error is not None else ""
-        level = logging.ERROR if header.state is FlowState.FAILED else logging.INFO
-        _log.log(level, "%s (%s) has ended as %s after %.1f s%s", flow, header.name, header.state, seconds, reason)
-        self._instruments.flow_ended(header.name, header.state.value, seconds)
 
     def tell_left(self, worker: str, *, drained: bool) -> None:
         _log.info("%s has drained" if drained else "%s was lost", worker)

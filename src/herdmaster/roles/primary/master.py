@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
 
 import msgspec
 
@@ -132,19 +133,20 @@ class Master(Role):
         await election.wait_elected(on_standby)
         self.is_primary = True
         _log.info("elected: %s is primary", name)
-        primary = Primary(client, server_clock, self._make_log(), self._primary_settings(stands_in=False))
-        self._primary = primary
-        await run_until_first(primary.run(), election.wait_lost())
+        with closing(self._make_log()) as report:
+            primary = Primary(client, server_clock, report, self._primary_settings(stands_in=False))
+            self._primary = primary
+            await run_until_first(primary.run(), election.wait_lost())
         _log.warning("/master is gone although the session is alive: starting again with a new session")
 
     async def _stand_in(self, client: Client, stand_in: StandIn, server_clock: ServerClock) -> None:
         while True:
             await stand_in.wait(wanted=True)
             _log.info("the primary is a reference program: standing in for what it does not do")
-            report = self._make_log()
-            primary = Primary(client, server_clock, report, self._primary_settings(stands_in=True))
-            overdue = Overdue(client, server_clock, report, self._settings.patience, self._settings.max_deliveries)
-            await run_until_first(primary.run(), overdue.run(), stand_in.wait(wanted=False))
+            with closing(self._make_log()) as report:
+                primary = Primary(client, server_clock, report, self._primary_settings(stands_in=True))
+                overdue = Overdue(client, server_clock, report, self._settings.patience, self._settings.max_deliveries)
+                await run_until_first(primary.run(), overdue.run(), stand_in.wait(wanted=False))
             _log.info("no longer standing in")
             await primary.stop()
 

@@ -207,6 +207,8 @@ class ChildStream:
 
     def _forget(self, folder: str, name: str) -> None:
         """Give no changes of a folder any more, nor of what is below it."""
+        if name not in self._listed[folder] and not self._awaited:
+            return  # most names are of leaves
         self._listed[folder].discard(name)
         path = join(folder, name)
         if path in self._awaited:
