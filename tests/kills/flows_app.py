@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from herdmaster import Herd
@@ -26,6 +27,18 @@ def part(number: int, diary: Path, seconds: float) -> int:
     time.sleep(seconds)
     write(diary, ENDED, number)
     return number
+
+
+@herd.task(pool="process")
+def large_part(number: int, diary: Path, _filling: str) -> int:
+    write(diary, BEGAN, number)
+    return number
+
+
+@herd.task(pool="process")
+def count_in_process(values: Sequence[int], diary: Path, number: int) -> list[int]:
+    write(diary, BEGAN, number)
+    return [len(values), sum(values)]
 
 
 @herd.task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from kazoo.exceptions import NoNodeError
 
 from herdmaster import FlowState, StepState
 from herdmaster.core.flows import decode_header
@@ -61,6 +63,42 @@ def test_a_wide_join_starts_once_whatever_dies_before_it(cluster: Cluster, diary
     again = sum(began.values()) - PARTS
     assert again < PARTS // 3, "more ran again than what the dead worker held"
     assert {step.state for step in run.steps()} == {StepState.DONE}
+    assert_settled(cluster)
+
+
+def test_no_item_is_made_twice_or_left_out_whose_each_is_killed(cluster: Cluster, diary: Path) -> None:
+    """An `each` makes six items in a transaction, and two elements in each. The items and the join run in processes,
+    and the join reads its results from a file."""
+    count_to = cluster.herd.task(flows_app.count_to.function)
+    part = cluster.herd.task(pool="process")(flows_app.large_part.function)
+    join = cluster.herd.task(pool="process")(flows_app.count_in_process.function)
+    with cluster.herd.flow("items") as flow:
+        parts = flow.each(part, count_to.step(2 * PARTS), diary, "x" * 20_000, chunk_size=2)
+        flow.returns(join.step(parts, diary, JOIN))
+    run = flow.submit()
+    with connect(cluster.hosts) as client:
+        running = f"/flows/{run.name}/running"
+
+        def find_maker() -> str | None:
+            """Return the task that makes the items, once it has made some."""
+            for task in client.get_children(running):
+                with contextlib.suppress(NoNodeError):
+                    step, _, made = client.get(f"{running}/{task}")[0].partition(b" ")
+                    if step == b"1" and made:
+                        return str(task)
+            return None
+
+        maker = wait_until(find_maker, "no items were made", PATIENCE)
+        seen = cluster.wait(lambda _seen: True).workers
+        holder = next(worker for worker in seen if maker in client.get_children(f"/assign/{worker.name}"))
+        kill(next(worker for worker in cluster.workers if worker.pid == holder.pid))
+        assert not client.exists(f"/flows/{run.name}/results/1"), "all items were made before the kill"
+
+    assert run.result(timeout=PATIENCE) == [2 * PARTS, sum(range(2 * PARTS))]
+    began = Counter(line.number for line in read(diary, BEGAN))
+    assert began.pop(JOIN) == 1
+    assert began.keys() == set(range(2 * PARTS))
+    assert [step.items for step in run.steps()] == [None, {StepState.DONE: PARTS}, None]
     assert_settled(cluster)
 
 
