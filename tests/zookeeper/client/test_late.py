@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from herdmaster import Herd, NotSubmitted
@@ -37,6 +39,16 @@ async def test_a_server_that_does_not_answer_is_told_once_before_the_error(
     assert line.startswith(f"still trying {nowhere} ({nowhere.partition('/')[0]}: ")
     assert "Connect call failed" in line
     assert line.endswith("): is ZooKeeper running?")
+
+
+async def test_a_server_that_accepts_and_does_not_answer_is_not_said_to_be_untried(
+    nowhere: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the system accepts for it
+        hosts = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(NoServerReachable, match="no server has answered yet"):
+            await Client(hosts, connect_timeout=0.2).open()
+    assert told(caplog) == [f"still trying {hosts} (no server has answered yet): is ZooKeeper running?"]
 
 
 async def test_nothing_is_told_once_it_is_over(nowhere: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -139,7 +139,7 @@ class Connection:
         self._listeners: list[StateListener] = []
         self._address: Address | None = None  # of the newest attempt
         self._closing: asyncio.Task[None] | None = None
-        self.last_fault = "no server has been tried yet"
+        self.last_fault = "no server has answered yet"
         self.advice = IS_IT_RUNNING
         """What to do about the fault, unless the fault says so itself."""
         self._task = self._loop.create_task(self._run(), name="zookeeper-connection")
