@@ -38,16 +38,19 @@ def use_all() -> list[object]:
     delayed = double.options(delay=60).submit(1)
     seen = herd.find(delayed.name)
     delayed.cancel()
+    with herd.flow("f") as flow:
+        step = double.step(6)
     return [
         double.submit(1).result(SECONDS),
         list(double.map([2, 3], timeout=SECONDS)),
         HerdExecutor(herd).submit(double, 4).result(SECONDS),
         same_deployment.submit_call(double.call, [5]).result(SECONDS),
+        flow.submit(step).result(SECONDS),
         seen is not None,
     ]
 
 
-USED_ALL = [2, [4, 6], 8, 10, True]
+USED_ALL = [2, [4, 6], 8, 10, 12, True]
 
 
 @herd.task(queue="watched")
@@ -60,11 +63,14 @@ async def in_loop() -> list[object]:
     delayed = await double.options(delay=60).submit_async(1)
     seen = await herd.find_async(delayed.name)
     await delayed.cancel_async()
+    with herd.flow("f") as flow:
+        step = double.step(6)
     return [
         await (await double.submit_async(1)),
         [each async for each in double.map([2, 3], timeout=SECONDS)],
         await asyncio.wrap_future(HerdExecutor(herd).submit(double, 4)),
         await (await same_deployment.submit_call_async(double.call, [5])),
+        await (await flow.submit_async(step)),
         seen is not None,
     ]
 
