@@ -8,8 +8,16 @@
 | fan | one step whose result has as many elements, `flow.each` over them, and a step that joins all |
 | small | as many flows at once, each three steps and one that joins them |
 
-CPU is in microseconds per step, of client, primary and both workers together, beside that of a plain task in the same
-run: of tasks at once (`map`), and for the chain of tasks one after the other, which share no transaction. With --peers
+CPU is in microseconds per step, of client, primary and both workers together, beside that of plain tasks that are
+submitted alike in the same run:
+
+| shape | beside plain tasks |
+|---|---|
+| chain | one after the other: they share no transaction |
+| fan | at once, by one `map` |
+| small | at once, each submitted and awaited by a coroutine |
+
+With --peers
 the same shapes run on Celery with Redis (`redis-server` must be on the path) and on Dask: PYTHON is an interpreter that
 has `celery`, `redis` and `distributed`.
 """
@@ -50,11 +58,10 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """`plain` are tasks at once, `serial` are tasks one after the other. `peers`: the seconds of each shape. `ratio`:
-    the CPU of a step of a flow to that of a plain task, of a step of a chain to that of a serial one."""
+    """`plain`: the plain tasks beside each shape. `ratio`: the CPU of a step to that of a plain task. `peers`: the
+    seconds of each shape."""
 
-    plain: Measured
-    serial: Measured
+    plain: dict[str, Measured]
     shapes: dict[str, Measured]
     ratio: dict[str, float]
     peers: dict[str, dict[str, float]]
@@ -95,6 +102,17 @@ def run_serial(count: int) -> int:
     return count
 
 
+def run_single(count: int) -> int:
+    async def run_one(number: int) -> int:
+        return await (await add_one.submit_async(number))
+
+    async def run_all() -> list[int]:
+        return await asyncio.gather(*(run_one(number) for number in range(count)))
+
+    assert asyncio.run(run_all()) == list(range(1, count + 1))
+    return count
+
+
 def run_plain(count: int) -> int:
     assert sum(add_one.map(range(count))) == count * (count + 1) // 2
     return count
@@ -110,7 +128,7 @@ def measure(run: Callable[[int], int], size: int, pids: dict[str, int]) -> Measu
     )
 
 
-def measure_ours(options: argparse.Namespace) -> tuple[Measured, Measured, dict[str, Measured]]:
+def measure_ours(options: argparse.Namespace) -> tuple[dict[str, Measured], dict[str, Measured]]:
     with ExitStack() as stack:
         zookeeper = stack.enter_context(ApacheZooKeeper(tick_time=2000, java_options=("-Xmx512m",)))
         hosts = f"{zookeeper.hosts}/flows-{uuid.uuid4().hex[:8]}"
@@ -125,17 +143,18 @@ def measure_ours(options: argparse.Namespace) -> tuple[Measured, Measured, dict[
         stack.enter_context(herd)
         run_plain(5000)  # warms Java up
         run_fan(500)
-        plain = measure(run_plain, options.fan, pids)
-        serial = measure(run_serial, options.chain, pids)
-        return (
-            plain,
-            serial,
-            {
-                "chain": measure(run_chain, options.chain, pids),
-                "fan": measure(run_fan, options.fan, pids),
-                "small": measure(run_small, options.small, pids),
-            },
-        )
+        chain, fan, small = options.chain, options.fan, options.small
+        plain = {
+            "chain": measure(run_serial, chain, pids),
+            "fan": measure(run_plain, fan, pids),
+            "small": measure(run_single, 4 * small, pids),
+        }
+        shapes = {
+            "chain": measure(run_chain, chain, pids),
+            "fan": measure(run_fan, fan, pids),
+            "small": measure(run_small, small, pids),
+        }
+        return plain, shapes
 
 
 @contextmanager
@@ -183,15 +202,18 @@ def _times(command: list[str], environment: dict[str, str]) -> dict[str, float]:
 
 
 def show(report: Report) -> None:
-    for name, each in {"plain": report.plain, "serial": report.serial, **report.shapes}.items():
-        cpu = ", ".join(f"{role} {value:.0f}" for role, value in each.cpu.items())
-        line = f"{name:6} {each.steps} steps in {each.seconds:.2f} s = {each.steps / each.seconds:,.0f}/s"
-        print(f"{line}; CPU us per step: {cpu}; without ZooKeeper {each.cpu_of_roles:.0f}")
-    for name, ratio in report.ratio.items():
-        other = "task on its own" if name == "chain" else "task among many"
-        print(f"a step of {name} costs {ratio:.2f} times the CPU of a {other}")
+    for name, shape in report.shapes.items():
+        _show_line(f"{name}, steps", shape)
+        _show_line(f"{name}, plain tasks", report.plain[name])
+        print(f"a step of {name} costs {report.ratio[name]:.2f} times the CPU of such a plain task")
     for peer, times in report.peers.items():
         print(f"{peer:6} " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in times.items()))
+
+
+def _show_line(what: str, each: Measured) -> None:
+    cpu = ", ".join(f"{role} {value:.0f}" for role, value in each.cpu.items())
+    line = f"{what}: {each.steps} in {each.seconds:.2f} s = {each.steps / each.seconds:,.0f}/s"
+    print(f"{line}; CPU us each: {cpu}; without ZooKeeper {each.cpu_of_roles:.0f}")
 
 
 def main() -> None:
@@ -202,16 +224,14 @@ def main() -> None:
     parser.add_argument("--peers", metavar="PYTHON")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    plain, serial, shapes = measure_ours(options)
+    plain, shapes = measure_ours(options)
     sizes = [str(size) for size in (options.chain, options.fan, options.small)]
     peers = {}
     if options.peers:
         peers["Celery"] = measure_celery(options.peers, sizes)
         peers["Dask"] = _times([options.peers, "-m", "benchmarks.peers.dask_graphs", *sizes], dict(os.environ))
-    ratio = {
-        name: each.cpu_of_roles / (serial if name == "chain" else plain).cpu_of_roles for name, each in shapes.items()
-    }
-    report = Report(plain, serial, shapes, ratio, peers)
+    ratio = {name: each.cpu_of_roles / plain[name].cpu_of_roles for name, each in shapes.items()}
+    report = Report(plain, shapes, ratio, peers)
     print(json.dumps(msgspec.to_builtins(report))) if options.json else show(report)
 
 
