@@ -47,6 +47,8 @@ class FinalFailures:
         if end.result is EndState.DONE:
             return
         if len(self._waiting) >= MOST_WAITING:
+            if not self._dropped:
+                _log.warning("calls of on_final_failure take too long: %d wait, further ones are dropped", MOST_WAITING)
             self._dropped += 1
             return
         self._waiting.append(end)
@@ -108,7 +110,7 @@ class FinalFailures:
 
     def _tell_dropped(self) -> None:
         if self._dropped:
-            _log.warning("on_final_failure was not called for %d tasks: its calls take too long", self._dropped)
+            _log.warning("on_final_failure was not called for %d tasks", self._dropped)
             self._dropped = 0
 
 
