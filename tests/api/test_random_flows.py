@@ -48,11 +48,12 @@ class App:
 
 class Planned(NamedTuple):
     """A step. `parents` are steps before it. `length`: it returns a list of so many values. `is_each`: it has one item
-    for each element of what its first parent returns."""
+    for each element of what its first parent returns, or for as many as `chunk_size` says."""
 
     parents: tuple[int, ...]
     length: int | None = None
     is_each: bool = False
+    chunk_size: int | None = None
 
 
 @st.composite
@@ -63,7 +64,7 @@ def graphs(draw: st.DrawFn) -> list[Planned]:
     for number in range(size):
         lists = [each for each, step in enumerate(steps) if step.length is not None or step.is_each]
         if lists and rng.random() < 0.1:
-            steps.append(Planned((rng.choice(lists),), is_each=True))
+            steps.append(Planned((rng.choice(lists),), is_each=True, chunk_size=rng.choice((None, 2, 3))))
             continue
         parents = rng.sample(range(number), min(number, rng.choice((0, 1, 1, 2, 3, 12))))
         count = rng.choice((0, 1, 5)) if rng.random() < 0.15 else None
@@ -92,7 +93,7 @@ def write(app: App, steps: list[Planned]) -> Any:
         for number, step in enumerate(steps):
             parents = [made[parent] for parent in step.parents]
             if step.is_each:
-                made.append(flow.each(app.handle, parents[0], number))
+                made.append(flow.each(app.handle.using(chunk_size=step.chunk_size), parents[0], number))
             elif step.length is not None:
                 made.append(app.spread.step(number, parents, step.length))
             else:
