@@ -13,6 +13,7 @@ import pytest
 
 from herdmaster.core import layout
 from herdmaster.core.access import Identity, Kind, kind_of
+from herdmaster.core.children import encode_parent
 from herdmaster.core.flow_creation import NewFlow, NewStep, entry_of
 from herdmaster.core.flows import EACH_CALL, Each, FlowHeader, FlowState, FlowStep, Reference, decode_header, step_task
 from herdmaster.core.names import UlidFactory, flow_name
@@ -228,7 +229,8 @@ async def test_a_flow_of_several_parts_is_built_cancelled_and_removed(
 class Parent:
     """A task that has a flow as its child and exceeds its time limit. `assignment` is its path, with the child."""
 
-    def __init__(self, child: str) -> None:
+    def __init__(self, child: str, timeout: float = 0.7) -> None:
+        self._timeout = timeout
         self.assignment: str | None = None
         self._child = child
         self._over = threading.Event()
@@ -239,7 +241,7 @@ class Parent:
             pass
 
     def of_worker(self) -> dict[str, Function | Registration]:
-        return {"m:parent": Registration(self.run, RunOptions(timeout=0.7)), "m:add": lambda *args: sum(args)}
+        return {"m:parent": Registration(self.run, RunOptions(timeout=self._timeout)), "m:add": lambda *args: sum(args)}
 
     def end(self) -> None:
         self._over.set()
@@ -270,6 +272,31 @@ async def test_a_child_flow_of_a_task_that_exceeded_its_time_limit_does_not_stay
     parent.end()
     await stage.until_gone(layout.cancel_path(draft.name))
     assert refusals(caplog) == []
+
+
+@pytest.mark.fallback("TRY_LATER_SECONDS")  # a child that comes is seen by the next look at its request
+async def test_a_request_that_comes_before_its_child_flow_is_kept_for_it(stage: ClosedStage) -> None:
+    draft = Draft()
+    draft.add("0", "m:add", queue="nobody")
+    parent = Parent(draft.name, timeout=60)
+    await stage.master()
+    await stage.worker(parent.of_worker())
+    client = await stage.client()
+    client.put_call("m:parent")
+    await until(lambda: parent.assignment is not None, "the child")
+    found = layout.split_assignment(parent.assignment or "")
+    assert found is not None
+    async with session_of(stage.hosts, Identity.WORKER) as worker:
+        await use_policy(worker)
+        await worker.create(layout.cancel_path(draft.name), encode_parent(*found))
+        await worker.create(layout.cancel_path("task-0000000001"))
+    await stage.until_gone(layout.cancel_path("task-0000000001"))  # so the primary has seen the other one, too
+    assert await stage.exists(layout.cancel_path(draft.name))
+
+    flow = put(client, draft.flow(parent=parent.assignment))
+    assert (await flow.outcome()).state is OutcomeState.CANCELLED
+    await stage.until_gone(layout.cancel_path(draft.name))
+    parent.end()
 
 
 async def test_an_observer_and_a_worker_change_no_flow(stage: ClosedStage) -> None:
