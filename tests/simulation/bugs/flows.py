@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import msgspec
 
-from herdmaster.core import flow_creation, flow_graph, flow_moves, flow_rows, members
+from herdmaster.core import flow_creation, flow_graph, flow_moves, flow_rows, layout, members
 from herdmaster.core.expansion import Expansion
 from herdmaster.core.flow_graph import FlowGraph
 from herdmaster.core.flow_picture import Flow
 from herdmaster.core.flow_scope import RESULTS
 from herdmaster.core.flows import FlowState
-from herdmaster.core.operations import DeleteNode, Move
+from herdmaster.core.operations import CheckNode, DeleteNode, Move
 from herdmaster.core.row import Place, Verb, Verdict
 from herdmaster.roles.primary import feed, flow_starts
 from herdmaster.roles.shared import flow_removal
 from herdmaster.roles.worker import step_moves
 from herdmaster.roles.worker.references import _Reading
+from herdmaster.simulation.plan.drawing import draw_plan
+from herdmaster.simulation.plan.faults import ChangeFlow, FlowChange, When
+from herdmaster.simulation.plan.flow_plans import PlannedFlow, PlannedStep
+from herdmaster.simulation.plan.jobs import Code, Job
+from herdmaster.simulation.plan.plan import Kind, Plan
 
 
 def marked_steps_wait_for_no_one() -> Any:
@@ -130,6 +137,55 @@ def large_flow_begun_too_early() -> Any:
     return patch.object(flow_creation, "middle", lambda flow: list(parts(flow))[1:])
 
 
+def retried_without_the_header() -> Any:
+    """A retry does not set the header, so what was decided before the retry is not refused."""
+    retry = flow_moves.retry_step
+
+    def only_check(flow: str, version: int, header: bytes, steps: Any) -> Move:
+        move = retry(flow, version, header, steps)
+        first = CheckNode(move.operations[0].path)
+        return Move(move.transition, move.task, (first, *move.operations[1:]), move.guard)
+
+    return patch.object(flow_moves, "retry_step", only_check)
+
+
+def with_early_retries(seed: int) -> Plan:
+    """Return a plan with flows of a step that fails once and one that runs after that failure, and an operator who
+    retries them about when they fail."""
+    plan = draw_plan(seed)
+    rng = random.Random(f"herdmaster/{seed}/early retries")
+    client = next(each.name for each in plan.programs if each.kind is Kind.CLIENT and not each.herd)
+    flows, changes = list[PlannedFlow](), list[ChangeFlow]()
+    for number in range(8):
+        at = 2.0 + 0.5 * number
+        failing, after = (Job(10_000 + 2 * number + each, "", at, raw=False, code=code, seconds=0.01, times=1)
+                          for each, code in enumerate((Code.FAIL, Code.RUN)))  # fmt: skip
+        flows.append(PlannedFlow(number, client, at, (PlannedStep(failing), PlannedStep(after, (0,), "!"))))
+        times = [at + 30 * plan.latency.typical * rng.random() for _ in range(20)]
+        changes += [ChangeFlow(when=When(at=each), flow=number, what=FlowChange.RETRY) for each in times]
+    return msgspec.structs.replace(plan, jobs=(), flows=tuple(flows), faults=tuple(changes), lags=())
+
+
+def outcome_left_by_removal() -> Any:
+    """The removal of a flow leaves its outcome."""
+    beside = {**vars(layout), "status_path": lambda _flow: "/status/nothing"}
+    return patch.object(flow_removal, "layout", SimpleNamespace(**beside))
+
+
+def cancelled_flows_go_on() -> Any:
+    """Steps of a cancelled flow start."""
+    may_start = Flow.may_start
+
+    def go_on(self: Flow, entry: str) -> bool:
+        is_cancelled, self.is_cancelled = self.is_cancelled, False
+        try:
+            return may_start(self, entry)
+        finally:
+            self.is_cancelled = is_cancelled
+
+    return patch.object(Flow, "may_start", go_on)
+
+
 BUGS: dict[str, Callable[[], Any]] = {
     bug.__name__: bug
     for bug in (
@@ -146,5 +202,8 @@ BUGS: dict[str, Callable[[], Any]] = {
         removed_without_a_word,
         steps_given_to_old_workers,
         large_flow_begun_too_early,
+        retried_without_the_header,
+        outcome_left_by_removal,
+        cancelled_flows_go_on,
     )
 }

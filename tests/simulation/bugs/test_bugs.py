@@ -13,6 +13,7 @@ from herdmaster.simulation.world.world import World
 from tests.simulation.bugs import (
     answers,
     bookkeeping,
+    children,
     flows,
     herds,
     history,
@@ -25,7 +26,7 @@ from tests.simulation.bugs import (
     sweeps,
 )
 
-_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds, sweeps, once, links, flows)
+_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds, sweeps, once, links, flows, children)
 BUGS = {name: bug for module in _MODULES for name, bug in module.BUGS.items()}
 
 
@@ -128,6 +129,13 @@ FOUND = {
     "removed_without_a_word": Find(5, "in no place", first=6007, otherwise="deleted flow-"),
     "steps_given_to_old_workers": Find(5, "which does not know flows", first=6007),
     "large_flow_begun_too_early": Find(5, "without step ", first=6007),
+    "retried_without_the_header": Find(5, "not all that it needs is there", first=5, plan=flows.with_early_retries),
+    "outcome_left_by_removal": Find(5, "and left its outcome", first=8043),
+    "cancelled_flows_go_on": Find(5, "whose tasks it cancels", first=8024),
+    "children_of_cancelled_tasks_stay": Find(5, "and did not ask to cancel its child", first=9009),
+    "children_of_an_old_payload": Find(5, "and did not ask to cancel its child", first=9020),
+    "children_of_timed_out_tasks_stay": Find(5, "and did not ask to cancel its child", first=9009),
+    "children_submitted_without_their_parent": Find(5, "is not assigned", first=9000),
     "reading_outlives_its_connection": Find(5, " ms early", first=7153, otherwise=" ms before it is due"),
     "paused_without_its_tick": Find(20, "has a tick at", first=1028, otherwise="which is paused"),
 }

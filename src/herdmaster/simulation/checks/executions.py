@@ -79,7 +79,7 @@ class ExecutionCheck:
 def _outcome_error(job: Job, history: TaskHistory, outcome: Outcome, actor: Actor) -> str | None:
     match outcome.state:
         case OutcomeState.CANCELLED:
-            return ", without a request" if job.cancel is None else None
+            return ", without a request" if job.cancel is None and job.parent is None else None
         case OutcomeState.EXPIRED:
             return ", and it never expires" if job.expires is None else None
         case OutcomeState.FAILED:

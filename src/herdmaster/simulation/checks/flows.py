@@ -28,6 +28,7 @@ from herdmaster.simulation.plan.plan import Kind
 _FLOWS: Final = f"{layout.FLOWS}/"
 _STATUS: Final = f"{layout.STATUS}/"
 _TASKS: Final = f"{layout.TASKS}/"
+_CANCEL: Final = f"{layout.CANCEL}/"
 _ALWAYS_POSSIBLE: Final = frozenset({"WorkerLost"})
 _STOPPED: Final = frozenset({"TaskCancelled", "TaskExpired"})
 _OUTCOMES: Final = {
@@ -58,6 +59,7 @@ class FlowCheck:
         self._steps: dict[str, tuple[str, str]] = {}  # by task: flow and step
         self._given: dict[tuple[str, str], list[list[object]]] = {}  # what a step was given, for each of its runs
         self._made: set[str] = set()  # by the present transaction
+        self._stopped: dict[str, set[int]] = {}  # by flow: the sessions that asked to cancel what runs in it
         self.removed: set[str] = set()
         """Flows that were deleted with their outcomes; another of the name may be there."""
         self.names: dict[int, str] = {}
@@ -95,10 +97,19 @@ class FlowCheck:
             self._check_flow(before, after, effects, actor)
         if actor.kind is Kind.MASTER and not actor.reference:
             self._check_assignments(effects)
+        if actor.kind is Kind.MASTER:
+            self._note_stops(effects)
         for path, data, _ in effects.created:
             name = path.removeprefix(_STATUS)
             if path.startswith(_STATUS) and name in self._plans:
                 self._check_outcome(name, data, touched)
+
+    def _note_stops(self, effects: Effects) -> None:
+        """Note that a master knows of the end of a flow: it asks to cancel a task of a flow that is to be cancelled."""
+        for path, _, _ in effects.created:
+            flow, _ = self._steps.get(path.removeprefix(_CANCEL), ("", ""))
+            if path.startswith(_CANCEL) and "cancel" in self._trees.get(flow, ()):
+                self._stopped.setdefault(flow, set()).add(effects.session_id)
 
     def _note_creation(self, name: str, data: bytes) -> None:
         try:
@@ -122,6 +133,8 @@ class FlowCheck:
         for path, data in [(path, data) for path, data, _ in effects.created] + list(effects.written.items()):
             if _flow_of(path) == flow:
                 tree[path.removeprefix(prefix).removeprefix("/")] = data
+        if "cancel" not in tree:
+            self._stopped.pop(flow, None)
 
     def _check_flow(self, before: FlowTree, after: FlowTree, effects: Effects, actor: Actor) -> None:
         name = after.name
@@ -170,6 +183,8 @@ class FlowCheck:
         self._steps[task] = (name, step)
         if f"{_TASKS}{task}" not in {path for path, _, _ in effects.created}:
             self._report(f"let {task} run, and did not create it")
+        if actor.kind is Kind.MASTER and effects.session_id in self._stopped.get(name, ()):
+            self._report(f"started step {step} of {name}, whose tasks it cancels")
         if actor.kind is Kind.MASTER and not before.has_all(step):
             self._report(f"started step {step} of {name}, and not all that it needs is there")
         self._given.setdefault((name, step), []).append(_given(after, step))

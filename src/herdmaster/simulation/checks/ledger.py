@@ -13,6 +13,7 @@ from herdmaster.core import layout
 from herdmaster.core.names import parse_task_name, parse_worker_name
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.errors import BadOutcome
+from herdmaster.simulation.checks.children import ChildCheck
 from herdmaster.simulation.checks.effects import SERVER, Actor, Effects, Entry, inbox_of, read_effects, task_of
 from herdmaster.simulation.checks.executions import ExecutionCheck
 from herdmaster.simulation.checks.flows import FlowCheck
@@ -73,6 +74,7 @@ class Ledger:
         self.sweeps = SweepCheck(self.nodes, self.history, ages, outcome_ttl, self._report)
         self.history_counts = HistoryCountCheck(self.history, self._report)
         self.schedules = ScheduleCheck(jobs, tasks, self.nodes, self.history, self.where, self._report)
+        self.children = ChildCheck(self.nodes, self.history, self.where, self._report)
         self.flows = FlowCheck(flows, self.nodes, self.history, self._report)
 
     def record(self, entry: Entry) -> Effects:
@@ -101,6 +103,7 @@ class Ledger:
         self._options.check(effects, self._actor)
         self._limits.check(effects, self._actor)
         self.keys.check(effects, self._actor, before)
+        self.children.check(effects)
         self.history_counts.check(effects, self._actor, before)
         self.schedules.check(effects, self._actor, ticks)
         return effects
@@ -275,7 +278,8 @@ class Ledger:
         for path, _, _ in effects.created:
             task = task_of(path)
             is_taken = any(task_of(other) == task and inbox_of(other) for other in effects.deleted)
-            if task is not None and not is_taken and not self.flows.is_made(task):
+            is_request = self.children.is_child(task) and path == layout.cancel_path(task or "")
+            if task is not None and not is_taken and not is_request and not self.flows.is_made(task):
                 self._report(f"created {path} without taking its assignment in the same transaction")
 
     def _check_client(self, effects: Effects) -> None:

@@ -12,9 +12,11 @@ from typing import Final
 import msgspec
 
 from herdmaster.simulation.plan import faults
+from herdmaster.simulation.plan.children import with_children
 from herdmaster.simulation.plan.contested_keys import with_contested_keys
 from herdmaster.simulation.plan.faults import AnyFault, Weights, When
 from herdmaster.simulation.plan.features import with_features
+from herdmaster.simulation.plan.flow_ends import with_flow_ends
 from herdmaster.simulation.plan.flows import with_flows
 from herdmaster.simulation.plan.full_workers import with_full_workers
 from herdmaster.simulation.plan.hardware import Disk, Latency
@@ -55,6 +57,8 @@ _LATER_EXTENSIONS: Final = (
     (5000, with_late_replies),
     (6000, with_flows),
     (7000, with_other_server_clocks),
+    (8000, with_flow_ends),
+    (9000, with_children),
 )
 """From which seed on each is used. Tests of planted bugs name smaller seeds, which mean the worlds that they meant."""
 _KEYS: Final = ("0" * 16, "1" * 16)

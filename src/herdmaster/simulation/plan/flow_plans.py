@@ -27,7 +27,7 @@ class PlannedStep(msgspec.Struct, frozen=True):
 
 class PlannedFlow(msgspec.Struct, frozen=True):
     """A flow. All times are in seconds. Only one flow at a time has a `key`. `silent`: its client does not wait for its
-    outcome, and there is none."""
+    outcome, and there is none. `keeps`: its outcome stays when it was read."""
 
     index: int
     client: str
@@ -38,6 +38,7 @@ class PlannedFlow(msgspec.Struct, frozen=True):
     ttl: float | None = None
     key: str | None = None
     silent: bool = False
+    keeps: bool = False
 
     def step(self, number: str) -> PlannedStep | None:
         """Return a step by its id; an item has that of its `each` step, and an added step that of the one that added

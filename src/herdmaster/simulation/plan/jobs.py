@@ -30,6 +30,7 @@ class Code(enum.StrEnum):
     HANG = "hang"
     KILL = "kill"
     ONCE = "once"
+    PARENT = "parent"
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -37,7 +38,8 @@ class Job(msgspec.Struct, frozen=True):
 
     `seconds` is how long its code runs. `times` is in how many runs FAIL, HANG or KILL happens before the code behaves;
     0 means always for FAIL and never for the others. ONCE saves a result first, and fails in the first `times`
-    attempts. The payload of a `garbage` job is no call. Only one task at a time holds a uniqueness `key`.
+    attempts. PARENT submits its children first. The payload of a `garbage` job is no call. Only one task at a time
+    holds a uniqueness `key`.
     """
 
     index: int
@@ -71,5 +73,7 @@ class Job(msgspec.Struct, frozen=True):
     """The time limit of the code."""
     outcome_ttl: float | None = None
     """How long the outcome is kept, if not as long as others."""
+    parent: int | None = None
+    """The job whose code submits this one as its child, `at` seconds after it has noted the child's name."""
     rare: bool = False
     """Not every worker has the function."""

@@ -141,7 +141,20 @@ class ClientProgram:
             self._submit(job)
 
     def _submit(self, job: Job) -> None:
-        task = task_of_job(job, self._ulids)
+        self._submit_task(job, task_of_job(job, self._ulids))
+
+    def new_child(self, job: Job) -> NewTask:
+        """Return a task for the code of a parent, which notes its name."""
+        return task_of_job(job, self._ulids)
+
+    def submit_child(self, job: Job, task: NewTask) -> None:
+        """Submit a child, some time later."""
+        loop = self._process.loop
+        self._patience_timers.append(loop.call_for(self._process, loop.now + job.at, self._submit_task, job, task))
+
+    def _submit_task(self, job: Job, task: NewTask) -> None:
+        if self._stopping:
+            return
         submission = Submission(job, task.name, self._state.life)
         self._state.submitted_jobs[job.index] = None
         self._state.submissions[task.name] = submission

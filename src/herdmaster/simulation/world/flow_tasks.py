@@ -35,6 +35,7 @@ def new_flow(plan: PlannedFlow, ulid: str, created_ms: int) -> NewFlow:
         ttl=plan.ttl,
         outcome=not plan.silent,
         key=plan.key,
+        keep=plan.keeps,
     )
     steps = (_step(plan, name, created_ms, number) for number in range(len(plan.steps)))
     return NewFlow(flow_name(ulid), header, tuple(steps), keyed_name)

@@ -108,7 +108,7 @@ class SimulatedPool(Generic[T, R]):
             duration, wait = self._durations.take_duration(), self._durations.take_wait()
             limit = None if self._limits_of is None else self._limits_of(job.item).hard
             if wait is not None:
-                wait(partial(self._go_on, thread, job.item, result, duration or 0.0))
+                wait(partial(self._go_on, thread, job.item, result, duration or 0.0, limit))
             elif limit is not None and (duration is None or duration > limit):
                 self._process.loop.call_later(limit, self._give_up, thread, job.item, TimedOut(limit))
             elif duration is not None:
@@ -116,10 +116,12 @@ class SimulatedPool(Generic[T, R]):
             return
         self._idle.append(thread)
 
-    def _go_on(self, thread: int, item: T, result: R, duration: float, goes_on: bool) -> None:
+    def _go_on(self, thread: int, item: T, result: R, duration: float, limit: float | None, goes_on: bool) -> None:
         if self._running.get(thread) is not item:
             return  # the task was given up on
-        if goes_on:
+        if goes_on and limit is not None and duration > limit:
+            self._process.loop.call_later(limit, self._give_up, thread, item, TimedOut(limit))
+        elif goes_on:
             self._process.loop.call_later(duration, self._end, thread, item, result)
         else:
             self._give_up(thread, item, Stopped())

@@ -82,7 +82,7 @@ class Programs:
         return ClientProgram(state, process, self._hosts, settings, system, jobs, self._reports, flows)
 
     def _jobs_of(self, state: ProgramState) -> list[Job]:
-        return [job for job in self._plan.jobs if job.client == state.name]
+        return [job for job in self._plan.jobs if job.client == state.name and job.parent is None]
 
     def _make_master(self, system: System) -> Master:
         plan = self._plan

@@ -12,6 +12,7 @@ from herdmaster.simulation.plan.flow_plans import PlannedStep
 from herdmaster.simulation.plan.flow_values import value_of
 from herdmaster.simulation.plan.jobs import Code, Job, PlannedFailure
 from herdmaster.simulation.world.added_steps import add_steps
+from herdmaster.simulation.world.child_code import ChildCode
 from herdmaster.simulation.world.once_code import OnceCode, Wait
 from herdmaster.simulation.world.process import Process
 
@@ -50,7 +51,12 @@ class TaskCode:
     """Runs the code of jobs and steps; `steps` are those of flows by the index of their job."""
 
     def __init__(
-        self, jobs: Mapping[int, Job], steps: Mapping[int, PlannedStep], effector: Effector, once: OnceCode
+        self,
+        jobs: Mapping[int, Job],
+        steps: Mapping[int, PlannedStep],
+        effector: Effector,
+        once: OnceCode,
+        children: ChildCode,
     ) -> None:
         self._jobs = jobs
         self._steps = steps
@@ -58,6 +64,7 @@ class TaskCode:
         self._misbehaved: dict[int, int] = {}
         self._duration: float | None = 0.0
         self._once = once
+        self._children = children
         self._wait: Wait | None = None
 
     def take_duration(self) -> float | None:
@@ -93,9 +100,12 @@ class TaskCode:
         """Return the function that calls name."""
 
         def run(index: int, filling: str) -> str:
-            # A schedule makes several tasks of one job, and only the code can say which of them runs.
+            # A schedule and a parent make several tasks of one job, and only the code can say which of them runs.
             job, running = self._jobs[index], running_now.get()
-            self.run(process, worker(), index, None if job.client else running.name)
+            is_only = job.client and job.parent is None
+            self.run(process, worker(), index, None if is_only else running.name)
+            if job.code is Code.PARENT:
+                self._wait = self._children.run(index, running)
             if job.code is Code.ONCE:
                 self._wait = self._once.run(process, worker(), running)
                 if running.attempt <= job.times:

@@ -22,7 +22,10 @@ from herdmaster.simulation.checks.log_check import LogCheck
 from herdmaster.simulation.checks.once import OnceCheck
 from herdmaster.simulation.checks.task_index import TaskIndex
 from herdmaster.simulation.checks.trace import Trace
+from herdmaster.simulation.plan.jobs import Job
 from herdmaster.simulation.plan.plan import Plan
+from herdmaster.simulation.world.child_code import ChildCode
+from herdmaster.simulation.world.client_program import ClientProgram
 from herdmaster.simulation.world.fault_injection import FaultInjection
 from herdmaster.simulation.world.leftovers import discard
 from herdmaster.simulation.world.loop import VirtualLoop
@@ -129,7 +132,11 @@ class World:
         once = OnceCheck(self._read, lambda task: self._ledger.history(task).excused, self.fail)
         jobs = {job.index: job for job in self.plan.all_jobs}
         steps = {step.job.index: step for flow in self.plan.flows for step in flow.steps}
-        code = TaskCode(jobs, steps, self._runs, OnceCode(once))
+        children: dict[int, list[Job]] = {}
+        for job in self.plan.jobs:
+            if job.parent is not None:
+                children.setdefault(job.parent, []).append(job)
+        code = TaskCode(jobs, steps, self._runs, OnceCode(once), ChildCode(children, self._find_client))
         reports = AnswerCheck(self._ledger, self._tasks, self._server.unix_ms, self._trace, self.fail)
         supervisor = Supervisor(
             self.loop,
@@ -143,6 +150,10 @@ class World:
         for program in self.plan.programs:
             supervisor.add(program)
         return supervisor
+
+    def _find_client(self, name: str) -> ClientProgram | None:
+        state = self._states[name]
+        return state.role if state.is_running and isinstance(state.role, ClientProgram) else None
 
     def _make_faults(self) -> FaultInjection:
         plan, pauses = self.plan, Pauses(self.loop, self._trace, self._window)
