@@ -307,11 +307,11 @@ def test_callbacks_are_called_with_the_result_of_the_flow(app: FlowApp) -> None:
 def test_a_herd_that_is_closed_while_a_result_is_read_says_so(app: FlowApp, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = threading.Event()
 
-    async def hang(_self: object, _client: object) -> None:
+    async def hang(*_: object) -> None:
         asked.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(EndOfFlow, "ask", hang)
+    monkeypatch.setattr(EndOfFlow, "conclude", hang)
     run = app.herd.flow("closed").submit(app.total.step([4]))
     assert asked.wait(20)
     app.herd.close()

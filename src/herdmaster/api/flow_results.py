@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
+from typing import Final
 
 import msgspec
 
@@ -22,6 +23,9 @@ from herdmaster.core.values import UNREADABLE, from_json
 from herdmaster.errors import BadOutcome, HerdError, TaskExpired
 from herdmaster.roles.client.flow_ends import FlowEnd
 
+_READ_FIRST: Final = 4
+"""Steps whose results are read together with the header of their flow, where they are known by then."""
+
 
 class FlowReader(Reader):
     """Reads the result of a flow. `returns` is what its header says; None where only the name is known. `nodes` are the
@@ -38,6 +42,7 @@ class FlowReader(Reader):
         super().__init__(None, codecs or {}, known)
         self._readers = {} if returns is None else dict(zip(returns.refs, readers, strict=True))
         self._plain = Reader(None, codecs or {}, known)
+        self.steps = () if returns is None else tuple(dict.fromkeys(ref.step for ref in returns.refs))[:_READ_FIRST]
 
     def read_end(self, end: FlowEnd) -> object:
         """Return the result of a flow that is done. Runs user code, as `Reader.read` does. Raises BadOutcome."""

@@ -39,12 +39,11 @@ from herdmaster.api.wakeups import Wakeups
 from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.errors import HerdError, OutcomeGone
 from herdmaster.roles.client.client import ClientSettings
-from herdmaster.roles.client.flow_ends import EndOfFlow
+from herdmaster.roles.client.flow_ends import EndOfFlow, FlowEnd, FlowEndQuestions
 from herdmaster.roles.client.questions import Failed, Question
 from herdmaster.roles.shared.cancel_requests import Answer
 from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.roles.shared.system import System
-from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.errors import ClientClosed
 
 R = TypeVar("R")
@@ -88,6 +87,7 @@ class IoThread:
         self._callbacks = self._thread.callbacks
         # Of the I/O thread alone:
         self._submissions = Submissions(self._client, self._loop, self, patience)
+        self._flow_ends = FlowEndQuestions(self._client.questions)
         self._wakeups = Wakeups(self._loop)
         self._stop = asyncio.Event()
         try:
@@ -340,17 +340,16 @@ class IoThread:
 
     def _ask_for_end(self, future: Future[object], reader: FlowReader, outcome: Outcome | None) -> None:
         """Resolve the future of a flow with what it returns, which has to be read first."""
-        question = EndOfFlow(future.name, outcome, self._client.signed_only)
+        question = EndOfFlow(future.name, outcome, self._client.signed_only, reader.steps)
 
-        async def ask(client: Client) -> None:
-            end = await question.ask(client)
+        def told(end: FlowEnd) -> None:
             self._callbacks.put(partial(resolve_flow, future, end, reader))
 
         def failed(error: HerdError) -> None:
-            told = HerdClosed(_CLOSED_EARLY) if isinstance(error, ClientClosed) else error
-            self._callbacks.put(partial(resolve, future, None, told))
+            shown = HerdClosed(_CLOSED_EARLY) if isinstance(error, ClientClosed) else error
+            self._callbacks.put(partial(resolve, future, None, shown))
 
-        self._client.questions.ask(ask, failed)
+        self._flow_ends.ask(question, told, failed)
 
     # --- any thread that resolves futures ----------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import pytest
@@ -11,10 +12,13 @@ from herdmaster.core import layout
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.flows import FlowHeader, FlowState, Reference, Returns, encode_header
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome, encode_result
-from herdmaster.errors import BadOutcome, OutcomeGone
+from herdmaster.errors import BadOutcome, HerdError, OutcomeGone
 from herdmaster.inspection.missing import find_missing
-from herdmaster.roles.client.flow_ends import EndOfFlow, FlowEnd
+from herdmaster.roles.client.flow_ends import EndOfFlow, FlowEnd, FlowEndQuestions
+from herdmaster.roles.client.questions import Questions
 from herdmaster.roles.shared.bootstrap import make_folders
+from herdmaster.zookeeper.client import Client, Node
+from herdmaster.zookeeper.errors import ServerError
 from tests.roles.stage import Stage
 
 pytestmark = pytest.mark.long
@@ -102,7 +106,7 @@ async def test_a_flow_that_is_gone_has_no_result(stage: Stage) -> None:
 @pytest.mark.parametrize("count", [10**15, -1, "many", None])
 async def test_a_number_of_items_that_cannot_be_is_refused(stage: Stage, count: object) -> None:
     await put(stage, FlowState.DONE, refs=[Reference((), "1", each=True)], results={"1": count})
-    with pytest.raises(BadOutcome, match="not the number of its items"):
+    with pytest.raises(BadOutcome, match="is no number of items"):
         await ask(stage, DONE)
 
 
@@ -112,3 +116,43 @@ async def test_a_header_that_cannot_be_read_is_said(stage: Stage) -> None:
     with pytest.raises(BadOutcome, match="the header of the flow cannot be read"):
         await ask(stage, None)
     assert await find_missing(stage.zk, [F]) == [F]
+
+
+async def test_flows_that_end_together_share_requests_and_each_has_its_own_answer(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(stage, FlowState.DONE, refs=[Reference((), "0")], results={"0": 7})
+    reads: list[list[str]] = []
+    multi_read = Client.multi_read
+
+    async def count(client: Client, paths: Iterable[str]) -> list[Node | ServerError]:
+        reads.append(list(paths))
+        return await multi_read(client, reads[-1])
+
+    monkeypatch.setattr(Client, "multi_read", count)
+    questions = Questions()
+    ends = FlowEndQuestions(questions)
+    told: list[FlowEnd] = []
+    failed: list[HerdError] = []
+    answered = asyncio.Event()
+    for flow in (F, "flow-01h00000000000000000000001", F):
+        ends.ask(EndOfFlow(flow, DONE, None, ["0"]), told.append, failed.append)
+    ends.ask(EndOfFlow(F, DONE, None), told.append, failed.append)  # the step is known from the others
+    ends.ask(EndOfFlow("flow-01h00000000000000000000002", None, None), told.append, lambda _: answered.set())
+    asking = asyncio.create_task(questions.run(stage.zk))
+    await asyncio.wait_for(answered.wait(), 10)
+    asking.cancel()
+
+    assert [values(end) for end in told] == [{("0", False): [7]}] * 3
+    assert ["its results were deleted since" in str(error) for error in failed] == [True]
+    assert len(reads) == 1
+
+
+async def test_questions_how_flows_ended_fail_with_the_client() -> None:
+    questions = Questions()
+    failed: list[HerdError] = []
+    ends = FlowEndQuestions(questions)
+    for _ in range(3):
+        ends.ask(EndOfFlow(F, DONE, None), lambda _: None, failed.append)
+    questions.end()
+    assert len(failed) == 3
