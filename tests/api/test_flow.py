@@ -119,7 +119,7 @@ def test_the_elements_of_lists_are_items(app: FlowApp) -> None:
         points = flow.each(app.point, flow.flat(lists), chunk_size=4)
         with pytest.raises(NotSerializable):
             app.total.step(cast("list[int]", flow.flat(lists)))
-        with pytest.raises(ConfigurationError, match="flat takes a step, or what `each` returned"):
+        with pytest.raises(ConfigurationError, match="flat takes a step, or what `each` over a step returned"):
             flow.flat([[1]])
     assert flow.submit(points).result(30) == [Point(each) for each in (1, 1, 2, 2, 3, 3)]
 
@@ -137,8 +137,7 @@ def test_a_chunk_fails_with_the_error_of_its_first_item_that_failed(app: FlowApp
     with app.herd.flow("chunks") as flow:
         names = app.names.step(["a", "b", "c", "bad", "worse", "bad"])
         sizes = flow.each(app.measure, names, chunk_size=3)
-        told = app.count.step(sizes, optional=True)
-        flow.returns(told)
+        app.check_missing.step(sizes, [1, 1, 1, None, None, None], optional=True)
     run = flow.submit()
     with pytest.raises(TaskFailed, match=r"1.1 \(measure\): ValueError: bad \(element 3; 2 of the 3 items"):
         run.result(30)

@@ -123,7 +123,7 @@ class Flow:
         It is for `each`: one result has at most 488 KiB of elements, and the results of many steps have more. Raises
         ConfigurationError for what is no step."""
         if not isinstance(lists, Step):
-            raise ConfigurationError(f"flat takes a step, or what `each` returned, not {lists!r}")
+            raise ConfigurationError(f"flat takes a step, or what `each` over a step returned, not {lists!r}")
         return cast("Iterable[A]", Flat(lists))
 
     def returns(self, value: object) -> None:
