@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -122,11 +123,13 @@ def test_without_a_verb_it_shows_what_there_is_and_fails() -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_mistake_is_told_in_one_line_and_ends_with_2(arguments: list[str], start: str, hint: str) -> None:
+    environment = dict(os.environ)
     code, output, error = run(*arguments)
     assert (code, output) == (2, "")
     (line,) = error.splitlines()
     assert line.startswith(start)
     assert hint in line
+    assert dict(os.environ) == environment  # other tests run in this process
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def demo(
     if hosts is not None:
         parse_connect_string(hosts)
     configure_logs(log_level, log_format)
-    export(GivenSecurity(tls=None, auth=()) if hosts is None else security)  # also for the roles that it starts
     texts = find_enough_texts(folder)
+    export(GivenSecurity(tls=None, auth=()) if hosts is None else security)  # also for the roles that it starts
     signal.signal(signal.SIGTERM, _end_in_good_order)
     display = Display()
     if hosts is None:
