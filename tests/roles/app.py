@@ -6,6 +6,8 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from herdmaster.core.added_steps import AddedStep
@@ -83,17 +85,8 @@ def count(total: int, seconds: float) -> str:
 
 def buy(folder: Path, then: str = "") -> list[object]:
     """Buy once. `then` says what the first run does afterwards: it fails, or waits for a file `go`."""
-    try:
+    with _marks(folder, then):
         number = current_task().once("buy", order, folder)
-    except NotSaved as error:
-        (folder / "refused").write_text(str(error))
-        raise
-    except BaseException:
-        (folder / "refused").write_text("ended")
-        raise
-    (folder / "bought").touch()
-    if current_task().attempt == 1 and then == "fail":
-        raise LookupError("it broke")
     while then == "wait" and not (folder / "go").exists():
         time.sleep(0.01)
     return [number, current_task().attempt]
@@ -101,13 +94,18 @@ def buy(folder: Path, then: str = "") -> list[object]:
 
 async def buy_async(folder: Path, then: str = "") -> list[object]:
     """As `buy`."""
+    with _marks(folder, then):
+        number = await current_task().once_async("buy", order_later, folder)
+    while then == "wait" and not (folder / "go").exists():
+        await asyncio.sleep(0.01)
+    return [number, current_task().attempt]
 
-    async def order_later() -> int:
-        await asyncio.sleep(0)
-        return order(folder)
 
+@contextmanager
+def _marks(folder: Path, then: str) -> Iterator[None]:
+    """Leave a mark when the order is saved, or why it is not."""
     try:
-        number = await current_task().once_async("buy", order_later)
+        yield
     except NotSaved as error:
         (folder / "refused").write_text(str(error))
         raise
@@ -117,9 +115,12 @@ async def buy_async(folder: Path, then: str = "") -> list[object]:
     (folder / "bought").touch()
     if current_task().attempt == 1 and then == "fail":
         raise LookupError("it broke")
-    while then == "wait" and not (folder / "go").exists():
-        await asyncio.sleep(0.01)
-    return [number, current_task().attempt]
+
+
+async def order_later(folder: Path) -> int:
+    """As `order`."""
+    await asyncio.sleep(0)
+    return order(folder)
 
 
 def order(folder: Path) -> int:
@@ -142,15 +143,11 @@ def buy_impatiently(folder: Path) -> list[object]:
 
 async def buy_impatiently_async(folder: Path) -> list[object]:
     """As `buy_impatiently`."""
-
-    async def order_later() -> int:
-        return order(folder)
-
     try:
-        number = await current_task().once_async("buy", order_later)
+        number = await current_task().once_async("buy", order_later, folder)
     except SoftTimeLimitExceeded:
         (folder / "impatient").touch()
-        number = await current_task().once_async("buy", order_later)
+        number = await current_task().once_async("buy", order_later, folder)
         return ["again", number]
     return ["at once", number]
 

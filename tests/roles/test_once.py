@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,19 @@ def saves_of(worker: StagedWorker) -> Fault:
     assignments = layout.inbox_path(worker.name)
     match = multi_with(assignments)
     return Fault(lambda opcode, body: match(opcode, body) and b'"saved"' in body)
+
+
+@asynccontextmanager
+async def worker_with_held_saves(
+    stage: Stage, namespace: str, pool: PoolKind
+) -> AsyncIterator[tuple[StagedWorker, Fault]]:
+    """Yield a worker, and what happens to its saves: the proxy holds them until they may go on."""
+    async with Proxy(namespace) as proxy:
+        worker = await start_pool(stage, pool, proxy.hosts)
+        fault = saves_of(worker)
+        proxy.held_requests.append(fault)
+        yield worker, fault
+        await stage.stop(worker)
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -93,10 +108,7 @@ async def test_a_save_is_sent_again_when_the_connection_is_back(
 async def test_code_does_not_go_on_when_its_task_was_cancelled_before_the_save(
     stage: Stage, namespace: str, tmp_path: Path, pool: PoolKind
 ) -> None:
-    async with Proxy(namespace) as proxy:
-        worker = await start_pool(stage, pool, proxy.hosts)
-        fault = saves_of(worker)
-        proxy.held_requests.append(fault)
+    async with worker_with_held_saves(stage, namespace, pool) as (worker, fault):
         name = await buy(stage, worker, pool, tmp_path)
         await until(fault.happened.is_set, "the save to be sent")
         status = encode_outcome(name, Ended(OutcomeState.CANCELLED))
@@ -105,18 +117,14 @@ async def test_code_does_not_go_on_when_its_task_was_cancelled_before_the_save(
         fault.go_on.set()
         await there(tmp_path, "refused")
         assert not (tmp_path / "bought").exists()
-        await stage.stop(worker)
 
 
 @pytest.mark.parametrize("pool", [PoolKind.THREAD, PoolKind.ASYNCIO])
 async def test_code_does_not_go_on_when_the_session_ends_before_the_save(
     stage: Stage, namespace: str, tmp_path: Path, pool: PoolKind
 ) -> None:
-    async with Proxy(namespace) as proxy:
-        worker = await start_pool(stage, pool, proxy.hosts)
+    async with worker_with_held_saves(stage, namespace, pool) as (worker, fault):
         before = worker.name
-        fault = saves_of(worker)
-        proxy.held_requests.append(fault)
         name = await buy(stage, worker, pool, tmp_path)
         await until(fault.happened.is_set, "the save to be sent")
         await stage.expire(worker)
@@ -127,33 +135,25 @@ async def test_code_does_not_go_on_when_the_session_ends_before_the_save(
         await stage.until_registered(worker, unlike=before)
         assert not (tmp_path / "bought").exists()
         assert decode_call(await stage.data(layout.assignment_path(before, name))).saved is None, "the fence"
-        await stage.stop(worker)
 
 
 @pytest.mark.parametrize("pool", POOLS)
 async def test_code_that_a_soft_limit_interrupts_while_it_saves_waits_for_the_same_save(
     stage: Stage, namespace: str, tmp_path: Path, pool: PoolKind
 ) -> None:
-    async with Proxy(namespace) as proxy:
-        worker = await start_pool(stage, pool, proxy.hosts)
-        fault = saves_of(worker)
-        proxy.held_requests.append(fault)
+    async with worker_with_held_saves(stage, namespace, pool) as (worker, fault):
         name = await assign(stage, worker, f"buy_impatiently{FUNCTION[pool]}", tmp_path, soft_timeout=0.3)
         await there(tmp_path, "impatient")
         fault.go_on.set()
         assert await result(stage, name) == ["again", 1]
         assert orders(tmp_path) == 1
-        await stage.stop(worker)
 
 
 @pytest.mark.parametrize("pool", POOLS)
 async def test_a_hard_limit_ends_code_that_waits_for_its_save(
     stage: Stage, namespace: str, tmp_path: Path, pool: PoolKind
 ) -> None:
-    async with Proxy(namespace) as proxy:
-        worker = await start_pool(stage, pool, proxy.hosts)
-        fault = saves_of(worker)
-        proxy.held_requests.append(fault)
+    async with worker_with_held_saves(stage, namespace, pool) as (worker, fault):
         name = await buy(stage, worker, pool, tmp_path, timeout=0.3)
         await until(fault.happened.is_set, "the save to be sent")
         await until(lambda: not _running(worker), "the code to be given up")
@@ -162,7 +162,6 @@ async def test_a_hard_limit_ends_code_that_waits_for_its_save(
         assert found.error is not None
         assert found.error.type == "TimeLimitExceeded"
         assert not (tmp_path / "bought").exists()
-        await stage.stop(worker)
 
 
 def _running(worker: StagedWorker) -> bool:

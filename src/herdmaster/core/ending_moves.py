@@ -6,6 +6,9 @@ the error, in `failed/S` of its flow. Its payload says which step it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
+
 import msgspec
 
 from herdmaster.core import flow_moves, layout, transitions
@@ -19,6 +22,8 @@ from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_
 from herdmaster.core.values import UNREADABLE
 from herdmaster.core.whereabouts import Assigned, Delayed, Waiting, Whereabouts
 from herdmaster.errors import BadOutcome, BadPayload, TaskCancelled, TaskExpired
+
+P = ParamSpec("P")
 
 
 class _OfFlow(msgspec.Struct, frozen=True):
@@ -34,30 +39,22 @@ def refuse(where: Whereabouts, payload: bytes, ending: Ending) -> Move:
     """Return the move that ends a task where it is. A payload that cannot be read counts as empty."""
     step = step_of(where.task, payload)
     if step is not None:
-        return _fail_step(where, step, with_error(payload, ending.reason))
+        rows_of_steps = flow_moves.fail_step_waiting, flow_moves.fail_step_delayed, flow_moves.fail_step
+        return _move(where, *rows_of_steps, step, with_error(payload, ending.reason))
     outcome, key = encode_ending(where.task, payload, ending), freed_key(where.task, payload)
-    match where:
-        case Waiting(task):
-            return transitions.refuse(task, outcome, key)
-        case Delayed(due_ms, task):
-            return transitions.refuse_delayed(due_ms, task, outcome, key)
-        case Assigned(task, worker):
-            return transitions.refuse_assigned(worker, task, outcome, key)
+    rows = transitions.refuse, transitions.refuse_delayed, transitions.refuse_assigned
+    return _move(where, *rows, outcome, key)
 
 
 def cancel(where: Whereabouts, payload: bytes) -> Move:
     """Return the move that ends a task as cancelled, together with the request. As `refuse` otherwise."""
     step = step_of(where.task, payload)
     if step is not None:
-        return _cancel_step(where, step, with_error(payload, CANCELLED.reason))
+        rows_of_steps = flow_moves.cancel_step_waiting, flow_moves.cancel_step_delayed, flow_moves.cancel_step_assigned
+        return _move(where, *rows_of_steps, step, with_error(payload, CANCELLED.reason))
     outcome, key = encode_ending(where.task, payload, CANCELLED), freed_key(where.task, payload)
-    match where:
-        case Waiting(task):
-            return transitions.cancel_waiting(task, outcome, key)
-        case Delayed(due_ms, task):
-            return transitions.cancel_delayed(due_ms, task, outcome, key)
-        case Assigned(task, worker):
-            return transitions.cancel_assigned(worker, task, outcome, key)
+    rows = transitions.cancel_waiting, transitions.cancel_delayed, transitions.cancel_assigned
+    return _move(where, *rows, outcome, key)
 
 
 def bury(worker: str, task: str, payload: bytes, ending: Ending) -> Move:
@@ -131,21 +128,19 @@ def outcome_of(move: Move) -> Outcome | None:
     return Outcome(_STATES.get(error.type, OutcomeState.FAILED), error=error, attempt=call.attempt)
 
 
-def _fail_step(where: Whereabouts, step: FlowStep, data: bytes) -> Move:
+def _move(
+    where: Whereabouts,
+    of_waiting: Callable[Concatenate[str, P], Move],
+    of_delayed: Callable[Concatenate[int, str, P], Move],
+    of_assigned: Callable[Concatenate[str, str, P], Move],
+    *args: P.args,
+    **options: P.kwargs,
+) -> Move:
+    """Return the move of the row for the place of a task."""
     match where:
         case Waiting(task):
-            return flow_moves.fail_step_waiting(task, step, data)
+            return of_waiting(task, *args, **options)
         case Delayed(due_ms, task):
-            return flow_moves.fail_step_delayed(due_ms, task, step, data)
+            return of_delayed(due_ms, task, *args, **options)
         case Assigned(task, worker):
-            return flow_moves.fail_step(worker, task, step, data)
-
-
-def _cancel_step(where: Whereabouts, step: FlowStep, data: bytes) -> Move:
-    match where:
-        case Waiting(task):
-            return flow_moves.cancel_step_waiting(task, step, data)
-        case Delayed(due_ms, task):
-            return flow_moves.cancel_step_delayed(due_ms, task, step, data)
-        case Assigned(task, worker):
-            return flow_moves.cancel_step_assigned(worker, task, step, data)
+            return of_assigned(worker, task, *args, **options)
