@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +18,7 @@ from herdmaster.core.signing import Keyring, SignedOnly
 from herdmaster.roles.worker import references
 from herdmaster.roles.worker.held import State
 from herdmaster.roles.worker.worker import WorkerSettings
+from herdmaster.running import spool
 from herdmaster.running.hooks import Hooks
 from herdmaster.running.registration import Function
 from tests.roles import app
@@ -31,11 +34,21 @@ def add_all(numbers: list[int]) -> int:
     return sum(numbers)
 
 
+def measure_all(values: Iterable[str]) -> list[int]:
+    return [len(value) for value in values]
+
+
 def take(value: object) -> object:
     return value
 
 
-FUNCTIONS: dict[str, Function] = {"m:add": add, "m:add_all": add_all, "m:take": take, "m:item": take}
+FUNCTIONS: dict[str, Function] = {
+    "m:add": add,
+    "m:add_all": add_all,
+    "m:measure_all": measure_all,
+    "m:take": take,
+    "m:item": take,
+}
 
 pytestmark = pytest.mark.long
 
@@ -242,6 +255,39 @@ async def test_results_that_are_too_large_together_fail_the_step(
     refs = tuple(ref(step, "args", index) for index, step in enumerate("012"))
     await scene.assign(worker.name, "3", scene.payload("3", "m:add", None, None, None, refs=refs))
     assert "more than 1 MiB" in (await scene.error("3")).message
+
+
+async def test_a_chunk_with_too_few_results_fails_the_step_that_takes_them(
+    scene: FlowScene, worker: StagedWorker
+) -> None:
+    await scene.put_result("0", [3, 2])
+    await scene.put_result("0.0", [1, 2])
+    await scene.put_result("0.1", [])
+    await scene.assign(worker.name, "1", scene.payload("1", "m:add_all", None, refs=(ref("0", each=True),)))
+    assert (await scene.error("1")).message == "the chunk 0.1 has 1 items, and 0 results"
+
+
+async def test_results_that_are_taken_one_by_one_are_in_a_file(
+    scene: FlowScene, worker: StagedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(references, "MAX_INPUTS", 1000)
+    monkeypatch.setattr(references, "_SLICE", 2)
+    await scene.put_result("0", 5)
+    for item in range(5):
+        await scene.put_result(f"0.{item}", "x" * (400 + item))
+
+    async def assign(step: str) -> None:
+        payload = scene.payload(step, "m:measure_all", None, refs=(ref("0", each=True),))
+        await scene.assign(worker.name, step, payload)
+
+    await assign("1")
+    assert await scene.result("1") == [400, 401, 402, 403, 404]
+    monkeypatch.setattr(spool, "MAX_SPOOL", 1000)
+    await assign("2")
+    assert "the results of step 0 have more than" in (await scene.error("2")).message
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    await assign("3")
+    assert "the results of step 0 cannot be kept in a file" in (await scene.error("3")).message
 
 
 async def test_steps_are_read_ahead_only_as_far_as_there_is_room(
