@@ -178,6 +178,8 @@ class StepNode:
     @property
     def parents(self) -> tuple[StepNode, ...]:
         """The steps that this one waits for, each once."""
+        if not self.written.found and self.over is None and not self.step_options.after:
+            return ()
         found = [core_of(each.step) for each in self.written.found if isinstance(each.step, Step)]
         over = () if self.over is None else (self.over,)
         return tuple(dict.fromkeys((*over, *found, *self.step_options.after)))

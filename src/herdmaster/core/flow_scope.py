@@ -23,6 +23,7 @@ PARTS: Final = (RUNNING, STEPS, RESULTS, FAILED)
 CANCEL: Final = "cancel"
 FOLLOWER_SIGN: Final = ":"
 
+_END_OF_STEPS: Final = f"/{STEPS}"
 _LEVEL_OF_FLOWS: Final = 1
 _LEVEL_OF_FLOW: Final = 2
 _LEVEL_OF_PART: Final = 3
@@ -37,20 +38,19 @@ class FlowScope:
             return names
         if level == _LEVEL_OF_FLOW:
             return PARTS if RUNNING in names else ()
-        return [name for name in names if _has_edges(folder, name)]
+        if level != _LEVEL_OF_PART or not folder.endswith(_END_OF_STEPS):
+            return ()
+        return [name for name in names if FOLLOWER_SIGN not in name]
 
     def of_creation(self, folder: str, name: str) -> Collection[str]:
         level = folder.count("/")
+        if level == _LEVEL_OF_PART:
+            return (name,) if folder.endswith(_END_OF_STEPS) and FOLLOWER_SIGN not in name else ()
         if level == _LEVEL_OF_FLOW:
             if name == RUNNING:
                 return PARTS
             return (name,) if name in PARTS else ()
-        return (name,) if level == _LEVEL_OF_FLOWS or _has_edges(folder, name) else ()
+        return (name,) if level == _LEVEL_OF_FLOWS else ()
 
     def of_deletion(self, folder: str, name: str) -> Iterable[str]:
         return PARTS if name == RUNNING and folder.count("/") == _LEVEL_OF_FLOW else ()
-
-
-def _has_edges(folder: str, name: str) -> bool:
-    is_step = folder.count("/") == _LEVEL_OF_PART and folder.endswith(f"/{STEPS}")
-    return is_step and FOLLOWER_SIGN not in name

@@ -88,8 +88,7 @@ class Chroot(msgspec.Struct, frozen=True):
         """Return the path as the client knows it. A path outside the chroot (an event of /zookeeper/config, see
         ZOOKEEPER-4565) is returned as it is; `/app` is no prefix of `/apple`."""
         prefix = self.prefix
-        if not prefix or not path.startswith(prefix):
-            return path
-        if len(path) == len(prefix):
-            return "/"
-        return path[len(prefix) :] if path[len(prefix)] == "/" else path
+        size = len(prefix)
+        if path[size : size + 1] == "/" and path.startswith(prefix):
+            return path[size:] if size else path
+        return "/" if size and path == prefix else path

@@ -11,7 +11,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, cast
 
 from herdmaster import forks
@@ -222,7 +222,7 @@ class Connection:
         # Scheduled after the tasks that these events wake, so that requests of these tasks leave in the same turn.
         self.schedule_flush()
 
-    def _notify(self, listeners: list[Callable[[_NewsT], None]], news: _NewsT) -> None:
+    def _notify(self, listeners: Sequence[Callable[[_NewsT], None]], news: _NewsT) -> None:
         for listener in tuple(listeners):
             try:
                 listener(news)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -147,7 +147,7 @@ class Completed(msgspec.Struct, frozen=True, gc=False):
 class Fired(msgspec.Struct, frozen=True, gc=False):
     """A watch fired."""
 
-    watchers: list[Watcher]
+    watchers: Sequence[Watcher]
     event: WatchEvent
 
 

@@ -42,10 +42,11 @@ from herdmaster.zookeeper.wire.framing import (
     ConnectResponse,
     Framer,
     decode_event,
+    is_event,
     reply_body,
     unpack_reply_header,
 )
-from herdmaster.zookeeper.wire.opcodes import MAX_XID, XID_AUTH, XID_EVENT, XID_PING, XID_SET_WATCHES, OpCode
+from herdmaster.zookeeper.wire.opcodes import MAX_XID, XID_AUTH, XID_PING, XID_SET_WATCHES, OpCode
 from herdmaster.zookeeper.wire.records import NO_SIGNS_OF_LIFE, Auth, CloseSession, EmptyReply
 
 RECEIVE_LIMIT: Final = 256 * 1024 * 1024
@@ -297,11 +298,11 @@ class Session:
         return [StateChanged(self.state)]
 
     def _receive_message(self, body: bytes, now: float, events: list[Event]) -> None:
-        xid, zxid, code = unpack_reply_header(body)
-        if xid == XID_EVENT:
+        if is_event(body):
             # Its zxid is not taken: since 3.9 it is that of the change, and a reply must not look newer than it is.
             self._receive_event(body, events)
             return
+        xid, zxid, code = unpack_reply_header(body)
         self._replied_at = now
         if xid == XID_PING:
             if self._ping_sent_at is not None:

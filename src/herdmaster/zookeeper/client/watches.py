@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from herdmaster.zookeeper.model import EventType, WatchEvent
 from herdmaster.zookeeper.wire.records import SetWatches2
@@ -15,6 +15,7 @@ REARM_LIMIT = 128 * 1024
 """Bytes of paths in one setWatches packet: a larger one can make the server close, again and again (ZOOKEEPER-706)."""
 
 _MAX_COVERING = 10_000
+_CHILDREN_CHANGED = EventType.CHILDREN_CHANGED
 
 
 class WatchTable(enum.Enum):
@@ -37,7 +38,7 @@ class WatchRegistry:
         self._one_shot = ((), (data, exist), (data, exist, child), (data, exist), (child,))
         self._persistent = self._tables[WatchTable.PERSISTENT]
         self._recursive = self._tables[WatchTable.RECURSIVE]
-        self._covering: dict[str, tuple[Watcher, ...]] = {}  # folder: the recursive watchers of its children
+        self._covering: dict[str, Sequence[Watcher]] = {}  # folder: the recursive watchers of its children
 
     def add(self, table: WatchTable, path: str, watcher: Watcher) -> None:
         watchers = self._tables[table].setdefault(path, [])
@@ -60,7 +61,7 @@ class WatchRegistry:
             del self._tables[table][path]
         return True
 
-    def fire(self, kind: EventType, path: str) -> list[Watcher]:
+    def fire(self, kind: EventType, path: str) -> Sequence[Watcher]:
         """Return the watchers of an event, each once, and remove the one-shot watches. One event of the wire may
         concern both a persistent and a one-shot watch."""
         found: list[Watcher] = []
@@ -70,26 +71,28 @@ class WatchRegistry:
         if path in self._persistent:
             found += self._persistent[path]
         # Recursive watches have no children events (ZOOKEEPER-4475): one that arrives belongs to another watch.
-        if self._recursive and kind != EventType.CHILDREN_CHANGED:
+        if self._recursive and kind is not _CHILDREN_CHANGED:
             if path in self._recursive:
                 found += self._recursive[path]
-            found += self._covering_watchers(path[: path.rfind("/")])
-        if len(found) > 1:  # compared, not hashed: a watcher may be any callable
-            found = [watcher for index, watcher in enumerate(found) if watcher not in found[:index]]
-        return found
+            folder = path[: path.rfind("/")]
+            covering = self._covering.get(folder)
+            if covering is None:
+                covering = self._find_covering(folder)
+            if not found:
+                return covering
+            found += covering
+        return _each_once(found) if len(found) > 1 else found
 
-    def _covering_watchers(self, folder: str) -> tuple[Watcher, ...]:
-        watchers = self._covering.get(folder)
-        if watchers is None:
-            if len(self._covering) > _MAX_COVERING:
-                self._covering.clear()
-            found: list[Watcher] = []
-            ancestor = folder
-            while ancestor:
-                found += self._recursive.get(ancestor, ())
-                ancestor = ancestor[: ancestor.rfind("/")]
-            found += self._recursive.get("/", ())
-            watchers = self._covering[folder] = tuple(found)
+    def _find_covering(self, folder: str) -> Sequence[Watcher]:
+        if len(self._covering) > _MAX_COVERING:
+            self._covering.clear()
+        found: list[Watcher] = []
+        ancestor = folder
+        while ancestor:
+            found += self._recursive.get(ancestor, ())
+            ancestor = ancestor[: ancestor.rfind("/")]
+        found += self._recursive.get("/", ())
+        watchers = self._covering[folder] = _each_once(found)
         return watchers
 
     def rearm(self, relative_zxid: int) -> list[SetWatches2]:
@@ -97,6 +100,11 @@ class WatchRegistry:
         return list(
             arming_packets(((table, path) for table, paths in self._tables.items() for path in paths), relative_zxid)
         )
+
+
+def _each_once(watchers: list[Watcher]) -> list[Watcher]:
+    # Compared, not hashed: a watcher may be any callable.
+    return [watcher for index, watcher in enumerate(watchers) if watcher not in watchers[:index]]
 
 
 def arming_packets(watches: Iterable[tuple[WatchTable, str]], relative_zxid: int) -> Iterator[SetWatches2]:

@@ -228,8 +228,8 @@ class ChildStream:
         match event.type:
             case EventType.CREATED:
                 self._sink(Added(folder, name))
-                if self._scope is not None:
-                    self._widen(self._scope.of_creation(folder, name), folder, name)
+                if self._scope is not None and (names := self._scope.of_creation(folder, name)):
+                    self._widen(names, folder, name)
             case EventType.DELETED:
                 if self._scope is not None:
                     for each in (name, *self._scope.of_deletion(folder, name)):

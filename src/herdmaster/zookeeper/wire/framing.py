@@ -28,6 +28,7 @@ _CONNECT_REQUEST = struct.Struct(">iqiq")
 _CONNECT_RESPONSE = struct.Struct(">iiq")
 _EVENT = struct.Struct(">ii")
 _EVENT_BODY = struct.Struct(">iii")
+_EVENT_XID = struct.pack(">i", XID_EVENT)
 
 IT_IS_TLS: Final = "this is a port for TLS: give TLS settings, or the plain port"
 
@@ -171,6 +172,11 @@ def encode_event(zxid: int, kind: EventType, path: str) -> bytes:
     out += _EVENT.pack(kind, _CONNECTED_STATE)
     USTRING.write(out, path)
     return frame(out)
+
+
+def is_event(body: bytes) -> bool:
+    """Return whether a frame's body is a watch event, and no reply."""
+    return body.startswith(_EVENT_XID)
 
 
 def decode_event(body: bytes) -> tuple[int, str]:
