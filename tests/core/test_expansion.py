@@ -197,6 +197,16 @@ def test_a_chunk_is_smaller_where_its_elements_are_large() -> None:
     assert made.items == EachItems(8, 2)
 
 
+def test_a_codec_decides_nothing_about_the_size_of_chunks() -> None:
+    flow = step(codec=True)
+    elements = [PICKLES.encode("x" * 100_000)] * 8
+    args = StepArgs([msgspec.json.encode(each) for each in elements], 8)
+    made = Expansion(flow, TASK, args, done=0, now_ms=1, sign=lambda _task, data: data)
+    assert made.items == EachItems(8, 8)
+    with pytest.raises(BadPayload, match=r"chunk 4\.0 has \d+ bytes, .*: choose a smaller chunk_size"):
+        made.next_batch(0)
+
+
 def test_the_elements_of_lists_are_taken_as_one_list() -> None:
     template = template_of(step("more"))
     expected = StepArgs([b'[1,"more"]', b'[[2],"more"]', b'[3,"more"]'])

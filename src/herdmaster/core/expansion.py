@@ -119,7 +119,9 @@ class Expansion:
         template = template_of(flow)
         assert template.flow is not None
         room = MAX_PAYLOAD - len(bytes(flow.each.item)) - _ENVELOPE
-        self.items = EachItems(count, fitting_chunk(args.chunk, args.items, room))
+        # A codec may write other bytes on another worker, which has to go on with chunks of the same size.
+        chunk = args.chunk if template.codec is not None else fitting_chunk(args.chunk, args.items, room)
+        self.items = EachItems(count, chunk)
         self.count = self.items.steps
         self.done = done
         self._flow, self._each, self._args = flow, flow.each, args.items
@@ -134,8 +136,8 @@ class Expansion:
         self._item = template.flow
 
     def next_batch(self, size: int) -> Batch:
-        """Return the next steps. `size` is what the transaction has already, in bytes. Raises PayloadTooLarge for a
-        step that no payload can hold."""
+        """Return the next steps. `size` is what the transaction has already, in bytes. Raises PayloadTooLarge for an
+        item, and BadPayload for a chunk, that no payload can hold."""
         created: list[CreateNode] = []
         done = self.done
         while done < min(self.count, self.done + MAX_ITEMS):
@@ -154,6 +156,11 @@ class Expansion:
         is_big = len(bytes(each.item)) + len(args) > BIG
         task = step_task(self._time, flow.flow, step, each.queue, each.priority, big=is_big)
         payload = self._sign(task, self._payload(step, task, index, args))
+        if len(payload) > MAX_PAYLOAD and self.items.chunk > 1:
+            raise BadPayload(
+                f"chunk {step} has {len(payload)} bytes, and a step has at most {MAX_PAYLOAD}: choose a smaller "
+                "chunk_size"
+            )
         if len(payload) > MAX_PAYLOAD:
             raise PayloadTooLarge(len(payload), MAX_PAYLOAD)
         edges = [CreateNode(layout.flow_edge_path(flow.flow, entry, step), b"") for entry in flow.joins]
