@@ -21,6 +21,7 @@ from herdmaster.roles.worker.worker import WorkerSettings
 from herdmaster.running import spool
 from herdmaster.running.hooks import Hooks
 from herdmaster.running.registration import Function
+from herdmaster.zookeeper.client import Client
 from tests.roles import app
 from tests.roles.stage import TIMEOUT, Ran, Stage, StagedWorker, until
 from tests.roles.worker.flow_scene import FlowScene
@@ -365,3 +366,31 @@ async def test_a_worker_with_keys_takes_signed_results_only_and_signs_results_an
     await assign("4", scene.payload("4", "m:take", None, refs=(ref("3"),)))
     error = await scene.error("4")
     assert (error.type, f"{scene.flow}/3 is not signed" in error.message) == ("BadSignature", True)
+
+
+async def test_joins_that_come_together_share_the_requests_for_their_results(
+    stage: Stage, worker: StagedWorker, scene: FlowScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[list[str]] = []
+    multi_read = Client.multi_read_nowait
+
+    def count(client: Client, paths: Iterable[str], done: Any) -> None:
+        paths = list(paths)
+        reads.append([path for path in paths if "/results/" in path])
+        multi_read(client, paths, done)
+
+    monkeypatch.setattr(Client, "multi_read_nowait", count)
+    await scene.put_result("0", 1)
+    await scene.put_result("1", 2)
+    transaction = stage.zk.transaction()
+    refs = (ref("0"), ref("1", "args", 1))
+    for number in range(2, 12):
+        step = str(number)
+        transaction.create(scene.path("running", scene.task(step)), step.encode())
+        path = layout.assignment_path(worker.name, scene.task(step))
+        transaction.create(path, scene.payload(step, "m:add", None, None, refs=refs))
+    await transaction.commit()
+
+    assert [await scene.result(str(number)) for number in range(2, 12)] == ["3"] * 10
+    assert sum(map(len, reads)) == 20
+    assert len(list(filter(None, reads))) < 10

@@ -157,6 +157,7 @@ class References:
         self._reader = PayloadReader(client)
         self._queue: deque[Held] = deque()
         self._readings: dict[_Reading, int] = {}  # with the number of results that are under way
+        self._gathered: list[tuple[tuple[_Reading, str], str, str]] = []  # results to read at the end of this turn
 
     def read(self, held: Held) -> None:
         """Let a step that waits for a slot wait for its results first. `send` begins to read them."""
@@ -202,11 +203,19 @@ class References:
             return
         if steps:
             self._readings[reading] = len(steps)
-            paths = ((step, _UNKNOWN_SIZE, layout.flow_result_path(reading.flow.flow, step)) for step in steps)
-            self._reader.read(paths, partial(self._was_read, reading))
+            if not self._gathered:
+                asyncio.get_running_loop().call_soon(self._read_gathered)
+            self._gathered += (
+                ((reading, step), _UNKNOWN_SIZE, layout.flow_result_path(reading.flow.flow, step)) for step in steps
+            )
         elif self._leave(reading):
             reading.held.task.files = tuple(reading.files.values())
             self._listener.inputs_read(reading.held, inputs)
+
+    def _read_gathered(self) -> None:
+        """Read what the steps of one turn want, so that small joins share requests."""
+        gathered, self._gathered = self._gathered, []
+        self._reader.read(gathered, self._was_read)
 
     def _was_written(self, reading: _Reading, writing: asyncio.Future[None]) -> None:
         if reading not in self._readings or writing.cancelled():
@@ -218,8 +227,9 @@ class References:
             self._fail(reading, error if isinstance(error, HerdError) else BadOutcome(f"{error!r}"))
 
     def _was_read(
-        self, reading: _Reading, step: str, data: bytes | None, _stat: Stat | None, error: Exception | None
+        self, key: tuple[_Reading, str], data: bytes | None, _stat: Stat | None, error: Exception | None
     ) -> None:
+        reading, step = key
         if reading not in self._readings:
             return  # another one of its results could not be read
         self._readings[reading] -= 1
