@@ -154,7 +154,8 @@ def with_early_retries(seed: int) -> Plan:
     retries them about when they fail."""
     plan = draw_plan(seed)
     rng = random.Random(f"herdmaster/{seed}/early retries")
-    client = next(each.name for each in plan.programs if each.kind is Kind.CLIENT and not each.herd)
+    programs = tuple(msgspec.structs.replace(each, herd=False) for each in plan.programs)
+    client = next(each.name for each in programs if each.kind is Kind.CLIENT)
     flows, changes = list[PlannedFlow](), list[ChangeFlow]()
     for number in range(8):
         at = 2.0 + 0.5 * number
@@ -163,7 +164,7 @@ def with_early_retries(seed: int) -> Plan:
         flows.append(PlannedFlow(number, client, at, (PlannedStep(failing), PlannedStep(after, (0,), "!"))))
         times = [at + 30 * plan.latency.typical * rng.random() for _ in range(20)]
         changes += [ChangeFlow(when=When(at=each), flow=number, what=FlowChange.RETRY) for each in times]
-    return msgspec.structs.replace(plan, jobs=(), flows=tuple(flows), faults=tuple(changes), lags=())
+    return msgspec.structs.replace(plan, programs=programs, jobs=(), flows=tuple(flows), faults=tuple(changes), lags=())
 
 
 def outcome_left_by_removal() -> Any:
