@@ -36,6 +36,7 @@ FOUND = {
     51210462: "a worker started a task that it had just buried, because a server that lagged behind listed it",
     51500897: "a journal was swept too early by a master that had stood still between two readings",
     700212: "a timer of a Herd that fired a rounding error early was set again for the same instant, for ever",
+    915056: "such a copy was dropped in one transaction with another move, and was judged by that one's creates",
     300077: "a worker that waited for a retry in place left its timer behind",
 }
 

@@ -230,9 +230,10 @@ class Ledger:
             if worker is not None and layout.worker_path(worker) not in self.nodes:
                 self._report(f"assigned {path} to a worker that is gone")
         for path in moved:
-            worker = inbox_of(path)
-            is_cancelled = layout.cancel_path(task_of(path) or "") in moved
-            has_ended = self._led_by_reference(effects) and self._have_ended([path], put)
+            worker, task = inbox_of(path), task_of(path)
+            is_cancelled = layout.cancel_path(task or "") in moved
+            its_put = [each for each in put if task_of(each) == task]  # other moves may be in the same transaction
+            has_ended = self._led_by_reference(effects) and self._have_ended([path], its_put)
             if worker is not None and layout.worker_path(worker) in self.nodes and not (is_cancelled or has_ended):
                 self._report(f"took {path} from a worker that is alive")
 
