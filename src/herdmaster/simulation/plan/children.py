@@ -40,7 +40,7 @@ def _is_fit(job: Job) -> bool:
 
 
 def _parent(rng: random.Random, job: Job) -> Job:
-    seconds, cancel, timeout = rng.uniform(0.5, 5.0), None, None
+    seconds, cancel, timeout = rng.uniform(0.5, 5.0), job.cancel, None
     if rng.random() < 0.5:
         cancel = rng.uniform(0.0, seconds)
     elif rng.random() < 0.5:
