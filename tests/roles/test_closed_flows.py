@@ -252,7 +252,7 @@ async def test_a_child_flow_of_a_task_that_exceeded_its_time_limit_does_not_stay
     stage: ClosedStage, caplog: pytest.LogCaptureFixture, is_late: bool
 ) -> None:
     draft = Draft()
-    draft.add("0", "m:add", queue="nobody")
+    draft.add("0", "m:add", queue="unserved")
     parent = Parent(draft.name)
     await stage.master()
     await stage.worker(parent.of_worker())
@@ -277,7 +277,7 @@ async def test_a_child_flow_of_a_task_that_exceeded_its_time_limit_does_not_stay
 @pytest.mark.fallback("TRY_LATER_SECONDS")  # a child that comes is seen by the next look at its request
 async def test_a_request_that_comes_before_its_child_flow_is_kept_for_it(stage: ClosedStage) -> None:
     draft = Draft()
-    draft.add("0", "m:add", queue="nobody")
+    draft.add("0", "m:add", queue="unserved")
     parent = Parent(draft.name, timeout=60)
     await stage.master()
     await stage.worker(parent.of_worker())
