@@ -54,12 +54,12 @@ demo: $(or $(wildcard $(INSTALLED)),$(RUNNABLE)) ## Count words on two workers, 
 
 .PHONY: test
 test: install kerberos check ## `make check`, then the other tests on Apache's server, except the slow ones
-	$(BIN)/pytest -n $(PROCESSES) -m "(apache or long) and not slow" --server apache
+	$(BIN)/pytest -n $(PROCESSES) --dist worksteal -m "(apache or long) and not slow" --server apache
 
 .PHONY: check
 check: $(INSTALLED) ## Check style and types, and run the fast tests on the embedded server
 	@$(MAKE) --jobs 2 --output-sync lint types compile
-	$(BIN)/pytest -n $(PROCESSES) -m "not apache and not long and not slow" --server embedded
+	$(BIN)/pytest -n $(PROCESSES) --dist worksteal -m "not apache and not long and not slow" --server embedded
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check style and the direction of imports
@@ -159,6 +159,7 @@ chaos-short: install ## Most of `make chaos`, with short session timeouts (2 to 
 .PHONY: proof
 proof: test ## `make test`, then the slow tests, the demo, the benchmarks and the chaos
 	$(BIN)/pytest -m slow || [ $$? -eq 5 ]  # 5: no test is slow
+	HERD_FUZZ_SECONDS=60 $(BIN)/pytest tests/zookeeper/server/test_differential.py
 	$(BIN)/pytest -n $(PROCESSES) -m "long and not apache and not slow" --server embedded
 	@$(MAKE) simulate demo bench chaos
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -55,6 +56,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if needing.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.apache)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector from what stays: it would go through all tests again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
