@@ -110,6 +110,28 @@ async def test_a_fault_of_our_own_is_told_and_ends_no_role(namespace: str, caplo
     assert any("a fault of Herdmaster's own" in message for message in caplog.messages)
 
 
+@pytest.mark.parametrize(
+    ("error", "is_refused"),
+    [
+        (errors.NoAuth("/tasks"), True),
+        (errors.TransactionFailed(1, errors.NoAuth("/tasks")), True),
+        (errors.NoNode("/tasks"), False),
+        (errors.TransactionFailed(1, errors.NoNode("/tasks")), False),
+    ],
+    ids=["no right", "no right in a transaction", "no node", "no node in a transaction"],
+)
+def test_the_role_waits_for_an_operator_only_where_it_lacks_a_right(
+    error: errors.ServerError, is_refused: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    actor = Actor("127.0.0.1:1", returns)
+    for _ in range(2):
+        actor._tell_refused(error)
+
+    assert actor._is_refused == is_refused
+    assert len(caplog.messages) == (1 if is_refused else 2)
+    assert all(("trying again every" in message) == is_refused for message in caplog.messages)
+
+
 @pytest.mark.long
 async def test_what_ends_at_once_again_and_again_is_no_busy_loop(namespace: str) -> None:
     actor = Actor(namespace, raises(errors.SessionExpired("over")))
