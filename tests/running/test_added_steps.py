@@ -60,7 +60,7 @@ def add_too_many() -> str:
 
 
 def run(function: Function, *, chunk: bool = False, flow: FlowStep | None = FLOW) -> Ending:
-    call = Call(1, "m:f", *encode_arguments(([], []) if chunk else (), {}), chunk=chunk, flow=flow)
+    call = Call(1, "m:f", *encode_arguments(([1, 2],) if chunk else (), {}), chunk=chunk, flow=flow)
     callee = Program({"m:f": function}).find("m:f")
     assert callee is not None
     return invoke(Delivered("task-a", b"", 1, call, callee), callee, call)
@@ -77,7 +77,7 @@ def test_the_steps_that_the_code_adds_come_with_its_result() -> None:
     assert ending.result == msgspec.Raw(b'["3+0","3+1"]')
     assert ids(ending) == ["3+0", "3+1"]
     assert ids(run(add_on_thread)) == ["3+0"]
-    assert ids(run(add_two, chunk=True)) == ["3+0", "3+1", "3+2", "3+3"]
+    assert ids(run(lambda _element: add_two(), chunk=True)) == ["3+0", "3+1", "3+2", "3+3"]
     assert ids(run(lambda: None)) == []
     assert added_now.get(None) is None
 
