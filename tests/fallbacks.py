@@ -1,8 +1,8 @@
 """Fallbacks: times after which the same answer comes from another place, such as a later look or the end of a wait.
 
 A test that waits long enough for a fallback does not notice that the event which it is about never came. So the tests
-of roles, pools and the API run with these times out of reach. A test that is about a fallback has the marker
-`fallback(NAME, ...)`, which leaves those times as they are.
+in FOLDERS run with these times out of reach, in their own process: the processes that they start have them as they are.
+A test that is about a fallback has the marker `fallback(NAME, ...)`, which leaves those times as they are.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FALLBACKS: Final = (
 )
 OUT_OF_REACH: Final = {fallback: NEVER + number for number, fallback in enumerate(FALLBACKS)}
 """A value for each, so that a constant is put back only where it was: some modules have others of the same name."""
-FOLDERS: Final = ("tests/api/", "tests/pools/", "tests/roles/")
+FOLDERS: Final = tuple(f"tests/{name}/" for name in ("api", "inspection", "operations", "pools", "roles"))
 
 
 class Switch:
