@@ -15,14 +15,13 @@ import pytest
 from herdmaster import TLS
 from herdmaster.testing.embedded import EmbeddedZooKeeper
 from herdmaster.zookeeper.client import Client, Security, dialing
+from herdmaster.zookeeper.client.connection import NO_ANSWER_YET
 from herdmaster.zookeeper.errors import InvalidTls, NoServerReachable
 from herdmaster.zookeeper.model import ClientInfo
 from herdmaster.zookeeper.tls import client_context
 from tests.authority import Authority
 
 pytestmark = pytest.mark.long
-
-FIRST_FAULT = "no server has been tried yet"
 
 
 @contextlib.contextmanager
@@ -55,7 +54,7 @@ async def fault_of(hosts: str, tls: TLS | None) -> str:
     client = Client(hosts, security=Security(tls))
     opening = asyncio.ensure_future(client.open())
     async with asyncio.timeout(20):
-        while client._connection is None or client._connection.last_fault == FIRST_FAULT:
+        while client._connection is None or client._connection.last_fault == NO_ANSWER_YET:
             await asyncio.sleep(0.01)
     fault, advice = client._connection.last_fault, client._connection.advice
     assert advice == "", "advice that leads astray"

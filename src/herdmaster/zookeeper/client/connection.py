@@ -51,6 +51,8 @@ _CLOSED: Final = (
 """Why a connection ended that the session was not attached to, and that it was."""
 
 IS_IT_RUNNING: Final = ": is ZooKeeper running?"
+NO_ANSWER_YET: Final = "no server has answered yet"
+"""The fault before the first attempt has an end."""
 
 
 def boot_clock() -> float:
@@ -139,7 +141,7 @@ class Connection:
         self._listeners: list[StateListener] = []
         self._address: Address | None = None  # of the newest attempt
         self._closing: asyncio.Task[None] | None = None
-        self.last_fault = "no server has answered yet"
+        self.last_fault = NO_ANSWER_YET
         self.advice = IS_IT_RUNNING
         """What to do about the fault, unless the fault says so itself."""
         self._task = self._loop.create_task(self._run(), name="zookeeper-connection")
