@@ -83,10 +83,12 @@ class Znodes:
 
 
 def session_of(herd: Herd) -> tuple[int, bytes]:
-    """Id and password of the session that a Herd has now."""
+    """Id and password of the session that a Herd has now, or gets: its thread may be about to attach its parts."""
     runtime = herd._core._io_thread
     assert runtime is not None
-    client = runtime._client.outcomes._client
+    outcomes = runtime._client.outcomes
+    wait_until(lambda: outcomes._client is not None, "a session")
+    client = outcomes._client
     assert client is not None
     return client.client_id.session_id, client.client_id.password
 

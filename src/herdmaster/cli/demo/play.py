@@ -77,6 +77,8 @@ class Play:
         started = time.monotonic()
         words = self._count(files * repeat)
         seconds = time.monotonic() - started
+        if not self._noted_loss:  # the job may be over before the session of an idle worker is
+            self._note_loss(self._wait_for(_has_one_worker, "the loss of the worker was not noticed"))
         self._display.end()
         assert self._killed_primary is not None
         assert self._killed_worker is not None
@@ -175,8 +177,9 @@ class Play:
         return overview is not None and any(worker.assigned for worker in overview.workers)
 
     def _note_loss(self, overview: Overview | None) -> None:
-        if overview is not None and len(overview.workers) == 1 and not overview.tasks.recovering:
+        if overview is not None and _has_one_worker(overview):
             self._noted_loss = True
+            self._display.refresh(overview)
             self._display.say("the worker is known to be lost, and what it held is with the other one", "+")
 
     def _wait_for(self, condition: Callable[[Overview], bool], otherwise: str) -> Overview:
@@ -232,6 +235,10 @@ def play(hosts: str, texts: Texts, repeat: int, display: Display) -> Report:
 
 def times(repeat: int) -> str:
     return "once" if repeat == 1 else f"{repeat} times over"
+
+
+def _has_one_worker(overview: Overview) -> bool:
+    return len(overview.workers) == 1 and not overview.tasks.recovering
 
 
 def _has_other_primary(overview: Overview | None, killed: int) -> bool:
