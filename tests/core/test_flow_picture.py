@@ -195,6 +195,19 @@ def test_a_cancelled_flow_starts_nothing_and_says_what_to_stop() -> None:
     assert flow_of(picture).is_at_rest
 
 
+def test_a_flow_that_is_opened_again_is_not_cancelled_before_its_old_cancel_is_seen_to_go() -> None:
+    picture = new_picture("1")
+    picture.add(FLOW, CANCEL)
+    picture.remove(FLOW, RUNNING)
+    picture.add(FLOW, RUNNING)
+    picture.add(folder(RUNNING), "t")
+    assert not flow_of(picture).is_cancelled
+    picture.remove(FLOW, CANCEL)
+    picture.add(FLOW, CANCEL)
+    assert flow_of(picture).is_cancelled
+    assert flow_of(picture).to_stop == {"t"}
+
+
 def test_a_flow_that_has_ended_is_forgotten() -> None:
     picture = new_picture("1", "2 1")
     assert picture.running == 1

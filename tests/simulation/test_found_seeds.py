@@ -37,6 +37,8 @@ FOUND = {
     51500897: "a journal was swept too early by a master that had stood still between two readings",
     700212: "a timer of a Herd that fired a rounding error early was set again for the same instant, for ever",
     915056: "such a copy was dropped in one transaction with another move, and was judged by that one's creates",
+    99290969: "the delay of a child counted from the clock of a server that led before",
+    99291619: "a flow that was opened again was cancelled once more, before the end of its old request was seen",
     300077: "a worker that waited for a retry in place left its timer behind",
 }
 

@@ -196,6 +196,8 @@ class FlowPicture(Offers[Start | str]):
                 flow.graph.add_part(part)
             if part == RUNNING:
                 self._running.add(name)
+                if is_new:  # what opens a flow again deletes its `cancel` in the same transaction, whose event is later
+                    flow.is_cancelled = False
         if part == CANCEL and not flow.is_cancelled:
             flow.is_cancelled = True
             flow.to_stop = set() if flow.graph is None else set(flow.graph.running)

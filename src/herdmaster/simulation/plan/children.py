@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.simulation.plan.faults import Cancel, When
+from herdmaster.simulation.plan.faults import Cancel, RestartServer, When
 from herdmaster.simulation.plan.jobs import Code, Job
 from herdmaster.simulation.plan.plan import Kind, Plan
 
@@ -28,7 +28,12 @@ def with_children(plan: Plan) -> Plan:
     parents = [_parent(rng, job) for job in rng.sample(fit, min(len(fit), rng.choice(_PARENTS)))]
     first = max(job.index for job in plan.all_jobs) + 1
     children = [_child(rng, job, rng.choice(clients)) for job in parents for _ in range(rng.choice((1, 1, 3)))]
-    children = [msgspec.structs.replace(child, index=first + number) for number, child in enumerate(children)]
+    has_other_clocks = any(isinstance(fault, RestartServer) and fault.clock_ms for fault in plan.faults)
+    children = [
+        # A delay counts from the clock of one server.
+        msgspec.structs.replace(child, index=first + number, delay=None if has_other_clocks else child.delay)
+        for number, child in enumerate(children)
+    ]
     by_index = {job.index: job for job in parents}
     jobs = (*(by_index.get(job.index, job) for job in plan.jobs), *children)
     found = [_cancel(job) for job in parents if job.cancel is not None]
