@@ -87,8 +87,8 @@ async def test_nothing_is_done_while_the_primary_is_young(stage: Stage) -> None:
     await stage.put(layout.task_path(name := new_raw_name()))
     for number in range(5):
         await asyncio.sleep(0.2)
-        await stage.zk.delete(layout.MASTER)
-        await stage.zk.create(layout.MASTER, f"{number:x}".encode())
+        # In one transaction: the master that stands in would be elected between the two.
+        await stage.zk.transaction().delete(layout.MASTER).create(layout.MASTER, f"{number:x}".encode()).commit()
     took_over = await made_at(stage, layout.MASTER)
     await stage.worker(raw=Ran())
     await stage.until_exists(layout.status_path(name))
