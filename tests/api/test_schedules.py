@@ -12,7 +12,7 @@ import pytest
 
 from herdmaster import ConfigurationError, Cron, Herd, HerdError, ScheduleState
 from herdmaster.api.schedule_options import edited, read_times
-from herdmaster.core.schedules import Missed, Schedule
+from herdmaster.core.schedules import Missed, Overlap, Schedule
 from herdmaster.core.timetable import Every, Times
 from tests.api import tasks
 from tests.roles.stage import call_payload
@@ -21,6 +21,14 @@ NIGHTLY = Schedule(
     id="0a1b2c3d", timetable=Cron("30 2 * * *", "Europe/Berlin"), payload=msgspec.Raw(call_payload("m:f")), max_runs=9
 )
 ANCHORED = msgspec.structs.replace(NIGHTLY, timetable=Every(300_000, 60_000))
+FULL = msgspec.structs.replace(
+    NIGHTLY, starts_ms=1, ends_ms=2, jitter_ms=3, grace_ms=4, missed=Missed.ALL, overlap=Overlap.WAIT
+)
+CLEARED = ("timezone", "starts", "ends", "max_runs", "jitter", "missed", "grace", "overlap")
+DEFAULTS = {
+    "timetable": Cron("30 2 * * *"), "starts_ms": None, "ends_ms": None, "max_runs": None, "jitter_ms": 0,
+    "missed": Missed.LATEST, "grace_ms": None, "overlap": Overlap.SKIP,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -81,6 +89,11 @@ def test_an_edit_that_cannot_work_is_refused_before_zookeeper_is_asked() -> None
     [
         (NIGHTLY, {"cron": "0 3 * * *"}, {"timetable": Cron("0 3 * * *", "Europe/Berlin")}),
         (NIGHTLY, {"timezone": "UTC"}, {"timetable": Cron("30 2 * * *", "UTC")}),
+        (NIGHTLY, {"timezone": None}, {"timetable": Cron("30 2 * * *", "UTC")}),
+        (NIGHTLY, {"anchor": None}, {}),
+        (ANCHORED, {"anchor": None}, {"timetable": Every(300_000)}),
+        (ANCHORED, {"timezone": None}, {}),
+        (FULL, dict.fromkeys(CLEARED), DEFAULTS),
         (NIGHTLY, {"every": 60}, {"timetable": Every(60_000)}),
         (NIGHTLY, {"max_runs": None, "jitter": 5}, {"max_runs": None, "jitter_ms": 5_000}),
         (ANCHORED, {"every": 600}, {"timetable": Every(600_000, 60_000)}),

@@ -54,13 +54,16 @@ def test_a_schedule_is_added_edited_paused_run_and_removed_by_hand(at: tuple[str
     assert "there is a schedule 'hourly' already" in again.stderr
     edited = run("schedules", "edit", "hourly", "--timezone", "Europe/Berlin", "--jitter", "30s", *at)
     assert edited.stdout == "hourly: changed jitter, timezone\n", edited.stderr
-    edited = run("schedules", "edit", "hourly", "--cron", "@daily", "--json", *at)
-    assert edited.stdout == '{"schedule":"hourly","changed":["cron"]}\n', edited.stderr
+    edited = run("schedules", "edit", "hourly", "--cron", "@daily", "--max-runs", "5", "--json", *at)
+    assert edited.stdout == '{"schedule":"hourly","changed":["cron","max_runs"]}\n', edited.stderr
+    cleared = run("schedules", "edit", "hourly", "--clear", "max-runs", "--clear", "starts", "--grace", "9s", *at)
+    assert cleared.stdout == "hourly: changed grace, max_runs, starts\n", cleared.stderr
     assert run("schedules", "pause", "hourly", *at).stdout == "hourly: paused\n"
     shown = json.loads(run("schedules", "show", "hourly", "--json", *at).stdout)
     assert shown["state"] == "paused"
     assert shown["schedule"]["timetable"] == {"type": "cron", "expression": "@daily", "timezone": "Europe/Berlin"}
     assert (shown["schedule"]["jitter_ms"], shown["schedule"]["queue"]) == (30_000, "slow")
+    assert "max_runs" not in shown["schedule"]
     assert run("schedules", "resume", "hourly", "--catch-up", *at).stdout == "hourly: resumed\n"
     task = run("schedules", "run", "hourly", *at).stdout.strip()
     assert f"{APP}:warm" in run("tasks", "show", task, *at).stdout
@@ -166,6 +169,8 @@ def test_a_preview_shows_times_in_the_zone_and_in_utc() -> None:
         (("preview",), "give the NAME of a schedule, or one of --cron"),
         (("apply",), "--app names the app"),
         (("edit", "x"), "nothing to change"),
+        (("edit", "x", "--jitter", "5s", "--clear", "jitter"), "--jitter and --clear jitter contradict each other"),
+        (("edit", "x", "--clear", "cron"), "'cron' is not one of"),
         (("backfill", "x", "--from", "2026-02-01", "--to", "2026-01-01"), "--to is before --from"),
         (("add", "x", f"{APP}:warm", "eu"), "a schedule needs one of cron=, every= and times="),
         (("add", "x", f"{APP}:warm", "--every", "5m"), "misses `region`"),

@@ -40,20 +40,22 @@ class ScheduleOptions(TypedDict, total=False):
       late by more than the grace ("skip"). `grace`: no task is made for a tick that is later ("skip" has a minute).
     - `overlap`: what becomes of a tick while the task of the last one has not ended: no task ("skip", the default), a
       task ("allow"), a task as soon as that has ended ("wait"), or a task, and the other is cancelled ("cancel").
+
+    None is the default of each of these, and of `timezone` and `anchor`.
     """
 
     cron: str
-    timezone: str
+    timezone: str | None
     every: Duration
-    anchor: datetime
+    anchor: datetime | None
     times: Instants
     starts: datetime | None
     ends: datetime | None
     max_runs: int | None
-    jitter: Duration
-    missed: Literal["latest", "all", "skip"]
+    jitter: Duration | None
+    missed: Literal["latest", "all", "skip"] | None
     grace: Duration | None
-    overlap: Literal["skip", "allow", "wait", "cancel"]
+    overlap: Literal["skip", "allow", "wait", "cancel"] | None
 
 
 class CheckedSchedule(msgspec.Struct, frozen=True):
@@ -102,7 +104,8 @@ def read_times(keywords: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def edited(schedule: Schedule, options: Mapping[str, object]) -> Schedule:
-    """Return a stored schedule with these options, the others as they are. Raises as `check_schedule`."""
+    """Return a stored schedule with these options, the others as they are. None takes an option back. Raises as
+    `check_schedule`."""
     whole: dict[str, object] = dict(options)
     match schedule.timetable:
         case Cron(expression, timezone) if options.keys() & {"cron", "timezone"}:
@@ -110,7 +113,7 @@ def edited(schedule: Schedule, options: Mapping[str, object]) -> Schedule:
         case Every(period_ms, anchor_ms) if options.keys() & {"every", "anchor"}:
             anchor = datetime.fromtimestamp(anchor_ms / 1000, UTC)
             whole = {"every": period_ms / 1000, "anchor": anchor, **options}
-    is_timed = bool(whole.keys() & {"cron", "timezone", "every", "anchor", "times"})
+    is_timed = any(whole.get(name) is not None for name in ("cron", "timezone", "every", "anchor", "times"))
     found = check_schedule(whole if is_timed else {"every": 60, **whole})
     changes: dict[str, Any] = {  # of the types of the fields
         field: getattr(found, field) for name, (field, _) in _CHECKS.items() if name in options
@@ -165,7 +168,7 @@ def _timetable(keywords: Mapping[str, object]) -> Timetable | Callable[[], Itera
             raise ConfigurationError(f"{name}= belongs to {other}=, and {given[0]}= was given: leave it out")
     value = keywords[given[0]]
     if given == ["cron"]:
-        return _checked(Cron(_text("cron", value), _text("timezone", keywords.get("timezone", "UTC"))))
+        return _checked(Cron(_text("cron", value), _text("timezone", keywords.get("timezone") or "UTC")))
     if given == ["every"]:
         return _every("every", value, keywords.get("anchor"))
     if callable(value) or isinstance(value, Times):

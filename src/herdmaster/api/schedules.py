@@ -141,7 +141,7 @@ class Schedules:
 
     def edit(self, name: str, **options: Unpack[ScheduleOptions]) -> Schedule:
         """Change when a schedule is due, or its policies, and return it. Options that are not given stay as they are;
-        None takes `starts`, `ends`, `max_runs` or `grace` away. The next `apply` of its app undoes this.
+        None takes one back, so that its default applies again. The next `apply` of its app undoes this.
 
         Raises as `Herd.schedule` for the options.
         """

@@ -10,7 +10,13 @@ import click
 from herdmaster.cli.call_options import CallCommand, call_options, check_call, make_request, read_arguments
 from herdmaster.cli.options import json_option
 from herdmaster.cli.printing import say, say_json
-from herdmaster.cli.schedule_options import given_options, schedule_options, when_options
+from herdmaster.cli.schedule_options import (
+    changed_options,
+    clear_option,
+    given_options,
+    schedule_options,
+    when_options,
+)
 from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
@@ -160,17 +166,21 @@ def report(name: str, done: str, *, as_json: bool, **fields: object) -> None:
 @click.command
 @click.argument("name")
 @schedule_options
+@clear_option
 @json_option
 @session_options()
-def edit(*, name: str, as_json: bool, session: Session, **given: Any) -> None:  # options as click converts them
+def edit(
+    *, name: str, clear: tuple[str, ...], as_json: bool, session: Session, **given: Any
+) -> None:  # options as click converts them
     """Change when NAME is due, or its policies. Options that are not given stay as they are.
 
+    The task stays as it is: to change its arguments or its options, remove the schedule and add it again.
     The next `apply` of the app that declares the schedule undoes this.
     """
     from herdmaster.api.schedule_options import checked, edited
     from herdmaster.operations.schedules import edit_schedule
 
-    options = given_options(given)
+    options = changed_options(given, clear)
     if not options:
         raise click.UsageError("nothing to change: give at least one option of the schedule")
 

@@ -67,6 +67,30 @@ def _add(options: tuple[Decorator, ...], command: C) -> C:
     return command
 
 
+_CLEARED: Final = ("timezone", "anchor", "starts", "ends", "max-runs", "jitter", "missed", "grace", "overlap")
+
+
+def clear_option(command: C) -> C:
+    """Add `--clear`, passed as `clear`."""
+    return click.option(
+        "--clear",
+        type=click.Choice(_CLEARED),
+        multiple=True,
+        help="Take this option back, so that its default applies again; may be repeated.",
+    )(command)
+
+
+def changed_options(options: dict[str, Any], clear: tuple[str, ...]) -> dict[str, Any]:  # as click converts them
+    """Return as `given_options`, with None for those that are cleared. Raises UsageError for one that is both."""
+    changed = given_options(options)
+    for name in clear:
+        field = name.replace("-", "_")
+        if changed.get(field) is not None:
+            raise click.UsageError(f"--{name} and --clear {name} contradict each other: give one of them")
+        changed[field] = None
+    return changed
+
+
 def given_options(options: dict[str, Any]) -> dict[str, Any]:  # as click converts them
     """Take the options of a schedule out of `options`, and return those that are given."""
     from herdmaster.api.schedule_options import ScheduleOptions
