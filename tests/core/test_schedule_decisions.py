@@ -25,7 +25,7 @@ from herdmaster.core.schedule_decisions import (
     first_due,
     without_tasks,
 )
-from herdmaster.core.schedules import Missed, Overlap, Schedule, Skip, Tick, fire_time
+from herdmaster.core.schedules import Missed, Overlap, Schedule, Skip, Tick, describe_skips, fire_time
 from herdmaster.core.timetable import Cron, Every, Times, Timetable, TimetableError, next_due
 
 PAYLOAD = msgspec.Raw(encode_call(Call(1, "m:f", *encode_arguments((), {}))))
@@ -75,7 +75,7 @@ def test_the_first_tick_is_the_first_time_after_the_schedule_was_made() -> None:
     found = at(schedule(), START + 3 * MINUTE, Tick())
     assert isinstance(found, SkipTo)
     assert found.next.tick == Tick(due_ms=START)
-    assert found.skipped == {}
+    assert found.skipped.counts == {}
     later = at(schedule(), START + 3 * MINUTE, Tick(since_ms=START + MINUTE, runs=4))
     assert isinstance(later, SkipTo)
     assert later.next.tick == Tick(due_ms=START + 2 * MINUTE, runs=4)
@@ -91,7 +91,7 @@ def test_of_several_missed_times_the_latest_has_the_task() -> None:
     found = at(schedule(), START + 10 * MINUTE + 5)
     assert isinstance(found, Fire)
     assert dues(found) == [START + 10 * MINUTE]
-    assert found.skipped == {Skip.MISSED: 10}
+    assert found.skipped.counts == {Skip.MISSED: 10}
     assert found.next.tick.skips == {"missed": 10}
     assert found.next.tick.due_ms == START + 11 * MINUTE
 
@@ -128,10 +128,10 @@ def test_a_late_time_is_skipped_after_the_grace() -> None:
     found = at(given, START + 3 * MINUTE)
     assert dues(found) == [START + 2 * MINUTE, START + 3 * MINUTE]
     assert isinstance(found, Fire)
-    assert found.skipped == {Skip.LATE: 2}
+    assert found.skipped.counts == {Skip.LATE: 2}
     alone = at(schedule(Times((START, START + 9 * MINUTE)), grace_ms=0), START + 1)
     assert isinstance(alone, SkipTo)
-    assert alone.skipped == {Skip.LATE: 1}
+    assert alone.skipped.counts == {Skip.LATE: 1}
     assert alone.next.tick.due_ms == START + 9 * MINUTE
 
 
@@ -139,7 +139,7 @@ def test_times_that_are_all_late_are_skipped_up_to_the_next() -> None:
     given = schedule(Times((START, START + 1, START + 9 * MINUTE)), missed=Missed.ALL, grace_ms=0)
     found = at(given, START + MINUTE)
     assert isinstance(found, SkipTo)
-    assert found.skipped == {Skip.LATE: 2}
+    assert found.skipped.counts == {Skip.LATE: 2}
     assert found.next.tick == Tick(due_ms=START + 9 * MINUTE, skips={"late": 2})
 
 
@@ -153,7 +153,7 @@ def test_a_missed_time_is_skipped_if_that_is_wanted() -> None:
     given = schedule(Every(60 * MINUTE), missed=Missed.SKIP)
     late = at(given, START + 2 * MINUTE)
     assert isinstance(late, SkipTo)
-    assert late.skipped == {Skip.LATE: 1}
+    assert late.skipped.counts == {Skip.LATE: 1}
     assert dues(at(given, START + 59 * SECOND)) == [START]
     assert dues(at(schedule(Every(SECOND), missed=Missed.SKIP), START + 60 * MINUTE)) == [START + 60 * MINUTE]
 
@@ -171,7 +171,7 @@ def test_the_overlap_decides_while_the_last_task_has_not_ended(overlap: Overlap,
 def test_times_that_overlap_are_skipped_together_and_counted() -> None:
     found = at(schedule(), START + 2 * MINUTE, Tick(due_ms=START, task=DONE, skips={"overlap": 2}), is_busy=True)
     assert isinstance(found, SkipTo)
-    assert found.skipped == {Skip.OVERLAP: 3}
+    assert found.skipped.counts == {Skip.OVERLAP: 3}
     assert found.next.tick == Tick(due_ms=START + 3 * MINUTE, task=DONE, skips={"overlap": 5})
 
 
@@ -186,7 +186,7 @@ def test_a_task_without_its_key_is_a_skip() -> None:
     fire = at(given, START + MINUTE, tick)
     assert isinstance(fire, Fire)
     found = without_tasks("s", given, tick, fire, Skip.KEY)
-    assert found.skipped == {Skip.MISSED: 1, Skip.KEY: 1}
+    assert found.skipped.counts == {Skip.MISSED: 1, Skip.KEY: 1}
     assert found.next.tick == Tick(due_ms=START + 2 * MINUTE, runs=3, skips={"missed": 1, "key": 1})
 
 
@@ -231,21 +231,35 @@ def test_a_timetable_that_cannot_be_read_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timetable", "later", "latest"),
+    ("timetable", "later", "latest", "skipped"),
     [
-        (Cron("* * * * * *"), 10**8, 10**8),
-        (Cron("*/5 * * * *"), 30 * 24 * 60 * MINUTE + 7, 30 * 24 * 60 * MINUTE),
-        (Times((*(START + number for number in range(150)), START + 10**9)), 10**8, 149),
-        (Times((*(START + number for number in range(150)), START + 10**9)), 2 * 10**9, 10**9),
+        (Cron("* * * * * *"), 10**8, 10**8, "more than 100 missed"),
+        (Cron("*/5 * * * *"), 30 * 24 * 60 * MINUTE + 7, 30 * 24 * 60 * MINUTE, "more than 100 missed"),
+        (Cron("* * * * * *"), 101 * SECOND, 101 * SECOND, "more than 100 missed"),
+        (Cron("* * * * * *"), 100 * SECOND, 100 * SECOND, "100 missed"),
+        (Every(SECOND), 10**8, 10**8, "100000 missed"),
+        (Times((*(START + number for number in range(150)), START + 10**9)), 10**8, 149, "149 missed"),
+        (Times((*(START + number for number in range(150)), START + 10**9)), 2 * 10**9, 10**9, "150 missed"),
     ],
 )
 def test_of_more_times_than_are_counted_the_latest_is_found_all_the_same(
-    timetable: Timetable, later: int, latest: int
+    timetable: Timetable, later: int, latest: int, skipped: str
 ) -> None:
     found = at(schedule(timetable), START + later)
     assert isinstance(found, Fire)
     assert dues(found) == [START + latest]
-    assert found.skipped == {Skip.MISSED: 100}  # a lower bound
+    assert describe_skips(found.next.tick) == skipped
+
+
+def test_a_count_stays_a_lower_bound_for_its_reason_alone() -> None:
+    every_second = schedule(Cron("* * * * * *"))
+    found = at(every_second, START + 10**6, Tick(due_ms=START, task=DONE, skips={"late": 2}), is_busy=True)
+    assert isinstance(found, SkipTo)
+    assert (found.skipped.counts, found.skipped.uncounted) == ({Skip.OVERLAP: 101}, (Skip.OVERLAP,))
+    assert found.next.tick.due_ms is not None
+    later = at(every_second, found.next.tick.due_ms, found.next.tick, is_busy=True)
+    assert isinstance(later, SkipTo)
+    assert describe_skips(later.next.tick) == "2 late, more than 102 overlap"
 
 
 TIMETABLES = st.one_of(

@@ -60,9 +60,10 @@ def list_(*, as_json: bool, session: Session) -> None:
 
 def _row(seen: ScheduleSeen, now: int) -> str:
     from herdmaster.cli.tasks import age
+    from herdmaster.core.schedules import count_text
 
     schedule, tick = seen.schedule, seen.tick
-    skips = sum(tick.skips.values())
+    skips = count_text(sum(tick.skips.values()), is_lower=bool(tick.uncounted)) if tick.skips else ""
     rest = (
         *((describe(schedule), schedule.call.call) if schedule is not None else ()),
         tick.task,
@@ -133,6 +134,8 @@ def show(*, name: str, as_json: bool, session: Session) -> None:
 
 
 def _details(seen: ScheduleSeen, now: int) -> Iterator[tuple[str, str]]:
+    from herdmaster.core.schedules import describe_skips
+
     yield "name", seen.name
     yield "state", seen.state.value if seen.problem is None else f"{seen.state.value}: {seen.problem}"
     schedule, tick = seen.schedule, seen.tick
@@ -147,7 +150,7 @@ def _details(seen: ScheduleSeen, now: int) -> Iterator[tuple[str, str]]:
         yield "last task", f"{tick.task}{'' if seen.last is None else f': {seen.last.value}'}"
     yield "tasks", str(tick.runs)
     if tick.skips:
-        yield "skipped", ", ".join(f"{count} {reason}" for reason, count in sorted(tick.skips.items()))
+        yield "skipped", describe_skips(tick)
 
 
 def _declared(schedule: Schedule) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final
@@ -21,7 +22,7 @@ from herdmaster.core.schedules import (
     name_of_tick,
     scheduled_task,
 )
-from herdmaster.core.timetable import Every, Timetable, next_due
+from herdmaster.core.timetable import Every, Times, Timetable, next_due
 
 MAX_TASKS: Final = 100
 """In one transaction, which has an ACL for each as well."""
@@ -32,8 +33,8 @@ _MAX_LATE: Final = 1000
 _MAX_BYTES: Final = 96 * 1024
 _BYTES_BESIDE_PAYLOAD: Final = 400
 _MAX_STEPS: Final = 100
-"""So many missed times are counted one by one. Beyond that the latest is looked for at once, and the count of skipped
-times is a lower bound."""
+"""So many missed times of a cron expression are counted one by one, in some milliseconds. Beyond that the latest is
+looked for at once, and the count of skipped times is a lower bound."""
 
 
 class NextTick(msgspec.Struct, frozen=True):
@@ -43,20 +44,30 @@ class NextTick(msgspec.Struct, frozen=True):
     tick: Tick
 
 
+class Skipped(msgspec.Struct, frozen=True):
+    """How many times have no task, by reason. `uncounted` are the reasons for which there are more."""
+
+    counts: dict[Skip, int] = {}
+    uncounted: tuple[Skip, ...] = ()
+
+    def and_also(self, reason: Skip, count: int) -> Skipped:
+        return Skipped({**self.counts, reason: self.counts.get(reason, 0) + count}, self.uncounted)
+
+
 class Fire(msgspec.Struct, frozen=True):
-    """Make these tasks. `late_ms`: by how much each is later than it was to be made; `skipped` by reason."""
+    """Make these tasks. `late_ms`: by how much each is later than it was to be made."""
 
     tasks: tuple[NewScheduledTask, ...]
     late_ms: tuple[int, ...]
     next: NextTick
-    skipped: dict[Skip, int] = {}
+    skipped: Skipped = Skipped()
 
 
 class SkipTo(msgspec.Struct, frozen=True):
     """Make no task: plan the first tick, or skip some times."""
 
     next: NextTick
-    skipped: dict[Skip, int] = {}
+    skipped: Skipped = Skipped()
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -106,20 +117,19 @@ def decide(name: str, schedule: Schedule, tick: Tick, *, now_ms: int, created_ms
             case Overlap.CANCEL:
                 return CancelLast(tick.task)
             case Overlap.SKIP:
-                latest_ms, passed = case.latest(tick.due_ms)
-                return case.skip(latest_ms, {Skip.OVERLAP: passed + 1})
+                latest_ms, skipped = case.latest(tick.due_ms, Skip.OVERLAP)
+                return case.skip(latest_ms, skipped.and_also(Skip.OVERLAP, 1))
     if schedule.missed is Missed.ALL and schedule.overlap is not Overlap.CANCEL and tick.behind < MAX_BEHIND:
         return case.decide_all(tick.due_ms)
-    latest_ms, passed = case.latest(tick.due_ms)
-    skipped = {Skip.MISSED: passed} if passed else {}
+    latest_ms, skipped = case.latest(tick.due_ms, Skip.MISSED)
     if case.is_late(latest_ms):
-        return case.skip(latest_ms, {**skipped, Skip.LATE: 1})
+        return case.skip(latest_ms, skipped.and_also(Skip.LATE, 1))
     return case.fire([latest_ms], latest_ms, skipped)
 
 
 def without_tasks(name: str, schedule: Schedule, tick: Tick, fire: Fire, reason: Skip) -> SkipTo:
     """Return the decision to make none of the tasks, for this reason."""
-    skipped = {**fire.skipped, reason: fire.skipped.get(reason, 0) + len(fire.tasks)}
+    skipped = fire.skipped.and_also(reason, len(fire.tasks))
     return _Case(name, schedule, tick, 0).skip(fire.tasks[-1].due_ms, skipped)
 
 
@@ -163,10 +173,10 @@ class _Case(msgspec.Struct, frozen=True):
                 late += 1
             else:
                 dues.append(due_ms)
-        skipped = {Skip.LATE: late} if late else {}
+        skipped = Skipped({Skip.LATE: late}) if late else Skipped()
         return self.fire(dues, last_ms, skipped) if dues else self.skip(last_ms, skipped)
 
-    def fire(self, dues: list[int], last_ms: int, skipped: dict[Skip, int]) -> Fire:
+    def fire(self, dues: list[int], last_ms: int, skipped: Skipped) -> Fire:
         """Make these tasks. `last_ms` is the last time that was considered."""
         tasks: list[NewScheduledTask] = []
         previous_ms = self.tick.last_ms
@@ -185,7 +195,7 @@ class _Case(msgspec.Struct, frozen=True):
         )
         return Fire(tuple(tasks), late_ms, self.next(done, last_ms), skipped)
 
-    def skip(self, last_ms: int, skipped: dict[Skip, int]) -> SkipTo:
+    def skip(self, last_ms: int, skipped: Skipped) -> SkipTo:
         return SkipTo(self.next(_with_skips(self.tick, skipped), last_ms), skipped)
 
     def next(self, tick: Tick, after_ms: int) -> NextTick:
@@ -205,24 +215,22 @@ class _Case(msgspec.Struct, frozen=True):
             grace_ms = DEFAULT_SKIP_GRACE_MS
         return grace_ms is not None and self.now_ms - fire_time(self.name, self.schedule, due_ms) > grace_ms
 
-    def latest(self, first_ms: int) -> tuple[int, int]:
-        """Return the last time that is due, and how many were before it: counted to `_MAX_STEPS`, beyond that a lower
-        bound unless the intervals are fixed."""
+    def latest(self, first_ms: int, reason: Skip) -> tuple[int, Skipped]:
+        """Return the last time that is due, and how many were before it, which are skipped for this reason: of a cron
+        expression they are counted to `_MAX_STEPS`."""
         schedule = self.schedule
         until_ms = self.now_ms - schedule.jitter_ms
         if schedule.ends_ms is not None:
             until_ms = min(until_ms, schedule.ends_ms)
-        latest_ms, passed = first_ms, 0
-        if isinstance(schedule.timetable, Every) and until_ms > first_ms:
-            passed = (until_ms - first_ms) // schedule.timetable.period_ms
-            latest_ms = first_ms + passed * schedule.timetable.period_ms
+        latest_ms, passed = _passed(schedule.timetable, first_ms, until_ms)
         for steps, due_ms in enumerate(self._due_from(latest_ms)):
             latest_ms = due_ms
             if steps:
                 passed += 1
             if steps >= _MAX_STEPS:
-                return max(_last_before(schedule.timetable, latest_ms, until_ms), latest_ms), passed
-        return latest_ms, passed
+                last_ms = _last_before(schedule.timetable, latest_ms, until_ms)
+                return last_ms, Skipped({reason: passed}, (reason,) if last_ms > latest_ms else ())
+        return latest_ms, Skipped({reason: passed} if passed else {})
 
     def _due_from(self, first_ms: int) -> Iterator[int]:
         """Yield the first time, which is due, and those after it that are due."""
@@ -234,12 +242,28 @@ class _Case(msgspec.Struct, frozen=True):
                 return
 
 
-def _with_skips(tick: Tick, skipped: dict[Skip, int]) -> Tick:
-    if not skipped:
+def _with_skips(tick: Tick, skipped: Skipped) -> Tick:
+    if not skipped.counts:
         return tick
     counts = Counter(tick.skips)
-    counts.update({reason.value: count for reason, count in skipped.items()})
-    return msgspec.structs.replace(tick, skips=dict(counts))
+    counts.update({reason.value: count for reason, count in skipped.counts.items()})
+    uncounted = tuple(dict.fromkeys((*tick.uncounted, *(reason.value for reason in skipped.uncounted))))
+    return msgspec.structs.replace(tick, skips=dict(counts), uncounted=uncounted)
+
+
+def _passed(timetable: Timetable, first_ms: int, until_ms: int) -> tuple[int, int]:
+    """Return a time from `first_ms`, which is due, to `until_ms`, and how many are before it: the last one, unless they
+    would have to be looked for one by one."""
+    if until_ms > first_ms:
+        match timetable:
+            case Every(period_ms):
+                count = (until_ms - first_ms) // period_ms
+                return first_ms + count * period_ms, count
+            case Times(unix_ms):
+                first, last = bisect_left(unix_ms, first_ms), bisect_right(unix_ms, until_ms) - 1
+                if last > first:
+                    return unix_ms[last], last - first
+    return first_ms, 0
 
 
 def _last_before(timetable: Timetable, low_ms: int, until_ms: int) -> int:

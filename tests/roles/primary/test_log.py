@@ -7,8 +7,11 @@ import pytest
 from herdmaster.core import transitions
 from herdmaster.core.ending_moves import refuse
 from herdmaster.core.endings import EXPIRED
+from herdmaster.core.layout import TickName
 from herdmaster.core.queues import UNLIMITED, QueueSettings
 from herdmaster.core.roster import Kind
+from herdmaster.core.schedule_decisions import NextTick, Skipped, SkipTo
+from herdmaster.core.schedules import Skip, Tick
 from herdmaster.core.whereabouts import Delayed
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.shared.system import System
@@ -40,6 +43,18 @@ def test_endless_names_fill_neither_log_nor_memory_and_hide_nothing_else(
 
     assert len(caplog.messages) == 1001
     assert "mail" in caplog.messages[-1]
+
+
+def test_a_count_of_skipped_times_that_is_a_lower_bound_is_told_as_one(
+    log: PrimaryLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    skipped = Skipped({Skip.MISSED: 100, Skip.LATE: 1}, (Skip.MISSED,))
+    log.tell_tick("nightly", SkipTo(NextTick(TickName(1, "0a1b2c3d", "nightly"), Tick()), skipped))
+
+    assert caplog.messages == [
+        "schedule nightly: skipped more than 100 (missed)",
+        "schedule nightly: skipped 1 (late)",
+    ]
 
 
 def test_a_name_is_shown_in_a_form_that_no_terminal_minds(log: PrimaryLog, caplog: pytest.LogCaptureFixture) -> None:
