@@ -114,6 +114,26 @@ def test_a_forged_result_is_not_taken(app: SignedApp, namespace: str) -> None:
         run.result(timeout=20)
 
 
+async def rewrite(hosts: str, flow: str, old: bytes, new: bytes) -> None:
+    """Change the header of a flow."""
+    async with Client(hosts, session_timeout=4.0) as client:
+        data = (await client.get(layout.flow_path(flow)))[0] or b""
+        assert old in data
+        await client.set(layout.flow_path(flow), data.replace(old, new))
+
+
+def test_a_forged_header_is_not_taken(app: SignedApp, namespace: str) -> None:
+    with app.herd.flow("forged header", keep_outcome=600) as flow:
+        flow.returns({"sum": app.total.step([1]), "limit": 5})
+    run = flow.submit()
+    assert run.result(timeout=20) == {"sum": 1, "limit": 5}
+    asyncio.run(rewrite(namespace, run.name, b'"limit":5', b'"limit":6'))
+    with pytest.raises(BadSignature, match="the signature of the header is wrong"):
+        app.herd.flow_run(run.name).result(timeout=20)
+    asyncio.run(rewrite(namespace, run.name, b'"limit":6', b'"limit":5'))
+    assert app.herd.flow_run(run.name).result(timeout=20) == {"sum": 1, "limit": 5}
+
+
 async def exchange(hosts: str, flow: str, step: str, data: bytes | None = None) -> bytes:
     """Return the result of a step as it was, and put this one in its place."""
     async with Client(hosts, session_timeout=4.0) as client:

@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.flows import FlowStep, Reference, step_task, task_of
+from herdmaster.core.flows import (
+    FlowHeader,
+    FlowState,
+    FlowStep,
+    OnFailure,
+    Reference,
+    Returns,
+    decode_header,
+    encode_header,
+    step_task,
+    task_of,
+)
 from herdmaster.core.keys import Unique
 from herdmaster.core.names import renewed_name
 from herdmaster.core.options import Overrides
@@ -335,3 +346,37 @@ def test_what_a_step_says_of_its_flow_is_covered(changed: dict[str, object]) -> 
     data = with_flow(msgspec.structs.replace(STEP, **changed))
     with pytest.raises(BadSignature, match="the signature of the payload is wrong"):
         KEYS.verify_task(STEP.task, data)
+
+
+HEADER = FlowHeader(
+    1, "f", 1_700_000_000_000, FlowState.BUILDING, 3, Returns(msgspec.Raw(b"[null, 1]"), (Reference((0,), "2"),))
+)
+CHANGED: dict[str, object] = {
+    "herd": 2, "name": "g", "created": 1_700_000_000_001, "state": FlowState.DONE, "steps": 4,
+    "returns": Returns(msgspec.Raw(b"[null, 2]"), (Reference((0,), "2"),)), "on_failure": OnFailure.STOP,
+    "timeout": 0.1, "ttl": 1.5, "keep": True, "outcome": False,
+    "key": "k", "retries": 1, "ended": 5, "error": ErrorInfo("X"),
+    "parent": TASK, "child": True, "traceparent": "t", "tracestate": "s",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", sorted({*FlowHeader.__struct_fields__} - {"signature"}))
+def test_what_no_role_changes_in_a_header_is_covered(field: str) -> None:
+    changed = msgspec.structs.replace(KEYS.sign_header(FLOW, HEADER), **{field: CHANGED[field]})
+    stored = decode_header(encode_header(changed)) if field != "herd" else changed
+    if field in ("state", "retries", "ended", "error"):
+        KEYS.verify_header(FLOW, stored)
+    else:
+        with pytest.raises(BadSignature, match="the signature of the header is wrong"):
+            KEYS.verify_header(FLOW, stored)
+
+
+def test_a_header_is_of_one_flow_and_unsigned_only_while_keys_are_introduced() -> None:
+    signed = KEYS.sign_header(FLOW, HEADER)
+    with pytest.raises(BadSignature, match="is wrong"):
+        KEYS.verify_header(f"{FLOW}x", signed)
+    with pytest.raises(BadSignature, match="is not signed"):
+        SignedOnly(KEYS, Unsigned.RAW).check_header(FLOW, HEADER)
+    SignedOnly(KEYS, Unsigned.ALL).check_header(FLOW, HEADER)
+    with pytest.raises(BadSignature, match="is wrong"):
+        SignedOnly(KEYS, Unsigned.ALL).check_header(FLOW, msgspec.structs.replace(signed, name="g"))

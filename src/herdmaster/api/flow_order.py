@@ -81,6 +81,8 @@ def order_flow(
             flow.keep, key=flow.key, parent=None if parent is None else parent.name, child=flow.child,
             traceparent=context.traceparent, tracestate=context.tracestate,
         )  # fmt: skip
+        if keyring is not None:
+            header = keyring.sign_header(context.flow, header)
         size = len(encode_header(header))
         if size > MAX_PAYLOAD:
             raise PayloadTooLarge(size, MAX_PAYLOAD)

@@ -83,10 +83,18 @@ class Returns(msgspec.Struct, frozen=True):
     refs: tuple[Reference, ...] = ()
 
 
+class Signature(msgspec.Struct, frozen=True):
+    """The id of a signing key, and the code that it gives (`core/signing.py`)."""
+
+    key: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    mac: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
 class FlowHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     """`/flows/F`. `steps` is how many steps were submitted. `timeout` (seconds) counts from when the header was last
     written while the flow runs, `ttl` from its end. `retries` counts how often failed steps were run again. `parent` is
-    the task that submitted the flow; with `child` it is cancelled with that task."""
+    the task that submitted the flow; with `child` it is cancelled with that task. `signature` is that of the client,
+    and covers what nothing changes later."""
 
     herd: Literal[1]
     name: str
@@ -107,6 +115,14 @@ class FlowHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     child: bool = False
     traceparent: str | None = None
     tracestate: str | None = None
+    signature: Signature | None = None
+
+    @property
+    def unchanging(self) -> FlowHeader:
+        """The header without what roles change."""
+        return msgspec.structs.replace(
+            self, state=FlowState.BUILDING, retries=0, ended=None, error=None, signature=None
+        )
 
 
 class Each(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,7 +13,8 @@ transition.
 
 A worker that saves results of `once` signs the payload anew, because they decide what the code does.
 
-A signed outcome has the same field at its end, and the code covers the bytes before it.
+A signed outcome has the same field at its end, and the code covers the bytes before it. The header of a flow is signed
+by the client that submits the flow: its name, and what no role changes.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from __future__ import annotations
 import enum
 import hmac
 import re
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
 from herdmaster.core.bounds import Number
-from herdmaster.core.flows import FlowStep, task_of
+from herdmaster.core.flows import FlowHeader, FlowStep, Signature, encode_header, task_of
 from herdmaster.core.names import DEFAULT_QUEUE, is_call, queue_and_time
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_PAYLOAD, Scheduled
@@ -44,6 +45,7 @@ _UNBOUND_IN_SCHEDULES: Final = UNBOUND | {"expires"}
 _OF_TASKS: Final = b"herdmaster task 1\n"
 _OF_SCHEDULES: Final = b"herdmaster schedule 1\n"
 _OF_OUTCOMES: Final = b"herdmaster outcome 1\n"
+_OF_HEADERS: Final = b"herdmaster flow 1\n"
 _START: Final = b',"signature":{"key":"'
 _MIDDLE: Final = b'","mac":"'
 _END: Final = b'"}}'
@@ -54,14 +56,9 @@ _MAX_SIZE: Final = 200
 """Bytes of a signature."""
 
 
-class _Signature(msgspec.Struct, frozen=True):
-    key: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    mac: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
-
-
 _encoder = msgspec.json.Encoder()
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_signature_decoder = msgspec.json.Decoder(_Signature)
+_signature_decoder = msgspec.json.Decoder(Signature)
 _step_decoder = msgspec.json.Decoder(FlowStep)
 _run_decoder = msgspec.json.Decoder(Number)
 _scheduled_decoder = msgspec.json.Decoder(Scheduled)
@@ -159,7 +156,19 @@ class Keyring:
         self._verify(found[1].decode(), _of_outcome(task, body), found[2].decode(), "outcome")
         return body, True
 
-    # --- both --------------------------------------------------------------------------------------------------------
+    # --- headers of flows --------------------------------------------------------------------------------------------
+
+    def sign_header(self, flow: str, header: FlowHeader) -> FlowHeader:
+        key = self._keys.first
+        return msgspec.structs.replace(header, signature=Signature(key, self._code(key, _of_header(flow, header))))
+
+    def verify_header(self, flow: str, header: FlowHeader) -> None:
+        """Raises BadSignature if the header was not signed for the flow of that name with one of the keys."""
+        if header.signature is None:
+            raise BadSignature(f"the header of {flow} is not signed, and only signed flows are read here")
+        self._verify(header.signature.key, _of_header(flow, header), header.signature.mac, "header")
+
+    # --- all ---------------------------------------------------------------------------------------------------------
 
     def _signed(self, data: bytes, message: bytes) -> bytes:
         mac = self._code(self._keys.first, message).encode()
@@ -197,6 +206,11 @@ class SignedOnly(msgspec.Struct, frozen=True):
                 self.keyring.verify_task(task, data)
         elif self.but is None:
             raise BadSignature("a raw task has no signature, and this worker runs signed tasks only")
+
+    def check_header(self, flow: str, header: FlowHeader) -> None:
+        """Raises BadSignature for a flow whose results the client must not take."""
+        if self.but is not Unsigned.ALL or header.signature is not None:
+            self.keyring.verify_header(flow, header)
 
     def read_outcome(self, task: str, data: bytes) -> Outcome:
         """Return the outcome in the status of a task, or of a flow, or in the result of a step (`flows.result_name`).
@@ -253,6 +267,10 @@ def _of_schedule(schedule: str, queue: str) -> bytes:
 
 def _of_outcome(task: str, data: bytes) -> bytes:
     return _OF_OUTCOMES + task.encode() + b"\n" + data
+
+
+def _of_header(flow: str, header: FlowHeader) -> bytes:
+    return _OF_HEADERS + flow.encode() + b"\n" + encode_header(header.unchanging)
 
 
 def _has_result(name: str) -> bool:

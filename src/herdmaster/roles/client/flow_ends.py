@@ -73,6 +73,8 @@ class EndOfFlow:
             raise OutcomeGone(f"{self._flow}: {_state_text(header)}")
         if header is None:
             raise OutcomeGone(f"{self._flow} is done, and its results were deleted since")
+        if outcome.state is OutcomeState.DONE and self._signed_only is not None:
+            self._signed_only.check_header(self._flow, header)
         if outcome.state is not OutcomeState.DONE or header.returns is None:
             return FlowEnd(outcome)
         return await _Results(client, self._flow, header, self._signed_only, known).read(outcome, header.returns)
