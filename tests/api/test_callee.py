@@ -84,6 +84,12 @@ def test_a_script_that_is_run_by_its_file_name_is_told_what_to_do(package: Path)
     assert "module of its own" in ended.stderr
 
 
+def test_a_script_in_the_working_directory_is_told_its_module(package: Path) -> None:
+    ended = _run(package / "shop", "jobs.py", "127.0.0.1:1")
+
+    assert "run the script with `python -m jobs`" in ended.stderr
+
+
 def test_a_prompt_is_told_the_same(package: Path) -> None:
     ended = _run(package, "-c", MODULE, "127.0.0.1:1")
 

@@ -171,8 +171,9 @@ def test_a_flow_whose_step_fails_names_it_and_runs_what_waits_for_that(app: Flow
         flow.returns([told, anyway])
     run = flow.submit()
 
-    with pytest.raises(TaskFailed, match="fail"):
+    with pytest.raises(TaskFailed, match="fail") as raised:
         run.result(timeout=20)
+    assert f"herd flows retry {run.name}" in raised.value.__notes__[0]
     assert states(run) == {"0": "failed", "1": "blocked", "2": "done", "3": "done"}
     assert run.info().error is not None
 

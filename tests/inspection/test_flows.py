@@ -128,6 +128,14 @@ async def test_items_are_counted_in_the_step_that_made_them(zk: Client) -> None:
     assert (steps["2"].state, steps["2"].waits_for) == (StepState.BLOCKED, ("1",))
 
 
+async def test_items_that_are_not_all_read_all_count_as_failed(zk: Client) -> None:
+    scene = FlowScene(zk, NAMES, PARENTS).begin().done("0", "1")
+    for item in range(12):
+        scene.failed(f"1.{item}", "TaskCancelled", "")
+    await scene.write()
+    assert (await shown(zk))["1"].items == {StepState.FAILED: 12}
+
+
 async def test_steps_that_items_add_are_one_group(zk: Client) -> None:
     scene = FlowScene(zk, NAMES, PARENTS).begin().done("1", "1.0", "1.1", "1.0+0").live("1.1+0")
     await scene.write()
@@ -168,6 +176,8 @@ async def test_flows_are_chosen_by_state_and_name_and_found_by_a_part_of_their_n
     for text in ("", "flow-", "zz"):
         with pytest.raises(NoSuchFlow):
             await resolve_flow(zk, text)
+    with pytest.raises(NoSuchFlow, match=f"a flow is called 'etl': give the name {OTHER}"):
+        await resolve_flow(zk, "etl")
     assert await find_flow(zk, "flow-01kb5w3a00000000000000000z") is None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -34,9 +35,17 @@ def findable_call_of(function: Callable[..., object]) -> str:
     if call.startswith("__main__:"):
         raise ConfigurationError(
             f"{function.__qualname__} is defined in a script that was run by its file name, or at a prompt, so no "
-            "worker can find it: run the script with `python -m MODULE`, or move the task into a module of its own"
+            f"worker can find it: run the script with `python -m {_script_module()}`, or move the task into a module "
+            "of its own"
         )
     return call
+
+
+def _script_module() -> str:
+    """Return the name by which `python -m` runs the script, MODULE if that depends on more than its file."""
+    path = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    is_here = path.suffix == ".py" and path.resolve().parent == Path.cwd().resolve()
+    return path.stem if is_here and path.stem.isidentifier() else "MODULE"
 
 
 class Callee(msgspec.Struct, frozen=True):

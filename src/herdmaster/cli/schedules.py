@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from herdmaster.zookeeper.client import Client
 
 _columns = "{} {:>6} {:>6} {:>6}  {:<9}  {:<20}  {}".format
+_OVERDUE_MS: Final = 5000
+"""How late a tick has to be before the list says so. Below that the clocks of the machines may differ."""
 _COLOURS: Final = {"active": "green", "paused": "yellow", "broken": "red"}
 
 
@@ -68,6 +70,7 @@ def _row(seen: ScheduleSeen, now: int) -> str:
         *((describe(schedule), schedule.call.call) if schedule is not None else ()),
         tick.task,
         f"{skips} skipped" if skips else "",
+        click.style(f"due {age(seen.next_ms, now)} ago", fg="yellow") if _is_overdue(seen, now) else "",
         click.style(seen.problem, fg="red") if seen.problem else "",
     )
     return _columns(
@@ -79,6 +82,10 @@ def _row(seen: ScheduleSeen, now: int) -> str:
         seen.name,
         "  ".join(filter(None, rest)),
     ).rstrip()
+
+
+def _is_overdue(seen: ScheduleSeen, now: int) -> bool:
+    return seen.next_ms is not None and now - seen.next_ms >= _OVERDUE_MS
 
 
 def _lateness(milliseconds: int) -> str:

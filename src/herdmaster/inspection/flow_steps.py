@@ -146,10 +146,13 @@ class _StepReader:
     async def _read_failed(self) -> None:
         shown = _shown(self._failed)
         paths = {layout.flow_failed_path(self._flow, step): step for step in sorted(shown, key=sort_key)}
+        unread = {group_of(step) for step in self._failed - shown}
         async for path, (data, stat) in read_records(self._client, list(paths)):
             call = _call(data)
             error = call.error if call is not None and call.error is not None else ErrorInfo("unknown")
-            state = _ENDS.get(error.type, StepState.FAILED)
+            # Where some items are not read, all count as failed: otherwise most of a cancelled `each` would differ.
+            is_among_unread = group_of(paths[path]) in unread
+            state = StepState.FAILED if is_among_unread else _ENDS.get(error.type, StepState.FAILED)
             self._add(_info(paths[path], state, call, error=error, ended=stat.ctime))
         self._count(self._failed - shown, StepState.FAILED)
 

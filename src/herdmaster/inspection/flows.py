@@ -72,10 +72,17 @@ class FlowFilter(msgspec.Struct, frozen=True):
 
 
 class NoSuchFlow(HerdError):
-    """There is no flow of this name."""
+    """There is no flow of this name. `namesakes` are flows whose definition has it."""
 
-    def __init__(self, flow: str) -> None:
-        super().__init__(f"there is no flow {flow!r}, or it ended and was swept: `herd flows list` shows all")
+    def __init__(self, flow: str, namesakes: Sequence[FlowInfo] = ()) -> None:
+        if namesakes:
+            count = "a flow is" if len(namesakes) == 1 else f"{len(namesakes)} flows are"
+            super().__init__(
+                f"{count} called {flow!r}: give the name {namesakes[-1].id}, which is that of the newest"
+                f"{'' if len(namesakes) == 1 else f', or one that `herd flows list --name {flow}` shows'}"
+            )
+        else:
+            super().__init__(f"there is no flow {flow!r}, or it ended and was swept: `herd flows list` shows all")
 
 
 async def list_flows(client: Client, only: FlowFilter | None = None, limit: int = 0) -> list[FlowInfo]:
@@ -126,7 +133,7 @@ async def resolve_flow(client: Client, text: str) -> str:
     if len(found) == 1:
         return found[0]
     if not found or wanted == _PREFIX:
-        raise NoSuchFlow(text)
+        raise NoSuchFlow(text, await list_flows(client, FlowFilter(name=text)))
     raise HerdError(f"{len(found)} flows begin with {text!r}: {', '.join(found[:3])}{', ...' if found[3:] else ''}")
 
 
