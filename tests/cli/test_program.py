@@ -80,6 +80,26 @@ def test_help_names_every_verb_with_a_whole_sentence() -> None:
     assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
 
 
+@pytest.mark.parametrize("group", ["tasks", "dead", "workers", "queues", "keys", "access", "schedules", "flows"])
+def test_the_help_of_a_group_has_a_whole_sentence_for_each_of_its_verbs(group: str) -> None:
+    listed = run(group, "--help")[1].partition("Commands:\n")[2].splitlines()
+    assert listed
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
+
+
+@pytest.mark.parametrize("verb", [("flows", "retry"), ("history",), ("submit",), ("worker",)], ids=" ".join)
+def test_help_has_the_options_of_security_after_those_of_the_verb(verb: tuple[str, ...]) -> None:
+    text = run(*verb, "--help")[1]
+    own, _, security = text.partition("\nSecurity options:\n")
+    assert "--help" in own
+    assert "\n  FLOW" not in own.partition("\nOptions:")[2]
+    assert "--tls" not in own
+    assert "--auth" not in own
+    names = [line.split()[0] for line in security.splitlines() if line.startswith("  -")]
+    assert [name for name in names if not name.startswith(("--tls", "--auth"))] == []
+    assert len(names) > 10
+
+
 def test_the_version_is_told() -> None:
     assert run("--version") == (0, f"herd {__version__}\n", "")
 

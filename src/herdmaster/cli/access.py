@@ -85,7 +85,9 @@ def init(*, session: Session, scheme: str | None, **ids: tuple[str, ...]) -> Non
 @_ids
 @session_options()
 def migrate(*, session: Session, scheme: str | None, **ids: tuple[str, ...]) -> None:
-    """Close an open namespace, or change the ids of a closed one, while it is used. May be repeated at any time.
+    """Close an open namespace, or change the ids of a closed one.
+
+    Programs may use it meanwhile, and the command may be repeated at any time.
 
     First restart every program with the credentials of its identity: those without are shut out. Without ids the policy
     that is there is applied to every znode once more.
@@ -165,7 +167,7 @@ def check(*, session: Session, as_json: bool) -> None:
 @access.command("digest-id")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 def digest_id(*, file: str) -> None:
-    """Print the digest ID of the user and password in FILE, which is one line USER:PASSWORD; `-` is the standard input.
+    """Print the digest ID of the user and password in FILE. It is one line USER:PASSWORD; `-` is the standard input.
 
     The same file is the credential of a program. The password must have 16 characters or more, because every program of
     the namespace can read its hash.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
+from herdmaster.cli.help import Command
 from herdmaster.cli.options import C, Decorator, Duration
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _keyword = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL).fullmatch
 _negative_number = re.compile(r"-\.?\d").match
 
 
-class CallCommand(click.Command):
+class CallCommand(Command):
     """A command that takes `-5` for an argument, and still refuses a mistyped option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

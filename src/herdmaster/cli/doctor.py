@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from herdmaster.cli.help import Command
 from herdmaster.cli.options import json_option
 from herdmaster.cli.printing import say, say_json, say_left_out
 from herdmaster.cli.session import Session, session_options
@@ -24,7 +25,7 @@ _CODES: Final = {"critical": 2, "warning": 1}
 _SERVER_SECONDS: Final = 3.0
 
 
-@click.command
+@click.command(cls=Command)
 @json_option
 @session_options(positional=True, log_level="error")
 def doctor(*, as_json: bool, session: Session) -> None:

@@ -49,9 +49,9 @@ def flows() -> None:
 @json_option
 @session_options(positional=True)
 def list_(*, states: tuple[str, ...], name: str | None, limit: int, as_json: bool, session: Session) -> None:
-    """List flows, oldest first, with the number of their steps in each state.
+    """List flows, oldest first, with the states of their steps.
 
-    A step is PENDING while no worker has its task, and RUNNING while one has.
+    The columns count steps. A step is PENDING while no worker has its task, and RUNNING while one has.
     """
     import msgspec
 
@@ -123,9 +123,9 @@ def show(*, flow: str, watch: bool, as_json: bool, session: Session) -> None:
 @click.option("--svg", is_flag=True, help="Print it as an SVG picture.")
 @session_options()
 def tree(*, flow: str, watch: bool, dot: bool, svg: bool, session: Session) -> None:
-    """Draw the graph of a flow: each step below the last of its parents, with its state and what it waits for.
+    """Draw the graph of a flow, with the state of each step.
 
-    Many steps that are alike are one line.
+    Each step stands below the last of its parents, with what it waits for. Many steps that are alike are one line.
     """
     from herdmaster.inspection.flow_pictures import to_dot, to_svg
 
@@ -264,9 +264,10 @@ def _report(flow: str, text: str, *, as_json: bool, **fields: object) -> None:
 @json_option
 @session_options(log_level="error")
 def cancel(*, flow: tuple[str, ...], timeout: float, as_json: bool, session: Session) -> None:
-    """Cancel flows: nothing of them starts any more, and what runs is cancelled. Exits with 1 unless all ended so.
+    """Cancel flows. Exits with 1 unless all ended as cancelled.
 
-    What is done stays. `herd flows retry` lets a cancelled flow go on.
+    No step starts any more, and running steps are cancelled. What is done stays. `herd flows retry` lets a cancelled
+    flow go on.
     """
     from herdmaster.core.flows import FlowState
     from herdmaster.inspection.flows import resolve_flows

@@ -6,12 +6,15 @@ import re
 
 import click
 
+from herdmaster.cli.help import Command
+
 _looks_like_hosts = re.compile(r".*[:,/].*").fullmatch
 
 
 class DefaultGroup(click.Group):
     """A group that runs its command `default` if none is given, with the options of that command."""
 
+    command_class = Command
     default: str
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

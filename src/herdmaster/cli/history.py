@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from herdmaster.cli.help import Command
 from herdmaster.cli.options import Decorator, Duration, json_option
 from herdmaster.cli.printing import log_of, say, say_json
 from herdmaster.cli.session import Session, session_options
@@ -34,7 +35,7 @@ _call_option: Final = click.option("--call", metavar="CALL", help="Of this call 
 _queue_option: Final = click.option("--queue", metavar="QUEUE", help="Of this queue only.")
 
 
-@click.command
+@click.command(cls=Command)
 @_since_option("1h")
 @click.option("--failed", is_flag=True, help="Only tasks that have ended, without attempts that are retried.")
 @_call_option
@@ -84,7 +85,7 @@ def history(
     _say_unreadable(found)
 
 
-@click.command
+@click.command(cls=Command)
 @_since_option("15m")
 @click.option("--by", type=click.Choice(["call", "queue"]), default="call", show_default=True, help="A line for each.")
 @_call_option

@@ -37,7 +37,7 @@ def _common(command: C) -> C:
 @json_option
 @_common
 def show(*, key: str | None, call: str | None, as_json: bool, session: Session) -> None:
-    """Show the keys that are held, or only KEY, with the tasks that hold them. Exits with 1 if KEY is free.
+    """Show the keys that are held, or only KEY, and their tasks. Exits with 1 if KEY is free.
 
     Keys of tasks that an older version submitted are shown by their hash.
     """
@@ -62,7 +62,7 @@ def show(*, key: str | None, call: str | None, as_json: bool, session: Session) 
 @click.argument("key")
 @_common
 def release(*, key: str, call: str | None, session: Session) -> None:
-    """Take KEY from the task that holds it, so that the next submission with KEY makes a new task.
+    """Take KEY from the task that holds it. The next submission with KEY makes a new task.
 
     The holder goes on, or keeps its outcome, without the key. Exits with 1 if no task holds it.
     """

@@ -108,7 +108,7 @@ def resume(*, queue: str, as_json: bool, session: Session) -> None:
 @click.option("--rate", type=click.FloatRange(0), metavar="N", help="Tasks started per second; 0: no limit.")
 @_common
 def limit(*, queue: str, max_running: int | None, rate: float | None, as_json: bool, session: Session) -> None:
-    """Limit how many tasks of QUEUE run at a time, or start per second, over all workers."""
+    """Limit how many tasks of QUEUE run, or start per second. Limits hold over all workers."""
     if max_running is None and rate is None:
         raise click.UsageError("give --max-running, --rate, or both")
     changes: dict[str, bool | float | None] = {}

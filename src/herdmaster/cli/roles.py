@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from herdmaster.cli.help import Command
 from herdmaster.cli.options import (
     Decorator,
     Duration,
@@ -60,7 +61,7 @@ def _age_option(name: str, default: str, what: str) -> Decorator:
     )
 
 
-@click.command
+@click.command(cls=Command)
 @hosts_argument
 @session_timeout_option
 @connect_timeout_option(30)
@@ -161,7 +162,7 @@ def _master_settings(
 _count = click.IntRange(1, 10_000)
 
 
-@click.command
+@click.command(cls=Command)
 @hosts_argument
 @app_option("The app whose tasks the worker runs. Without an app: raw tasks only.")
 @click.option(

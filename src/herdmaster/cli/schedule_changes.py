@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from herdmaster.cli.call_options import CallCommand, call_options, check_call, make_request, read_arguments
+from herdmaster.cli.help import Command
 from herdmaster.cli.options import json_option
 from herdmaster.cli.printing import say, say_json
 from herdmaster.cli.schedule_options import (
@@ -30,13 +31,13 @@ _CLOCK_SECONDS: Final = 5.0
 # --- apply -----------------------------------------------------------------------------------------------------------
 
 
-@click.command
+@click.command(cls=Command)
 @click.option("--prune", is_flag=True, help="Remove the app's schedules that its code no longer declares.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @json_option
 @session_options()
 def apply(*, prune: bool, dry_run: bool, as_json: bool, session: Session) -> None:
-    """Store the schedules that an app declares, and print what changed.
+    """Store the schedules that an app declares. Prints what changed.
 
     Needs --app. Each schedule remembers its app, so that --prune removes only those. Paused schedules stay paused.
     """
@@ -163,7 +164,7 @@ def report(name: str, done: str, *, as_json: bool, **fields: object) -> None:
         say(f"{name}: {done}")
 
 
-@click.command
+@click.command(cls=Command)
 @click.argument("name")
 @schedule_options
 @clear_option
@@ -195,7 +196,7 @@ def edit(
 # --- preview ---------------------------------------------------------------------------------------------------------
 
 
-@click.command
+@click.command(cls=Command)
 @click.argument("name", required=False)
 @when_options
 @click.option(
@@ -206,9 +207,10 @@ def edit(
 def preview(
     *, name: str | None, count: int, as_json: bool, session: Session, **given: Any
 ) -> None:  # as click converts
-    """Show the next ticks of NAME, or of --cron, --every or --time, in their zone and in UTC.
+    """Show the next ticks of NAME, or of a timetable.
 
-    With --app, NAME is a schedule that the app declares, and otherwise a stored one.
+    --cron, --every or --time give a timetable in place of NAME. Times are in its zone and in UTC. With --app, NAME is a
+    schedule that the app declares, and otherwise a stored one.
     """
     import msgspec
 

@@ -233,9 +233,9 @@ def run(*, name: str, as_json: bool, session: Session) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_common
 def backfill(*, name: str, first: datetime, last: datetime, yes: bool, as_json: bool, session: Session) -> None:
-    """Make a task for each tick of NAME in a time, also for ticks that had one. Print the names of the tasks.
+    """Make a task for each tick of NAME in a past time. Print the names of the tasks.
 
-    Shows how many there are, and asks on a terminal.
+    Ticks that had a task have another one. Shows how many there are, and asks on a terminal.
     """
     from herdmaster.operations.schedules import backfill_schedule, backfill_times
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from herdmaster.cli.help import Command
 from herdmaster.cli.printing import say, say_json, say_left_out
 from herdmaster.cli.session import Session, session_options
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from herdmaster.zookeeper.client import Client
 
 
-@click.command
+@click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @session_options(positional=True)
 def status(*, as_json: bool, session: Session) -> None:

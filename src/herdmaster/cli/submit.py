@@ -12,6 +12,7 @@ import click
 
 from herdmaster.cli.call_options import CallCommand, call_options, check_call, make_request, read_arguments
 from herdmaster.cli.failures import Failed
+from herdmaster.cli.help import Command
 from herdmaster.cli.options import Duration
 from herdmaster.cli.printing import say, say_json
 from herdmaster.cli.session import Session, session_options
@@ -36,7 +37,7 @@ looks_like_hosts = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/\S*)?").fullmatch
 _create_option = click.option("--create", is_flag=True, help="Create the namespace if no program has used it yet.")
 
 
-@click.command
+@click.command(cls=Command)
 @click.argument("data", nargs=-1, metavar="[HOSTS] [DATA]...")
 @session_options(log_level="error")
 def client(*, data: tuple[str, ...], session: Session) -> None:

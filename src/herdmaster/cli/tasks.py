@@ -53,7 +53,7 @@ def limit_option(command: C) -> C:
 @json_option
 @session_options(positional=True)
 def list_(**options: Any) -> None:  # as `list_tasks`
-    """List tasks, oldest first, with the call and the last error of each.
+    """List tasks, oldest first. Each line has the call and the last error.
 
     An outcome does not say what was called. The calls of payloads above 4 KiB are shown with --call or --error only.
     """

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import click
 
 from herdmaster.cli.failures import Failed, Refused
+from herdmaster.cli.help import Command
 from herdmaster.cli.options import log_options
 from herdmaster.cli.security import security_options
 
@@ -30,7 +31,7 @@ ENOUGH_TASKS: Final = 1500
 """The run must be long compared with two session timeouts."""
 
 
-@click.command
+@click.command(cls=Command)
 @click.option("--zookeeper", "hosts", metavar="HOSTS", help="Use a running ensemble, in a new namespace.")
 @click.option(
     "--folder",
