@@ -8,12 +8,15 @@ import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from herdmaster.cli.program import herd
+from herdmaster.simulation.runner import run_seeds
 from tests.cli.processes import HERD, REPOSITORY, wait_until
 from tests.simulation.bugs.protocol import BUGS
 
@@ -44,6 +47,7 @@ def test_the_start_is_another_one_every_time_and_printed() -> None:
     assert len(starts) > 1
 
 
+@pytest.mark.timeout(300)
 def test_several_processes_tell_the_same_as_one() -> None:
     one, two = (
         json.loads(run("--seeds", "12", "--start", "5", "--processes", count, "--json").stdout) for count in ("1", "2")
@@ -94,11 +98,24 @@ def test_a_signal_ends_it_without_a_traceback(received: signal.Signals) -> None:
                 os.killpg(process.pid, received)  # as a terminal does
             else:
                 process.send_signal(received)
-            _, error = process.communicate(timeout=50)
+            _, error = process.communicate(timeout=40)
         finally:
             process.kill()
     assert (process.returncode, error) == (128 + received, "")
     wait_until(lambda: not _is_any_left(process.pid), "processes of the pool are left", 30.0)
+
+
+def test_ctrl_c_while_the_processes_start_waits_for_no_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it reaches the first process alone, as `kill -INT` does."""
+    begin = ProcessPoolExecutor.map
+
+    def begin_interrupted(pool: ProcessPoolExecutor, *arguments: Any) -> Any:  # as that of the pool
+        signal.raise_signal(signal.SIGINT)
+        return begin(pool, *arguments)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "map", begin_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(run_seeds(1, 100_000, 2))
 
 
 def _is_any_left(group: int) -> bool:
@@ -115,6 +132,7 @@ def test_the_module_is_the_same_command() -> None:
     assert result.stdout.startswith("seeds 3 to 3\n1 seeds in ")
 
 
+@pytest.mark.timeout(300)
 def test_a_night_is_told_and_every_time_of_its_schedules_accounted_for() -> None:
     story = run("--night", "--seed", "1").stdout.splitlines()
     assert any(line.endswith("schedule backup is stored") for line in story)

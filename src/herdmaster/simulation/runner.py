@@ -102,21 +102,27 @@ def run_seeds(start: int, count: int, processes: int) -> Iterator[Tally]:
         return
     others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_die_quietly) as pool:
-        # Ctrl-C reaches every process of a terminal, and only the first handles it. SIGINT is blocked while the others
-        # start, so that it does not interrupt them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            tallies = pool.map(run_chunk, *zip(*chunks, strict=True))
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        try:
-            yield from tallies
+            yield from _begin(pool, chunks)
         except BaseException:
             # Do not wait for worlds that are still running.
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             raise
+
+
+def _begin(pool: ProcessPoolExecutor, chunks: list[tuple[int, int]]) -> Iterator[Tally]:
+    """Start the processes. Raises KeyboardInterrupt if Ctrl-C comes meanwhile.
+
+    Ctrl-C reaches every process of a terminal, and only the first handles it. SIGINT is blocked while the others start,
+    so that it does not interrupt them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.map(run_chunk, *zip(*chunks, strict=True))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _die_quietly() -> None:
