@@ -1,6 +1,6 @@
 """A process with a pool, to be killed by a test: says the ids of a task's family, and what the task ended with.
 
-Run as `python -m tests.pools.pool_parent [SECONDS]`.
+Run as `python -m tests.pools.pool_parent UNTIL`, with what the task takes: seconds or the path of a file.
 """
 
 from __future__ import annotations
@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from functools import partial
 
 from tests.pools.conditions import until
 from tests.pools.process_setting import Setting
 
 
-async def main(seconds: str) -> None:
+async def main(end: str) -> None:
     # Ctrl-C is the worker's to handle: it would drain.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, print, "interrupted")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, partial(print, "interrupted", flush=True))
     setting = Setting(2)
     await setting.run("echo warm")
-    item = f"start_family {seconds}"
+    item = f"start_family {end}"
     setting.pool.submit([item])
     await until(lambda: setting.notes)
     print(setting.notes[0][1].decode(), flush=True)  # noqa: T201

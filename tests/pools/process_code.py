@@ -47,6 +47,13 @@ def sleep(text: str, send_note: SendNote) -> str:
     return "slept"
 
 
+def wait_for(text: str, send_note: SendNote) -> str:
+    """Wait until there is such a file."""
+    while not Path(text).exists():
+        time.sleep(0.01)
+    return "found"
+
+
 def spin(text: str, send_note: SendNote) -> str:
     send_note(str(os.getpid()).encode())
     while True:
@@ -62,11 +69,15 @@ def tidy_up(text: str, send_note: SendNote) -> str:
 
 
 def start_family(text: str, send_note: SendNote) -> str:
-    """Two generations that would live for long, and says who they are."""
+    """Two generations that would live for long, and says who they are. It ends after so many seconds, or, with a path,
+    when there is such a file."""
     shell = subprocess.Popen(["/bin/sh", "-c", "sleep 300 & echo $!; wait"], stdout=subprocess.PIPE)
     assert shell.stdout is not None
     send_note(f"{os.getpid()} {shell.pid} {int(shell.stdout.readline())}".encode())
-    time.sleep(float(text))
+    if text.startswith("/"):
+        wait_for(text, send_note)
+    else:
+        time.sleep(float(text))
     return "done"
 
 
@@ -266,7 +277,7 @@ _CODE = {
     for function in (
         echo, pid, sleep, spin, tidy_up, start_family, take_memory, exit_with, segfault, say, notes, stray_note, race,
         notes_for_ever, refuse, last_words, print_for_ever, leave_thread, fork, forge, children_obey, close_streams,
-        where, move, log, log_for_ever, inheritable,
+        where, move, log, log_for_ever, inheritable, wait_for,
     )
 }  # fmt: skip
 

@@ -29,11 +29,13 @@ def test_the_last_note_is_sent_but_not_each(monkeypatch: pytest.MonkeyPatch) -> 
     for done in range(100):
         reporter.report(ProgressReport(done))
     limit = time.monotonic() + 10
-    while len(sent) < 2 and time.monotonic() < limit:
+    while child._note_decoder.decode(sent[-1]) != ProgressReport(99):
+        assert time.monotonic() < limit
         time.sleep(0.005)
     reporter.close()
 
-    assert [child._note_decoder.decode(data) for data in sent] == [ProgressReport(0), ProgressReport(99)]
+    assert child._note_decoder.decode(sent[0]) == ProgressReport(0)
+    assert len(sent) < 50  # two, unless the thread was held up for longer than `_NOTE_SECONDS`
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
