@@ -18,6 +18,7 @@ from kazoo.client import KazooClient
 
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.testing.ports import LOOPBACK
+from tests.pools.process_setting import is_alive
 
 pytestmark = pytest.mark.long
 
@@ -38,15 +39,6 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = 20.0) 
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
         time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    """False for a zombie too: a container's first process may never collect it."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_namespace_exists_and_is_empty(namespace: str) -> None:

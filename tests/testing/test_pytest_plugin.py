@@ -42,7 +42,7 @@ def test_a_module_level_herd_is_directed_to_the_embedded_server(project: pytest.
 
         def test_adding(herd_worker):
             with herd_worker(tasks.herd):
-                assert tasks.add.submit(2, 3).result(5) == 5
+                assert tasks.add.submit(2, 3).result(20) == 5
             assert tasks.herd.hosts == "nowhere.invalid:2181/prod"
 
         def test_adding_again(herd_worker):

@@ -69,7 +69,7 @@ async def test_a_client_declares_expiry_by_itself_while_no_server_answers(own_se
         own_server.pause()
         await states.wait_for(EXPIRED)
         assert states == [DISCONNECTED, EXPIRED]
-        assert start + 1.0 <= ends[0] < start + 3.0
+        assert start + 1.0 <= ends[0] < start + 10.0
         assert client.deadline <= ends[0], "what must stop by the deadline has stopped"
         own_server.resume()
     async with client_of(own_server.hosts) as fresh:
@@ -135,7 +135,7 @@ async def test_a_write_under_way_when_the_server_dies_is_a_loss_and_a_read_is_no
 
 @pytest.mark.long
 async def test_a_server_that_pauses_for_less_than_the_timeout_costs_no_session(own_server: OwnServer) -> None:
-    async with client_of(own_server.hosts, session_timeout=2.0) as client:
+    async with client_of(own_server.hosts, session_timeout=3.0) as client:
         states = observed(client)
         identity = client.client_id
         own_server.pause()
@@ -238,7 +238,7 @@ async def test_no_server_at_all_is_said_with_what_to_do() -> None:
     start = time.monotonic()
     with pytest.raises(errors.NoServerReachable) as caught:
         await client.open()
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
     message = str(caught.value)
     assert f"no session with {LOOPBACK}:{first},{LOOPBACK}:{second}/app within 0.5 s" in message
     assert "refused" in message or "Connect call failed" in message
@@ -323,7 +323,7 @@ async def test_closing_while_disconnected_does_not_wait(own_server: OwnServer) -
     await asyncio.sleep(0)
     start = time.monotonic()
     await client.close()
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 3, "it waited for the end of the session"
     with pytest.raises(errors.ClientClosed):
         await pending
     assert states == [DISCONNECTED, CLOSED]
@@ -334,7 +334,7 @@ async def test_closing_does_not_wait_for_a_silent_server_longer_than_the_timeout
     own_server.pause()
     start = time.monotonic()
     await client.close()
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
     assert client.state.is_final
     own_server.resume()
 

@@ -18,13 +18,13 @@ from tests.zookeeper.client.sessions import Events, States, client_of, wait_unti
 
 @pytest.mark.long
 async def test_a_stalled_loop_reads_what_came_before_it_judges_the_silence(server: str) -> None:
-    async with client_of(server, session_timeout=2.0) as client:
+    async with client_of(server, session_timeout=3.0) as client:
         states = States()
         client.add_listener(states)
         asking = asyncio.ensure_future(client.get("/"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)  # it has left
-        time.sleep(1.45)  # noqa: ASYNC251 - this is the stall: longer than two thirds of the timeout
+        time.sleep(2.15)  # noqa: ASYNC251 - this is the stall: longer than two thirds of the timeout
         await asking
         await client.get("/")
         assert states == []
@@ -35,7 +35,7 @@ import asyncio, sys
 from herdmaster.zookeeper.client import Client
 
 async def main():
-    async with Client(sys.argv[1], session_timeout=2.0) as client:
+    async with Client(sys.argv[1], session_timeout=3.0) as client:
         client.add_listener(lambda state: print(state.value, flush=True))
         await client.add_watch("/", lambda event: print(event.path, flush=True), recursive=True)
         print("ready", flush=True)
@@ -61,7 +61,7 @@ async def test_a_process_that_was_stopped_reads_what_came_before_it_judges_the_s
         await wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S")
         os.kill(process.pid, signal.SIGSTOP)
         await other.create("/seen")
-        await asyncio.sleep(1.45)  # longer than two thirds of the timeout, shorter than the timeout
+        await asyncio.sleep(2.15)  # longer than two thirds of the timeout, shorter than the timeout
         os.kill(process.pid, signal.SIGCONT)
         process.stdin.write(b"\n")
         output, _ = await process.communicate()
@@ -70,14 +70,14 @@ async def test_a_process_that_was_stopped_reads_what_came_before_it_judges_the_s
 
 @pytest.mark.long
 async def test_a_process_that_stalls_for_longer_than_the_session_lives_says_so_at_once(server: str) -> None:
-    async with client_of(server) as other, client_of(server, session_timeout=0.4) as client:
+    async with client_of(server) as other, client_of(server, session_timeout=0.8) as client:
         events, states = Events(), States()
         client.add_listener(states)
         await client.add_watch("/a", events)
         writing = asyncio.ensure_future(other.create("/a"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        time.sleep(0.8)  # noqa: ASYNC251 - this is the stall
+        time.sleep(1.3)  # noqa: ASYNC251 - this is the stall
         with pytest.raises(errors.SessionExpired):
             await client.get("/")
         await writing

@@ -17,7 +17,7 @@ from herdmaster.zookeeper.errors import NoServerReachable
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(base, "LATE_SECONDS", 0.05)
+    monkeypatch.setattr(base, "LATE_SECONDS", 0.15)
     (port,) = free_ports(1)
     return f"127.0.0.1:{port}/namespace"
 
@@ -47,7 +47,7 @@ async def test_a_server_that_accepts_and_does_not_answer_is_not_said_to_be_untri
     with socket.create_server(("127.0.0.1", 0)) as silent:  # the system accepts for it
         hosts = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(NoServerReachable, match="no server has answered yet"):
-            await Client(hosts, connect_timeout=0.2).open()
+            await Client(hosts, connect_timeout=0.3).open()
     assert told(caplog) == [f"still trying {hosts} (no server has answered yet): is ZooKeeper running?"]
 
 
@@ -55,12 +55,12 @@ async def test_nothing_is_told_once_it_is_over(nowhere: str, caplog: pytest.LogC
     with pytest.raises(NoServerReachable):
         await Client(nowhere, connect_timeout=0.01).open()
     with pytest.raises(NoServerReachable):
-        await Client(nowhere, connect_timeout=0.1, says_late=False).open()  # longer than the first one's patience
+        await Client(nowhere, connect_timeout=0.2, says_late=False).open()  # longer than the first one's patience
     assert told(caplog) == []
 
 
 @pytest.mark.long
 def test_a_herd_tells_it_at_its_first_attempt_alone(nowhere: str, caplog: pytest.LogCaptureFixture) -> None:
-    with Herd(nowhere, connect_timeout=0.1, submit_timeout=1.0) as herd, pytest.raises(NotSubmitted):
+    with Herd(nowhere, connect_timeout=0.3, submit_timeout=1.5) as herd, pytest.raises(NotSubmitted):
         herd.submit_raw(b"x")
     assert len(told(caplog)) == 1

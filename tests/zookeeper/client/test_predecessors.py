@@ -59,7 +59,7 @@ async def test_a_session_that_was_given_up_is_closed_when_the_next_one_begins(se
             await wait_until(lambda: len(predecessors) == 0)
             assert await client.exists("/held") is None
             assert client.session_id != old.session_id
-        assert time.monotonic() - began < TIMEOUT / 2, "it did not lapse by itself"
+        assert time.monotonic() - began < TIMEOUT * 0.8, "it did not lapse by itself"
 
 
 async def test_a_session_that_the_server_has_ended_meanwhile_is_let_go(server: str) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from herdmaster.testing.ports import free_ports
+
 _PROGRAM = textwrap.dedent(
     """
     import asyncio, sys
@@ -28,7 +30,7 @@ _PROGRAM = textwrap.dedent(
 class Process:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.port = 0
+        (self.port,) = free_ports(1)  # it has to be free again after each kill
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, journal: int = 1 << 26) -> None:

@@ -82,8 +82,8 @@ def wire(namespace: str) -> Wire:
 )
 def test_an_authentication_that_goes_on_and_on_ends_with_the_session(wire: Wire, say: bytes) -> None:
     with wire:
-        granted = wire.handshake(400).timeout / 1000
         began = time.monotonic()
+        granted = wire.handshake(400).timeout / 1000
         with pytest.raises((ConnectionEnded, ConnectionError)):
             _repeat(wire, say, pause=granted / 10, seconds=10 * granted)
         assert time.monotonic() - began >= granted

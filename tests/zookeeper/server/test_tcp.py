@@ -255,8 +255,8 @@ def test_a_full_disk_stops_the_server_and_acknowledges_nothing_more(tmp_path: Pa
 def test_expired_sessions_lose_their_ephemerals_after_their_timeout_and_not_before(server: ServerThread) -> None:
     other = server.attach()
     client = server.attach(400)
-    client.create("/e", flags=EPHEMERAL)
     begin = time.monotonic()
+    client.create("/e", flags=EPHEMERAL)
     other.body(records.Exists("/e", True))
     assert wait_event(other) == Event(2, "/e")
     assert time.monotonic() - begin >= 0.4
