@@ -39,12 +39,13 @@ async def wait(diary: Path, number: int, seconds: float) -> int:
 
 
 @herd.task(pool="process")
-def spawn(diary: Path, number: int, seconds: float) -> int:
-    """Starts another process, which only the pool can end."""
+def spawn(diary: Path, number: int, end: Path) -> int:
+    """Start another process, which only the pool can end, and go on until there is such a file."""
     child = subprocess.Popen(["sleep", "600"])
     write(diary, BEGAN, number)
     write(diary, BEGAN, number, child.pid)
-    time.sleep(seconds)
+    while not end.exists():
+        time.sleep(0.02)
     child.kill()
     child.wait()
     write(diary, ENDED, number)

@@ -108,13 +108,15 @@ def test_requests_to_cancel_stand_when_the_primary_dies_on_them(start: Start, di
 
 
 @pytest.mark.long
-def test_coroutines_and_processes_run_again_elsewhere_and_leave_no_process_behind(start: Start, diary: Path) -> None:
+def test_coroutines_and_processes_run_again_elsewhere_and_leave_no_process_behind(
+    start: Start, diary: Path, tmp_path: Path
+) -> None:
     slots = (f"--app={APP}", "--slots=60", "--processes=2")
     cluster = start(slots, slots)
     wait = cluster.herd.task(features_app.wait.function)
     spawn = cluster.herd.task(features_app.spawn.function)
     work = cluster.herd.task(features_app.work.function).options(ignore_result=True)
-    in_processes = [spawn.options(pool="process").submit(diary, number, 2.0) for number in range(4)]
+    in_processes = [spawn.options(pool="process").submit(diary, number, tmp_path / "end") for number in range(4)]
     coroutines = wait.submit_many((diary, number, 1.5) for number in range(100, 200))
     work.submit_many((diary, number, 0.3) for number in range(200, 220))
     wait_lines(diary, BEGAN, 60)
@@ -124,6 +126,7 @@ def test_coroutines_and_processes_run_again_elsewhere_and_leave_no_process_behin
     orphans = [pid for pid, parent in began.items() if dying.pid in (parent, began.get(parent))]
     assert len(orphans) == 4, "two processes, each with one of its own"
     kill(primary, dying)
+    (tmp_path / "end").touch()
 
     assert [future.result(PATIENCE) for future in in_processes] == list(range(4))
     assert [future.result(PATIENCE) for future in coroutines] == list(range(100, 200))
@@ -164,8 +167,8 @@ def test_an_outcome_and_its_key_go_in_time_although_the_primary_died(namespace: 
         stack.enter_context(HerdProcess("worker", namespace, *WORKER))
         client = stack.enter_context(connect(namespace))
         wait_until(lambda: client.exists("/workers") and client.get_children("/workers"), "no worker", PATIENCE)
-        name = submit_and_die(namespace, diary, 4)
         stays = run_herd("submit", f"{APP}:attempt_of", "1", "0", "--zookeeper", namespace).stdout.strip()
+        name = submit_and_die(namespace, diary, 4)
         wait_until(lambda: {name, stays} <= set(client.get_children("/status")), "no outcomes", PATIENCE)
         ended = client.exists(f"/status/{name}").ctime
         next(master for master in masters if "elected" in master.stderr).kill()

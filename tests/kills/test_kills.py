@@ -111,7 +111,7 @@ def cluster(namespace: str) -> Iterator[Cluster]:
 
 @pytest.mark.long
 def test_a_worker_is_killed_while_it_holds_tasks(cluster: Cluster) -> None:
-    cluster.submit(120, 0.1)
+    cluster.submit(200, 0.1)
     cluster.wait_busy()
     cluster.workers[0].kill()
     cluster.assert_busy()
@@ -133,7 +133,7 @@ def test_the_primary_is_killed_under_load(cluster: Cluster, request: pytest.Fixt
     cluster.wait_ended()
     cluster.check()
     # The promise is half a second more than timeout and tick; the rest is for a machine that is shared.
-    assert takeover < SESSION_TIMEOUT + TICK + 0.5 + 2.0
+    assert takeover < SESSION_TIMEOUT + TICK + 0.5 + 6.0
 
 
 def test_the_primary_and_a_worker_are_killed_at_once(cluster: Cluster) -> None:

@@ -94,7 +94,7 @@ def test_ctrl_c_reaches_the_worker_alone_which_lets_its_processes_end(cluster: C
 
     assert worker.wait(PATIENCE) == 0
     assert future.result(timeout=PATIENCE) == pid
-    assert not Path(f"/proc/{pid}").exists()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "its process lives on", PATIENCE)
 
 
 def test_a_second_ctrl_c_ends_a_worker_and_its_processes_at_once(cluster: Cluster, tmp_path: Path) -> None:
