@@ -17,8 +17,8 @@ from pathlib import Path
 from herdmaster import Herd, HerdExecutor
 from herdmaster.running.current import CurrentTask
 
-herd = Herd("127.0.0.1:1", submit_timeout=10.0, connect_timeout=2.0)
-same_deployment = Herd("127.0.0.1:1", submit_timeout=10.0, connect_timeout=2.0)
+herd = Herd("127.0.0.1:1", submit_timeout=20.0, connect_timeout=20.0)
+same_deployment = Herd("127.0.0.1:1", submit_timeout=20.0, connect_timeout=20.0)
 SECONDS = 20.0
 
 

@@ -253,7 +253,7 @@ def test_a_handler_of_the_app_that_blocks_holds_up_neither_session_nor_tasks_nor
     (tmp_path / "stuck").touch()
     with (
         HerdProcess("master", namespace),
-        HerdProcess("worker", namespace, "--app=app", "--session-timeout=1", folder=tmp_path) as worker,
+        HerdProcess("worker", namespace, "--app=app", "--session-timeout=2", folder=tmp_path) as worker,
         Herd(namespace) as herd,
     ):
         (registered,) = wait_until(lambda: look(namespace).workers or None, "no worker")
@@ -261,7 +261,7 @@ def test_a_handler_of_the_app_that_blocks_holds_up_neither_session_nor_tasks_nor
         assert {type(future.exception(timeout=20)) for future in failing} == {ValueError}
         speaking: Future[str] = herd.submit_call("app:speak")
         assert speaking.result(timeout=20) == "spoke"
-        time.sleep(2.0)  # two sessions
+        time.sleep(3.0)  # longer than the session lives without a heartbeat
         assert [each.name for each in look(namespace).workers] == [registered.name]
         worker.send(signal.SIGTERM)
         assert worker.wait() == 0

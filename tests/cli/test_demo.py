@@ -22,6 +22,7 @@ from herdmaster.cli.demo.stage import CONNECT_TIMEOUT
 from herdmaster.cli.failures import Failed
 from herdmaster.testing.ports import free_ports
 from tests.cli.processes import REPOSITORY, HerdProcess, connect, run_herd, wait_until
+from tests.pools.process_setting import is_alive
 
 ROLES = 4
 """Beside them the plain loop may run."""
@@ -48,15 +49,6 @@ class Terminal(io.StringIO):
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # A zombie has ended; its new parent has only not asked yet.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_word_is_a_run_of_letters_of_the_lower_cased_text(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_the_demo_uses_what_is_installed_as_it_is(clone: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(120)
 def test_a_python_that_needs_nothing_to_make_an_environment_is_preferred(tmp_path: Path) -> None:
     for name, script in {
         "bare": f'case "$*" in *ensurepip*) exit 1 ;; esac; exec {sys.executable} "$@"',
@@ -70,5 +71,7 @@ def test_a_python_that_needs_nothing_to_make_an_environment_is_preferred(tmp_pat
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "PYTHON": f"{tmp_path}/bare {sys.executable}",
     }
-    subprocess.run([REPOSITORY / "scripts" / "create-venv", tmp_path / "made"], env=environment, timeout=50, check=True)
+    subprocess.run(
+        [REPOSITORY / "scripts" / "create-venv", tmp_path / "made"], env=environment, timeout=110, check=True
+    )
     assert (tmp_path / "made" / "bin" / "pip").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from herdmaster.api import Future, Herd
-from herdmaster.testing.ports import LOOPBACK
+from herdmaster.testing.ports import LOOPBACK, free_ports
 from tests.cli.processes import HerdProcess, connect, run_herd, wait_until
 from tests.pools.process_setting import is_alive
 
@@ -73,7 +73,7 @@ def test_the_second_signal_waits_for_nothing(number: signal.Signals, code: int, 
         dev.send(number)
         dev.wait_for_log("drains: 1 task")
         dev.send(number)
-        assert dev.wait(timeout=10) == code
+        assert dev.wait() == code
         assert " WARNING dev: stopping at once" in dev.stderr
         assert "Traceback" not in dev.stderr
 
@@ -84,7 +84,7 @@ def test_a_task_that_was_left_waiting_is_run_after_the_next_start_with_the_same_
         dev.send(signal.SIGINT)
         dev.wait_for_log("drains: 1 task")
         dev.send(signal.SIGINT)
-        assert dev.wait(timeout=10) == 130
+        assert dev.wait() == 130
     (tmp_path / "on").unlink()
     (tmp_path / "go-on").touch()
     with HerdProcess("dev", APP, "--port=0", data) as dev:
@@ -95,13 +95,14 @@ def test_a_task_that_was_left_waiting_is_run_after_the_next_start_with_the_same_
 
 def test_a_child_that_a_task_has_left_keeps_neither_the_port_nor_the_data_directory(tmp_path: Path) -> None:
     app, data, stop = "--app=tests.cli.forking_app", f"--data-dir={tmp_path / 'data'}", tmp_path / "stop"
-    with HerdProcess("dev", app, "--port=0", data) as dev, Herd(hosts_of(dev)) as herd:
+    (port,) = free_ports(1)  # one that the kernel gives to no other connection when it is free again
+    with HerdProcess("dev", app, f"--port={port}", data) as dev, Herd(hosts_of(dev)) as herd:
         hosts = hosts_of(dev)
         child: object = herd.submit_call("tests.cli.forking_app:leave_a_child", [str(stop)]).result(timeout=20)
         assert isinstance(child, int)
         dev.kill()
     try:
-        with HerdProcess("dev", app, f"--port={hosts.rpartition(':')[2]}", data) as dev:
+        with HerdProcess("dev", app, f"--port={port}", data) as dev:
             assert hosts_of(dev) == hosts
         assert is_alive(child)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -20,20 +21,20 @@ pytestmark = pytest.mark.long
 async def test_exit_codes_tell_a_monitor_how_bad_it_is(namespace: str) -> None:
     async with Client(namespace) as client:
         await make_folders(client)
-        result = run_herd("doctor", namespace)
+        result = await asyncio.to_thread(run_herd, "doctor", namespace)
         assert result.returncode == 2
         assert result.stdout.startswith("critical  there is no primary: `herd master` starts one\n")
 
         await client.create(
             layout.MASTER, encode_record(MasterRecord("master-aa", "h", 1, 5)), mode=CreateMode.EPHEMERAL
         )
-        result = run_herd("doctor", "--zookeeper", namespace)
+        result = await asyncio.to_thread(run_herd, "doctor", "--zookeeper", namespace)
         assert result.returncode == 0, result.stdout
         assert "nothing keeps tasks from running" in result.stdout
         assert "note      the primary has no backup" in result.stdout
 
         await client.create(layout.delayed_path(5, new_raw_name()), b"x")
-        result = run_herd("doctor", "--zookeeper", namespace, "--json")
+        result = await asyncio.to_thread(run_herd, "doctor", "--zookeeper", namespace, "--json")
         found = [json.loads(line) for line in result.stdout.splitlines()]
         assert result.returncode == 1
         assert (found[0]["code"], found[0]["severity"]) == ("overdue", "warning")

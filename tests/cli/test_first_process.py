@@ -35,7 +35,7 @@ def start(program: str) -> subprocess.Popen[str]:
 def test_an_orphan_is_reaped_and_the_exit_code_is_the_childs() -> None:
     program = """
 if os.fork() == 0:
-    print(orphan, flush=True) if (orphan := os.fork()) else time.sleep(0.2)
+    print(orphan, flush=True) if (orphan := os.fork()) else time.sleep(60)
     os._exit(0)
 os.wait()
 sys.stdin.read()
@@ -47,6 +47,7 @@ sys.exit(7)
         assert first.stdout is not None
         child, orphan = (int(first.stdout.readline()) for _ in range(2))
         wait_until(lambda: children(first.pid) == {child, orphan}, "the orphan was not adopted")
+        os.kill(orphan, signal.SIGKILL)
         wait_until(lambda: children(first.pid) == {child}, "the orphan was not reaped")
         first.communicate("")
         assert first.returncode == 7

@@ -130,16 +130,16 @@ def test_failed_steps_are_retried(at: tuple[str, str]) -> None:
 
 
 def test_a_request_to_cancel_stands_without_a_primary(at: tuple[str, str]) -> None:
-    cancelled = run("flows", "cancel", FLOW, OTHER, "--timeout", "0.1s", *at)
+    cancelled = run("flows", "cancel", FLOW, OTHER, "--timeout", "0.5s", *at)
     assert cancelled.exit_code == 1
     assert cancelled.stdout == f"{FLOW}: no primary has answered yet; the request stands\n{OTHER}: failed\n"
     assert "a request to cancel it is not carried out yet" in run("flows", "show", FLOW, *at).stdout
 
 
 def test_flows_are_waited_for(at: tuple[str, str]) -> None:
-    waited = run("flows", "wait", OTHER, FLOW, "--timeout", "0.1s", *at)
+    waited = run("flows", "wait", OTHER, FLOW, "--timeout", "0.5s", *at)
     assert waited.exit_code == 1
-    assert waited.stdout == f"{OTHER}: failed\n{FLOW}: has not ended within 0.1 s and goes on\n"
+    assert waited.stdout == f"{OTHER}: failed\n{FLOW}: has not ended within 0.5 s and goes on\n"
 
 
 def test_flows_that_have_ended_are_removed(at: tuple[str, str]) -> None:

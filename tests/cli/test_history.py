@@ -115,9 +115,11 @@ async def test_statistics_are_a_table_with_the_trend_of_the_backlog(past: str) -
 
     assert (code, stderr) == (0, "")
     assert table[0][:5] == ["call", "tasks/min", "done", "failed", "rate"]
-    assert table[1][:5] == ["shop:area", "9.8", "98", "0", "0.0%"]
-    assert table[2][:6] == ["shop:pay", "0.2", "0", "2", "100.0%", "1"]
-    assert table[3][:5] == ["all", "10.0", "98", "2", "2.0%"]
+    names, rates, *counts = zip(*(row[:5] for row in table[1:4]), strict=True)
+    assert names == ("shop:area", "shop:pay", "all")
+    assert [float(rate) for rate in rates] == pytest.approx([9.8, 0.2, 10.0], rel=0.2)  # in the time until now
+    assert counts == [("98", "0", "98"), ("0", "2", "2"), ("0.0%", "100.0%", "2.0%")]
+    assert table[2][5] == "1"
     assert lines[-2:] == ["backlog of default: 80 (-40 since 10 m ago)", "backlog of money: 1 (+1 since 10 m ago)"]
 
 

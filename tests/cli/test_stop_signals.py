@@ -44,7 +44,7 @@ class Waiting:
 def test_a_signal_to_every_process_of_a_worker_costs_no_attempt(namespace: str, tmp_path: Path) -> None:
     """As systemd sends it by default: what ends in time ends, the rest is handed back."""
     with HerdProcess("master", namespace), Herd(namespace) as herd:
-        with HerdProcess("worker", namespace, APP, "--processes=2", "--drain-timeout=1.5") as worker:
+        with HerdProcess("worker", namespace, APP, "--processes=2", "--drain-timeout=3") as worker:
             quick, slow = Waiting(herd, tmp_path, "quick"), Waiting(herd, tmp_path, "slow")
             quick.wait_began()
             slow.wait_began()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -14,11 +15,14 @@ from tests.cli.processes import HERD, connect, wait_until
 pytestmark = pytest.mark.long
 
 
-def run_in_shell(command: str, hosts: str) -> subprocess.CompletedProcess[str]:
+def run_in_shell(
+    command: str, hosts: str, stdout: int | IO[bytes] = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
     """`$herd` is the command."""
     return subprocess.run(
         ["bash", "-c", command.replace("$herd", " ".join(HERD))],
-        env={**os.environ, "HERD_ZOOKEEPER": hosts}, capture_output=True, text=True, timeout=40, check=False,
+        env={**os.environ, "HERD_ZOOKEEPER": hosts}, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=40,
+        check=False,
     )  # fmt: skip
 
 
@@ -47,8 +51,10 @@ def test_a_disk_that_is_full_is_told_in_one_line(namespace: str, command: str, n
 
 @pytest.mark.parametrize("command", ["$herd status", "$herd submit m:f --unchecked --create", "$herd --help"])
 def test_a_reader_that_is_gone_ends_the_command_without_a_word(namespace: str, command: str) -> None:
-    # `:` ends at once: by the time that the interpreter has started there is no reader.
-    result = run_in_shell(f"{{ {command}; echo $? >&2; }} | :", namespace)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as output:
+        result = run_in_shell(f"{command}; echo $? >&2", namespace, output)
     assert result.stderr == f"{128 + signal.SIGPIPE}\n"
 
 

@@ -24,7 +24,7 @@ from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.errors import NoServerReachable
-from tests.cli.processes import HERD, HerdProcess, connect, run_herd
+from tests.cli.processes import HERD, HerdProcess, connect, run_herd, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -65,7 +65,7 @@ def test_client_carries_bytes_that_are_no_text(namespace: str) -> None:
         master.wait_for_log("elected")
         result = subprocess.run([*HERD, "client", namespace, b"\xff\xfe"], capture_output=True, check=False, timeout=40)
         assert (result.returncode, result.stderr) == (0, b"")
-        assert r"has b'\xff\xfe'" in worker.stdout
+        wait_until(lambda: r"has b'\xff\xfe'" in worker.stdout, "the worker has not printed it")
 
 
 def test_submit_prints_a_name_that_any_program_can_wait_for(cluster: str) -> None:
@@ -204,7 +204,7 @@ def test_a_namespace_whose_master_starts_meanwhile_is_used(namespace: str) -> No
 
 def test_a_namespace_that_no_program_has_used_is_refused(namespace: str) -> None:
     for hosts in (namespace, f"{namespace}/typo"):
-        result = run_herd("submit", "--unchecked", "m:f", "--zookeeper", hosts, "--connect-timeout=0.3")
+        result = run_herd("submit", "--unchecked", "m:f", "--zookeeper", hosts, "--connect-timeout=1.5")
         assert (result.returncode, result.stdout) == (2, "")
         (line,) = result.stderr.splitlines()
         assert line == (
