@@ -13,7 +13,7 @@ from herdmaster.core.flows import FlowState, encode_header
 from herdmaster.core.progress import TaskProgress, encode_progress
 from herdmaster.errors import HerdError
 from herdmaster.inspection.flow_seen import StepInfo, StepState
-from herdmaster.inspection.flows import FlowFilter, FlowInfo, NoSuchFlow, find_flow, list_flows, resolve_flow
+from herdmaster.inspection.flows import FlowFilter, FlowInfo, NoSuchFlow, find_flow, find_info, list_flows, resolve_flow
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.roles.shared.flow_removal import remove_flow
 from herdmaster.zookeeper.client import Client
@@ -69,7 +69,8 @@ async def test_steps_whose_tasks_no_worker_has_are_pending_and_not_running(zk: C
     await scene.live("1", layout.assignment_path(WORKER, scene.task("1"))).write()
     details = await find_flow(zk, FLOW)
     assert details is not None
-    for info in (details.info, *await list_flows(zk)):
+    for info in (details.info, await find_info(zk, FLOW), *await list_flows(zk)):
+        assert info is not None
         assert (info.running, info.pending) == (1, 2)
 
 
@@ -93,6 +94,7 @@ async def test_what_a_failure_blocks_is_told_from_what_waits(zk: Client) -> None
     assert (error.type, error.message, steps["1"].parents) == ("OSError", "no route", ("0",))
     (info,) = await list_flows(zk)
     assert (info.done, info.failed, info.waiting, info.blocked) == (1, 1, 2, 2)
+    assert await find_info(zk, FLOW) == info
 
 
 async def test_steps_that_a_flow_ended_without_are_skipped(zk: Client) -> None:
@@ -101,6 +103,8 @@ async def test_steps_that_a_flow_ended_without_are_skipped(zk: Client) -> None:
     assert (await shown(zk))["4"].state is StepState.SKIPPED
     (info,) = await list_flows(zk)
     assert (info.state, info.waiting, info.blocked, info.ended) == (FlowState.DONE, 0, 0, CREATED + 9000)
+    assert await find_info(zk, FLOW) == info
+    assert await find_info(zk, OTHER) is None
 
 
 async def test_cancelled_and_expired_steps_and_delayed_ones_have_words_of_their_own(zk: Client) -> None:

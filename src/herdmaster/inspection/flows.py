@@ -22,6 +22,7 @@ from herdmaster.zookeeper.client import Client, Node
 _AT_ONCE: Final = 40
 """Flows of one request, which reads the header and the stats of four folders of each."""
 UNENDED: Final = frozenset({FlowState.BUILDING, FlowState.RUNNING})
+_ENDED: Final = frozenset(FlowState) - UNENDED
 
 
 class FlowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,20 +107,29 @@ async def list_flows(client: Client, only: FlowFilter | None = None, limit: int 
     return found[:limit] if limit else found
 
 
+async def find_info(client: Client, flow: str) -> FlowInfo | None:
+    """Return the state of a flow and the numbers of its steps, without reading the steps; None if there is none of this
+    name. Raises as `list_flows`."""
+    await client.sync()
+    found = await _read_infos(client, [flow])
+    if not found or found[0].state in _ENDED:
+        return found[0] if found else None
+    return await _with_names(client, found[0], await read_names(client, flow))
+
+
 async def find_flow(client: Client, flow: str) -> FlowDetails | None:
     """Return a flow with its steps; None if there is none of this name. Raises as `list_flows`."""
     await client.sync()
-    for info in await _read_infos(client, [flow]):
-        header = await _read_header(client, flow)
-        has_ended = info.state not in UNENDED
-        names = await read_names(client, flow)
-        steps = await read_steps(client, flow, names, has_ended=has_ended)
-        pending = len(names.live.keys() - await _held_tasks(client)) if names.live else 0
-        found = FlowDetails(_with_pending(_split_waiting(info, names), pending), steps)
-        if header is None:
-            return found
-        return msgspec.structs.replace(found, on_failure=header.on_failure, timeout=header.timeout)
-    return None
+    found = await _read_infos(client, [flow])
+    if not found:
+        return None
+    header = await _read_header(client, flow)
+    names = await read_names(client, flow)
+    steps = await read_steps(client, flow, names, has_ended=found[0].state in _ENDED)
+    details = FlowDetails(await _with_names(client, found[0], names), steps)
+    if header is None:
+        return details
+    return msgspec.structs.replace(details, on_failure=header.on_failure, timeout=header.timeout)
 
 
 async def resolve_flow(client: Client, text: str) -> str:
@@ -191,7 +201,7 @@ def _info(flow: str, replies: Sequence[Node | errors.ServerError]) -> FlowInfo |
         header = decode_header(data)
     except BadPayload as error:
         return FlowInfo(flow, "", FlowState.RUNNING, stat.ctime, problem=str(error))
-    has_ended = header.state not in UNENDED
+    has_ended = header.state in _ENDED
     info = FlowInfo(
         flow, header.name, header.state, header.created, header.ended, done, running, waiting, failed,
         retries=header.retries, is_cancelling=isinstance(cancel, tuple) and not has_ended,
@@ -222,6 +232,12 @@ async def _split_running(client: Client, infos: Sequence[FlowInfo], held: Collec
         flow: sum(task not in held for task in tasks) for flow, tasks in zip(running, listings, strict=True)
     }  # fmt: skip
     return [_with_pending(info, pending.get(info.id, 0)) for info in infos]
+
+
+async def _with_names(client: Client, info: FlowInfo, names: FlowNames) -> FlowInfo:
+    """Return a flow with the numbers that only names say: of steps without a worker, and of blocked ones."""
+    pending = len(names.live.keys() - await _held_tasks(client)) if names.live else 0
+    return _with_pending(_split_waiting(info, names), pending)
 
 
 def _with_pending(info: FlowInfo, pending: int) -> FlowInfo:
