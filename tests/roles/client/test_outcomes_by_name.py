@@ -13,6 +13,7 @@ from herdmaster.roles.client import outcomes
 from herdmaster.zookeeper.client import Client
 from tests.proxy import Proxy
 from tests.roles.client.waiting import wait_for
+from tests.roles.module_asyncio import replace_asyncio
 from tests.roles.stage import Stage, new_raw_name, until
 
 
@@ -215,7 +216,7 @@ async def test_a_timer_that_fires_a_little_early_does_not_make_the_client_spin(
         looks += 1
         return timeout_at(None if when is None else when - 0.02)
 
-    monkeypatch.setattr("herdmaster.roles.client.outcomes.asyncio.timeout_at", timeout_early)
+    replace_asyncio(monkeypatch, outcomes, timeout_at=timeout_early)
     await stage.client()
     await asyncio.sleep(0.5)  # at least 0.16 s lie between two looks
     assert 1 <= looks <= 6

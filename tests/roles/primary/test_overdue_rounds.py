@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from herdmaster.roles.primary import overdue
 from herdmaster.roles.primary.overdue import Overdue, Patience
 from herdmaster.zookeeper import errors
+from tests.roles.module_asyncio import replace_asyncio
 
 
 @pytest.mark.parametrize(
@@ -29,19 +30,17 @@ async def test_it_looks_after_each_interval_and_sooner_where_something_was_overd
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    async def look(_self: Overdue) -> bool:
-        found = next(rounds)
-        if isinstance(found, Exception):
-            raise found
-        return found
+    class Scripted(Overdue):
+        async def _round(self) -> bool:
+            found = next(rounds)
+            if isinstance(found, Exception):
+                raise found
+            return found
 
-    monkeypatch.setattr(Overdue, "_round", look)
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    replace_asyncio(monkeypatch, overdue, sleep=sleep)
     none: Any = None
     with pytest.raises(errors.SessionExpired):
-        await Overdue(none, none, none, patience).run()
-    monkeypatch.undo()
-    await asyncio.sleep(0)
+        await Scripted(none, none, none, patience).run()
 
     assert slept == [interval, interval, min(interval, 1.0), interval, interval, interval]
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]

@@ -21,6 +21,7 @@ from herdmaster.zookeeper.client.connection import boot_clock
 from herdmaster.zookeeper.model import READ_ONLY_ACL, CreateMode, SessionState
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, request_of
+from tests.roles.module_asyncio import replace_asyncio
 from tests.roles.stage import Stage, StagedMaster, end_session, until
 
 SESSION_TIMEOUT = 4.0
@@ -164,7 +165,7 @@ async def test_the_pause_is_doubled_after_each_short_session_up_to_a_limit(
 
     actor = Actor("nowhere", returns)
     actor._short_sessions = short
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    replace_asyncio(monkeypatch, role, sleep=sleep)
     for _ in range(50):
         await actor._pause()
 

@@ -12,12 +12,14 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.payload import Call, encode_arguments
 from herdmaster.core.progress import MAX_AWAITED, encode_progress
+from herdmaster.roles.worker import progress_writer
 from herdmaster.roles.worker.progress_writer import ProgressWriter
 from herdmaster.roles.worker.timers import Timers
 from herdmaster.running.current import ProgressReport
 from herdmaster.running.delivery import Delivered
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.model import CreateMode
+from tests.roles.module_asyncio import replace_asyncio
 
 W, NOW = "worker-w", 1_700_000_000_000
 PATH = layout.progress_path(W)
@@ -117,7 +119,7 @@ async def written_at(client: Client, slots: Slots, looks: int, monkeypatch: pyte
             raise asyncio.CancelledError
 
     looked: list[None] = []
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    replace_asyncio(monkeypatch, progress_writer, sleep=sleep)
     with pytest.raises(asyncio.CancelledError):
         await writer_of(client, slots).run()
     return made
@@ -141,7 +143,7 @@ async def test_what_has_not_changed_is_not_written_again(monkeypatch: pytest.Mon
         if looks > 5:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    replace_asyncio(monkeypatch, progress_writer, sleep=sleep)
     with pytest.raises(asyncio.CancelledError):
         await writer_of(client, slots).run()
     assert client.calls == []
