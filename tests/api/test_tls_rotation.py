@@ -65,6 +65,6 @@ def test_certificates_are_replaced_under_load(authority: Authority, tmp_path: Pa
                     put(authority.issue(f"server-{number}"), place["server"])
                     server.drop_connections()
             assert results == [number * number for number in range(TASKS)]
-            connections = server._server.machine.connections
+            connections = tuple(server._server.machine.connections)
             subjects = {each.id for link in connections for each in link.actor.identities if each.scheme == "x509"}
     assert subjects == {f"CN=client-{number},OU=tests,O=Herdmaster"}

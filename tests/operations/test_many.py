@@ -69,7 +69,7 @@ async def test_without_a_primary_all_requests_stand_after_one_wait(stage: Stage)
     began = asyncio.get_running_loop().time()
     found = [verdict async for _, verdict in cancel_many(stage.zk, tasks, 0.2)]
     assert found == [CancelVerdict.PENDING] * 150
-    assert asyncio.get_running_loop().time() - began < 5
+    assert asyncio.get_running_loop().time() - began < 20  # 150 waits would be 30 s
     assert sorted(await stage.names(layout.CANCEL)) == sorted(tasks)
 
 

@@ -34,6 +34,8 @@ TIMEOUT = 2.0
 """Seconds, of sessions: short, and far above what a busy machine takes for a request."""
 LONGEST = 4.0
 """The longest session that the servers of the tests grant."""
+PATIENCE = 30.0
+"""Seconds that a test waits for what is to happen: far above what a busy machine takes, below the limit of a test."""
 
 OURS = encode_record(MasterRecord("master-x", "host", 1, 0))
 REFERENCE = b"1a2b3c4d"
@@ -59,7 +61,7 @@ def new_call(function: str, *args: object, queue: str = "default") -> NewTask:
     return NewTask(new_call_name(queue, big=len(payload) > BIG), payload)
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, seconds: float = PATIENCE) -> None:
     """Looks a hundred times a second. TimeoutError, naming what was waited for, after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -111,7 +113,7 @@ class Submitted:
             self.ended.exception()
         return True
 
-    async def outcome(self, seconds: float = 15.0) -> Outcome:
+    async def outcome(self, seconds: float = PATIENCE) -> Outcome:
         async with asyncio.timeout(seconds):
             await self.accepted
             return await self.ended
@@ -155,8 +157,8 @@ class Ran:
         self.payloads: dict[str, bytes] = {}
 
     def __call__(self, name: str, payload: bytes) -> None:
-        self.names.append(name)
         self.payloads[name] = payload
+        self.names.append(name)  # last: a test in another thread waits for the name
 
 
 class Gate:
@@ -288,7 +290,16 @@ class Stage:
         await asyncio.gather(*self._running.values())
 
     async def clear(self, folder: str = "/") -> None:
-        """Deletes a folder (of the namespace: what is in it) with few requests, where others do it node by node."""
+        """Deletes a folder (of the namespace: what is in it) with few requests, where others do it node by node.
+
+        What roles write or what lapses between the listing and the transaction makes that fail: it is tried again.
+        """
+        for _ in range(5):
+            with suppress(errors.TransactionFailed):
+                await self._clear_once(folder)
+                return
+
+    async def _clear_once(self, folder: str) -> None:
         level, paths = [folder], [folder] if folder != "/" else []
         while level:
             found = await asyncio.gather(*(self.names(path) for path in level))
@@ -299,8 +310,7 @@ class Stage:
             transaction = self.zk.transaction()
             for path in paths[start : start + 500]:
                 transaction.delete(path)
-            with suppress(errors.TransactionFailed):  # the session of an abandoned role lapsed meanwhile, say
-                await transaction.commit()
+            await transaction.commit()
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -335,13 +345,13 @@ class Stage:
     async def until_exists(self, path: str) -> None:
         await until(lambda: self.exists(path), path)
 
-    async def until_gone(self, path: str, seconds: float = 15.0) -> None:
+    async def until_gone(self, path: str, seconds: float = PATIENCE) -> None:
         async def is_gone() -> bool:
             return not await self.exists(path)
 
         await until(is_gone, f"the end of {path}", seconds)
 
-    async def until_empty(self, *folders: str, seconds: float = 15.0) -> None:
+    async def until_empty(self, *folders: str, seconds: float = PATIENCE) -> None:
         """Without folders: no task is anywhere any more."""
 
         async def is_empty() -> bool:

@@ -253,7 +253,7 @@ async def test_a_child_flow_of_a_task_that_exceeded_its_time_limit_does_not_stay
 ) -> None:
     draft = Draft()
     draft.add("0", "m:add", queue="unserved")
-    parent = Parent(draft.name)
+    parent = Parent(draft.name, timeout=0.7 if is_late else 2.0)  # the child has to come in time
     await stage.master()
     await stage.worker(parent.of_worker())
     client = await stage.client()

@@ -325,7 +325,7 @@ async def test_a_role_with_the_id_of_another_says_once_what_it_lacks(
     )
     began = time.monotonic()
     await stage.stop(worker)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 20.0  # far below the 30 s
 
 
 @pytest.mark.long

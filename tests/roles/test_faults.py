@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 import pytest
 
@@ -13,11 +14,14 @@ from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import SessionState
-from tests.roles.stage import TIMEOUT, Ran, Stage, StagedClient, StagedMaster, StagedWorker, Submitted, until
+from tests.roles.stage import LONGEST, TIMEOUT, Ran, Stage, StagedClient, StagedMaster, StagedWorker, Submitted, until
 
 pytestmark = pytest.mark.long
 
 SETTINGS = MasterSettings(session_timeout=TIMEOUT, orphan_inbox_seconds=1.0)
+
+
+AnyRole: TypeAlias = StagedMaster | StagedWorker | StagedClient
 
 
 class Load:
@@ -62,28 +66,36 @@ async def load(stage: Stage) -> AsyncIterator[Load]:
     await stage.master(SETTINGS, is_primary=False)
     ran = Ran()
     for _ in range(2):
-        await stage.worker({"m:f": lambda number: number}, raw=ran)
+        await stage.worker({"m:f": lambda number: number}, raw=ran, session_timeout=LONGEST)
     load = Load(await stage.client(), ran)
     await load.until_more(100)
     yield load
     await load.until_more(100)
     await load.finish()
     await stage.until_empty()
+    await until(lambda: _has_two_inboxes(stage), "inboxes of the living alone")
+
+
+async def _has_two_inboxes(stage: Stage) -> bool:
     workers = await stage.names(layout.WORKERS)
-    await until(lambda: _same_inboxes(stage, workers), "inboxes of the living alone")
-    assert len(workers) == 2
+    return len(workers) == 2 and await stage.names(layout.ASSIGN) == workers
 
 
-async def _same_inboxes(stage: Stage, workers: list[str]) -> bool:
-    return await stage.names(layout.ASSIGN) == workers
+async def _active(stage: Stage, kind: type[AnyRole]) -> AnyRole:
+    found: list[AnyRole] = []
+
+    def find() -> bool:
+        found[:] = [each for each in stage.roles if isinstance(each, kind) and getattr(each, "is_primary", True)]
+        return bool(found)
+
+    await until(find, "a primary")
+    return found[0]
 
 
 @pytest.mark.parametrize("kind", [StagedMaster, StagedWorker, StagedClient], ids=["master", "worker", "client"])
-async def test_the_expiry_of_a_session_under_load_loses_nothing(
-    stage: Stage, load: Load, kind: type[StagedMaster | StagedWorker | StagedClient]
-) -> None:
+async def test_the_expiry_of_a_session_under_load_loses_nothing(stage: Stage, load: Load, kind: type[AnyRole]) -> None:
     for _ in range(3):
-        role = next(role for role in stage.roles if isinstance(role, kind) and getattr(role, "is_primary", True))
+        role = await _active(stage, kind)
         before = role.session
         await stage.expire(role)
         await until(lambda: before.state is SessionState.EXPIRED, "the role to know")  # noqa: B023 - awaited here
@@ -109,12 +121,11 @@ async def test_connections_that_break_again_and_again_lose_nothing_and_run_nothi
 
 
 async def test_a_primary_and_a_worker_that_fall_silent_together_are_replaced(stage: Stage, load: Load) -> None:
-    primary = next(role for role in stage.roles if isinstance(role, StagedMaster) and role.is_primary)
-    worker = next(role for role in stage.roles if isinstance(role, StagedWorker))
-    await stage.abandon(primary)
+    worker = await stage.worker({"m:f": lambda number: number})
+    await load.until_more(20)
+    await stage.abandon(await _active(stage, StagedMaster))
     await stage.abandon(worker)
     await stage.until_gone(layout.worker_path(worker.name))
-    await stage.worker({"m:f": lambda number: number})
 
 
 # --- the server ------------------------------------------------------------------------------------------------------
@@ -149,12 +160,7 @@ async def check_all_ended(stage: Stage, load: Load) -> None:
     await load.finish()
     async with Client(stage.hosts, session_timeout=4.0) as stage.zk:
         await stage.until_empty()
-        await until(lambda: _only_living_inboxes(stage), "inboxes of the living alone", 30)
-        assert len(await stage.names(layout.WORKERS)) == 2
-
-
-async def _only_living_inboxes(stage: Stage) -> bool:
-    return await stage.names(layout.ASSIGN) == await stage.names(layout.WORKERS)
+        await until(lambda: _has_two_inboxes(stage), "inboxes of the living alone")
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])

@@ -121,7 +121,7 @@ async def test_a_worker_that_the_server_hears_no_more_stops_starting_before_its_
         await asyncio.sleep(0.3)
         proxy.pass_on()
 
-        assert started[count - 1] <= held_at + TIMEOUT
+        assert started[count - 1] <= held_at + TIMEOUT + 0.3  # a thread may be late to note it
         assert started[-1] < lapsed_at
         await stage.stop(worker)
 

@@ -138,12 +138,13 @@ async def test_a_folder_that_is_deleted_in_the_midst_of_all_moves_is_made_again(
     running = [name for name in ENDS if name != "m:quick"]
     before = {f"{name} before": (client.put_call(name), ENDS[name]) for name in running}
     await until(lambda: code.begun == len(running), "the tasks to run")
+    registered = worker.name
     await stage.clear(folder)
     code.open()
     if folder == layout.ASSIGN:
         before = {}  # their only copies were there
     if folder in (layout.ASSIGN, layout.WORKERS):
-        await stage.until_registered(worker, unlike=worker.name)
+        await stage.until_registered(worker, unlike=registered)
     await _ends(before | await _leave_with_a_lost_worker(stage, client) | _submit_all(client))
 
     await until(lambda: _has_all(stage), f"all folders, {folder} was deleted", SECONDS)

@@ -129,7 +129,7 @@ async def test_code_does_not_go_on_when_the_session_ends_before_the_save(
         await until(fault.happened.is_set, "the save to be sent")
         await stage.expire(worker)
         fault.go_on.set()
-        await there(tmp_path, "refused")
+        await until(lambda: _is_written(tmp_path / "refused"), "the refusal")
         if pool is PoolKind.THREAD:  # a coroutine is cancelled where it waits
             assert "session of its worker is over" in (tmp_path / "refused").read_text()
         await stage.until_registered(worker, unlike=before)
@@ -142,7 +142,9 @@ async def test_code_that_a_soft_limit_interrupts_while_it_saves_waits_for_the_sa
     stage: Stage, namespace: str, tmp_path: Path, pool: PoolKind
 ) -> None:
     async with worker_with_held_saves(stage, namespace, pool) as (worker, fault):
-        name = await assign(stage, worker, f"buy_impatiently{FUNCTION[pool]}", tmp_path, soft_timeout=0.3)
+        name = await assign(
+            stage, worker, f"buy_impatiently{FUNCTION[pool]}", tmp_path, soft_timeout=0.6
+        )  # from when it is given to its child process
         await there(tmp_path, "impatient")
         fault.go_on.set()
         assert await result(stage, name) == ["again", 1]
@@ -154,7 +156,7 @@ async def test_a_hard_limit_ends_code_that_waits_for_its_save(
     stage: Stage, namespace: str, tmp_path: Path, pool: PoolKind
 ) -> None:
     async with worker_with_held_saves(stage, namespace, pool) as (worker, fault):
-        name = await buy(stage, worker, pool, tmp_path, timeout=0.3)
+        name = await buy(stage, worker, pool, tmp_path, timeout=0.6)
         await until(fault.happened.is_set, "the save to be sent")
         await until(lambda: not _running(worker), "the code to be given up")
         fault.go_on.set()
@@ -162,6 +164,10 @@ async def test_a_hard_limit_ends_code_that_waits_for_its_save(
         assert found.error is not None
         assert found.error.type == "TimeLimitExceeded"
         assert not (tmp_path / "bought").exists()
+
+
+def _is_written(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _running(worker: StagedWorker) -> bool:

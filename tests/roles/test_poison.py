@@ -125,7 +125,7 @@ async def test_past_max_deliveries_a_call_is_buried_and_its_client_is_told(stage
     gate = stage.gate()
     submitted = client.put_call("m:kill")
     for count in range(1, 4):
-        worker = await stage.worker({"m:kill": lambda: gate("kill", b"")}, session_timeout=0.6)
+        worker = await stage.worker({"m:kill": lambda: gate("kill", b"")})
         await until(lambda count=count: len(gate.entered) == count, "it to run")  # type: ignore[misc]
         await stage.expire(worker)
         await stage.stop(worker)

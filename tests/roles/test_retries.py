@@ -229,7 +229,7 @@ async def test_a_call_that_the_worker_lacks_goes_on_to_others(stage: Stage) -> N
 
     assert call.asked == ("worker-a", worker.name)
     assert (call.attempt, call.deliveries) == (1, 0)
-    assert 0 <= wait <= 101
+    assert wait <= 101  # of the time of the commit, which may be long after the decision
 
 
 async def test_a_call_that_enough_workers_lack_fails_and_names_them(stage: Stage) -> None:

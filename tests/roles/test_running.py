@@ -228,7 +228,7 @@ async def test_a_running_task_whose_assignment_goes_is_ended_and_its_slot_is_fre
 
     assert await stage.names(layout.STATUS) == [after]
     if pool is PoolKind.PROCESS:
-        assert not is_alive(mark.read_text())
+        await until(lambda: not is_alive(mark.read_text()), "the process to be gone", 40.0)
 
 
 async def test_a_coroutine_whose_assignment_goes_is_cancelled(stage: Stage, tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ async def test_what_can_be_stopped_is_stopped_before_another_worker_may_have_it(
         began = time.monotonic()
         await until((tmp_path / "coroutine.cancelled").exists, "the coroutine to be cancelled", 40.0)
         await until(lambda: not is_alive(pid), "the process to be gone", 40.0)
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 20.0  # the nap takes 30 s
         proxy.refuse(refusing=False)
         await stage.stop(worker)
 

@@ -32,11 +32,12 @@ class StagedFlow:
 
     # --- making ------------------------------------------------------------------------------------------------------
 
-    async def make(self, **changes: object) -> StagedFlow:
+    async def make(self, *, header_data: bytes | None = None, **changes: object) -> StagedFlow:
         """As a small flow is made: one transaction, and its first steps are tasks at once."""
         header = FlowHeader(1, "report", self.created, FlowState.RUNNING, len(self.edges))
         header = msgspec.structs.replace(header, **changes)
-        transaction = self.stage.zk.transaction().create(layout.flow_path(self.name), encode_header(header))
+        header_data = encode_header(header) if header_data is None else header_data
+        transaction = self.stage.zk.transaction().create(layout.flow_path(self.name), header_data)
         for folder in ("steps", "results", "failed"):
             transaction.create(f"{layout.flow_path(self.name)}/{folder}")
         for entry, parents in self.edges.items():

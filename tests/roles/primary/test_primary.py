@@ -164,8 +164,9 @@ async def test_an_inbox_without_a_worker_goes_after_a_while_and_not_before(stage
     await stage.until_gone("/assign/worker-gone")
 
 
+@pytest.mark.long
 async def test_an_inbox_whose_worker_registers_later_stays(stage: Stage) -> None:
-    await stage.master(SHORT)
+    await stage.master(MasterSettings(session_timeout=TIMEOUT, orphan_inbox_seconds=1.0))
     await stage.put("/assign/worker-1a2b")  # as a reference worker does it, in two steps
     await stage.put("/workers/worker-1a2b", data=b"Idle")
     await stage.put("/assign/worker-gone")
@@ -195,7 +196,7 @@ async def test_a_lost_workers_tasks_run_on_another_and_its_inbox_goes(
 
     assert sorted(ran.names) == sorted(each.name for each in submitted)
     await stage.until_gone(layout.inbox_path(name))
-    assert f"recovered 4 tasks of {name}" in caplog.messages
+    await until(lambda: f"recovered 4 tasks of {name}" in caplog.messages, "the word")
 
 
 @pytest.mark.long
@@ -273,11 +274,12 @@ async def test_a_takeover_that_is_interrupted_begins_again(namespace: str, stage
         ran = Ran()
         await stage.worker(raw=ran)
         lost = proxy.lose_reply(request_of(OpCode.GET_CHILDREN, layout.TASKS))
-        master = await stage.master(hosts=proxy.hosts)
+        starting = asyncio.ensure_future(stage.master(hosts=proxy.hosts))
         for folder in (layout.ASSIGN, layout.WORKERS, layout.STATUS):
             await lost.happened.wait()
             lost = proxy.lose_reply(request_of(OpCode.GET_CHILDREN, folder))
         await lost.happened.wait()
+        master = await starting
         await stage.until_exists(layout.status_path(waiting))
         await stage.until_empty(layout.TASKS)
         await stage.stop(master)

@@ -18,7 +18,17 @@ from herdmaster.zookeeper.client.connection import boot_clock
 from herdmaster.zookeeper.model import Acl, CreateMode, Id, Permission
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Proxy, multi_with, request_of
-from tests.roles.stage import TIMEOUT, Ran, Stage, StagedMaster, call_payload, new_call_name, new_raw_name, until
+from tests.roles.stage import (
+    LONGEST,
+    TIMEOUT,
+    Ran,
+    Stage,
+    StagedMaster,
+    call_payload,
+    new_call_name,
+    new_raw_name,
+    until,
+)
 
 pytestmark = pytest.mark.long
 
@@ -52,8 +62,8 @@ async def test_tasks_run_in_the_order_in_which_they_are_due(stage: Stage) -> Non
     ran: list[int] = []
     await stage.worker({"m:f": ran.append}, slots=1)
     client = await stage.client()
-    soon = now_ms() + 500
-    tasks = [client.put(NewTask(new_call_name(), call_payload("m:f", n), due_ms=soon + n * 300)) for n in (3, 1, 2, 0)]
+    soon = now_ms() + 800  # tasks that are promoted together run in the order of their names
+    tasks = [client.put(NewTask(new_call_name(), call_payload("m:f", n), due_ms=soon + n * 600)) for n in (3, 1, 2, 0)]
     for task in tasks:
         await task.outcome()
 
@@ -62,10 +72,10 @@ async def test_tasks_run_in_the_order_in_which_they_are_due(stage: Stage) -> Non
 
 async def test_many_that_are_overdue_at_a_takeover_all_run_once(stage: Stage) -> None:
     ran = Ran()
-    await stage.worker(raw=ran, slots=8)
+    await stage.worker(raw=ran, slots=8, session_timeout=LONGEST)  # a task runs again when a session lapses
     names = [new_raw_name() for _ in range(1500)]
     await stage.put(*(layout.delayed_path(now_ms() - number, name) for number, name in enumerate(names)))
-    await stage.master()
+    await stage.master(MasterSettings(session_timeout=LONGEST))
     await until(lambda: len(ran.names) >= len(names), "all to run", 45.0)
     await stage.until_empty(layout.DELAYED, layout.TASKS)
 

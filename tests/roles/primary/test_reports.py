@@ -16,7 +16,7 @@ from herdmaster.roles.primary.master import Master, MasterSettings
 from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.roles.shared.system import System
 from tests.roles.primary.flow_stage import StagedFlow
-from tests.roles.stage import TIMEOUT, Gate, Stage, call_payload, new_call_name, new_raw_name, until
+from tests.roles.stage import PATIENCE, TIMEOUT, Gate, Stage, call_payload, new_call_name, new_raw_name, until
 
 pytestmark = pytest.mark.long
 
@@ -143,6 +143,6 @@ async def test_a_master_that_is_stopped_writes_what_it_ended_since_its_last_batc
         history = await read_history(stage.zk, 0, 10**13 - 1)
         return history.total().results.get(EndState.CANCELLED) == 1
 
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE):
         while not await is_written():
             await asyncio.sleep(0.05)

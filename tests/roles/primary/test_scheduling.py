@@ -110,7 +110,7 @@ async def test_each_time_has_one_task_after_its_time_and_not_before(stage: Stage
         assert stat.ctime >= (decode_call(await stage.data(layout.task_path(name))).scheduled or Scheduled("", 0)).due
     assert (tick.runs, tick.last_ms, tick.skips) == (4, times[-1], {})
     assert tick.made_ms is not None
-    assert 0 <= tick.made_ms - times[-1] < 2000
+    assert 0 <= tick.made_ms - times[-1] < 10_000
 
 
 async def test_no_time_is_lost_or_doubled_when_the_primary_dies(stage: Stage) -> None:
@@ -286,7 +286,7 @@ async def test_a_schedule_that_waits_hears_of_an_edit(stage: Stage) -> None:
     await until(lambda: now_ms() > times_of(given)[1] + 300, "the second time")
     assert await dues(stage) == times_of(given)[:1]
     await edit_schedule(stage.zk, NAME, lambda each: msgspec.structs.replace(each, overlap=Overlap.ALLOW))
-    await until_made(stage, 2, 5.0)
+    await until_made(stage, 2)
 
 
 async def test_the_last_task_is_cancelled_before_the_next_is_made(stage: Stage) -> None:

@@ -87,16 +87,14 @@ async def test_an_age_is_that_of_the_znode_not_of_the_name(stage: Stage) -> None
     await stage.put(path)
     first = await stage.zk.exists(path)
     await asyncio.sleep(1.2)  # rounds have seen it
-    await stage.zk.delete(path)
+    with suppress(errors.NoNode):  # on a busy machine it may be old enough by now
+        await stage.zk.delete(path)
     await stage.put(path)
     second = await stage.zk.exists(path)
     assert first is not None
     assert second is not None
-    while True:
-        now = await stage.zk.set("/workers", b"")
-        if await stage.zk.exists(path) is None:
-            break
-        await asyncio.sleep(0.02)
+    await stage.until_gone(path)
+    now = await stage.zk.set("/workers", b"")
 
     assert now.mtime - second.ctime >= 2000 - 300
 
@@ -134,8 +132,8 @@ async def test_a_journal_goes_a_while_after_its_last_session_went(stage: Stage) 
 
 async def test_a_journal_that_shows_a_sign_of_life_begins_its_time_anew(stage: Stage) -> None:
     await stage.put("/clients/client-c")
-    await stage.master(MasterSettings(session_timeout=TIMEOUT, ages=Ages(journal=1.0)))
-    for _ in range(5):
+    await stage.master(MasterSettings(session_timeout=TIMEOUT, ages=Ages(journal=1.5)))
+    for _ in range(4):
         await asyncio.sleep(0.5)
         await stage.zk.set("/clients/client-c", b"")
 

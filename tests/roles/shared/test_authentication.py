@@ -77,7 +77,7 @@ def test_a_password_that_is_replaced_on_both_sides_is_used_by_the_next_connectio
         with RunningRoles(master):
             wait_for(lambda: master.not_ready() is None)
             machine = server._server.machine
-            (old,) = [each for each in machine.connections if each.session_id]
+            (old,) = [each for each in tuple(machine.connections) if each.session_id]
             change_password(server, "new")
             file.write_text("new\n")
             server.drop_connections()

@@ -128,6 +128,6 @@ async def test_a_hook_that_blocks_stops_neither_the_session_nor_other_tasks(stag
     await until(entered.is_set, "the hook to be called")
     began = time.monotonic()
     assert (await error_of(stage, await assign(stage, worker, "absent")))[0] == "UnknownCall"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     release.set()
     await stage.stop(worker)

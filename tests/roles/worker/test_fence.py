@@ -42,7 +42,7 @@ async def setting() -> Setting:
 
 
 async def test_everything_is_stopped_at_the_deadline_and_not_before(setting: Setting) -> None:
-    setting.raise_in(0.02)
+    setting.raise_in(0.1)
     assert not setting.stopped
     await setting.pass_deadline()
 
@@ -56,7 +56,7 @@ async def test_a_deadline_that_is_over_stops_at_once(setting: Setting) -> None:
 
 
 async def test_a_deadline_that_moves_is_waited_for(setting: Setting) -> None:
-    setting.raise_in(0.01)
+    setting.raise_in(0.1)
     setting.session.deadline += 0.05
     await setting.pass_deadline()
 
@@ -64,7 +64,7 @@ async def test_a_deadline_that_moves_is_waited_for(setting: Setting) -> None:
 
 
 async def test_nothing_is_stopped_once_the_connection_is_back(setting: Setting) -> None:
-    setting.raise_in(0.01)
+    setting.raise_in(0.1)
     setting.is_wanted = False
     await setting.pass_deadline()
 
@@ -72,15 +72,15 @@ async def test_nothing_is_stopped_once_the_connection_is_back(setting: Setting) 
 
 
 async def test_a_second_interruption_takes_the_place_of_the_first(setting: Setting) -> None:
-    setting.raise_in(0.01)
-    setting.raise_in(0.03)
+    setting.raise_in(0.1)
+    setting.raise_in(0.12)
     await setting.pass_deadline()
 
     assert len(setting.stopped) == 1
 
 
 async def test_a_fence_that_is_cancelled_stops_nothing(setting: Setting) -> None:
-    setting.raise_in(0.01)
+    setting.raise_in(0.1)
     setting.fence.cancel()
     await setting.pass_deadline()
 

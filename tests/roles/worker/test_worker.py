@@ -144,11 +144,19 @@ async def test_higher_priorities_are_started_first(stage: Stage) -> None:
 
 async def test_outcomes_that_come_together_are_committed_together(stage: Stage) -> None:
     gate = stage.gate()
-    worker = await stage.worker(raw=gate, slots=8)
+    left: list[str] = []
+
+    def run(name: str, payload: bytes) -> None:
+        gate(name, payload)
+        left.append(name)
+
+    worker = await stage.worker(raw=run, slots=8)
     names = [new_raw_name() for _ in range(8)]
     await assign(stage, worker, *names)
     await until(lambda: len(gate.entered) == 8, "all to run")
     gate.open()
+    while len(left) < 8:
+        time.sleep(0.01)  # noqa: ASYNC251 - the loop is to see the ends in one turn, however late the threads are
     for name in names:
         await outcome(stage, name)
     stats = [await stage.zk.exists(layout.status_path(name)) for name in names]
@@ -252,7 +260,7 @@ async def test_names_in_the_inbox_that_are_no_tasks_are_left_alone_and_hold_up_n
     began = time.monotonic()
     await stage.stop(worker)
 
-    assert time.monotonic() - began < 5.0  # far below the drain timeout
+    assert time.monotonic() - began < 8.0  # the drain timeout is 10 s
     assert await stage.names(layout.inbox_path(worker.name)) == ["garbage", "task-"]
     assert sum("garbage in the inbox is no task's name" in message for message in caplog.messages) == 1
 
