@@ -139,7 +139,7 @@ def test_a_chunk_fails_with_the_error_of_its_first_item_that_failed(app: FlowApp
         sizes = flow.each(app.measure, names, chunk_size=3)
         app.check_missing.step(sizes, [1, 1, 1, None, None, None], optional=True)
     run = flow.submit()
-    with pytest.raises(TaskFailed, match=r"1.1 \(measure\): ValueError: bad \(element 3; 2 of the 3 items"):
+    with pytest.raises(TaskFailed, match=r"1.1 \(measure\): ValueError: bad \(element 3, "bad"; 2 of the 3 items"):
         run.result(30)
     assert [step.state for step in run.steps()] == [StepState.DONE, StepState.FAILED, StepState.DONE]
 

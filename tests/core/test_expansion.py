@@ -12,6 +12,7 @@ from herdmaster.core.expansion import (
     MAX_BYTES,
     MAX_ITEMS,
     Expansion,
+    Made,
     StepArgs,
     args_by_codec,
     needs_codec,
@@ -46,7 +47,11 @@ def over(*results: StepResult | None, is_list: bool = False) -> Input:
 
 def expansion(flow: FlowStep, elements: list[object], done: int = 0, chunk: int | None = 1) -> Expansion:
     args = plain_args(template_of(flow), over(StepResult(msgspec.json.encode(elements))), chunk)
-    return Expansion(flow, TASK, args, done=done, now_ms=1000, sign=lambda _task, data: data)
+    return expand(flow, args, Made(done))
+
+
+def expand(flow: FlowStep, args: StepArgs, made: Made = Made()) -> Expansion:
+    return Expansion(flow, TASK, args, made=made, now_ms=1000, sign=lambda _task, data: data)
 
 
 def test_an_item_is_the_template_with_its_element_as_the_first_argument() -> None:
@@ -95,7 +100,7 @@ def test_nothing_is_made_of_an_empty_list() -> None:
 
 def test_a_list_of_more_than_a_million_elements_is_refused() -> None:
     with pytest.raises(BadPayload, match="has 1000001 elements, and an `each` makes at most 1000000 items"):
-        Expansion(step(), TASK, StepArgs([b"[0]"] * 1_000_001), done=0, now_ms=1, sign=lambda _task, data: data)
+        expand(step(), StepArgs([b"[0]"] * 1_000_001))
 
 
 def test_an_item_that_no_payload_holds_is_refused() -> None:
@@ -155,9 +160,11 @@ def test_items_that_are_no_steps_are_refused() -> None:
 
 
 def test_progress_stands_behind_the_id_of_the_running_step() -> None:
-    assert with_progress(b"4?", 200) == b"4? 200"
-    assert with_progress(b"4? 200", 400) == b"4? 400"
-    assert [progress_of(data) for data in (b"4", b"4? 400", b"4 x", b"")] == [0, 400, 0, 0]
+    assert with_progress(b"4?", Made(200)) == b"4? 200"
+    assert with_progress(b"4? 200", Made(400)) == b"4? 400"
+    assert with_progress(b"4 200 5", Made(400, 5)) == b"4 400 5"
+    assert [progress_of(data) for data in (b"4", b"4? 400", b"4 x", b"")] == [(0, 0), (400, 0), (0, 0), (0, 0)]
+    assert [progress_of(data) for data in (b"4 2 50", b"4 2 x", b"4 2 3 4")] == [(2, 50), (2, 0), (2, 3)]
 
 
 def calls_of(made: Expansion) -> list[Call]:
@@ -185,7 +192,7 @@ def test_a_codec_writes_the_elements_of_a_chunk_one_by_one() -> None:
     flow = step("more", codec=True)
     result = over(StepResult(msgspec.json.encode(PICKLES.encode([1j, 2j, 3j])), "pickle"))
     args = args_by_codec(template_of(flow), result, CODECS, 2)
-    calls = calls_of(Expansion(flow, TASK, args, done=0, now_ms=1, sign=lambda _task, data: data))
+    calls = calls_of(expand(flow, args))
     items = [item for call in calls for item in split_chunk(call)]
     assert [read_arguments(item, None, CODECS) for item in items] == [
         ([element, "more"], {"x": 1}) for element in (1j, 2j, 3j)
@@ -197,14 +204,17 @@ def test_a_chunk_is_smaller_where_its_elements_are_large() -> None:
     assert made.items == EachItems(8, 2)
 
 
-def test_a_codec_decides_nothing_about_the_size_of_chunks() -> None:
+def test_chunks_keep_their_size_where_a_codec_writes_other_bytes_on_the_next_worker() -> None:
+    def args(size: int) -> StepArgs:
+        return StepArgs([msgspec.json.encode(PICKLES.encode("x" * size))] * 8, 8)
+
     flow = step(codec=True)
-    elements = [PICKLES.encode("x" * 100_000)] * 8
-    args = StepArgs([msgspec.json.encode(each) for each in elements], 8)
-    made = Expansion(flow, TASK, args, done=0, now_ms=1, sign=lambda _task, data: data)
-    assert made.items == EachItems(8, 8)
-    with pytest.raises(BadPayload, match=r"chunk 4\.0 has \d+ bytes, .*: choose a smaller chunk_size"):
-        made.next_batch(0)
+    assert expand(flow, args(10)).items == EachItems(8, 8)
+    assert expand(flow, args(60_000)).items == EachItems(8, 2)
+    begun = Made(1, 2)
+    assert [expand(flow, args(size), begun).items for size in (10, 60_000, 150_000)] == [EachItems(8, 2)] * 3
+    with pytest.raises(BadPayload, match=r"chunk 4\.1 has \d+ bytes, .*: choose a smaller chunk_size"):
+        expand(flow, args(300_000), begun).next_batch(0)
 
 
 def test_the_elements_of_lists_are_taken_as_one_list() -> None:

@@ -236,14 +236,15 @@ def _each(data: bytes) -> None:
         over = Input((), "3", (StepResult(b"[1,2]"),))
         chunk = None if call.flow.each is None else call.flow.each.chunk
         args = expansion.plain_args(expansion.template_of(call.flow), over, chunk)
-        made = expansion.Expansion(call.flow, STEP, args, done=0, now_ms=5, sign=lambda _task, payload: payload)
+        made = expansion.Expansion(call.flow, STEP, args, made=expansion.Made(), now_ms=5, sign=lambda _task, payload: payload)
         assert made.next_batch(0).done == made.count
 
 
 def _running(data: bytes) -> None:
     """The data of `running/T`."""
-    assert 0 <= expansion.progress_of(data) < 10**15
-    expansion.with_progress(data, 5)
+    made = expansion.progress_of(data)
+    assert 0 <= made.steps < 10**15
+    assert expansion.progress_of(expansion.with_progress(data, made)) == made
 
 
 def _signed_step(data: bytes) -> None:

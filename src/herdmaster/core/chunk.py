@@ -28,6 +28,8 @@ RESULT_ROOM: Final = MAX_OUTCOME - 8 * 1024
 MAX_ITEMS: Final = 1000
 """In one chunk: so many errors fit one outcome."""
 
+_SHOWN: Final = 60
+"""Characters of an element in an error."""
 _BREVITIES: Final = ((256, 512), (64, 0))
 """Bytes of an error's message and traceback where there is no room for more."""
 _encoder = msgspec.json.Encoder()
@@ -78,12 +80,23 @@ def join_done(results: Iterable[msgspec.Raw]) -> msgspec.Raw:
     return _list(results)
 
 
-def failure_of_chunk(failed: Sequence[tuple[int, ErrorInfo]], count: int) -> ErrorInfo:
-    """Return the error of a chunk of a flow with `count` items: that of the first item that failed, and how many
-    failed. `failed` are the positions of their elements, and their errors."""
-    position, error = failed[0]
-    note = f" (element {position}; {len(failed)} of the {count} items of the chunk failed)"
-    return msgspec.structs.replace(error, message=cut_text(error.message, MAX_MESSAGE - len(note)) + note)
+def failure_of_chunk(call: Call, first: int, failed: Sequence[tuple[int, ErrorInfo]], count: int) -> ErrorInfo:
+    """Return the error of a chunk of a flow with `count` items: that of the first item that failed, which element that
+    was, and how many failed. `first` is the position of the chunk's first element; `failed` are the positions of items
+    in the chunk, and their errors."""
+    index, error = failed[0]
+    value = _shown_element(call, index)
+    note = f" (element {first + index}{value}; {len(failed)} of the {count} items of the chunk failed)"
+    room = MAX_MESSAGE - len(note.encode())
+    return msgspec.structs.replace(error, message=cut_text(error.message, room) + note)
+
+
+def _shown_element(call: Call, index: int) -> str:
+    """Return the beginning of an element's JSON; nothing for what a codec has written."""
+    if call.codec is not None:
+        return ""
+    element = bytes(_items.decode(_items.decode(call.args)[0])[index]).decode("utf-8", "replace")
+    return f", {element if len(element) <= _SHOWN else f'{element[:_SHOWN]}...'}"
 
 
 def join_results(results: Sequence[msgspec.Raw | ErrorInfo]) -> msgspec.Raw:

@@ -100,6 +100,14 @@ def args_by_codec(
     return StepArgs([bytes(write_arguments((element, *args[1:]), kwargs, None, codec)[0]) for element in elements])
 
 
+class Made(NamedTuple):
+    """How many steps of an `each` are there, and how many items each of them has; with 0 that is not known, or each is
+    an item."""
+
+    steps: int = 0
+    chunk: int = 0
+
+
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """Steps that are made in one transaction: what creates them, and how many steps there are after it."""
 
@@ -110,8 +118,8 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 class Expansion:
     """The steps of one `each`. `task` is the name of its task."""
 
-    def __init__(self, flow: FlowStep, task: str, args: StepArgs, *, done: int, now_ms: int, sign: Sign) -> None:
-        """`done` steps are there already. The steps may begin at `now_ms`. Raises BadPayload."""
+    def __init__(self, flow: FlowStep, task: str, args: StepArgs, *, made: Made, now_ms: int, sign: Sign) -> None:
+        """`made` are the steps that are there already. The steps may begin at `now_ms`. Raises BadPayload."""
         assert flow.each is not None
         count = len(args.items)
         if count > MOST_ITEMS:
@@ -120,10 +128,10 @@ class Expansion:
         assert template.flow is not None
         room = MAX_PAYLOAD - len(bytes(flow.each.item)) - _ENVELOPE
         # A codec may write other bytes on another worker, which has to go on with chunks of the same size.
-        chunk = args.chunk if template.codec is not None else fitting_chunk(args.chunk, args.items, room)
-        self.items = EachItems(count, chunk)
+        is_known = args.chunk and made.chunk
+        self.items = EachItems(count, made.chunk if is_known else fitting_chunk(args.chunk, args.items, room))
         self.count = self.items.steps
-        self.done = done
+        self.done = made.steps
         self._flow, self._each, self._args = flow, flow.each, args.items
         shared = _list_decoder.decode(template.args)
         self._shared = shared if template.codec is not None else shared[1:]
@@ -180,15 +188,20 @@ class Expansion:
         return _encoder.encode(self._fields | changes)
 
 
-def with_progress(running: bytes, done: int) -> bytes:
-    """Return the data of the znode of the running step, which has the number of its items so far after a space."""
-    return b"%b %d" % (running.partition(b" ")[0], done)
+def with_progress(running: bytes, made: Made) -> bytes:
+    """Return the data of the znode of the running step, which has the number of its steps so far after a space, and
+    then the size of chunks if there are any."""
+    data = b"%b %d" % (running.partition(b" ")[0], made.steps)
+    return data + b" %d" % made.chunk if made.chunk else data
 
 
-def progress_of(running: bytes) -> int:
-    """Return how many items are there by the data of the znode of the running step."""
-    number = running.partition(b" ")[2]
-    return int(number) if number.isdigit() and len(number) <= _MAX_DIGITS else 0
+def progress_of(running: bytes) -> Made:
+    """Return what is there by the data of the znode of the running step."""
+    return Made(*map(_number, running.split(b" ")[1:3]))
+
+
+def _number(text: bytes) -> int:
+    return int(text) if text.isdigit() and len(text) <= _MAX_DIGITS else 0
 
 
 def _data(over: Input) -> list[bytes]:

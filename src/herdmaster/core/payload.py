@@ -67,7 +67,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     `ItemResult`. `codec` names what turned arguments into JSON, and is to turn the result, where that is not
     Herdmaster's own. `error` is what a dead task died of. `scheduled` names the schedule that made the task.
     `flow` says which step of which flow it is, `run` how often the step was retried in it, and `missing` which of its
-    parents are not done although it starts; `expanded` counts the items that an `each` has made. `saved` are the
+    parents are not done although it starts; `expanded` counts the steps that an `each` has made, of `expanded_chunk`
+    items each if they are chunks. `saved` are the
     results of `once`, as JSON by their names, which a replay keeps. `traceparent` and `tracestate` are of the W3C's
     Trace Context: the span that submitted the task. `inputs` are never stored: the worker adds what it has read for the
     references of a step.
@@ -103,6 +104,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     run: Number = 0
     missing: tuple[str, ...] = ()
     expanded: Number = 0
+    expanded_chunk: Number = 0
     inputs: tuple[Input, ...] = ()
 
 
@@ -205,9 +207,9 @@ def with_saved(data: bytes, saved: Mapping[str, msgspec.Raw]) -> bytes:
     return _rewrite(data, saved=dict(saved))
 
 
-def with_expanded(data: bytes, count: int) -> bytes:
-    """The payload of an `each` that has made so many items."""
-    return _rewrite(data, expanded=count)
+def with_expanded(data: bytes, count: int, chunk: int = 0) -> bytes:
+    """The payload of an `each` that has made so many steps, of `chunk` items each if they are chunks."""
+    return _rewrite(data, expanded=count, expanded_chunk=chunk or None)
 
 
 def with_expiry(data: bytes, expires_ms: int) -> bytes:

@@ -164,7 +164,7 @@ class CurrentTask:
         """Call `fn(*args, **kwargs)`, and save its result in the task before returning it. When the task runs again,
         after a crash, a retry or a replay, return the saved result and do not call `fn`.
 
-        `name` names the result within the task, or within one item of a `map`. The result has to be a value that JSON
+        `name` names the result within the task, or within one item of a chunk. The result has to be a value that JSON
         can carry. It is returned as it comes back from JSON, converted to the return hint of `fn`. `fn` is called again
         only if the run ended between the call and the save. What `fn` raises is not saved.
 

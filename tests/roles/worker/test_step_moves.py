@@ -36,7 +36,8 @@ SIGNING = NextMoves(W, ["m:g"], lambda: 1, lambda _low, high: high, keyring=KEYR
 
 
 def step(options: RunOptions | None = None, **fields: object) -> Delivered:
-    call = Call(1, "m:f", msgspec.Raw(b"[]"), msgspec.Raw(b"{}"), flow=FLOW, **fields)  # type: ignore[arg-type] # of Call
+    given: dict[str, object] = {"args": msgspec.Raw(b"[]"), **fields}
+    call = Call(1, "m:f", kwargs=msgspec.Raw(b"{}"), flow=FLOW, **given)  # type: ignore[arg-type] # of Call
     return Delivered(TASK, encode_call(call), 1, call, way=way(options or RunOptions()))
 
 
@@ -128,8 +129,9 @@ def test_a_chunk_whose_items_are_done_has_the_list_of_their_results() -> None:
 
 def test_a_chunk_fails_with_an_item_and_adds_no_steps() -> None:
     items = (ItemRun(msgspec.Raw(b"1")), ItemRun(raised=FAILED), ItemRun(raised=FAILED))
-    move = after_run(step(RunOptions(max_attempts=1)), ChunkRan(items, steps=(added(0),)))
-    assert error(move).message == "no (element 1; 2 of the 3 items of the chunk failed)"
+    task = step(RunOptions(max_attempts=1), args=msgspec.Raw(b'[["a",{"b":"\xc3\xa4"},0],7]'))
+    move = after_run(task, ChunkRan(items, steps=(added(0),)))
+    assert error(move).message == 'no (element 1, {"b":"ä"}; 2 of the 3 items of the chunk failed)'
     assert f"+/running/{added(0).task}" not in paths(move)
 
 

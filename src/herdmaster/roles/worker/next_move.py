@@ -206,8 +206,9 @@ class NextMoves:
         elif not failed:
             result = join_done(item.result for item in ran.items)
         else:
-            errors = [(task.flow.first + index, what.error) for index, what in failed]
-            error = failure_of_chunk(errors, len(ran.items))
+            errors = [(index, what.error) for index, what in failed]
+            assert task.call is not None
+            error = failure_of_chunk(task.call, task.flow.first, errors, len(ran.items))
             move = self._bury_or_end(task, msgspec.structs.replace(failed[0][1], error=error), run)
             return self._report_failed(task, error, move, run, hook_called=True)
         return self.after_run(task, Run(Returned(result, ran.steps), run.started, run.ended))

@@ -11,6 +11,7 @@ import msgspec
 from herdmaster.core import flow_moves, layout
 from herdmaster.core.expansion import (
     Expansion,
+    Made,
     StepArgs,
     args_by_codec,
     needs_codec,
@@ -180,10 +181,11 @@ class Steps:
         call, task = held.task.call, held.task.name
         assert call is not None
         assert call.flow is not None
-        done = max(call.expanded, progress_of(running))
+        # The znode may be of a later run than the payload, or the other way round.
+        made = max(progress_of(running), Made(call.expanded, call.expanded_chunk))
         try:
             expansion = Expansion(
-                call.flow, task, args, done=done, now_ms=self._executor.now_ms(), sign=self._moves.sign
+                call.flow, task, args, made=made, now_ms=self._executor.now_ms(), sign=self._moves.sign
             )
         except HerdError as error:
             self.inputs_unreadable(held, error)
@@ -213,8 +215,9 @@ class Steps:
         task, flow = making.held.task, making.held.task.flow
         assert flow is not None
         batch = making.expansion.next_batch(len(task.payload))
-        making.payload, making.done = with_expanded(task.payload, batch.done), batch.done
-        making.running = with_progress(making.running, batch.done)
+        chunk = making.expansion.items.chunk
+        making.payload, making.done = with_expanded(task.payload, batch.done, chunk), batch.done
+        making.running = with_progress(making.running, Made(batch.done, chunk))
         move = flow_moves.expand_step(
             self._worker,
             task.name,
