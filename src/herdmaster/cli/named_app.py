@@ -30,6 +30,7 @@ from herdmaster.greenlets import refuse_patched
 from herdmaster.roles.shared.instruments import Instruments
 from herdmaster.roles.shared.system import System
 from herdmaster.roles.worker.worker import Worker, WorkerSettings, print_raw
+from herdmaster.running.spool import remove_left_over
 
 _MAX_NAMED: Final = 10
 PLAIN_GIVEN: Final = GivenSecurity(tls=None, auth=())
@@ -182,6 +183,7 @@ def make_worker(
     Raises what `Worker` raises.
     """
     restore_role_logs()
+    remove_left_over()
     if allow_import:
         import_from_here()
     if herd is None or spec is None:

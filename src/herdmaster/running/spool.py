@@ -2,17 +2,23 @@
 
 The file has the result of each step of the `each` as it stands in ZooKeeper, then an index with the place and length of
 each. Threads and processes read with positions of their own, so they can share the file.
+
+The writer holds a lock on its file, which ends with its process. So a file that nothing has locked is left over from a
+worker that was killed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import struct
 import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, overload
+from pathlib import Path
+from typing import IO, Final, overload
 
 from herdmaster.core.each_items import EachItems, split_chunk_result
 from herdmaster.core.inputs import Spooled, StepResult
@@ -21,6 +27,40 @@ from herdmaster.errors import BadOutcome
 MAX_SPOOL: Final = 4 * 1024**3
 """Bytes of one file."""
 _ENTRY: Final = struct.Struct("=QQ")
+_PREFIX: Final = "herdmaster-results-"
+
+
+def remove_left_over() -> None:
+    """Delete the files of processes that were killed, as far as this process may."""
+    try:
+        found = list(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"))
+    except OSError:
+        return
+    for path in found:
+        with contextlib.suppress(OSError):
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(file)
+
+
+def _new_file() -> IO[bytes]:
+    """Return a file that this process has locked. Raises OSError."""
+    while True:
+        file = tempfile.NamedTemporaryFile(prefix=_PREFIX)  # noqa: SIM115 - lives with its step
+        with contextlib.suppress(OSError):  # where there are no locks, left over files stay
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if Path(file.name).exists():
+            return file
+        _close(file)  # `remove_left_over` of another process was faster than the lock
+
+
+def _close(file: IO[bytes]) -> None:
+    """Close a file and delete it, if it was not deleted before."""
+    with contextlib.suppress(OSError):
+        file.close()
 
 
 class SpoolWriter:
@@ -34,10 +74,10 @@ class SpoolWriter:
         self._index = array("Q", bytes(items.steps * _ENTRY.size))
         self._end = 0
         try:
-            self._file = tempfile.NamedTemporaryFile(prefix="herdmaster-results-")  # noqa: SIM115 - lives with its step
+            self._file = _new_file()
         except OSError as error:
             raise BadOutcome(f"the results of step {step} cannot be kept in a file: {error}") from None
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, _close, self._file)
 
     def write(self, results: Iterable[tuple[int, StepResult]]) -> None:
         """Append results of steps, each with its number. Raises BadOutcome."""

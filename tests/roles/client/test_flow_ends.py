@@ -18,7 +18,7 @@ from herdmaster.roles.client.flow_ends import EndOfFlow, FlowEnd, FlowEndQuestio
 from herdmaster.roles.client.questions import Questions
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client, Node
-from herdmaster.zookeeper.errors import ServerError
+from herdmaster.zookeeper.errors import NoAuth, ServerError
 from tests.roles.stage import Stage
 
 pytestmark = pytest.mark.long
@@ -146,6 +146,33 @@ async def test_flows_that_end_together_share_requests_and_each_has_its_own_answe
     assert [values(end) for end in told] == [{("0", False): [7]}] * 3
     assert ["its results were deleted since" in str(error) for error in failed] == [True]
     assert len(reads) == 1
+
+
+async def test_a_flow_whose_request_is_refused_fails_alone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await put(stage, FlowState.DONE, refs=[Reference((), "0")], results={"0": 7})
+    refused = "flow-01h00000000000000000000001"
+    multi_read = Client.multi_read
+
+    async def refuse(client: Client, paths: Iterable[str]) -> list[Node | ServerError]:
+        paths = list(paths)
+        if any(refused in path for path in paths):
+            raise NoAuth(refused)
+        return await multi_read(client, paths)
+
+    monkeypatch.setattr(Client, "multi_read", refuse)
+    questions = Questions()
+    ends = FlowEndQuestions(questions)
+    told: list[FlowEnd] = []
+    failed: list[HerdError] = []
+    for flow in (F, refused, F):
+        ends.ask(EndOfFlow(flow, DONE, None, ["0"]), told.append, failed.append)
+    asking = asyncio.create_task(questions.run(stage.zk))
+    async with asyncio.timeout(10):
+        while len(told) + len(failed) < 3:
+            await asyncio.sleep(0.01)
+    asking.cancel()
+    assert [values(end) for end in told] == [{("0", False): [7]}] * 2
+    assert [type(error) for error in failed] == [NoAuth]
 
 
 async def test_questions_how_flows_ended_fail_with_the_client() -> None:

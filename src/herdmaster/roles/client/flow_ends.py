@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -106,10 +107,12 @@ class FlowEndQuestions:
 
     async def _ask(self, client: Client) -> None:
         some = list(islice(self._wanted, _FLOWS_AT_ONCE))
-        known = await read_first(client, [question for question, _, _ in some])
+        known: Known | None = None
+        with suppress(errors.ServerError):  # then each is asked by itself, and only those that are refused fail
+            known = await read_first(client, [question for question, _, _ in some])
         for question, told, failed in some:
             try:
-                end = await question.conclude(client, known)
+                end = await (question.ask(client) if known is None else question.conclude(client, known))
             except errors.ServerError as error:
                 self._wanted.popleft()
                 failed(error)

@@ -80,7 +80,7 @@ class FlowEnds(Part):
                 header = _running_header(read.header[0])
             except BadPayload as error:
                 self.report.tell_broken_flow(name, str(error))
-                self.postpone(name, SET_ASIDE_SECONDS)
+                self.finish(name)  # its next change is looked at at once: a request to cancel it, or another header
             else:
                 self._handle_header(flow, header, read.header[1], read)
 
