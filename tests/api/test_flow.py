@@ -139,9 +139,15 @@ def test_a_chunk_fails_with_the_error_of_its_first_item_that_failed(app: FlowApp
         sizes = flow.each(app.measure, names, chunk_size=3)
         app.check_missing.step(sizes, [1, 1, 1, None, None, None], optional=True)
     run = flow.submit()
-    with pytest.raises(TaskFailed, match=r"1.1 \(measure\): ValueError: bad \(element 3, "bad"; 2 of the 3 items"):
+    with pytest.raises(TaskFailed, match=r"1.1 \(measure\): ValueError: bad \(element 3, .bad.; 2 of the 3 items"):
         run.result(30)
-    assert [step.state for step in run.steps()] == [StepState.DONE, StepState.FAILED, StepState.DONE]
+    steps = run.steps()
+    assert [step.state for step in steps] == [StepState.DONE, StepState.FAILED, StepState.DONE]
+    assert [(step.items, step.chunked) for step in steps] == [
+        (None, None),
+        ({StepState.DONE: 1, StepState.FAILED: 1}, 6),
+        (None, None),
+    ]
 
 
 def test_what_is_no_list_is_refused_by_each_and_an_empty_list_is_returned(app: FlowApp) -> None:

@@ -55,6 +55,15 @@ def test_items_are_counted_and_some_errors_shown() -> None:
     assert len(shown) == 6
 
 
+def test_chunks_are_shown_with_the_number_of_their_items() -> None:
+    assert lines(StepInfo("0", "parse", RUNNING, items={DONE: 1_990, RUNNING: 10}, chunked=120_000)) == [
+        "0 parse  running    120,000 items in 2,000 chunks: 10 running, 1,990 done"
+    ]
+    assert lines(StepInfo("0", "parse", DONE, items={DONE: 1}, chunked=3)) == [
+        "0 parse  done       3 items in 1 chunk: 1 done"
+    ]
+
+
 def test_many_that_are_waited_for_are_cut() -> None:
     parents = tuple(map(str, range(5)))
     shown = lines(

@@ -79,8 +79,8 @@ def facts_of(node: Node, nodes: Sequence[Node], names: dict[str, str], now_ms: i
     step = node.step
     if node.step.when:
         yield "(on failure)" if step.when == "failure" else "(optional)"
-    if node.total > 1:
-        yield describe_counts(node.counts)
+    if node.total > 1 or node.chunked is not None:
+        yield describe_counts(node.counts, node.chunked)
     if len(node.steps) == 1:
         yield from step_facts(step, now_ms)
     waits = dict.fromkeys(parent for each in node.steps for parent in each.waits_for)

@@ -226,7 +226,7 @@ def _step_lines(step: StepInfo, now: int) -> Iterator[str]:
     if step.when:
         facts.append("(on failure)" if step.when == "failure" else "(optional)")
     if step.items:
-        facts.append(describe_counts(step.items))
+        facts.append(describe_counts(step.items, step.chunked))
     facts += step_facts(step, now)
     if step.waits_for:
         facts.append(f"waits for {few(step.waits_for)}")

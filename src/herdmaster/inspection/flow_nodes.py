@@ -50,6 +50,11 @@ class Node(msgspec.Struct, frozen=True):
         return sum(self.counts.values())
 
     @property
+    def chunked(self) -> int | None:
+        """The number of items in the chunks of an `each`; None if there are no chunks, or several steps."""
+        return self.step.chunked if len(self.steps) == 1 else None
+
+    @property
     def state(self) -> StepState:
         """The state of its steps together."""
         return weightiest(Counter(step.state for step in self.steps))

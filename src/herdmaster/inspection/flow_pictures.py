@@ -47,7 +47,8 @@ def texts_of(node: Node) -> tuple[str, str]:
     if len(title) > _MAX_LABEL:
         title = f"{title[: _MAX_LABEL - 3]}..."
     when = {"failure": "on failure: ", "optional": "optional: "}.get(node.step.when, "")
-    return title, f"{when}{node.state.value if node.total == 1 else describe_counts(node.counts)}"
+    is_plain = node.total == 1 and node.chunked is None
+    return title, f"{when}{node.state.value if is_plain else describe_counts(node.counts, node.chunked)}"
 
 
 def _fill_of(node: Node) -> str:

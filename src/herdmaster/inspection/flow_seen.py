@@ -45,7 +45,8 @@ class StepInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     ran again, `attempt` the attempts of its present task.
 
     An `each` stands for its items as well: `items` has their number by state, `errors` some of those that failed, by
-    id, and `state` is `done` when all items are.
+    id, and `state` is `done` when all items are. Where these are chunks of items, `chunked` is how many items there are
+    in all chunks; None while chunks are still made, and where there are no chunks.
     """
 
     id: str
@@ -64,8 +65,13 @@ class StepInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     error: ErrorInfo | None = None
     items: dict[StepState, int] | None = None
     errors: dict[str, ErrorInfo] = {}
+    chunked: int | None = None
 
 
-def describe_counts(counts: dict[StepState, int]) -> str:
-    """Return counts as `9,997 done, 3 failed`."""
-    return ", ".join(f"{counts[state]:,} {state}" for state in StepState if counts.get(state))
+def describe_counts(counts: dict[StepState, int], chunked: int | None = None) -> str:
+    """Return counts as `9,997 done, 3 failed`; of chunks, with the number of items in all."""
+    text = ", ".join(f"{counts[state]:,} {state}" for state in StepState if counts.get(state))
+    if chunked is None:
+        return text
+    chunks = sum(counts.values())
+    return f"{chunked:,} items in {chunks:,} {'chunk' if chunks == 1 else 'chunks'}: {text}"

@@ -9,9 +9,10 @@ from typing import Final
 import msgspec
 
 from herdmaster.core import layout
+from herdmaster.core.each_items import decode_items
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.flows import StepNote, parents_of
-from herdmaster.core.outcome import decode_outcome
+from herdmaster.core.outcome import Outcome, decode_outcome
 from herdmaster.core.payload import Call, decode_call
 from herdmaster.errors import BadOutcome, BadPayload, TaskCancelled, TaskExpired
 from herdmaster.inspection.flow_names import (
@@ -34,6 +35,8 @@ from herdmaster.zookeeper.client import Client
 _FOLDERS_AT_ONCE: Final = 50
 _MARKS_AT_ONCE: Final = 500
 _MAX_ERRORS: Final = 10
+_MOST_OF_EACH: Final = 40
+"""Bytes of the result of an `each`."""
 _ENDS: Final = {TaskCancelled.__name__: StepState.CANCELLED, TaskExpired.__name__: StepState.EXPIRED}
 
 
@@ -78,6 +81,7 @@ class _Group:
         self.items: Counter[StepState] = Counter()
         self.errors: dict[str, ErrorInfo] = {}
         self.example: StepInfo | None = None  # an item, where there is no step of its own
+        self.chunked: int | None = None
 
     def info(self, ident: str) -> StepInfo:
         own = self.own or self.example or StepInfo(ident, "", StepState.DONE)
@@ -91,7 +95,9 @@ class _Group:
             states[own.state] += 1  # it is about to make more items, or could not make them all
         if self.own is None:
             own = StepInfo(ident, own.name, own.state, grouped(own.parents), when=own.when)
-        return msgspec.structs.replace(own, state=weightiest(states), items=dict(self.items), errors=self.errors)
+        return msgspec.structs.replace(
+            own, state=weightiest(states), items=dict(self.items), errors=self.errors, chunked=self.chunked
+        )
 
 
 class _StepReader:
@@ -160,7 +166,10 @@ class _StepReader:
         shown = {step for step in self._done if group_of(step) == step}
         paths = {layout.flow_result_path(self._flow, step): step for step in sorted(shown, key=sort_key)}
         async for path, (data, stat) in read_records(self._client, list(paths)):
-            self._add(_done_info(paths[path], data, stat.ctime))
+            info, outcome = _done_info(paths[path], data, stat.ctime)
+            self._add(info)
+            if outcome is not None and outcome.result is not None and len(outcome.result) < _MOST_OF_EACH:
+                self._groups[info.id].chunked = _chunked(info.id, outcome.result)
         self._count(self._done - shown, StepState.DONE)
 
     def _add(self, info: StepInfo) -> None:
@@ -232,13 +241,23 @@ def _live_info(step: str, found: TaskDetails) -> StepInfo:
     )  # fmt: skip
 
 
-def _done_info(step: str, data: bytes | None, ended: int) -> StepInfo:
+def _done_info(step: str, data: bytes | None, ended: int) -> tuple[StepInfo, Outcome | None]:
     try:
         outcome = decode_outcome(step, data or b"")
     except BadOutcome as error:
-        return StepInfo(step, "", StepState.DONE, ended=ended, error=ErrorInfo(type(error).__name__, str(error)))
+        return StepInfo(step, "", StepState.DONE, ended=ended, error=ErrorInfo(type(error).__name__, str(error))), None
     note = outcome.step or StepNote("")
-    return StepInfo(
+    info = StepInfo(
         step, note.name, StepState.DONE, grouped(note.after), when=when_of(note.mark), worker=outcome.worker,
         attempt=outcome.attempt, began=outcome.started, ended=outcome.ended or ended,
     )  # fmt: skip
+    return info, outcome
+
+
+def _chunked(step: str, result: msgspec.Raw) -> int | None:
+    """Return how many items are in chunks by the result of an `each`; of another step it means nothing."""
+    try:
+        items = decode_items(step, result)
+    except BadOutcome:
+        return None
+    return items.count if items.chunk else None
