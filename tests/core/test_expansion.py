@@ -30,6 +30,7 @@ from tests.core.test_codec import CODECS, PICKLES
 
 F = "flow-01h00000000000000000000000"
 TASK = "task-01h00000000000000000000001.default.f"
+NONE_MADE = Made()
 
 
 def step(*args: object, codec: bool = False, joins: tuple[str, ...] = (), queue: str = "default") -> FlowStep:
@@ -50,7 +51,7 @@ def expansion(flow: FlowStep, elements: list[object], done: int = 0, chunk: int 
     return expand(flow, args, Made(done))
 
 
-def expand(flow: FlowStep, args: StepArgs, made: Made = Made()) -> Expansion:
+def expand(flow: FlowStep, args: StepArgs, made: Made = NONE_MADE) -> Expansion:
     return Expansion(flow, TASK, args, made=made, now_ms=1000, sign=lambda _task, data: data)
 
 

@@ -236,7 +236,9 @@ def _each(data: bytes) -> None:
         over = Input((), "3", (StepResult(b"[1,2]"),))
         chunk = None if call.flow.each is None else call.flow.each.chunk
         args = expansion.plain_args(expansion.template_of(call.flow), over, chunk)
-        made = expansion.Expansion(call.flow, STEP, args, made=expansion.Made(), now_ms=5, sign=lambda _task, payload: payload)
+        made = expansion.Expansion(
+            call.flow, STEP, args, made=expansion.Made(), now_ms=5, sign=lambda _task, payload: payload
+        )
         assert made.next_batch(0).done == made.count
 
 
