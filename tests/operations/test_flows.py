@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
@@ -18,6 +18,7 @@ from herdmaster.core.payload import decode_call
 from herdmaster.errors import HerdError
 from herdmaster.inspection.flows import NoSuchFlow
 from herdmaster.operations import flows
+from herdmaster.operations.committing import commit
 from herdmaster.operations.flows import cancel_flow, remove_flow, retry_flow, wait_for_end
 from herdmaster.roles.shared.access import use_policy
 from herdmaster.roles.shared.bootstrap import make_folders
@@ -75,7 +76,7 @@ async def end_again(scene: FlowScene, steps: list[str], run: int) -> None:
     header, stat = await scene.client.get(layout.flow_path(FLOW))
     failed = msgspec.structs.replace(await scene.header(), state=FlowState.FAILED)
     assert header is not None
-    assert await flows.commit(scene.client, flow_moves.end_flow(FLOW, stat.version, encode_header(failed), FAILED))
+    assert await commit(scene.client, [flow_moves.end_flow(FLOW, stat.version, encode_header(failed), FAILED)])
 
 
 async def test_an_ended_flow_is_opened_and_only_what_failed_runs_again(zk: Client) -> None:
@@ -132,12 +133,12 @@ async def test_many_steps_are_retried_in_several_transactions_while_the_flow_end
 ) -> None:
     monkeypatch.setattr(flows, "_MAX_STEPS", 10)
     scene = await ended(zk, failed=15)
-    commit, first = flows.commit, 0
+    first = 0
 
-    async def interrupted(client: Client, move: Move) -> bool | None:
+    async def interrupted(client: Client, moves: Sequence[Move]) -> bool | None:
         nonlocal first
         monkeypatch.setattr(flows, "commit", commit)
-        done = await commit(client, move)
+        done = await commit(client, moves)
         steps = list((await running(scene)).values())
         first = len(steps)
         await end_again(scene, steps, 1)
@@ -191,7 +192,7 @@ async def test_a_request_to_cancel_stands_once_and_ended_flows_are_told(zk: Clie
     await zk.delete(layout.flow_running_path(FLOW, task))
     header, stat = await zk.get(layout.flow_path(FLOW))
     over = (header or b"").replace(b'"running"', b'"cancelled"')
-    assert await flows.commit(zk, flow_moves.end_flow(FLOW, stat.version, over, None))
+    assert await commit(zk, [flow_moves.end_flow(FLOW, stat.version, over, None)])
     assert await waiting is FlowState.CANCELLED
     assert await cancel_flow(zk, FLOW) is FlowState.CANCELLED
     with pytest.raises(NoSuchFlow):
@@ -235,7 +236,7 @@ async def test_a_flow_that_runs_is_removed_by_force_when_a_primary_has_ended_it(
     removing = asyncio.ensure_future(remove_flow(zk, FLOW, force_within=10.0))
     header, stat = await zk.get(layout.flow_path(FLOW))
     over = (header or b"").replace(b'"running"', b'"cancelled"')
-    assert await flows.commit(zk, flow_moves.end_flow(FLOW, stat.version, over, None))
+    assert await commit(zk, [flow_moves.end_flow(FLOW, stat.version, over, None)])
     await removing
     assert await zk.children(layout.FLOWS) == ()
 
@@ -254,7 +255,7 @@ async def test_the_rights_of_a_client_suffice_in_a_closed_namespace(namespace: s
             header, stat = await master.get(layout.flow_path(FLOW))
             await master.delete(layout.flow_running_path(FLOW, task_of(scene.step("0"), 1)))
             over = (header or b"").replace(b'"running"', b'"cancelled"')
-            assert await flows.commit(master, flow_moves.end_flow(FLOW, stat.version, over, FAILED))
+            assert await commit(master, [flow_moves.end_flow(FLOW, stat.version, over, FAILED)])
             await remove_flow(client, FLOW)
             assert (await scene.header()).state is FlowState.REMOVED  # the masters delete the rest
             await remove_flow(master, FLOW)
@@ -267,7 +268,7 @@ async def retry_after_failure(master: Client, client: Client, scene: FlowScene) 
     """Let the primary fail a step that waits, and retry it as a client."""
     task, step = scene.task("0"), scene.step("0")
     data = scene.payload("0", error=ErrorInfo("E"))
-    assert await flows.commit(master, flow_moves.fail_step_waiting(task, step, data))
+    assert await commit(master, [flow_moves.fail_step_waiting(task, step, data)])
     return await retry_flow(client, FLOW)
 
 

@@ -18,6 +18,7 @@ from herdmaster.core.timetable import Every
 from herdmaster.errors import ConfigurationError, HerdError
 from herdmaster.inspection.schedules import LastTask, ScheduleState, find_schedule, list_schedules, read_schedules
 from herdmaster.operations import schedules
+from herdmaster.operations.committing import commit
 from herdmaster.operations.schedule_plan import ScheduleChange, SchedulePlan, apply_schedules, plan_schedules
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
@@ -140,7 +141,7 @@ async def test_a_removal_that_another_session_repeats_is_told_as_done(zk: Client
 
 async def test_a_tick_under_way_is_refused_after_an_edit_a_run_and_a_removal(zk: Client) -> None:
     async def is_refused() -> bool:
-        return await schedules.commit(zk, [stale]) is False
+        return await commit(zk, [stale]) is False
 
     await schedules.add_schedule(zk, NAME, PLAIN)
     await move_tick(zk, START, Tick(due_ms=START))

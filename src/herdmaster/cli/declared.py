@@ -20,7 +20,7 @@ from herdmaster.core.timetable import Times
 from herdmaster.errors import HerdError
 from herdmaster.inspection.schedules import StoredSchedule, read_schedules
 from herdmaster.operations.schedule_plan import SchedulePlan, apply_schedules, plan_from
-from herdmaster.operations.schedules import names_of
+from herdmaster.operations.schedules import by_name
 from herdmaster.roles.shared.role import Role
 from herdmaster.zookeeper.client import Client
 
@@ -72,7 +72,7 @@ class DeclaredSchedules:
             _log.info("schedules of %s: %s", self._app, summary)
 
     async def _warn(self, client: Client, wanted: Mapping[str, Schedule]) -> None:
-        stored = names_of(await read_schedules(client))
+        stored = by_name(await read_schedules(client))
         comparable = {name: _with_times_of(stored.get(name), schedule) for name, schedule in wanted.items()}
         plan = plan_from(self._app, comparable, stored, prune=True)
         if not plan.is_empty:

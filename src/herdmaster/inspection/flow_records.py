@@ -27,12 +27,3 @@ async def read_records(client: Client, paths: Sequence[str]) -> AsyncIterator[tu
             size += len(reply[0] or b"")
             yield path, reply
         at_once = max(1, min(_MOST, 2 * at_once, _BYTES * len(some) // size))
-
-
-def names_of(result: tuple[str, ...] | errors.ServerError) -> tuple[str, ...]:
-    """Return the names in a folder; none if it is absent. Raises the error of a folder that cannot be read."""
-    if isinstance(result, errors.NoNode):
-        return ()
-    if isinstance(result, errors.ServerError):
-        raise result
-    return result

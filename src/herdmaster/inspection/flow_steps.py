@@ -27,8 +27,9 @@ from herdmaster.inspection.flow_names import (
     weightiest,
     when_of,
 )  # fmt: skip
-from herdmaster.inspection.flow_records import names_of, read_records
+from herdmaster.inspection.flow_records import read_records
 from herdmaster.inspection.flow_seen import StepInfo, StepState
+from herdmaster.inspection.reading import names_of
 from herdmaster.inspection.tasks import Inspector, TaskDetails
 from herdmaster.zookeeper.client import Client
 

@@ -13,9 +13,9 @@ from herdmaster.core.flows import FlowHeader, FlowState, decode_header
 from herdmaster.core.names import parse_flow_name
 from herdmaster.errors import BadPayload, HerdError
 from herdmaster.inspection.flow_names import FlowNames
-from herdmaster.inspection.flow_records import names_of
 from herdmaster.inspection.flow_seen import StepInfo
 from herdmaster.inspection.flow_steps import read_names, read_steps
+from herdmaster.inspection.reading import names_of
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Node
 

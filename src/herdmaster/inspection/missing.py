@@ -8,6 +8,7 @@ from typing import Final
 from herdmaster.core import layout
 from herdmaster.core.flows import decode_header, is_ended
 from herdmaster.errors import BadPayload
+from herdmaster.inspection.reading import names_of
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Node
 
@@ -75,14 +76,14 @@ async def _look_everywhere(client: Client, tasks: Sequence[str]) -> list[str]:
         one_by_one = len(tasks) * (len(inboxes) + 2) <= _MAX_PATHS
         paths = _places(tasks, inboxes) if one_by_one else _folders(inboxes)
         assign, delayed, *found = await client.multi_children((layout.ASSIGN, layout.DELAYED, *paths))
-        if not set(_names(assign)) <= set(inboxes):
-            inboxes = _names(assign)  # a worker has come, and may have been given one of the tasks
+        if not set(names_of(assign)) <= set(inboxes):
+            inboxes = names_of(assign)  # a worker has come, and may have been given one of the tasks
             continue
-        here = {parsed[1] for name in _names(delayed) if (parsed := layout.parse_delayed_name(name)) is not None}
+        here = {parsed[1] for name in names_of(delayed) if (parsed := layout.parse_delayed_name(name)) is not None}
         if one_by_one:
             here.update(layout.name_of(path) for path, each in zip(paths, found, strict=True) if _is_there(each))
         else:
-            here.update(name for each in found for name in _names(each))
+            here.update(name for each in found for name in names_of(each))
         return [task for task in tasks if task not in here]
     return []  # inboxes appear faster than they can be read; a later search will tell
 
@@ -101,15 +102,6 @@ def _places(tasks: Sequence[str], inboxes: Sequence[str]) -> list[str]:
 
 def _folders(inboxes: Sequence[str]) -> list[str]:
     return [layout.TASKS, layout.STATUS, *map(layout.inbox_path, inboxes)]
-
-
-def _names(result: tuple[str, ...] | errors.ServerError) -> tuple[str, ...]:
-    """Return the names in a folder; none if it is absent. Raises the error of a folder that cannot be read."""
-    if isinstance(result, errors.NoNode):
-        return ()
-    if isinstance(result, errors.ServerError):
-        raise result
-    return result
 
 
 def _is_there(result: tuple[str, ...] | errors.ServerError) -> bool:

@@ -1,4 +1,4 @@
-"""Reads for listings: a znode that is gone counts as absent; one that cannot be read is left out and counted."""
+"""Reads for listings, where a znode that is gone counts as absent."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ class Unreadable:
 
     def add(self, error: errors.ServerError) -> None:
         self._errors.setdefault(error.path, error)
+
+
+def names_of(result: tuple[str, ...] | errors.ServerError) -> tuple[str, ...]:
+    """Return the names in a folder; none if it is absent. Raises the error of a folder that cannot be read."""
+    if isinstance(result, errors.NoNode):
+        return ()
+    if isinstance(result, errors.ServerError):
+        raise result
+    return result
 
 
 class ListingReader:

@@ -17,6 +17,7 @@ from herdmaster.core.schedules import Schedule, Tick, decode_schedule, decode_ti
 from herdmaster.core.timetable import TimetableError
 from herdmaster.errors import BadOutcome, BadSchedule
 from herdmaster.inspection.missing import find_missing
+from herdmaster.inspection.reading import names_of
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client, Node
 
@@ -98,7 +99,7 @@ async def read_schedules(client: Client, names: Collection[str] | None = None) -
     found: dict[str, StoredSchedule] = {}
     left = None if names is None else set(names)
     for tries in range(1, _MAX_TRIES + 1):
-        schedules, ticks = map(_names, await client.multi_children((layout.SCHEDULES, layout.TICKS)))
+        schedules, ticks = map(names_of, await client.multi_children((layout.SCHEDULES, layout.TICKS)))
         by_schedule = {tick.schedule: tick for tick in map(layout.parse_tick_name, ticks) if tick is not None}
         wanted = [name for name in schedules if parse_schedule_name(name) and (left is None or name in left)]
         left = set()
@@ -156,14 +157,6 @@ def _stored(
 
 
 _NO_TICK: Final = "it has no tick, which a program must have deleted: `herd schedules resume` makes one"
-
-
-def _names(result: tuple[str, ...] | errors.ServerError) -> tuple[str, ...]:
-    if isinstance(result, errors.NoNode):
-        return ()
-    if isinstance(result, errors.ServerError):
-        raise result
-    return result
 
 
 def _see(stored: StoredSchedule, ends: dict[str, LastTask]) -> ScheduleSeen:

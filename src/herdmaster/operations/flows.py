@@ -14,17 +14,15 @@ from herdmaster.core import flow_moves, layout
 from herdmaster.core.flow_graph import OPTIONAL
 from herdmaster.core.flow_moves import RetriedStep
 from herdmaster.core.flows import FlowHeader, FlowState, decode_header, encode_header, task_of
-from herdmaster.core.operations import Move
 from herdmaster.core.payload import decode_call, for_next_run, with_start_of_step
-from herdmaster.core.table import Failure, Verdict
-from herdmaster.core.transitions import verdict
 from herdmaster.errors import BadPayload, HerdError
 from herdmaster.inspection.flow_names import group_of, sort_key
-from herdmaster.inspection.flow_records import names_of, read_records
+from herdmaster.inspection.flow_records import read_records
 from herdmaster.inspection.flows import UNENDED, NoSuchFlow
+from herdmaster.inspection.reading import names_of
+from herdmaster.operations.committing import commit
 from herdmaster.roles.shared import flow_removal
-from herdmaster.roles.shared.bootstrap import make_folders
-from herdmaster.roles.shared.committer import MAX_BATCH_BYTES, add_operation
+from herdmaster.roles.shared.committer import MAX_BATCH_BYTES
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import WatchEvent
@@ -83,7 +81,7 @@ async def cancel_flow(client: Client, flow: str) -> FlowState | None:
             raise HerdError(f"{flow} is still being built: cancel it when its program has submitted all of it")
         if state is not FlowState.RUNNING:
             return state
-        if stored.has_cancel or await commit(client, move):
+        if stored.has_cancel or await commit(client, [move]):
             return None
     raise _uncertain(flow)
 
@@ -169,7 +167,7 @@ class _Retry:
             move = flow_moves.reopen_flow(
                 self._flow, stored.version, header, batch, has_status=stored.has_status, has_cancel=stored.has_cancel
             )
-        result = await commit(self._client, move)
+        result = await commit(self._client, [move])
         self._is_sent = self._is_sent or result is not False
         return result is True
 
@@ -259,27 +257,6 @@ async def remove_flow(client: Client, flow: str, force_within: float | None = No
 
 
 # --- all -------------------------------------------------------------------------------------------------------------
-
-
-async def commit(client: Client, move: Move) -> bool | None:
-    """Commit a move. Return True if that is done, False if what it relies on has changed, None if the reply was lost.
-    Raises what ZooKeeper raises."""
-    transaction = client.transaction()
-    for operation in move.operations:
-        add_operation(transaction, operation)
-    try:
-        await transaction.commit()
-    except errors.ConnectionLoss:
-        return None
-    except errors.TransactionFailed as failure:
-        match verdict(move, failure.index, Failure(type(failure.error).__name__)):
-            case Verdict.RACE_LOST | Verdict.DECIDE_AGAIN | Verdict.STEP_ENDED:
-                return False
-            case Verdict.FOLDER_MISSING:
-                await make_folders(client)
-                return False
-        raise failure.error from None
-    return True
 
 
 async def _read(client: Client, flow: str) -> _Stored:

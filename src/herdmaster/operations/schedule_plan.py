@@ -11,7 +11,8 @@ from herdmaster.core.operations import Move
 from herdmaster.core.schedules import Schedule, is_same
 from herdmaster.errors import ConfigurationError, HerdError
 from herdmaster.inspection.schedules import StoredSchedule, read_schedules
-from herdmaster.operations.schedules import commit, creation, names_of, removal, replacement
+from herdmaster.operations.committing import commit
+from herdmaster.operations.schedules import by_name, creation, removal, replacement
 from herdmaster.roles.shared.committer import MAX_BATCH_BYTES, MAX_BATCH_MOVES
 from herdmaster.zookeeper.client import Client
 
@@ -48,7 +49,7 @@ async def plan_schedules(
     Raises ConfigurationError if a name belongs to another app, or to a schedule that was added by hand; and the errors
     of ZooKeeper.
     """
-    return plan_from(app, wanted, names_of(await read_schedules(client)), prune=prune)
+    return plan_from(app, wanted, by_name(await read_schedules(client)), prune=prune)
 
 
 async def apply_schedules(
@@ -58,7 +59,7 @@ async def apply_schedules(
     meanwhile is planned anew. Raises as `plan_schedules` and `add_schedule`."""
     first: SchedulePlan | None = None
     for _ in range(_MAX_TRIES):
-        stored = names_of(await read_schedules(client))
+        stored = by_name(await read_schedules(client))
         plan = plan_from(app, wanted, stored, prune=prune)
         first = first or plan
         if plan.is_empty:

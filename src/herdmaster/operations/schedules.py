@@ -27,13 +27,10 @@ from herdmaster.core.schedules import (
     scheduled_task,
     unplanned,
 )
-from herdmaster.core.table import Failure, Verdict
-from herdmaster.core.transitions import verdict
 from herdmaster.errors import ConfigurationError, HerdError, SubmissionUnknown
 from herdmaster.inspection.schedules import StoredSchedule, read_schedules
-from herdmaster.roles.shared.bootstrap import make_folders
-from herdmaster.roles.shared.committer import MAX_BATCH_BYTES, add_operation
-from herdmaster.zookeeper import errors
+from herdmaster.operations.committing import commit
+from herdmaster.roles.shared.committer import MAX_BATCH_BYTES
 from herdmaster.zookeeper.client import Client
 
 MAX_BACKFILL: Final = 1000
@@ -265,33 +262,6 @@ def _is_planned_anew(before: Schedule, schedule: Schedule, *, catch_up: bool) ->
     return before.paused and not schedule.paused and not catch_up
 
 
-async def commit(client: Client, moves: Sequence[Move]) -> bool | None:
-    """Commit moves as one transaction. Return True if that is done, False if what they rely on has changed, None if the
-    reply was lost. Raises HerdError if another task holds a key, and what ZooKeeper raises."""
-    transaction = client.transaction()
-    owners: list[tuple[Move, int]] = []
-    for move in moves:
-        for index, operation in enumerate(move.operations):
-            add_operation(transaction, operation)
-            owners.append((move, index))
-    try:
-        await transaction.commit()
-    except errors.ConnectionLoss:
-        return None
-    except errors.TransactionFailed as failure:
-        move, index = owners[failure.index]
-        match verdict(move, index, Failure(type(failure.error).__name__)):
-            case Verdict.RACE_LOST | Verdict.DECIDE_AGAIN:
-                return False
-            case Verdict.FOLDER_MISSING:
-                await make_folders(client)
-                return False
-            case Verdict.KEY_TAKEN:
-                raise HerdError(f"{move.task}: another task holds the uniqueness key of the schedule") from None
-        raise failure.error from None
-    return True
-
-
 async def read_usable(client: Client, name: str) -> Schedule:
     """Return a stored schedule. Raises NoSuchSchedule, HerdError for one that cannot be read, and what ZooKeeper
     raises."""
@@ -320,6 +290,6 @@ def _uncertain(name: str) -> HerdError:
     return HerdError(f"{name}: no certain answer after {_MAX_TRIES} tries; `herd schedules show {name}` tells")
 
 
-def names_of(stored: Iterable[StoredSchedule]) -> dict[str, StoredSchedule]:
+def by_name(stored: Iterable[StoredSchedule]) -> dict[str, StoredSchedule]:
     """Return the schedules by name."""
     return {each.name: each for each in stored}

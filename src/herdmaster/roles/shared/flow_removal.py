@@ -12,7 +12,7 @@ from herdmaster.core.flow_graph import parent_of
 from herdmaster.core.flows import FlowState, decode_header, encode_header
 from herdmaster.core.operations import CheckNode, DeleteNode, Operation
 from herdmaster.errors import BadPayload
-from herdmaster.inspection.flow_records import names_of
+from herdmaster.inspection.reading import names_of
 from herdmaster.roles.shared.committer import add_operation
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
