@@ -150,7 +150,7 @@ def test_a_chunk_fails_with_the_error_of_its_first_item_that_failed(app: FlowApp
     ]
 
 
-def test_what_is_no_list_is_refused_by_each_and_an_empty_list_is_returned(app: FlowApp) -> None:
+def test_each_refuses_what_is_no_list_and_returns_an_empty_one(app: FlowApp) -> None:
     flow = app.herd.flow("each")
     with flow:
         app.fetch.step("a")

@@ -170,7 +170,7 @@ def test_options_that_cannot_work_are_refused(app: FlowApp, options: dict[str, A
         app.herd.flow("report", **options)
 
 
-def test_what_no_flow_can_be_is_refused(app: FlowApp) -> None:
+def test_a_flow_that_cannot_be_submitted_is_refused(app: FlowApp) -> None:
     with pytest.raises(TypeError, match="timout= is no option of a flow: the options are timeout"):
         app.herd.flow("report", timout=5)  # type: ignore[call-arg]  # a type checker says it, too
     for name in ("", "x" * 201, "\ud800"):

@@ -116,7 +116,7 @@ def test_the_operations_of_a_move_are_those_of_its_row(move: Move) -> None:
 
 
 @by_name
-def test_what_lives_is_created_before_its_old_place_in_the_flow_is_deleted(move: Move) -> None:
+def test_every_create_comes_before_the_deletes_in_the_flow(move: Move) -> None:
     kinds = [
         type(operation)
         for operation in move.operations
@@ -126,7 +126,7 @@ def test_what_lives_is_created_before_its_old_place_in_the_flow_is_deleted(move:
 
 
 @by_name
-def test_what_says_that_a_step_lives_is_deleted_last(move: Move) -> None:
+def test_the_mark_that_a_step_lives_is_deleted_last(move: Move) -> None:
     deleted = [operation.path for operation in move.operations if isinstance(operation, DeleteNode)]
     if layout.flow_running_path(F, T) in deleted:
         assert move.operations[-1] == DeleteNode(layout.flow_running_path(F, T))
@@ -164,7 +164,7 @@ def test_what_says_that_a_step_lives_is_deleted_last(move: Move) -> None:
         (N.CANCEL_FLOW, CreateNode, Place.FLOW_CANCEL, Failure.OTHER, Verdict.UNEXPECTED),
     ],
 )
-def test_a_refusal_means(
+def test_each_refusal_has_its_verdict(
     name: TransitionName, kind: type[Operation], place: Place, failure: Failure, expected: Verdict
 ) -> None:
     move = next(move for move in MOVES if move.transition is name)

@@ -146,7 +146,7 @@ def test_a_stopped_flow_starts_marked_steps_only() -> None:
     assert started(picture) == ["1"]
 
 
-def test_a_retried_step_is_no_reason_any_more() -> None:
+def test_a_step_that_is_retried_no_longer_starts_marked_steps() -> None:
     picture = new_picture("1? 0", "0:2", "3! 2")
     picture.add(folder(FAILED), "0")
     picture.remove(folder(FAILED), "0")
@@ -396,5 +396,5 @@ pytest.mark.long(TestZnodes)
 
 
 @given(st.text("0123456789.+:!?", max_size=8))
-def test_any_text_has_a_step(entry: str) -> None:
+def test_the_step_of_any_text_has_no_colon(entry: str) -> None:
     assert ":" not in step_of(entry)

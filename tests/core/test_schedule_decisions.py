@@ -87,7 +87,7 @@ def test_a_time_that_had_its_task_is_never_planned_again() -> None:
     assert found.next.tick.due_ms == START + MINUTE
 
 
-def test_of_several_missed_times_the_latest_has_the_task() -> None:
+def test_the_latest_of_several_missed_times_has_the_task() -> None:
     found = at(schedule(), START + 10 * MINUTE + 5)
     assert isinstance(found, Fire)
     assert dues(found) == [START + 10 * MINUTE]
@@ -176,7 +176,7 @@ def test_times_that_overlap_are_skipped_together_and_counted() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"overlap": Overlap.WAIT}, {"overlap": Overlap.ALLOW, "payload": KEYED}])
-def test_missed_times_that_exclude_each_other_have_their_tasks_one_by_one(changes: dict[str, object]) -> None:
+def test_missed_times_whose_tasks_may_not_overlap_have_them_one_by_one(changes: dict[str, object]) -> None:
     assert dues(at(msgspec.structs.replace(schedule(missed=Missed.ALL), **changes), START + 5 * MINUTE)) == [START]
 
 
@@ -215,7 +215,7 @@ def test_a_tick_waits_until_its_jitter_is_over() -> None:
     assert dues(at(given, moment)) == [START]
 
 
-def test_a_schedule_begins_when_it_is_to_start() -> None:
+def test_the_first_tick_is_not_before_the_start_of_a_schedule() -> None:
     found = at(schedule(starts_ms=START + 2 * MINUTE), START, Tick())
     assert isinstance(found, SkipTo)
     assert found.next.tick.due_ms == START + 2 * MINUTE
@@ -242,7 +242,7 @@ def test_a_timetable_that_cannot_be_read_is_an_error() -> None:
         (Times((*(START + number for number in range(150)), START + 10**9)), 2 * 10**9, 10**9, "150 missed"),
     ],
 )
-def test_of_more_times_than_are_counted_the_latest_is_found_all_the_same(
+def test_the_latest_time_is_found_also_beyond_those_that_are_counted(
     timetable: Timetable, later: int, latest: int, skipped: str
 ) -> None:
     found = at(schedule(timetable), START + later)

@@ -125,7 +125,7 @@ def test_a_name_outside_the_grammar_is_refused(name: str) -> None:
         check_schedule_name(name)
 
 
-def test_a_time_that_is_found_anew_is_no_problem_any_more() -> None:
+def test_a_tick_that_is_planned_anew_has_no_problem() -> None:
     tick = Tick(due_ms=1, since_ms=2, runs=3, problem="p")
     assert unplanned(tick) == Tick(runs=3)
     assert len(with_problem(tick, "x" * 10_000).problem or "") <= MAX_PROBLEM

@@ -48,7 +48,7 @@ def test_no_step_breaks_a_promise_and_every_time_has_its_task(name: str) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_nor_where_two_masters_stand_in_while_a_schedule_is_made_anew() -> None:
+def test_no_step_breaks_a_promise_where_two_masters_stand_in_while_a_schedule_is_made_anew() -> None:
     found = build(MADE_ANEW).explore().counterexample
     assert found is None, found
 

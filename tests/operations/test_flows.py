@@ -168,7 +168,7 @@ async def test_a_retry_whose_request_or_reply_is_lost_is_made_once(zk: Client, n
     assert (await scene.header()).retries == 1
 
 
-async def test_of_two_operators_each_step_is_retried_by_one(
+async def test_each_step_is_retried_by_one_of_two_operators(
     zk: Client, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flows, "_MAX_STEPS", 2)
@@ -210,7 +210,7 @@ async def test_a_flow_that_is_being_built_is_neither_cancelled_nor_retried(zk: C
     assert await zk.children(layout.FLOWS) == ()
 
 
-async def test_a_flow_is_removed_with_all_that_is_of_it(zk: Client) -> None:
+async def test_a_flow_is_removed_with_all_its_znodes(zk: Client) -> None:
     await ended(zk)
     await remove_flow(zk, FLOW)
     assert await zk.children(layout.FLOWS) == ()

@@ -103,14 +103,14 @@ def test_a_run_that_fails_adds_nothing_and_the_next_one_counts_anew() -> None:
     assert ids(run(add_two)) == ["3+0", "3+1"]
 
 
-def test_one_step_too_many_fails_the_run_whatever_its_code_does() -> None:
+def test_a_run_that_adds_too_many_steps_fails_whatever_its_code_does() -> None:
     ending = run(add_too_many)
     assert isinstance(ending, Raised)
     assert ending.is_final
     assert f"at most {MAX_ADDED} steps" in ending.error.message
 
 
-def test_outside_of_a_step_there_is_nothing_to_add_to() -> None:
+def test_a_step_outside_of_a_running_step_has_no_flow() -> None:
     assert run(lambda: added_now.get(None) is None, flow=None) == Returned(msgspec.Raw(b"true"))
 
 

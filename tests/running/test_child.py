@@ -22,7 +22,7 @@ from herdmaster.running.registration import DEFAULT_OPTIONS
 from herdmaster.running.spool import SpoolWriter
 
 
-def test_the_last_note_is_sent_but_not_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_last_note_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_NOTE_SECONDS", 0.05)
     sent: list[bytes] = []
     reporter = Reporter(sent.append)

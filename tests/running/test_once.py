@@ -297,7 +297,7 @@ def test_nothing_is_saved_for_a_task_that_was_never_begun() -> None:
         CurrentTask(run).once("n", Counting())
 
 
-def test_a_run_of_its_own_returns_what_it_saved() -> None:
+def test_a_run_without_a_worker_returns_what_it_saved() -> None:
     program = Program({"m:f": lambda: current_task().once("n", Counting())})
     callee = program.find("m:f")
     assert callee is not None

@@ -74,7 +74,7 @@ async def test_a_flow_whose_outcome_was_collected_tells_by_its_header(stage: Sta
 
 
 @pytest.mark.parametrize("state", [FlowState.FAILED, FlowState.CANCELLED, FlowState.EXPIRED])
-async def test_so_does_one_that_was_not_done(stage: Stage, state: FlowState) -> None:
+async def test_a_flow_that_is_not_done_is_told_by_its_header(stage: Stage, state: FlowState) -> None:
     await put(stage, state, refs=[Reference((), "0")], results={})
     end = await ask(stage, None)
     assert (end.outcome.state, end.results) == (state.value, {})
@@ -110,7 +110,7 @@ async def test_a_number_of_items_that_cannot_be_is_refused(stage: Stage, count: 
         await ask(stage, DONE)
 
 
-async def test_a_header_that_cannot_be_read_is_said(stage: Stage) -> None:
+async def test_a_header_that_cannot_be_read_is_told(stage: Stage) -> None:
     await make_folders(stage.zk)
     await stage.zk.create(layout.flow_path(F), b"{}")
     with pytest.raises(BadOutcome, match="the header of the flow cannot be read"):

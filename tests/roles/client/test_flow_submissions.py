@@ -129,7 +129,7 @@ async def test_a_second_flow_with_the_same_name_is_refused_and_named(stage: Stag
 
 
 @pytest.mark.parametrize("count", [SMALL, LARGE])
-async def test_of_several_at_once_with_one_key_one_is_accepted(stage: Stage, count: int) -> None:
+async def test_one_of_several_flows_with_the_same_key_is_accepted(stage: Stage, count: int) -> None:
     client = await stage.client()
     first, *others = [replace(flow_of(count, key="k"), keyed_name=flow_name("0" * 26)) for _ in range(4)]
     accepted = Put(client, first)
@@ -145,7 +145,7 @@ async def test_of_several_at_once_with_one_key_one_is_accepted(stage: Stage, cou
     assert await stage.names(layout.FLOWS) == [first.flow]
 
 
-async def test_the_next_with_the_same_key_is_sent_when_the_first_is_given_up(namespace: str, stage: Stage) -> None:
+async def test_the_next_flow_with_a_key_is_sent_when_the_first_is_given_up(namespace: str, stage: Stage) -> None:
     async with Proxy(namespace) as proxy:
         client = await stage.client(proxy.hosts)
         proxy.refuse()

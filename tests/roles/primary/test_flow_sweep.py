@@ -67,7 +67,7 @@ def sweep_of(stage: Stage) -> FlowSweep:
         (FlowState.BUILDING, 5.0, BUILDING),
     ],
 )
-async def test_a_flow_goes_with_all_of_it_when_its_time_is_over(
+async def test_a_flow_is_deleted_with_all_its_znodes_when_its_time_is_over(
     stage: Stage, state: FlowState, ttl: float | None, seconds: float
 ) -> None:
     flow = await flow_in(stage, state, ttl)
@@ -87,7 +87,7 @@ async def test_a_flow_that_runs_stays_however_old_it_is(stage: Stage) -> None:
     await stage.clear(layout.TASKS)
 
 
-async def test_what_was_begun_to_be_removed_is_removed(stage: Stage) -> None:
+async def test_a_removal_that_was_begun_is_finished(stage: Stage) -> None:
     await flow_in(stage, FlowState.REMOVED)
     await sweep_of(stage).sweep(0)
     assert await stage.names(layout.FLOWS) == []
@@ -103,7 +103,7 @@ async def test_a_flow_that_a_client_gives_away_is_removed_before_its_time(stage:
     assert await stage.names(layout.FLOWS) == []
 
 
-async def test_a_flow_without_a_header_goes_and_one_of_a_later_version_stays(stage: Stage) -> None:
+async def test_a_flow_without_a_header_is_deleted_and_one_of_a_later_version_stays(stage: Stage) -> None:
     left, later = await flow_in(stage, FlowState.DONE), await flow_in(stage, FlowState.DONE)
     await stage.zk.set(layout.flow_path(left.name), b"")
     await stage.zk.set(layout.flow_path(later.name), b'{"herd":2}')

@@ -128,7 +128,7 @@ async def test_a_flow_whose_steps_wait_for_nothing_that_exists_fails(stage: Stag
     assert header.error.message == "1 step never started, because the flow has no such parents: 1"
 
 
-async def test_more_parents_are_missing_than_one_transaction_can_drop(
+async def test_missing_parents_are_dropped_in_several_transactions_if_they_are_many(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flow_starts, "MAX_EDGES", 3)
@@ -197,7 +197,9 @@ async def test_a_takeover_reads_everything_anew(stage: Stage) -> None:
 
 @pytest.mark.parametrize("lose", ["request", "reply"])
 @pytest.mark.parametrize("what", ["start", "end", "cancel", "header"])
-async def test_whatever_answer_is_lost_happens_once(namespace: str, stage: Stage, lose: str, what: str) -> None:
+async def test_a_transaction_whose_answer_is_lost_takes_effect_once(
+    namespace: str, stage: Stage, lose: str, what: str
+) -> None:
     async with Proxy(namespace) as proxy:
         await stage.master(hosts=proxy.hosts)
         flow = StagedFlow(stage, "0", "0:1", "2 1")

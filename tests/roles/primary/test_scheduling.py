@@ -126,7 +126,7 @@ async def test_no_time_is_lost_or_doubled_when_the_primary_dies(stage: Stage) ->
 
 
 @pytest.mark.parametrize("lose", ["request", "reply"])
-async def test_a_tick_whose_answer_is_lost_happens_once(namespace: str, stage: Stage, lose: str) -> None:
+async def test_a_tick_whose_answer_is_lost_takes_effect_once(namespace: str, stage: Stage, lose: str) -> None:
     async with Proxy(namespace) as proxy:
         await stage.master(hosts=proxy.hosts)
         match = multi_with(layout.TICKS + "/", "/tasks/")
@@ -151,7 +151,7 @@ async def test_connections_that_break_lose_and_double_nothing(stage: Stage) -> N
     assert await dues(stage) == times_of(given)
 
 
-async def test_an_edit_in_the_midst_holds_from_the_next_task_on(stage: Stage) -> None:
+async def test_an_edit_holds_from_the_next_task_on(stage: Stage) -> None:
     await stage.master()
     given = schedule(300, 1500, overlap=Overlap.ALLOW)
     await add_schedule(stage.zk, NAME, given)

@@ -92,7 +92,9 @@ def test_a_tick_is_deleted_when_it_was_found_without_its_schedule_twice() -> Non
 @pytest.mark.parametrize(
     ("error", "seconds"), [(errors.NoAuth("not allowed"), SET_ASIDE_SECONDS), (errors.ConnectionLoss(), 0.0)]
 )
-def test_a_tick_that_could_not_be_deleted_has_to_be_found_alone_twice_again(error: Exception, seconds: float) -> None:
+def test_a_tick_that_could_not_be_deleted_is_deleted_when_it_is_found_alone_twice_more(
+    error: Exception, seconds: float
+) -> None:
     rig = Rig()
     rig.find_alone_twice()
     rig.client.answer("delete", error=error)

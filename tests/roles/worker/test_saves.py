@@ -173,7 +173,7 @@ async def test_the_next_delivery_of_a_task_has_nothing_to_do_with_the_saves_of_t
     assert saved_in(again.payload) == rig.written == {"m": b"2"}
 
 
-async def test_what_else_zookeeper_refuses_is_not_saved_and_later_runs_do_not_find_it() -> None:
+async def test_a_result_that_zookeeper_refuses_is_not_saved_and_not_found_by_later_runs() -> None:
     rig = Rig()
     await rig.save("a", b"1")
     rig.client.answer("commit")
