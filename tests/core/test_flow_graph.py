@@ -20,6 +20,17 @@ def test_nothing_is_ready_or_offered_before_all_folders_are_listed() -> None:
     assert (graph.is_known, list(graph.ready), set(offered)) == (True, ["0"], {"0"})
 
 
+def test_the_edges_of_an_entry_that_has_left_need_not_be_listed() -> None:
+    graph = FlowGraph(lambda _entry: None)
+    graph.replace(STEPS, ("0", "1"))
+    for part in [part for part in PARTS if part != STEPS]:
+        graph.replace(part, ())
+    graph.replace_edges("0", ())
+    assert not graph.is_known
+    graph.remove(STEPS, "1")
+    assert graph.is_known
+
+
 def test_a_failure_stops_the_flow_only_if_the_header_says_so() -> None:
     graph = FlowGraph(lambda _entry: None)
     seen = [graph.is_stopped]

@@ -146,6 +146,60 @@ def test_a_stopped_flow_starts_marked_steps_only() -> None:
     assert started(picture) == ["1"]
 
 
+def test_the_first_failure_stops_a_flow_in_which_something_was_over_before() -> None:
+    picture = new_picture("2! 0", "3 5", "4? 3", stops=True)
+    done(picture, "0", "2!")
+    assert started(picture) == []
+    picture.add(folder(FAILED), "1")
+    assert started(picture) == ["4?"], "3 will not start"
+
+
+def test_a_step_that_is_added_to_a_stopped_flow_is_over_at_once() -> None:
+    picture = new_picture("3! 0", stops=True)
+    picture.add(folder(FAILED), "0")
+    assert started(picture) == ["3!"]
+    for entry, parent in (("6", "5"), ("7?", "6")):
+        picture.add(folder(STEPS), entry)
+        picture.add(f"{folder(STEPS)}/{entry}", parent)
+    assert started(picture) == ["7?"]
+
+
+def test_what_waits_for_a_failure_is_not_over_once_its_edges_have_come() -> None:
+    picture = new_picture()
+    picture.add(folder(STEPS), "2!")
+    assert started(picture) == []
+    picture.add(f"{folder(STEPS)}/2!", "0")
+    picture.add(folder(STEPS), "3?")
+    picture.add(f"{folder(STEPS)}/3?", "2")
+    assert started(picture) == []
+
+
+def test_a_failure_step_is_over_when_its_last_edge_goes_after_the_result() -> None:
+    picture = new_picture("2! 0", "3? 2")
+    picture.add(folder(RESULTS), "0")
+    assert started(picture) == []
+    picture.remove(f"{folder(STEPS)}/2!", "0")
+    assert started(picture) == ["3?"]
+
+
+def test_a_failure_that_is_retried_makes_a_failure_step_wait_again() -> None:
+    picture = new_picture("1! 0", "2? 1", "3? 4")
+    picture.add(folder(FAILED), "0")
+    picture.add(folder(FAILED), "4")
+    assert picture.has_offers
+    picture.remove(folder(FAILED), "0")
+    assert started(picture) == ["3?"]
+
+
+def test_a_listing_says_what_is_to_be_stopped() -> None:
+    picture = new_picture()
+    picture.interrupt()
+    picture.replace(ROOT, (F,))
+    picture.replace(FLOW, (*PARTS, CANCEL))
+    picture.replace(folder(RUNNING), ("t",))
+    assert flow_of(picture).to_stop == {"t"}
+
+
 def test_a_step_that_is_retried_no_longer_starts_marked_steps() -> None:
     picture = new_picture("1? 0", "0:2", "3! 2")
     picture.add(folder(FAILED), "0")

@@ -37,6 +37,9 @@ class ScriptedClient:
     def get_nowait(self, path: str, done: Callable[..., None]) -> None:
         self.calls.append(("get", path, done))
 
+    def create_nowait(self, path: str, _data: bytes, done: Callable[..., None]) -> None:
+        self.calls.append(("create", path, done))
+
     def delete_nowait(self, path: str, done: Callable[..., None]) -> None:
         self.calls.append(("delete", path, done))
 
@@ -114,6 +117,9 @@ class FakeServerClock:
 
     def now_ms(self, _changed: Callable[[], None]) -> int | None:
         return self.time
+
+    def estimate_ms(self) -> int:
+        return self.time or 0
 
     def wakeup(self, due_ms: int) -> float | None:
         return None if self.time is None else (due_ms - self.time) / 1000
