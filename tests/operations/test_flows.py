@@ -11,7 +11,7 @@ import pytest
 from herdmaster.core import flow_moves, layout
 from herdmaster.core.access import Identity
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.flows import FlowState, encode_header, task_of
+from herdmaster.core.flows import FlowHeader, FlowState, encode_header, task_of
 from herdmaster.core.operations import Move
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import decode_call
@@ -25,6 +25,7 @@ from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 from tests.closed import close_namespace, reopen_namespace, session_of
 from tests.flow_scene import CREATED, FLOW, FlowScene
+from tests.lagging import lagging
 from tests.proxy import Proxy, multi_with
 
 pytestmark = pytest.mark.long
@@ -166,6 +167,42 @@ async def test_a_retry_whose_request_or_reply_is_lost_is_made_once(zk: Client, n
         assert lost.happened.is_set()
     assert len(await running(scene)) == 2
     assert (await scene.header()).retries == 1
+
+
+async def test_a_retry_of_what_was_cancelled_is_made_once_although_its_reply_is_lost(
+    zk: Client, namespace: str
+) -> None:
+    scene = FlowScene(zk, NAMES, PARENTS).begin(FlowState.CANCELLED).done("0").waiting("0:1")
+    await scene.write()
+    await zk.create(layout.flow_cancel_path(FLOW))
+    async with Proxy(namespace) as proxy:
+        lost = proxy.lose_reply(multi_with(layout.flow_cancel_path(FLOW)))
+        async with Client(proxy.hosts, session_timeout=4.0, connect_timeout=15.0) as client:
+            assert await retry_flow(client, FLOW) == 0
+        assert lost.happened.is_set()
+    assert (await scene.header()).retries == 1
+
+
+async def test_each_transaction_of_a_retry_is_made_at_the_version_that_the_one_before_has_left(
+    zk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "_MAX_STEPS", 1)
+    monkeypatch.setattr(flows, "_MAX_TRIES", 1)
+    await ended(zk, failed=3)
+    assert await retry_flow(zk, FLOW) == 3
+
+
+async def test_a_parent_that_is_done_by_now_is_not_missing_in_the_next_run(zk: Client) -> None:
+    scene = FlowScene(zk, NAMES).begin().done("0").live("1").failed("2", missing=("0", "1"))
+    await scene.write()
+    assert await retry_flow(zk, FLOW) == 1
+    task = task_of(scene.step("2"), 1)
+    assert decode_call((await zk.get(layout.task_path(task)))[0] or b"").missing == ("1",)
+
+
+async def test_a_server_that_lags_behind_is_not_believed() -> None:
+    header = FlowHeader(1, "report", 1, FlowState.DONE, 1)
+    assert await cancel_flow(lagging({layout.flow_path(FLOW): encode_header(header)}), FLOW) is FlowState.DONE
 
 
 async def test_each_step_is_retried_by_one_of_two_operators(

@@ -19,6 +19,7 @@ from herdmaster.roles.client.questions import Questions
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client, Node
 from herdmaster.zookeeper.errors import NoAuth, ServerError
+from tests.lagging import lagging
 from tests.roles.stage import Stage
 
 pytestmark = pytest.mark.long
@@ -49,6 +50,12 @@ def values(end: FlowEnd) -> dict[tuple[str, bool], list[object]]:
         key: [None if each is None or each.result is None else msgspec.json.decode(each.result) for each in outcomes]
         for key, outcomes in end.results.items()
     }
+
+
+async def test_a_server_that_lags_behind_is_not_believed() -> None:
+    header = FlowHeader(1, "report", 1, FlowState.DONE, 1)
+    end = await EndOfFlow(F, DONE, None).ask(lagging({layout.flow_path(F): encode_header(header)}))
+    assert end == FlowEnd(DONE)
 
 
 async def test_what_the_flow_returns_is_read_and_what_did_not_run_is_none(stage: Stage) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.keys import hash_key
 from herdmaster.core.transitions import NewTask
-from herdmaster.errors import DuplicateTask, NotSubmitted
-from herdmaster.roles.client.journal_items import Accepted
+from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted
+from herdmaster.roles.client.journal_items import Accepted, KeyTaken
 from herdmaster.roles.client.key_claims import KeyedSubmissions
+from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.wire.opcodes import OpCode
+from tests.lagging import lagging
 from tests.proxy import Fault, Match, Proxy, multi_with, request_of
 from tests.roles.stage import Stage, StagedClient, Submitted, new_call, until
 
@@ -227,3 +230,48 @@ def test_a_delay_counts_from_when_it_was_asked_for_however_long_its_key_was_anot
     now = 30.0
     settle[0](tasks[0], NotSubmitted("no connection"))
     assert sent == [(tasks[0].name, 10.0), (tasks[1].name, 11.0)]
+
+
+class Journal:
+    """Claims that were sent, and what their callers were told."""
+
+    def __init__(self) -> None:
+        self.sent: list[Accepted] = []
+        self.told: list[HerdError | None] = []
+        self.keyed = KeyedSubmissions(lambda _task, accepted, _asked_at: self.sent.append(accepted), lambda: 0.0)
+
+    def submit(self, task: NewTask) -> None:
+        self.keyed.submit(task, lambda _task, error: self.told.append(error))
+
+
+async def test_a_server_that_lags_behind_names_no_former_holder() -> None:
+    journal, task, holder, former = Journal(), _keyed(), new_call("m:f").name, new_call("m:f").name
+    journal.submit(task)
+    journal.sent[0](task, KeyTaken(KEY))
+    path = layout.key_path(KEY)
+    finding = asyncio.ensure_future(journal.keyed.run(lagging({path: holder.encode()}, {path: former.encode()})))
+    async with asyncio.timeout(5):
+        while not journal.told:
+            await asyncio.sleep(0)
+    finding.cancel()
+    assert [error.name for error in journal.told if isinstance(error, DuplicateTask)] == [holder]
+
+
+async def test_a_claim_that_is_given_up_while_its_old_key_is_looked_for_is_not_sent() -> None:
+    journal = Journal()
+    task = msgspec.structs.replace(_keyed(), old_key_hash=hash_key("old"))
+    journal.submit(task)
+
+    class Client:
+        async def multi_read(self, paths: Iterable[str]) -> list[object]:
+            journal.keyed.give_up(task.name)
+            return [errors.NoNode(path) for path in paths]
+
+    client: Any = Client()
+    finding = asyncio.ensure_future(journal.keyed.run(client))
+    async with asyncio.timeout(5):
+        while not journal.told:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    finding.cancel()
+    assert (len(journal.told), journal.sent) == (1, [])

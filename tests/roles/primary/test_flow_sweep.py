@@ -14,6 +14,7 @@ from herdmaster.roles.primary.flow_sweep import FlowSweep
 from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.roles.primary.sweeper import Ages
 from herdmaster.roles.shared.bootstrap import make_folders
+from herdmaster.roles.shared.flow_removal import remove_flow
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import OPEN_ACL, Acl, Id, Permission
@@ -138,6 +139,32 @@ async def test_a_flow_that_runs_again_just_before_it_is_removed_stays(namespace:
         await sweeping
     assert await flow.is_running()
     assert await flow.names("results") == ["1"]
+    await stage.clear(layout.TASKS)
+
+
+async def test_a_flow_is_read_again_just_before_it_is_removed(stage: Stage) -> None:
+    kept, later = await flow_in(stage, FlowState.DONE), await flow_in(stage, FlowState.DONE)
+    sweep, written = FlowSweep(stage.zk, TTL, 100 * TTL), await written_at(stage, later)
+    await sweep.sweep(written)
+    longer = msgspec.structs.replace(await kept.header(), ttl=10 * TTL)
+    await stage.zk.set(layout.flow_path(kept.name), encode_header(longer))
+    await stage.zk.set(layout.flow_path(later.name), b'{"herd":2}')
+    await sweep.sweep(written + int(TTL * 1000))
+    assert await stage.names(layout.FLOWS) == sorted((kept.name, later.name))
+
+
+async def test_a_late_removal_does_not_reach_the_next_flow_of_the_same_name(namespace: str, stage: Stage) -> None:
+    flow = await flow_in(stage, FlowState.DONE)
+    async with Proxy(namespace) as proxy, Client(proxy.hosts, session_timeout=TIMEOUT) as client:
+        held = proxy.hold_request(multi_with(f"{layout.flow_path(flow.name)}/results/1"))
+        removing = asyncio.ensure_future(remove_flow(client, flow.name))
+        await held.happened.wait()
+        assert await remove_flow(stage.zk, flow.name)
+        again = await StagedFlow(stage, *STEPS, name=flow.name).make()
+        await again.complete("1")
+        held.go_on.set()
+        assert not await removing
+    assert await again.names("results") == ["1"]
     await stage.clear(layout.TASKS)
 
 
