@@ -78,6 +78,10 @@ class FlowGraph:
         """The entries of all steps that wait."""
         return [*self._joins, *(entry for entries in self._followers.values() for entry in entries)]
 
+    @property
+    def has_waiting(self) -> bool:
+        return bool(self._joins or self._followers)
+
     def edges_of(self, entry: str) -> tuple[str, ...]:
         """Return the parents of an entry that are not done. All are over if the entry is ready."""
         return tuple(sorted(self._joins.get(entry, ())))
@@ -111,7 +115,10 @@ class FlowGraph:
 
     def add_part(self, part: str) -> None:
         """The folder was made, and is empty."""
-        self.replace(part, ())
+        if part not in self._unknown or len(self._unknown) == 1:
+            self.replace(part, ())
+        else:  # nothing is judged before all are known
+            self._unknown.discard(part)
 
     def remove_part(self, part: str) -> None:
         self._unknown.add(part)

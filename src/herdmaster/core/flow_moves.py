@@ -30,16 +30,13 @@ class RetriedStep(msgspec.Struct, frozen=True, gc=False):
 
 def start_step(flow: str, entry: str, task: str, data: bytes, *, edges: Iterable[str] = (), version: int = -1) -> Move:
     """`edges` are the parents without which the step starts. With them `version` is that of the header when this was
-    decided: every retry of a step sets the header."""
-    return _move(
-        N.START_STEP,
-        f"{flow}/{entry}",
-        CheckNode(layout.flow_path(flow), version),
-        *_new_task(flow, entry, task, data),
-        *(DeleteNode(layout.flow_edge_path(flow, entry, parent)) for parent in edges),
-        DeleteNode(layout.flow_step_path(flow, entry)),
-        guard=-1,
-    )
+    decided: every retry of a step sets the header. Otherwise nothing is checked: the folder `running` is there only
+    while the flow runs."""
+    deletions = [DeleteNode(layout.flow_edge_path(flow, entry, parent)) for parent in edges]
+    checks = [CheckNode(layout.flow_path(flow), version)] if deletions else []
+    started = DeleteNode(layout.flow_step_path(flow, entry))
+    new_task = _new_task(flow, entry, task, data)
+    return _move(N.START_STEP, f"{flow}/{entry}", *checks, *new_task, *deletions, started, guard=-1)
 
 
 def start_follower(flow: str, parent: str, step: str, task: str, data: bytes) -> Move:
@@ -47,7 +44,6 @@ def start_follower(flow: str, parent: str, step: str, task: str, data: bytes) ->
     return _move(
         N.START_FOLLOWER,
         f"{flow}/{entry}",
-        CheckNode(layout.flow_path(flow)),
         CheckNode(layout.flow_result_path(flow, parent)),
         *_new_task(flow, step, task, data),
         DeleteNode(layout.flow_step_path(flow, entry)),

@@ -1,19 +1,25 @@
 """A primary's picture of the flows: which steps can start, and which flows are to be looked at.
 
-It is told what the stream of `/flows` tells (`core.flow_scope`), and holds names only. A flow that is being built or
-has ended is known by its name alone.
+It is told what the stream of `/flows` tells (`core.flow_scope`), and holds names, and the headers of running flows that
+are small. A flow that is being built or has ended is known by its name alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Final
 
 import msgspec
 
 from herdmaster.core.flow_graph import FlowGraph, is_marked, parent_of, step_of
 from herdmaster.core.flow_scope import CANCEL, PARTS, RUNNING
+from herdmaster.core.flows import FlowHeader
 from herdmaster.core.offers import Offers
+
+_FLOW: Final = 1
+_EDGE: Final = 3
+"""Levels of folders below `/flows`."""
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
@@ -39,8 +45,8 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 
 class Flow(msgspec.Struct):
     """A flow in `/flows`. `graph` is None while it does not run. `is_read`: its header was read since it runs.
-    `version` is that of this header, and `deadline_ms` when the flow times out (unix milliseconds). `is_new`: its
-    creation was seen, and not told yet."""
+    `version` is that of this header, and `deadline_ms` when the flow times out (unix milliseconds). `header` is kept if
+    it is small. `is_new`: its creation was seen, and not told yet."""
 
     name: str
     graph: FlowGraph | None = None
@@ -48,6 +54,7 @@ class Flow(msgspec.Struct):
     is_cancelled: bool = False
     is_new: bool = False
     version: int = -1
+    header: FlowHeader | None = None
     deadline_ms: int | None = None
     to_stop: set[str] = msgspec.field(default_factory=set)  # its running tasks that were not asked to end
 
@@ -69,6 +76,12 @@ class Flow(msgspec.Struct):
         if graph is None or not graph.is_known or not self.is_read or graph.running:
             return False
         return self.is_cancelled or not any(map(self.may_start, graph.ready))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done. Nothing but a request to cancel can come to such a flow before it ends."""
+        graph = self.graph
+        return graph is not None and self.is_at_rest and not (self.is_cancelled or graph.failed or graph.has_waiting)
 
 
 class FlowPicture(Offers[Start | str]):
@@ -134,56 +147,62 @@ class FlowPicture(Offers[Start | str]):
                 graph.replace(part, names)
                 if part == RUNNING:
                     self._flows[name].to_stop = set(names)
-                self._review(name)
+                self._review(self._flows[name])
             case [_, _, name, _, entry] if (graph := self._graph(name)) is not None:
                 graph.replace_edges(entry, names)
-                self._review(name)
+                self._review(self._flows[name])
 
     def add(self, folder: str, name: str) -> None:
-        match folder.split("/"):
-            case [_, _]:
-                self._flows[name] = Flow(name, is_new=True)
-            case [_, _, flow]:
-                self._add_to_flow(flow, name, is_new=True)
-            case [_, _, flow, part] if (graph := self._graph(flow)) is not None:
-                graph.add(part, name)
-                if part == RUNNING:
-                    self._flows[flow].to_stop.add(name)
-                self._review(flow)
-            case [_, _, flow, _, entry] if (graph := self._graph(flow)) is not None:
-                graph.add_edge(entry, name)
+        _, _, *path = folder.split("/")
+        if not path:
+            self._flows[name] = Flow(name, is_new=True)
+        elif len(path) == _FLOW:
+            self._add_to_flow(path[0], name, is_new=True)
+        elif (found := self._flows.get(path[0])) is not None and (graph := found.graph) is not None:
+            if len(path) == _EDGE:
+                graph.add_edge(path[2], name)
+                return
+            graph.add(path[1], name)
+            if path[1] == RUNNING:
+                found.to_stop.add(name)
+            self._review(found)
 
     def remove(self, folder: str, name: str) -> None:
-        match folder.split("/"):
-            case [_, _]:
-                self._flows.pop(name, None)
-                self._running.discard(name)
-            case [_, _, flow]:
-                self._remove_from_flow(flow, name)
-            case [_, _, flow, part] if (graph := self._graph(flow)) is not None:
-                graph.remove(part, name)
-                if part == RUNNING:
-                    self._flows[flow].to_stop.discard(name)
-                self._review(flow)
-            case [_, _, flow, _, entry] if (graph := self._graph(flow)) is not None:
-                graph.remove_edge(entry, name)
-                self._to_refresh.add(flow)
+        _, _, *path = folder.split("/")
+        if not path:
+            self._flows.pop(name, None)
+            self._running.discard(name)
+        elif len(path) == _FLOW:
+            self._remove_from_flow(path[0], name)
+        elif (found := self._flows.get(path[0])) is not None and (graph := found.graph) is not None:
+            if len(path) == _EDGE:
+                graph.remove_edge(path[2], name)
+                self._to_refresh.add(path[0])
+                return
+            graph.remove(path[1], name)
+            if path[1] == RUNNING:
+                found.to_stop.discard(name)
+            self._review(found)
 
     def change(self, flow: str) -> None:
         """The data of a flow, its header, was set."""
         found = self._flows.get(flow)
         if found is not None:
             found.is_read = False
-            self._review(flow)
+            found.header = None
+            self._review(found)
 
-    def set_header(self, flow: str, *, version: int = -1, stops: bool = False) -> None:
-        """The header was read. `stops`: the flow stops at its first failure."""
+    def set_header(
+        self, flow: str, *, version: int = -1, stops: bool = False, header: FlowHeader | None = None
+    ) -> None:
+        """The header was read. `stops`: the flow stops at its first failure. `header` if it is to be kept."""
         found = self._flows.get(flow)
         if found is not None and found.graph is not None:
             found.is_read = True
             found.version = version
+            found.header = header
             found.graph.set_stops(stops)
-            self._review(flow)
+            self._review(found)
 
     def _add_to_flow(self, name: str, part: str, *, is_new: bool) -> None:
         flow = self._flows.get(name)
@@ -201,33 +220,32 @@ class FlowPicture(Offers[Start | str]):
         if part == CANCEL and not flow.is_cancelled:
             flow.is_cancelled = True
             flow.to_stop = set() if flow.graph is None else set(flow.graph.running)
-        self._review(name)
+        self._review(flow)
 
     def _remove_from_flow(self, name: str, part: str) -> None:
         flow = self._flows.get(name)
         if flow is None:
             return
         if part == RUNNING:
-            self._flows[name] = Flow(name, is_cancelled=flow.is_cancelled)
+            flow = self._flows[name] = Flow(name, is_cancelled=flow.is_cancelled)
             self._running.discard(name)
         elif part in PARTS and flow.graph is not None:
             flow.graph.remove_part(part)
         flow.is_cancelled &= part != CANCEL
-        self._review(name)
+        self._review(flow)
 
     def _graph(self, flow: str) -> FlowGraph | None:
         found = self._flows.get(flow)
         return None if found is None else found.graph
 
-    def _review(self, name: str) -> None:
+    def _review(self, flow: Flow) -> None:
         """Look at the flow if it may be at rest, or have to be stopped or read."""
-        self._to_refresh.add(name)
-        flow = self._flows[name]
+        self._to_refresh.add(flow.name)
         graph = flow.graph
-        if name not in self._running or graph is None or not graph.is_known:
+        if graph is None or not graph.is_known or flow.name not in self._running:
             return
         if not flow.is_read or not graph.running or flow.is_cancelled or graph.is_stopped:
-            self._to_look[name] = None
+            self._to_look[flow.name] = None
 
     # --- what is to be done ------------------------------------------------------------------------------------------
 
@@ -310,7 +328,7 @@ class FlowPicture(Offers[Start | str]):
         elif flow.graph is not None and entry in flow.graph.ready:
             self._offered[key] = None
         elif flow.graph is not None:
-            self._review(name)  # it has started, or will not: so the flow may be at rest
+            self._review(flow)  # it has started, or will not: so the flow may be at rest
 
     def _is_still_there(self, key: str) -> bool:
         name, _, entry = key.partition("/")

@@ -33,7 +33,7 @@ FLOW_ROWS: Final = (
         "and the header at the version that was read",
     ),
     Transition(
-        N.START_FOLLOWER, _PRIMARY, checks=(P.FLOWS, P.PARENT_RESULTS), consumes=(P.FOLLOWERS,),
+        N.START_FOLLOWER, _PRIMARY, checks=(P.PARENT_RESULTS,), consumes=(P.FOLLOWERS,),
         produces=(P.RUNNING, P.TASKS), note="its only parent is done",
     ),
     Transition(

@@ -2,6 +2,8 @@
 
 A flow is read before it ends, and is judged when the reply has come. Every change that the header read has seen is in
 the picture by then; any later one that matters sets the header or makes a task, and then ZooKeeper refuses the end.
+A flow whose steps are all done can change no more but by a request to cancel it: it ends with the header that was read
+when it began, if that is small enough to be kept.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from herdmaster.zookeeper.model import Stat
 _AT_ONCE: Final = 200
 _CLOCK_SECONDS: Final = 0.05
 _MIN_VOIDS: Final = 64
+MAX_KEPT: Final = 4096
+"""Bytes of a header that is kept until the end of its flow."""
 
 
 class FlowEnds(Part):
@@ -51,8 +55,10 @@ class FlowEnds(Part):
         wanted: list[FlowWanted] = []
         for flow in self._flows.take_flows(min(self.room, _AT_ONCE)):
             self._stops.look_at(flow)
-            if not flow.is_read or flow.is_at_rest:
-                wanted.append(FlowWanted(flow.name, _some_failed(flow)))
+            if flow.header is not None and flow.is_done:
+                self._end(flow, flow.header, flow.version, FlowRead())
+            elif not flow.is_read or flow.is_at_rest:
+                wanted.append(FlowWanted(flow.name, _some_failed(flow), flow.is_cancelled))
             else:
                 self.finish(flow.name)
         self._flow_reader.read(wanted, self._handle_read)
@@ -76,29 +82,32 @@ class FlowEnds(Part):
         elif read.header is None or flow is None or flow.graph is None:
             self.finish(name)
         else:
+            data, stat = read.header
             try:
-                header = _running_header(read.header[0])
+                header = _running_header(data)
             except BadPayload as error:
                 self.report.tell_broken_flow(name, str(error))
                 self.finish(name)  # its next change is looked at at once: a request to cancel it, or another header
-            else:
-                self._handle_header(flow, header, read.header[1], read)
+                return
+            if not flow.is_read:
+                self._learn(flow, header, stat, is_small=len(data or b"") <= MAX_KEPT)
+            self._handle_header(flow, header, stat, read)
 
     def _handle_header(self, flow: Flow, header: FlowHeader, stat: Stat, read: FlowRead) -> None:
-        if not flow.is_read:
-            self._learn(flow, header, stat)
         self._flows.refresh(flow.name)
-        if flow.is_at_rest:
+        if flow.is_at_rest and (read.cancel is not None or not flow.is_cancelled):
             self._end(flow, header, stat.version, read)
         else:
             self._stops.look_at(flow)
             self.finish(flow.name)
 
-    def _learn(self, flow: Flow, header: FlowHeader, stat: Stat) -> None:
+    def _learn(self, flow: Flow, header: FlowHeader, stat: Stat, *, is_small: bool) -> None:
         if flow.is_new:
             flow.is_new = False
             self.report.flows.started(header.name)
-        self._flows.set_header(flow.name, version=stat.version, stops=header.on_failure is OnFailure.STOP)
+        stops = header.on_failure is OnFailure.STOP
+        kept = header if is_small else None
+        self._flows.set_header(flow.name, version=stat.version, stops=stops, header=kept)
         flow.deadline_ms = None if header.timeout is None else stat.mtime + int(header.timeout * 1000)
         if flow.deadline_ms is not None:
             heapq.heappush(self._deadlines, (flow.deadline_ms, flow.name))

@@ -17,24 +17,28 @@ _WEIGHT_OF_PAYLOAD: Final = 25
 
 
 class FlowWanted(msgspec.Struct, frozen=True):
-    """A flow to read. `failed` are the steps whose payloads are wanted, with their errors."""
+    """A flow to read. `failed` are the steps whose payloads are wanted, with their errors. `is_cancelled`: there is a
+    request to cancel it, which is wanted, too."""
 
     name: str
     failed: tuple[str, ...] = ()
+    is_cancelled: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:
         failed = (layout.flow_failed_path(self.name, step) for step in self.failed)
-        return layout.flow_path(self.name), layout.flow_cancel_path(self.name), *failed
+        cancel = (layout.flow_cancel_path(self.name),) if self.is_cancelled else ()
+        return layout.flow_path(self.name), *failed, *cancel
 
     @property
     def weight(self) -> int:
-        return 2 + _WEIGHT_OF_PAYLOAD * len(self.failed)
+        return 1 + self.is_cancelled + _WEIGHT_OF_PAYLOAD * len(self.failed)
 
 
 class FlowRead(msgspec.Struct, frozen=True):
-    """What was read. `header` is None if the flow is not there, `cancel` if there is no request to cancel it. `failed`
-    are the payloads that are there, by step. `error` if the header could not be read."""
+    """What was read. `header` is None if the flow is not there. `cancel` is the data of the request to cancel it, empty if
+    that could not be read, None if it was not wanted. `failed` are the payloads that are there, by step. `error` if the
+    header could not be read."""
 
     header: Node | None = None
     cancel: bytes | None = None
@@ -85,10 +89,12 @@ def _done(
 
 
 def _collect(wanted: FlowWanted, results: Sequence[Node | errors.ServerError]) -> FlowRead:
-    header, cancel, *failed = results
+    header, *failed = results
+    cancel = failed.pop() if wanted.is_cancelled else None
+    reason = None if cancel is None else cancel[0] or b"" if isinstance(cancel, tuple) else b""
     if not isinstance(header, tuple):
         return FlowRead(error=None if isinstance(header, errors.NoNode) else header)
     payloads = {
         step: each[0] or b"" for step, each in zip(wanted.failed, failed, strict=True) if isinstance(each, tuple)
     }
-    return FlowRead(header, (cancel[0] or b"") if isinstance(cancel, tuple) else None, payloads)
+    return FlowRead(header, reason, payloads)
