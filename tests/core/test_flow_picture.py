@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from herdmaster.core.flow_graph import is_marked, parent_of, step_of
 from herdmaster.core.flow_picture import Flow, FlowPicture, Start
 from herdmaster.core.flow_scope import CANCEL, FAILED, PARTS, RESULTS, RUNNING, STEPS
+from herdmaster.core.flows import FlowHeader, FlowState
 
 F = "flow-1"
 ROOT = "/flows"
@@ -235,6 +236,30 @@ def test_a_flow_is_at_rest_when_nothing_runs_or_can_start() -> None:
     assert looked_at(picture) == [F]
     assert flow_of(picture).is_at_rest
     assert looked_at(picture) == []
+
+
+def test_a_flow_is_done_when_all_its_steps_are() -> None:
+    picture = new_picture("0:1")
+    assert not flow_of(picture).is_done  # a step waits
+    picture.remove(folder(STEPS), "0:1")
+    picture.add(folder(RUNNING), "t")
+    assert not flow_of(picture).is_done
+    picture.remove(folder(RUNNING), "t")
+    assert flow_of(picture).is_done
+    picture.add(folder(FAILED), "1")
+    assert not flow_of(picture).is_done
+    picture.remove(folder(FAILED), "1")
+    picture.add(FLOW, CANCEL)
+    assert not flow_of(picture).is_done
+
+
+def test_a_header_that_was_set_is_not_kept() -> None:
+    picture = new_picture()
+    header = FlowHeader(1, "report", 0, FlowState.RUNNING, 1)
+    picture.set_header(F, version=3, header=header)
+    assert (flow_of(picture).header, flow_of(picture).is_done) == (header, True)
+    picture.change(F)
+    assert (flow_of(picture).header, flow_of(picture).is_done) == (None, False)
 
 
 def test_a_cancelled_flow_starts_nothing_and_says_what_to_stop() -> None:

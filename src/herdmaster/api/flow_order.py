@@ -150,28 +150,26 @@ def _hint(node: StepNode) -> str:
 
 def write_step(context: Context, node: StepNode, joins: tuple[str, ...]) -> tuple[str, bytes]:
     """Return the task of a step and its payload. Raises PayloadTooLarge."""
-    step = _flow_step(context, node, joins)
-    call = _each(context, node, step) if node.is_each else _call(context, node, step)
     queue, priority = node.options.queue, node.options.priority
     signature = 0 if context.keyring is None else context.keyring.size
     task, data = "", b""
     for is_big in (False, True):
         task = step_task(context.created, context.flow, node.id, queue, priority, big=is_big)
-        assert call.flow is not None
-        data = encode_call(msgspec.structs.replace(call, flow=msgspec.structs.replace(call.flow, task=task)))
+        step = _flow_step(context, node, task, joins)
+        data = encode_call(_each(context, node, step) if node.is_each else _call(context, node, step))
         if len(data) + signature <= BIG:
             break
     return task, data if context.keyring is None else context.keyring.sign_task(task, data)
 
 
-def _flow_step(context: Context, node: StepNode, joins: tuple[str, ...]) -> FlowStep:
+def _flow_step(context: Context, node: StepNode, task: str, joins: tuple[str, ...]) -> FlowStep:
     refs = references(node.written.found)
     referred = {ref.step for ref in refs}
     after = tuple(parent.id for parent in node.parents if parent.id not in referred)
     mark = node.step_options.mark
     missable = node.parents[:MAX_NOTED_PARENTS] if mark else ()
     names = {parent.id: parent.name for parent in missable}
-    return FlowStep(context.flow, node.id, node.name, "", joins, refs, after, parent_names=names, mark=mark)
+    return FlowStep(context.flow, node.id, node.name, task, joins, refs, after, parent_names=names, mark=mark)
 
 
 def _call(context: Context, node: StepNode, step: FlowStep) -> Call:
@@ -193,7 +191,7 @@ def _call(context: Context, node: StepNode, step: FlowStep) -> Call:
 def _each(context: Context, node: StepNode, step: FlowStep) -> Call:
     """Return the call that makes the items: it has the payload of an item with it. Raises PayloadTooLarge."""
     assert node.over is not None
-    item = encode_call(_call(context, node, msgspec.structs.replace(step, step="", after=())))
+    item = encode_call(_call(context, node, msgspec.structs.replace(step, step="", task="", after=())))
     over = Reference((), node.over.id, node.over.is_each)
     others = tuple(dict.fromkeys((*(ref.step for ref in step.refs), *step.after)))
     after = tuple(other for other in others if other != node.over.id)

@@ -86,7 +86,12 @@ def step_of(task: str, payload: bytes) -> FlowStep | None:
         step = _decoder.decode(payload).flow
     except UNREADABLE:
         return None
-    return step if step is not None and step.flow and step.step else None
+    return step if step is not None and stands_in_flow(task, step) else None
+
+
+def stands_in_flow(task: str, step: FlowStep) -> bool:
+    """Whether a task is the step that its payload names. Otherwise it is a plain task, whatever its payload says."""
+    return is_step(task) and bool(step.flow and step.step)
 
 
 def drop_step(move: Move) -> Move:

@@ -204,7 +204,12 @@ _MAX_RANDOM: Final = (1 << 80) - 1
 def derived_ulid(time_ms: int, *parts: str) -> str:
     """A ULID of this time whose other bits are a hash of the parts: the same for the same arguments."""
     digest = hashlib.sha256("\0".join(parts).encode()).digest()
-    return _base32(min(max(time_ms, 0), _MAX_TIME), 40) + _base32(int.from_bytes(digest[:10], "big"), 70)
+    return _time_text(time_ms) + _base32(int.from_bytes(digest[:10], "big"), 70)
+
+
+@functools.lru_cache(maxsize=16)
+def _time_text(time_ms: int) -> str:
+    return _base32(min(max(time_ms, 0), _MAX_TIME), 40)
 
 
 class UlidFactory:

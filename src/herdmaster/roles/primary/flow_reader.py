@@ -36,9 +36,9 @@ class FlowWanted(msgspec.Struct, frozen=True):
 
 
 class FlowRead(msgspec.Struct, frozen=True):
-    """What was read. `header` is None if the flow is not there. `cancel` is the data of the request to cancel it, empty if
-    that could not be read, None if it was not wanted. `failed` are the payloads that are there, by step. `error` if the
-    header could not be read."""
+    """What was read. `header` is None if the flow is not there. `cancel` is the data of the request to cancel it: empty
+    if that could not be read, None if it was not wanted. `failed` are the payloads that are there, by step. `error` if
+    the header could not be read."""
 
     header: Node | None = None
     cancel: bytes | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from herdmaster.core.ending_moves import step_of
+from herdmaster.core.ending_moves import stands_in_flow
 from herdmaster.core.names import is_call
 from herdmaster.core.payload import decode_call
 from herdmaster.core.transitions import Move
@@ -38,8 +38,8 @@ class Admission:
             if signed_only is not None:  # before anything else of the payload is read
                 signed_only.check_task(task.name, task.payload)
             if call.flow is not None:
-                if step_of(task.name, task.payload) is None:
-                    task.call = msgspec.structs.replace(call, flow=None)  # a plain task, whatever its payload says
+                if not stands_in_flow(task.name, call.flow):
+                    task.call = msgspec.structs.replace(call, flow=None)
                 elif call.flow.each is not None:
                     return None  # the worker itself makes its items
             task.callee = self._program.find(call.call)

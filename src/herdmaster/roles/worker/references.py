@@ -252,9 +252,11 @@ class References:
 
     def _open(self, flow: FlowStep, step: str, data: bytes) -> StepResult:
         """Return the result in the data of a znode. Raises BadOutcome, BadSignature."""
-        name = result_name(flow.flow, created_of(flow), step)
         signed = self._signed_only
-        outcome = decode_outcome(name, data) if signed is None else signed.read_outcome(name, data)
+        if signed is None:
+            outcome = decode_outcome(f"{flow.flow}/{step}", data)
+        else:
+            outcome = signed.read_outcome(result_name(flow.flow, created_of(flow), step), data)
         if outcome.state is not OutcomeState.DONE or outcome.result is None:
             raise BadOutcome(f"step {step} has no result: it is {outcome.state}")
         return StepResult(bytes(outcome.result), outcome.codec)

@@ -17,6 +17,8 @@ from herdmaster.running.delivery import Delivered
 
 MAX_MOVE: Final = MAX_FRAME - 64 * 1024
 """Bytes of one transaction. ACLs and the namespace come in addition."""
+_MANY_JOINS: Final = 200
+"""The edges of fewer steps fit one transaction with the largest result."""
 
 
 class StepMoves:
@@ -37,7 +39,7 @@ class StepMoves:
             outcome = self._keyring.sign_outcome(result_name(flow.flow, created_of(flow), flow.step), outcome)
         created = create_added(flow.flow, steps, self.sign) if steps else ()
         move = flow_moves.complete_step(self._worker, task.name, flow, outcome, created)
-        if move.size() > MAX_MOVE:
+        if (steps or len(flow.joins) > _MANY_JOINS) and move.size() > MAX_MOVE:
             raise ConfigurationError(
                 f"the result of the step, the {len(steps)} steps that it adds and what waits for it need a transaction "
                 f"of {move.size()} bytes, and one has at most {MAX_MOVE}: add fewer steps, or return less"
