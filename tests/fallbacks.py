@@ -46,7 +46,7 @@ FALLBACKS: Final = (
 )
 OUT_OF_REACH: Final = {fallback: NEVER + number for number, fallback in enumerate(FALLBACKS)}
 """A value for each, so that a constant is put back only where it was: some modules have others of the same name."""
-FOLDERS: Final = tuple(f"tests/{name}/" for name in ("api", "inspection", "operations", "pools", "roles"))
+FOLDERS: Final = tuple(f"tests/{name}/" for name in ("api", "cli", "inspection", "operations", "pools", "roles"))
 
 
 class Switch:

@@ -18,9 +18,11 @@ from click.testing import CliRunner, Result
 from herdmaster.cli.program import herd
 from herdmaster.simulation.runner import run_seeds
 from tests.cli.processes import HERD, REPOSITORY, wait_until
+from tests.fallbacks import FALLBACKS
 from tests.simulation.bugs.protocol import BUGS
 
-pytestmark = pytest.mark.long
+# A simulated world is the same in this process as in another one, whose times are as they are.
+pytestmark = [pytest.mark.long, pytest.mark.fallback(*FALLBACKS)]
 
 
 def run(*arguments: str) -> Result:
