@@ -173,14 +173,20 @@ class Proxy:
 
     # --- connections -----------------------------------------------------------------------------------------------
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.is_refusing:
+    def _refuses(self, *writers: asyncio.StreamWriter) -> bool:
+        for writer in writers if self.is_refusing else ():
             writer.transport.abort()
+        return self.is_refusing
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refuses(writer):
             return
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._upstream)
         except OSError:
             writer.transport.abort()
+            return
+        if self._refuses(writer, server_writer):  # since a moment ago
             return
         pair = _Pair(self, writer, server_writer)
         task = asyncio.ensure_future(_carry(pair, reader, server_reader))

@@ -19,7 +19,7 @@ from herdmaster.running.current import CurrentTask
 
 herd = Herd("127.0.0.1:1", submit_timeout=20.0, connect_timeout=20.0)
 same_deployment = Herd("127.0.0.1:1", submit_timeout=20.0, connect_timeout=20.0)
-SECONDS = 20.0
+SECONDS = 50.0
 
 
 @herd.task

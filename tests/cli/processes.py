@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERD = (sys.executable, "-m", "herdmaster")
+PATIENCE = 60.0
+"""Seconds after which a test gives up waiting; only on a very busy machine does anything that works take that long."""
 
 
 def _environment(changes: Mapping[str, str]) -> dict[str, str]:
@@ -31,7 +33,7 @@ def run_herd(
     *arguments: str,
     folder: Path = REPOSITORY,
     environment: Mapping[str, str] | None = None,
-    timeout: float = 40.0,
+    timeout: float = PATIENCE,
     module: str = "herdmaster",
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command, or another module, to its end."""
@@ -93,7 +95,7 @@ class HerdProcess:
     def stderr(self) -> str:
         return self._stderr.read_text("utf-8", "replace")
 
-    def wait_for_log(self, text: str, timeout: float = 20.0) -> str:
+    def wait_for_log(self, text: str, timeout: float = PATIENCE) -> str:
         """The first line on stderr that holds the text."""
 
         def find() -> str | None:
@@ -109,7 +111,7 @@ class HerdProcess:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def wait(self, timeout: float = 20.0) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """The exit code; negative is the signal that ended it."""
         return self._process.wait(timeout)
 
@@ -130,7 +132,7 @@ def connect(hosts: str) -> Iterator[KazooClient]:
         client.close()
 
 
-def wait_until(look: Callable[[], T | None], otherwise: str, timeout: float = 20.0) -> T:
+def wait_until(look: Callable[[], T | None], otherwise: str, timeout: float = PATIENCE) -> T:
     """What `look` gives, once it is neither None nor False."""
     limit = time.monotonic() + timeout
     while time.monotonic() < limit:

@@ -146,9 +146,9 @@ def test_a_worker_logs_on_while_its_app_and_its_tasks_configure_logging(namespac
     ):
         worker.wait_for_log("is ready")
         configured: Future[None] = herd.submit_call("app:configure")
-        assert configured.result(timeout=20) is None
+        assert configured.result(timeout=60) is None
         failing: Future[None] = herd.submit_call("app:fail")
-        assert isinstance(failing.exception(timeout=20), ValueError)
+        assert isinstance(failing.exception(timeout=60), ValueError)
         worker.wait_for_log("ValueError: so it is")
         worker.send(signal.SIGTERM)
         worker.wait_for_log("has drained")
@@ -193,7 +193,7 @@ def test_lines_of_a_task_carry_its_fields_in_all_three_pools(namespace: str, tmp
         calls = [f"app:{name}" for name in ("on_thread", "in_loop", "in_process")]
         futures: list[Future[None]] = [herd.submit_call(call) for call in calls]
         for future in futures:
-            future.exception(timeout=20)
+            future.exception(timeout=60)
         worker.send(signal.SIGTERM)
         assert worker.wait() == 0
         lines = [json.loads(line) for line in worker.stderr.splitlines()]
@@ -258,9 +258,9 @@ def test_a_handler_of_the_app_that_blocks_holds_up_neither_session_nor_tasks_nor
     ):
         (registered,) = wait_until(lambda: look(namespace).workers or None, "no worker")
         failing: list[Future[None]] = [herd.submit_call("app:fail") for _ in range(5)]
-        assert {type(future.exception(timeout=20)) for future in failing} == {ValueError}
+        assert {type(future.exception(timeout=60)) for future in failing} == {ValueError}
         speaking: Future[str] = herd.submit_call("app:speak")
-        assert speaking.result(timeout=20) == "spoke"
+        assert speaking.result(timeout=60) == "spoke"
         time.sleep(3.0)  # longer than the session lives without a heartbeat
         assert [each.name for each in look(namespace).workers] == [registered.name]
         worker.send(signal.SIGTERM)
@@ -309,10 +309,10 @@ def test_a_handler_of_the_app_that_raises_ends_no_logging_and_closed_streams_cha
         worker.wait_for_log("is ready: ")
         worker.wait_for_log("(a log handler raised RuntimeError('no route to the log server'))")
         failing: Future[None] = herd.submit_call("app:fail")
-        assert isinstance(failing.exception(timeout=20), ValueError)
+        assert isinstance(failing.exception(timeout=60), ValueError)
         worker.wait_for_log("(a log handler raised SystemExit(3))")
         closing: Future[None] = herd.submit_call("app:close")
-        assert closing.result(timeout=20) is None
+        assert closing.result(timeout=60) is None
         worker.send(signal.SIGTERM)
         worker.wait_for_log("has drained")
         assert worker.wait() == 0

@@ -47,7 +47,7 @@ def test_each_line_of_the_log_names_its_role() -> None:
 
 def test_a_program_has_its_tasks_run_there() -> None:
     with HerdProcess("dev", APP, "--port=0") as dev, Herd(hosts_of(dev)) as herd:
-        assert herd.submit_call("tests.cli.app:add", [2, 3]).result(timeout=20) == 5
+        assert herd.submit_call("tests.cli.app:add", [2, 3]).result(timeout=60) == 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -98,7 +98,7 @@ def test_a_child_that_a_task_has_left_keeps_neither_the_port_nor_the_data_direct
     (port,) = free_ports(1)  # one that the kernel gives to no other connection when it is free again
     with HerdProcess("dev", app, f"--port={port}", data) as dev, Herd(hosts_of(dev)) as herd:
         hosts = hosts_of(dev)
-        child: object = herd.submit_call("tests.cli.forking_app:leave_a_child", [str(stop)]).result(timeout=20)
+        child: object = herd.submit_call("tests.cli.forking_app:leave_a_child", [str(stop)]).result(timeout=60)
         assert isinstance(child, int)
         dev.kill()
     try:

@@ -32,9 +32,9 @@ def check_every_use(herd: Herd, diary: Path, imports: int) -> None:
     futures: list[Future[object]] = [herd.submit_call(f"{APP}:{way}", queue="watched") for way in WAYS]
     failing: list[Future[None]] = [herd.submit_call(f"{APP}:fail_{way}", queue="watched") for way in WAYS]
     in_subprocess: Future[str] = herd.submit_call(f"{APP}:in_subprocess")
-    assert [future.result(40) for future in futures] == [USED_ALL] * len(WAYS)
-    assert [type(future.exception(40)) for future in failing] == [ValueError] * len(WAYS)
-    assert in_subprocess.result(40) == f"{USED_ALL}\n"
+    assert [future.result(60) for future in futures] == [USED_ALL] * len(WAYS)
+    assert [type(future.exception(60)) for future in failing] == [ValueError] * len(WAYS)
+    assert in_subprocess.result(60) == f"{USED_ALL}\n"
     expected = sorted(["start", *["before", "after", "before", "error"] * len(WAYS), *["import"] * imports])
     wait_until(
         lambda: diary.exists() and sorted(diary.read_text().splitlines()) == expected,
@@ -103,7 +103,7 @@ def test_a_worker_without_an_app_directs_the_herds_of_what_it_imports(namespace:
         Herd(namespace) as herd,
     ):
         # `double` is run by import, too.
-        assert herd.submit_call(f"{APP}:use_all").result(40) == USED_ALL
+        assert herd.submit_call(f"{APP}:use_all").result(60) == USED_ALL
 
 
 def test_a_worker_that_is_given_the_hosts_of_its_app_directs_nothing(namespace: str, tmp_path: Path) -> None:
@@ -119,15 +119,15 @@ def take(name, data): ...
 at_import = herd.submit_raw(b"x")
 @herd.task
 def was_done() -> bool:
-    return at_import.result(20) is None
+    return at_import.result(60) is None
 """)
     with (
         RunningRoles(Master(namespace)),
         HerdProcess("worker", namespace, "--app=shop", folder=tmp_path),
         Herd(namespace) as herd,
     ):
-        assert herd.submit_call("shop:directions").result(20) is None
-        assert herd.submit_call("shop:was_done").result(20) is True
+        assert herd.submit_call("shop:directions").result(60) is None
+        assert herd.submit_call("shop:was_done").result(60) is True
 
 
 def test_a_second_deployment_keeps_its_servers_and_is_warned_of(namespace: str, tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def use_other() -> str:
         HerdProcess("worker", namespace, "--app=shop:herd", folder=tmp_path) as worker,
         Herd(namespace) as herd,
     ):
-        assert herd.submit_call("shop:hosts").result(20) == [namespace, "127.0.0.1:2/prod"]
-        herd.submit_call("shop:use_other").result(20)
+        assert herd.submit_call("shop:hosts").result(60) == [namespace, "127.0.0.1:2/prod"]
+        herd.submit_call("shop:use_other").result(60)
         line = worker.wait_for_log("is used although")
         assert (
             f"WARNING client: a Herd of 127.0.0.1:2/prod is used although this process is directed to {namespace}"

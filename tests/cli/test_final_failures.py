@@ -131,7 +131,7 @@ def test_a_master_with_an_app_calls_its_hooks(namespace: str, told: Path) -> Non
     with HerdProcess("master", namespace, f"--app={APP}", environment=environment) as master, Herd(namespace) as client:
         late: Future[None] = client.submit_call("shop:send", queue="unserved", expires=0.05)
         with pytest.raises(errors.TaskExpired):
-            late.result(timeout=20)
+            late.result(timeout=60)
         unwanted: Future[None] = client.submit_call("shop:send", queue="unserved")
         assert unwanted.cancel()
         wait_until(lambda: unwanted.name in told.read_text(), "no call for the cancelled task")

@@ -105,8 +105,8 @@ def test_a_worker_that_is_process_1_reaps_what_killed_tasks_leave_and_drains(
     ):
         stack.callback(outer.kill)
         (first,) = wait_until(lambda: children(outer.pid) or None, "no process 1")
-        herd.submit_call("tests.cli.forking_app:leave_a_daemon", [str(stop)]).result(timeout=30)
-        assert herd.submit_call("tests.cli.forking_app:use_in_process", ["subprocess"]).result(timeout=30) == -15
+        herd.submit_call("tests.cli.forking_app:leave_a_daemon", [str(stop)]).result(timeout=60)
+        assert herd.submit_call("tests.cli.forking_app:use_in_process", ["subprocess"]).result(timeout=60) == -15
         wait_until(lambda: len(children(first)) == 2, "process 1 has not adopted the orphan")
         stop.touch()
         wait_until(lambda: len(children(first)) == 1, "the orphan was not reaped")

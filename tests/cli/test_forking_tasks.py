@@ -26,7 +26,7 @@ class Crew:
         return self.herd.submit_call(f"tests.cli.forking_app:{task}", list(args))
 
     def run(self, task: str, *args: object) -> object:
-        return self.herd.submit_call(f"tests.cli.forking_app:{task}", list(args)).result(timeout=30)
+        return self.herd.submit_call(f"tests.cli.forking_app:{task}", list(args)).result(timeout=60)
 
 
 @pytest.fixture

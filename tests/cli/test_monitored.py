@@ -75,7 +75,7 @@ def test_a_cluster_is_measured_from_submission_to_end(namespace: str) -> None:
             assert json.loads(get(on_master, "/scale?queue=default"))["slots_wanted"] == 1
             with HerdProcess("worker", namespace, "--app=tests.cli.app", "--listen", ":0") as worker:
                 on_worker = address_of(worker)
-                assert future.result(timeout=20) == 5
+                assert future.result(timeout=60) == 5
                 runs = {"call": "tests.cli.app:add", "queue": "default", "outcome": "done"}
                 until(lambda: sample(on_worker, "herd_task_runs_total", **runs) == 1, "a run")
                 assert sample(on_worker, "herd_task_wait_seconds_count", queue="default") == 1
@@ -142,7 +142,7 @@ def test_what_a_worker_starts_does_not_speak_to_systemd(
         children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
         environments = [Path(f"/proc/{child}/environ").read_text() for child in children]
         answer.touch()
-        assert future.result(timeout=20) == 1
+        assert future.result(timeout=60) == 1
         worker.send(signal.SIGTERM)
         assert worker.wait() == 0
     assert environments

@@ -76,12 +76,12 @@ def test_the_first_signal_drains_a_worker(namespace: str, tmp_path: Path) -> Non
         wait_for_overview(namespace, lambda seen: seen.tasks.backlog == len(others), "the others were not handed back")
         blocking.let_go_on()
         assert worker.wait() == 0
-        assert blocking.future.result(timeout=20) == "went on"
+        assert blocking.future.result(timeout=60) == "went on"
         worker.wait_for_log("has drained")
         assert inboxes(namespace) == []
         assert look(namespace).workers == ()
         with HerdProcess("worker", namespace, APP):
-            assert [future.result(timeout=20) for future in others] == [1, 2, 3, 4, 5]
+            assert [future.result(timeout=60) for future in others] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.long
@@ -100,7 +100,7 @@ def test_the_second_signal_stops_a_worker_at_once(
         wait_for_overview(namespace, lambda seen: seen.tasks.backlog == 1, "the task was not given back at once")
         blocking.let_go_on()
         with HerdProcess("worker", namespace, APP):
-            assert blocking.future.result(timeout=20) == "went on"
+            assert blocking.future.result(timeout=60) == "went on"
 
 
 def test_a_worker_that_may_not_drain_longer_hands_back_what_runs(namespace: str, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_what_a_process_logs_stands_in_the_workers_log_with_its_level_and_logger
         HerdProcess("worker", namespace, APP, "--log-format=json") as worker,
         Herd(namespace) as herd,
     ):
-        herd.submit_call("tests.cli.app:log_in_process", ["no such item"]).result(timeout=20)
+        herd.submit_call("tests.cli.app:log_in_process", ["no such item"]).result(timeout=60)
         line = json.loads(worker.wait_for_log('"shop"'))
         assert (line["level"], line["logger"], line["message"]) == ("error", "shop", "failed")
         assert line["exception"].endswith("LookupError: no such item")
@@ -232,9 +232,9 @@ def import_in_process():
         HerdProcess("worker", namespace, "--app=shop", folder=tmp_path),
         Herd(namespace) as herd,
     ):
-        assert herd.submit_call("shop:unpack", []).result(timeout=20) is None
-        assert herd.submit_call("shop:import_later", []).result(timeout=20) == [42, 43]
-        assert herd.submit_call("shop:import_in_process", []).result(timeout=20) == [42, 43, str(tmp_path)]
+        assert herd.submit_call("shop:unpack", []).result(timeout=60) is None
+        assert herd.submit_call("shop:import_later", []).result(timeout=60) == [42, 43]
+        assert herd.submit_call("shop:import_in_process", []).result(timeout=60) == [42, 43, str(tmp_path)]
 
 
 def test_an_app_with_a_fault_keeps_its_traceback(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_worker_serves_the_queues_that_it_was_given(namespace: str) -> None:
         HerdProcess("worker", namespace, APP, "--queue=mail", "--queue=audio", "--slots=3"),
         Herd(namespace) as herd,
     ):
-        assert submit_sum(herd, 2, 3, queue="mail").result(timeout=20) == 5
+        assert submit_sum(herd, 2, 3, queue="mail").result(timeout=60) == 5
         (worker,) = look(namespace).workers
         assert (worker.queues, worker.slots) == (("mail", "audio"), 3)
         waiting = submit_sum(herd, 2, 3)

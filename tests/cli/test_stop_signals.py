@@ -52,12 +52,12 @@ def test_a_signal_to_every_process_of_a_worker_costs_no_attempt(namespace: str, 
                 os.kill(pid, signal.SIGTERM)
             worker.wait_for_log("drains: 2 tasks are running")
             quick.let_go_on()
-            assert quick.future.result(timeout=20) == 1
+            assert quick.future.result(timeout=60) == 1
             assert worker.wait() == 0
             assert "failed" not in worker.stderr
         slow.let_go_on()
         with HerdProcess("worker", namespace, APP):
-            assert slow.future.result(timeout=20) == 1
+            assert slow.future.result(timeout=60) == 1
 
 
 def test_sighup_drains_a_worker_and_is_never_a_second_signal(namespace: str, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_sighup_drains_a_worker_and_is_never_a_second_signal(namespace: str, tmp
                 worker.send(signal.SIGHUP)
                 task.let_go_on()
                 assert worker.wait() == 0
-                assert task.future.result(timeout=20) == 1
+                assert task.future.result(timeout=60) == 1
                 assert "stops at once" in worker.stderr
                 assert "stopping at once" not in worker.stderr
         master.send(signal.SIGHUP)
@@ -97,6 +97,6 @@ def test_a_worker_under_nohup_outlasts_sighup(namespace: str) -> None:
         while "is ready" not in (line := worker.stderr.readline()):
             assert line, "it has ended"
         worker.send_signal(signal.SIGHUP)
-        assert herd.submit_call("tests.cli.app:add", [1, 2]).result(timeout=20) == 3
+        assert herd.submit_call("tests.cli.app:add", [1, 2]).result(timeout=60) == 3
         worker.terminate()
         assert worker.wait(20) == 0

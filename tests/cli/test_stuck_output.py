@@ -45,7 +45,7 @@ SESSION_SECONDS = 3.0
 def submit_raw(herd: Herd, count: int) -> None:
     """Each prints as many bytes as a raw task may have."""
     futures = [herd.submit_raw(b"%03d" % number + b"x" * 400_000) for number in range(count)]
-    assert [future.result(timeout=30) for future in futures] == [None] * count
+    assert [future.result(timeout=60) for future in futures] == [None] * count
 
 
 def test_a_worker_whose_output_is_not_read_keeps_its_session_and_ends_its_tasks(namespace: str, tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def test_a_worker_whose_output_is_not_read_keeps_its_session_and_ends_its_tasks(
             flood: Future[int] = herd.submit_call("app:flood", [10_000])  # 4 MB
             submit_raw(herd, 12)  # 4.8 MB
             assert flood.result(timeout=40) == 10_000
-            assert {type(future.exception(timeout=20)) for future in failing} == {ValueError}
+            assert {type(future.exception(timeout=60)) for future in failing} == {ValueError}
             time.sleep(1.2 * SESSION_SECONDS)  # in which a heartbeat that waited would have cost the session
-            assert herd.submit_call("app:add", [1, 2]).result(timeout=20) == 3
+            assert herd.submit_call("app:add", [1, 2]).result(timeout=60) == 3
             assert [each.name for each in look(namespace).workers] == [registered.name]
 
             os.set_blocking(output.fileno(), False)
@@ -117,7 +117,7 @@ def unread(*command: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 def check_works(hosts: str) -> None:
     with Herd(hosts) as herd:
         failing: list[Future[None]] = [herd.submit_call("app:fail", [number]) for number in range(20)]
-        assert {type(future.exception(timeout=20)) for future in failing} == {ValueError}
+        assert {type(future.exception(timeout=60)) for future in failing} == {ValueError}
 
 
 def test_a_master_whose_output_is_not_read_goes_on(namespace: str, tmp_path: Path) -> None:

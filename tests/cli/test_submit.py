@@ -73,7 +73,7 @@ def test_submit_prints_a_name_that_any_program_can_wait_for(cluster: str) -> Non
     assert (result.returncode, result.stderr) == (0, "")
     assert _CALL(result.stdout)
     with Herd(cluster) as herd:
-        assert herd.future(result.stdout.strip()).result(timeout=20) == -1
+        assert herd.future(result.stdout.strip()).result(timeout=60) == -1
 
 
 async def test_submit_leaves_an_outcome_to_others_that_is_there_before_it_has_left(namespace: str) -> None:
@@ -181,7 +181,7 @@ def test_status_shows_who_is_there(cluster: str) -> None:
 
 def test_status_as_json_is_one_object(cluster: str) -> None:
     with Herd(cluster) as herd:
-        assert herd.submit_call("tests.cli.app:add", [2, 3]).result(timeout=20) == 5
+        assert herd.submit_call("tests.cli.app:add", [2, 3]).result(timeout=60) == 5
     result = run_herd("status", cluster, "--json")
     assert (result.returncode, result.stderr) == (0, "")
     found = json.loads(result.stdout)

@@ -65,7 +65,7 @@ def check_deployment(hosts: str, authority: Authority, own: list[str], tmp_path:
                 future: Future[object] = client.submit_call(
                     f"{APP}:{way}", queue="watched" if way == "in_process" else "default"
                 )
-                assert str(future.result(40)).strip() == str(USED_ALL)
+                assert str(future.result(60)).strip() == str(USED_ALL)
         submitted = run_herd("submit", "--zookeeper", hosts, *own, "--unchecked", "--wait", f"{APP}:double", "4")
         assert (submitted.stdout, submitted.stderr) == ("8\n", "")
         status = run_herd("status", hosts, "--json", environment=environment_of(authority.client))

@@ -18,7 +18,7 @@ from tests.authority import Authority
 from tests.kills.ledger import Ledger
 from tests.kills.secured import Credentials, SecuredCluster, play
 
-pytestmark = [pytest.mark.long, pytest.mark.apache, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.long, pytest.mark.apache, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

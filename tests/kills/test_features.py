@@ -24,7 +24,7 @@ UNSERVED = "unserved"
 """A queue that no worker serves."""
 
 pytestmark = [
-    pytest.mark.timeout(150),
+    pytest.mark.timeout(300),
     pytest.mark.long,
 ]  # a killed process is missed after its session's timeout, again and again
 

@@ -29,7 +29,7 @@ PARTS = 150
 JOIN = 1_000_000
 """The number under which a join writes into the diary."""
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.kills.aftermath import assert_settled, kill, wait_lines
 from tests.kills.diary import BEGAN, read
 from tests.kills.test_kills import PATIENCE, Cluster
 
-pytestmark = [pytest.mark.timeout(150), pytest.mark.long]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 
 _SUBMITTER: Final = """
 import sys

@@ -19,13 +19,13 @@ from tests.cli.processes import HerdProcess, connect, wait_until
 from tests.cli.test_roles import wait_for_overview
 from tests.kills.ledger import Ledger
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 SESSION_TIMEOUT = 1.5
 TICK = 0.2
 APP = "tests.kills.app"
 WORKERS = ((f"--app={APP}", "--slots=4"),) * 2
-PATIENCE = 40.0
+PATIENCE = 60.0
 
 
 class Cluster:

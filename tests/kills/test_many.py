@@ -9,9 +9,9 @@ import pytest
 
 from herdmaster import HerdExecutor
 from tests.kills.app import nap
-from tests.kills.test_kills import Cluster
+from tests.kills.test_kills import PATIENCE, Cluster
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 ITEMS = 400
 
@@ -38,6 +38,6 @@ def test_chunks_and_an_executor_outlive_a_worker_and_the_primary(cluster: Cluste
 
     assert done == ITEMS - 1
     assert list(beside) == list(range(100))
-    assert [future.result(40) for future in futures] == list(range(100))
+    assert [future.result(PATIENCE) for future in futures] == list(range(100))
     cluster.wait(lambda seen: seen.tasks.backlog == seen.tasks.assigned == seen.tasks.recovering == 0)
     cluster.wait(lambda seen: seen.tasks.ended == 0)

@@ -15,7 +15,7 @@ from tests.kills import once_app
 from tests.kills.aftermath import kill
 from tests.kills.test_kills import PATIENCE, SESSION_TIMEOUT, Cluster
 
-pytestmark = [pytest.mark.timeout(150), pytest.mark.long]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 
 WORKER = ("--app=tests.kills.once_app", "--slots=6", "--processes=2")
 

@@ -13,7 +13,7 @@ from tests.kills.aftermath import is_alive
 from tests.kills.app import end_worker, nap
 from tests.kills.test_kills import APP, PATIENCE, SESSION_TIMEOUT, Cluster
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 WORKER = (f"--app={APP}", "--slots=16")
 

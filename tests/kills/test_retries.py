@@ -14,7 +14,7 @@ from herdmaster.errors import TaskFailed
 from tests.cli.processes import connect, wait_until
 from tests.kills.test_kills import APP, PATIENCE, Cluster
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 TASKS = 60
 

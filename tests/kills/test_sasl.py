@@ -18,7 +18,7 @@ from tests.kerberos import REALM, Realm, require
 from tests.kills.ledger import Ledger
 from tests.kills.secured import Credentials, SecuredCluster, play
 
-pytestmark = [pytest.mark.apache, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.apache, pytest.mark.timeout(300)]
 
 SETTINGS = {**SASL_PROVIDER, "sessionRequireClientSASLAuth": "true"}
 

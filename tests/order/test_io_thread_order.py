@@ -23,7 +23,7 @@ from herdmaster.api.wakeups import Wakeups
 from tests.api.znodes import wait_until
 from tests.order.late_queue import LateQueue
 
-SOON = 5.0
+SOON = 20.0
 """Seconds within which a call begins. Nothing else wakes the thread of a Herd that does nothing."""
 
 

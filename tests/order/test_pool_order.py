@@ -18,7 +18,7 @@ from herdmaster.pools.limits import NO_LIMITS, Ended, Limits, Stopped, TimedOut
 from herdmaster.pools.threads import ThreadPool
 from tests.pools.conditions import Deliveries, until
 
-SOON = 5.0
+SOON = 20.0
 LATER = 1000.0
 """Seconds of a limit that no test waits for."""
 

@@ -167,7 +167,7 @@ class MixRun:
         return found + [f"left behind: {path}" for path in self.leftovers]
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = 15.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
     """Look fifty times a second. TimeoutError, naming `what` was waited for, after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -192,7 +192,7 @@ def run_mix(
     parallel: int = 200,
     window: int | None = None,
     workers: int = 2,
-    patience: float = 15.0,
+    patience: float = 60.0,
 ) -> MixRun:
     """Start a master, the workers, a client; run tasks one by one, then `window` (default: all) at a time; stop them.
 

@@ -171,7 +171,7 @@ class Session:
         # cannot stop it, because stopping waits for them.
         self._ending = threading.Thread(target=self._kazoo.stop, daemon=True)
 
-    def start(self, patience: float = 15.0) -> None:
+    def start(self, patience: float = 60.0) -> None:
         """Open the session. Raises ConnectionError after `patience` seconds, or when the chroot is missing."""
         _start(self._kazoo, self._hosts, patience)
         self._kazoo.add_listener(self._state_changed)

@@ -13,7 +13,7 @@ from herdmaster.zookeeper.model import ClientId, SessionState, WatchEvent
 from herdmaster.zookeeper.wire.framing import ConnectRequest, ConnectResponse, encode_request
 from herdmaster.zookeeper.wire.records import CloseSession
 
-PATIENCE = 15.0
+PATIENCE = 30.0
 """Seconds after which a test gives up waiting; nothing that works takes that long."""
 
 

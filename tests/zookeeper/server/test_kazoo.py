@@ -30,7 +30,7 @@ from kazoo.security import make_acl, make_digest_acl
 from herdmaster.zookeeper.server import EmbeddedServer
 from tests.zookeeper.server.threaded import ServerThread
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 Connect = Callable[..., KazooClient]
 
