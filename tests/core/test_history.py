@@ -108,6 +108,13 @@ def test_a_recorder_keeps_so_many_records_and_counts_the_rest() -> None:
     assert {len(each.message) for each in batch.failures} == {MAX_MESSAGE}
 
 
+def test_what_was_not_recorded_is_counted_in_one_batch() -> None:
+    recorder = Recorder("worker-1", "host-1", 0)
+    for _ in range(MAX_FAILURES + 5):
+        recorder.fail(FAILURE)
+    assert (recorder.take(1).unrecorded, recorder.take(2).unrecorded) == (5, 0)
+
+
 def test_a_recorder_counts_further_calls_as_others() -> None:
     recorder = Recorder("worker-1", "host-1", 0)
     for number in range(MAX_CALLS + 10):

@@ -135,6 +135,13 @@ def test_a_late_time_is_skipped_after_the_grace() -> None:
     assert alone.next.tick.due_ms == START + 9 * MINUTE
 
 
+def test_a_time_that_is_late_by_no_more_than_the_grace_and_one_at_the_end_have_their_tasks() -> None:
+    given = schedule(grace_ms=MINUTE // 2, ends_ms=START + MINUTE)
+    assert dues(at(given, START + MINUTE // 2)) == [START]
+    assert isinstance(at(given, START + MINUTE // 2 + 1), SkipTo)
+    assert (first_due(given, START), first_due(given, START + MINUTE)) == (START + MINUTE, None)
+
+
 def test_times_that_are_all_late_are_skipped_up_to_the_next() -> None:
     given = schedule(Times((START, START + 1, START + 9 * MINUTE)), missed=Missed.ALL, grace_ms=0)
     found = at(given, START + MINUTE)

@@ -21,7 +21,7 @@ from herdmaster.errors import ConfigurationError, NotSaved, NotSerializable, Sav
 from herdmaster.running.current import CurrentTask, Running, current_task
 from herdmaster.running.delivery import Delivered
 from herdmaster.running.invocation import invoke
-from herdmaster.running.once import Saved
+from herdmaster.running.once import Saved, _Call, call_once
 from herdmaster.running.program import Program
 
 
@@ -173,6 +173,15 @@ def test_the_function_is_not_called_for_a_task_that_is_gone_and_waits_while_that
     with pytest.raises(NotSaved, match="gone"):
         task.once("m", counting)
     assert counting.calls == 1
+
+
+def test_a_result_that_another_thread_has_saved_since_the_first_look_counts(worker: Worker, run: Delivered) -> None:
+    function = Counting()
+    late = _Call(run, None, "pay", function)
+    assert call_once(run, None, "pay", function) == 1
+    with late:
+        assert late.read() == 1
+    assert function.calls == 1
 
 
 def test_a_name_that_is_under_way_is_refused(worker: Worker, task: CurrentTask) -> None:

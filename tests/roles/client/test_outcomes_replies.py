@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from herdmaster.core import layout
 from herdmaster.core.outcome import OutcomeState
 from herdmaster.errors import BadOutcome, HerdError
-from herdmaster.roles.client.outcomes import OutcomeWatch
+from herdmaster.roles.client.outcomes import MAX_READ, OutcomeWatch
 from herdmaster.roles.client.waiters import Waiters
 from herdmaster.roles.shared.committer import Committer
 from herdmaster.zookeeper import errors
@@ -73,6 +74,11 @@ class Rig:
 
     def tell_created(self, task: str, kind: EventType = EventType.CREATED) -> None:
         self.client.answer("watch", WatchEvent(kind, layout.status_path(task)))
+
+    def tell_created_to(self, client: WaitingClient, task: str) -> None:
+        """As `tell_created`, of one task of a watch for many."""
+        handle = next(done for name, _, done in client.calls if name == "watch")
+        handle(WatchEvent(EventType.CREATED, layout.status_path(task)), None)
 
     def answer_read(self, *nodes: object) -> Any:
         return self.client.answer("read", list(nodes))
@@ -375,3 +381,41 @@ async def test_nothing_is_sent_without_a_connection(rig: Rig) -> None:
     rig.outcomes._handle_state(SessionState.CONNECTED)
 
     assert await rig.turn() == ["watch"]
+
+
+class SessionClient(WaitingClient):
+    """A client that `run` can be given."""
+
+    def add_listener(self, _handle: object) -> None: ...
+
+    def remove_listener(self, _handle: object) -> None: ...
+
+
+@contextlib.asynccontextmanager
+async def session_of(rig: Rig) -> AsyncIterator[WaitingClient]:
+    """Another session of the same client."""
+    client = rig.client = SessionClient()
+    given: Any = client
+    running = asyncio.ensure_future(rig.outcomes.run(given))
+    for _ in range(3):
+        await rig.turn()
+    yield client
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_replies_that_a_session_has_not_had_hold_up_no_later_one(rig: Rig) -> None:
+    names = [f"task-{number}" for number in range(MAX_READ)]
+    for name in names:
+        rig.wait_for(name)
+    async with session_of(rig) as first:
+        for name in names:
+            rig.tell_created_to(first, name)
+        assert "read" in await rig.turn()
+    async with session_of(rig) as second:
+        rig.tell_created_to(second, names[0])
+        assert "read" in await rig.turn()
+        first.answer("read", [(b"done", NO_WAITERS[1])] * MAX_READ + [NO_WAITERS])
+        assert rig.ended == [], "the next session reads anew"
+        assert second.answer("read", [(b"done", NO_WAITERS[1]), NO_WAITERS])[0] == layout.status_path(names[0])
+        assert rig.ended == [(names[0], OutcomeState.DONE)]

@@ -52,6 +52,17 @@ async def test_a_key_of_a_task_whose_payload_cannot_be_read_goes_once_its_outcom
     assert await keys(stage) == []
 
 
+async def test_the_hold_of_a_key_that_may_not_be_read_stays(stage: Stage) -> None:
+    await make_folders(stage.zk)
+    task, sweep = new_call_name(), KeySweep(stage.zk)
+    acl = (Acl(int(Permission.ALL & ~Permission.READ), Id("world", "anyone")),)
+    await stage.zk.create(layout.key_path(KEY), task.encode(), acl=acl)
+    await stage.put(layout.hold_path(KEY, task))
+    for _ in range(3):
+        await sweep.sweep()
+    assert await keys(stage) == [KEY, f"{KEY}-{task}"]
+
+
 async def test_the_hold_that_a_sweep_makes_to_free_a_key_is_swept_later(stage: Stage) -> None:
     await make_folders(stage.zk)
     gone, sweep = new_call_name(), KeySweep(stage.zk)

@@ -18,6 +18,7 @@ from herdmaster.roles.primary.part import SET_ASIDE_SECONDS
 from herdmaster.roles.primary.scheduling import Scheduling
 from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.recipes.children import Complete, Interrupted, Listed
 from tests.roles.primary.scripted import FakeServerClock, ScriptedClient
 from tests.roles.stage import call_payload
 
@@ -73,6 +74,31 @@ async def test_a_tick_after_the_first_costs_one_transaction_and_no_read() -> Non
         rig.part.ticks.add(layout.name_of(following))
         rig.server_clock.time = DUE + number * minute
         assert rig.step() == []
+
+
+async def test_after_an_interruption_a_tick_is_read_although_it_was_made_here() -> None:
+    rig = Rig()
+    payload = msgspec.Raw(call_payload("m:f"))
+    schedule = Schedule(id="0a1b2c3d", timetable=Every(60_000, DUE), payload=payload, overlap=Overlap.ALLOW)
+    assert rig.step() == ["read"]
+    rig.client.answer_read(encode_schedule(schedule), encode_tick(Tick(due_ms=DUE)))
+    await asyncio.sleep(0)
+    following = layout.name_of(rig.client.answer("commit")[-1][1])
+    for change in (Interrupted(), Listed(layout.TICKS, (following,)), Complete(layout.TICKS)):
+        rig.part._handle_change(change)
+    rig.server_clock.time = DUE + 60_000
+    assert rig.step() == ["read"]
+
+
+async def test_nothing_stays_of_a_tick_whose_fate_is_unknown() -> None:
+    rig = Rig()
+    payload = msgspec.Raw(call_payload("m:f"))
+    schedule = Schedule(id="0a1b2c3d", timetable=Every(60_000, DUE), payload=payload, overlap=Overlap.ALLOW)
+    assert rig.step() == ["read"]
+    rig.client.answer_read(encode_schedule(schedule), encode_tick(Tick(due_ms=DUE)))
+    await asyncio.sleep(0)
+    rig.client.answer("commit", None, errors.ConnectionLoss())
+    assert rig.part._decided == {}
 
 
 def test_a_tick_is_deleted_when_it_was_found_without_its_schedule_twice() -> None:

@@ -287,6 +287,20 @@ async def test_two_workers_with_copies_make_each_item_once(stage: Stage, scene: 
 
 
 @pytest.mark.usefixtures("small_chunks")
+async def test_a_copy_goes_on_where_the_flow_says_that_another_one_stood(
+    stage: Stage, scene: FlowScene, worker: StagedWorker
+) -> None:
+    """The first items have ended, and left nothing that would refuse to be made again."""
+    await scene.put_result("0", list(range(4)))
+    name = scene.task("1")
+    transaction = stage.zk.transaction().create(scene.path("running", name), b"1 2")
+    payload = scene.payload_of_each("1", Reference((), "0"))
+    await transaction.create(layout.assignment_path(worker.name, name), payload).commit()
+    assert await scene.result("1") == 4
+    assert await elements(stage) == [2, 3]
+
+
+@pytest.mark.usefixtures("small_chunks")
 async def test_a_join_that_started_without_the_items_is_left_out(
     stage: Stage, scene: FlowScene, worker: StagedWorker
 ) -> None:
