@@ -57,7 +57,7 @@ def test_the_demo_uses_what_is_installed_as_it_is(clone: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_python_that_needs_nothing_to_make_an_environment_is_preferred(tmp_path: Path) -> None:
     for name, script in {
         "bare": f'case "$*" in *ensurepip*) exit 1 ;; esac; exec {sys.executable} "$@"',

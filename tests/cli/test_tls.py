@@ -37,7 +37,7 @@ def environment_of(issued: Issued) -> dict[str, str]:
     }
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_all_of_a_deployment_runs_over_tls(authority: Authority, tmp_path: Path) -> None:
     """The worker's app names other servers and knows nothing of TLS: its processes inherit both from the worker."""
     own, server = options_of(authority.client), authority.server

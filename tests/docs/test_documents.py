@@ -20,7 +20,7 @@ SECTIONS = [
 
 @pytest.mark.long
 @pytest.mark.parametrize("section", SECTIONS)
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_commands_of_a_section_print_what_it_says(section: Section, namespace: str, tmp_path: Path) -> None:
     for name, content in section.files.items():
         path = tmp_path / name
@@ -28,7 +28,7 @@ def test_the_commands_of_a_section_print_what_it_says(section: Section, namespac
         path.write_text(content)
     with Shell(tmp_path, namespace) as shell:
         for step in section.steps:
-            printed = shell.run(step.command, seconds=60)
+            printed = shell.run(step.command, seconds=120)
             assert matches(printed, step.expected), f"$ {step.command}\n{printed}\n--- document: ---\n{step.expected}"
 
 

@@ -24,7 +24,7 @@ from herdmaster.testing.ports import free_ports
 from tests.cli.processes import HerdProcess, run_herd, wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-pytestmark = [pytest.mark.timeout(180), pytest.mark.long]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 
 
 @contextmanager
@@ -177,9 +177,9 @@ def test_the_etl_ends_in_spite_of_kills_and_a_retry_parses_only_what_failed(name
         with HerdProcess("master", "--session-timeout=4", environment=environment):
             ran = threads.submit(
                 run_herd, str(source), str(target), folder=EXAMPLES / "etl", environment=environment, module="etl",
-                timeout=170,
+                timeout=280,
             )  # fmt: skip
-            wait_until(lambda: done(environment) > 50 or None, "50 steps", timeout=60)
+            wait_until(lambda: done(environment) > 50 or None, "50 steps", timeout=120)
             first.kill()
             worker.kill()
             failed = ran.result()

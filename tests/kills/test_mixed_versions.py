@@ -14,7 +14,7 @@ import pytest
 from tests.cli.processes import REPOSITORY, HerdProcess, wait_until
 from tests.kills.rolling import Roles
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 OLDER = "0b477c1"
 """A commit from before the history, metrics, schedules and flows."""

@@ -14,7 +14,7 @@ from herdmaster.testing.apache import ApacheEnsemble
 from tests.cli.processes import wait_until
 from tests.kills.rolling import APP, SESSION_TIMEOUT, Roles
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 AT_ONCE = 10
 ENOUGH = 20

@@ -122,7 +122,7 @@ def check(cluster: Cluster, times: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_each_second_has_one_task_while_the_primary_is_killed_again_and_again(cluster: Cluster) -> None:
     for number in range(4):
         time.sleep(KILL_SECONDS)

@@ -163,7 +163,7 @@ def run_rounds(process: Process, count: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_server_killed_under_load_loses_no_acknowledged_write(process: Process) -> None:
     run_rounds(process, 5)
 

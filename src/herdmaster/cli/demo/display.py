@@ -51,6 +51,7 @@ class Display:
         with self._lock:
             self._total = total
             self._done = 0
+            self._last_plain = time.monotonic()
             self._seen.clear()
 
     def end(self) -> None:

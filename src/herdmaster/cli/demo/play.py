@@ -74,6 +74,7 @@ class Play:
         total = len(files) * repeat
         self._display.say(f"{total:,} tasks: the words of {len(files):,} files of {texts.folder}, {times(repeat)}")
         self._display.begin(total)
+        self._display.refresh(self._lookout.overview)
         started = time.monotonic()
         words = self._count(files * repeat)
         seconds = time.monotonic() - started
