@@ -62,7 +62,7 @@ def test_files_are_recorded_once_although_tests_do_not_end(tmp_path: Path, monke
     monkeypatch.setattr(tree, "BUILD", tmp_path)
     monkeypatch.setattr(reach, "FOLDER", tmp_path / "reach")
     monkeypatch.setattr(reach, "_SOURCES", tmp_path / "reach" / "sources")
-    monkeypatch.setattr(recorder, "_MOST_SECONDS", 0.8)
+    monkeypatch.setattr(recorder, "_MOST_SECONDS", 2.0)
 
     assert recorder.record(anew=False, processes=1) == 0
     (record,) = (each for each in reach.load()._records if not each.is_long)
@@ -72,7 +72,7 @@ def test_files_are_recorded_once_although_tests_do_not_end(tmp_path: Path, monke
         "test_after_them",
     ]
     assert [test for test in record.tests if test.failed] == [
-        Recorded(f"tests/test_code.py::test_that_{ends}", 0.8, is_long=False, failed=True)
+        Recorded(f"tests/test_code.py::test_that_{ends}", 2.0, is_long=False, failed=True)
         for ends in ("does_not_end", "ends_the_process")
     ]
     reaching = [test.name.partition("::")[2] for test in record.reaching(PATH, CODE, [5])]

@@ -93,7 +93,7 @@ def test_a_test_whose_name_looks_like_its_message_kills_too(copy: Path) -> None:
 
 @pytest.mark.long
 def test_a_test_that_never_ends_counts_apart(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "_START", 2.0)
+    monkeypatch.setattr(trial, "_START", 4.0)
 
     test = "def test_x():\n    while x == 2:\n        time.sleep(0.01)\n"
 
@@ -116,7 +116,7 @@ def test_a_test_that_never_ends_counts_apart(copy: Path, monkeypatch: pytest.Mon
 def test_a_test_that_fails_for_another_reason_kills_nothing(
     copy: Path, monkeypatch: pytest.MonkeyPatch, test: str
 ) -> None:
-    monkeypatch.setattr(trial, "_START", 2.0)
+    monkeypatch.setattr(trial, "_START", 4.0)
 
     assert judge(copy, test) == Ending("survived", "", 1)
 
