@@ -15,10 +15,11 @@ from herdmaster.core.expansion import Expansion
 from herdmaster.core.flow_graph import FlowGraph
 from herdmaster.core.flow_picture import Flow
 from herdmaster.core.flow_scope import RESULTS
-from herdmaster.core.flows import FlowState
+from herdmaster.core.flows import FlowHeader, FlowState
 from herdmaster.core.operations import CheckNode, DeleteNode, Move
 from herdmaster.core.row import Place, Verb, Verdict
 from herdmaster.roles.primary import feed, flow_starts
+from herdmaster.roles.primary.flow_ends import FlowEnds
 from herdmaster.roles.shared import flow_removal
 from herdmaster.roles.worker import step_moves
 from herdmaster.roles.worker.references import _Reading
@@ -27,6 +28,7 @@ from herdmaster.simulation.plan.faults import ChangeFlow, FlowChange, When
 from herdmaster.simulation.plan.flow_plans import PlannedFlow, PlannedStep
 from herdmaster.simulation.plan.jobs import Code, Job
 from herdmaster.simulation.plan.plan import Kind, Plan
+from herdmaster.zookeeper.model import Stat
 
 
 def marked_steps_wait_for_no_one() -> Any:
@@ -167,6 +169,30 @@ def with_early_retries(seed: int) -> Plan:
     return msgspec.structs.replace(plan, programs=programs, jobs=(), flows=tuple(flows), faults=tuple(changes), lags=())
 
 
+def with_retries_before_the_timeout(seed: int) -> Plan:
+    """Return a plan with a flow whose step fails once, and is retried shortly before the time of the flow is over."""
+    plan = draw_plan(seed)
+    programs = tuple(msgspec.structs.replace(each, herd=False) for each in plan.programs)
+    client = next(each.name for each in programs if each.kind is Kind.CLIENT)
+    jobs = (
+        Job(10_000, "", 2.0, raw=False, code=Code.FAIL, seconds=0.01, times=1),
+        Job(10_001, "", 2.0, raw=False, code=Code.RUN, seconds=9.0),
+    )
+    flow = PlannedFlow(0, client, 2.0, tuple(PlannedStep(job) for job in jobs), timeout=5.0)
+    retry = ChangeFlow(when=When(at=5.5), flow=0, what=FlowChange.RETRY)
+    return msgspec.structs.replace(plan, programs=programs, jobs=(), flows=(flow,), faults=(retry,), lags=())
+
+
+def timed_out_from_the_creation() -> Any:
+    """The time of a flow that is retried counts from its creation."""
+    learn = FlowEnds._learn
+
+    def from_creation(self: FlowEnds, flow: Flow, header: FlowHeader, stat: Stat, **rest: Any) -> None:
+        learn(self, flow, header, msgspec.structs.replace(stat, mtime=stat.ctime), **rest)
+
+    return patch.object(FlowEnds, "_learn", from_creation)
+
+
 def outcome_left_by_removal() -> Any:
     """The removal of a flow leaves its outcome."""
     beside = {**vars(layout), "status_path": lambda _flow: "/status/nothing"}
@@ -204,6 +230,7 @@ BUGS: dict[str, Callable[[], Any]] = {
         steps_given_to_old_workers,
         large_flow_begun_too_early,
         retried_without_the_header,
+        timed_out_from_the_creation,
         outcome_left_by_removal,
         cancelled_flows_go_on,
     )

@@ -130,6 +130,7 @@ FOUND = {
     "steps_given_to_old_workers": Find(5, "which does not know flows", first=6007),
     "large_flow_begun_too_early": Find(5, "without step ", first=6007),
     "retried_without_the_header": Find(5, "not all that it needs is there", first=5, plan=flows.with_early_retries),
+    "timed_out_from_the_creation": Find(5, " ms early", plan=flows.with_retries_before_the_timeout),
     "outcome_left_by_removal": Find(5, "and left its outcome", first=8043),
     "cancelled_flows_go_on": Find(5, "whose tasks it cancels", first=8024),
     "children_of_cancelled_tasks_stay": Find(5, "and did not ask to cancel its child", first=9009),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from herdmaster.core import layout
+from herdmaster.core.flow_end import TIMEOUT
 from herdmaster.core.flows import FlowState, decode_header
 from herdmaster.core.members import FLOWS, decode_worker
 from herdmaster.core.names import parse_flow_name
@@ -59,6 +60,7 @@ class FlowCheck:
         self._steps: dict[str, tuple[str, str]] = {}  # by task: flow and step
         self._given: dict[tuple[str, str], list[list[object]]] = {}  # what a step was given, for each of its runs
         self._made: set[str] = set()  # by the present transaction
+        self._written: dict[str, int] = {}  # by flow: when its header was written, by the servers' clock
         self._stopped: dict[str, set[int]] = {}  # by flow: the sessions that asked to cancel what runs in it
         self.removed: set[str] = set()
         """Flows that were deleted with their outcomes; another of the name may be there."""
@@ -95,6 +97,8 @@ class FlowCheck:
             self._apply(flow, effects)
             after = FlowTree(flow, self._plans[flow], dict(self._trees.get(flow, {})))
             self._check_flow(before, after, effects, actor)
+            if after.nodes.get("cancel") == TIMEOUT and "cancel" not in before.nodes:
+                self._check_timeout(after, effects.time)
         if actor.kind is Kind.MASTER and not actor.reference:
             self._check_assignments(effects)
         if actor.kind is Kind.MASTER:
@@ -133,6 +137,8 @@ class FlowCheck:
         for path, data in [(path, data) for path, data, _ in effects.created] + list(effects.written.items()):
             if _flow_of(path) == flow:
                 tree[path.removeprefix(prefix).removeprefix("/")] = data
+        if prefix in effects.written or any(path == prefix for path, _, _ in effects.created):
+            self._written[flow] = effects.time
         if "cancel" not in tree:
             self._stopped.pop(flow, None)
 
@@ -164,6 +170,13 @@ class FlowCheck:
         self._history(name).ended = after.state in ENDED
         if before.state is FlowState.RUNNING and after.state in ENDED:
             self._check_end(before, after)
+
+    def _check_timeout(self, tree: FlowTree, now_ms: int) -> None:
+        timeout = None if tree.header is None else tree.header.timeout
+        if timeout is None:
+            self._report(f"let the time of {tree.name} be over, which has no limit")
+        elif (early_ms := self._written[tree.name] + int(timeout * 1000) - now_ms) > 0:
+            self._report(f"let the time of {tree.name} be over {early_ms} ms early")
 
     @staticmethod
     def _defined(tree: FlowTree) -> list[str]:
