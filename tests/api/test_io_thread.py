@@ -9,6 +9,7 @@ import asyncio
 import gc
 import logging
 import threading
+from functools import partial
 
 import pytest
 
@@ -62,6 +63,57 @@ def test_a_close_that_the_thread_has_carried_out_before_it_is_woken_for_it_is_no
 
     assert runtime._loop.is_closed()
     assert isinstance(future.exception(20), HerdClosed)
+
+
+def test_a_future_that_was_done_before_it_is_pinned_is_not_kept(quiet: App) -> None:
+    future = quiet.add.submit(2, 3)
+    future.set_exception(ZeroDivisionError())
+    runtime = quiet.herd._core.started()
+    runtime.pin(future)
+    assert future not in runtime._pinned
+
+
+def test_from_the_request_to_close_on_nothing_more_is_taken(quiet: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = quiet.herd._core.started()
+    going_on, rings = threading.Event(), list[bool]()
+    runtime._post(partial(going_on.wait, 10))  # type: ignore[arg-type]  # what it returns does not matter
+    ring = runtime._ring
+
+    def count() -> None:
+        rings.append(True)
+        ring()
+
+    monkeypatch.setattr(runtime, "_ring", count)
+    for _ in range(2):
+        runtime.begin_close()
+    with pytest.raises(HerdClosed):
+        runtime._post(lambda: None)
+    going_on.set()
+    assert len(rings) == 1
+    quiet.herd.close()
+
+
+def test_a_future_that_is_dropped_while_another_thread_has_the_lock_is_forgotten_soon(quiet: App) -> None:
+    runtime = quiet.herd._core.started()
+    future = quiet.add.submit(2, 3)
+    name, looked = future.name, threading.Event()
+    with runtime._lock:
+        del future
+        gc.collect()
+        runtime._loop.call_soon_threadsafe(runtime._take_calls)
+        runtime._loop.call_soon_threadsafe(looked.set)
+        assert looked.wait(10)
+        assert name in runtime._refs
+    wait_until(lambda: name not in runtime._refs, "it is forgotten")
+
+
+async def test_a_coroutine_that_waits_is_told_of_the_close(quiet: App) -> None:
+    future = await quiet.add.submit_async(2, 3)
+    waiting = asyncio.ensure_future(asyncio.wait_for(future, 20))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(quiet.herd.close)
+    with pytest.raises(HerdClosed):
+        await waiting
 
 
 def test_if_the_thread_ends_unexpectedly_no_caller_is_left_waiting_and_another_starts(
