@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from herdmaster.core import flow_moves, transitions
-from herdmaster.core.ending_moves import bury, cancel, drop_step, outcome_of, refuse, step_of
+from herdmaster.core.ending_moves import bury, cancel, drop_step, lose_step, outcome_of, refuse, step_of
 from herdmaster.core.endings import EXPIRED, Ending, failed
-from herdmaster.core.flows import FlowStep
+from herdmaster.core.flows import FlowStep, find_run, step_task, task_of
 from herdmaster.core.outcome import OutcomeState, decode_outcome
 from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call
 from herdmaster.core.recovery import Recovery, follow_up
@@ -174,3 +174,20 @@ def test_only_a_task_that_is_named_a_step_is_one() -> None:
     assert step_of(STEP, OF_STEP) == FlowStep(FLOW, "7", "f", STEP, joins=("8",))
     assert refuse(Waiting(CALL), OF_STEP, EXPIRED).transition is TransitionName.REFUSE
     assert flow_moves.fail_step_waiting(STEP, FlowStep(FLOW, "7", "f", STEP), b"").task == STEP
+
+
+def test_a_step_that_is_lost_again_gets_a_task_of_another_name() -> None:
+    first = step_task(1_700_000_000_000, FLOW, "7.2", "slow", 9, big=True)
+    task = task_of(FlowStep(FLOW, "7.2", "", first), 2)
+    move = lose_step(FLOW, task, b"7.2")
+
+    assert move is not None
+    call = decode_call(created(move)[f"/flows/{FLOW}/failed/7.2"])
+    assert call.flow is not None
+    assert (call.run, call.flow.task) == (2, first)
+    assert task_of(call.flow, call.run + 1) not in {first, task}
+
+
+def test_the_run_of_a_task_with_a_name_from_elsewhere_counts_as_the_first() -> None:
+    assert find_run(FLOW, "7", STEP) == (STEP, 0)
+    assert find_run(FLOW, "7", "task-x") == ("task-x", 0)

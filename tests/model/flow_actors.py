@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from herdmaster.core.operations import Move
+from herdmaster.core.operations import DeleteNode, Move
 from tests.model import flow_rows as rows
 from tests.model.engine import Process, Step
 from tests.model.flow_minds import Actor, Master, apply
-from tests.model.flow_server import ENDED, LETTERS, Done, Refused, Rule, Setup, Zk, carry_out
+from tests.model.flow_server import ENDED, LETTERS, Done, Refused, Rule, Setup, Zk, carry_out, places_of
 
 
 class Actors:
@@ -70,6 +70,22 @@ class Actors:
         if state is not None and setup.keeps(Rule.REMOVED_FIRST) and state != "removed":
             return zk.life == self._setup.lives  # another has deleted it
         return rows.delete_leaf(setup, zk) or True
+
+
+class Deleter:
+    """A person who deletes tasks by hand, wherever they are."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+
+    def process(self) -> Process:
+        return Process(("zk", "deletions"), self._steps)
+
+    def _steps(self, zk: Zk, deletions: int) -> Iterator[Step]:
+        for path in places_of(zk) if deletions else ():
+            done = carry_out(self._setup, zk, rows.move("delete by hand", path, DeleteNode(path)))
+            assert isinstance(done, Done)
+            yield Step(f"A person deletes {path}", {"zk": done.zk}, {"deletions": -1}, False, done.broken)
 
 
 class Copier:

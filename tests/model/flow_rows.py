@@ -129,6 +129,14 @@ def cancel_step(setup: Setup, zk: Zk, ended: Held) -> Move:
     return _ending(setup, zk, flow_moves.cancel_step_assigned(_worker_of(ended), ended.task, described, data))
 
 
+def lose(setup: Setup, zk: Zk, name: str) -> Move:
+    """Return what ends a step whose task is nowhere. Its run is known by the name of the task."""
+    step = (zk.data(f"F/running/{name}") or "").partition(" ")[0].rstrip("!?")
+    run = int(name.partition("r")[2].partition("l")[0]) if setup.keeps(Rule.LOSE_KEEPS_RUN) else 0
+    payload = Payload(step, run)
+    return _ending(setup, zk, flow_moves.lose_step(name, FlowStep(FLOW, step, "", name), payload.encode()))
+
+
 def _described(held: Held, joins: Iterable[str] = ()) -> FlowStep:
     return FlowStep(FLOW, held.payload.step, "", held.task, tuple(joins))
 

@@ -16,6 +16,7 @@ ONCE: Final = "a step starts once, and once more for each retry"
 AT_REST: Final = "a flow ends only at rest, with what became of its steps"
 OLD_REQUEST: Final = "a flow that runs again is not ended by a request from before"
 WHOLE: Final = "a flow runs with all its steps, or not at all"
+HAD_TASK: Final = "a step is lost only if its task is nowhere"
 OWN_OUTCOME: Final = "a flow has its own outcome, not that of an earlier one of its name"
 
 ENDED: Final = frozenset({"done", "failed", "cancelled"})
@@ -41,12 +42,16 @@ class Rule(enum.Enum):
     REMOVED_FIRST = "a tree is deleted without a word in its header"
     LEAVES_AT_VERSION = "a tree is deleted without a look at the version of its header"
     BUILT_AT_VERSION = "the last batch starts the flow whatever its header says"
+    LOSE_STEP = "a step whose task is nowhere counts as running for ever"
+    LOST_BEHIND_READ = "a step is taken for lost by an old picture of the tasks"
+    LOSE_KEEPS_RUN = "a lost step fails without the number of its run"
     OUTCOME_WITH_HEADER = "the header is deleted without the outcome of the flow"
 
 
 class Setup(NamedTuple):
     """One run. `acts` and `others` are what two operators do, each in its order, at any time. `failing`: steps that
-    fail in their first run; those of `may_fail` may. `copies`: how many copies of tasks a reference master makes."""
+    fail in their first run; those of `may_fail` may. `copies`: how many copies of tasks a reference master makes.
+    `deletions`: how many tasks are deleted by hand."""
 
     graph: Graph
     acts: tuple[str, ...] = ()
@@ -58,6 +63,7 @@ class Setup(NamedTuple):
     fenced: bool = True
     workers: int = 1
     copies: int = 0
+    deletions: int = 0
     batches: int = 1
     lives: int = 1
     off: Rule | None = None
@@ -151,6 +157,11 @@ def _apply(setup: Setup, nodes: dict[str, tuple[str, int]], operation: Operation
     return None
 
 
+def places_of(zk: Zk) -> list[str]:
+    """Return where tasks stand, outside of the flow."""
+    return [path for path, _, _ in zk.nodes if path.startswith(("tasks/", "assign/"))]
+
+
 # --- what is promised ------------------------------------------------------------------------------------------------
 
 
@@ -169,6 +180,8 @@ def _judge(setup: Setup, before: Zk, after: Zk, move: Move) -> str | None:
         return None
     if any(len(_places(after, step)) != 1 for step in _steps(setup, before)):
         return ONE_PLACE
+    if move.transition == "lose step" and any(path.endswith(f"/{move.task}") for path in places_of(before)):
+        return HAD_TASK
     if move.transition.startswith("start"):
         is_needed = has_all(setup.graph, move.task, view(before.names, stop=setup.stop))
         return None if is_needed else NEEDED

@@ -13,10 +13,10 @@ from herdmaster.core.operations import DeleteNode, Move
 from herdmaster.core.table import Failure
 from tests.model import flow_rows as rows
 from tests.model.engine import Model, Process, Step
-from tests.model.flow_actors import Actors, Copier
+from tests.model.flow_actors import Actors, Copier, Deleter
 from tests.model.flow_graph import view
 from tests.model.flow_minds import Actor, Master, Pair, Worker, apply, hear
-from tests.model.flow_server import ENDED, LETTERS, Done, Refused, Rule, Setup, Zk, carry_out
+from tests.model.flow_server import ENDED, LETTERS, Done, Refused, Rule, Setup, Zk, carry_out, places_of
 
 # --- masters ---------------------------------------------------------------------------------------------------------
 
@@ -108,6 +108,16 @@ class Masters:
                 yield self._at_once(f"asks to cancel {name}", zk, move, masters)
         for name in zk.children("cancel"):
             yield from self._cancel(zk, name, me, masters)
+        for name in seen.running:
+            yield from self._lose(zk, name, me)
+
+    def _lose(self, zk: Zk, name: str, me: Master) -> Iterator[Step]:
+        """End a step that runs by the picture of the flow, and whose task is nowhere."""
+        setup = self._setup
+        if not setup.deletions or not setup.keeps(Rule.LOSE_STEP) or zk.data(f"F/running/{name}") is None:
+            return
+        if not setup.keeps(Rule.LOST_BEHIND_READ) or not any(path.endswith(f"/{name}") for path in places_of(zk)):
+            yield self._step(f"decides: lose step {name}", me._replace(request=rows.lose(setup, zk, name)))
 
     def _is_ordinary(self, name: str) -> bool:
         return not self._setup.graph.of(name[1:].partition("r")[0]).mark
@@ -116,7 +126,9 @@ class Masters:
         letters = LETTERS[: self._setup.workers]
         places = [f"tasks/{name}", *(f"assign/{letter}/{name}" for letter in letters)]
         taken = [place for place in places if zk.data(place) is not None]
-        if not taken or zk.data(f"F/running/{name}") is None:
+        if not taken and zk.data(f"F/running/{name}") is not None:
+            yield from self._lose(zk, name, me)
+        elif not taken or zk.data(f"F/running/{name}") is None:
             move = rows.move("drop cancel", name, DeleteNode(f"cancel/{name}"))
             yield self._at_once(f"drops the request to cancel {name}", zk, move, masters)
         for place in taken[:1]:
@@ -280,6 +292,8 @@ def build(setup: Setup) -> Model:
     acts = {"the client": client, "operator 1": setup.acts, "operator 2": setup.others}
     processes += [Actors(setup, me, each).process() for me, each in acts.items()]
     processes.append(Copier(setup).process())
+    if setup.deletions:
+        processes.append(Deleter(setup).process())
     settled: dict[str, Callable[..., bool]] = {
         "zk": _is_settled,
         "master A": lambda master: master.request is None,
@@ -289,7 +303,14 @@ def build(setup: Setup) -> Model:
         "operator 2": lambda actor: actor.number >= len(setup.others),
         "copy": lambda copy: copy is None,
     }
-    return Model(initial, {"faults": setup.faults, "copies": setup.copies}, processes, (), settled, bits=20)
+    return Model(
+        initial,
+        {"faults": setup.faults, "copies": setup.copies, "deletions": setup.deletions},
+        processes,
+        (),
+        settled,
+        bits=20,
+    )
 
 
 def _is_settled(zk: Zk) -> bool:

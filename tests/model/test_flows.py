@@ -8,7 +8,18 @@ import pytest
 
 from tests.model.engine import STUCK
 from tests.model.flow_graph import Definition, Graph
-from tests.model.flow_server import AT_REST, NEEDED, OLD_REQUEST, ONCE, ONE_PLACE, OWN_OUTCOME, WHOLE, Rule, Setup
+from tests.model.flow_server import (
+    AT_REST,
+    HAD_TASK,
+    NEEDED,
+    OLD_REQUEST,
+    ONCE,
+    ONE_PLACE,
+    OWN_OUTCOME,
+    WHOLE,
+    Rule,
+    Setup,
+)
 from tests.model.flows import build
 
 CHAIN = Graph((Definition("0"), Definition("1", ("0",))))
@@ -22,6 +33,9 @@ CANCELLED = Setup(CHAIN, ("cancel", "retry"), faults=0)
 REMOVED = Setup(CHAIN, ("remove", "delete"), ("retry",), failing=("0",), faults=0)
 ANEW = Setup(CHAIN, ("remove", "delete"), ("delete",), lives=2, faults=0)
 COPIED = Setup(EACH, copies=1, faults=0)
+
+LOST = Setup(CHAIN, deletions=1)
+LOST_AGAIN = Setup(CHAIN, ("retry", "retry"), deletions=2, faults=0)
 
 RUNS = {
     "two steps, three faults": Setup(CHAIN, workers=2, faults=3),
@@ -42,6 +56,9 @@ RUNS = {
     "a removal beside a retry": REMOVED._replace(faults=1),
     "a large flow whose client may die, and its removal": Setup(JOIN, ("remove", "delete"), batches=2),
     "another flow of the same key": ANEW,
+    "a task that is deleted by hand": LOST,
+    "tasks that are deleted by hand, and retries": LOST_AGAIN,
+    "a task that is deleted by hand, and a cancelled flow": LOST._replace(acts=("cancel",), faults=0),
 }
 EXPECTED = {
     Rule.RUNNING_LAST: (Setup(CHAIN, may_fail=("1",), faults=0), AT_REST),
@@ -57,6 +74,9 @@ EXPECTED = {
     Rule.REMOVED_FIRST: (REMOVED, WHOLE),
     Rule.LEAVES_AT_VERSION: (ANEW, WHOLE),
     Rule.BUILT_AT_VERSION: (Setup(JOIN, ("remove", "delete"), batches=2, faults=0), WHOLE),
+    Rule.LOSE_STEP: (LOST, STUCK),
+    Rule.LOST_BEHIND_READ: (LOST, HAD_TASK),
+    Rule.LOSE_KEEPS_RUN: (LOST_AGAIN, ONCE),
     Rule.OUTCOME_WITH_HEADER: (ANEW._replace(others=()), OWN_OUTCOME),
 }
 

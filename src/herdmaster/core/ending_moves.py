@@ -14,7 +14,7 @@ import msgspec
 from herdmaster.core import flow_moves, layout, transitions
 from herdmaster.core.endings import CANCELLED, Ending, encode_ending, freed_key
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.flows import FlowStep
+from herdmaster.core.flows import FlowStep, find_run
 from herdmaster.core.names import is_call, is_step, parse_step_id
 from herdmaster.core.operations import CreateNode, Move
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
@@ -72,8 +72,9 @@ def lose_step(flow: str, task: str, running: bytes, reason: ErrorInfo = NOWHERE)
     step_id = running.partition(b" ")[0].decode("ascii", "replace").rstrip("!?")
     if parse_step_id(step_id) is None:
         return None
-    step = FlowStep(flow, step_id, "", task)
-    call = Call(1, "herdmaster:lost", *encode_arguments((), {}), flow=step, error=reason)
+    first, run = find_run(flow, step_id, task)  # a retry makes a task of the next run
+    step = FlowStep(flow, step_id, "", first)
+    call = Call(1, "herdmaster:lost", *encode_arguments((), {}), run=run, flow=step, error=reason)
     return flow_moves.lose_step(task, step, encode_call(call))
 
 

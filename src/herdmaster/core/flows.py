@@ -29,6 +29,7 @@ EACH_CALL: Final = "herdmaster:each"
 """The call of a step that makes other steps. No function has this name: workers run it themselves."""
 
 
+_MOST_RUNS: Final = 1000
 _NO_TIME: Final = "0" * 10
 """How the ULID of a flow with a key begins, and no other one."""
 
@@ -229,3 +230,15 @@ def task_of(step: FlowStep, run: Count | Number) -> str:
         raise BadPayload(f"{step.task!r} is not the name of a step's task")
     ulid = derived_ulid(created_ms, step.flow, step.step, str(run))
     return call_name(ulid, name.queue, name.priority, name.big, name.conditional, step=True)
+
+
+def find_run(flow: str, step: str, task: str) -> tuple[str, int]:
+    """Return the name of a step's task in its first run, and the number of the run that `task` is of; `task` and 0 if
+    none of the first thousand has this name."""
+    name, created_ms = parse_task_name(task), ulid_time_ms(task)
+    if name is None or created_ms is None:
+        return task, 0
+    first = step_task(created_ms, flow, step, name.queue, name.priority, big=name.big, conditional=name.conditional)
+    described = FlowStep(flow, step, "", first)
+    run = next((run for run in range(_MOST_RUNS) if task_of(described, run) == task), None)
+    return (task, 0) if run is None else (first, run)
