@@ -8,8 +8,10 @@ from unittest.mock import patch
 
 import msgspec
 
-from herdmaster.core import transitions
+from herdmaster.core import flow_creation, transitions
+from herdmaster.core.children import children_of
 from herdmaster.roles.primary import cancellation
+from herdmaster.roles.primary.cancellation import Cancellation
 from herdmaster.roles.worker.child_cancels import ChildCancels
 
 
@@ -39,6 +41,29 @@ def children_submitted_without_their_parent() -> Any:
     return patch.object(transitions, "submit", without_check)
 
 
+def requests_for_flows_are_dropped() -> Any:
+    """The primary drops a request to cancel a child that is a flow, and does not pass it on."""
+
+    def drop(self: Any, flow: str, **_may_come: Any) -> None:
+        self.gathering.add(transitions.drop_cancel(flow))
+
+    return patch.object(Cancellation, "_cancel_flow", drop)
+
+
+def child_flows_begin_without_their_parent() -> Any:
+    """The submission of a child that is a flow does not check that its parent is assigned."""
+    return patch.object(flow_creation, "_of_parent", lambda _flow: ())
+
+
+def children_of_steps_stay() -> Any:
+    """The primary ends a step of a flow as cancelled without a request for its children."""
+
+    def find(payload: bytes) -> list[str]:
+        return [] if b'"flow":{' in payload else children_of(payload)
+
+    return patch.object(cancellation, "children_of", find)
+
+
 BUGS: dict[str, Callable[[], Any]] = {
     bug.__name__: bug
     for bug in (
@@ -46,5 +71,8 @@ BUGS: dict[str, Callable[[], Any]] = {
         children_of_an_old_payload,
         children_of_timed_out_tasks_stay,
         children_submitted_without_their_parent,
+        requests_for_flows_are_dropped,
+        child_flows_begin_without_their_parent,
+        children_of_steps_stay,
     )
 }

@@ -14,19 +14,37 @@ from tests.simulation.bugs import (
     answers,
     bookkeeping,
     children,
+    chunks,
     flows,
     herds,
     history,
     keys,
     lag,
     links,
+    lost_steps,
     once,
     protocol,
     schedules,
     sweeps,
 )
 
-_MODULES = (protocol, answers, keys, bookkeeping, history, lag, schedules, herds, sweeps, once, links, flows, children)
+_MODULES = (
+    protocol,
+    answers,
+    keys,
+    bookkeeping,
+    history,
+    lag,
+    schedules,
+    herds,
+    sweeps,
+    once,
+    links,
+    flows,
+    children,
+    chunks,
+    lost_steps,
+)
 BUGS = {name: bug for module in _MODULES for name, bug in module.BUGS.items()}
 
 
@@ -137,6 +155,17 @@ FOUND = {
     "children_of_an_old_payload": Find(5, "and did not ask to cancel its child", first=9020),
     "children_of_timed_out_tasks_stay": Find(5, "and did not ask to cancel its child", first=9009),
     "children_submitted_without_their_parent": Find(5, "is not assigned", first=9000),
+    "requests_for_flows_are_dropped": Find(5, "dropped the request to cancel", first=10_035),
+    "child_flows_begin_without_their_parent": Find(5, "is not assigned", first=10_232),
+    "children_of_steps_stay": Find(5, "and did not ask to cancel its child", first=10_150),
+    "results_of_chunks_in_another_order": Find(1, " is right", first=10_000),
+    "failing_elements_are_left_out": Find(1, "and its code has run for", first=10_000),
+    "positions_count_from_the_chunk": Find(1, "and its code has run so", first=10_000),
+    "chunks_made_again": Find(1, "not settled", first=10_608, otherwise="left step ", others=10_500),
+    "lost_steps_run_for_ever": Find(1, "has not ended", first=10_053),
+    "lost_steps_forget_their_run": Find(
+        1, "which was its task before", first=10_880, otherwise="which is not in its inbox", others=11_600
+    ),
     "reading_outlives_its_connection": Find(5, " ms early", first=7153, otherwise=" ms before it is due"),
     "paused_without_its_tick": Find(20, "has a tick at", first=1028, otherwise="which is paused"),
 }

@@ -56,6 +56,19 @@ def test_a_step_knows_the_edges_that_it_deletes() -> None:
     assert flow.joins == ("2",)
 
 
+def test_an_each_says_how_many_elements_are_in_a_chunk() -> None:
+    chunked = msgspec.structs.replace(step(1, (0,), each=True), chunk=3)
+    flow = decode_call(created(step(0, items=5), chunked).steps[1].data).flow
+    assert flow is not None
+    assert flow.each is not None
+    assert flow.each.chunk == 3
+
+
+def test_a_child_names_its_parent() -> None:
+    header = new_flow(flow_of(step(0)), ULID, CREATED, parent="task-parent").header
+    assert (header.parent, header.child) == ("task-parent", True)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_every_drawn_flow_can_be_submitted(seed: int) -> None:
     plan = draw_flow(seed)

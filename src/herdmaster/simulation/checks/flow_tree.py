@@ -92,11 +92,57 @@ class FlowTree:
         planned = self.plan.step(step)
         return planned.mark if planned is not None and step.isdecimal() else ""
 
-    def items(self, step: str) -> list[str]:
-        """Return the items of an `each` step that is done."""
+    def sizes(self, step: str) -> list[int]:
+        """Return how many elements are in each step of an `each` that is done: one, or a chunk of them."""
         planned = self.plan.step(step)
-        count = self.value(step) if planned is not None and planned.each and step.isdecimal() else 0
-        return [f"{step}.{number}" for number in range(count)] if isinstance(count, int) else []
+        match self.value(step) if planned is not None and planned.each and step.isdecimal() else 0:
+            case int(count):
+                return [1] * count
+            case [int(count), int(chunk)]:
+                return [min(chunk, count - first) for first in range(0, count, chunk)]
+        return []
+
+    def items(self, step: str) -> list[str]:
+        """Return the steps of an `each` step that is done: its items, or chunks of them."""
+        return [f"{step}.{number}" for number in range(len(self.sizes(step)))]
+
+    def values(self, step: str) -> list[object]:
+        """Return the results for the elements of an `each` that is done; None where there is none."""
+        planned = self.plan.step(step)
+        found = [self.value(item) for item in self.items(step)]
+        if planned is None or not planned.has_chunks:
+            return found
+        chunks = zip(found, self.sizes(step), strict=True)
+        return [value for chunk, size in chunks for value in (chunk if isinstance(chunk, list) else [None] * size)]
+
+    def given(self, step: str) -> list[object]:
+        """Return what the parents of a step have come to: for one with items, the list of their values."""
+        if "." in step:
+            planned = self.plan.step(step)
+            parents = [] if planned is None else [str(parent) for parent in planned.parents[1:]]
+        else:
+            parents = self.parents(step)
+        return [self.result(parent) for parent in parents]
+
+    def result(self, step: str) -> object:
+        planned = self.plan.step(step)
+        if planned is not None and planned.each and step.isdecimal() and f"results/{step}" in self.nodes:
+            return self.values(step)
+        return self.value(step)
+
+    def elements(self, each: str) -> list[object]:
+        """Return the elements that an `each` goes over."""
+        planned = self.plan.step(each)
+        found = None if planned is None else self.result(str(planned.parents[0]))
+        return found if isinstance(found, list) else []
+
+    def element(self, step: str) -> object:
+        """Return the first argument of a step: an element for an item, minus one for an added step."""
+        if "+" in step:
+            return -1
+        parent, dot, number = step.partition(".")
+        elements = self.elements(parent) if dot else []
+        return elements[int(number)] if dot and int(number) < len(elements) else None
 
     def is_done(self, step: str) -> bool:
         """Whether a step is done, with all its items."""

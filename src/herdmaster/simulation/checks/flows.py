@@ -17,11 +17,12 @@ from herdmaster.core.names import parse_flow_name
 from herdmaster.core.outcome import OutcomeState, decode_outcome
 from herdmaster.core.payload import decode_call
 from herdmaster.errors import BadOutcome, BadPayload
+from herdmaster.simulation.checks.chunks import ChunkCheck
 from herdmaster.simulation.checks.effects import Actor, Effects, inbox_of, task_of
 from herdmaster.simulation.checks.executions import PLANNED
 from herdmaster.simulation.checks.flow_tree import ENDED, FlowTree
 from herdmaster.simulation.checks.history import Node, TaskHistory
-from herdmaster.simulation.plan.flow_plans import PlannedFlow
+from herdmaster.simulation.plan.flow_plans import PlannedFlow, PlannedStep
 from herdmaster.simulation.plan.flow_values import evaluate, value_of
 from herdmaster.simulation.plan.jobs import Code
 from herdmaster.simulation.plan.plan import Kind
@@ -64,6 +65,10 @@ class FlowCheck:
         self._stopped: dict[str, set[int]] = {}  # by flow: the sessions that asked to cancel what runs in it
         self.removed: set[str] = set()
         """Flows that were deleted with their outcomes; another of the name may be there."""
+        self.chunks = ChunkCheck(report)
+        self.deleted: set[str] = set()
+        """Tasks that operators have deleted by hand."""
+        self._lost: set[tuple[str, str]] = set()  # flows and steps whose tasks were
         self.names: dict[int, str] = {}
         """The flow that each planned flow became."""
 
@@ -103,6 +108,8 @@ class FlowCheck:
             self._check_assignments(effects)
         if actor.kind is Kind.MASTER:
             self._note_stops(effects)
+        elif actor.kind is Kind.OPERATOR:
+            self._note_deletions(effects)
         for path, data, _ in effects.created:
             name = path.removeprefix(_STATUS)
             if path.startswith(_STATUS) and name in self._plans:
@@ -115,6 +122,14 @@ class FlowCheck:
             if path.startswith(_CANCEL) and "cancel" in self._trees.get(flow, ()):
                 self._stopped.setdefault(flow, set()).add(effects.session_id)
 
+    def _note_deletions(self, effects: Effects) -> None:
+        """Note tasks of steps that an operator deletes by hand."""
+        for path in effects.deleted:
+            task = task_of(path)
+            if task in self._steps and not path.startswith(_CANCEL):
+                self.deleted.add(task)
+                self._history(task).ended = True
+
     def _note_creation(self, name: str, data: bytes) -> None:
         try:
             plan = self._all_plans.get(int(decode_header(data).name))
@@ -122,6 +137,7 @@ class FlowCheck:
             return
         if plan is not None:
             self._plans[name] = plan
+            self.chunks.forget(name)
             self._given = {(flow, step): given for (flow, step), given in self._given.items() if flow != name}
             history = self._history(name)
             history.outcomes, history.ended = 0, False
@@ -166,7 +182,7 @@ class FlowCheck:
         for step in sorted(set(after.children("results")) - set(before.children("results"))):
             self._check_result(before, after, step, effects)
         for step in sorted(after.failed - before.failed):
-            self._check_failure(after, step)
+            self._check_failure(before, after, step, effects)
         self._history(name).ended = after.state in ENDED
         if before.state is FlowState.RUNNING and after.state in ENDED:
             self._check_end(before, after)
@@ -200,35 +216,68 @@ class FlowCheck:
             self._report(f"started step {step} of {name}, whose tasks it cancels")
         if actor.kind is Kind.MASTER and not before.has_all(step):
             self._report(f"started step {step} of {name}, and not all that it needs is there")
-        self._given.setdefault((name, step), []).append(_given(after, step))
+        self._given.setdefault((name, step), []).append(after.given(step))
 
     def _check_result(self, before: FlowTree, after: FlowTree, step: str, effects: Effects) -> None:
         name = after.name
         task = next((task for task, each in before.running.items() if each == step), None)
+        taken = [path for path in effects.deleted if inbox_of(path) and task_of(path) == task]
         if task is None or task in after.running:
             self._report(f"gave a result to step {step} of {name}, which did not run")
-        elif not any(inbox_of(path) and task_of(path) == task for path in effects.deleted):
+        elif not taken:
             self._report(f"gave a result to step {step} of {name} without taking the assignment of {task}")
         planned = after.plan.step(step)
+        if planned is not None and planned.each and "+" not in step:
+            self._check_each(after, planned, step, taken[:1])
         if planned is not None and step.isdecimal():
             added = [f"{step}+{number}" for number in range(planned.adds)]
             self._check_added(after, added)
-        if planned is None or (planned.each and "." not in step and "+" not in step):
+        if planned is None or (planned.each and ("." not in step or planned.has_chunks)):
             return
         value, items = after.value(step), planned.items if step.isdecimal() else None
         runs = self._given.get((name, step), [])
-        right = [value_of(planned.job.index, _element(after, step), given, items) for given in runs]
+        right = [value_of(planned.job.index, after.element(step), given, items) for given in runs]
         if value not in right:
             self._report(f"ended step {step} of {name} with {value!r}, where {right[-1:]} is right")
 
-    def _check_failure(self, after: FlowTree, step: str) -> None:
+    def _check_each(self, after: FlowTree, planned: PlannedStep, step: str, taken: Iterable[str]) -> None:
+        """Check the result of an `each`, or of a chunk. `taken` is the assignment of its task."""
+        name, value = after.name, after.value(step)
+        each, dot, number = step.partition(".")
+        elements, chunk = after.elements(each), planned.chunk or 1
+        if not dot:
+            right: object = [len(elements), chunk] if planned.has_chunks else len(elements)
+        elif planned.has_chunks:
+            some = elements[int(number) * chunk : (int(number) + 1) * chunk]
+            given = self._given.get((name, step), [[]])[-1]
+            right = [value_of(planned.job.index, element, given, None) for element in some]
+            for path in taken:
+                self.chunks.check_done(name, step, inbox_of(path) or "", task_of(path) or "", self._nodes[path].data)
+        else:
+            return
+        if value != right:
+            self._report(f"ended step {step} of {name} with {value!r}, where {right!r} is right")
+
+    def _check_failure(self, before: FlowTree, after: FlowTree, step: str, effects: Effects) -> None:
         """Check that there was a reason why a step failed."""
         planned = after.plan.step(step)
-        info = decode_call(after.nodes[f"failed/{step}"]).error
+        data = after.nodes[f"failed/{step}"]
+        info = decode_call(data).error
         kind = "" if info is None else info.type.removeprefix("herdmaster.errors.")
-        is_expected = kind in _ALWAYS_POSSIBLE or (
-            kind == PLANNED and planned is not None and planned.job.code is Code.FAIL
+        task = next((task for task, each in before.running.items() if each == step), "")
+        is_expected = (
+            kind in _ALWAYS_POSSIBLE
+            or (kind == PLANNED and planned is not None and planned.job.code is Code.FAIL)
+            or (kind == "TaskLost" and task in self.deleted)
+            or (kind == "UnknownCall" and (after.name, step) in self._lost)  # the run after a lost one has no payload
         )
+        if kind == "TaskLost":
+            self._lost.add((after.name, step))
+        if kind == PLANNED and planned is not None and planned.has_chunks and "." in step:
+            for path in effects.deleted:
+                worker = inbox_of(path)
+                if worker is not None and task_of(path) == task:
+                    self.chunks.check_failed(after.name, step, worker, task, data)
         is_stopped = kind in _STOPPED and ("cancel" in after.nodes or after.plan.stops)
         if not is_expected and not is_stopped:
             self._report(f"failed step {step} of {after.name} with {kind or 'no error'}, for which there was no reason")
@@ -258,16 +307,19 @@ class FlowCheck:
             self._report(f"ended {name} as {state}, and {len(before.failed)} of its steps failed")
         for step in before.startable():
             self._report(f"ended {name}, and step {step} has not run")
+        if state is FlowState.DONE:
+            for number, planned in enumerate(after.plan.steps):
+                each = str(number)
+                if planned.has_chunks:
+                    self.chunks.check_all(name, each, sum(after.sizes(each)), after.items(each))
         if state is FlowState.DONE and not any(step.mark for step in after.plan.steps):
             self._check_values(after)
 
     def _check_values(self, tree: FlowTree) -> None:
         """Compare what a flow without failures came to with a plain sequential evaluation."""
         for step, right in evaluate(tree.plan).items():
-            items = tree.items(step)
             planned = tree.plan.step(step)
-            is_each = planned is not None and planned.each
-            value = [tree.value(each) for each in items] if is_each else tree.value(step)
+            value = tree.values(step) if planned is not None and planned.each else tree.value(step)
             if value != right:
                 self._report(f"ended {tree.name} with {value!r} of step {step}, where {right!r} is right")
 
@@ -310,35 +362,6 @@ class FlowCheck:
                 waiting = [each for each in places if "results/" not in each]
                 found.append(f"{name} is {tree.state}, with {'; '.join(waiting[:5]) or 'nothing to do'}")
         return found
-
-
-def _given(tree: FlowTree, step: str) -> list[object]:
-    """Return what the parents of a step have come to: for one with items, the list of their values."""
-    if "." in step:
-        planned = tree.plan.step(step)
-        parents = [] if planned is None else [str(parent) for parent in planned.parents[1:]]
-    else:
-        parents = tree.parents(step)
-    return [_result(tree, parent) for parent in parents]
-
-
-def _result(tree: FlowTree, step: str) -> object:
-    planned = tree.plan.step(step)
-    if planned is not None and planned.each and step.isdecimal() and f"results/{step}" in tree.nodes:
-        return [tree.value(item) for item in tree.items(step)]
-    return tree.value(step)
-
-
-def _element(tree: FlowTree, step: str) -> object:
-    """Return the first argument of a step: an element for an item, minus one for an added step."""
-    if "+" in step:
-        return -1
-    parent, dot, number = step.partition(".")
-    if not dot:
-        return None
-    planned = tree.plan.step(parent)
-    elements = None if planned is None else _result(tree, str(planned.parents[0]))
-    return elements[int(number)] if isinstance(elements, list) and int(number) < len(elements) else None
 
 
 def _paths(effects: Effects) -> Iterable[str]:

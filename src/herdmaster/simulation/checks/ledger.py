@@ -74,8 +74,8 @@ class Ledger:
         self.sweeps = SweepCheck(self.nodes, self.history, ages, outcome_ttl, self._report)
         self.history_counts = HistoryCountCheck(self.history, self._report)
         self.schedules = ScheduleCheck(jobs, tasks, self.nodes, self.history, self.where, self._report)
-        self.children = ChildCheck(self.nodes, self.history, self.where, self._report)
         self.flows = FlowCheck(flows, self.nodes, self.history, self._report)
+        self.children = ChildCheck(self.nodes, self.history, self.where, self.flows.failed_path, self._report)
 
     def record(self, entry: Entry) -> Effects:
         """Apply and check a transaction, and return its effects."""
@@ -103,7 +103,7 @@ class Ledger:
         self._options.check(effects, self._actor)
         self._limits.check(effects, self._actor)
         self.keys.check(effects, self._actor, before)
-        self.children.check(effects)
+        self.children.check(effects, self._actor)
         self.history_counts.check(effects, self._actor, before)
         self.schedules.check(effects, self._actor, ticks)
         return effects
@@ -189,7 +189,7 @@ class Ledger:
     def _note_ousted(self, effects: Effects) -> None:
         for path in effects.deleted:
             node = self.nodes.get(path)
-            if node is not None:
+            if node is not None and node.session_id:
                 self.ousted[node.session_id] = None
 
     def _note_replay(self, effects: Effects) -> None:

@@ -12,7 +12,9 @@ from typing import Final
 import msgspec
 
 from herdmaster.simulation.plan import faults
+from herdmaster.simulation.plan.child_flows import with_child_flows
 from herdmaster.simulation.plan.children import with_children
+from herdmaster.simulation.plan.chunks import with_chunks
 from herdmaster.simulation.plan.contested_keys import with_contested_keys
 from herdmaster.simulation.plan.faults import AnyFault, Weights, When
 from herdmaster.simulation.plan.features import with_features
@@ -24,6 +26,7 @@ from herdmaster.simulation.plan.herds import with_herds
 from herdmaster.simulation.plan.jobs import ALWAYS, DEFAULT, OTHER, Code, Job
 from herdmaster.simulation.plan.lagging_servers import with_lagging_servers
 from herdmaster.simulation.plan.late_replies import with_late_replies
+from herdmaster.simulation.plan.lost_steps import with_lost_steps
 from herdmaster.simulation.plan.once import with_once
 from herdmaster.simulation.plan.plan import Kind, Plan, Program
 from herdmaster.simulation.plan.poison import with_poison
@@ -59,6 +62,9 @@ _LATER_EXTENSIONS: Final = (
     (7000, with_other_server_clocks),
     (8000, with_flow_ends),
     (9000, with_children),
+    (10_000, with_chunks),
+    (10_000, with_child_flows),
+    (10_000, with_lost_steps),
 )
 """From which seed on each is used. Tests of planted bugs name smaller seeds, which mean the worlds that they meant."""
 _KEYS: Final = ("0" * 16, "1" * 16)

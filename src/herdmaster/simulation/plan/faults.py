@@ -246,6 +246,12 @@ class ChangeFlow(Fault, frozen=True, kw_only=True):
     what: FlowChange
 
 
+class DeleteStep(Fault, frozen=True, kw_only=True):
+    """An operator deletes the task of a step of a flow by hand, wherever it is."""
+
+    flow: int
+
+
 AnyFault = (
     Cut
     | CutInMessage
@@ -271,6 +277,7 @@ AnyFault = (
     | StoreSchedule
     | ChangeSchedule
     | ChangeFlow
+    | DeleteStep
 )
 
 DELAYING: Final = (Stall, Pause, PauseFull, Sleep, PauseServer, Partition)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
 from herdmaster.simulation.plan.jobs import Job
+
+MISBEHAVING: Final = 3
+"""The code of a chunk may misbehave for one of so many elements."""
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
@@ -14,7 +18,10 @@ class PlannedStep(msgspec.Struct, frozen=True):
     one that goes on without parents that failed.
 
     `items`: the result is a list of so many values. `each`: there is one item for each element of what the first parent
-    returns. `adds`: its code adds so many steps, each of which waits for the one before it.
+    returns, or, with `chunk`, for each chunk of so many elements. `adds`: its code adds so many steps, each of which
+    waits for the one before it.
+
+    In chunks, the code misbehaves for every third element, so often for each of them.
     """
 
     job: Job
@@ -23,11 +30,22 @@ class PlannedStep(msgspec.Struct, frozen=True):
     items: int | None = None
     each: bool = False
     adds: int = 0
+    chunk: int | None = 1
+
+    @property
+    def has_chunks(self) -> bool:
+        """Whether there are chunks of elements. A flow that leaves that open gets none for so few elements."""
+        return self.each and self.chunk not in {None, 1}
+
+    def misbehaves_for(self, position: int) -> bool:
+        """Return whether the code may misbehave for the element at this position of a list."""
+        return position % MISBEHAVING == self.job.index % MISBEHAVING
 
 
 class PlannedFlow(msgspec.Struct, frozen=True):
     """A flow. All times are in seconds. Only one flow at a time has a `key`. `silent`: its client does not wait for its
-    outcome, and there is none. `keeps`: its outcome stays when it was read."""
+    outcome, and there is none. `keeps`: its outcome stays when it was read. `parent`: the job whose code submits it as
+    its child, `at` seconds after it has noted its name."""
 
     index: int
     client: str
@@ -39,6 +57,7 @@ class PlannedFlow(msgspec.Struct, frozen=True):
     key: str | None = None
     silent: bool = False
     keeps: bool = False
+    parent: int | None = None
 
     def step(self, number: str) -> PlannedStep | None:
         """Return a step by its id; an item has that of its `each` step, and an added step that of the one that added

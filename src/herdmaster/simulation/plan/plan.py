@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.simulation.plan.faults import DELAYING, AnyFault
+from herdmaster.simulation.plan.faults import DELAYING, AnyFault, DeleteStep
 from herdmaster.simulation.plan.flow_plans import PlannedFlow
 from herdmaster.simulation.plan.hardware import Disk, Latency
 from herdmaster.simulation.plan.jobs import DEFAULT, Job
@@ -113,6 +113,11 @@ class Plan(msgspec.Struct, frozen=True):
     def all_jobs(self) -> tuple[Job, ...]:
         """The jobs, and those of the steps of flows."""
         return (*self.jobs, *(job for flow in self.flows for job in flow.jobs))
+
+    @property
+    def loses_steps(self) -> bool:
+        """Whether tasks of steps are deleted by hand."""
+        return any(isinstance(fault, DeleteStep) for fault in self.faults)
 
     @property
     def slowness(self) -> float:

@@ -7,6 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import Protocol
 
+from herdmaster.core.flow_creation import NewFlow
 from herdmaster.core.names import UlidFactory
 from herdmaster.core.outcome import Outcome, OutcomeState
 from herdmaster.core.transitions import NewTask
@@ -151,6 +152,13 @@ class ClientProgram:
         """Submit a child, some time later."""
         loop = self._process.loop
         self._patience_timers.append(loop.call_for(self._process, loop.now + job.at, self._submit_task, job, task))
+
+    def new_child_flow(self, plan: PlannedFlow, parent: str) -> NewFlow:
+        return self._flows.new_child(plan, parent)
+
+    def submit_child_flow(self, plan: PlannedFlow, flow: NewFlow) -> None:
+        loop = self._process.loop
+        self._patience_timers.append(loop.call_for(self._process, loop.now + plan.at, self._flows.submit, plan, flow))
 
     def _submit_task(self, job: Job, task: NewTask) -> None:
         if self._stopping:

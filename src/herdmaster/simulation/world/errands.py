@@ -53,4 +53,20 @@ class EditFlow(msgspec.Struct, frozen=True):
     what: FlowChange
 
 
-Errand = Mistake | CancelTask | LimitQueueFor | ReplayDead | ReleaseKey | AddSchedule | EditSchedule | EditFlow
+class DeleteStepOf(msgspec.Struct, frozen=True):
+    """Delete the task of a step of a flow by hand."""
+
+    flow: str
+
+
+Errand = (
+    Mistake
+    | CancelTask
+    | LimitQueueFor
+    | ReplayDead
+    | ReleaseKey
+    | AddSchedule
+    | EditSchedule
+    | EditFlow
+    | DeleteStepOf
+)

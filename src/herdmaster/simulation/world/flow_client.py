@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from herdmaster.core.flow_creation import NewFlow
 from herdmaster.core.names import UlidFactory
 from herdmaster.core.outcome import Outcome
 from herdmaster.errors import DuplicateTask, HerdError, NotSubmitted, OutcomeGone, SubmissionUnknown
@@ -58,7 +59,7 @@ class FlowClient:
     @property
     def is_settled(self) -> bool:
         """Whether everything was submitted, and every waiting caller was told."""
-        return all(flow.index in self._state.flows for flow in self._flows) and not any(
+        return all(flow.index in self._state.submitted_flows for flow in self._flows) and not any(
             not each.answered or (each.accepted and not each.delivered and not each.plan.silent)
             for each in self._mine()
         )
@@ -77,11 +78,15 @@ class FlowClient:
     async def submit_all(self) -> None:
         loop = self._process.loop
         for flow in sorted(self._flows, key=lambda flow: (flow.at, flow.index)):
-            if flow.index in self._state.flows:
+            if flow.index in self._state.submitted_flows:
                 continue
             if flow.at > loop.now:
                 await asyncio.sleep(flow.at - loop.now)
-            self._submit(flow)
+            self.submit(flow, new_flow(flow, self._ulids.new(), self._process.unix_ms()))
+
+    def new_child(self, plan: PlannedFlow, parent: str) -> NewFlow:
+        """Return a flow for the code of a parent, which notes its name."""
+        return new_flow(plan, self._ulids.new(), self._process.unix_ms(), parent=parent)
 
     def stop(self) -> None:
         """Let callers that wait for an acceptance be told what is known."""
@@ -96,10 +101,12 @@ class FlowClient:
             if submission.life == self._state.life and not submission.answered:
                 self._reports.complain(f"has ended, and was never told what became of {submission.name}")
 
-    def _submit(self, plan: PlannedFlow) -> None:
-        flow = new_flow(plan, self._ulids.new(), self._process.unix_ms())
+    def submit(self, plan: PlannedFlow, flow: NewFlow) -> None:
+        if self._is_stopping():
+            return
         submission = FlowSubmission(plan, flow.flow, flow.name, self._state.life)
-        self._state.flows[plan.index] = submission
+        self._state.submitted_flows[plan.index] = None
+        self._state.flows[flow.name] = submission
         self._reports.announce_flow(flow.flow, plan)
         self._role.submit_flow(flow, partial(self._accepted, submission), self._ended, lambda: None)
 

@@ -20,8 +20,8 @@ _ENVELOPE: Final = 1_000
 """More bytes than a payload has beside its filling."""
 
 
-def new_flow(plan: PlannedFlow, ulid: str, created_ms: int) -> NewFlow:
-    """Return the flow to submit. `ulid` is of this submission."""
+def new_flow(plan: PlannedFlow, ulid: str, created_ms: int, *, parent: str | None = None) -> NewFlow:
+    """Return the flow to submit. `ulid` is of this submission, `parent` the task whose child the flow is."""
     keyed_name = None if plan.key is None else flow_name(derived_ulid(0, "flow", "simulated", plan.key))
     name = keyed_name or flow_name(ulid)
     header = FlowHeader(
@@ -36,6 +36,8 @@ def new_flow(plan: PlannedFlow, ulid: str, created_ms: int) -> NewFlow:
         outcome=not plan.silent,
         key=plan.key,
         keep=plan.keeps,
+        parent=parent,
+        child=parent is not None,
     )
     steps = (_step(plan, name, created_ms, number) for number in range(len(plan.steps)))
     return NewFlow(flow_name(ulid), header, tuple(steps), keyed_name)
@@ -85,7 +87,7 @@ def _is_each(plan: PlannedFlow | None, step: str) -> bool:
 def _each(plan: PlannedFlow, step: PlannedStep, flow: FlowStep) -> Call:
     first, *others = (str(parent) for parent in step.parents)
     item = _call(step.job, None, others, msgspec.structs.replace(flow, step="", task=""), plan=plan)
-    each = Each(item=msgspec.Raw(encode_call(item)), queue=DEFAULT, priority=step.job.priority)
+    each = Each(msgspec.Raw(encode_call(item)), DEFAULT, step.job.priority, step.chunk)
     of_each = msgspec.structs.replace(
         flow, refs=(Reference((), first, each=_is_each(plan, first)),), after=tuple(others), each=each
     )

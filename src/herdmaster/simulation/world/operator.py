@@ -18,6 +18,7 @@ from herdmaster.simulation.plan.faults import Limit, Mistake
 from herdmaster.simulation.world.errands import (
     AddSchedule,
     CancelTask,
+    DeleteStepOf,
     EditFlow,
     EditSchedule,
     Errand,
@@ -25,7 +26,7 @@ from herdmaster.simulation.world.errands import (
     ReleaseKey,
     ReplayDead,
 )
-from herdmaster.simulation.world.flow_operator import change_flow
+from herdmaster.simulation.world.flow_operator import change_flow, delete_step
 from herdmaster.simulation.world.process import Process
 from herdmaster.simulation.world.schedule_operator import run_errand
 from herdmaster.zookeeper import errors
@@ -91,6 +92,8 @@ class Operator:
                     await run_errand(client, self._process, errand)
                 elif isinstance(errand, EditFlow):
                     await change_flow(client, errand)
+                elif isinstance(errand, DeleteStepOf):
+                    await delete_step(client, errand, self._process.rng)
                 else:
                     await self._make_mistake(client, errand)
 

@@ -12,6 +12,7 @@ from herdmaster.simulation.plan.plan import Kind, Program
 from herdmaster.simulation.world.errands import (
     AddSchedule,
     CancelTask,
+    DeleteStepOf,
     EditFlow,
     EditSchedule,
     Errand,
@@ -74,6 +75,8 @@ class Operators:
                 return EditSchedule(name, what)
             case faults.ChangeFlow(flow=index, what=change):
                 return EditFlow(self._flows[index], change) if index in self._flows else None
+            case faults.DeleteStep(flow=index):
+                return DeleteStepOf(self._flows[index]) if index in self._flows else None
         return None
 
     def _send(self, errand: Errand) -> None:

@@ -66,8 +66,9 @@ class ProgramState:
         """After a stop: when to start again, or None for never."""
         self.submissions: dict[str, Submission] = {}
         self.submitted_jobs: dict[int, None] = {}
-        self.flows: dict[int, FlowSubmission] = {}
-        """The flows that were submitted, by their index."""
+        self.flows: dict[str, FlowSubmission] = {}
+        """The flows that were submitted, by the names of their submissions."""
+        self.submitted_flows: dict[int, None] = {}
         self.hung_since: float | None = None
         self.errand: Errand | None = None
 

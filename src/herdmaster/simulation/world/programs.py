@@ -8,6 +8,7 @@ from herdmaster.core.members import FLOWS
 from herdmaster.roles.client.client import ClientSettings
 from herdmaster.roles.primary.master import Master, MasterSettings
 from herdmaster.roles.primary.overdue import Patience
+from herdmaster.roles.primary.recount import RECOUNT_SECONDS
 from herdmaster.roles.primary.sweeper import Ages
 from herdmaster.roles.shared.system import System
 from herdmaster.roles.worker.worker import Worker, WorkerSettings
@@ -33,6 +34,8 @@ _ORPHAN_SECONDS: Final = 15.0
 _TAKEOVER_SECONDS: Final = 2.0
 _BUILDING_SECONDS: Final = 120.0
 """Longer than a client needs for a large flow, whatever happens."""
+_LOOKS_SECONDS: Final = 5.0
+"""Between two looks for steps whose tasks were deleted."""
 _MERGED_BYTES: Final = 600
 """Less than a few batches of the history."""
 
@@ -78,7 +81,7 @@ class Programs:
         jobs = self._jobs_of(state)
         if state.program.herd:
             return HerdProgram(state, process, self._hosts, settings, system, jobs, self._reports)
-        flows = [flow for flow in plan.flows if flow.client == state.name]
+        flows = [flow for flow in plan.flows if flow.client == state.name and flow.parent is None]
         return ClientProgram(state, process, self._hosts, settings, system, jobs, self._reports, flows)
 
     def _jobs_of(self, state: ProgramState) -> list[Job]:
@@ -96,6 +99,7 @@ class Programs:
                 orphan_inbox_seconds=_ORPHAN_SECONDS,
                 patience=Patience(task=patience, inbox=patience),
                 ages=_ages(plan),
+                recount_seconds=_LOOKS_SECONDS if plan.loses_steps else RECOUNT_SECONDS,
             ),
             system,
         )

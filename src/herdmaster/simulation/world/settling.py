@@ -11,6 +11,7 @@ from herdmaster.roles.primary.sweeper import Ages
 from herdmaster.roles.worker.worker import Worker
 from herdmaster.simulation.checks.ledger import Ledger
 from herdmaster.simulation.checks.trace import Trace
+from herdmaster.simulation.plan.faults import ChangeFlow, Fault, FlowChange
 from herdmaster.simulation.plan.jobs import Code
 from herdmaster.simulation.plan.plan import Kind, Plan
 from herdmaster.simulation.world.bookkeeping import find_miscount
@@ -27,7 +28,10 @@ _LEAVE_SECONDS: Final = 120.0
 _IDLE_SECONDS: Final = 8.0
 _IDLE_WINDOWS: Final = 6
 _LONGEST_LOOK: Final = 400.0
-"""Until a client that was away looks for an outcome that was swept meanwhile."""
+"""Until a client that was away looks for an outcome that was swept or removed meanwhile."""
+_LOST_SECONDS: Final = 60.0
+"""Until a primary has looked twice for a task that was deleted by hand, and workers have been asked for the function of
+its next run, which has no payload."""
 _LONGEST_LIFE: Final = 6.0
 """The longest time after which everything is swept, in times to live. A round of the sweep for keys takes at most one:
 the outcome is deleted, its key is found without a task in two rounds, and the hold that was created to free the key is
@@ -83,6 +87,7 @@ class Settling:
         self._heal = heal
         self._fail = fail
         self._deadline = 0.0
+        self._doomed: dict[str, float] = {}  # children that have to be cancelled, and since when
 
     def begin(self) -> None:
         """Stop the faults, and go on once their effects are over."""
@@ -117,12 +122,18 @@ class Settling:
         plan = self._plan
         deadly = sum(1 for job in plan.all_jobs if job.code in (Code.HANG, Code.KILL) and job.times)
         late = max(0.0, max((job.at for job in plan.jobs), default=0.0) - self._loop.now)
-        unseen = _LONGEST_LOOK if plan.ages.are_short else 0.0
+        unseen = _LONGEST_LOOK if plan.ages.are_short or any(map(_removes, plan.faults)) else 0.0
+        unseen += _LOST_SECONDS if plan.loses_steps else 0.0
         late = max(late, max((flow.at for flow in plan.flows), default=0.0) - self._loop.now)
         work = late + unseen + sum(job.seconds * job.attempts + (job.delay or 0.0) for job in plan.all_jobs)
         return (
             90.0 + 4 * plan.session_timeout + work + deadly * (plan.max_deliveries + 2) * (plan.session_timeout + 6.0)
         )
+
+    def _cancelling_seconds(self) -> float:
+        """Return the time in which the children of tasks that are cancelled have to end: a primary is elected, and
+        carries the requests out, also those for what is below them."""
+        return 20.0 + 3 * self._plan.session_timeout + self._plan.slowness
 
     def _look(self) -> None:
         """Look whether all has settled. Until then, kill workers in which a task has hung for a while."""
@@ -131,6 +142,10 @@ class Settling:
             if state.hung_since is not None and now - state.hung_since > _HANG_SECONDS:
                 state.hung_since = None
                 self._supervisor.kill(state, power=False, restart_seconds=RESTART_SECONDS)
+        self._doomed = {child: self._doomed.get(child, now) for child in self._ledger.children.unended()}
+        late = [child for child, since in self._doomed.items() if now - since > self._cancelling_seconds()]
+        if late:
+            self._fail(f"not cancelled {self._cancelling_seconds():.0f} s after its parent: {late[0]}")
         waiting = self._ledger.unsettled() + self._waiting_clients() + self._sessions_of_the_dead()
         if not waiting:
             self._trace.add("world", "all has settled")
@@ -251,3 +266,7 @@ class Settling:
                 case ["", folder, name] if folder in folders and node.data != LITTER:
                     found.append(f"{name} is left in /{folder}")
         return found
+
+
+def _removes(fault: Fault) -> bool:
+    return isinstance(fault, ChangeFlow) and fault.what is FlowChange.REMOVE

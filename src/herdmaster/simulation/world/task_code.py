@@ -7,7 +7,9 @@ from typing import Protocol
 
 import msgspec
 
-from herdmaster.running.current import current_task, running_now
+from herdmaster.running.current import running_now
+from herdmaster.running.delivery import Delivered
+from herdmaster.simulation.checks.chunks import ChunkCheck
 from herdmaster.simulation.plan.flow_plans import PlannedStep
 from herdmaster.simulation.plan.flow_values import value_of
 from herdmaster.simulation.plan.jobs import Code, Job, PlannedFailure
@@ -57,14 +59,16 @@ class TaskCode:
         effector: Effector,
         once: OnceCode,
         children: ChildCode,
+        chunks: ChunkCheck,
     ) -> None:
         self._jobs = jobs
         self._steps = steps
         self._effector = effector
-        self._misbehaved: dict[int, int] = {}
+        self._misbehaved: dict[object, int] = {}
         self._duration: float | None = 0.0
         self._once = once
         self._children = children
+        self._chunks = chunks
         self._wait: Wait | None = None
 
     def take_duration(self) -> float | None:
@@ -84,10 +88,7 @@ class TaskCode:
         task = self._effector.find_task(process, worker, names)
         self._effector.started(Execution(task, worker, process.name, process.loop.now), job.code)
         self._duration = job.seconds
-        if job.code is Code.FAIL:
-            failed = self._misbehaved[index] = self._misbehaved.get(index, 0) + 1
-            if failed <= (job.times or failed):
-                raise PlannedFailure(f"job {index} was to fail")
+        self._fail_if_planned(job, index)
         if job.code in (Code.HANG, Code.KILL) and self._misbehaved.get(index, 0) < job.times:
             self._misbehaved[index] = self._misbehaved.get(index, 0) + 1
             if job.code is Code.KILL:
@@ -95,6 +96,33 @@ class TaskCode:
             else:
                 self._duration = None
                 self._effector.hang(process)
+
+    def _fail_if_planned(self, job: Job, key: object) -> None:
+        """Raise if the code is to fail this time. What has the same `key` fails `times` times."""
+        if job.code is Code.FAIL:
+            failed = self._misbehaved[key] = self._misbehaved.get(key, 0) + 1
+            if failed <= (job.times or failed):
+                raise PlannedFailure(f"job {job.index} was to fail")
+
+    def _run_item(self, process: Process, worker: str, step: PlannedStep, running: Delivered, item: int) -> None:
+        """Run the code for an item of a chunk, which is started with its first one."""
+        job, task = step.job, running.name
+        assert running.flow is not None
+        position = running.flow.first + item
+        if item == 0:
+            self._effector.find_task(process, worker, [task])
+            self._effector.started(Execution(task, worker, process.name, process.loop.now), job.code)
+            self._duration = job.seconds
+        try:
+            if step.misbehaves_for(position):
+                self._fail_if_planned(job, (job.index, position))
+        except PlannedFailure:
+            self._chunks.ran(worker, task, item, position, has_failed=True)
+            raise
+        self._chunks.ran(worker, task, item, position, has_failed=False)
+        if job.code is Code.KILL and step.misbehaves_for(position) and self._misbehaved.get(job.index, 0) < job.times:
+            self._misbehaved[job.index] = self._misbehaved.get(job.index, 0) + 1
+            self._effector.kill(process, task)
 
     def call(self, process: Process, worker: Callable[[], str]) -> Callable[[int, str], str]:
         """Return the function that calls name."""
@@ -118,8 +146,14 @@ class TaskCode:
         """Return the function that steps of flows name."""
 
         def run(element: object, index: int, parents: list[object], filling: str) -> object:  # noqa: ARG001 - it only makes the payload large
-            step, current = self._steps[index], current_task()
-            self.run(process, worker(), index, current.name)
+            step, running = self._steps[index], running_now.get()
+            assert isinstance(running, Delivered)
+            if running.item is None:
+                self.run(process, worker(), index, running.name)
+            else:
+                self._run_item(process, worker(), step, running, running.item)
+            if step.job.code is Code.PARENT:
+                self._wait = self._children.run(index, running)
             is_planned = element is None
             if is_planned and step.adds:
                 add_steps(step)

@@ -81,6 +81,7 @@ class TaskRuns:
             self._is_reference(process.name)  # a reference worker has no fence
             or process.name in self._expired
             or self._ledger.history(task).excused
+            or task in self._ledger.flows.deleted
             or self._is_cancelled(task)  # the worker may not know it yet
             or any(self._ledger.actors[session_id].name == process.name for session_id in self._ledger.ousted)
         )

@@ -22,6 +22,7 @@ from herdmaster.simulation.checks.log_check import LogCheck
 from herdmaster.simulation.checks.once import OnceCheck
 from herdmaster.simulation.checks.task_index import TaskIndex
 from herdmaster.simulation.checks.trace import Trace
+from herdmaster.simulation.plan.flow_plans import PlannedFlow
 from herdmaster.simulation.plan.jobs import Job
 from herdmaster.simulation.plan.plan import Plan
 from herdmaster.simulation.world.child_code import ChildCode
@@ -132,11 +133,14 @@ class World:
         once = OnceCheck(self._read, lambda task: self._ledger.history(task).excused, self.fail)
         jobs = {job.index: job for job in self.plan.all_jobs}
         steps = {step.job.index: step for flow in self.plan.flows for step in flow.steps}
-        children: dict[int, list[Job]] = {}
-        for job in self.plan.jobs:
-            if job.parent is not None:
-                children.setdefault(job.parent, []).append(job)
-        code = TaskCode(jobs, steps, self._runs, OnceCode(once), ChildCode(children, self._find_client))
+        children: dict[int, list[Job | PlannedFlow]] = {}
+        planned: tuple[Job | PlannedFlow, ...] = (*self.plan.jobs, *self.plan.flows)
+        for child in planned:
+            if child.parent is not None:
+                children.setdefault(child.parent, []).append(child)
+        code = TaskCode(
+            jobs, steps, self._runs, OnceCode(once), ChildCode(children, self._find_client), self._ledger.flows.chunks
+        )
         reports = AnswerCheck(self._ledger, self._tasks, self._server.unix_ms, self._trace, self.fail)
         supervisor = Supervisor(
             self.loop,
