@@ -81,7 +81,7 @@ def test_a_task_that_has_ended_is_not_cancelled(app: App) -> None:
 
     assert future.cancel() is False
     assert not future.cancelled()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
     assert future.result() == 5
 
 

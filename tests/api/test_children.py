@@ -62,7 +62,7 @@ def test_who_cancels_a_task_cancels_its_children(running: None, tmp_path: Path, 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("timeout", [None, 1.0])
+@pytest.mark.parametrize("timeout", [None, 2.0])
 def test_a_flow_is_cancelled_with_its_parent(running: None, tmp_path: Path, timeout: float | None) -> None:
     parent = child_app.have_a_flow.options(timeout=timeout).submit(tmp_path)
     wait_until((tmp_path / "children").exists, "the flow", PATIENCE)
@@ -84,7 +84,7 @@ def test_a_time_limit_of_a_task_cancels_its_children(running: None, tmp_path: Pa
 
 @pytest.mark.long
 def test_a_soft_limit_that_ends_the_code_cancels_too(running: None, tmp_path: Path) -> None:
-    parent = submit("asyncio", tmp_path, "wait", soft_timeout=1.0)
+    parent = submit("asyncio", tmp_path, "wait", soft_timeout=2.0)
     with pytest.raises(SoftTimeLimitExceeded):
         parent.result(PATIENCE)
     assert_cancelled(children(tmp_path))

@@ -96,7 +96,7 @@ with app.first.directed_to("localhost:1"), app.second.directed_to("localhost:2")
 look()
 """
     ended = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, timeout=50
     )
     during, after = map(json.loads, ended.stdout.splitlines())
     assert during == ["localhost:1", "localhost:2", "other", "localhost:2"]
@@ -110,7 +110,7 @@ def test_a_variable_that_holds_something_else_is_refused() -> None:
     )
     ended = subprocess.run(
         [sys.executable, "-c", program],
-        capture_output=True, text=True, check=True, timeout=30, env={**os.environ, "HERD_DIRECTIONS": "prod:2181"},
+        capture_output=True, text=True, check=True, timeout=50, env={**os.environ, "HERD_DIRECTIONS": "prod:2181"},
     )  # fmt: skip
     assert ended.stdout.startswith("$HERD_DIRECTIONS does not hold what Herdmaster writes there")
 

@@ -37,13 +37,14 @@ def _through(proxy: Proxy, hosts: str) -> str:
 # --- no server --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_task_is_not_submitted_when_no_server_is_reachable(unreachable: str, make_herd: Callable[..., Herd]) -> None:
-    app = App(make_herd(unreachable, submit_timeout=0.4, connect_timeout=0.2))
+    app = App(make_herd(unreachable, submit_timeout=1.5, connect_timeout=0.2))
     started = time.monotonic()
 
     with pytest.raises(NotSubmitted) as caught:
         app.add.submit(2, 3)
-    assert 0.3 < time.monotonic() - started < 5
+    assert 1.4 < time.monotonic() - started < 20
     assert str(caught.value).startswith("task-")
     assert f"no session with {unreachable} within 0.2 s" in str(caught.value)
     assert "is ZooKeeper running?" in str(caught.value)
@@ -51,7 +52,7 @@ def test_a_task_is_not_submitted_when_no_server_is_reachable(unreachable: str, m
 
 @pytest.mark.long
 async def test_a_loop_is_told_the_same(unreachable: str, make_herd: Callable[..., Herd]) -> None:
-    app = App(make_herd(unreachable, submit_timeout=0.4, connect_timeout=0.2))
+    app = App(make_herd(unreachable, submit_timeout=1.0, connect_timeout=0.2))
 
     with pytest.raises(NotSubmitted, match="is ZooKeeper running"):
         await app.add.submit_async(2, 3)
@@ -249,9 +250,17 @@ def test_submissions_are_accepted_once_while_sessions_expire(
 ) -> None:
     quiet.add.submit(0, 0)
     stop = threading.Event()
+    names: list[str] = []
+
+    def submit(number: int) -> None:
+        names.append(quiet.add.submit(number, number).name)
 
     def expire_often() -> None:
+        seen = -1
         while not stop.wait(0.2):
+            if len(names) == seen:
+                continue  # a session may need longer than this to accept the next
+            seen = len(names)
             runtime = quiet.herd._core.started()
             client = runtime._client.outcomes._client
             if client is not None and client.state.name == "CONNECTED":
@@ -261,7 +270,7 @@ def test_submissions_are_accepted_once_while_sessions_expire(
     expiring.start()
     try:
         with ThreadPoolExecutor(4) as threads:
-            names = [future.name for future in threads.map(quiet.add.submit, range(200), range(200))]
+            list(threads.map(submit, range(200)))
     finally:
         stop.set()
         expiring.join()
@@ -333,7 +342,7 @@ def test_closing_ends_the_wait_of_those_who_submit(unreachable: str, make_herd: 
     for thread in threads:
         thread.join(10)
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert [type(error) for error in errors] == [NotSubmitted] * 2
     assert all("was not accepted before the Herd was closed" in str(error) for error in errors)
 

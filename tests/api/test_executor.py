@@ -367,7 +367,7 @@ async def test_cancelling_in_an_event_loop_does_not_block_it(executor: HerdExecu
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 10
 
 
 async def test_an_executor_can_be_shut_down_in_an_event_loop(quiet: App) -> None:

@@ -253,7 +253,7 @@ KAZOO_IS_RANDOM = pytest.mark.filterwarnings("ignore:Do not use the `random` mod
 
 @pytest.mark.long
 @KAZOO_IS_RANDOM
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(values=st.lists(JSON, min_size=1, max_size=20))
 def test_whatever_json_can_carry_comes_back_as_it_went(app: App, values: list[object]) -> None:
     assert list(app.echo.map(values, timeout=20)) == values
@@ -261,7 +261,7 @@ def test_whatever_json_can_carry_comes_back_as_it_went(app: App, values: list[ob
 
 @pytest.mark.long
 @KAZOO_IS_RANDOM
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     args=st.lists(JSON, max_size=5),
     kwargs=st.dictionaries(st.from_regex(r"[a-z]+", fullmatch=True), JSON, max_size=5),

@@ -72,7 +72,7 @@ def silent(_name: str, _settle: Callable[[HerdError | None], None]) -> None:
 def interrupted(name: str, _settle: Callable[[HerdError | None], None]) -> None:
     """Ctrl-C comes while the caller waits."""
     if name == "task-b":
-        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 @pytest.fixture(autouse=True)

@@ -187,13 +187,14 @@ def test_a_full_backlog_is_an_error_in_the_place_of_the_item_of_a_map(quiet: App
 def test_a_submission_that_waits_for_room_goes_on_when_there_is_some(
     quiet: App, namespace: str, znodes: Callable[[str], Znodes], make_herd: Callable[..., Herd]
 ) -> None:
-    herd = make_herd(namespace, submit_timeout=0.5)  # which does not count while it waits
+    herd = make_herd(namespace, submit_timeout=1.0)  # which does not count while it waits
+    assert herd.future("task-nothing").exception(20) is not None  # so there is a session
     task = herd.task(tasks.echo).options(max_backlog=1, on_full="wait")
     first = task.submit(1)
     names: list[str] = []
     thread = threading.Thread(target=lambda: names.append(task.submit(2).name))
     thread.start()
-    thread.join(1.5)
+    thread.join(2.0)
     assert thread.is_alive()
     assert znodes(namespace).children("tasks") == [first.name]
 

@@ -229,6 +229,7 @@ def wrong(other: Flow) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("source", [PROGRAM, FLOWS], ids=["tasks", "flows"])
+@pytest.mark.timeout(180)  # mypy reads much
 def test_a_strict_type_checker_knows_arguments_and_results_of_every_call(tmp_path: Path, source: str) -> None:
     program = tmp_path / "program.py"
     program.write_text(source)

@@ -13,6 +13,7 @@ import pytest
 from herdmaster.api.future import Future, Keeper
 from herdmaster.running.current import running_now
 from herdmaster.running.delivery import Delivered
+from tests.api.znodes import wait_until
 
 
 class NoKeeper:
@@ -27,6 +28,11 @@ class NoKeeper:
         waiter.set_result(None)
 
     def request_cancel(self, name: str, told: Callable[[bool], None]) -> None: ...
+
+
+def _end_once_waited_for(task: Task, future: Future[int]) -> None:
+    wait_until(lambda: bool(task.seen), "the wait")
+    future.set_result(1)
 
 
 def new_future() -> Future[int]:
@@ -70,7 +76,7 @@ def test_a_task_that_blocks_on_a_future_is_known_to_wait_until_that_is_done(
 ) -> None:
     future = new_future()
     with running() as task:
-        threading.Timer(0.02, future.set_result, (1,)).start()
+        threading.Thread(target=_end_once_waited_for, args=(task, future)).start()
         wait(future)
 
     assert task.seen == ("task-awaited",)
