@@ -34,7 +34,7 @@ from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.running.current import current_task
 from tests.proxy import Proxy, multi_with
 from tests.roles.primary.test_promotion import JumpingMaster
-from tests.roles.stage import REFERENCE, Stage, call_payload, until
+from tests.roles.stage import PATIENCE, REFERENCE, Stage, call_payload, until
 
 pytestmark = pytest.mark.long
 
@@ -76,7 +76,7 @@ def times_of(given: Schedule) -> list[int]:
     return list(given.timetable.unix_ms)
 
 
-async def until_made(stage: Stage, count: int, seconds: float = 15.0) -> None:
+async def until_made(stage: Stage, count: int, seconds: float = PATIENCE) -> None:
     async def is_made() -> bool:
         return len(await stage.names(layout.TASKS)) >= count
 
@@ -170,7 +170,7 @@ async def test_a_pause_makes_nothing_and_a_resumption_catches_up_if_that_is_want
     await add_schedule(stage.zk, "other", msgspec.structs.replace(given, id="ffffffff"))
     await pause_schedule(stage.zk, "other")
     await stage.master()
-    await add_schedule(stage.zk, "third", msgspec.structs.replace(given, id="eeeeeeee"))
+    await add_schedule(stage.zk, "third", schedule(600, 700, LATER, id="eeeeeeee", overlap=Overlap.ALLOW))
     await until_made(stage, 2)
     assert {each.schedule for each in await made(stage)} == {"third"}
     await resume_schedule(stage.zk, NAME, catch_up=True)
