@@ -222,3 +222,14 @@ def test_a_digest_id_needs_a_user_and_a_long_password(user: str, password: str) 
 @given(st.sets(st.sampled_from("cdrwa")))
 def test_letters_name_rights(letters: set[str]) -> None:
     assert set(letters_of(rights_of("".join(letters)))) == (letters or {"-"})
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_an_id_of_several_identities_has_the_rights_of_all_of_them(kind: Kind) -> None:
+    shared = "sasl:both"
+    policy = Policy.of({
+        Identity.MASTER: ("sasl:master",), Identity.WORKER: (shared,), Identity.CLIENT: (shared,),
+        Identity.OBSERVER: (),
+    })  # fmt: skip
+    rights = {each.id: each.rights for each in policy.acl_of(kind)}
+    assert rights.get("both", Right(0)) == MATRIX[kind][Identity.WORKER] | MATRIX[kind][Identity.CLIENT]

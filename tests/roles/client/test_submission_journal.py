@@ -13,6 +13,7 @@ from herdmaster.core import layout
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError, NotSubmitted, SubmissionUnknown
 from herdmaster.roles.client.due_times import DueTimes
+from herdmaster.roles.client.journal_items import Batch
 from herdmaster.roles.client.submission_journal import MAX_BATCH_TASKS, MAX_BATCHES_IN_FLIGHT, SubmissionJournal
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper import errors
@@ -586,3 +587,16 @@ async def test_after_the_servers_time_was_asked_for_the_journal_goes_on_in_any_c
 
     assert (journal._prepared, journal._time_is_wanted) == (is_prepared, is_wanted)
     assert journal._wake.is_set()
+
+
+@pytest.mark.parametrize(("refused", "told"), [(True, NotSubmitted), (False, SubmissionUnknown)])
+def test_what_was_in_a_refused_batch_is_certainly_not_accepted(refused: bool, told: type[HerdError]) -> None:
+    nothing: Any = None
+    errors_told: list[HerdError | None] = []
+    journal = SubmissionJournal(lambda: "a", nothing)
+    journal.submit(NewTask("task-a", b""), lambda _task, error: errors_told.append(error))
+    batch = Batch([journal._queue.popleft()], 0, nothing)
+    batch.refused = refused
+    journal._sent.append(batch)
+    journal.give_up("task-a")
+    assert [type(error) for error in errors_told] == [told]

@@ -14,6 +14,7 @@ from herdmaster.core.names import flow_name
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome, encode_result
 from herdmaster.roles.primary.key_sweep import KeySweep
 from herdmaster.roles.primary.master import MasterSettings
+from herdmaster.roles.primary.outcome_sweep import OutcomeSweep
 from herdmaster.roles.primary.stand_in import StandIn, Standing
 from herdmaster.roles.primary.sweeper import Ages, Sweeper
 from herdmaster.roles.shared.bootstrap import make_folders
@@ -260,6 +261,24 @@ async def test_what_is_hidden_or_cannot_be_deleted_keeps_nothing_else_from_being
     for path in ("/clients/client-hidden", *(f"{folder}/{name}" for folder, names in kept.items() for name in names)):
         with suppress(errors.NoNode):  # an older server shows the age of the journal, so it was swept
             await stage.zk.set_acl(path, OPEN_ACL)  # the fixture deletes all
+
+
+async def test_an_outcome_that_cannot_be_deleted_waits_for_the_next_round(stage: Stage) -> None:
+    await make_folders(stage.zk)
+    name = new_raw_name()
+    await stage.put(layout.status_path(name))
+    stat = await stage.zk.exists(layout.status_path(name))
+    assert stat is not None
+    await stage.zk.set_acl(layout.STATUS, (Acl(int(Permission.ALL & ~Permission.DELETE), Id("world", "anyone")),))
+    sweep = OutcomeSweep(stage.zk, 10.0)
+    ends: list[float | None] = []
+    for milliseconds in (9_999, 10_000):
+        await sweep.sweep(stat.ctime + milliseconds)
+        ends.append(sweep.next_end)
+    assert ends == [stat.ctime + 10_000, None]
+    await stage.zk.set_acl(layout.STATUS, OPEN_ACL)
+    await sweep.sweep(stat.ctime + 10_000)
+    assert await stage.names(layout.STATUS) == []
 
 
 # --- outcomes with a time of their own, and keys ---------------------------------------------------------------------
