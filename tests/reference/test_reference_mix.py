@@ -11,7 +11,7 @@ import pytest
 
 from tests.reference.client import ReferenceClient
 from tests.reference.mixes import MIXES, REFERENCE, FutureClient, Kit, MixRun, run_mix, wait_until
-from tests.reference.processes import reference_process
+from tests.reference.processes import ProcessRole, reference_process
 from tests.reference.session import Znodes
 from tests.reference.stage import TIMEOUT
 
@@ -43,7 +43,7 @@ class Waiter:
 
     def submit(self, payload: bytes) -> tuple[str, Future[bytes]]:
         name = self._client.submit(payload)
-        return name, self._threads.submit(self._client.wait, name, 10)
+        return name, self._threads.submit(self._client.wait, name, 60)
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -74,8 +74,19 @@ def test_a_run_that_lost_something_complains() -> None:
 
 
 def test_a_role_that_ends_early_is_told_with_what_it_printed(namespace: str) -> None:
+    def make(hosts: str) -> ProcessRole:
+        role = reference_process("nonsense")(hosts)
+        start = role.start
+
+        def start_and_end() -> None:
+            start()
+            wait_until(lambda: role.exit_code is not None, "the process's end")
+
+        role.start = start_and_end  # type: ignore[method-assign]  # the patience counts from its end
+        return role
+
     with pytest.raises(TimeoutError, match="2 workers") as caught:
-        run_mix(REFERENCE.master, reference_process("nonsense"), REFERENCE.client, namespace, patience=1.0)
+        run_mix(REFERENCE.master, make, REFERENCE.client, namespace, patience=2.0)
 
     assert any("invalid choice: 'nonsense'" in note for note in caught.value.__notes__)
 
