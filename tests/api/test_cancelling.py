@@ -139,15 +139,17 @@ import sys
 from herdmaster import Herd
 
 with Herd(sys.argv[1], session_timeout=2.0) as herd:
-    print(herd.future(sys.argv[2]).cancel(30))
+    print(herd.future(sys.argv[2]).cancel(90))
 """
 
 
+@pytest.mark.within(80)  # the start of the process is part of it
+@pytest.mark.timeout(180)
 def test_another_process_may_cancel_by_name(app: App, served: str, gate: str) -> None:
     name = app.wait.submit(gate).name
     gc.collect()
     ended = subprocess.run(
-        [sys.executable, "-c", CANCELLER, served, name], capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, "-c", CANCELLER, served, name], capture_output=True, text=True, check=False, timeout=120
     )
 
     assert (ended.stderr, ended.stdout, ended.returncode) == ("", "True\n", 0)

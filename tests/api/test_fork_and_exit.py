@@ -246,7 +246,7 @@ assert pending.result(20) == 3
         capture_output=True,
         text=True,
         check=False,
-        timeout=40,
+        timeout=100,
     )
 
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -15,7 +15,7 @@ from herdmaster import Herd
 from herdmaster.zookeeper.wire.framing import ConnectRequest
 from herdmaster.zookeeper.wire.opcodes import OpCode
 
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:

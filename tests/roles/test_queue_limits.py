@@ -46,16 +46,14 @@ async def test_a_paused_queue_waits_until_it_is_resumed_and_holds_up_no_other(st
     assert called == ["default", "mail"]
 
 
-async def test_a_queue_is_paused_while_tasks_flow(stage: Stage) -> None:
+async def test_a_queue_is_paused_while_tasks_flow(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     await stage.master()
     ran = Ran()
     await stage.worker(raw=ran)
     client = await stage.client()
     await client.put_raw().outcome()
     await limit(stage, "default", QueueSettings(paused=True))
-    other = await stage.client()
-    await other.put_call("m:f", queue="other").accepted
-    await asyncio.sleep(0.5)  # by now the primary has been told
+    await until(lambda: "queue default: paused" in caplog.text, "the primary to be told")
     late = client.put_raw()
     await late.accepted
     await asyncio.sleep(0.5)

@@ -22,10 +22,10 @@ from herdmaster.zookeeper.client.connection import boot_clock
 from herdmaster.zookeeper.model import CreateMode, Stat
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Match, Proxy, multi_with, request_of
-from tests.roles.stage import Stage, StagedClient, Submitted, call_payload, new_call_name, new_raw_name, until
+from tests.roles.stage import PATIENCE, Stage, StagedClient, Submitted, call_payload, new_call_name, new_raw_name, until
 
 
-async def accepted(*submitted: Submitted, seconds: float = 15.0) -> None:
+async def accepted(*submitted: Submitted, seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
         await asyncio.gather(*(each.accepted for each in submitted))
 

@@ -16,7 +16,7 @@ from herdmaster.core.operations import DeleteNode, Move
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome, encode_outcome
 from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call, for_next_run, with_error
 from herdmaster.roles.shared.committer import add_operation
-from tests.roles.stage import Stage, until
+from tests.roles.stage import PATIENCE, Stage, until
 
 _ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, os.urandom)
 
@@ -168,7 +168,7 @@ class StagedFlow:
     async def header(self) -> FlowHeader:
         return decode_header(await self.stage.data(layout.flow_path(self.name)))
 
-    async def until_ended(self, seconds: float = 15.0) -> FlowHeader:
+    async def until_ended(self, seconds: float = PATIENCE) -> FlowHeader:
         async def has_ended() -> bool:
             return not await self.is_running()
 

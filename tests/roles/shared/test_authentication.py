@@ -22,7 +22,7 @@ from herdmaster.zookeeper.secret import Secret
 
 pytestmark = pytest.mark.long
 
-_PATIENCE = 20.0
+_PATIENCE = 40.0
 USERS = {"al": "pw"}
 
 

@@ -19,7 +19,7 @@ from tests.authority import Authority, Issued
 
 pytestmark = pytest.mark.long
 
-_PATIENCE = 20.0
+_PATIENCE = 40.0
 
 
 def copied(issued: Issued, folder: Path) -> Issued:
