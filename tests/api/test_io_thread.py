@@ -9,7 +9,6 @@ import asyncio
 import gc
 import logging
 import threading
-from functools import partial
 
 import pytest
 
@@ -63,34 +62,6 @@ def test_a_close_that_the_thread_has_carried_out_before_it_is_woken_for_it_is_no
 
     assert runtime._loop.is_closed()
     assert isinstance(future.exception(20), HerdClosed)
-
-
-def test_a_future_that_was_done_before_it_is_pinned_is_not_kept(quiet: App) -> None:
-    future = quiet.add.submit(2, 3)
-    future.set_exception(ZeroDivisionError())
-    runtime = quiet.herd._core.started()
-    runtime.pin(future)
-    assert future not in runtime._pinned
-
-
-def test_from_the_request_to_close_on_nothing_more_is_taken(quiet: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = quiet.herd._core.started()
-    going_on, rings = threading.Event(), list[bool]()
-    runtime._post(partial(going_on.wait, 10))  # type: ignore[arg-type]  # what it returns does not matter
-    ring = runtime._ring
-
-    def count() -> None:
-        rings.append(True)
-        ring()
-
-    monkeypatch.setattr(runtime, "_ring", count)
-    for _ in range(2):
-        runtime.begin_close()
-    with pytest.raises(HerdClosed):
-        runtime._post(lambda: None)
-    going_on.set()
-    assert len(rings) == 1
-    quiet.herd.close()
 
 
 def test_a_future_that_is_dropped_while_another_thread_has_the_lock_is_forgotten_soon(quiet: App) -> None:

@@ -15,7 +15,7 @@ from herdmaster.core.schedules import Overlap, Schedule, Tick, encode_schedule, 
 from herdmaster.core.timetable import Every
 from herdmaster.roles.primary.log import PrimaryLog
 from herdmaster.roles.primary.part import SET_ASIDE_SECONDS
-from herdmaster.roles.primary.scheduling import Scheduling
+from herdmaster.roles.primary.scheduling import Scheduling, _Known
 from herdmaster.roles.shared.system import System
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.recipes.children import Complete, Interrupted, Listed
@@ -88,6 +88,15 @@ async def test_after_an_interruption_a_tick_is_read_although_it_was_made_here() 
         rig.part._handle_change(change)
     rig.server_clock.time = DUE + 60_000
     assert rig.step() == ["read"]
+
+
+def test_what_is_known_of_schedules_is_bounded_by_how_many_ticks_there_are() -> None:
+    rig, payload = Rig(), msgspec.Raw(call_payload("m:f"))
+    known = _Known(0, Schedule(id="0a1b2c3d", timetable=Every(60_000), payload=payload))
+    rig.part._schedules.update({f"removed-{number}": known for number in range(300)})
+    rig.part._data.update({f"gone-{number}": Tick() for number in range(300)})
+    assert rig.step() == ["read"]
+    assert (rig.part._schedules, rig.part._data) == ({}, {})
 
 
 async def test_nothing_stays_of_a_tick_whose_fate_is_unknown() -> None:
