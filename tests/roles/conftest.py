@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from herdmaster.zookeeper.client import Client
 from tests.roles.stage import LONGEST, TIMEOUT, Stage
+
+
+@pytest.fixture(autouse=True)
+def threads_of_others() -> set[threading.Thread]:
+    """What ran before the test: roles that other tests of this process share, for one."""
+    return set(threading.enumerate()) - {threading.current_thread()}
+
+
+@pytest.fixture
+def caplog(
+    caplog: pytest.LogCaptureFixture, threads_of_others: set[threading.Thread]
+) -> Iterator[pytest.LogCaptureFixture]:
+    """Without the records of other tests' threads, which complain when the machine is busy."""
+
+    def is_ours(_record: logging.LogRecord) -> bool:
+        return threading.current_thread() not in threads_of_others
+
+    caplog.handler.addFilter(is_ours)
+    yield caplog
+    caplog.handler.removeFilter(is_ours)
 
 
 @pytest.fixture
