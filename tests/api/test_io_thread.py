@@ -64,6 +64,7 @@ def test_a_close_that_the_thread_has_carried_out_before_it_is_woken_for_it_is_no
     assert isinstance(future.exception(20), HerdClosed)
 
 
+@pytest.mark.long
 def test_a_future_that_is_dropped_while_another_thread_has_the_lock_is_forgotten_soon(quiet: App) -> None:
     runtime = quiet.herd._core.started()
     future = quiet.add.submit(2, 3)
@@ -78,6 +79,7 @@ def test_a_future_that_is_dropped_while_another_thread_has_the_lock_is_forgotten
     wait_until(lambda: name not in runtime._refs, "it is forgotten")
 
 
+@pytest.mark.long
 async def test_a_coroutine_that_waits_is_told_of_the_close(quiet: App) -> None:
     future = await quiet.add.submit_async(2, 3)
     waiting = asyncio.ensure_future(asyncio.wait_for(future, 20))
