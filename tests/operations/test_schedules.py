@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -328,3 +329,23 @@ async def test_a_listing_tells_what_became_of_the_last_task(zk: Client) -> None:
     assert await last() is LastTask.DONE
     await zk.create(layout.dead_path(task))
     assert await last() is LastTask.DEAD
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda client: schedules.add_schedule(client, NAME, PLAIN),
+        lambda client: schedules.pause_schedule(client, NAME),
+        lambda client: schedules.remove_schedule(client, NAME),
+        lambda client: schedules.run_schedule(client, NAME, ULID, 1),
+    ],
+    ids=["add", "pause", "remove", "run"],
+)
+async def test_a_request_without_a_certain_answer_names_its_schedule(
+    act: Callable[[Any], Awaitable[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedules, "_MAX_TRIES", 0)
+    with pytest.raises(
+        HerdError, match=f"^{NAME}: no certain answer after 0 tries; `herd schedules show {NAME}` tells"
+    ):
+        await act(None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
+import msgspec
 import pytest
 
 from herdmaster.roles.shared.server_clock import FRESH_SECONDS, ServerClock
@@ -11,6 +13,7 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.client.connection import boot_clock
 from tests.proxy import Proxy
+from tests.roles.primary.scripted import STAT, ScriptedClient
 from tests.roles.stage import until
 
 PATH = "/record"
@@ -104,3 +107,17 @@ async def test_a_znode_that_may_not_be_written_is_not_asked_in_a_loop(zk: Client
     assert wakeup - zk.clock() > 1.0
     with pytest.raises(errors.NoNode):
         await clock.read()
+
+
+def test_one_asks_for_what_is_due_when_its_millisecond_is_over() -> None:
+    client, asked = ScriptedClient(), list[None]()
+    client.add_listener = lambda _handle: None  # type: ignore[attr-defined]  # nothing happens to the session
+    given: Any = client
+    clock = ServerClock(given, PATH, b"", lambda: 0)
+    assert clock.now_ms(lambda: asked.append(None)) is None
+    client.answer("set", msgspec.structs.replace(STAT, mtime=5_000))
+    now = clock.now_ms(lambda: None)
+    assert (len(asked), now) == (1, 5_000)
+    assert clock.wakeup(6_000) == pytest.approx(1.001)
+    client.now = 1.001
+    assert clock.now_ms(lambda: None) == 6_001

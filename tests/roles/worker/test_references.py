@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
+from herdmaster.core.expansion import StepArgs
 from herdmaster.core.flows import FlowStep, Reference, step_task
 from herdmaster.core.inputs import Input
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import Call, decode_call, encode_arguments, encode_call
-from herdmaster.errors import HerdError
+from herdmaster.errors import BadOutcome, HerdError
 from herdmaster.roles.worker import references
 from herdmaster.roles.worker.held import Held, HeldTasks
 from herdmaster.roles.worker.references import References
+from herdmaster.roles.worker.steps import Steps
 from herdmaster.running.delivery import Delivered
 from tests.roles.primary.scripted import ScriptedClient
 
@@ -84,3 +87,20 @@ async def test_what_is_read_for_other_steps_counts_before_one_more_is_read(monke
     await asyncio.sleep(0)
     rig.client.answer_read(result(9))
     assert rig.told[-1] == (later.task.name, "read")
+
+
+@pytest.mark.parametrize("has_left", [False, True])
+async def test_an_each_that_has_left_while_its_list_was_split_is_told_nothing(*, has_left: bool) -> None:
+    rig, followed = Rig(), list[Held]()
+    session: Any = SimpleNamespace(follow=lambda held, _move: followed.append(held), turn=lambda: None)
+    moves: Any = SimpleNamespace(refuse=lambda _task, _error: None)
+    nothing: Any = SimpleNamespace(signed_only=None)
+    client: Any = rig.client
+    steps = Steps(client, "worker-w", rig.tasks, session, program=nothing, executor=nothing, moves=moves)
+    held = rig.read("1")
+    split: asyncio.Future[StepArgs] = asyncio.get_running_loop().create_future()
+    split.set_exception(BadOutcome("it is no list"))
+    if has_left:
+        rig.tasks.remove(held.task.name)
+    steps._was_split(held, split)
+    assert followed == ([] if has_left else [held])
