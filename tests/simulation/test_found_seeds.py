@@ -40,6 +40,8 @@ FOUND = {
     99290969: "the delay of a child counted from the clock of a server that led before",
     99291619: "a flow that was opened again was cancelled once more, before the end of its old request was seen",
     300077: "a worker that waited for a retry in place left its timer behind",
+    20103: "a client was away when an operator removed its flow, and looks for what has ended only after minutes",
+    10880: "a step that was lost again got a task of the name that it had before",
 }
 
 
