@@ -32,6 +32,8 @@ _LONGEST_LOOK: Final = 400.0
 _LOST_SECONDS: Final = 60.0
 """Until a primary has looked twice for a task that was deleted by hand, and workers have been asked for the function of
 its next run, which has no payload."""
+_RUNS_OF_PARENTS: Final = 4
+"""How often the code of a parent may run again, of which each run submits its children anew."""
 _LONGEST_LIFE: Final = 6.0
 """The longest time after which everything is swept, in times to live. A round of the sweep for keys takes at most one:
 the outcome is deleted, its key is found without a task in two rounds, and the hold that was created to free the key is
@@ -125,6 +127,8 @@ class Settling:
         unseen = _LONGEST_LOOK if plan.ages.are_short or any(map(_removes, plan.faults)) else 0.0
         unseen += _LOST_SECONDS if plan.loses_steps else 0.0
         late = max(late, max((flow.at for flow in plan.flows), default=0.0) - self._loop.now)
+        children = (job for flow in plan.flows if flow.parent is not None for job in flow.jobs)
+        late += _RUNS_OF_PARENTS * sum(job.seconds * job.attempts for job in children)
         work = late + unseen + sum(job.seconds * job.attempts + (job.delay or 0.0) for job in plan.all_jobs)
         return (
             90.0 + 4 * plan.session_timeout + work + deadly * (plan.max_deliveries + 2) * (plan.session_timeout + 6.0)
