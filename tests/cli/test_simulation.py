@@ -107,17 +107,20 @@ def test_a_signal_ends_it_without_a_traceback(received: signal.Signals) -> None:
     wait_until(lambda: not _is_any_left(process.pid), "processes of the pool are left", 30.0)
 
 
-def test_ctrl_c_while_the_processes_start_waits_for_no_world(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_the_processes_start_waits_for_no_world(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Even if it reaches the first process alone, as `kill -INT` does."""
-    begin = ProcessPoolExecutor.map
+    submit = ProcessPoolExecutor.submit
 
-    def begin_interrupted(pool: ProcessPoolExecutor, *arguments: Any) -> Any:  # as that of the pool
+    def submit_interrupted(pool: ProcessPoolExecutor, *arguments: Any) -> Any:  # as that of the pool
         signal.raise_signal(signal.SIGINT)
-        return begin(pool, *arguments)
+        return submit(pool, *arguments)
 
-    monkeypatch.setattr(ProcessPoolExecutor, "map", begin_interrupted)
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submit_interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(run_seeds(1, 100_000, 2))
+    assert capfd.readouterr().err == ""
 
 
 def _is_any_left(group: int) -> bool:

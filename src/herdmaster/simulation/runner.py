@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
@@ -23,6 +25,7 @@ from herdmaster.simulation.world.world import Result, World
 
 _SEEDS_PER_CHUNK: Final = 10
 _TRACE_LINES: Final = 60
+_HELD_SIGNALS: Final = {signal.SIGINT, signal.SIGTERM}
 
 
 class FailedSeed(msgspec.Struct, frozen=True):
@@ -101,33 +104,37 @@ def run_seeds(start: int, count: int, processes: int) -> Iterator[Tally]:
         yield from (run_chunk(*chunk) for chunk in chunks)
         return
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_die_quietly) as pool:
+    with ExitStack() as stack:
         try:
-            yield from _begin(pool, chunks)
+            yield from _begin(stack, processes, chunks)
         except BaseException:
-            # Do not wait for worlds that are still running.
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Do not wait for worlds that are still running. The rest of the work fails with the processes.
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             raise
 
 
-def _begin(pool: ProcessPoolExecutor, chunks: list[tuple[int, int]]) -> Iterator[Tally]:
-    """Start the processes. Raises KeyboardInterrupt if Ctrl-C comes meanwhile.
+def _begin(stack: ExitStack, processes: int, chunks: list[tuple[int, int]]) -> Iterator[Tally]:
+    """Start the processes, which the stack ends. Raises what the handlers of SIGINT and SIGTERM raise.
 
-    Ctrl-C reaches every process of a terminal, and only the first handles it. SIGINT is blocked while the others start,
-    so that it does not interrupt them.
+    These signals are blocked meanwhile: they would interrupt the making of the pool at any place. And Ctrl-C reaches
+    every process of a terminal, but only the first handles it.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # its start unblocks these signals
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_SIGNALS)
     try:
-        return pool.map(run_chunk, *zip(*chunks, strict=True))
+        context = multiprocessing.get_context("spawn")
+        pool = stack.enter_context(ProcessPoolExecutor(processes, context, initializer=_die_quietly))
+        # Not `pool.map`: interrupted, it cancels the rest of the work, and the pool prints that it cannot fail it.
+        futures = [pool.submit(run_chunk, *chunk) for chunk in chunks]
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_SIGNALS)
+    return (future.result() for future in futures)
 
 
 def _die_quietly() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_SIGNALS)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
