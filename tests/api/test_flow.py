@@ -69,7 +69,9 @@ def test_the_flow_of_the_guide_gives_its_result(app: FlowApp) -> None:
     ]  # fmt: skip
     assert (run.info().state, run.info().done) == ("done", 6)
     assert "merge" in run.to_dot()
-    assert run._repr_svg_().startswith("<svg")
+    assert (run._repr_svg_() or "").startswith("<svg")
+    gone = app.herd.flow_run("flow-01h00000000000000000000000")
+    assert gone._repr_svg_() is None, "a notebook shows its repr"
 
 
 def test_a_chain_is_submitted_with_its_result(app: FlowApp) -> None:
@@ -139,7 +141,7 @@ def test_a_chunk_fails_with_the_error_of_its_first_item_that_failed(app: FlowApp
         sizes = flow.each(app.measure, names, chunk_size=3)
         app.check_missing.step(sizes, [1, 1, 1, None, None, None], optional=True)
     run = flow.submit()
-    with pytest.raises(TaskFailed, match=r"1.1 \(measure\): ValueError: bad \(element 3, .bad.; 2 of the 3 items"):
+    with pytest.raises(TaskFailed, match=r"1.1 \(measure\): ValueError: bad \(element 3: .bad.; 2 of the 3 items"):
         run.result(30)
     steps = run.steps()
     assert [step.state for step in steps] == [StepState.DONE, StepState.FAILED, StepState.DONE]

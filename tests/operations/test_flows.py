@@ -231,6 +231,7 @@ async def test_a_request_to_cancel_stands_once_and_ended_flows_are_told(zk: Clie
     over = (header or b"").replace(b'"running"', b'"cancelled"')
     assert await commit(zk, [flow_moves.end_flow(FLOW, stat.version, over, None)])
     assert await waiting is FlowState.CANCELLED
+    assert await wait_for_end(zk, FLOW, 0.0) is FlowState.CANCELLED
     assert await cancel_flow(zk, FLOW) is FlowState.CANCELLED
     with pytest.raises(NoSuchFlow):
         await cancel_flow(zk, "flow-01kb5w3a00000000000000000z")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from herdmaster.api.event_loops import refuse_in_loop
 from herdmaster.api.future import Future, Keeper
 from herdmaster.api.questions import ask_and_wait, ask_and_wait_async
-from herdmaster.errors import OutcomeGone
+from herdmaster.errors import HerdError, OutcomeGone
 from herdmaster.inspection.flow_pictures import to_dot, to_svg
 from herdmaster.inspection.flow_seen import StepInfo
 from herdmaster.inspection.flows import FlowDetails, FlowInfo, find_flow, find_info
@@ -66,9 +66,13 @@ class FlowFuture(Future[R]):
         """As `to_dot`, for event loops."""
         return to_dot((await self._look_async(timeout)).steps, self.name)
 
-    def _repr_svg_(self) -> str:
-        """Return the picture that a notebook shows. It is asked for in the notebook's event loop, which waits."""
-        return to_svg(self._look(5.0).steps, self.name)
+    def _repr_svg_(self) -> str | None:
+        """Return the picture that a notebook shows; None if the flow cannot be read, so that it shows the `repr`. It is
+        asked for in the notebook's event loop, which waits."""
+        try:
+            return to_svg(self._look(5.0).steps, self.name)
+        except (HerdError, TimeoutError):
+            return None
 
     def _look(self, timeout: float) -> FlowDetails:
         return ask_and_wait(self._herd.started(), self._find, self.name, timeout)

@@ -96,7 +96,7 @@ def _shown_element(call: Call, index: int) -> str:
     if call.codec is not None:
         return ""
     element = bytes(_items.decode(_items.decode(call.args)[0])[index]).decode("utf-8", "replace")
-    return f", {element if len(element) <= _SHOWN else f'{element[:_SHOWN]}...'}"
+    return f": {element if len(element) <= _SHOWN else f'{element[:_SHOWN]}...'}"
 
 
 def join_results(results: Sequence[msgspec.Raw | ErrorInfo]) -> msgspec.Raw:

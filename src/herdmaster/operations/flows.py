@@ -33,6 +33,8 @@ _MAX_BYTES: Final = MAX_BATCH_BYTES * 3 // 4
 _BYTES_BESIDE_PAYLOAD: Final = 800
 """Of the five paths of a step that is retried."""
 _MAX_STEPS: Final = 100
+_LOOK_SECONDS: Final = 1.0
+"""For one look at a flow by a person who does not want to wait."""
 _STOPPED: Final = frozenset({FlowState.CANCELLED, FlowState.EXPIRED})
 
 
@@ -87,9 +89,11 @@ async def cancel_flow(client: Client, flow: str) -> FlowState | None:
 
 
 async def wait_for_end(client: Client, flow: str, patience: float | None) -> FlowState | None:
-    """Wait until the flow has ended, and return how; None if it has not within `patience` seconds. Raises
-    NoSuchFlow."""
+    """Wait until the flow has ended, and return how; None if it has not within `patience` seconds. Looks at least
+    once. Raises NoSuchFlow."""
     try:
+        if patience is not None and patience <= 0:
+            patience = _LOOK_SECONDS
         async with asyncio.timeout(patience):
             while True:
                 changed = asyncio.Event()

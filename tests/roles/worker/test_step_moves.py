@@ -131,7 +131,7 @@ def test_a_chunk_fails_with_an_item_and_adds_no_steps() -> None:
     items = (ItemRun(msgspec.Raw(b"1")), ItemRun(raised=FAILED), ItemRun(raised=FAILED))
     task = step(RunOptions(max_attempts=1), args=msgspec.Raw(b'[["a",{"b":"\xc3\xa4"},0],7]'))
     move = after_run(task, ChunkRan(items, steps=(added(0),)))
-    assert error(move).message == 'no (element 1, {"b":"ä"}; 2 of the 3 items of the chunk failed)'
+    assert error(move).message == 'no (element 1: {"b":"ä"}; 2 of the 3 items of the chunk failed)'
     assert f"+/running/{added(0).task}" not in paths(move)
 
 
