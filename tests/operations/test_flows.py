@@ -11,7 +11,7 @@ import pytest
 from herdmaster.core import flow_moves, layout
 from herdmaster.core.access import Identity
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.flows import FlowHeader, FlowState, encode_header, task_of
+from herdmaster.core.flows import FlowHeader, FlowState, Reference, encode_header, task_of
 from herdmaster.core.operations import Move
 from herdmaster.core.outcome import Outcome, OutcomeState, encode_outcome
 from herdmaster.core.payload import decode_call
@@ -198,6 +198,15 @@ async def test_a_parent_that_is_done_by_now_is_not_missing_in_the_next_run(zk: C
     assert await retry_flow(zk, FLOW) == 1
     task = task_of(scene.step("2"), 1)
     assert decode_call((await zk.get(layout.task_path(task)))[0] or b"").missing == ("1",)
+
+
+async def test_items_that_are_not_done_are_missing_of_an_each_that_was_made_since(zk: Client) -> None:
+    scene = FlowScene(zk, NAMES).begin().done("0")
+    takes = msgspec.structs.replace(scene.step("2"), refs=(Reference(("args", 0), "0", each=True),))
+    await scene.failed("2", missing=("0",), flow=takes).write()
+    assert await retry_flow(zk, FLOW) == 1
+    task = task_of(scene.step("2"), 1)
+    assert decode_call((await zk.get(layout.task_path(task)))[0] or b"").missing == ("0.0",)
 
 
 async def test_a_server_that_lags_behind_is_not_believed() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from herdmaster.core import flow_moves, layout
+from herdmaster.core.each_items import decode_items
 from herdmaster.core.flow_graph import OPTIONAL
 from herdmaster.core.flow_moves import RetriedStep
 from herdmaster.core.flows import FlowHeader, FlowState, decode_header, encode_header, task_of
+from herdmaster.core.outcome import decode_outcome
 from herdmaster.core.payload import decode_call, for_next_run, with_start_of_step
 from herdmaster.errors import BadPayload, HerdError
 from herdmaster.inspection.flow_names import group_of, sort_key
@@ -196,16 +198,46 @@ class _Retry:
         paths = [layout.flow_failed_path(self._flow, step) for step in sorted(failed, key=sort_key)]
         async for path, (data, _) in read_records(self._client, paths):
             step = layout.name_of(path)
-            each = _retried(step, data or b"", results, self._only, self._now_ms)
+            items = await self._read_items(data or b"", results)
+            each = _retried(step, data or b"", results, items, only=self._only, now_ms=self._now_ms)
             if each is not None and self.tasks.get(step, each.task) == each.task:
                 yield each
 
+    async def _read_items(self, data: bytes, results: Collection[str]) -> dict[str, list[str]]:
+        """Return the items of each `each` that was missing when the step started, and was made since."""
+        try:
+            call = decode_call(data)
+        except BadPayload:
+            return {}
+        refs = () if call.flow is None else call.flow.refs
+        made = sorted({ref.step for ref in refs if ref.each and ref.step in call.missing and ref.step in results})
+        paths = [layout.flow_result_path(self._flow, step) for step in made]
+        nodes = await self._client.multi_read(paths) if paths else []
+        return {
+            step: _items_in(step, node[0] or b"")
+            for step, node in zip(made, nodes, strict=True)
+            if isinstance(node, tuple)
+        }
+
+
+def _items_in(step: str, result: bytes) -> list[str]:
+    """Return the items of an `each` by its result. Raises HerdError."""
+    outcome = decode_outcome(step, result)
+    return decode_items(step, outcome.result or b"").ids(step)
+
 
 def _retried(
-    step: str, data: bytes, results: Collection[str], only: Collection[str], now_ms: int
+    step: str,
+    data: bytes,
+    results: Collection[str],
+    items: Mapping[str, Sequence[str]],
+    *,
+    only: Collection[str],
+    now_ms: int,
 ) -> RetriedStep | None:
     """Return the next run of a failed step; None if it is not wanted, or no step at all. A parent that was missing is
-    still, unless it is done by now. Raises HerdError."""
+    still, unless it is done by now; of an `each` that was made since, those of its `items` are that are not done.
+    Raises HerdError."""
     try:
         call = decode_call(data)
         flow = call.flow
@@ -213,7 +245,8 @@ def _retried(
             return None
         if only and not {step, group_of(step), flow.name} & set(only):
             return None
-        missing = tuple(parent for parent in call.missing if parent not in results)
+        parents = (each for parent in call.missing for each in (parent, *items.get(parent, ())))
+        missing = tuple(dict.fromkeys(parent for parent in parents if parent not in results))
         fresh = with_start_of_step(for_next_run(data), now_ms, missing)
         return RetriedStep(step, task_of(flow, call.run + 1), fresh, OPTIONAL if call.missing else "")
     except BadPayload as error:
