@@ -116,10 +116,12 @@ class FlowCheck:
                 self._check_outcome(name, data, touched)
 
     def _note_stops(self, effects: Effects) -> None:
-        """Note that a master knows of the end of a flow: it asks to cancel a task of a flow that is to be cancelled."""
+        """Note that a master knows of the end of a flow: it asks to cancel a task of a flow that is to be cancelled. In
+        a flow that stops at its first failure it may ask for that reason."""
         for path, _, _ in effects.created:
             flow, _ = self._steps.get(path.removeprefix(_CANCEL), ("", ""))
-            if path.startswith(_CANCEL) and "cancel" in self._trees.get(flow, ()):
+            is_cancelled = "cancel" in self._trees.get(flow, ())
+            if path.startswith(_CANCEL) and is_cancelled and not self._plans[flow].stops:
                 self._stopped.setdefault(flow, set()).add(effects.session_id)
 
     def _note_deletions(self, effects: Effects) -> None:
