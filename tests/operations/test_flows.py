@@ -251,7 +251,7 @@ async def test_a_flow_that_is_being_built_is_neither_cancelled_nor_retried(zk: C
     for operation in (cancel_flow, retry_flow):
         with pytest.raises(HerdError, match="still being built"):
             await operation(zk, FLOW)
-    with pytest.raises(flows.FlowNotEnded, match="is building: cancel it first, or give --force"):
+    with pytest.raises(flows.FlowNotEnded, match="is still being built: give --force if"):
         await remove_flow(zk, FLOW)
     await remove_flow(zk, FLOW, force_within=1.0)
     assert await zk.children(layout.FLOWS) == ()

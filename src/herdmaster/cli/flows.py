@@ -354,12 +354,13 @@ def retry(
 @session_options(log_level="error")
 def remove(*, flow: tuple[str, ...], force: bool, timeout: float, yes: bool, as_json: bool, session: Session) -> None:
     """Delete flows that have ended, with all their results. Asks on a terminal. Exits with 1 if one is not removed."""
+    from herdmaster.core.printable import printable
     from herdmaster.errors import HerdError
     from herdmaster.inspection.flows import resolve_flow
     from herdmaster.operations.flows import remove_flow
 
     flow = tuple(dict.fromkeys(flow))
-    shown = flow[0] if len(flow) == 1 else f"{len(flow)} flows"
+    shown = printable(flow[0]) if len(flow) == 1 else f"{len(flow)} flows"
     confirm(f"Remove {shown} with all results?", is_confirmed=yes, otherwise=f"{shown} would be removed")
 
     async def attempt(act: Awaitable[T]) -> T | HerdError:

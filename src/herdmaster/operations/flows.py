@@ -52,7 +52,11 @@ class FlowNotEnded(HerdError):
     """The flow cannot be removed while it runs."""
 
     def __init__(self, flow: str, state: FlowState) -> None:
-        super().__init__(f"{flow} is {state.value}: cancel it first, or give --force")
+        if state is FlowState.BUILDING:
+            what = "is still being built: give --force if the program that submits it is gone"
+        else:
+            what = f"is {state.value}: cancel it first, or give --force"
+        super().__init__(f"{flow} {what}")
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -82,7 +86,10 @@ async def cancel_flow(client: Client, flow: str) -> FlowState | None:
         stored = await _read(client, flow)
         state = stored.header.state
         if state is FlowState.BUILDING:
-            raise HerdError(f"{flow} is still being built: cancel it when its program has submitted all of it")
+            raise HerdError(
+                f"{flow} is still being built: cancel it when its program has submitted all of it. If that program is "
+                "gone, `herd flows remove --force` deletes it, and else a master after an hour"
+            )
         if state is not FlowState.RUNNING:
             return state
         if stored.has_cancel or await commit(client, [move]):
