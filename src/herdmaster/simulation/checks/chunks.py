@@ -14,7 +14,7 @@ import msgspec
 
 from herdmaster.core.payload import Call, decode_call
 
-_of_elements: Final = re.compile(r" \(element (\d+), \d+; (\d+) of the (\d+) items of the chunk failed\)$")
+_of_elements: Final = re.compile(r" \(element (\d+)[^;]*; (\d+) of the (\d+) items of the chunk failed\)$")
 
 
 class ChunkCheck:
