@@ -82,8 +82,19 @@ class TaskRuns:
             or process.name in self._expired
             or self._ledger.history(task).excused
             or task in self._ledger.flows.deleted
+            or self._is_lost(task)
             or self._is_cancelled(task)  # the worker may not know it yet
             or any(self._ledger.actors[session_id].name == process.name for session_id in self._ledger.ousted)
+        )
+
+    def _is_lost(self, task: str) -> bool:
+        """Return whether a step runs by its flow, and its task was deleted by hand, which is not on disk yet."""
+        failed = self._ledger.flows.failed_path(task)
+        if failed is None:
+            return False
+        flow = failed.split("/")[2]
+        return (
+            self._read(layout.flow_running_path(flow, task)) is not None and self._read(layout.task_path(task)) is None
         )
 
     def _is_cancelled(self, task: str) -> bool:
