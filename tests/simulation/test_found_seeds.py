@@ -43,6 +43,7 @@ FOUND = {
     20103: "a client was away when an operator removed its flow, and looks for what has ended only after minutes",
     10880: "a step that was lost again got a task of the name that it had before",
     920954: "an optional step was retried while items ran of an `each` that had been missing, and took them for done",
+    4561127: "the run of a step was no fault whose task an operator had deleted, which was not on disk yet",
     911664: "a request to cancel a task of a flow that stops was taken for the end of a flow that had timed out since",
 }
 
