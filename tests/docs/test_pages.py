@@ -45,9 +45,14 @@ def test_the_picture_of_a_tasks_states_has_every_transition_of_a_task() -> None:
 @pytest.mark.long
 def test_the_life_of_a_task_names_the_files_that_run() -> None:
     documented = set(re.findall(r"^\| `(.+?)` \|", (DOCS / "life-of-a-task.md").read_text(), re.MULTILINE))
-    traces = life.trace()
-    always = {file for files in life.common(traces).values() for file in files}
-    sometimes = {file for each in traces for files in each.values() for file in files}
+    traces: list[dict[str, list[str]]] = []
+    always, sometimes = {"nothing was traced"}, set[str]()
+    for _ in range(3):  # timers of a busy machine may fire in each of a few traces
+        traces += life.trace()
+        always = {file for files in life.common(traces).values() for file in files}
+        sometimes = {file for each in traces for files in each.values() for file in files}
+        if always <= documented <= sometimes:
+            break
     assert always - documented == set(), "these run, too; run `make pages`"
     assert documented - sometimes == set(), "these do not run; run `make pages`"
 
