@@ -42,6 +42,7 @@ from herdmaster.core.payload import (
     with_attempt,
     with_due,
     with_error,
+    with_expanded,
     with_isolation,
     with_saved,
     with_schedule,
@@ -88,6 +89,8 @@ MOVES: list[Callable[[bytes], bytes]] = [
     lambda data: with_asked(data, "worker-y"),
     lambda data: after_loss(data, "worker-x"),
     lambda data: with_error(data, ErrorInfo("X", "why", "trace")),
+    lambda data: with_expanded(data, 3),
+    lambda data: with_expanded(data, 3, 100),
 ]
 
 

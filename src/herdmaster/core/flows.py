@@ -84,8 +84,8 @@ class Returns(msgspec.Struct, frozen=True):
     refs: tuple[Reference, ...] = ()
 
 
-class Signature(msgspec.Struct, frozen=True):
-    """The id of a signing key, and the code that it gives (`core/signing.py`)."""
+class KeySignature(msgspec.Struct, frozen=True):
+    """A signature by a signing key: the id of the key, and the code that it gives (`core/signing.py`)."""
 
     key: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
     mac: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -116,7 +116,7 @@ class FlowHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     child: bool = False
     traceparent: str | None = None
     tracestate: str | None = None
-    signature: Signature | None = None
+    signature: KeySignature | None = None
 
     @property
     def unchanging(self) -> FlowHeader:

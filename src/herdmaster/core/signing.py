@@ -27,7 +27,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.core.bounds import Number
-from herdmaster.core.flows import FlowHeader, FlowStep, Signature, encode_header, task_of
+from herdmaster.core.flows import FlowHeader, FlowStep, KeySignature, encode_header, task_of
 from herdmaster.core.names import DEFAULT_QUEUE, is_call, queue_and_time
 from herdmaster.core.outcome import Outcome, OutcomeState, decode_outcome
 from herdmaster.core.payload import ENVELOPE_GROWTH, MAX_PAYLOAD, Scheduled
@@ -36,8 +36,8 @@ from herdmaster.core.values import UNREADABLE
 from herdmaster.errors import BadPayload, BadSignature, PayloadTooLarge
 
 UNBOUND: Final = frozenset({
-    "alone", "asked", "attempt", "deliveries", "due", "error", "expanded", "missing", "run", "scheduled", "started",
-    "traceparent", "tracestate", "signature",
+    "alone", "asked", "attempt", "deliveries", "due", "error", "expanded", "expanded_chunk", "missing", "run",
+    "scheduled", "started", "traceparent", "tracestate", "signature",
 })  # fmt: skip
 """The fields that a signature does not cover: what roles change, and what has no effect on what a task does."""
 _UNBOUND_IN_SCHEDULES: Final = UNBOUND | {"expires"}
@@ -58,7 +58,7 @@ _MAX_SIZE: Final = 200
 
 _encoder = msgspec.json.Encoder()
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_signature_decoder = msgspec.json.Decoder(Signature)
+_signature_decoder = msgspec.json.Decoder(KeySignature)
 _step_decoder = msgspec.json.Decoder(FlowStep)
 _run_decoder = msgspec.json.Decoder(Number)
 _scheduled_decoder = msgspec.json.Decoder(Scheduled)
@@ -160,7 +160,7 @@ class Keyring:
 
     def sign_header(self, flow: str, header: FlowHeader) -> FlowHeader:
         key = self._keys.first
-        return msgspec.structs.replace(header, signature=Signature(key, self._code(key, _of_header(flow, header))))
+        return msgspec.structs.replace(header, signature=KeySignature(key, self._code(key, _of_header(flow, header))))
 
     def verify_header(self, flow: str, header: FlowHeader) -> None:
         """Raises BadSignature if the header was not signed for the flow of that name with one of the keys."""
