@@ -166,6 +166,20 @@ async def test_a_flow_that_is_retried_has_started_once(monkeypatch: pytest.Monke
     assert told == {"report": 1}
 
 
+async def test_an_end_that_was_refused_is_not_tried_again_by_the_header_that_was_kept() -> None:
+    rig = Rig()
+    rig.add(RUNNING, task("0"))
+    rig.read_header()
+    rig.remove(RUNNING, task("0"))
+    rig.ends.step()
+    assert await rig.sent() == ["commit"]
+    rig.client.refuse(0, errors.BadVersion("set by hand, and its event is withheld"))
+    rig.client.now += TRY_LATER_SECONDS
+    rig.flows.release_postponed(rig.client.now)
+    rig.read_header(1)
+    assert await rig.sent() == ["commit"]
+
+
 # --- starts ----------------------------------------------------------------------------------------------------------
 
 

@@ -162,6 +162,8 @@ class FlowEnds(Part):
         if verdict is Verdict.DECIDE_AGAIN:  # most likely the event that explains it has come
             self._flows.refresh(move.task)
             flow = self._flows.get(move.task)
+            if flow is not None:
+                flow.header = None  # if no event explains it, only another read can
             if flow is not None and flow.is_at_rest:
                 self.postpone(move.task, TRY_LATER_SECONDS)
             else:

@@ -90,11 +90,15 @@ def _done(
 
 def _collect(wanted: FlowWanted, results: Sequence[Node | errors.ServerError]) -> FlowRead:
     header, *failed = results
-    cancel = failed.pop() if wanted.is_cancelled else None
-    reason = None if cancel is None else cancel[0] or b"" if isinstance(cancel, tuple) else b""
+    cancel = _data_of(failed.pop()) if wanted.is_cancelled else None
     if not isinstance(header, tuple):
         return FlowRead(error=None if isinstance(header, errors.NoNode) else header)
     payloads = {
         step: each[0] or b"" for step, each in zip(wanted.failed, failed, strict=True) if isinstance(each, tuple)
     }
-    return FlowRead(header, reason, payloads)
+    return FlowRead(header, cancel, payloads)
+
+
+def _data_of(node: Node | errors.ServerError) -> bytes:
+    """Return the data of a znode; nothing if it could not be read."""
+    return (node[0] or b"") if isinstance(node, tuple) else b""
