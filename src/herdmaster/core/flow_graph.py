@@ -115,10 +115,7 @@ class FlowGraph:
 
     def add_part(self, part: str) -> None:
         """The folder was made, and is empty."""
-        if part not in self._unknown or len(self._unknown) == 1:
-            self.replace(part, ())
-        else:  # nothing is judged before all are known
-            self._unknown.discard(part)
+        self.replace(part, ())
 
     def remove_part(self, part: str) -> None:
         self._unknown.add(part)

@@ -36,6 +36,6 @@ async def commit(client: Client, moves: Sequence[Move]) -> bool | None:
                 await make_folders(client)
                 return False
             case Verdict.KEY_TAKEN:
-                raise HerdError(f"{move.task}: another task holds the uniqueness key of the schedule") from None
+                raise HerdError(f"{move.task}: another task holds its uniqueness key") from None
         raise failure.error from None
     return True
