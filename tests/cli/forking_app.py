@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from herdmaster import Herd
 
@@ -109,13 +110,11 @@ async def step(file: str, steps: int) -> None:
 
 @herd.task
 def leave_a_child(stop: str) -> int:
-    """The id of a child that lives until there is a file of that name."""
-    pid = os.fork()
-    if pid:
-        return pid
-    while not Path(stop).exists():
-        time.sleep(0.05)
-    os._exit(0)
+    """The id of a child that lives until there is a file of that name, and has given up what was its parent's."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        _live_until(stop, writing)
+    return _read_pid(reading, writing)
 
 
 @herd.task(pool="process")
@@ -125,17 +124,26 @@ def leave_a_daemon(stop: str) -> int:
     pid = os.fork()
     if pid == 0:
         os.setsid()
-        daemon = os.fork()
-        if daemon == 0:
-            os.close(writing)
-            while not Path(stop).exists():
-                time.sleep(0.05)
-        else:
-            os.write(writing, str(daemon).encode())
+        if os.fork() == 0:
+            _live_until(stop, writing)
         os._exit(0)
     os.waitpid(pid, 0)
+    return _read_pid(reading, writing)
+
+
+def _live_until(stop: str, writing: int) -> NoReturn:
+    """Tell the process id only now, since the hooks of a fork run in the child beside its parent."""
+    os.write(writing, str(os.getpid()).encode())
     os.close(writing)
-    return int(os.read(reading, 20))
+    while not Path(stop).exists():
+        time.sleep(0.05)
+    os._exit(0)
+
+
+def _read_pid(reading: int, writing: int) -> int:
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        return int(pipe.read(20))
 
 
 @herd.task(pool="process")
