@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -114,6 +114,12 @@ class HerdProcess:
     def wait(self, timeout: float = PATIENCE) -> int:
         """The exit code; negative is the signal that ended it."""
         return self._process.wait(timeout)
+
+    def wait_briefly(self, seconds: float) -> int | None:
+        """The exit code, or None if it has not ended by then."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(seconds)
+        return None
 
     def kill(self) -> None:
         self._process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -141,11 +142,14 @@ def test_the_result_is_right_although_the_primary_and_a_worker_are_killed(namesp
 @pytest.mark.long
 def test_a_wrong_result_is_noticed(namespace: str, texts: Path) -> None:
     with HerdProcess("demo", f"--zookeeper={namespace}", f"--folder={texts}", "--repeat=12") as demo:
-        demo.wait_for_log("SIGKILL")
-        # A part of its tasks is done and a part is not even assigned: no plain loop comes to the same.
-        with (texts / "text-000.txt").open("a") as file:
-            file.write("unheard")
-        assert demo.wait(timeout=100) == 1
+        demo.wait_for_log("ready")
+        # Another word every few milliseconds: its twelve tasks and the plain loop cannot all read the same text.
+        for word in itertools.product("klmnopq", repeat=5):
+            with (texts / "text-000.txt").open("a") as file:
+                file.write(f"{''.join(word)}\n")
+            if demo.wait_briefly(0.02) is not None:
+                break
+        assert demo.wait(timeout=0) == 1
         assert demo.stderr.splitlines()[-1] == "herd demo: the totals differ from those of a plain loop"
         assert "tasks per second" in demo.stdout
 

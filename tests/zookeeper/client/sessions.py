@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.client import Client, Security, parse_connect_string
@@ -107,6 +107,10 @@ class _Intruder:
         assert response.session_id == identity.session_id
         return True
 
+    async def wait_kicked(self) -> None:
+        with suppress(ConnectionError):
+            await self._reader.read()
+
     async def end_session(self) -> None:
         self._writer.write(encode_request(1, CloseSession()))
         await self._reader.read()
@@ -132,12 +136,19 @@ async def end_session(hosts: str, identity: ClientId) -> None:
                     return
 
 
-async def kick(hosts: str, client: Client) -> None:
-    """Costs a client its connection but not its session. Returns when the client has noticed."""
+async def kick(hosts: str, client: Client, *, comes_back: bool = True) -> None:
+    """Cost a client its connection but not its session, and return when the client has noticed and, if it comes back,
+    has attached to its session again.
+
+    An intruder that closed its connection first could make Apache's server forget which connection the session has: the
+    server may handle that end after the client's return. The next intruder would then kick nothing.
+    """
     await wait_until(lambda: client.state is SessionState.CONNECTED)
     states = States()
     client.add_listener(states)
     async with asyncio.timeout(PATIENCE), _intruder(hosts) as intruder:
         await intruder.attach(client.client_id)
-    await states.wait_for(SessionState.DISCONNECTED)
+        await states.wait_for(SessionState.DISCONNECTED)
+        if comes_back:
+            await intruder.wait_kicked()
     client.remove_listener(states)

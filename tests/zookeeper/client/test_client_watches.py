@@ -368,7 +368,7 @@ async def change_while_away(server: str, client: Client, change: Callable[[], ob
         return await attempt(address)  # type: ignore[arg-type]  # passed through
 
     connection._connect = wait_and_connect  # type: ignore[method-assign,assignment]  # so that the test has time
-    await kick(server, client)
+    await kick(server, client, comes_back=False)
     result = change()
     if asyncio.iscoroutine(result):
         await result
