@@ -1,6 +1,7 @@
 """Flows end to end: one client, one primary, two workers, each a process, and one server of Apache ZooKeeper.
 
-    python -m benchmarks.flows [--chain 1000] [--fan 10000] [--small 1000] [--peers PYTHON] [--json]
+    python -m benchmarks.flows [--chain 1000] [--fan 10000] [--small 1000] [--rounds 5] [--peers PYTHON]
+        [--json]
 
 | shape | what it is |
 |---|---|
@@ -16,6 +17,9 @@ submitted alike in the same run:
 | chain | one after the other: they share no transaction |
 | fan | at once, by one `map` |
 | small | at once, each submitted and awaited by a coroutine |
+
+A round measures each shape right after its plain tasks. The figures of a shape are those of the round with the median
+ratio, and the least and the greatest ratio are told, because the CPU of the same work differs from round to round.
 
 With --peers
 the same shapes run on Celery with Redis (`redis-server` must be on the path) and on Dask: PYTHON is an interpreter that
@@ -57,13 +61,19 @@ class Measured(msgspec.Struct, frozen=True):
         return sum(value for role, value in self.cpu.items() if role != "ZooKeeper")
 
 
-class Report(msgspec.Struct, frozen=True):
-    """`plain`: the plain tasks beside each shape. `ratio`: the CPU of a step to that of a plain task. `peers`: the
-    seconds of each shape."""
+class Pair(msgspec.Struct, frozen=True):
+    """One round of a shape."""
 
-    plain: dict[str, Measured]
-    shapes: dict[str, Measured]
-    ratio: dict[str, float]
+    plain: Measured
+    steps: Measured
+    ratio: float
+    """The CPU of a step to that of a plain task."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """`shapes`: the rounds of each shape, by rising ratio. `peers`: the seconds of each shape."""
+
+    shapes: dict[str, list[Pair]]
     peers: dict[str, dict[str, float]]
 
 
@@ -118,6 +128,21 @@ def run_plain(count: int) -> int:
     return count
 
 
+class Shape(msgspec.Struct, frozen=True):
+    """`tasks`: how many plain tasks stand for one of its size."""
+
+    run: Callable[[int], int]
+    run_plain: Callable[[int], int]
+    tasks: int = 1
+
+
+SHAPES = {
+    "chain": Shape(run_chain, run_serial),
+    "fan": Shape(run_fan, run_plain),
+    "small": Shape(run_small, run_single, tasks=4),
+}
+
+
 def measure(run: Callable[[int], int], size: int, pids: dict[str, int]) -> Measured:
     before = {name: cpu_seconds(pid) for name, pid in pids.items()}
     began = time.perf_counter()
@@ -128,7 +153,13 @@ def measure(run: Callable[[int], int], size: int, pids: dict[str, int]) -> Measu
     )
 
 
-def measure_ours(options: argparse.Namespace) -> tuple[dict[str, Measured], dict[str, Measured]]:
+def measure_pair(shape: Shape, size: int, pids: dict[str, int]) -> Pair:
+    plain = measure(shape.run_plain, size * shape.tasks, pids)
+    steps = measure(shape.run, size, pids)
+    return Pair(plain, steps, steps.cpu_of_roles / plain.cpu_of_roles)
+
+
+def measure_ours(options: argparse.Namespace) -> dict[str, list[Pair]]:
     with ExitStack() as stack:
         zookeeper = stack.enter_context(ApacheZooKeeper(tick_time=2000, java_options=("-Xmx512m",)))
         hosts = f"{zookeeper.hosts}/flows-{uuid.uuid4().hex[:8]}"
@@ -143,18 +174,12 @@ def measure_ours(options: argparse.Namespace) -> tuple[dict[str, Measured], dict
         stack.enter_context(herd)
         run_plain(5000)  # warms Java up
         run_fan(500)
-        chain, fan, small = options.chain, options.fan, options.small
-        plain = {
-            "chain": measure(run_serial, chain, pids),
-            "fan": measure(run_plain, fan, pids),
-            "small": measure(run_single, 4 * small, pids),
-        }
-        shapes = {
-            "chain": measure(run_chain, chain, pids),
-            "fan": measure(run_fan, fan, pids),
-            "small": measure(run_small, small, pids),
-        }
-        return plain, shapes
+        sizes = {"chain": options.chain, "fan": options.fan, "small": options.small}
+        rounds = [
+            {name: measure_pair(shape, sizes[name], pids) for name, shape in SHAPES.items()}
+            for _ in range(options.rounds)
+        ]
+        return {name: sorted((each[name] for each in rounds), key=lambda pair: pair.ratio) for name in SHAPES}
 
 
 @contextmanager
@@ -202,10 +227,14 @@ def _times(command: list[str], environment: dict[str, str]) -> dict[str, float]:
 
 
 def show(report: Report) -> None:
-    for name, shape in report.shapes.items():
-        _show_line(f"{name}, steps", shape)
-        _show_line(f"{name}, plain tasks", report.plain[name])
-        print(f"a step of {name} costs {report.ratio[name]:.2f} times the CPU of such a plain task")
+    for name, rounds in report.shapes.items():
+        median = rounds[len(rounds) // 2]
+        _show_line(f"{name}, steps", median.steps)
+        _show_line(f"{name}, plain tasks", median.plain)
+        print(
+            f"a step of {name} costs {median.ratio:.2f} times the CPU of such a plain task"
+            f" ({rounds[0].ratio:.2f} to {rounds[-1].ratio:.2f} in {len(rounds)} rounds)"
+        )
     for peer, times in report.peers.items():
         print(f"{peer:6} " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in times.items()))
 
@@ -221,17 +250,17 @@ def main() -> None:
     parser.add_argument("--chain", type=int, default=1000, metavar="N")
     parser.add_argument("--fan", type=int, default=10_000, metavar="N")
     parser.add_argument("--small", type=int, default=1000, metavar="N")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--peers", metavar="PYTHON")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    plain, shapes = measure_ours(options)
+    shapes = measure_ours(options)
     sizes = [str(size) for size in (options.chain, options.fan, options.small)]
     peers = {}
     if options.peers:
         peers["Celery"] = measure_celery(options.peers, sizes)
         peers["Dask"] = _times([options.peers, "-m", "benchmarks.peers.dask_graphs", *sizes], dict(os.environ))
-    ratio = {name: each.cpu_of_roles / plain[name].cpu_of_roles for name, each in shapes.items()}
-    report = Report(plain, shapes, ratio, peers)
+    report = Report(shapes, peers)
     print(json.dumps(msgspec.to_builtins(report))) if options.json else show(report)
 
 
