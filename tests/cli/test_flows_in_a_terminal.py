@@ -18,6 +18,7 @@ from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper.client import Client
 from tests.cli.processes import HERD
 from tests.flow_scene import CREATED, FLOW, FlowScene
+from tests.pools.process_setting import is_asleep
 
 pytestmark = pytest.mark.long
 
@@ -37,7 +38,8 @@ async def hosts(namespace: str) -> str:
 
 
 def type_into(keys: bytes, is_ready: Callable[[str], bool], *arguments: str) -> tuple[int, str]:
-    """Run a command in a terminal, and type when its output is as wanted. Return its exit code and its output."""
+    """Run a command in a terminal, and type when its output is as wanted and it sleeps: a signal that comes between the
+    prompt and the read that follows is handled after that read (CPython). Return its exit code and its output."""
     process, terminal = pty.fork()
     if process == 0:
         signal.alarm(SECONDS)
@@ -47,7 +49,7 @@ def type_into(keys: bytes, is_ready: Callable[[str], bool], *arguments: str) -> 
         while True:
             if is_typed or select.select([terminal], [], [], 0.05)[0]:
                 output += os.read(terminal, 4096).decode()
-            if not is_typed and is_ready(output):
+            if not is_typed and is_ready(output) and is_asleep(process):
                 os.write(terminal, keys)
                 is_typed = True
     except OSError:  # what Linux says when the command has closed the terminal

@@ -69,6 +69,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def is_asleep(pid: int) -> bool:
+    """Whether its main thread waits in a system call."""
+    return "State:\tS" in Path(f"/proc/{pid}/status").read_text()
+
+
 def children(parent: int) -> set[int]:
     """Zombies included."""
     pids: set[int] = set()
