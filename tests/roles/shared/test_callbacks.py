@@ -13,7 +13,7 @@ from herdmaster.core.outcome import Outcome
 from herdmaster.roles.client.outcomes import OutcomeWatch
 from herdmaster.roles.primary.feed import Feed
 from herdmaster.roles.shared import cancel_requests
-from herdmaster.roles.shared.callbacks import callbacks_of_role, watch_callbacks
+from herdmaster.roles.shared.callbacks import StrayCancellation, callbacks_of_role, watch_callbacks
 from herdmaster.roles.worker.worker_session import WorkerSession
 from herdmaster.zookeeper.client import Client
 from tests.roles.stage import TIMEOUT, Stage, until
@@ -53,7 +53,8 @@ async def damaged(namespace: str, zk: Client, caplog: pytest.LogCaptureFixture) 
 
 def faults(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Who said that it starts again because of one."""
-    found = [record for record in caplog.records if record.exc_info and isinstance(record.exc_info[1], Broken)]
+    kinds = (Broken, StrayCancellation)
+    found = [record for record in caplog.records if record.exc_info and isinstance(record.exc_info[1], kinds)]
     return [record.getMessage().partition(":")[0] for record in found if "a fault of Herdmaster's own" in record.msg]
 
 
@@ -89,6 +90,23 @@ async def test_no_task_hangs_because_a_callback_failed(
     assert [await each.result() for each in submitted] == [2 * number for number in range(10)]
     assert faults(caplog) == [role]
     await damaged.until_empty()
+
+
+async def test_a_callback_that_raises_a_cancelled_error_has_failed_as_well() -> None:
+    watch_callbacks()
+    told: list[Exception] = []
+
+    def tell(error: Exception) -> bool:
+        told.append(error)
+        return True
+
+    def fail() -> None:
+        raise asyncio.CancelledError
+
+    with callbacks_of_role(tell):
+        asyncio.get_running_loop().call_soon(fail)
+    await until(lambda: bool(told), "a word of the fault")
+    assert [type(error) for error in told] == [StrayCancellation]
 
 
 async def test_of_two_roles_in_one_loop_the_one_whose_callback_it_is_is_told() -> None:
@@ -143,8 +161,9 @@ async def test_what_is_no_callback_of_a_role_goes_to_the_handler_that_was_there(
     assert told == []
 
 
+@pytest.mark.parametrize("error", [Broken, asyncio.CancelledError])
 async def test_a_request_to_cancel_that_fails_in_an_unforeseen_way_is_made_again(
-    damaged: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    damaged: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
     make_request, calls = cancel_requests.make_request, 0
 
@@ -152,7 +171,7 @@ async def test_a_request_to_cancel_that_fails_in_an_unforeseen_way_is_made_again
         nonlocal calls
         calls += 1
         if calls == 1:
-            raise Broken
+            raise error
         await make_request(client, task)
 
     monkeypatch.setattr(cancel_requests, "make_request", fail_once)

@@ -12,6 +12,7 @@ from herdmaster.core.layout import FOLDERS
 from herdmaster.roles.primary.master import MasterSettings
 from herdmaster.roles.shared import role
 from herdmaster.roles.shared.bootstrap import open_client
+from herdmaster.roles.shared.callbacks import StrayCancellation
 from herdmaster.roles.shared.role import Role, run_until_first
 from herdmaster.roles.shared.system import System
 from herdmaster.testing.ports import free_ports
@@ -55,7 +56,7 @@ async def for_ever(_actor: Actor) -> None:
     await asyncio.Event().wait()
 
 
-def raises(error: Exception) -> Serve:
+def raises(error: BaseException) -> Serve:
     async def scene(_actor: Actor) -> None:
         raise error
 
@@ -104,8 +105,13 @@ async def test_whatever_ends_a_session_is_followed_by_another(namespace: str, sc
     assert actor.sessions[0].session_id != actor.sessions[1].session_id
 
 
-async def test_a_fault_of_our_own_is_told_and_ends_no_role(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
-    actor = Actor(namespace, raises(ZeroDivisionError()), for_ever)
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), asyncio.CancelledError()], ids=lambda error: type(error).__name__
+)
+async def test_a_fault_of_our_own_is_told_and_ends_no_role(
+    namespace: str, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    actor = Actor(namespace, raises(error), for_ever)
     await play(actor, 2)
 
     assert any("a fault of Herdmaster's own" in message for message in caplog.messages)
@@ -269,6 +275,23 @@ async def test_a_session_that_was_opened_while_the_role_was_cancelled_is_not_for
         await running
 
     assert [client.state.is_final for client in opened] == [True]
+
+
+async def test_a_session_whose_opening_ends_as_if_cancelled_is_a_fault(namespace: str) -> None:
+    class Odd(Actor):
+        async def open(self) -> Client:
+            raise asyncio.CancelledError
+
+    with pytest.raises(StrayCancellation):
+        await Odd(namespace, for_ever).run()
+
+
+async def test_one_of_several_that_ends_as_if_cancelled_is_a_fault() -> None:
+    async def be_odd() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(StrayCancellation):
+        await run_until_first(asyncio.Event().wait(), be_odd())  # type: ignore[arg-type]  # its result is never seen
 
 
 async def test_of_several_the_first_end_ends_all_and_its_error_is_raised() -> None:

@@ -15,7 +15,7 @@ import pytest
 from herdmaster.testing.apache import ApacheZooKeeper, ZooKeeperNotInstalled
 from herdmaster.testing.ports import free_ports
 from herdmaster.zookeeper import errors
-from herdmaster.zookeeper.client import Client, Predecessors, Security
+from herdmaster.zookeeper.client import Client, Predecessors, Security, credentials
 from herdmaster.zookeeper.client.connection import boot_clock
 from herdmaster.zookeeper.client.credentials import Credential, Digest, Sasl
 from herdmaster.zookeeper.model import CREATOR_ALL_ACL, ClientInfo, CreateMode, EventType, SessionState
@@ -112,6 +112,19 @@ async def test_a_wrong_user_or_password_is_one_error_at_once(required: tuple[str
         with pytest.raises(errors.AuthenticationFailed, match="SASL DIGEST-MD5: user or password is wrong"):
             await client_of(server.hosts, auth).open()
         assert time.monotonic() - began < PATIENCE / 2
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
+async def test_a_package_that_fails_in_an_unforeseen_way_is_one_error_at_once(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def answer(_self: object, _token: bytes | None) -> bytes | None:
+        raise error
+
+    monkeypatch.setattr(credentials._DigestMd5, "answer", answer)
+    async with serving() as server:
+        with pytest.raises(errors.AuthenticationFailed, match=f"SASL has failed with {error.__name__}"):
+            await client_of(server.hosts, AL).open()
 
 
 async def test_a_server_without_sasl_is_one_error_at_once() -> None:

@@ -326,16 +326,17 @@ async def test_a_listener_may_leave_while_it_is_told() -> None:
     assert states == [SessionState.CONNECTED]
 
 
-async def test_a_fault_of_the_connecting_task_ends_the_session_instead_of_hanging() -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
+async def test_a_fault_of_the_connecting_task_ends_the_session_instead_of_hanging(error: type[BaseException]) -> None:
     class Broken(random.Random):
         def uniform(self, a: float, b: float) -> float:
-            raise ZeroDivisionError(a, b)
+            raise error(a, b)
 
     reports = collect_reports()
     async with scripted(hang_up) as (_, hosts):
         with pytest.raises(errors.ClientClosed):
             await Client(hosts, rng=Broken()).open()
-    assert [type(report) for report in reports] == [ZeroDivisionError]
+    assert [type(report) for report in reports] == [error]
 
 
 async def test_a_session_that_ends_during_a_connection_attempt_is_not_attached_again() -> None:

@@ -21,6 +21,11 @@ Failed = Callable[[Exception], bool]
 _failed: Final[ContextVar[Failed | None]] = ContextVar("herdmaster.callback_failed", default=None)
 
 
+class StrayCancellation(RuntimeError):
+    """A CancelledError came out of code that was not cancelled. asyncio takes it for a cancellation, and says nothing:
+    what ends by it would be missing without a word."""
+
+
 @contextmanager
 def callbacks_of_role(failed: Failed) -> Iterator[None]:
     """Call `failed` for errors of callbacks that are scheduled within this context, and of those that they schedule."""
@@ -51,8 +56,17 @@ class _Handler:
             loop.default_exception_handler(context)
 
 
+def stray(error: asyncio.CancelledError) -> StrayCancellation:
+    """Return an exception that ends a session as any other does, with `error` as its cause."""
+    found = StrayCancellation("it was cancelled by none of its callers")
+    found.__cause__ = error
+    return found
+
+
 def _report(context: dict[str, Any]) -> bool:
     error = context.get("exception")
+    if isinstance(error, asyncio.CancelledError):
+        error = stray(error)
     # A task whose exception was never retrieved is no callback, and may be code of the user's.
     if not isinstance(error, Exception) or "task" in context or "future" in context:
         return False

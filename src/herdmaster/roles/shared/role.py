@@ -7,12 +7,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
-from typing import Final
+from typing import Final, TypeVar
 
 from herdmaster.errors import BadPolicy, HerdError
 from herdmaster.roles.shared.access import Access
 from herdmaster.roles.shared.bootstrap import open_client
-from herdmaster.roles.shared.callbacks import callbacks_of_role, watch_callbacks
+from herdmaster.roles.shared.callbacks import callbacks_of_role, stray, watch_callbacks
 from herdmaster.roles.shared.connection_log import ConnectionLog
 from herdmaster.roles.shared.lacked_rights import LackedRights
 from herdmaster.roles.shared.system import System
@@ -25,11 +25,14 @@ _MAX_DOUBLINGS: Final = 3
 _REFUSED_SECONDS: Final = 30.0
 """Between two sessions of a role that lacks a right."""
 
+T = TypeVar("T")
+
 _log = logging.getLogger("herdmaster")
 
 
 async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:
-    """Run all until one returns or raises, and cancel the others. Raises what that one raised."""
+    """Run all until one returns or raises, and cancel the others. Raises what that one raised, and StrayCancellation if
+    that one ended as if it had been cancelled."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -39,7 +42,15 @@ async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in tasks:  # in their order: of two that ended in one turn the first decides
         if task in done:
-            task.result()
+            _result_of(task)
+
+
+def _result_of(task: asyncio.Future[T]) -> T:
+    """Return the result of a task that is done and was not cancelled from here."""
+    try:
+        return task.result()
+    except asyncio.CancelledError as error:
+        raise stray(error) from error
 
 
 async def _abandon(opening: asyncio.Future[Client]) -> None:
@@ -239,7 +250,7 @@ class Role(abc.ABC):
         finally:
             stopping.cancel()
         if opening.done():
-            return opening.result()
+            return _result_of(opening)
         await _abandon(opening)
         return None
 

@@ -100,7 +100,9 @@ class Authentication:
                 self._handle(self._session.fail_authentication(error))
         except errors.ZooKeeperError as error:
             self._handle(self._session.fail_authentication(error))
-        except Exception as error:  # noqa: BLE001 - of a package's; without an end the session would hang
+        except (Exception, asyncio.CancelledError) as error:  # of a package's; without an end the session would hang
+            if isinstance(error, asyncio.CancelledError) and _is_stopped():
+                raise
             failure = errors.AuthenticationFailed(f"SASL has failed with {type(error).__name__}")
             self._handle(self._session.fail_authentication(failure))
         else:
@@ -160,3 +162,9 @@ async def _call(function: Callable[[], T], *, blocks: bool) -> T:
 
     threading.Thread(target=work, name="herdmaster-credential", daemon=True).start()
     return await returned
+
+
+def _is_stopped() -> bool:
+    """Return whether the present task was cancelled by its caller."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -286,10 +286,13 @@ class Connection:
                 return
 
     def _handle_run_ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or task.exception() is None:
+        if task.cancelling():  # by `stop`
+            return
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
             return
         # A fault of this module; no caller may wait for ever because of it.
-        self._loop.call_exception_handler({"message": "a ZooKeeper connection failed", "exception": task.exception()})
+        self._loop.call_exception_handler({"message": "a ZooKeeper connection failed", "exception": error})
         self.handle(self._session.abandon())
 
     def _backoff(self, failures: int) -> float:
