@@ -178,6 +178,10 @@ def test_a_flow_that_cannot_be_submitted_is_refused(app: FlowApp) -> None:
             app.herd.flow(name)
     with pytest.raises(ConfigurationError, match="has no steps"):
         order_of(app.herd.flow("empty"))
+    with app.herd.flow("no files") as flow:
+        flow.returns(flow.each(app.measure, []))
+    with pytest.raises(ConfigurationError, match=r"`each` over \[\] makes none"):
+        order_of(flow)
     with app.herd.flow("child", child=True) as flow:
         app.total.step([1])
     with pytest.raises(ConfigurationError, match="child=True is for a flow that a task submits"):

@@ -344,9 +344,9 @@ def test_calls_find_their_worker_although_one_that_lacks_the_function_is_killed(
     cluster = start(("--app=tests.kills.app", "--slots=4"), WORKER)
     attempt_of = cluster.herd.task(features_app.attempt_of.function)
     primary, lacking = cluster.primary(), cluster.workers[0]
-    futures = attempt_of.submit_many((number, 0.1) for number in range(60))
-    with connect(cluster.hosts) as client:
-        wait_until(lambda: len(client.get_children("/delayed")) > 2, "nothing was passed on", PATIENCE)
+    with connect(cluster.hosts) as client:  # first: all is done after two seconds
+        futures = attempt_of.submit_many((number, 0.1) for number in range(60))
+        wait_until(lambda: client.get_children("/delayed"), "nothing was passed on", PATIENCE)
     kill(primary, lacking)
 
     assert [future.result(PATIENCE) for future in futures] == [[number, 1] for number in range(60)]

@@ -63,7 +63,9 @@ def order_flow(
     """Return the order of a flow. `ulid` is the unique part of its name, unless it has a key. Raises PayloadTooLarge,
     NotSerializable, ConfigurationError."""
     if not nodes:
-        raise ConfigurationError(f"the flow {flow.name!r} has no steps: write some, such as fetch.step(url)")
+        raise ConfigurationError(
+            f"the flow {flow.name!r} has no steps: write some, such as fetch.step(url); `each` over [] makes none"
+        )
     parent = running_now.get(None)
     if flow.child and parent is None:
         raise ConfigurationError("child=True is for a flow that a task submits, and no task runs here")
