@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 NO_ARGS: Final = msgspec.Raw(b"[]")
 NO_KWARGS: Final = msgspec.Raw(b"{}")
+_WRITE_SOME: Final = ": write some, such as fetch.step(url); `each` over [] makes none"
 _NOTHING: Final = Overrides()
 _MANY: Final = 1000
 """References of one step. A payload has room for about ten times as many."""
@@ -63,9 +64,7 @@ def order_flow(
     """Return the order of a flow. `ulid` is the unique part of its name, unless it has a key. Raises PayloadTooLarge,
     NotSerializable, ConfigurationError."""
     if not nodes:
-        raise ConfigurationError(
-            f"the flow {flow.name!r} has no steps: write some, such as fetch.step(url); `each` over [] makes none"
-        )
+        raise ConfigurationError(f"the flow {flow.name!r} has no steps{_WRITE_SOME}")
     parent = running_now.get(None)
     if flow.child and parent is None:
         raise ConfigurationError("child=True is for a flow that a task submits, and no task runs here")
