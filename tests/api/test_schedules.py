@@ -106,3 +106,17 @@ def test_an_edit_changes_what_is_given_and_nothing_else(
     schedule: Schedule, options: dict[str, object], expected: dict[str, object]
 ) -> None:
     assert edited(schedule, read_times(options)) == msgspec.structs.replace(schedule, **expected)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "message"),
+    [
+        (ANCHORED, {"timezone": "Europe/Berlin"}, "timezone= belongs to cron=, which this schedule does not have"),
+        (NIGHTLY, {"anchor": datetime(2030, 1, 1, tzinfo=UTC)}, "anchor= belongs to every=, which this schedule"),
+    ],
+)
+def test_an_edit_of_an_option_of_another_timetable_names_the_option(
+    schedule: Schedule, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        edited(schedule, options)

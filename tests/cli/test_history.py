@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from herdmaster.cli import program
 from herdmaster.cli.history import instant, seconds
 from herdmaster.core import layout
 from herdmaster.core.history import (
@@ -139,6 +141,22 @@ async def test_an_empty_history_says_so(namespace: str) -> None:
 
     assert await herd("history", namespace) == (0, [], "nothing failed in this time\n")
     assert await herd("stats", namespace) == (0, [], "no task has ended in this time\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("history", ("--schedule", ""), "'--schedule': it is empty"),
+        ("history", ("--flow", ""), "'--flow': it is empty"),
+        ("history", ("--error", ""), "'--error': it is empty"),
+        ("history", ("--since", "0"), "'--since': '0' is no time at all: give one above 0"),
+        ("stats", ("--queue", ""), "'--queue': it is empty: name one, or leave the option out"),
+    ],
+)
+def test_an_empty_name_or_time_is_refused(command: str, options: tuple[str, ...], message: str) -> None:
+    result = CliRunner().invoke(program.herd, [command, "127.0.0.1:1", *options])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
 
 
 @pytest.mark.long

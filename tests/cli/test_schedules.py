@@ -172,7 +172,8 @@ def test_a_preview_shows_times_in_the_zone_and_in_utc() -> None:
     ("arguments", "says"),
     [
         (("preview", "--cron", "30 25 * * *"), "the field hour is wrong"),
-        (("preview", "--cron", "@daily", "--timezone", "Mars"), "time zone 'Mars' is not known"),
+        (("preview", "--cron", "@daily", "--timezone", "Mars"), "schedules: time zone 'Mars' is not known"),
+        (("preview", "--cron", "@daily", "--timezone", ""), "time zone '' is not known"),
         (("preview", "--every", "0.1s"), "the shortest is 1 s"),
         (("preview", "--time", "tomorrow"), "'tomorrow' is not a time"),
         (("preview",), "give the NAME of a schedule, or one of --cron"),

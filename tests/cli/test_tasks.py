@@ -299,6 +299,7 @@ async def test_a_dead_task_whose_key_is_taken_stays_dead_until_it_is_told_to_go_
         (["queues", "limit", "mail"], "--max-running, --rate, or both"),
         (["tasks", "list", "--older-than=soon"], "'soon' is not a duration, such as 90s"),
         (["tasks", "list", "--state=lost"], "'lost' is not one of"),
+        (["tasks", "list", "--queue="], "'--queue': it is empty"),
         (["dead", "purge", "--queue=mail", "task-1"], "name the tasks, or choose them"),
     ],
 )

@@ -113,6 +113,9 @@ def edited(schedule: Schedule, options: Mapping[str, object]) -> Schedule:
         case Every(period_ms, anchor_ms) if options.keys() & {"every", "anchor"}:
             anchor = datetime.fromtimestamp(anchor_ms / 1000, UTC)
             whole = {"every": period_ms / 1000, "anchor": anchor, **options}
+    for name, other in _BELONGS.items():
+        if whole.get(name) is not None and all(whole.get(kind) is None for kind in ("cron", "every", "times")):
+            raise ConfigurationError(f"{name}= belongs to {other}=, which this schedule does not have")
     is_timed = any(whole.get(name) is not None for name in ("cron", "timezone", "every", "anchor", "times"))
     found = check_schedule(whole if is_timed else {"every": 60, **whole})
     changes: dict[str, Any] = {  # of the types of the fields
@@ -135,6 +138,7 @@ def checked(name: str, schedule: Schedule, *, must_come: bool = False) -> Schedu
     return schedule
 
 
+_BELONGS: Final = {"timezone": "cron", "anchor": "every"}
 NONE_LEFT: Final = "its times have passed, or there are none between starts= and ends="
 
 
@@ -163,12 +167,12 @@ def _timetable(keywords: Mapping[str, object]) -> Timetable | Callable[[], Itera
     if len(given) != 1:
         said = f"{' and '.join(f'{name}=' for name in given)} were given" if given else "none was given"
         raise ConfigurationError(f"a schedule needs one of cron=, every= and times=: {said}")
-    for name, other in (("timezone", "cron"), ("anchor", "every")):
+    for name, other in _BELONGS.items():
         if keywords.get(name) is not None and other not in given:
             raise ConfigurationError(f"{name}= belongs to {other}=, and {given[0]}= was given: leave it out")
-    value = keywords[given[0]]
+    value, zone = keywords[given[0]], keywords.get("timezone")
     if given == ["cron"]:
-        return _checked(Cron(_text("cron", value), _text("timezone", keywords.get("timezone") or "UTC")))
+        return _checked(Cron(_text("cron", value), _text("timezone", "UTC" if zone is None else zone)))
     if given == ["every"]:
         return _every("every", value, keywords.get("anchor"))
     if callable(value) or isinstance(value, Times):

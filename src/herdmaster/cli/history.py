@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from herdmaster.cli.help import Command
-from herdmaster.cli.options import Decorator, Duration, json_option
+from herdmaster.cli.options import Choosing, Decorator, PastDuration, json_option
 from herdmaster.cli.printing import log_of, say, say_json
 from herdmaster.cli.session import Session, session_options
 
@@ -27,22 +27,22 @@ _COLUMNS: Final = (
 
 def _since_option(default: str) -> Decorator:
     return click.option(
-        "--since", type=Duration(), default=default, show_default=True, help="How far back, such as 15m, 2h or 1d."
+        "--since", type=PastDuration(), default=default, show_default=True, help="How far back, such as 15m, 2h or 1d."
     )
 
 
 _call_option: Final = click.option("--call", metavar="CALL", help="Of this call only: MODULE:NAME, or NAME alone.")
-_queue_option: Final = click.option("--queue", metavar="QUEUE", help="Of this queue only.")
+_queue_option: Final = click.option("--queue", type=Choosing(), metavar="QUEUE", help="Of this queue only.")
 
 
 @click.command(cls=Command)
 @_since_option("1h")
 @click.option("--failed", is_flag=True, help="Only tasks that have ended, without attempts that are retried.")
 @_call_option
-@click.option("--error", metavar="TYPE", help="With this error only: its full name, or its last part.")
+@click.option("--error", type=Choosing(), metavar="TYPE", help="With this error only: its full name, or its last part.")
 @_queue_option
-@click.option("--schedule", metavar="NAME", help="Of the tasks of this schedule only.")
-@click.option("--flow", metavar="FLOW", help="Of the steps of this flow only.")
+@click.option("--schedule", type=Choosing(), metavar="NAME", help="Of the tasks of this schedule only.")
+@click.option("--flow", type=Choosing(), metavar="FLOW", help="Of the steps of this flow only.")
 @click.option("--by", type=click.Choice(["error", "call"]), help="One line for each error, or call, with its count.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest so many.")
 @json_option

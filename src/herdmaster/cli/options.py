@@ -48,6 +48,27 @@ class Duration(click.ParamType[float]):
         return float(match[1]) * _UNITS[match[2] or "s"]
 
 
+class PastDuration(Duration):
+    """A time before now: a duration above zero."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = super().convert(value, param, ctx)
+        if seconds == 0:
+            self.fail(f"{value!r} is no time at all: give one above 0, such as 15m", param, ctx)
+        return seconds
+
+
+class Choosing(click.ParamType[str]):
+    """A name that chooses. An empty one, as an unset variable of a shell gives, would choose nothing in silence."""
+
+    name = "text"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("it is empty: name one, or leave the option out", param, ctx)
+        return str(value)
+
+
 class Decorator(Protocol):
     """A function that adds options to a command."""
 

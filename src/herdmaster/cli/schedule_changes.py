@@ -221,7 +221,8 @@ def preview(
     if (name is None) == (not options):
         raise click.UsageError("give the NAME of a schedule, or one of --cron, --every and --time")
     schedule = _of_options(options) if name is None else _named(name, session)
-    checked(name or "preview", schedule)
+    if name is not None:
+        checked(name, schedule)
     for each in upcoming(schedule, _now_ms(), count):
         if as_json:
             say_json(msgspec.json.encode(each))

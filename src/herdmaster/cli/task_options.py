@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import click
 
 from herdmaster.cli.failures import Failed
-from herdmaster.cli.options import C, Decorator, Duration
+from herdmaster.cli.options import C, Choosing, Decorator, Duration
 from herdmaster.cli.printing import say_left_out
 
 if TYPE_CHECKING:
@@ -65,30 +65,45 @@ def filter_options(*states: str) -> Decorator:
     return decorate
 
 
+_TIMES: Final[tuple[Decorator, ...]] = (
+    click.option(
+        "--older-than",
+        type=Duration(),
+        metavar="TIME",
+        help="Only tasks submitted before this time, such as 5m ago.",
+    ),
+    click.option(
+        "--newer-than",
+        type=Duration(),
+        metavar="TIME",
+        help="Only tasks submitted since this time, such as 2h ago.",
+    ),
+)
+
+
 def _options(states: tuple[str, ...]) -> list[Decorator]:
     options = [
-        click.option("--queue", metavar="NAME", help="Only tasks of this queue."),
+        click.option("--queue", type=Choosing(), metavar="NAME", help="Only tasks of this queue."),
         click.option("--call", metavar="NAME", help="Only calls of this function: `module:name`, or its last part."),
         click.option(
-            "--error", metavar="TYPE", help="Only tasks whose (last) error is of this type, such as ConnectionError."
-        ),
-        click.option("--worker", metavar="NAME", help="Only tasks that are with this worker, or ended there."),
-        click.option(
-            "--older-than",
-            type=Duration(),
-            metavar="TIME",
-            help="Only tasks submitted before this time, such as 5m ago.",
+            "--error",
+            type=Choosing(),
+            metavar="TYPE",
+            help="Only tasks whose (last) error is of this type, such as ConnectionError.",
         ),
         click.option(
-            "--newer-than",
-            type=Duration(),
-            metavar="TIME",
-            help="Only tasks submitted since this time, such as 2h ago.",
+            "--worker", type=Choosing(), metavar="NAME", help="Only tasks that are with this worker, or ended there."
         ),
+        *_TIMES,
     ]
     if states:
         options.append(
-            click.option("--flow", metavar="FLOW", help="Only steps of this flow (its whole name) that have not ended.")
+            click.option(
+                "--flow",
+                type=Choosing(),
+                metavar="FLOW",
+                help="Only steps of this flow (its whole name) that have not ended.",
+            )
         )
         options.insert(
             0,
