@@ -55,6 +55,14 @@ class StagedFlow:
 
     async def make_large(self, **changes: object) -> StagedFlow:
         """As a large flow is made: in parts, and it begins to run with the last transaction."""
+        header = await self.make_abandoned(**changes)
+        path = layout.flow_path(self.name)
+        running = encode_header(msgspec.structs.replace(header, state=FlowState.RUNNING))
+        await self.stage.zk.transaction().set(path, running, 0).create(layout.flow_running_path(self.name)).commit()
+        return self
+
+    async def make_abandoned(self, **changes: object) -> FlowHeader:
+        """Make all of a large flow but the last transaction. Return its header."""
         zk, path = self.stage.zk, layout.flow_path(self.name)
         header = FlowHeader(1, "report", self.created, FlowState.BUILDING, len(self.edges))
         header = msgspec.structs.replace(header, **changes)
@@ -69,10 +77,7 @@ class StagedFlow:
                 for parent in self.edges[entry]:
                     transaction.create(layout.flow_edge_path(self.name, entry, parent))
             await transaction.commit()
-        running = msgspec.structs.replace(header, state=FlowState.RUNNING)
-        begin = zk.transaction().set(path, encode_header(running), 0).create(layout.flow_running_path(self.name))
-        await begin.commit()
-        return self
+        return header
 
     def task(self, step: str) -> str:
         return step_task(self.created, self.name, step, "default", 5)

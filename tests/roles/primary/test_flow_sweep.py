@@ -79,6 +79,18 @@ async def test_a_flow_is_deleted_with_all_its_znodes_when_its_time_is_over(
     assert await stage.names(layout.FLOWS) == await stage.names(layout.STATUS) == []
 
 
+async def test_a_large_flow_that_its_client_abandoned_is_deleted_after_an_hour(stage: Stage) -> None:
+    flow = StagedFlow(stage, *map(str, range(600)), *(f"{join} {join - 1000} 599" for join in range(1000, 1300)))
+    await flow.make_abandoned()
+    before = await stage.zk.count_descendants(layout.FLOWS)
+    assert before > 1500  # flow, folders, steps and edges
+    sweep, written = FlowSweep(stage.zk, TTL, Ages().building), await written_at(stage, flow)
+    await sweep.sweep(written + 3_600_000 - 1)
+    assert await stage.zk.count_descendants(layout.FLOWS) == before
+    await sweep.sweep(written + 3_600_000)
+    assert await stage.zk.count_descendants(layout.FLOWS) == 0
+
+
 async def test_a_flow_that_runs_stays_however_old_it_is(stage: Stage) -> None:
     flow = await flow_in(stage, FlowState.RUNNING)
     sweep, written = sweep_of(stage), await written_at(stage, flow)
