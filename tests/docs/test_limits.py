@@ -66,7 +66,7 @@ STATED: list[tuple[str, str, str, object]] = [
     ("guides/many.md", "at most 1000 items and 256 KiB", "core.chunk:MAX_ITEMS", 1000),
     ("guides/history.md", "message (300 characters)", "core.history:MAX_MESSAGE", 300),
     ("guides/history.md", "A batch has at most 100 records", "core.history:MAX_FAILURES", 100),
-    ("guides/history.md", "at most 200 calls and queues one by one", "core.history:MAX_CALLS", 200),
+    ("guides/history.md", "at most 200 calls and queues separately", "core.history:MAX_CALLS", 200),
     ("guides/history.md", "at most every five seconds", "roles.shared.history_writer:INTERVAL", 5.0),
     ("guides/hooks.md", "it waits 5 s for the calls", "roles.worker.error_calls:END_SECONDS", 5.0),
     ("guides/hooks.md", "All of `on_worker_stop` together have 10 s", "roles.worker.worker_hooks:STOP_SECONDS", 10.0),
