@@ -98,6 +98,7 @@ class Proxy:
         self._namespace = slash + namespace
         self._server: asyncio.Server | None = None
         self._pairs: dict[_Pair, asyncio.Task[None]] = {}
+        self._accepting: set[asyncio.Task[None] | None] = set()
         self.lost_requests: list[Fault] = []
         self.lost_replies: list[Fault] = []
         self.held_requests: list[Fault] = []
@@ -120,6 +121,9 @@ class Proxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        self.is_refusing = True
+        while self._accepting:  # else a connection that is being made now would be left open
+            await asyncio.sleep(0.001)
         running = list(self._pairs.values())
         for task in running:
             task.cancel()
@@ -181,6 +185,14 @@ class Proxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refuses(writer):
             return
+        accepting = asyncio.current_task()
+        self._accepting.add(accepting)
+        try:
+            await self._connect(reader, writer)
+        finally:
+            self._accepting.discard(accepting)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._upstream)
         except OSError:
