@@ -94,6 +94,16 @@ coverage: install ## Run the tests of `make test` and print what they do not rea
 test-versions: ## Run the fast tests on each Python from 3.11 to 3.14 that is on this machine
 	@PROCESSES=$(PROCESSES) scripts/test-versions
 
+DELAYS ?= all
+TESTS ?= tests
+
+.PHONY: delays
+delays: $(INSTALLED) ## Run TESTS with delays in system calls, at which races in tests show (needs a C compiler)
+	@mkdir -p build
+	$(CC) -O2 -shared -fPIC -o build/delays.so scripts/delays.c -ldl
+	DELAYS=$(DELAYS) LD_PRELOAD=$(abspath build/delays.so) \
+		$(BIN)/pytest -n $(PROCESSES) --dist worksteal -m "not apache and not slow" --server embedded $(TESTS)
+
 .PHONY: docs
 docs: $(INSTALLED) ## Build the documentation site in build/docs; a warning is an error
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html -d build/docs-cache docs build/docs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import logging
 import os
@@ -83,8 +82,11 @@ async def _run(role: Stoppable) -> None:
     for each in _STOPPING:
         if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:  # nohup
             loop.add_signal_handler(each, handle, each)
-    with contextlib.suppress(asyncio.CancelledError):
+    try:
         await running
+    except asyncio.CancelledError:
+        if not forced:
+            raise
     if forced:
         _end_now(forced[0])
 

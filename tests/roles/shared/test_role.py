@@ -286,6 +286,26 @@ async def test_a_session_whose_opening_ends_as_if_cancelled_is_a_fault(namespace
         await Odd(namespace, for_ever).run()
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()], ids=["an error", "cancelled"])
+async def test_a_fault_at_a_later_opening_is_told_and_ends_no_role(
+    namespace: str, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    class Odd(Actor):
+        opened = 0
+
+        async def open(self) -> Client:
+            self.opened += 1
+            if self.opened == 2:
+                raise error
+            return await super().open()
+
+    actor = Odd(namespace, returns, for_ever)
+    await play(actor, 2)
+
+    assert actor.opened == 3
+    assert any("a fault of Herdmaster's own" in message for message in caplog.messages)
+
+
 async def test_one_of_several_that_ends_as_if_cancelled_is_a_fault() -> None:
     async def be_odd() -> None:
         raise asyncio.CancelledError

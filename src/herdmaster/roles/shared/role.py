@@ -165,6 +165,11 @@ class Role(abc.ABC):
                     self._tell_refused(error)
                 else:
                     self._tell_unopened(error)
+            except Exception:
+                if not has_served:
+                    raise
+                self._short_sessions += 1
+                self._log_fault()
             else:
                 has_served, self._unopened = True, ""
                 if client is not None:
@@ -197,15 +202,18 @@ class Role(abc.ABC):
             if not self.is_stopping:
                 self.connection_log.note_loss(logging.WARNING)
                 _log.warning("%s: %s; starting again with a new session", self.kind, error)
-        except Exception:  # noqa: BLE001 - see below; it is logged with its traceback
-            # Any fault: with a new session everything is read anew, and the tasks of others must not wait for it.
-            _log.exception("%s: a fault of Herdmaster's own; starting again with a new session", self.kind)
+        except Exception:  # noqa: BLE001 - it is logged with its traceback
+            self._log_fault()
         finally:
             is_short = self.system.clock() - began < _SHORT_SESSION_SECONDS
             self._short_sessions = self._short_sessions + 1 if is_short else 0
             self.client = None
             await client.close()
             self._callback_fault = None
+
+    def _log_fault(self) -> None:
+        """Log any fault: with a new session everything is read anew, and the tasks of others must not wait for it."""
+        _log.exception("%s: a fault of Herdmaster's own; starting again with a new session", self.kind)
 
     def _tell_refused(self, error: errors.ServerError) -> None:
         """Log what ended a session, or kept it from beginning. The lack of a right is logged once: an operator has to
