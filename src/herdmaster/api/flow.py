@@ -13,10 +13,11 @@ from herdmaster.api.flow_nodes import FlowNodes, current_graph
 from herdmaster.api.flow_options import CheckedFlow
 from herdmaster.api.flow_order import order_flow
 from herdmaster.api.internals import core_of
-from herdmaster.api.step import ON_FAILURE, Flat, Graph, Step, StepNode
+from herdmaster.api.step import Flat, Graph, Step, StepNode
 from herdmaster.api.step_arguments import Found, take_out
 from herdmaster.api.step_calls import StepCall, check_elements, new_each, plain_call, plain_size, with_chunk_size
 from herdmaster.api.submitting import submit_and_wait, submit_and_wait_async
+from herdmaster.core.flow_graph import ON_FAILURE
 from herdmaster.errors import ConfigurationError
 from herdmaster.inspection.flow_pictures import to_dot, to_svg
 from herdmaster.inspection.flow_seen import StepInfo, StepState

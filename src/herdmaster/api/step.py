@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Concatenate, Final, Literal, NoReturn, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, Literal, NoReturn, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
@@ -22,8 +22,6 @@ A_contra = TypeVar("A_contra", contravariant=True)
 B_co = TypeVar("B_co", covariant=True)
 
 On = Literal["success", "failure"]
-ON_FAILURE: Final = "!"
-OPTIONAL: Final = "?"
 
 
 class Link(Protocol[A_contra, B_co]):

@@ -13,8 +13,9 @@ from herdmaster.api.checks import check_flag, is_text
 from herdmaster.api.flow_nodes import current_graph
 from herdmaster.api.internals import HasCore, core_of
 from herdmaster.api.options import TaskOptions, refuse_children
-from herdmaster.api.step import ON_FAILURE, OPTIONAL, Flat, Graph, Link, Step, StepNode, StepOptions, Takes, steps_of
+from herdmaster.api.step import Flat, Graph, Link, Step, StepNode, StepOptions, Takes, steps_of
 from herdmaster.core.chunk import MAX_ITEMS
+from herdmaster.core.flow_graph import ON_FAILURE, OPTIONAL
 from herdmaster.core.flows import Mark
 from herdmaster.core.options import RunOptions, apply_overrides
 from herdmaster.errors import ConfigurationError

@@ -22,7 +22,6 @@ from herdmaster.zookeeper.client import Client, Node
 _AT_ONCE: Final = 40
 """Flows of one request, which reads the header and the stats of four folders of each."""
 UNENDED: Final = frozenset({FlowState.BUILDING, FlowState.RUNNING})
-_ENDED: Final = frozenset(FlowState) - UNENDED
 
 
 class FlowInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,7 +111,7 @@ async def find_info(client: Client, flow: str) -> FlowInfo | None:
     name. Raises as `list_flows`."""
     await client.sync()
     found = await _read_infos(client, [flow])
-    if not found or found[0].state in _ENDED:
+    if not found or found[0].state not in UNENDED:
         return found[0] if found else None
     return await _with_names(client, found[0], await read_names(client, flow))
 
@@ -125,7 +124,7 @@ async def find_flow(client: Client, flow: str) -> FlowDetails | None:
         return None
     header = await _read_header(client, flow)
     names = await read_names(client, flow)
-    steps = await read_steps(client, flow, names, has_ended=found[0].state in _ENDED)
+    steps = await read_steps(client, flow, names, has_ended=found[0].state not in UNENDED)
     details = FlowDetails(await _with_names(client, found[0], names), steps)
     if header is None:
         return details
@@ -201,7 +200,7 @@ def _info(flow: str, replies: Sequence[Node | errors.ServerError]) -> FlowInfo |
         header = decode_header(data)
     except BadPayload as error:
         return FlowInfo(flow, "", FlowState.RUNNING, stat.ctime, problem=str(error))
-    has_ended = header.state in _ENDED
+    has_ended = header.state not in UNENDED
     info = FlowInfo(
         flow, header.name, header.state, header.created, header.ended, done, running, waiting, failed,
         retries=header.retries, is_cancelling=isinstance(cancel, tuple) and not has_ended,

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from herdmaster.core import layout
+from herdmaster.core.flow_graph import is_marked
 from herdmaster.core.flow_picture import Flow, FlowPicture
 from herdmaster.core.names import parse_task_name
 from herdmaster.roles.primary.part import TRY_LATER_SECONDS
@@ -24,7 +25,6 @@ _MAX_ASKED: Final = 200
 _AGAIN_SECONDS: Final = 30.0
 """A request may have ended the task without its flow, if the payload of the task was destroyed. The next one finds the
 step lost."""
-_MARKS: Final = (b"!", b"?")
 
 
 class FlowStops:
@@ -88,7 +88,7 @@ class FlowStops:
     def _handle_running(
         self, key: tuple[str, str], data: bytes | None, _stat: Stat | None, _error: Exception | None
     ) -> None:
-        if data is None or data.partition(b" ")[0].endswith(_MARKS):
+        if data is None or is_marked(data.partition(b" ")[0].decode("ascii", "replace")):
             self._end()
         else:
             self._ask(*key)
