@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,13 +15,13 @@ import msgspec
 from herdmaster import FlowFuture, FlowState, Herd, StepInfo, StepState
 from herdmaster.core import layout
 from herdmaster.core.access import POLICY, Identity
-from herdmaster.inspection.overview import Overview, OverviewReader
+from herdmaster.inspection.overview import Overview
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from tests.cli.processes import HerdProcess, run_herd, wait_until
 from tests.kills import flow_mix_app as app
 from tests.kills.diary import BEGAN, ENDED, read
-from tests.kills.secured import Credentials
+from tests.kills.secured import Credentials, ask, wait_for
 
 T = TypeVar("T")
 
@@ -83,19 +82,10 @@ class MixedNamespace:
         return done.stdout + done.stderr
 
     def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
-        async def ask() -> T:
-            security = self._credentials[Identity.OBSERVER].security
-            async with Client(self.hosts, connect_timeout=30.0, security=security) as client:
-                return await question(client)
-
-        return asyncio.run(ask())
+        return ask(self.hosts, self._credentials[Identity.OBSERVER].security, question)
 
     def wait(self, condition: Callable[[Overview], bool]) -> Overview:
-        def find() -> Overview | None:
-            seen = self.ask(lambda client: OverviewReader(client).look())
-            return seen if condition(seen) else None
-
-        return wait_until(find, "the namespace did not get there", PATIENCE)
+        return wait_for(self.hosts, self._credentials[Identity.OBSERVER].security, condition, PATIENCE)
 
     def _submit_main(self) -> FlowFuture[object]:
         """Submit a flow that goes over a list in each pool, and joins what comes of it."""

@@ -37,6 +37,26 @@ class Credentials(msgspec.Struct, frozen=True):
     security: Security
 
 
+def ask(hosts: str, security: Security, question: Callable[[Client], Awaitable[T]]) -> T:
+    """Return the answer to a question in a session with these credentials."""
+
+    async def ask() -> T:
+        async with Client(hosts, connect_timeout=30.0, security=security) as client:
+            return await question(client)
+
+    return asyncio.run(ask())
+
+
+def wait_for(hosts: str, security: Security, condition: Callable[[Overview], bool], seconds: float) -> Overview:
+    """Return what a session with these credentials sees once it is so."""
+
+    def find() -> Overview | None:
+        seen = ask(hosts, security, lambda client: OverviewReader(client).look())
+        return seen if condition(seen) else None
+
+    return wait_until(find, "the namespace did not get there", seconds)
+
+
 class SecuredCluster:
     """Two masters, two workers, a client and an observer. `hosts` ends with a namespace that does not exist yet,
     `anonymous` are the options of a program without credentials."""
@@ -79,22 +99,11 @@ class SecuredCluster:
 
     def ask(self, question: Callable[[Client], Awaitable[T]], identity: Identity = Identity.OBSERVER) -> T:
         """The answer to a question in a session of this identity."""
-
-        async def ask() -> T:
-            security = self._credentials[identity].security
-            async with Client(self.hosts, connect_timeout=20.0, security=security) as client:
-                return await question(client)
-
-        return asyncio.run(ask())
+        return ask(self.hosts, self._credentials[identity].security, question)
 
     def wait(self, condition: Callable[[Overview], bool]) -> Overview:
         """What the observer sees once it is so."""
-
-        def find() -> Overview | None:
-            seen = self.ask(lambda client: OverviewReader(client).look())
-            return seen if condition(seen) else None
-
-        return wait_until(find, "the cluster did not get there", PATIENCE)
+        return wait_for(self.hosts, self._credentials[Identity.OBSERVER].security, condition, PATIENCE)
 
     def submit(self, count: int, seconds: float) -> None:
         """Submits without waiting for each acceptance."""
