@@ -124,9 +124,7 @@ def test_failed_steps_are_retried(at: tuple[str, str]) -> None:
     retried = run("flows", "retry", FLOW, "--from", "parse", *at)
     assert (retried.exit_code, retried.stdout) == (0, f"{FLOW}: 1 step runs again\n"), retried.stderr
     empty = run("flows", "retry", FLOW, "--from", "", *at)
-    assert (empty.exit_code, "Invalid value for '--from': the value is empty" in empty.stderr) == (2, True), (
-        empty.stderr
-    )
+    assert (empty.exit_code, "Invalid value for '--from': it is empty" in empty.stderr) == (2, True), empty.stderr
     again = run("flows", "retry", FLOW, *at)
     assert (again.exit_code, "is running, and no step has failed" in again.stderr) == (1, True)
     waited = run("flows", "retry", OTHER, "--wait", "--timeout", "0.1s", "--json", *at)

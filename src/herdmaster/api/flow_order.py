@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 NO_ARGS: Final = msgspec.Raw(b"[]")
 NO_KWARGS: Final = msgspec.Raw(b"{}")
-_WRITE_SOME: Final = ": write some, such as fetch.step(url); `each` over [] makes none"
 _NOTHING: Final = Overrides()
 _MANY: Final = 1000
 """References of one step. A payload has room for about ten times as many."""
@@ -63,13 +62,8 @@ def order_flow(
 ) -> Order:  # fmt: skip
     """Return the order of a flow. `ulid` is the unique part of its name, unless it has a key. Raises PayloadTooLarge,
     NotSerializable, ConfigurationError."""
-    if not nodes:
-        raise ConfigurationError(f"the flow {flow.name!r} has no steps{_WRITE_SOME}")
     parent = running_now.get(None)
-    if flow.child and parent is None:
-        raise ConfigurationError("child=True is for a flow that a task submits, and no task runs here")
-    if flow.child and flow.key is not None:
-        raise ConfigurationError("child=True and key= exclude each other: a flow with a key may belong to another task")
+    _check(flow, nodes, in_task=parent is not None)
     created = time.time_ns() // 1_000_000
     name = flow_name(ulid)
     keyed_name = None if flow.key is None else flow_name(derived_ulid(0, "flow", flow.name, flow.key))
@@ -96,6 +90,18 @@ def order_flow(
         sending.named(context.flow)
     new, reader = NewFlow(name, header, steps, keyed_name), FlowReader(*found)
     return Order(new, reader, on_duplicate=flow.on_duplicate, sending=sending, future=FlowFuture, child=flow.child)
+
+
+def _check(flow: CheckedFlow, nodes: Sequence[StepNode], *, in_task: bool) -> None:
+    """Raises ConfigurationError for a flow that cannot be submitted here."""
+    if not nodes:
+        raise ConfigurationError(
+            f"the flow {flow.name!r} has no steps: write some, such as fetch.step(url); `each` over [] makes none"
+        )
+    if flow.child and not in_task:
+        raise ConfigurationError("child=True is for a flow that a task submits, and no task runs here")
+    if flow.child and flow.key is not None:
+        raise ConfigurationError("child=True and key= exclude each other: a flow with a key may belong to another task")
 
 
 def _trace_of(sending: Sending | None) -> tuple[str | None, str | None]:

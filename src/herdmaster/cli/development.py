@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from herdmaster.cli.options import app_option, check_filled, import_option, log_options
+from herdmaster.cli.options import app_option, import_option, log_options
 
 if TYPE_CHECKING:
     from herdmaster.api import Herd
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from herdmaster.zookeeper.tls import TLS
 
 _FILE: Final = click.Path(dir_okay=False)
+
+
+def _check_filled(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty option, which an unset shell variable gives: it would mean every address of this machine, or the
+    working directory."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("the value is empty: give one, or leave the option out.")
+    return value
 
 
 _port = click.option(
@@ -27,7 +35,7 @@ _port = click.option(
 _data_dir = click.option(
     "--data-dir",
     type=click.Path(file_okay=False),
-    callback=check_filled,
+    callback=_check_filled,
     metavar="DIR",
     help="Keep the data in DIR, also across crashes. Without DIR, data are kept in memory.",
 )
@@ -35,7 +43,9 @@ _data_dir = click.option(
 
 @click.command
 @_port
-@click.option("--host", default="127.0.0.1", show_default=True, callback=check_filled, help="The address to listen on.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, callback=_check_filled, help="The address to listen on."
+)
 @_data_dir
 @click.option(
     "--tls-certificate", type=_FILE, metavar="FILE", help="Speak TLS on the port, as the server of this certificate."

@@ -12,7 +12,7 @@ import click
 from herdmaster.cli.failures import Failed
 from herdmaster.cli.flow_tree import brief, step_facts, styled, tree_lines
 from herdmaster.cli.groups import ListingGroup
-from herdmaster.cli.options import C, Duration, check_filled, json_option
+from herdmaster.cli.options import C, Choosing, Duration, json_option
 from herdmaster.cli.printing import say, say_json, say_lines
 from herdmaster.cli.session import Session, session_options
 from herdmaster.cli.task_options import confirm
@@ -316,7 +316,7 @@ def wait(*, flow: tuple[str, ...], timeout: float | None, as_json: bool, session
 @flows.command
 @_flow_argument
 @click.option(
-    "--from", "steps", multiple=True, metavar="STEP", callback=check_filled,
+    "--from", "steps", type=Choosing(), multiple=True, metavar="STEP",
     help="Only this step, by id or name; may be repeated.",
 )  # fmt: skip
 @click.option("--wait", is_flag=True, help="Wait until the flow has ended. Exits with 1 unless it is done then.")

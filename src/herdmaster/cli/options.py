@@ -8,7 +8,6 @@ from typing import Any, Final, Protocol, TypeVar
 
 import click
 
-Filled = TypeVar("Filled", bound=str | tuple[str, ...] | None)
 C = TypeVar("C", bound=Callable[..., Any])  # what click decorates may return anything
 
 
@@ -16,14 +15,6 @@ def check_seconds(_ctx: click.Context, _param: click.Parameter, value: float) ->
     """Check that an option is above zero and at most a day: ZooKeeper has 32 bits of milliseconds for a timeout."""
     if not 0.0 < value <= _LONGEST:
         raise click.BadParameter(f"{value:g} is not between 0 and {_LONGEST:.0f} seconds.")
-    return value
-
-
-def check_filled(_ctx: click.Context, _param: click.Parameter, value: Filled) -> Filled:
-    """Refuse an empty option, which an unset shell variable gives: it would mean everything, or nothing."""
-    values = (value,) if isinstance(value, str) else value
-    if values is not None and not all(each.strip() for each in values):
-        raise click.BadParameter("the value is empty: give one, or leave the option out.")
     return value
 
 
@@ -64,7 +55,7 @@ class Choosing(click.ParamType[str]):
     name = "text"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not value:
+        if not str(value).strip():
             self.fail("it is empty: name one, or leave the option out", param, ctx)
         return str(value)
 

@@ -92,7 +92,7 @@ class CancelRequests:
 
 def _raise_fault(pursued: asyncio.Task[None]) -> None:
     """Raise a fault in a callback, which ends the session: the next one makes the request again."""
-    if not pursued.cancelling():
+    if not (pursued.cancelled() and pursued.cancelling()):
         pursued.result()
 
 

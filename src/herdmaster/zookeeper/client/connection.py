@@ -286,10 +286,8 @@ class Connection:
                 return
 
     def _handle_run_ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelling():  # by `stop`
-            return
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
+        if error is None or (task.cancelled() and task.cancelling()):  # `stop` cancels it
             return
         # A fault of this module; no caller may wait for ever because of it.
         self._loop.call_exception_handler({"message": "a ZooKeeper connection failed", "exception": error})
