@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from herdmaster.core import layout
+from herdmaster.core.flows import FlowState, decode_header
+from herdmaster.errors import BadPayload
 from herdmaster.simulation.checks.effects import Actor, Effects
 from herdmaster.simulation.checks.history import Node, TaskHistory
 from herdmaster.simulation.plan.plan import Ages, Kind
@@ -15,6 +17,7 @@ _DEAD: Final = f"{layout.DEAD}/"
 _CLIENTS: Final = f"{layout.CLIENTS}/"
 _WAITERS: Final = f"{layout.WAITERS}/"
 _HISTORY: Final = f"{layout.HISTORY}/"
+_FLOWS: Final = f"{layout.FLOWS}/"
 _ROUNDING_MS: Final = 1
 
 
@@ -40,10 +43,12 @@ class SweepCheck:
         self._report = report
         self._signs: dict[str, int] = {}  # of life, by journal: when the last was seen
         self._writers: dict[str, str] = {}  # by journal: the process that made it
+        self._removals: set[str] = set()  # flows that operators and clients are removing, or began to
 
     def check(self, effects: Effects, actor: Actor, deleted: Mapping[str, Node]) -> None:
         """Check a transaction. `deleted` has the znodes that it deletes."""
         self._note_signs(effects, actor)
+        self._note_removals(effects, actor)
         if actor.kind is not Kind.MASTER or actor.reference or effects.closed is not None:
             return
         for path, node in deleted.items():
@@ -65,6 +70,8 @@ class SweepCheck:
 
     def _check_outcome(self, task: str, node: Node, now_ms: int) -> None:
         self.swept.add(task)
+        if task in self._removals:
+            return  # a master completes a removal that another began and was cut off from
         mark = self._nodes.get(layout.waiters_path(task))
         if mark is not None and mark.data == layout.WAS_READ:
             kept, since = min(self._ages.linger, self._outcome_ttl), mark.changed_ms
@@ -73,6 +80,14 @@ class SweepCheck:
         outcome = self._history(task).outcome
         own = None if outcome is None else outcome.ttl
         self._check_age(layout.status_path(task), now_ms - node.created_ms, self._outcome_ttl if own is None else own)
+
+    def _note_removals(self, effects: Effects, actor: Actor) -> None:
+        for path, _, _ in effects.created:
+            if _is_flow(path):
+                self._removals.discard(layout.name_of(path))  # a flow with a key comes again
+        for path, data in effects.written.items():
+            if _is_flow(path) and actor.kind is not Kind.MASTER and _is_removed(data):
+                self._removals.add(layout.name_of(path))
 
     def _note_signs(self, effects: Effects, actor: Actor) -> None:
         """Note when a journal was last announced or written."""
@@ -88,6 +103,17 @@ class SweepCheck:
         for path in effects.deleted:
             if path.startswith(_CLIENTS) and path.count("/") > _CLIENTS.count("/"):
                 self._signs["/".join(path.split("/")[:3])] = effects.time
+
+
+def _is_flow(path: str) -> bool:
+    return path.startswith(_FLOWS) and path.count("/") == _FLOWS.count("/")
+
+
+def _is_removed(data: bytes) -> bool:
+    try:
+        return decode_header(data).state is FlowState.REMOVED
+    except BadPayload:
+        return False
 
 
 def _is_merged(path: str) -> bool:
