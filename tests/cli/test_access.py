@@ -112,6 +112,26 @@ def test_an_observer_may_use_every_command_that_only_looks(run: Run, closed: str
         assert result.exit_code in {1, 2}, f"{command}: {result.output}"
 
 
+def test_a_refused_command_says_what_it_lacks_and_what_it_has_presented(run: Run, closed: str, tmp_path: Path) -> None:
+    assert run("init", "--scheme", "digest", *IDS, hosts=closed).exit_code == 0
+    file = tmp_path / "worker.credential"
+    file.write_text(f"worker:{PASSWORD}\n")
+    runner = CliRunner(env={"HERD_AUTH_DIGEST_FILE": str(file), "HERD_ZOOKEEPER": closed})
+    for command, lacks in {
+        "status": "READ on /queues",
+        "history": "READ on /history",
+        "stats": "READ on /history",
+        "flows list": "READ on /flows",
+        "keys show some": "READ on /keys",
+        "queues pause default": "CREATE on /queues",
+        "schedules add a shop:area --every 1m --unchecked": "CREATE on /schedules",
+    }.items():
+        result = runner.invoke(herd, command.split(), prog_name="herd", catch_exceptions=False)
+        assert result.exit_code == 1, f"{command}: {result.output}"
+        assert f"lacks the right {lacks}; it has presented digest (" in result.stderr, f"{command}: {result.output}"
+        assert len(result.stderr.splitlines()) == 1, f"{command}: {result.output}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

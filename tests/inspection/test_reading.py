@@ -18,6 +18,7 @@ from herdmaster.operations.keys import find_key, list_keys
 from herdmaster.roles.shared.bootstrap import make_folders
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
+from herdmaster.zookeeper.client.presented import NOTHING
 from herdmaster.zookeeper.model import OPEN_ACL, Acl, Id, Permission
 
 ONLY_AL = (Acl(int(Permission.ALL), Id("digest", "al:x")),)
@@ -52,6 +53,10 @@ async def delete_unreadable(client: Client) -> None:
         await client.delete(path)
 
 
+def refused(path: str) -> errors.NoAuth:
+    return errors.NoAuth(path, f"READ on {path}", str(NOTHING))
+
+
 async def test_queues_are_counted_without_what_cannot_be_read(client: Client) -> None:
     unreadable = Unreadable()
     found = {seen.name: seen for seen in await look_at_queues(client, unreadable)}
@@ -59,7 +64,7 @@ async def test_queues_are_counted_without_what_cannot_be_read(client: Client) ->
     left_out = {layout.inbox_path(SECRET_WORKER), layout.worker_path(SECRET_WORKER), layout.queue_path("mail")}
     assert len(unreadable) == len(left_out)
     assert str(unreadable) == (
-        f"3 znodes were left out, because they cannot be read; the first: NoAuth: {layout.inbox_path(SECRET_WORKER)}"
+        f"3 znodes were left out, because they cannot be read; the first: {refused(layout.inbox_path(SECRET_WORKER))}"
     )
 
 
@@ -69,7 +74,7 @@ async def test_tasks_that_cannot_be_read_are_listed_by_their_names(client: Clien
     seen = [(each.name, each.state) async for each in inspector.list_tasks(TaskFilter())]
     assert seen == [(RAW, TaskState.PENDING), (CALL, TaskState.PENDING), (SECRET, TaskState.DEAD)]
     assert str(unreadable) == (
-        f"1 znode was left out, because it cannot be read: NoAuth: {layout.inbox_path(SECRET_WORKER)}"
+        f"1 znode was left out, because it cannot be read: {refused(layout.inbox_path(SECRET_WORKER))}"
     )
 
 
@@ -77,7 +82,7 @@ async def test_a_task_that_cannot_be_read_is_found_with_what_is_wrong(client: Cl
     for name, path in ((SECRET, layout.dead_path(SECRET)), (RAW, layout.task_path(RAW))):
         found = await Inspector(client).find(name)
         assert found is not None
-        assert found.fault == f"it cannot be read: NoAuth: {path}"
+        assert found.fault == f"it cannot be read: {refused(path)}"
 
 
 async def test_an_overview_shows_what_can_be_read(client: Client) -> None:

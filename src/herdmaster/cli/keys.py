@@ -83,7 +83,8 @@ def release(*, key: str, call: str | None, session: Session) -> None:
 
 
 async def _find(client: Client, key: str | None, call: str | None) -> list[KeySeen]:
-    """Return the keys that are held and fit, oldest first."""
+    """Return the keys that are held and fit, oldest first. Raises Failed if it cannot be known whether `key` is
+    held."""
     from herdmaster.cli.call_options import check_call
     from herdmaster.inspection.reading import Unreadable
     from herdmaster.operations.keys import find_key, list_keys
@@ -96,8 +97,10 @@ async def _find(client: Client, key: str | None, call: str | None) -> list[KeySe
                 return [seen]
     unreadable = Unreadable()
     every = [seen async for seen in list_keys(client, unreadable)]
-    say_left_out(unreadable)
     wanted = [seen for seen in every if (key is None or seen.is_named(key)) and (call is None or seen.call == call)]
+    if unreadable and key is not None and not wanted:
+        raise Failed(f"whether a task holds {_described(key, call)} is unknown: {unreadable}")
+    say_left_out(unreadable)
     return sorted(wanted, key=lambda seen: (seen.since, seen.hash))
 
 

@@ -88,15 +88,27 @@ class NoNode(ServerError):
 
 
 class NoAuth(ServerError):
-    """The session lacks a right. `lacks` says which and where, such as `CREATE on /tasks`; empty if that is unknown."""
+    """The session lacks a right. `lacks` says which and where, such as `CREATE on /tasks`; empty if that is unknown.
+    `presented` names the schemes by which the session has authenticated."""
 
     code = -102
 
-    def __init__(self, path: str = "", lacks: str = "") -> None:
+    def __init__(self, path: str = "", lacks: str = "", presented: str = "") -> None:
         super().__init__(path)
         self.lacks = lacks
         if lacks:
-            self.args = (f"{self.args[0]}: this session lacks the right {lacks}",)
+            self.args = (f"{self.args[0]}: this session lacks the right {lacks}{_advice(presented)}",)
+
+
+def _advice(presented: str) -> str:
+    if not presented:
+        return ""
+    # Any password makes a session of scheme digest; only the rights depend on it.
+    doubt = " (ZooKeeper does not check its password: that may be wrong)" if "digest" in presented.split(", ") else ""
+    return (
+        f"; it has presented {presented}{doubt}: give it the credentials of an identity that has this right "
+        "(docs/security.md lists them)"
+    )
 
 
 class BadVersion(ServerError):
@@ -216,10 +228,7 @@ SESSION_EXPIRED_CODE = -112
 AUTH_FAILED_CODE = -115
 
 
-def from_code(code: int, path: str = "", lacks: str = "") -> ServerError:
-    """Return the error for a code of the wire; `UnknownServerError` for a code without a name. `lacks` as in
-    `NoAuth`."""
-    if code == NoAuth.code:
-        return NoAuth(path, lacks)
+def from_code(code: int, path: str = "") -> ServerError:
+    """Return the error for a code of the wire; `UnknownServerError` for a code without a name."""
     kind = ServerError.by_code.get(code)
     return UnknownServerError(path, code) if kind is None else kind(path)

@@ -91,7 +91,7 @@ async def test_a_session_uses_a_policy_that_comes_later(zk: Client, caplog: pyte
 @pytest.mark.usefixtures("master")
 async def test_a_session_without_an_identity_is_told(zk: Client) -> None:
     await zk.create(POLICY, encode_policy(POLICY_OF_ALL), acl=acl_of_kind(POLICY_OF_ALL, Kind.POLICY))
-    with pytest.raises(errors.NoAuth, match="the right READ on /access; its credentials, if it has any, are none"):
+    with pytest.raises(errors.NoAuth, match="the right READ on /access; it has presented no credential"):
         await use_policy(zk)
 
 
@@ -130,5 +130,6 @@ async def test_moves_that_lack_a_right_are_refused_together_and_logged_once(
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.getMessage() == (
         "refuse of task-0 was refused: operation 1 of the transaction: NoAuth: /status/task-0: "
-        "this session lacks the right CREATE on /status"
+        "this session lacks the right CREATE on /status; it has presented no credential: give it the credentials of an "
+        "identity that has this right (docs/security.md lists them)"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
 
 from herdmaster.core.access import KINDS, POLICY, Kind, Policy, decode_policy, place_of
 from herdmaster.errors import BadPolicy
@@ -13,10 +12,6 @@ from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.client.watches import Watcher
 from herdmaster.zookeeper.model import Acl, Id, WatchEvent
 from herdmaster.zookeeper.recipes.ownership import wait_unless_over
-
-_NO_IDENTITY: Final = (
-    f"READ on {POLICY}; its credentials, if it has any, are none of the identities that may use this namespace"
-)
 
 _log = logging.getLogger("herdmaster")
 
@@ -47,8 +42,6 @@ async def read_policy(client: Client, watcher: Watcher | None = None) -> Policy 
         data, _ = await client.get(POLICY)
     except errors.NoNode:
         return None
-    except errors.NoAuth:
-        raise errors.NoAuth(POLICY, _NO_IDENTITY) from None
     return decode_policy(data)
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.connect_string import Address
-from herdmaster.zookeeper.client.credentials import Conversation, Credential, Digest
+from herdmaster.zookeeper.client.credentials import Conversation, Digest
 from herdmaster.zookeeper.client.presented import NOTHING, Presented
 from herdmaster.zookeeper.client.requests import DropConnection, Event, Pending
+from herdmaster.zookeeper.client.security import Security
 from herdmaster.zookeeper.client.session import Session
 from herdmaster.zookeeper.wire.opcodes import XID_AUTH
 from herdmaster.zookeeper.wire.records import Auth, Record, Request, Sasl, SaslReply
@@ -28,11 +29,10 @@ class Authentication:
     """Authenticates the connections of a session one after the other. `handle` takes the session's events, and sends
     what it has to send."""
 
-    def __init__(
-        self, credentials: Sequence[Credential], session: Session, handle: Callable[[list[Event]], None]
-    ) -> None:
-        self._digests = [each for each in credentials if isinstance(each, Digest)]
-        self._sasl = next((each for each in credentials if not isinstance(each, Digest)), None)
+    def __init__(self, security: Security, session: Session, handle: Callable[[list[Event]], None]) -> None:
+        self._digests = [each for each in security.auth if isinstance(each, Digest)]
+        self._sasl = next((each for each in security.auth if not isinstance(each, Digest)), None)
+        self._has_certificate = security.tls is not None and security.tls.certificate is not None
         self._session = session
         self._handle = handle
         self._conversation: Conversation | None = None
@@ -71,9 +71,9 @@ class Authentication:
     async def _fetch(self, address: Address) -> tuple[Presented, Conversation | None]:
         pairs = [(each.scheme, await _call(each.load, blocks=each.blocks)) for each in self._digests]
         if self._sasl is None:
-            return Presented(tuple(pairs)), None
+            return Presented(tuple(pairs), has_certificate=self._has_certificate), None
         conversation = await _call(partial(self._sasl.converse, address.host), blocks=self._sasl.blocks)
-        return Presented(tuple(pairs), self._sasl.mechanism), conversation
+        return Presented(tuple(pairs), self._sasl.mechanism, self._has_certificate), conversation
 
     def begin(self) -> None:
         """Speak SASL on the present connection: its handshake is done."""

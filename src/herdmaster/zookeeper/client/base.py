@@ -21,6 +21,7 @@ from herdmaster.zookeeper.client.connection import Clock, Connection, StateListe
 from herdmaster.zookeeper.client.creates import AnyCreate, creation
 from herdmaster.zookeeper.client.dialing import make_context
 from herdmaster.zookeeper.client.predecessors import Predecessors
+from herdmaster.zookeeper.client.presented import Presented
 from herdmaster.zookeeper.client.requests import Arm, Done, Pending
 from herdmaster.zookeeper.client.security import PLAIN, Security
 from herdmaster.zookeeper.client.session import Measure, Session
@@ -249,6 +250,11 @@ class BaseClient:
     def deadline(self) -> float:
         """The time, on `clock`, until which the session certainly lives on the server."""
         return self._session.deadline
+
+    @property
+    def presented(self) -> Presented:
+        """By what the session authenticates."""
+        return self._session.presented
 
     @property
     def clock(self) -> Clock:

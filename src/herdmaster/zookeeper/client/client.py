@@ -103,7 +103,7 @@ class Client(NowaitClient):
         The caller bounds the size: the reply holds all the data.
         """
         paths = tuple(paths)
-        return nodes_of(paths, await self.call(self._reads_of(paths))) if paths else []
+        return nodes_of(paths, await self.call(self._reads_of(paths)), self.presented) if paths else []
 
     async def multi_children(self, paths: Iterable[str]) -> list[tuple[str, ...] | errors.ServerError]:
         """Read the children of several znodes with one request, in no order. Each has a result or an error of its own.
@@ -112,7 +112,7 @@ class Client(NowaitClient):
         which holds all the names.
         """
         paths = tuple(paths)
-        return children_of(paths, await self.call(self._listings_of(paths))) if paths else []
+        return children_of(paths, await self.call(self._listings_of(paths)), self.presented) if paths else []
 
     def transaction(self) -> Transaction:
         return Transaction(self)

@@ -126,7 +126,7 @@ class Connection:
     ) -> None:
         self._session = session
         self._tls = security.tls
-        self._authentication = Authentication(security.auth, session, self.handle)
+        self._authentication = Authentication(security, session, self.handle)
         self._clock = clock
         self._rng = rng
         self._addresses = list(addresses)

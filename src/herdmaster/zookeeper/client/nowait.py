@@ -24,6 +24,8 @@ from typing import TypeVar
 
 from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client.base import BaseClient
+from herdmaster.zookeeper.client.presented import NOTHING, Presented
+from herdmaster.zookeeper.client.refusals import refusal
 from herdmaster.zookeeper.client.requests import Arm
 from herdmaster.zookeeper.client.watches import Watcher, WatchTable
 from herdmaster.zookeeper.model import AddWatchMode, CreateMode, Stat
@@ -99,13 +101,13 @@ class NowaitClient(BaseClient):
 
     def multi_read_nowait(self, paths: Sequence[str], done: Callback[list[Node | errors.ServerError]]) -> None:
         """As `Client.multi_read`. An empty list of paths is sent, too."""
-        self._call_multi(self._reads_of(paths), partial(nodes_of, paths), done)
+        self._call_multi(self._reads_of(paths), partial(nodes_of, paths, presented=self.presented), done)
 
     def multi_children_nowait(
         self, paths: Sequence[str], done: Callback[list[tuple[str, ...] | errors.ServerError]]
     ) -> None:
         """As `Client.multi_children`. An empty list of paths is sent, too."""
-        self._call_multi(self._listings_of(paths), partial(children_of, paths), done)
+        self._call_multi(self._listings_of(paths), partial(children_of, paths, presented=self.presented), done)
 
     def _call_multi(
         self, request: MultiRead, interpret: Callable[[MultiReply], ResultT], done: Callback[ResultT]
@@ -146,32 +148,38 @@ class NowaitClient(BaseClient):
         return records.AddWatch(path, int(mode)), Arm(table, path, watcher)
 
 
-def nodes_of(paths: Sequence[str], reply: MultiReply) -> list[Node | errors.ServerError]:
-    """Return the nodes of a reply. Raises WireError if it does not answer these reads."""
+def nodes_of(
+    paths: Sequence[str], reply: MultiReply, presented: Presented = NOTHING
+) -> list[Node | errors.ServerError]:
+    """Return the nodes of a reply. `presented` is what the session authenticates with. Raises
+    WireError if it does not answer these reads."""
     found: list[Node | errors.ServerError] = []
     for result in reply.results:
         if isinstance(result, records.DataReply):
             found.append((result.data, result.stat))
         else:
-            found.append(_refusal(paths, len(found), result))
+            found.append(_refusal(paths, len(found), result, presented))
     return _all_of(paths, found)
 
 
-def children_of(paths: Sequence[str], reply: MultiReply) -> list[tuple[str, ...] | errors.ServerError]:
-    """Return the listings of a reply. Raises WireError if it does not answer these requests."""
+def children_of(
+    paths: Sequence[str], reply: MultiReply, presented: Presented = NOTHING
+) -> list[tuple[str, ...] | errors.ServerError]:
+    """Return the listings of a reply, with `presented` as in `nodes_of`. Raises WireError if it does not answer these
+    requests."""
     found: list[tuple[str, ...] | errors.ServerError] = []
     for result in reply.results:
         if isinstance(result, records.ChildrenReply):
             found.append(result.children)
         else:
-            found.append(_refusal(paths, len(found), result))
+            found.append(_refusal(paths, len(found), result, presented))
     return _all_of(paths, found)
 
 
-def _refusal(paths: Sequence[str], index: int, result: Record) -> errors.ServerError:
+def _refusal(paths: Sequence[str], index: int, result: Record, presented: Presented) -> errors.ServerError:
     if not isinstance(result, ErrorResult) or index >= len(paths):
         raise errors.WireError(f"a {type(result).__name__} as result {index} of {len(paths)} reads")
-    return errors.from_code(result.code, paths[index])
+    return refusal(result.code, records.GetData(paths[index], False), paths[index], presented)
 
 
 def _all_of(paths: Sequence[str], found: list[ResultT]) -> list[ResultT]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -15,13 +16,19 @@ REFUSALS: Final = frozenset({errors.AUTH_FAILED_CODE, errors.SaslRequired.code})
 
 class Presented(msgspec.Struct, frozen=True):
     """`credentials` are (scheme, secret) pairs for auth requests; `mechanism` names that of the SASL conversation that
-    precedes them, empty for none."""
+    precedes them, empty for none; `has_certificate`: TLS shows one, for scheme x509."""
 
     credentials: tuple[tuple[str, Secret], ...] = ()
     mechanism: str = ""
+    has_certificate: bool = False
+
+    def with_credentials(self, added: Iterable[tuple[str, Secret]]) -> Presented:
+        return Presented((*self.credentials, *added), self.mechanism, self.has_certificate)
 
     def __str__(self) -> str:
         schemes = dict.fromkeys(scheme for scheme, _ in self.credentials)
+        if self.has_certificate:
+            schemes["x509"] = None
         return ", ".join([f"SASL {self.mechanism}"] * bool(self.mechanism) + list(schemes)) or "no credential"
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.zookeeper import errors
+from herdmaster.zookeeper.client.presented import Presented
 from herdmaster.zookeeper.client.refusals import refusal
 from herdmaster.zookeeper.client.watches import Watcher, WatchRegistry, WatchTable
 from herdmaster.zookeeper.model import SessionState, WatchEvent
@@ -101,9 +102,9 @@ class Pending:
         name = type(self.request).__name__
         return errors.ConnectionLoss(f"the connection was lost after a {name} had been sent: it may be applied")
 
-    def refusal(self, code: int, path: str) -> errors.ServerError:
-        """Return the error for the code of the reply; `path` is that of the request without the chroot."""
-        return refusal(code, self.request, path)
+    def refusal(self, code: int, path: str, presented: Presented) -> errors.ServerError:
+        """Return the error for the code of the reply, as `refusals.refusal`."""
+        return refusal(code, self.request, path, presented)
 
     def stamp(self, xid: int, now: float) -> bytearray:
         """Return the frame to send, with this xid."""

@@ -75,7 +75,7 @@ class Session:
         self._chroot = chroot
         self._requested_timeout = timeout
         self._connect_timeout = connect_timeout
-        self._presented = NOTHING  # with the present connection
+        self.presented = NOTHING  # with the present connection
         self._added: list[tuple[str, Secret]] = []  # credentials for every later connection
         self._refusal: errors.ZooKeeperError | None = None  # why authentication has failed
         self._framer = Framer(RECEIVE_LIMIT)
@@ -148,6 +148,7 @@ class Session:
         """Authenticate now, and again on every later connection: ZooKeeper keeps credentials per connection."""
         self.enqueue(Pending(Auth(0, scheme, credential.reveal()), done, retry=True))
         self._added.append((scheme, credential))
+        self.presented = self.presented.with_credentials(self._added[-1:])
 
     def fail_authentication(self, error: errors.ZooKeeperError) -> list[Event]:
         """End the session with this error, because SASL or the search for a credential has failed."""
@@ -175,7 +176,7 @@ class Session:
 
     def connection_made(self, now: float, presented: Presented = NOTHING) -> None:
         """Begin a connection that presents these credentials. The event `Accepted` asks for SASL, if it is wanted."""
-        self._presented = presented
+        self.presented = presented.with_credentials(self._added)
         identity = self.client_id or ClientId(0, bytes(16))
         self._framer = Framer(RECEIVE_LIMIT)
         self._connected_at = now
@@ -280,7 +281,7 @@ class Session:
         self._attached = True
         self._answered_at = self._sent_at
         self._heard_at = self._replied_at = now
-        self._authenticating = bool(self._presented.mechanism)
+        self._authenticating = bool(self.presented.mechanism)
         events.extend([Accepted()] if self._authenticating else self.establish())
 
     def establish(self) -> list[Event]:
@@ -291,7 +292,7 @@ class Session:
         # Ahead of every request of the caller, so that no reply overtakes an event or misses a credential.
         preface = [
             Pending.for_preface(Auth(0, scheme, credential.reveal()), XID_AUTH)
-            for scheme, credential in (*self._presented.credentials, *self._added)
+            for scheme, credential in self.presented.credentials
         ]
         preface += [Pending.for_preface(packet, XID_SET_WATCHES) for packet in self.watches.rearm(self.last_zxid)]
         self._queue.extendleft(reversed(preface))
@@ -310,7 +311,7 @@ class Session:
             self._ping_sent_at = None
             self.was_answered = True
             if code in REFUSALS:
-                events.extend(self.fail_authentication(authentication_refusal(code, None, self._presented)))
+                events.extend(self.fail_authentication(authentication_refusal(code, None, self.presented)))
             return
         if not self._in_flight or self._in_flight[0].xid != xid:
             raise errors.WireError(f"a reply with xid {xid} to no request")
@@ -336,9 +337,8 @@ class Session:
 
     def _receive_error(self, pending: Pending, code: int, events: list[Event]) -> None:
         if code in REFUSALS:
-            error = authentication_refusal(code, pending.request, self._presented)
-            events.append(Completed(pending, None, error))
-            events.extend(self.fail_authentication(error))
+            failure = authentication_refusal(code, pending.request, self.presented)
+            events += [Completed(pending, None, failure), *self.fail_authentication(failure)]
         elif code == errors.SESSION_EXPIRED_CODE:
             self.is_gone = True
             events.append(Completed(pending, None, errors.SessionExpired("the server said that the session is over")))
@@ -350,8 +350,8 @@ class Session:
         elif code == errors.ThrottledOp.code:
             self._queue.append(pending)  # it was not executed
         else:
-            path = self._chroot.remove(pending.request.subject)
-            events.append(Completed(pending, None, pending.refusal(code, path)))
+            error = pending.refusal(code, self._chroot.remove(pending.request.subject), self.presented)
+            events.append(Completed(pending, None, error))
 
     def _receive_event(self, body: bytes, events: list[Event]) -> None:
         number, path = decode_event(body)

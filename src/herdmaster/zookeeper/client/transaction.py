@@ -10,7 +10,6 @@ from herdmaster.zookeeper.client.creates import explain
 from herdmaster.zookeeper.client.nowait import Callback
 from herdmaster.zookeeper.client.refusals import refusal
 from herdmaster.zookeeper.model import Acl, CreateMode, Stat
-from herdmaster.zookeeper.paths import Chroot
 from herdmaster.zookeeper.wire.multi import ErrorResult, Multi, MultiReply, WriteOperation
 from herdmaster.zookeeper.wire.records import (
     Check,
@@ -92,7 +91,7 @@ class Transaction:
         """Send the operations. Return the results in their order, paths without the chroot. Raises TransactionFailed
         (nothing was applied), ConnectionLoss (it may have been), RequestTooLarge or SessionExpired."""
         operations = tuple(self._operations)
-        return _results(operations, await self._client.call(Multi(operations)), self._chroot)
+        return self._results(operations, await self._client.call(Multi(operations)))
 
     def commit_nowait(self, done: Callback[Results]) -> None:
         """Send the operations with a callback; for its contract see `client/nowait.py`."""
@@ -102,42 +101,43 @@ class Transaction:
             results: Results | None = None
             if isinstance(reply, MultiReply):
                 try:
-                    results = _results(operations, reply, self._chroot)
+                    results = self._results(operations, reply)
                 except errors.ZooKeeperError as failure:
                     error = failure
             done(results, error)
 
         self._client.call_nowait(Multi(operations), interpret)
 
+    def _results(self, operations: tuple[WriteOperation, ...], reply: MultiReply) -> Results:
+        if len(reply.results) != len(operations):
+            raise errors.ConnectionLoss(
+                f"{len(reply.results)} results to {len(operations)} operations: they may be applied"
+            )
+        results: list[Result] = []
+        for result in reply.results:
+            if isinstance(result, EmptyReply):
+                results.append(None)
+            elif isinstance(result, (PathReply, PathStatReply)):
+                results.append(self._chroot.remove(result.path))
+            elif isinstance(result, StatReply):
+                results.append(result.stat)
+            elif isinstance(result, ErrorResult):
+                raise self._failure(operations, reply)
+            else:
+                raise errors.ConnectionLoss(
+                    f"a {type(result).__name__} in the reply to a transaction: it may be applied"
+                )
+        return tuple(results)
 
-def _results(operations: tuple[WriteOperation, ...], reply: MultiReply, chroot: Chroot) -> Results:
-    if len(reply.results) != len(operations):
-        raise errors.ConnectionLoss(
-            f"{len(reply.results)} results to {len(operations)} operations: they may be applied"
-        )
-    results: list[Result] = []
-    for result in reply.results:
-        if isinstance(result, EmptyReply):
-            results.append(None)
-        elif isinstance(result, (PathReply, PathStatReply)):
-            results.append(chroot.remove(result.path))
-        elif isinstance(result, StatReply):
-            results.append(result.stat)
-        elif isinstance(result, ErrorResult):
-            raise _failure(operations, reply, chroot)
-        else:
-            raise errors.ConnectionLoss(f"a {type(result).__name__} in the reply to a transaction: it may be applied")
-    return tuple(results)
-
-
-def _failure(operations: tuple[WriteOperation, ...], reply: MultiReply, chroot: Chroot) -> errors.TransactionFailed:
-    # 0 for the operations before the one that failed, an error for that one, -2 for those after it.
-    codes = [result.code for result in reply.results if isinstance(result, ErrorResult)]
-    index = next((index for index, code in enumerate(codes) if code != 0), 0)
-    error = refusal(codes[index], operations[index], chroot.remove(operations[index].path))
-    failure = errors.TransactionFailed(index, error)
-    explain(failure, error, operations[index])
-    return failure
+    def _failure(self, operations: tuple[WriteOperation, ...], reply: MultiReply) -> errors.TransactionFailed:
+        # 0 for the operations before the one that failed, an error for that one, -2 for those after it.
+        codes = [result.code for result in reply.results if isinstance(result, ErrorResult)]
+        index = next((index for index, code in enumerate(codes) if code != 0), 0)
+        operation = operations[index]
+        error = refusal(codes[index], operation, self._chroot.remove(operation.path), self._client.presented)
+        failure = errors.TransactionFailed(index, error)
+        explain(failure, error, operation)
+        return failure
 
 
 def _size(text: str) -> int:
