@@ -15,6 +15,7 @@ from herdmaster.api.direction import Target
 from herdmaster.api.internals import core_of
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import Credential, Security
+from herdmaster.zookeeper.errors import CredentialUnavailable
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +65,23 @@ def test_a_variable_that_cannot_work_is_named_and_its_value_is_not_shown(
         monkeypatch.setenv(VARIABLES[name], value)
     with pytest.raises(ConfigurationError) as caught:
         environment_auth()
+    assert "marker" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"marker\n"], ids=["missing", "empty", "malformed"])
+@pytest.mark.parametrize("name", ["digest_file", "sasl_file", "kerberos_keytab"])
+def test_a_file_that_cannot_be_used_is_named_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    pytest.importorskip("gssapi")
+    file = tmp_path / "file"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv(VARIABLES[name], str(file))
+    (credential,) = environment_auth()
+    with pytest.raises(CredentialUnavailable) as caught:
+        credential.load() if isinstance(credential, Digest) else credential.converse("localhost").start()
+    assert f"{file} (${VARIABLES[name]})" in str(caught.value)
     assert "marker" not in str(caught.value)
 
 

@@ -299,8 +299,9 @@ def test_a_worker_without_an_app_has_the_keys_of_the_environment(namespace: str,
         ("# a comment\n", "there are no signing keys in"),
         ("a topsecret!\n", "line 1 of .* is not `ID SECRET`"),
         ("topsecret\n", "line 1 of .* is not `ID SECRET`"),
+        (f"a/b {base64.b64encode(SECRET).decode()}\n", "line 1 of .*: the id of a signing key is"),
         (f"a {base64.b64encode(SECRET).decode()}\n" * 2, "line 2 of .* has the id a once more"),
-        (f"a {base64.b64encode(b'topsecret').decode()}\n", "the signing key a has 9 bytes"),
+        (f"a {base64.b64encode(b'topsecret').decode()}\n", "line 1 of .*: the signing key a has 9 bytes"),
         ("a töpsecret\n", "other characters than ASCII"),
     ],
 )
@@ -313,6 +314,7 @@ def test_a_file_that_cannot_be_used_is_one_clear_error_without_a_secret(
     monkeypatch.setenv("HERD_SIGNING_KEYS_FILE", str(path))
     with pytest.raises(ConfigurationError, match=says) as caught:
         Signing().find_keyring()
+    assert f"{path} ($HERD_SIGNING_KEYS_FILE)" in str(caught.value)
     encoded = base64.b64encode(b"topsecret").decode()
     assert not any(word in str(caught.value) for word in ("topsecret", encoded, base64.b64encode(SECRET).decode()))
 

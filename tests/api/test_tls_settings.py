@@ -16,9 +16,10 @@ from herdmaster import TLS, ConfigurationError, Herd, PasswordFile
 from herdmaster.api import direction
 from herdmaster.api.direction import Target
 from herdmaster.api.internals import core_of
-from herdmaster.api.security import GivenSecurity, environment_security, export, read_tls
+from herdmaster.api.security import VARIABLES, GivenSecurity, environment_security, export, read_tls
 from herdmaster.zookeeper.client import Security
 from herdmaster.zookeeper.errors import InvalidTls
+from tests.authority import Authority
 
 ALL = TLS(
     ca="ca.pem",
@@ -106,3 +107,23 @@ def test_a_direction_is_inherited_with_its_files(tmp_path: Path) -> None:
         verify_host_name=False,
     )
     assert done.stdout.strip() == repr(Target("localhost:9", Security(inherited)))
+
+
+@pytest.mark.parametrize("name", ["ca", "certificate", "key", "key_password_file"])
+def test_a_file_that_cannot_be_used_is_named_with_its_variable(
+    name: str, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    encrypted = authority.issue("encrypted", password="pw") if name == "key_password_file" else authority.client
+    good = {"ca": authority.ca, "certificate": encrypted.certificate, "key": encrypted.key}
+    for other, path in good.items():
+        monkeypatch.setenv(VARIABLES[other], str(path))
+    for path, reason in ((tmp_path / "missing.pem", "cannot be read: no such file"), (empty, "")):
+        monkeypatch.setenv(VARIABLES[name], str(path))
+        with pytest.raises(InvalidTls) as caught:
+            environment_security().check()
+        # An empty password is a wrong one, for the key.
+        shown = "key" if name == "key_password_file" and path == empty else name
+        assert f"{path if shown == name else good[shown]} (${VARIABLES[shown]})" in str(caught.value)
+        assert reason in str(caught.value)

@@ -99,13 +99,15 @@ def test_a_server_of_the_command_line_has_a_plain_port_and_one_for_tls(authority
 
 @pytest.mark.parametrize(
     "command",
-    [["master"], ["submit", "--unchecked", "a:b"], ["client", "x"]],
+    [["master"], ["submit", "--unchecked", "a:b"]],
 )
 def test_a_file_that_cannot_be_used_ends_every_command(command: list[str], tmp_path: Path) -> None:
     missing = tmp_path / "missing.pem"
     result = run_herd(*command, "--zookeeper=127.0.0.1:1", f"--tls-ca={missing}")
     assert result.returncode == 2, result.stderr
-    assert result.stderr.splitlines()[-1].endswith(f"CA file {missing} cannot be read: no such file or directory")
+    assert result.stderr.splitlines()[-1].endswith(
+        f"CA file {missing} (--tls-ca) cannot be read: no such file or directory"
+    )
     assert "Traceback" not in result.stderr
 
 

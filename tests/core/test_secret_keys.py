@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +77,20 @@ def test_all_are_loaded_at_once_or_none_can_be() -> None:
     assert calls == ["called", "called"]
     with pytest.raises(ConfigurationError, match="the function for the test key b raised OSError"):
         SecretKeys({"a": GOOD, "b": _fail}, "test").load()
+
+
+def test_the_file_that_a_path_reads_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    keys = SecretKeys({"a": path.read_bytes}, "test")
+    with pytest.raises(ConfigurationError) as caught:
+        keys.load()
+    told = f"the function for the test key a ({path}) raised FileNotFoundError: no such file or directory"
+    assert str(caught.value) == told
+    path.write_bytes(b"short")
+    with pytest.raises(
+        ConfigurationError, match=re.escape(f"the test key a ({path}) has 5 bytes: it takes at least 32")
+    ):
+        keys.load()
 
 
 def test_secrets_are_not_shown_and_stay_in_their_process() -> None:

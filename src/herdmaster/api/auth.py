@@ -12,6 +12,7 @@ import msgspec
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import Credential, Digest, Kerberos, Sasl
 from herdmaster.zookeeper.errors import InvalidCredential
+from herdmaster.zookeeper.given_text import GivenText
 from herdmaster.zookeeper.secret import Secret
 
 VARIABLES: Final = {
@@ -45,13 +46,14 @@ class AuthRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 def environment_auth() -> tuple[Credential, ...]:
     """Return the credentials of the environment. Raises ConfigurationError."""
     names = [name for name in VARIABLES if name not in _KINDS]
-    given = {name: os.environ.get(VARIABLES[name]) or None for name in names}
+    given = {name: GivenText.of_environment(VARIABLES[name]) for name in names}
     secrets = {name: Secret(os.environ.get(VARIABLES[name], "").encode()) for name in _KINDS}
     return read_auth(given, secrets)
 
 
 def read_auth(given: Mapping[str, str | None], secrets: Mapping[str, Secret] | None = None) -> tuple[Credential, ...]:
-    """Return credentials by the keys of VARIABLES; `secrets` are the values `user:password` of "digest" and "sasl".
+    """Return credentials by the keys of VARIABLES; of a `GivenText` errors say what has given it. `secrets` are the
+    values `user:password` of "digest" and "sasl".
 
     Raises ConfigurationError.
     """

@@ -71,23 +71,29 @@ def _read(path: Path) -> dict[str, bytes]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it has other characters than ASCII"
         raise ConfigurationError(f"the signing keys in {path} (${VARIABLE}) cannot be read: {reason}") from None
+    origin = f"{path} (${VARIABLE})"
     if mode & stat.S_IROTH:
         _log.warning("every user of this machine can read the signing keys in %s: chmod o-r takes that away", path)
     keys: dict[str, bytes] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("#"):
-            key, secret = _read_line(f"line {number} of {path} (${VARIABLE})", line)
+            key, secret = _read_line(f"line {number} of {origin}", line)
             if key in keys:
-                raise ConfigurationError(f"line {number} of {path} (${VARIABLE}) has the id {key} once more")
+                raise ConfigurationError(f"line {number} of {origin} has the id {key} once more")
             keys[key] = secret
     if not keys:
-        raise ConfigurationError(f"there are no signing keys in {path} (${VARIABLE})")
+        raise ConfigurationError(f"there are no signing keys in {origin}")
     return keys
 
 
 def _read_line(where: str, line: str) -> tuple[str, bytes]:
     try:
-        key, secret = line.split()
-        return key, base64.b64decode(secret, validate=True)
+        key, text = line.split()
+        secret = base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
         raise ConfigurationError(f"{where} is not `ID SECRET`, with the secret in base64") from None
+    try:
+        Keyring({key: secret})
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    return key, secret

@@ -118,14 +118,21 @@ def _server_tls(
     tls_key_password_file: str | None,
     tls_client_ca: str | None,
 ) -> TLS | None:
+    from herdmaster.zookeeper.given_text import GivenText
     from herdmaster.zookeeper.tls import TLS, PasswordFile
 
     if tls_certificate is None:
         if secure_port is not None or tls_key or tls_key_password_file or tls_client_ca:
             raise click.UsageError("TLS needs --tls-certificate")
         return None
-    password = None if tls_key_password_file is None else PasswordFile(tls_key_password_file)
-    return TLS(ca=tls_client_ca, certificate=tls_certificate, key=tls_key, key_password=password)
+    return TLS(
+        ca=tls_client_ca and GivenText(tls_client_ca, "--tls-client-ca"),
+        certificate=GivenText(tls_certificate, "--tls-certificate"),
+        key=tls_key and GivenText(tls_key, "--tls-key"),
+        key_password=PasswordFile(GivenText(tls_key_password_file, "--tls-key-password-file"))
+        if tls_key_password_file
+        else None,
+    )
 
 
 @click.command

@@ -17,16 +17,16 @@ def read_users(path: str) -> dict[str, Secret]:
         lines = [Secret(line) for line in Path(path).read_bytes().splitlines()]
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        raise ConfigurationError(f"users file {path} cannot be read: {reason}") from None
+        raise ConfigurationError(f"users file {path} (--sasl-users) cannot be read: {reason}") from None
     users: dict[str, Secret] = {}
     for number, line in enumerate(lines, 1):
         if line.reveal().strip() and not line.reveal().startswith(b"#"):
             entry = _split(line)
             if entry is None:
-                raise ConfigurationError(f"users file {path}: line {number} is not user:password")
+                raise ConfigurationError(f"users file {path} (--sasl-users): line {number} is not user:password")
             users[entry[0]] = entry[1]
     if not users:
-        raise ConfigurationError(f"users file {path} has no line user:password")
+        raise ConfigurationError(f"users file {path} (--sasl-users) has no line user:password")
     return users
 
 

@@ -28,8 +28,8 @@ def security_options(command: C) -> C:
         auth_kerberos: bool,
         **rest: Any,  # any option
     ) -> object:
-        named = {name: cast("str | None", rest.pop(f"tls_{name}")) for name in _NAMES}
-        auth = {name: cast("str | None", rest.pop(f"auth_{name}")) for name in _AUTH_NAMES}
+        named = {name: _given(rest.pop(f"tls_{name}"), f"tls-{name}") for name in _NAMES}
+        auth = {name: _given(rest.pop(f"auth_{name}"), f"auth-{name}") for name in _AUTH_NAMES}
         auth["kerberos"] = "1" if auth_kerberos else None
         return command(security=_read(tls, named, tls_no_host_name_check, auth), **rest)
 
@@ -108,6 +108,12 @@ _OPTIONS: Final = (
         help="The servers' principal.  [default: zookeeper, and each server's host]",
     ),
 )
+
+
+def _given(value: str | None, option: str) -> str | None:
+    from herdmaster.zookeeper.given_text import GivenText
+
+    return GivenText(value, f"--{option.replace('_', '-')}") if value else value
 
 
 def _read(

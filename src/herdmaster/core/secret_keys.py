@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Final, NoReturn, cast
 
 from herdmaster.errors import ConfigurationError
@@ -57,7 +58,7 @@ class SecretKeys:
         """Return a secret. Raises KeyError, ConfigurationError for what its function does."""
         secret = self._secrets[key]
         if not isinstance(secret, bytes):
-            secret = self._secrets[key] = self._checked(key, self._call(key, secret))
+            secret = self._secrets[key] = self._checked(f"{key}{_file_of(secret)}", self._call(key, secret))
         return secret
 
     @property
@@ -70,9 +71,12 @@ class SecretKeys:
             return function()
         except Exception as error:  # noqa: BLE001 - the user's code; its text may have a part of the secret
             kind = type(error).__name__
-        raise ConfigurationError(f"the function for the {self._kind} key {key} raised {kind}")
+            reason = (error.strerror or "").lower() if isinstance(error, OSError) and _file_of(function) else ""
+        file, because = _file_of(function), f": {reason}" if reason else ""
+        raise ConfigurationError(f"the function for the {self._kind} key {key}{file} raised {kind}{because}")
 
     def _checked(self, key: str, secret: object) -> bytes:
+        """`key` is the id as errors show it."""
         if not isinstance(secret, bytes):
             raise ConfigurationError(f"the {self._kind} key {key} is bytes, or a function that returns bytes")
         if len(secret) < LENGTH or (self._exactly and len(secret) != LENGTH):
@@ -82,3 +86,9 @@ class SecretKeys:
                 f"those of secrets.token_bytes({LENGTH})"
             )
         return secret
+
+
+def _file_of(function: Callable[[], bytes]) -> str:
+    """Return for an error which file a function reads, if it is a method of a Path; else nothing."""
+    path = getattr(function, "__self__", None)
+    return f" ({path})" if isinstance(path, PurePath) else ""

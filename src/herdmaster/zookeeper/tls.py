@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.zookeeper.errors import InvalidTls
+from herdmaster.zookeeper.given_text import shown
 
 FilePath = str | os.PathLike[str]
 KeyPassword = Callable[[], str | bytes]
@@ -85,7 +86,7 @@ def _context(context: ssl.SSLContext, tls: TLS) -> ssl.SSLContext:
     if tls.certificate is not None:
         _load_certificate(context, tls, tls.certificate)
     elif tls.key is not None:
-        raise InvalidTls(f"key file {tls.key} is given without a certificate")
+        raise InvalidTls(f"key file {shown(tls.key)} is given without a certificate")
     return context
 
 
@@ -94,19 +95,18 @@ def _load_authorities(context: ssl.SSLContext, path: FilePath, kind: str) -> Non
         context.load_verify_locations(cafile=path)
     except OSError:  # ssl.SSLError is one
         _read(path, kind)
-        raise InvalidTls(f"{kind} file {path} has no certificate in PEM form") from None
+        raise InvalidTls(f"{kind} file {shown(path)} has no certificate in PEM form") from None
 
 
 def _load_certificate(context: ssl.SSLContext, tls: TLS, certificate: FilePath) -> None:
     def read_password() -> str | bytes:
         if tls.key_password is None:  # OpenSSL would ask on the terminal
-            raise InvalidTls(f"key file {tls.key or certificate} is encrypted: give its password")
+            raise InvalidTls(f"key file {shown(tls.key or certificate)} is encrypted: give its password")
         password: object = _ask(tls.key_password, tls.key or certificate)
         if not isinstance(password, (str, bytes)) or len(password) > _MOST_PASSWORD:
             del password  # a traceback may show the local variables
-            raise InvalidTls(
-                f"the password of key file {tls.key or certificate} is not text of at most {_MOST_PASSWORD} bytes"
-            )
+            name = shown(tls.key or certificate)
+            raise InvalidTls(f"the password of key file {name} is not text of at most {_MOST_PASSWORD} bytes")
         return password
 
     try:
@@ -123,7 +123,9 @@ def _ask(key_password: KeyPassword, key: FilePath) -> object:
     except InvalidTls:
         raise
     except Exception as error:
-        raise InvalidTls(f"the password of key file {key} is not available: {type(error).__name__}: {error}") from error
+        raise InvalidTls(
+            f"the password of key file {shown(key)} is not available: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _explain(error: OSError, tls: TLS, certificate: FilePath) -> InvalidTls:
@@ -132,16 +134,18 @@ def _explain(error: OSError, tls: TLS, certificate: FilePath) -> InvalidTls:
     _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, "certificate")
     content = _read(key, "key")
     if b"PRIVATE KEY-----" not in content:
-        return InvalidTls(f"key file {key} has no private key in PEM form")
+        return InvalidTls(f"key file {shown(key)} has no private key in PEM form")
     if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-        return InvalidTls(f"key file {key} is not the key of the certificate in {certificate}")
+        return InvalidTls(f"key file {shown(key)} is not the key of the certificate in {shown(certificate)}")
     if b"ENCRYPTED" in content:
-        return InvalidTls(f"key file {key} cannot be decrypted: its password is wrong")
-    return InvalidTls(f"certificate file {certificate} and key file {key} cannot be used: {error}")
+        return InvalidTls(f"key file {shown(key)} cannot be decrypted: its password is wrong")
+    return InvalidTls(f"certificate file {shown(certificate)} and key file {shown(key)} cannot be used: {error}")
 
 
 def _read(path: FilePath, kind: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise InvalidTls(f"{kind} file {path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise InvalidTls(
+            f"{kind} file {shown(path)} cannot be read: {(error.strerror or str(error)).lower()}"
+        ) from None

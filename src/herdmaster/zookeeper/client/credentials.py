@@ -16,6 +16,7 @@ from typing import Final, NoReturn, Protocol, Self
 from herdmaster.zookeeper.client import kerberos
 from herdmaster.zookeeper.digest_md5 import Client, SaslError
 from herdmaster.zookeeper.errors import AuthenticationFailed, CredentialUnavailable, InvalidCredential
+from herdmaster.zookeeper.given_text import shown
 from herdmaster.zookeeper.secret import Secret
 
 Password = str | os.PathLike[str] | Callable[[], str | bytes]
@@ -41,7 +42,7 @@ class _UserPassword:
     `user` is None if the file has both; `file` is None if the password is in memory or comes from a function.
     """
 
-    __slots__ = ("_password", "file", "user")
+    __slots__ = ("_password", "_shown", "file", "user")
 
     def __init__(self, user: str, password: Password) -> None:
         """Raises InvalidCredential."""
@@ -57,6 +58,7 @@ class _UserPassword:
             raise InvalidCredential(f"the password of {kind} is a str, the Path of a file, or a callable")
         self.user: str | None = user
         self.file: Path | None = Path(source) if isinstance(source, os.PathLike) else None
+        self._shown = str(self.file)
         self._password = None if isinstance(source, os.PathLike) else source
 
     @classmethod
@@ -64,6 +66,7 @@ class _UserPassword:
         """Return the credential of a file with one line `user:password`."""
         self = cls("-", Path(path))
         self.user = None
+        self._shown = shown(path)
         return self
 
     def __reduce__(self) -> NoReturn:
@@ -95,9 +98,9 @@ class _UserPassword:
         """Return `user:password` in UTF-8. Raises CredentialUnavailable."""
         if self.user is None:
             assert self.file is not None
-            return _read_both(self.file)
+            return _read_both(self.file, self._shown)
         if self.file is not None:
-            return _join(self.user, _read(self.file))
+            return _join(self.user, _read(self.file, self._shown))
         if isinstance(self._password, Secret):
             return _join(self.user, self._password)
         assert self._password is not None
@@ -159,27 +162,27 @@ def _join(user: str, password: Secret) -> Secret:
     return Secret(user.encode() + b":" + password.reveal())
 
 
-def _read(path: Path) -> Secret:
-    """Return the first line of a file. Raises CredentialUnavailable."""
+def _read(path: Path, name: str) -> Secret:
+    """Return the first line of a file, which errors call `name`. Raises CredentialUnavailable."""
     try:
         with path.open("rb") as file:
             content = Secret(file.read(_LONGEST + 1))
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        raise CredentialUnavailable(f"credential file {path} cannot be read: {reason}") from None
+        raise CredentialUnavailable(f"credential file {name} cannot be read: {reason}") from None
     line = Secret(content.reveal().rstrip(b"\r\n"))
     if not line.reveal() or b"\n" in line.reveal() or len(line.reveal()) > _LONGEST:
-        raise CredentialUnavailable(f"credential file {path} is not one line of at most {_LONGEST} bytes")
+        raise CredentialUnavailable(f"credential file {name} is not one line of at most {_LONGEST} bytes")
     return line
 
 
-def _read_both(path: Path) -> Secret:
-    line = _read(path)
+def _read_both(path: Path, name: str) -> Secret:
+    line = _read(path, name)
     user, colon, password = line.reveal().partition(b":")
     is_whole = bool(user and colon and password)
     del user, colon, password  # a traceback may show the local variables
     if not is_whole:
-        raise CredentialUnavailable(f"credential file {path} is not one line user:password")
+        raise CredentialUnavailable(f"credential file {name} is not one line user:password")
     return line
 
 
@@ -207,7 +210,7 @@ class Kerberos:
     A ticket that has expired is replaced at the next connection: from the keytab, or by what the cache holds then.
     """
 
-    __slots__ = ("_cache", "host", "keytab", "principal", "service")
+    __slots__ = ("_cache", "_shown_keytab", "host", "keytab", "principal", "service")
     principal: str | None
     keytab: Path | None
     service: str
@@ -225,6 +228,7 @@ class Kerberos:
     ) -> None:
         self.principal = principal
         self.keytab = None if keytab is None else Path(keytab)
+        self._shown_keytab = "" if keytab is None else shown(keytab)
         self.service = service
         self.host = host
         self._cache = f"MEMORY:herdmaster-{secrets.token_hex(8)}"
@@ -246,7 +250,8 @@ class Kerberos:
     def converse(self, host: str) -> Conversation:
         """Raises CredentialUnavailable, InvalidCredential without the package."""
         target = f"{self.service}@{self.host or host}"
-        return kerberos.Conversation(target, self.principal, self.keytab, self._cache)
+        keytab = None if self.keytab is None else kerberos.Keytab(self.keytab, self._shown_keytab, self._cache)
+        return kerberos.Conversation(target, self.principal, keytab)
 
 
 Credential = Digest | Sasl | Kerberos

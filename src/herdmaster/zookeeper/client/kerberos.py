@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from herdmaster.zookeeper.errors import AuthenticationFailed, CredentialUnavailable, InvalidCredential
 
+_KEYTAB_START: Final = b"\x05"
+"""The first byte of every keytab, before its version."""
 _NO_LAYER: Final = b"\x01\x00\x00\x00"
 """The answer to the server's offer: no security layer, and so no largest message."""
 
 
-class Conversation:
-    """One authentication. `target` is `service@host`; `cache` names the ticket cache for the tickets of a keytab."""
+class Keytab(NamedTuple):
+    """A file with keys of principals. Errors call it `name`; `cache` names the ticket cache for its tickets."""
 
-    def __init__(self, target: str, principal: str | None, keytab: Path | None, cache: str) -> None:
+    file: Path
+    name: str
+    cache: str
+
+    def check(self) -> None:
+        """Raise CredentialUnavailable for a file that cannot be used: GSSAPI does not name it."""
+        try:
+            with self.file.open("rb") as file:
+                start = file.read(1)
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+            raise CredentialUnavailable(f"Kerberos: keytab {self.name} cannot be read: {reason}") from None
+        if start != _KEYTAB_START:
+            raise CredentialUnavailable(f"Kerberos: keytab {self.name} is no keytab: it is empty or has another format")
+
+
+class Conversation:
+    """One authentication. `target` is `service@host`."""
+
+    def __init__(self, target: str, principal: str | None, keytab: Keytab | None) -> None:
         """Raises InvalidCredential without the package."""
         # Any: the package is optional, and its types are not installed where it is absent.
         try:
@@ -25,17 +46,17 @@ class Conversation:
         self._target = target
         self._principal = principal
         self._keytab = keytab
-        self._cache = cache
         self._context: Any = None
         self._has_chosen = False
 
     def start(self) -> bytes:
         """Take a ticket for the server, and return the first token. Raises CredentialUnavailable."""
         gssapi = self._gssapi
-        if self._keytab is not None and not self._keytab.is_file():
-            raise CredentialUnavailable(f"Kerberos: keytab {self._keytab} is not there")
-        store = None if self._keytab is None else {"client_keytab": str(self._keytab), "ccache": self._cache}
-        options = {} if store is None else {"store": store}
+        keytab = self._keytab
+        options: dict[str, object] = {}
+        if keytab is not None:
+            keytab.check()
+            options["store"] = {"client_keytab": str(keytab.file), "ccache": keytab.cache}
         try:
             name = gssapi.Name(self._principal, gssapi.NameType.kerberos_principal) if self._principal else None
             credentials = gssapi.Credentials(name=name, usage="initiate", **options)
@@ -50,7 +71,8 @@ class Conversation:
             )
             return self._context.step() or b""
         except gssapi.exceptions.GSSError as error:
-            raise CredentialUnavailable(f"Kerberos: no ticket for {self._target}: {_words(error)}") from None
+            by = "" if keytab is None else f" by keytab {keytab.name}"
+            raise CredentialUnavailable(f"Kerberos: no ticket for {self._target}{by}: {_words(error)}") from None
 
     def answer(self, token: bytes | None) -> bytes | None:
         """Return what answers the server's token; None at the end. Raises AuthenticationFailed."""

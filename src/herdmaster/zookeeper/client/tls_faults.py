@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
+from herdmaster.zookeeper.given_text import shown
 from herdmaster.zookeeper.tls import TLS
 
 _EXPIRED: Final = 10
@@ -55,7 +56,7 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, tls: TLS, host: st
             "does, in the connect string or as the TLS server name"
         )
     if code in _UNKNOWN_AUTHORITIES:
-        authorities = "the system" if tls.ca is None else f"{tls.ca}"
+        authorities = "the system" if tls.ca is None else shown(tls.ca)
         return f"the server's certificate is of no authority in {authorities}: give the CA file of its authority"
     return f"the server's certificate is refused: {error.verify_message}"
 
@@ -64,4 +65,4 @@ def _explain_alert(reason: str, tls: TLS) -> str:
     alert = reason.partition("ALERT_")[2].replace("_", " ").lower()
     if tls.certificate is None:
         return f"the server refused a client without a certificate (TLS alert: {alert}): give one, with its key"
-    return f"the server refused the certificate in {tls.certificate} (TLS alert: {alert})"
+    return f"the server refused the certificate in {shown(tls.certificate)} (TLS alert: {alert})"
