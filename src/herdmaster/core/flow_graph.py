@@ -54,7 +54,7 @@ class FlowGraph:
         self._marked = 0
         self._over: _Over | None = None  # None: nothing is over, or it is not known yet
         self._is_over_stale = False
-        self.running: set[str] = set()
+        self.running: dict[str, None] = {}  # the oldest first
         self.results: set[str] = set()
         self.failed: set[str] = set()
         self.ready: dict[str, None] = {}
@@ -130,7 +130,7 @@ class FlowGraph:
                     self._unknown.add(name)
                 self._enter(name)
         elif part == RUNNING:
-            self.running = set(names)
+            self.running = dict.fromkeys(names)
         elif part == RESULTS:
             self.results = set(names)
         elif part == FAILED:
@@ -161,7 +161,7 @@ class FlowGraph:
 
     def add(self, part: str, name: str) -> None:
         if part == RUNNING:
-            self.running.add(name)
+            self.running[name] = None
         elif part == STEPS:
             self._enter(name)
             self._handle_entry(name)
@@ -178,7 +178,7 @@ class FlowGraph:
 
     def remove(self, part: str, name: str) -> None:
         if part == RUNNING:
-            self.running.discard(name)
+            self.running.pop(name, None)
         elif part == STEPS:
             self._leave(name)
         elif part == RESULTS:

@@ -56,7 +56,13 @@ class Flow(msgspec.Struct):
     version: int = -1
     header: FlowHeader | None = None
     deadline_ms: int | None = None
-    to_stop: set[str] = msgspec.field(default_factory=set)  # its running tasks that were not asked to end
+    to_stop: dict[str, None] = msgspec.field(default_factory=dict)
+    """Its running tasks that were not asked to end, in the order in which they are to be asked."""
+
+    def stop_all(self) -> None:
+        """Let all tasks that run be asked to end, also those that were asked before. The newest first: the oldest are
+        with workers, and moves of workers refuse the transactions that end many tasks."""
+        self.to_stop = {} if self.graph is None else dict.fromkeys(reversed(self.graph.running))
 
     def may_start(self, entry: str) -> bool:
         graph = self.graph
@@ -146,7 +152,7 @@ class FlowPicture(Offers[Start | str]):
             case [_, _, name, part] if (graph := self._graph(name)) is not None:
                 graph.replace(part, names)
                 if part == RUNNING:
-                    self._flows[name].to_stop = set(names)
+                    self._flows[name].stop_all()
                 self._review(self._flows[name])
             case [_, _, name, _, entry] if (graph := self._graph(name)) is not None:
                 graph.replace_edges(entry, names)
@@ -164,7 +170,7 @@ class FlowPicture(Offers[Start | str]):
                 return
             graph.add(path[1], name)
             if path[1] == RUNNING:
-                found.to_stop.add(name)
+                found.to_stop[name] = None
             self._review(found)
 
     def remove(self, folder: str, name: str) -> None:
@@ -181,7 +187,7 @@ class FlowPicture(Offers[Start | str]):
                 return
             graph.remove(path[1], name)
             if path[1] == RUNNING:
-                found.to_stop.discard(name)
+                found.to_stop.pop(name, None)
             self._review(found)
 
     def change(self, flow: str) -> None:
@@ -219,7 +225,7 @@ class FlowPicture(Offers[Start | str]):
                     flow.is_cancelled = False
         if part == CANCEL and not flow.is_cancelled:
             flow.is_cancelled = True
-            flow.to_stop = set() if flow.graph is None else set(flow.graph.running)
+            flow.stop_all()
         self._review(flow)
 
     def _remove_from_flow(self, name: str, part: str) -> None:

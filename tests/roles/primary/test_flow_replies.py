@@ -52,6 +52,7 @@ class Rig:
 
     def __init__(self, **header: Any) -> None:
         self.client = ScriptedClient()
+        self.asked: set[str] = set()  # there is a request to cancel them
         self.server_clock = FakeServerClock()
         self.server_clock.time = NOW
         self.header = FlowHeader(1, "report", NOW, FlowState.RUNNING, 9, **header)
@@ -60,7 +61,7 @@ class Rig:
         clock: Any = self.server_clock
         self.feed = FlowFeed(client, self.report, lambda: None)
         self.flows = self.feed.flows
-        self.ends = FlowEnds(client, self.feed, clock, self.report, lambda: None)
+        self.ends = FlowEnds(client, self.feed, clock, self.report, lambda: None, is_asked=self.asked.__contains__)
         self.starts = FlowStarts(client, self.feed, clock, self.report, lambda: None)
         self.flows.replace(layout.FLOWS, ())
         self.flows.add(layout.FLOWS, FLOW)
@@ -222,23 +223,60 @@ async def test_a_stopped_flow_asks_on_after_a_marked_step_that_may_go_on(monkeyp
     for entry in (b"1!", b"3"):
         rig.ends.step()
         rig.client.answer_read(entry)
-    assert rig.client.pending() == ["create"]
+    await asyncio.sleep(0)
+    assert rig.client.pending() == ["commit"]
+
+
+async def cancel(rig: Rig, *steps: str) -> None:
+    """Let steps run in a flow that is to be cancelled."""
+    rig.add(RUNNING, *map(task, steps))
+    rig.read_header()
+    rig.flows.add(PATH, CANCEL)
+    await stop(rig)
+
+
+async def stop(rig: Rig) -> None:
+    rig.ends.step()
+    await asyncio.sleep(0)
+
+
+def requests(*steps: str) -> tuple[tuple[str, str], ...]:
+    return tuple(("create", layout.cancel_path(task(step))) for step in steps)
 
 
 async def test_a_request_that_was_refused_is_made_again() -> None:
     rig = Rig()
-    rig.add(RUNNING, task("0"))
-    rig.read_header()
-    rig.flows.add(PATH, CANCEL)
-    rig.ends.step()
-    assert rig.client.answer("create", None, GONE) == layout.cancel_path(task("0"))
-    rig.ends.step()
+    await cancel(rig, "0", "1")
+    assert rig.client.refuse(0, GONE) == requests("1", "0")
+    await stop(rig)
     assert rig.client.pending() == []
     rig.client.now += TRY_LATER_SECONDS
-    rig.ends.step()
-    assert rig.client.answer("create", None, errors.NodeExists()) == layout.cancel_path(task("0"))
+    await stop(rig)
+    assert rig.client.answer("commit") == requests("1", "0")
     rig.client.now += TRY_LATER_SECONDS
-    rig.ends.step()
+    await stop(rig)
+    assert rig.client.pending() == []
+
+
+async def test_many_requests_are_made_in_one_transaction_and_the_newest_tasks_are_asked_first() -> None:
+    rig = Rig()
+    steps = [f"{index}" for index in range(1001)]
+    await cancel(rig, *steps)
+    sent = [path for _, path, _ in rig.client.calls]
+    steps.reverse()
+    assert sent == [requests(*steps[start : start + 200]) for start in range(0, 1000, 200)]
+    rig.client.answer("commit")
+    await stop(rig)
+    assert rig.client.calls.pop()[1] == requests("0")
+
+
+async def test_requests_that_are_there_are_left_out() -> None:
+    rig = Rig()
+    rig.asked.add(task("1"))
+    await cancel(rig, "5", "4", "3", "2", "1", "0")
+    assert rig.client.refuse(1, errors.NodeExists()) == requests("0", "2", "3", "4", "5")
+    assert rig.client.refuse(3, errors.NodeExists()) == requests("0", "3", "4", "5")
+    assert [rig.client.answer("commit") for _ in "034"] == [requests("0"), requests("3"), requests("4")]
     assert rig.client.pending() == []
 
 

@@ -131,6 +131,24 @@ async def test_an_item_runs_as_any_step(stage: Stage, scene: FlowScene) -> None:
     assert [await scene.result("1.0"), await scene.result("1.1")] == [10, 20]
 
 
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("what", ["flow", "step"])
+async def test_an_each_that_is_to_be_cancelled_makes_no_more_items(
+    what: str, stage: Stage, scene: FlowScene, worker: StagedWorker
+) -> None:
+    """The primary cannot end it: each transaction that makes items refuses its own."""
+    path = scene.path("cancel") if what == "flow" else layout.cancel_path(scene.task("1"))
+    await stage.put(path)
+    await scene.put_result("0", list(range(20)))
+    transactions = on_expand(worker, lambda _number: None)
+    await scene.assign_each(worker.name, "1", "0")
+    assert (await scene.error("1")).type == "TaskCancelled"
+    assert (transactions, await elements(stage)) == ([1], [0, 1])
+    assert decode_call(await stage.data(scene.path("failed", "1"))).expanded == 2, "for a retry"
+    assert await scene.names("running") == await stage.names("/tasks")
+    assert await stage.names(layout.inbox_path(worker.name)) == []
+
+
 # --- what fails ------------------------------------------------------------------------------------------------------
 
 

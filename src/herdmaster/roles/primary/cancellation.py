@@ -80,6 +80,10 @@ class Cancellation(FolderPart):
     def next_wakeup(self) -> float | None:
         return self._requests.next_release()
 
+    def is_requested(self, task: str) -> bool:
+        """Whether there is a request for the task. False while that is not known."""
+        return self._requests.is_current and task in self._requests
+
     def _look_again(self, task: str) -> None:
         def done(node: tuple[bytes | None, Stat] | None, error: Exception | None) -> None:
             may_come = node is not None and self._may_come(node[0])

@@ -36,16 +36,24 @@ MAX_KEPT: Final = 4096
 
 
 class FlowEnds(Part):
-    """Reads headers, stops the tasks of flows that are cancelled or stopped, and ends flows."""
+    """Reads headers, stops the tasks of flows that are cancelled or stopped, and ends flows. `is_asked` says whether
+    there is a request to cancel a task."""
 
     def __init__(
-        self, client: Client, feed: FlowFeed, server_clock: ServerClock, report: PrimaryLog, wake: Callable[[], None]
+        self,
+        client: Client,
+        feed: FlowFeed,
+        server_clock: ServerClock,
+        report: PrimaryLog,
+        wake: Callable[[], None],
+        *,
+        is_asked: Callable[[str], bool],
     ) -> None:
         super().__init__(client, feed.flows, report, wake, feed.list_again)
         flows = self._flows = feed.flows
         self._server_clock = server_clock
         self._flow_reader = FlowReader(client)
-        self._stops = FlowStops(client, flows, self.reader, wake)
+        self._stops = FlowStops(client, flows, self.reader, is_asked, wake)
         self._ending: dict[str, FlowHeader] = {}  # the last headers that are being written
         self._deadlines: list[tuple[int, str]] = []  # a heap: when flows time out, in unix milliseconds
 

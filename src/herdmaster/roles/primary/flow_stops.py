@@ -1,13 +1,14 @@
 """Stops the tasks of flows that were cancelled, or that stop at their first failure: it asks for each to be cancelled.
 
 What asks is a request in `/cancel`, as a client makes it; `roles/primary/cancellation.py` carries the requests out.
-Tasks of marked steps go on in a flow that stops.
+Many requests are made in one transaction. Tasks of marked steps go on in a flow that stops.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 from herdmaster.core import layout
@@ -20,21 +21,33 @@ from herdmaster.zookeeper import errors
 from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import Stat
 
-_MAX_ASKED: Final = 200
-"""Requests that are sent at the same time."""
+_MAX_ASKED: Final = 1000
+"""Tasks that are asked at the same time; enough for a few full transactions."""
+_MAX_BATCH: Final = 200
+"""Requests in one transaction."""
 _AGAIN_SECONDS: Final = 30.0
 """A request may have ended the task without its flow, if the payload of the task was destroyed. The next one finds the
 step lost."""
 
 
 class FlowStops:
-    """The flows whose tasks are being stopped, for one term of a primary."""
+    """The flows whose tasks are being stopped, for one term of a primary. `is_asked` says whether there is a request
+    for a task already."""
 
-    def __init__(self, client: Client, flows: FlowPicture, reader: PayloadReader, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        flows: FlowPicture,
+        reader: PayloadReader,
+        is_asked: Callable[[str], bool],
+        wake: Callable[[], None],
+    ) -> None:
         self._client = client
         self._flows = flows
         self._reader = reader
+        self._is_asked = is_asked
         self._wake = wake
+        self._to_ask: list[tuple[str, str]] = []  # flows and tasks whose requests leave with this turn of the loop
         self._stopping: dict[str, float] = {}  # when everything that still runs is asked again
         self._under_way = 0
         self._may_ask_at = 0.0
@@ -58,10 +71,10 @@ class FlowStops:
                 del self._stopping[name]
                 continue
             if now >= again_at:
-                flow.to_stop = set(flow.graph.running)
+                flow.stop_all()
                 self._stopping[name] = now + _AGAIN_SECONDS
-            for task in sorted(flow.to_stop)[: max(_MAX_ASKED - self._under_way, 0)]:
-                flow.to_stop.discard(task)
+            for task in list(islice(flow.to_stop, max(_MAX_ASKED - self._under_way, 0))):
+                del flow.to_stop[task]
                 self._stop(flow, task)
 
     def next_wakeup(self) -> float | None:
@@ -76,7 +89,7 @@ class FlowStops:
         return found
 
     def _stop(self, flow: Flow, task: str) -> None:
-        if parse_task_name(task) is None:
+        if parse_task_name(task) is None or self._is_asked(task):
             return
         self._under_way += 1
         if flow.is_cancelled:
@@ -94,16 +107,48 @@ class FlowStops:
             self._ask(*key)
 
     def _ask(self, flow: str, task: str) -> None:
-        self._client.create_nowait(layout.cancel_path(task), b"", partial(self._handle_asked, flow, task))
+        if not self._to_ask:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._to_ask.append((flow, task))
 
-    def _handle_asked(self, flow: str, task: str, _path: str | None, error: Exception | None) -> None:
+    def _send(self) -> None:
+        wanted, self._to_ask = self._to_ask, []
+        for start in range(0, len(wanted), _MAX_BATCH):
+            self._request(wanted[start : start + _MAX_BATCH])
+
+    def _request(self, asked: Sequence[tuple[str, str]], failures: int = 0) -> None:
+        """Make the requests for these tasks in one transaction. If one is refused, the others are made again."""
+        transaction = self._client.transaction()
+        for _, task in asked:
+            transaction.create(layout.cancel_path(task), b"")
+
+        def done(_results: object, error: Exception | None) -> None:
+            if not isinstance(error, errors.TransactionFailed):
+                for each in asked:
+                    self._handle_asked(*each, error)
+                return
+            if isinstance(error.error, errors.NodeExists):
+                self._handle_asked(*asked[error.index], error.error)
+                rest = [*asked[: error.index], *asked[error.index + 1 :]]
+                for again in [[each] for each in rest] if failures else [rest] if rest else []:
+                    self._request(again, failures + 1)
+                return
+            for each in asked:
+                self._handle_asked(*each, error.error)
+
+        try:
+            transaction.commit_nowait(done)
+        except errors.ZooKeeperError as error:
+            done(None, error)
+
+    def _handle_asked(self, flow: str, task: str, error: Exception | None) -> None:
         # After a lost connection, the next listing shows again what runs.
         if isinstance(error, errors.ServerError) and not isinstance(error, errors.NodeExists):
             self._is_folder_missing |= isinstance(error, errors.NoNode)
             self._may_ask_at = self._client.clock() + TRY_LATER_SECONDS
             found = self._flows.get(flow)
             if found is not None and found.graph is not None and task in found.graph.running:
-                found.to_stop.add(task)
+                found.to_stop[task] = None
         self._end()
 
     def _end(self) -> None:

@@ -61,7 +61,7 @@ class Primary:
         cancellation = Cancellation(client, pictures, flow_feed.flows, report, wake)
         scheduling = Scheduling(client, server_clock, pictures, report, wake, stands_in=settings.stands_in)
         starts = FlowStarts(client, flow_feed, server_clock, report, wake, stands_in=settings.stands_in)
-        ends = FlowEnds(client, flow_feed, server_clock, report, wake)
+        ends = FlowEnds(client, flow_feed, server_clock, report, wake, is_asked=cancellation.is_requested)
         self._moving: list[Part] = [promotion, cancellation, scheduling, starts, ends]
         watched: tuple[FolderPart | FlowFeed, ...] = (promotion, cancellation, scheduling, flow_feed)
         self._watching: tuple[Feed | FolderPart | FlowFeed, ...] = (self._feed, *watched)

@@ -16,9 +16,9 @@ from herdmaster.core import transitions
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.chunk import failure_of_chunk, join_done, join_results
 from herdmaster.core.ending_moves import step_of
-from herdmaster.core.endings import held_key, key_without_success
+from herdmaster.core.endings import CANCELLED, held_key, key_without_success
 from herdmaster.core.failure import ErrorInfo
-from herdmaster.core.flows import note_of
+from herdmaster.core.flows import FlowStep, note_of
 from herdmaster.core.history import EndState
 from herdmaster.core.keys import HeldKey
 from herdmaster.core.names import DEFAULT_QUEUE, queue_and_time
@@ -118,6 +118,11 @@ class NextMoves:
         """Return the move that ends a task without running it."""
         what = refused(error)
         return self._report_failed(task, what.error, self._bury_or_end(task, what, None))
+
+    def cancel(self, task: Delivered, flow: FlowStep) -> Move:
+        """Return the move that ends a step as cancelled."""
+        self._note_end(task, EndState.CANCELLED, None)
+        return self._steps.fail(task, flow, CANCELLED.reason)
 
     def drop(self, task: Delivered) -> Move:
         """Return the move of a step that has ended elsewhere."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
 from typing import Protocol
 
@@ -63,6 +64,7 @@ class _Making(msgspec.Struct):
     payload: bytes = b""
     """With the progress that the transaction under way notes."""
     done: int = 0
+    is_cancelled: bool = False
 
 
 class Steps:
@@ -79,6 +81,7 @@ class Steps:
         executor: Executor,
         moves: NextMoves,
     ) -> None:
+        self._client = client
         self._worker = worker
         self._tasks = tasks
         self._session = session
@@ -197,9 +200,14 @@ class Steps:
         """Make the next items, or complete the step with their number as its result."""
         held, expansion = making.held, making.expansion
         task = held.task
-        if expansion.done < expansion.count:
+        flow = task.flow
+        assert flow is not None
+        if expansion.done < expansion.count and making.is_cancelled:
+            move: Move | Again = self._moves.cancel(task, flow)
+        elif expansion.done < expansion.count:
+            self._look_for_cancel(making, flow)
             try:
-                move: Move | Again = self._expand(making)
+                move = self._expand(making, flow)
             except HerdError as error:
                 move = self._moves.refuse(task, error)
         else:
@@ -210,10 +218,20 @@ class Steps:
         self._session.follow(held, move)
         self._session.turn()
 
-    def _expand(self, making: _Making) -> Move:
+    def _look_for_cancel(self, making: _Making, flow: FlowStep) -> None:
+        """Look whether the step or its flow is to be cancelled. The answers come before that of the transaction that
+        makes the next items. The primary cannot end the step as long as one such transaction follows another."""
+
+        def done(stat: Stat | None, _error: Exception | None) -> None:
+            making.is_cancelled |= stat is not None
+
+        for path in (layout.flow_cancel_path(flow.flow), layout.cancel_path(making.held.task.name)):
+            with contextlib.suppress(errors.ZooKeeperError):  # the session is over
+                self._client.exists_nowait(path, done)
+
+    def _expand(self, making: _Making, flow: FlowStep) -> Move:
         """Return the move that makes the next items. Raises PayloadTooLarge, BadPayload."""
-        task, flow = making.held.task, making.held.task.flow
-        assert flow is not None
+        task = making.held.task
         batch = making.expansion.next_batch(len(task.payload))
         chunk = making.expansion.items.chunk
         making.payload, making.done = with_expanded(task.payload, batch.done, chunk), batch.done
