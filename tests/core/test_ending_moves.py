@@ -188,6 +188,18 @@ def test_a_step_that_is_lost_again_gets_a_task_of_another_name() -> None:
     assert task_of(call.flow, call.run + 1) not in {first, task}
 
 
+@pytest.mark.parametrize("data", [b"7", b"7!", b"7? 12", b"7 1200x10"])
+def test_a_step_is_lost_by_what_its_flow_notes_of_it(data: bytes) -> None:
+    move = lose_step(FLOW, STEP, data)
+    assert move is not None
+    assert list(created(move)) == [f"/flows/{FLOW}/failed/7"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"x!"])
+def test_a_step_that_its_flow_does_not_name_is_not_lost(data: bytes) -> None:
+    assert lose_step(FLOW, STEP, data) is None
+
+
 def test_the_run_of_a_task_with_a_name_from_elsewhere_counts_as_the_first() -> None:
     assert find_run(FLOW, "7", STEP) == (STEP, 0)
     assert find_run(FLOW, "7", "task-x") == ("task-x", 0)

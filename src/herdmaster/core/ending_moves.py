@@ -11,7 +11,7 @@ from typing import Concatenate, ParamSpec
 
 import msgspec
 
-from herdmaster.core import flow_moves, layout, transitions
+from herdmaster.core import flow_graph, flow_moves, layout, transitions
 from herdmaster.core.endings import CANCELLED, Ending, encode_ending, freed_key
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.flows import FlowStep, find_run
@@ -69,7 +69,7 @@ def bury(worker: str, task: str, payload: bytes, ending: Ending) -> Move:
 def lose_step(flow: str, task: str, running: bytes, reason: ErrorInfo = NOWHERE) -> Move | None:
     """Return the move that ends a step whose payload cannot be had. `running` is the data of `running/T`: the id of the
     step, perhaps with a mark, and more after a blank. None if it is no such data."""
-    step_id = running.partition(b" ")[0].decode("ascii", "replace").rstrip("!?")
+    step_id = flow_graph.step_of(flow_graph.running_entry(running))
     if parse_step_id(step_id) is None:
         return None
     first, run = find_run(flow, step_id, task)  # a retry makes a task of the next run

@@ -31,6 +31,11 @@ def step_of(entry: str) -> str:
     return entry.rpartition(FOLLOWER_SIGN)[2].rstrip("!?")
 
 
+def running_entry(data: bytes) -> str:
+    """Return the entry that the data of `running/T` names. More may follow after a blank."""
+    return data.partition(b" ")[0].decode("ascii", "replace")
+
+
 def parent_of(entry: str) -> str | None:
     """Return the parent of a step that has exactly one and no edge; None for a step with edges."""
     return entry.partition(FOLLOWER_SIGN)[0] if FOLLOWER_SIGN in entry else None

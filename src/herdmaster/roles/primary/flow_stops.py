@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final
 
 from herdmaster.core import layout
-from herdmaster.core.flow_graph import is_marked
+from herdmaster.core.flow_graph import is_marked, running_entry
 from herdmaster.core.flow_picture import Flow, FlowPicture
 from herdmaster.core.names import parse_task_name
 from herdmaster.roles.primary.part import TRY_LATER_SECONDS
@@ -101,7 +101,7 @@ class FlowStops:
     def _handle_running(
         self, key: tuple[str, str], data: bytes | None, _stat: Stat | None, _error: Exception | None
     ) -> None:
-        if data is None or is_marked(data.partition(b" ")[0].decode("ascii", "replace")):
+        if data is None or is_marked(running_entry(data)):
             self._end()
         else:
             self._ask(*key)
