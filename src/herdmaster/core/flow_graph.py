@@ -120,9 +120,12 @@ class FlowGraph:
 
     def add_part(self, part: str) -> None:
         """The folder was made, and is empty."""
-        self.replace(part, ())
+        self._unknown.discard(part)
+        if self.is_known:
+            self._begin_anew()
 
     def remove_part(self, part: str) -> None:
+        self.replace(part, ())
         self._unknown.add(part)
 
     def replace(self, part: str, names: Iterable[str]) -> None:

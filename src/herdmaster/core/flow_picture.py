@@ -17,9 +17,10 @@ from herdmaster.core.flow_scope import CANCEL, PARTS, RUNNING
 from herdmaster.core.flows import FlowHeader
 from herdmaster.core.offers import Offers
 
-_FLOW: Final = 1
-_EDGE: Final = 3
-"""Levels of folders below `/flows`."""
+_FOLDER_OF_FLOWS: Final = 2
+_FLOW: Final = 3
+_ENTRY: Final = 5
+"""How many parts the paths of folders have between their slashes: `/flows`, `/flows/F`, `/flows/F/steps/S`."""
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
@@ -159,34 +160,36 @@ class FlowPicture(Offers[Start | str]):
                 self._review(self._flows[name])
 
     def add(self, folder: str, name: str) -> None:
-        _, _, *path = folder.split("/")
-        if not path:
+        path = folder.split("/")
+        if len(path) == _FOLDER_OF_FLOWS:
             self._flows[name] = Flow(name, is_new=True)
         elif len(path) == _FLOW:
-            self._add_to_flow(path[0], name, is_new=True)
-        elif (found := self._flows.get(path[0])) is not None and (graph := found.graph) is not None:
-            if len(path) == _EDGE:
-                graph.add_edge(path[2], name)
+            self._add_to_flow(path[2], name, is_new=True)
+        elif (found := self._flows.get(path[2])) is not None and (graph := found.graph) is not None:
+            part = path[3]
+            if len(path) == _ENTRY:
+                graph.add_edge(path[4], name)
                 return
-            graph.add(path[1], name)
-            if path[1] == RUNNING:
+            graph.add(part, name)
+            if part == RUNNING:
                 found.to_stop[name] = None
             self._review(found)
 
     def remove(self, folder: str, name: str) -> None:
-        _, _, *path = folder.split("/")
-        if not path:
+        path = folder.split("/")
+        if len(path) == _FOLDER_OF_FLOWS:
             self._flows.pop(name, None)
             self._running.discard(name)
         elif len(path) == _FLOW:
-            self._remove_from_flow(path[0], name)
-        elif (found := self._flows.get(path[0])) is not None and (graph := found.graph) is not None:
-            if len(path) == _EDGE:
-                graph.remove_edge(path[2], name)
-                self._to_refresh.add(path[0])
+            self._remove_from_flow(path[2], name)
+        elif (found := self._flows.get(path[2])) is not None and (graph := found.graph) is not None:
+            part = path[3]
+            if len(path) == _ENTRY:
+                graph.remove_edge(path[4], name)
+                self._to_refresh.add(found.name)
                 return
-            graph.remove(path[1], name)
-            if path[1] == RUNNING:
+            graph.remove(part, name)
+            if part == RUNNING:
                 found.to_stop.pop(name, None)
             self._review(found)
 

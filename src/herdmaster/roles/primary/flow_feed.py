@@ -48,11 +48,16 @@ class FlowFeed:
         self._stream.list_again()
 
     def _handle_change(self, change: ChildChange) -> None:
+        if isinstance(change, Added):  # these two are nearly all of the changes
+            self.flows.add(change.folder, change.name)
+        elif isinstance(change, Removed):
+            self.flows.remove(change.folder, change.name)
+        else:
+            self._handle_rest(change)
+        self._wake()
+
+    def _handle_rest(self, change: ChildChange) -> None:
         match change:
-            case Added(folder, name):
-                self.flows.add(folder, name)
-            case Removed(folder, name):
-                self.flows.remove(folder, name)
             case Changed(layout.FLOWS, name):
                 self.flows.change(name)
             case Listed(layout.FLOWS, None):
@@ -67,4 +72,3 @@ class FlowFeed:
                 self._report.tell_unreadable(folder, error)
             case Interrupted():
                 self.flows.interrupt()
-        self._wake()

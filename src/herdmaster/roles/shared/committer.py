@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -67,17 +68,24 @@ class _Batch:
         self.settled = settled
         self.failures = failures
         self.operations: list[Operation] = []
-        self.owners: list[list[tuple[Move, int]]] = []  # per operation: the moves that it belongs to, and where
-        checks: dict[str, int] = {}
+        self._first: list[int] = []  # by move: the place of its first operation
+        shared: set[str] = set()
         for move in moves:
-            for index, operation in enumerate(move.operations):
+            self._first.append(len(self.operations))
+            for operation in move.operations:
                 if isinstance(operation, CheckNode) and operation.version == -1:
-                    place = checks.setdefault(operation.path, len(self.operations))
-                    if place < len(self.operations):
-                        self.owners[place].append((move, index))
+                    if operation.path in shared:
                         continue
+                    shared.add(operation.path)
                 self.operations.append(operation)
-                self.owners.append([(move, index)])
+
+    def owners(self, place: int) -> list[tuple[Move, int]]:
+        """Return the moves that an operation belongs to, each with its place in them."""
+        cause = self.operations[place]
+        if not (isinstance(cause, CheckNode) and cause.version == -1):
+            move = self.moves[bisect_right(self._first, place) - 1]
+            return [(move, next(index for index, each in enumerate(move.operations) if each is cause))]
+        return [(move, index) for move in self.moves for index, each in enumerate(move.operations) if each == cause]
 
 
 class Committer:
@@ -133,7 +141,7 @@ class Committer:
 
     def _refused(self, batch: _Batch, error: errors.TransactionFailed) -> None:
         failure = Failure(type(error.error).__name__)
-        culprits = {id(move): verdict(move, index, failure) for move, index in batch.owners[error.index]}
+        culprits = {id(move): verdict(move, index, failure) for move, index in batch.owners(error.index)}
         cause = batch.operations[error.index]
         first = next(iter(culprits.values()))
         rest: list[Move] = []

@@ -256,8 +256,11 @@ class Session:
             for body in frames:
                 if not self._attached:
                     self._receive_handshake(body, now, events)
+                elif is_event(body):
+                    # Its zxid is not taken: since 3.9 it is that of the change, and a reply must not look newer.
+                    self._receive_event(body, events)
                 else:
-                    self._receive_message(body, now, events)
+                    self._receive_reply(body, now, events)
                 if self.is_over:
                     return
             frames = self._framer.feed(b"")  # raises if what follows is no frame
@@ -298,11 +301,7 @@ class Session:
         self._queue.extendleft(reversed(preface))
         return [StateChanged(self.state)]
 
-    def _receive_message(self, body: bytes, now: float, events: list[Event]) -> None:
-        if is_event(body):
-            # Its zxid is not taken: since 3.9 it is that of the change, and a reply must not look newer than it is.
-            self._receive_event(body, events)
-            return
+    def _receive_reply(self, body: bytes, now: float, events: list[Event]) -> None:
         xid, zxid, code = unpack_reply_header(body)
         self._replied_at = now
         if xid == XID_PING:

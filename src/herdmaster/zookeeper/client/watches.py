@@ -38,7 +38,7 @@ class WatchRegistry:
         self._one_shot = ((), (data, exist), (data, exist, child), (data, exist), (child,))
         self._persistent = self._tables[WatchTable.PERSISTENT]
         self._recursive = self._tables[WatchTable.RECURSIVE]
-        self._covering: dict[str, Sequence[Watcher]] = {}  # folder: the recursive watchers of its children
+        self._covering: dict[str, list[Watcher]] = {}  # folder: the recursive watchers of its children
 
     def add(self, table: WatchTable, path: str, watcher: Watcher) -> None:
         watchers = self._tables[table].setdefault(path, [])
@@ -83,16 +83,17 @@ class WatchRegistry:
             found += covering
         return _each_once(found) if len(found) > 1 else found
 
-    def _find_covering(self, folder: str) -> Sequence[Watcher]:
+    def _find_covering(self, folder: str) -> list[Watcher]:
         if len(self._covering) > _MAX_COVERING:
             self._covering.clear()
-        found: list[Watcher] = []
-        ancestor = folder
-        while ancestor:
-            found += self._recursive.get(ancestor, ())
-            ancestor = ancestor[: ancestor.rfind("/")]
-        found += self._recursive.get("/", ())
-        watchers = self._covering[folder] = _each_once(found)
+        watchers = list(self._recursive.get(folder or "/", ()))
+        if folder:
+            # Most folders are new ones in a folder that is covered already: what covers that one is found at once.
+            parent = folder[: folder.rfind("/")]
+            above = self._covering.get(parent)
+            above = self._find_covering(parent) if above is None else above
+            watchers = _each_once([*watchers, *above]) if watchers else above
+        self._covering[folder] = watchers
         return watchers
 
     def rearm(self, relative_zxid: int) -> list[SetWatches2]:

@@ -20,6 +20,9 @@ from herdmaster.zookeeper.client import Client
 from herdmaster.zookeeper.model import EventType, SessionState, WatchEvent
 from herdmaster.zookeeper.paths import join
 
+_CREATED: Final = EventType.CREATED
+_DELETED: Final = EventType.DELETED
+_CHANGED: Final = EventType.DATA_CHANGED
 _AT_ONCE: Final = 50
 """Folders that are listed with one request: the reply has all their names."""
 
@@ -207,8 +210,6 @@ class ChildStream:
 
     def _forget(self, folder: str, name: str) -> None:
         """Give no changes of a folder any more, nor of what is below it."""
-        if name not in self._listed[folder] and not self._awaited:
-            return  # most names are of leaves
         self._listed[folder].discard(name)
         path = join(folder, name)
         if path in self._awaited:
@@ -225,18 +226,18 @@ class ChildStream:
             if event.path == self._root:
                 self._handle_root_event(event)
             return
-        match event.type:
-            case EventType.CREATED:
-                self._sink(Added(folder, name))
-                if self._scope is not None and (names := self._scope.of_creation(folder, name)):
-                    self._widen(names, folder, name)
-            case EventType.DELETED:
-                if self._scope is not None:
-                    for each in (name, *self._scope.of_deletion(folder, name)):
-                        self._forget(folder, each)
-                self._sink(Removed(folder, name))
-            case EventType.DATA_CHANGED:
-                self._sink(Changed(folder, name))
+        kind, scope = event.type, self._scope
+        if kind is _CREATED:
+            self._sink(Added(folder, name))
+            if scope is not None and (names := scope.of_creation(folder, name)):
+                self._widen(names, folder, name)
+        elif kind is _DELETED:
+            if scope is not None and (name in self._listed[folder] or self._awaited):  # most names are of leaves
+                for each in (name, *scope.of_deletion(folder, name)):
+                    self._forget(folder, each)
+            self._sink(Removed(folder, name))
+        elif kind is _CHANGED:
+            self._sink(Changed(folder, name))
 
     def _widen(self, names: Collection[str], folder: str, new: str) -> None:
         if new in names:

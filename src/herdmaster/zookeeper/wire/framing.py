@@ -29,6 +29,8 @@ _CONNECT_RESPONSE = struct.Struct(">iiq")
 _EVENT = struct.Struct(">ii")
 _EVENT_BODY = struct.Struct(">iii")
 _EVENT_XID = struct.pack(">i", XID_EVENT)
+_EVENT_AT = _REPLY_HEADER.size
+_EVENT_PATH_AT = _EVENT_AT + _EVENT_BODY.size
 
 IT_IS_TLS: Final = "this is a port for TLS: give TLS settings, or the plain port"
 
@@ -182,13 +184,13 @@ def is_event(body: bytes) -> bool:
 def decode_event(body: bytes) -> tuple[int, str]:
     """Return the type, as a number, and the path of an event's frame body."""
     try:
-        kind, _, length = _EVENT_BODY.unpack_from(body, _REPLY_HEADER.size)
+        kind, _, length = _EVENT_BODY.unpack_from(body, _EVENT_AT)
     except struct.error:
         raise WireError("an event without a whole body") from None
-    start = _REPLY_HEADER.size + _EVENT_BODY.size
-    if not 0 <= length <= len(body) - start:
+    path = body[_EVENT_PATH_AT : _EVENT_PATH_AT + length] if length >= 0 else b""
+    if len(path) != length:
         raise WireError(f"a path of {length} bytes runs past the end of the event")
-    return kind, body[start : start + length].decode("utf-8", "replace")
+    return kind, path.decode("utf-8", "replace")
 
 
 # --- the handshake ---------------------------------------------------------------------------------------------------
