@@ -46,6 +46,7 @@ FOUND = {
     4561127: "the run of a step was no fault whose task an operator had deleted, which was not on disk yet",
     911664: "a request to cancel a task of a flow that stops was taken for the end of a flow that had timed out since",
     630127550: "a master completed a removal that an operator had begun, and was said to sweep the outcome too early",
+    107366179: "a reference master whose `/master` an operator had deleted went on, and lost a task, as is known",
 }
 
 

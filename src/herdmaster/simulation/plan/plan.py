@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from herdmaster.simulation.plan.faults import DELAYING, AnyFault, DeleteStep
+from herdmaster.simulation.plan.faults import DELAYING, AnyFault, DeleteStep, Mistake
 from herdmaster.simulation.plan.flow_plans import PlannedFlow
 from herdmaster.simulation.plan.hardware import Disk, Latency
 from herdmaster.simulation.plan.jobs import DEFAULT, Job
@@ -137,3 +137,12 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def has_reference(self) -> bool:
         return any(program.reference for program in self.programs)
+
+    @property
+    def unfit_mistakes(self) -> frozenset[Mistake]:
+        """The mistakes that are not made, because of what reference masters do then: they assign tasks to a worker that
+        is litter, and go on beside the next primary when `/master` is deleted by hand, by which a task may be lost."""
+        found = {Mistake.LITTER} if self.has_reference else set()
+        if any(program.reference and program.kind is Kind.MASTER for program in self.programs):
+            found.add(Mistake.OUST_PRIMARY)
+        return frozenset(found)

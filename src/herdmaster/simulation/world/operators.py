@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from herdmaster.simulation.plan import faults
 from herdmaster.simulation.plan.faults import Fault, Mistake
@@ -26,7 +26,7 @@ from herdmaster.simulation.world.supervisor import Supervisor
 
 class Operators:
     """Sends operators on the errands that faults stand for. `names_of` returns the tasks that a job became, `flows` has
-    the flow that each planned one became; `has_reference`: reference roles take part."""
+    the flow that each planned one became; `unfit` are mistakes that lose tasks by what other roles do then."""
 
     def __init__(
         self,
@@ -36,21 +36,21 @@ class Operators:
         names_of: Callable[[int], list[str]],
         flows: Mapping[int, str],
         *,
-        has_reference: bool,
+        unfit: Collection[Mistake],
     ) -> None:
         self._supervisor = supervisor
         self._window = window
         self._jobs = jobs
         self._names_of = names_of
         self._flows = flows
-        self._has_reference = has_reference
+        self._unfit = unfit
         self._count = 0
 
     def apply(self, fault: Fault) -> None:
         """Send an operator, unless there is nothing to do."""
         errand = self._errand_of(fault)
-        if errand is None or (errand is Mistake.LITTER and self._has_reference):
-            return  # a reference master would assign tasks to the worker that is litter
+        if errand is None or (isinstance(errand, Mistake) and errand in self._unfit):
+            return
         if isinstance(errand, LimitQueueFor):
             self._window.extend(errand.seconds)
         self._send(errand)

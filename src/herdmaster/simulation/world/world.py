@@ -183,7 +183,7 @@ class World:
                 jobs,
                 self._tasks.names_of,
                 self._ledger.flows.names,
-                has_reference=plan.has_reference,
+                unfit=plan.unfit_mistakes,
             ),
         )
 
