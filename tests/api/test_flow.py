@@ -15,6 +15,7 @@ from herdmaster import (
     DuplicateTask,
     Flow,
     FlowFuture,
+    FlowState,
     Herd,
     HerdClosed,
     InvalidName,
@@ -26,8 +27,10 @@ from herdmaster import (
     TaskFailed,
 )
 from herdmaster.api.internals import core_of
+from herdmaster.operations import flows
 from herdmaster.roles.client.flow_ends import EndOfFlow
 from herdmaster.roles.shared.instruments import Instruments
+from herdmaster.zookeeper.client import Client
 from tests.api.conftest import run_roles
 from tests.api.flow_tasks import FlowApp, Point, gates
 
@@ -184,6 +187,28 @@ def test_a_flow_whose_step_fails_names_it_and_runs_what_waits_for_that(app: Flow
     assert f"herd flows retry {run.name}" in raised.value.__notes__[0]
     assert states(run) == {"0": "failed", "1": "blocked", "2": "done", "3": "done"}
     assert run.info().error is not None
+
+
+def test_a_future_keeps_its_failure_after_a_retry_and_a_new_one_has_the_result(app: FlowApp, running: str) -> None:
+    run = app.herd.flow("mended").submit(app.wait.step("mended"))
+    with pytest.raises(TaskFailed, match="KeyError"):
+        run.result(timeout=20)
+
+    gates["mended"] = threading.Event()
+    assert asyncio.run(retry(running, run.name)) == 1
+    again = app.herd.flow_run(run.name)
+    with pytest.raises(TaskFailed, match="KeyError"):
+        run.result(timeout=20)
+    assert not again.done()
+    assert run.info().state is FlowState.RUNNING
+    gates["mended"].set()
+    assert again.result(timeout=20) == "mended"
+    assert (run.info().state, type(run.exception(0))) == (FlowState.DONE, TaskFailed)
+
+
+async def retry(hosts: str, flow: str) -> int:
+    async with Client(hosts, session_timeout=4.0) as client:
+        return await flows.retry_flow(client, flow)
 
 
 def test_what_starts_after_failures_only_is_none_where_nothing_failed(app: FlowApp) -> None:

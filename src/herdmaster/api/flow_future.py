@@ -26,6 +26,9 @@ class FlowFuture(Future[R]):
 
     `result` returns what `flow.returns(...)` named. It raises TaskFailed, which names the failed steps, TaskCancelled,
     or TaskExpired after the flow's `timeout`. `cancel` cancels the running steps, and no others start.
+
+    A future resolves once: after a retry, a new one (`herd.flow_run(name)`) has the new outcome. `info` and `steps`
+    always show the flow as it is now.
     """
 
     name: str

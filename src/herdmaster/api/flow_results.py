@@ -67,7 +67,10 @@ def resolve_flow(future: Future[object], end: FlowEnd, reader: FlowReader) -> No
     result: object = None
     error = exception_of(end.outcome, reader.known)
     if error is not None and end.outcome.state is OutcomeState.FAILED:
-        error.add_note(f"Mend the cause, then `herd flows retry {future.name}` runs the failed steps again.")
+        error.add_note(
+            f"Mend the cause, then `herd flows retry {future.name}` runs the failed steps again. This future stays "
+            "failed: `herd.flow_run(name)` is a new one."
+        )
     if end.outcome.state is OutcomeState.EXPIRED:
         error = TaskExpired(f"{future.name} did not end in the time that it had, herd.flow(timeout=...)")
     if error is None:
