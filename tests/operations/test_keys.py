@@ -11,11 +11,12 @@ from herdmaster.core import layout
 from herdmaster.core.keys import KeyRecord, KeyScope, encode_record, hash_key
 from herdmaster.errors import DuplicateTask
 from herdmaster.inspection.task_seen import TaskState
+from herdmaster.inspection.tasks import Inspector, TaskDetails
 from herdmaster.operations import keys as held_keys
 from tests.proxy import Proxy, multi_with
 from tests.roles.keyed import CALL, KEY, LATER, fail, is_held_by, keyed, keys, old
 from tests.roles.primary.test_promotion import now_ms
-from tests.roles.stage import Stage, until
+from tests.roles.stage import Stage, new_raw_name, until
 
 pytestmark = pytest.mark.long
 
@@ -117,6 +118,24 @@ async def test_an_older_task_that_has_not_ended_is_not_parted_from_its_key(stage
     with pytest.raises(Exception, match="submitted by an older version of Herdmaster"):
         await held_keys.release(stage.zk, hash_key("the key"))
     assert await keys(stage) == [hash_key("the key")]
+
+
+async def test_a_key_that_is_another_tasks_by_the_time_its_holder_has_been_looked_for_is_not_released(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first task ended without an outcome, and freed its key without a hold."""
+    key, first, second = hash_key("the key"), new_raw_name(), new_raw_name()
+    path = layout.key_path(key)
+    await stage.put(path, data=first.encode())
+    find = Inspector.find
+
+    async def find_late(self: Inspector, task: str) -> TaskDetails | None:
+        await stage.zk.transaction().delete(path).create(path, second.encode()).commit()
+        return await find(self, task)
+
+    monkeypatch.setattr(Inspector, "find", find_late)
+    assert await held_keys.release(stage.zk, key) is None
+    assert await stage.data(path) == second.encode()
 
 
 async def test_a_global_key_of_another_call_is_another_key(stage: Stage) -> None:

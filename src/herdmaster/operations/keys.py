@@ -119,6 +119,9 @@ class _Releasing:
             try:
                 if held.key is not None:
                     await _release_hold(client, held)
+                elif not await _still_holds(client, held):
+                    self._lost = before
+                    continue
                 else:
                     await _release_old(client, held, found.state)
             except errors.TransactionFailed as failure:
@@ -137,6 +140,12 @@ async def _release_hold(client: Client, held: KeySeen) -> None:
     for operation in transitions.release(held.task, held.hash).operations:
         add_operation(transaction, operation)
     await transaction.commit()
+
+
+async def _still_holds(client: Client, held: KeySeen) -> bool:
+    """Return whether a task of an older version has its key, after it was seen where it is. A task that has ended may
+    have freed its key in that transaction, without a hold; from then on the key is freed with one only."""
+    return any(seen.task == held.task for seen in await _see(client, [held.hash]))
 
 
 async def _release_old(client: Client, held: KeySeen, state: TaskState | None) -> None:
