@@ -45,6 +45,8 @@ FOUND = {
     920954: "an optional step was retried while items ran of an `each` that had been missing, and took them for done",
     4561127: "the run of a step was no fault whose task an operator had deleted, which was not on disk yet",
     911664: "a request to cancel a task of a flow that stops was taken for the end of a flow that had timed out since",
+    20829: "a release freed the key of a later task: its holder had ended, and freed it, before it was looked for",
+    18526: "the refusal of a flow was no fault where an earlier one of its key had been accepted",
     630127550: "a master completed a removal that an operator had begun, and was said to sweep the outcome too early",
     107366179: "a reference master whose `/master` an operator had deleted went on, and lost a task, as is known",
 }

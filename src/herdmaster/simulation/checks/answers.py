@@ -42,6 +42,17 @@ class AnswerCheck:
         self._ledger.flows.announced(name, plan)
         self._note("submits flow %d as %s", plan.index, name)
 
+    def flow_was_accepted(self, name: str, plan: PlannedFlow) -> None:
+        self._note("is told that %s was accepted", name)
+        if plan.index not in self._ledger.flows.accepted:
+            self.complain(f"was told that {name} was accepted, and it was not")
+
+    def flow_was_refused(self, name: str, plan: PlannedFlow) -> None:
+        """A flow with the same key, and so of the same name, may have been accepted."""
+        self._note("is told that %s was not accepted", name)
+        if plan.index in self._ledger.flows.accepted:
+            self.complain(f"was told that {name} was not accepted, and it was")
+
     def flow_was_duplicate(self, name: str) -> None:
         self._note("is told that there is a flow %s", name)
         if not self._ledger.flows.was_there(name):

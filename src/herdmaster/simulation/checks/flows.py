@@ -18,6 +18,7 @@ from herdmaster.core.outcome import OutcomeState, decode_outcome
 from herdmaster.core.payload import decode_call
 from herdmaster.errors import BadOutcome, BadPayload
 from herdmaster.simulation.checks.chunks import ChunkCheck
+from herdmaster.simulation.checks.deleted_steps import LOST, DeletedSteps
 from herdmaster.simulation.checks.effects import Actor, Effects, inbox_of, task_of
 from herdmaster.simulation.checks.executions import PLANNED
 from herdmaster.simulation.checks.flow_tree import ENDED, FlowTree
@@ -43,13 +44,14 @@ _OUTCOMES: Final = {
 
 class FlowCheck:
     """`plans` are the planned flows by their index, which is the name in the header. `history` is that of the ledger; a
-    flow has one under its znode's name, as a task has."""
+    flow has one under its znode's name, as a task has. `where` is as of `DeletedSteps`."""
 
     def __init__(
         self,
         plans: Mapping[int, PlannedFlow],
         nodes: Mapping[str, Node],
         history: Callable[[str], TaskHistory],
+        where: Callable[[str], tuple[str, ...]],
         report: Callable[[str], None],
     ) -> None:
         self._all_plans = plans
@@ -66,9 +68,9 @@ class FlowCheck:
         self.removed: set[str] = set()
         """Flows that were deleted with their outcomes; another of the name may be there."""
         self.chunks = ChunkCheck(report)
-        self.deleted: set[str] = set()
-        """Tasks that operators have deleted by hand."""
-        self._lost: set[tuple[str, str]] = set()  # flows and steps whose tasks were
+        self.deleted = DeletedSteps(self._steps, where)
+        self.accepted: set[int] = set()
+        """The planned flows that began to run."""
         self.names: dict[int, str] = {}
         """The flow that each planned flow became."""
 
@@ -93,6 +95,7 @@ class FlowCheck:
     def check(self, effects: Effects, actor: Actor) -> None:
         """Check a transaction, before the ledger looks at the tasks in it."""
         self._made = set()
+        self.deleted.begin()
         for path, data, _ in effects.created:
             if path.startswith(_FLOWS) and path.count("/") == _FLOWS.count("/"):
                 self._note_creation(path.removeprefix(_FLOWS), data)
@@ -109,7 +112,7 @@ class FlowCheck:
         if actor.kind is Kind.MASTER:
             self._note_stops(effects)
         elif actor.kind is Kind.OPERATOR:
-            self._note_deletions(effects)
+            self.deleted.note(effects)
         for path, data, _ in effects.created:
             name = path.removeprefix(_STATUS)
             if path.startswith(_STATUS) and name in self._plans:
@@ -124,14 +127,6 @@ class FlowCheck:
             if path.startswith(_CANCEL) and is_cancelled and not self._plans[flow].stops:
                 self._stopped.setdefault(flow, set()).add(effects.session_id)
 
-    def _note_deletions(self, effects: Effects) -> None:
-        """Note tasks of steps that an operator deletes by hand."""
-        for path in effects.deleted:
-            task = task_of(path)
-            if task in self._steps and not path.startswith(_CANCEL):
-                self.deleted.add(task)
-                self._history(task).ended = True
-
     def _note_creation(self, name: str, data: bytes) -> None:
         try:
             plan = self._all_plans.get(int(decode_header(data).name))
@@ -140,6 +135,7 @@ class FlowCheck:
         if plan is not None:
             self._plans[name] = plan
             self.chunks.forget(name)
+            self.deleted.forget(name)
             self._given = {(flow, step): given for (flow, step), given in self._given.items() if flow != name}
             history = self._history(name)
             history.outcomes, history.ended = 0, False
@@ -167,6 +163,7 @@ class FlowCheck:
             return
         if before.state in {None, FlowState.BUILDING} and after.state is FlowState.RUNNING:
             self._history(name).accepted += 1
+            self.accepted.add(after.plan.index)
             missing = [step for step in self._defined(after) if not after.places(step)]
             if missing:
                 self._report(f"started {name} without step {missing[0]}")
@@ -226,6 +223,8 @@ class FlowCheck:
         taken = [path for path in effects.deleted if inbox_of(path) and task_of(path) == task]
         if task is None or task in after.running:
             self._report(f"gave a result to step {step} of {name}, which did not run")
+        elif self.deleted.has_no_payload(name, step):
+            self._report(f"gave a result to step {step} of {name}, whose payload was deleted")
         elif not taken:
             self._report(f"gave a result to step {step} of {name} without taking the assignment of {task}")
         planned = after.plan.step(step)
@@ -270,11 +269,10 @@ class FlowCheck:
         is_expected = (
             kind in _ALWAYS_POSSIBLE
             or (kind == PLANNED and planned is not None and planned.job.code is Code.FAIL)
-            or (kind == "TaskLost" and task in self.deleted)
-            or (kind == "UnknownCall" and (after.name, step) in self._lost)  # the run after a lost one has no payload
+            or (kind == LOST and self.deleted.lost(after.name, step, task))
         )
-        if kind == "TaskLost":
-            self._lost.add((after.name, step))
+        if self.deleted.has_no_payload(after.name, step) and kind != LOST:
+            is_expected = self.deleted.may_fail(after.name, step, kind)
         if kind == PLANNED and planned is not None and planned.has_chunks and "." in step:
             for path in effects.deleted:
                 worker = inbox_of(path)

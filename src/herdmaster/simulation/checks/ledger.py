@@ -74,7 +74,7 @@ class Ledger:
         self.sweeps = SweepCheck(self.nodes, self.history, ages, outcome_ttl, self._report)
         self.history_counts = HistoryCountCheck(self.history, self._report)
         self.schedules = ScheduleCheck(jobs, tasks, self.nodes, self.history, self.where, self._report)
-        self.flows = FlowCheck(flows, self.nodes, self.history, self._report)
+        self.flows = FlowCheck(flows, self.nodes, self.history, self.where, self._report)
         self.children = ChildCheck(self.nodes, self.history, self.where, self.flows.failed_path, self._report)
 
     def record(self, entry: Entry) -> Effects:
@@ -353,7 +353,7 @@ class Ledger:
                 self._report(f"lost {history.name}, which was in {', '.join(before)}")
         elif len(after) > len(before):
             self._report(f"left {history.name} in {', '.join(after)}, where it was in {', '.join(before)} only")
-        elif not after and not history.ended:
+        elif not after and not history.ended and not self.flows.deleted.is_deleted(history.name):
             self._report(f"lost {history.name}, which was in {', '.join(before)}")
 
     # --- at the end --------------------------------------------------------------------------------------------------

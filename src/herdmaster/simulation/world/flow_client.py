@@ -23,11 +23,11 @@ class FlowReports(Protocol):
 
     def announce_flow(self, name: str, plan: PlannedFlow) -> None: ...
 
-    def was_accepted(self, task: str) -> None: ...
+    def flow_was_accepted(self, name: str, plan: PlannedFlow) -> None: ...
 
     def flow_was_duplicate(self, name: str) -> None: ...
 
-    def was_refused(self, task: str) -> None: ...
+    def flow_was_refused(self, name: str, plan: PlannedFlow) -> None: ...
 
     def was_unknown(self, task: str, *, has_reason: bool) -> None: ...
 
@@ -116,13 +116,13 @@ class FlowClient:
         submission.answered = True
         if error is None:
             submission.accepted = True
-            self._reports.was_accepted(submission.name)
+            self._reports.flow_was_accepted(submission.name, submission.plan)
             if submission.plan.key is not None and not submission.plan.silent:
                 self._role.attach(submission.name, self._ended)
         elif isinstance(error, DuplicateTask):
             self._reports.flow_was_duplicate(submission.name)
         elif isinstance(error, NotSubmitted):
-            self._reports.was_refused(submission.name)
+            self._reports.flow_was_refused(submission.name, submission.plan)
         elif isinstance(error, SubmissionUnknown):
             self._reports.was_unknown(submission.name, has_reason=self._is_stopping())
         else:

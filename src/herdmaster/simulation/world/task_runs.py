@@ -19,7 +19,8 @@ ReadNode = Callable[[str], bytes | None]
 
 class TaskRuns:
     """The effector of task code. `read` returns the data of a znode as applied, which may be ahead of the disk and of
-    the ledger; `kill` kills the process of a program."""
+    the ledger, and `places` those of a task; `kill` kills the process of a program. `now_ms` is the servers' clock, and
+    `grace` the number of seconds after which all roles have seen a change."""
 
     def __init__(
         self,
@@ -30,6 +31,9 @@ class TaskRuns:
         trace: Trace,
         *,
         read: ReadNode,
+        places: Callable[[str], list[str]],
+        now_ms: Callable[[], int],
+        grace: float,
         kill: Callable[[ProgramState], None],
         fail: Callable[[str], None],
     ) -> None:
@@ -40,6 +44,9 @@ class TaskRuns:
         self._isolation = isolation
         self._trace = trace
         self._read = read
+        self._places = places
+        self._now_ms = now_ms
+        self._grace_ms = int(grace * 1000)
         self._kill = kill
         self._fail = fail
         self._expired: dict[str, None] = {}
@@ -54,7 +61,7 @@ class TaskRuns:
     def find_task(self, process: Process, worker: str, names: list[str]) -> str:
         held = [name for name in names if self._read(layout.assignment_path(worker, name)) is not None]
         task = held[0] if held else names[-1]
-        if not held and not self._is_excused(process, task):
+        if not held and not self._is_excused(process, worker, task):
             self._fail(f"{process.name} started {task}, which is not in its inbox")
         return task
 
@@ -75,27 +82,26 @@ class TaskRuns:
     def _is_reference(self, process: str) -> bool:
         return self._states[process.partition("#")[0]].program.reference
 
-    def _is_excused(self, process: Process, task: str) -> bool:
+    def _is_excused(self, process: Process, worker: str, task: str) -> bool:
         """Return whether a run without an assignment is no fault of the worker."""
         return (
             self._is_reference(process.name)  # a reference worker has no fence
             or process.name in self._expired
             or self._ledger.history(task).excused
-            or task in self._ledger.flows.deleted
-            or self._is_lost(task)
+            or self._ledger.flows.deleted.may_run(task, worker, self._now_ms(), self._grace_ms)
+            or self._is_being_deleted(worker, task)
             or self._is_cancelled(task)  # the worker may not know it yet
             or any(self._ledger.actors[session_id].name == process.name for session_id in self._ledger.ousted)
         )
 
-    def _is_lost(self, task: str) -> bool:
-        """Return whether a step runs by its flow, and its task was deleted by hand, which is not on disk yet."""
+    def _is_being_deleted(self, worker: str, task: str) -> bool:
+        """Return whether the task of a step was deleted by hand in the worker's inbox, which is not on disk yet. No
+        transition leaves a task nowhere that runs by its flow."""
         failed = self._ledger.flows.failed_path(task)
-        if failed is None:
+        if failed is None or layout.assignment_path(worker, task) not in self._ledger.nodes:
             return False
         flow = failed.split("/")[2]
-        return (
-            self._read(layout.flow_running_path(flow, task)) is not None and self._read(layout.task_path(task)) is None
-        )
+        return self._read(layout.flow_running_path(flow, task)) is not None and not self._places(task)
 
     def _is_cancelled(self, task: str) -> bool:
         failed = self._ledger.flows.failed_path(task)

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core import layout
 from herdmaster.core.schedules import Tick
 from herdmaster.simulation.checks.answers import AnswerCheck
 from herdmaster.simulation.checks.isolation import IsolationCheck
@@ -77,10 +78,10 @@ class World:
         self._logs = LogCheck(self._trace, self.fail, has_nested_statuses=plan.has_nested_statuses, listen=listen)
         self._tasks = TaskIndex()
         self._states: dict[str, ProgramState] = {}
-        grace = plan.session_timeout + _GRACE_SECONDS + plan.lag
+        self._grace = plan.session_timeout + _GRACE_SECONDS + plan.lag
         jobs, flows = {job.index: job for job in plan.jobs}, {flow.index: flow for flow in plan.flows}
         self._ledger = Ledger(
-            self._tasks, plan.namespace, grace, plan.slowness, plan.ages, plan.outcome_ttl, self.fail, jobs, flows
+            self._tasks, plan.namespace, self._grace, plan.slowness, plan.ages, plan.outcome_ttl, self.fail, jobs, flows
         )
         self._ledger.executions.only_tasks_kill = not plan.faults and not plan.has_reference
         self._server = self._make_server()
@@ -125,6 +126,9 @@ class World:
             IsolationCheck(self.plan.max_deliveries, self._ledger.history, self.fail),
             self._trace,
             read=self._read,
+            places=self._places_of,
+            now_ms=self._server.unix_ms,
+            grace=self._grace,
             kill=lambda state: self._supervisor.kill(state, power=False, restart_seconds=RESTART_SECONDS),
             fail=self.fail,
         )
@@ -199,6 +203,16 @@ class World:
         """Return the data of a znode as applied, or None."""
         node = self._server.state.tree.find(self.plan.namespace + path)
         return None if node is None else node.data or b""
+
+    def _places_of(self, task: str) -> list[str]:
+        """Return where a task is as applied, unless it has ended."""
+        tree, root = self._server.state.tree, self.plan.namespace
+        found = [f"{layout.TASKS}/{task}"] if self._read(layout.task_path(task)) is not None else []
+        for worker in tree.children_of(root + layout.ASSIGN):
+            path = layout.assignment_path(worker, task)
+            found += [path] if self._read(path) is not None else []
+        delayed = tree.children_of(root + layout.DELAYED)
+        return found + [f"{layout.DELAYED}/{name}" for name in delayed if name.endswith(f"-{task}")]
 
     def _expire(self, process: Process, session_id: int) -> None:
         self._runs.expired_early(process)
