@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from herdmaster.api import direction
 from herdmaster.api.auth import VARIABLES, auth_of, environment_auth, export_auth, records_of
 from herdmaster.api.direction import Target
 from herdmaster.api.internals import core_of
+from herdmaster.api.security import VARIABLES as TLS_VARIABLES
+from herdmaster.api.security import environment_security
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import Credential, Security
 from herdmaster.zookeeper.errors import CredentialUnavailable
@@ -109,6 +112,20 @@ def test_what_names_files_goes_on_to_other_processes_and_passwords_do_not(
 
 
 class TestDirections:
+    def test_what_the_environment_says_can_be_passed_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        given = {"digest_file": "/d", "kerberos_principal": "w", "kerberos_keytab": "/k", "kerberos_service": "zk"}
+        for name, value in given.items():
+            monkeypatch.setenv(VARIABLES[name], value)
+        for name, variable in TLS_VARIABLES.items():
+            monkeypatch.setenv(variable, f"/{name}")
+        security = environment_security()
+        began = direction.begin(Target("localhost:9", security))
+        try:
+            assert auth_of(records_of(security.auth) or []) == security.auth
+            assert '"/server_name"' in os.environ[direction.VARIABLE]
+        finally:
+            direction.end(began)
+
     @pytest.fixture
     def inherited(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """This process reads its directions from the environment, as one that was started now."""

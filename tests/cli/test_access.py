@@ -74,7 +74,7 @@ def test_a_namespace_is_created_closed_shown_and_checked(run: Run, closed: str) 
     assert run("check", hosts=closed).exit_code == 0
 
 
-def test_an_open_namespace_is_migrated(run: Run, namespace: str, closed: str) -> None:
+def test_an_open_namespace_is_migrated(run: Run, namespace: str, closed: str, tmp_path: Path) -> None:
     del closed  # opens the namespace in the end
     assert "the namespace is open" in run("show", hosts=namespace).stderr
     result = run("check", hosts=namespace)
@@ -89,6 +89,13 @@ def test_an_open_namespace_is_migrated(run: Run, namespace: str, closed: str) ->
     assert "has another policy: `herd access migrate`" in run("init", *other, hosts=namespace).stderr
     result = run("show", hosts=namespace, has_credentials=False)
     assert (result.exit_code, "NoAuth: /access: this session lacks the right READ" in result.stderr) == (1, True)
+    (tmp_path / "master.credential").write_text("master:wrong\n")
+    result = run("show", hosts=namespace)
+    assert (result.exit_code, "(ZooKeeper does not check its password: that may be wrong)" in result.stderr) == (
+        1,
+        True,
+    )
+    (tmp_path / "master.credential").write_text(f"master:{PASSWORD}\n")
 
 
 LOOKS = [

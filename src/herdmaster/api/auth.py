@@ -12,7 +12,7 @@ import msgspec
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import Credential, Digest, Kerberos, Sasl
 from herdmaster.zookeeper.errors import InvalidCredential
-from herdmaster.zookeeper.given_text import GivenText
+from herdmaster.zookeeper.given_file import of_environment
 from herdmaster.zookeeper.secret import Secret
 
 VARIABLES: Final = {
@@ -28,6 +28,8 @@ VARIABLES: Final = {
 """HERD_AUTH_DIGEST and HERD_AUTH_SASL hold `user:password` themselves, and have no option: `ps` would show it."""
 
 
+FILES: Final = frozenset({"digest_file", "sasl_file", "kerberos_keytab"})
+"""The keys of VARIABLES that are paths."""
 _KINDS: Final[dict[str, type[Digest | Sasl]]] = {"digest": Digest, "sasl": Sasl}
 _EMPTY: Final = Secret(b"")
 
@@ -46,13 +48,13 @@ class AuthRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 def environment_auth() -> tuple[Credential, ...]:
     """Return the credentials of the environment. Raises ConfigurationError."""
     names = [name for name in VARIABLES if name not in _KINDS]
-    given = {name: GivenText.of_environment(VARIABLES[name]) for name in names}
+    given = {name: of_environment(VARIABLES[name], is_file=name in FILES) for name in names}
     secrets = {name: Secret(os.environ.get(VARIABLES[name], "").encode()) for name in _KINDS}
     return read_auth(given, secrets)
 
 
 def read_auth(given: Mapping[str, str | None], secrets: Mapping[str, Secret] | None = None) -> tuple[Credential, ...]:
-    """Return credentials by the keys of VARIABLES; of a `GivenText` errors say what has given it. `secrets` are the
+    """Return credentials by the keys of VARIABLES; of a `GivenFile` errors say what has given it. `secrets` are the
     values `user:password` of "digest" and "sasl".
 
     Raises ConfigurationError.

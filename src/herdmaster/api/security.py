@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from herdmaster.api.auth import environment_auth, export_auth
 from herdmaster.errors import ConfigurationError
 from herdmaster.zookeeper.client import Credential, Security
-from herdmaster.zookeeper.given_text import GivenText
+from herdmaster.zookeeper.given_file import of_environment
 from herdmaster.zookeeper.tls import TLS, PasswordFile
 
 TLS_VARIABLE: Final = "HERD_TLS"
@@ -77,7 +77,10 @@ def read_tls(
 
     Raises ConfigurationError.
     """
-    found = {name: given.get(name) or GivenText.of_environment(variable) for name, variable in VARIABLES.items()}
+    found = {
+        name: given.get(name) or of_environment(variable, is_file=name != "server_name")
+        for name, variable in VARIABLES.items()
+    }
     password_file = found.pop("key_password_file")
     if enabled is None:
         enabled = _read_flag(TLS_VARIABLE)

@@ -40,12 +40,16 @@ class HerdClient(TaskClient):
 
     async def keep(self, stop: asyncio.Event) -> None:
         """Run one session after the other until `stop` is set."""
+        told: set[str] = set()  # why no server was reached, since there was a session
         while not stop.is_set():
             known, pause = self.fault, _RETRY_SECONDS
+            if known is None:
+                told.clear()
             try:
                 await self.run()
             except NoServerReachable as error:
-                if known is None:
+                if str(error) not in told:
+                    told.add(str(error))
                     self.connection_log.note_loss(logging.WARNING)
                     _log.warning("%s; trying again", error)
             except HerdError as error:  # such as NoAuth for the namespace, or BadPolicy

@@ -118,7 +118,7 @@ def _server_tls(
     tls_key_password_file: str | None,
     tls_client_ca: str | None,
 ) -> TLS | None:
-    from herdmaster.zookeeper.given_text import GivenText
+    from herdmaster.zookeeper.given_file import GivenFile
     from herdmaster.zookeeper.tls import TLS, PasswordFile
 
     if tls_certificate is None:
@@ -126,10 +126,10 @@ def _server_tls(
             raise click.UsageError("TLS needs --tls-certificate")
         return None
     return TLS(
-        ca=tls_client_ca and GivenText(tls_client_ca, "--tls-client-ca"),
-        certificate=GivenText(tls_certificate, "--tls-certificate"),
-        key=tls_key and GivenText(tls_key, "--tls-key"),
-        key_password=PasswordFile(GivenText(tls_key_password_file, "--tls-key-password-file"))
+        ca=tls_client_ca and GivenFile(tls_client_ca, "--tls-client-ca"),
+        certificate=GivenFile(tls_certificate, "--tls-certificate"),
+        key=tls_key and GivenFile(tls_key, "--tls-key"),
+        key_password=PasswordFile(GivenFile(tls_key_password_file, "--tls-key-password-file"))
         if tls_key_password_file
         else None,
     )

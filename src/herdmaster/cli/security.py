@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from herdmaster.api.security import GivenSecurity
 
 _FILE: Final = click.Path(dir_okay=False)
-_NAMES: Final = ("ca", "certificate", "key", "key_password_file", "server_name")
-_AUTH_NAMES: Final = ("digest_file", "sasl_file", "kerberos_principal", "kerberos_keytab", "kerberos_service")
+_FILES: Final = ("tls_ca", "tls_certificate", "tls_key", "tls_key_password_file")
+_AUTH_FILES: Final = ("auth_digest_file", "auth_sasl_file", "auth_kerberos_keytab")
+_AUTH_NAMES: Final = ("auth_kerberos_principal", "auth_kerberos_service")
 
 
 def security_options(command: C) -> C:
@@ -28,8 +29,11 @@ def security_options(command: C) -> C:
         auth_kerberos: bool,
         **rest: Any,  # any option
     ) -> object:
-        named = {name: _given(rest.pop(f"tls_{name}"), f"tls-{name}") for name in _NAMES}
-        auth = {name: _given(rest.pop(f"auth_{name}"), f"auth-{name}") for name in _AUTH_NAMES}
+        files = {name: _given_file(name, rest.pop(name)) for name in (*_FILES, *_AUTH_FILES)}
+        named = {name.removeprefix("tls_"): files[name] for name in _FILES}
+        named["server_name"] = cast("str | None", rest.pop("tls_server_name"))
+        auth = {name.removeprefix("auth_"): files[name] for name in _AUTH_FILES}
+        auth |= {name.removeprefix("auth_"): cast("str | None", rest.pop(name)) for name in _AUTH_NAMES}
         auth["kerberos"] = "1" if auth_kerberos else None
         return command(security=_read(tls, named, tls_no_host_name_check, auth), **rest)
 
@@ -110,10 +114,10 @@ _OPTIONS: Final = (
 )
 
 
-def _given(value: str | None, option: str) -> str | None:
-    from herdmaster.zookeeper.given_text import GivenText
+def _given_file(name: str, value: str | None) -> str | None:
+    from herdmaster.zookeeper.given_file import GivenFile
 
-    return GivenText(value, f"--{option.replace('_', '-')}") if value else value
+    return GivenFile(value, f"--{name.replace('_', '-')}") if value else value
 
 
 def _read(

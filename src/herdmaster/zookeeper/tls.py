@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from herdmaster.zookeeper.errors import InvalidTls
-from herdmaster.zookeeper.given_text import shown
+from herdmaster.zookeeper.given_file import shown
 
 FilePath = str | os.PathLike[str]
 KeyPassword = Callable[[], str | bytes]

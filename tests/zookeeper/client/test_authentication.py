@@ -234,7 +234,9 @@ class TestPasswords:
             assert called_on == [True]
 
     @pytest.mark.parametrize("make", ["absent", "empty", "two lines", "raises", "wrong type"])
-    async def test_no_password_is_one_error_before_the_first_session(self, make: str, tmp_path: Path) -> None:
+    async def test_no_password_is_one_error_before_the_first_session(
+        self, make: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         file = tmp_path / "password"
         if make in ("empty", "two lines"):
             file.write_text("" if make == "empty" else "a\nb\n")
@@ -248,6 +250,7 @@ class TestPasswords:
             with pytest.raises(errors.CredentialUnavailable):
                 await client_of(server.hosts, Sasl("al", sources.get(make, file))).open()
             assert time.monotonic() - began < PATIENCE / 2
+        assert "trying again" not in caplog.text
 
     async def test_a_file_that_is_away_during_a_reconnect_is_waited_for(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -97,13 +97,15 @@ async def test_an_expired_ticket_is_replaced_from_the_keytab_and_awaited_in_the_
         assert (by_keytab.session_id, by_cache.session_id) == sessions
 
 
-@pytest.mark.parametrize("kind", ["no ticket", "no keytab", "no such service"])
+@pytest.mark.parametrize("kind", ["no ticket", "no keytab", "no such service", "no such key"])
 async def test_no_ticket_is_one_error_at_once(realm: Realm, server: str, kind: str) -> None:
     keytab = realm.keytab("unknown" if kind == "no keytab" else "al")
     service = "other" if kind == "no such service" else "zookeeper"
-    auth = Kerberos() if kind == "no ticket" else Kerberos("al", keytab=keytab, service=service)
+    name = "bo" if kind == "no such key" else "al"
+    auth = Kerberos() if kind == "no ticket" else Kerberos(name, keytab=keytab, service=service)
+    says = "Kerberos: no ticket for .*: it has no key of bo" if kind == "no such key" else "Kerberos: "
     began = time.monotonic()
-    with pytest.raises(errors.CredentialUnavailable, match="Kerberos: "):
+    with pytest.raises(errors.CredentialUnavailable, match=says):
         await client_of(server, auth).open()
     assert time.monotonic() - began < PATIENCE / 2
 

@@ -102,7 +102,8 @@ class BaseClient:
 
         `connect_timeout` (seconds) bounds `async with`; None waits for ever. `predecessors` is given to one client
         after the other: each closes the sessions that earlier ones gave up without an answer of a server. `says_late`:
-        log a warning if no server has answered after three seconds. `measure` is called for each answered request.
+        log a warning if no server has answered after three seconds, and at once if settings are the reason. `measure`
+        is called for each answered request.
         """
         if not 0 < session_timeout <= _MAX_TIMEOUT:
             raise ValueError(f"session_timeout is {session_timeout}: it takes seconds, at most {_MAX_TIMEOUT:.0f}")
@@ -144,6 +145,7 @@ class BaseClient:
         self._connection = Connection(
             self._session, self.hosts.addresses, self._security, clock=self._clock, rng=self._rng
         )
+        self._connection.says_faults = self._says_late
         self._connection.add_listener(self._handle_state)
         for listener in self._listeners:
             self._connection.add_listener(listener)

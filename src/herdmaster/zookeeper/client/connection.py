@@ -133,6 +133,7 @@ class Connection:
         rng.shuffle(self._addresses)  # clients spread over the servers
         self._link: _Link | None = None
         self._logged: set[str] = set()  # faults of settings since the last connection
+        self.says_faults = True  # until there is a session: whether to log them
         self._drop_reason: str | None = None  # why this side closed the present link
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -309,6 +310,7 @@ class Connection:
         was_of_use = self._session.was_answered
         if was_attached:
             self._logged.clear()
+            self.says_faults = True
         if self._link is not None:
             refusal = explain_end(error, self._tls)
             reason = refusal or str(self._drop_reason or error or _CLOSED[was_attached])
@@ -336,7 +338,7 @@ class Connection:
     def _note_fault(self, fault: str, *, explains_itself: bool = False) -> None:
         """Note why no server is connected. One that explains itself is logged once: it may last until an
         operator acts."""
-        if explains_itself and fault not in self._logged:
+        if explains_itself and fault not in self._logged and self.says_faults and not self._session.is_over:
             self._logged.add(fault)
             _log.warning("no connection with ZooKeeper: %s; trying again", fault)
         self.last_fault = fault

@@ -16,7 +16,7 @@ from typing import Final, NoReturn, Protocol, Self
 from herdmaster.zookeeper.client import kerberos
 from herdmaster.zookeeper.digest_md5 import Client, SaslError
 from herdmaster.zookeeper.errors import AuthenticationFailed, CredentialUnavailable, InvalidCredential
-from herdmaster.zookeeper.given_text import shown
+from herdmaster.zookeeper.given_file import shown
 from herdmaster.zookeeper.secret import Secret
 
 Password = str | os.PathLike[str] | Callable[[], str | bytes]

@@ -71,8 +71,15 @@ class Conversation:
             )
             return self._context.step() or b""
         except gssapi.exceptions.GSSError as error:
-            by = "" if keytab is None else f" by keytab {keytab.name}"
-            raise CredentialUnavailable(f"Kerberos: no ticket for {self._target}{by}: {_words(error)}") from None
+            raise CredentialUnavailable(f"Kerberos: no ticket for {self._target}{self._reason(error)}") from None
+
+    def _reason(self, error: Any) -> str:  # as in `_words`
+        words = _words(error)
+        if self._keytab is None:
+            return f": {words}"
+        if "credentials cache" in words:  # what is said of a cache that a keytab has not filled
+            words = f"it has no key of {self._principal or 'a client'}"
+        return f" by keytab {self._keytab.name}: {words}"
 
     def answer(self, token: bytes | None) -> bytes | None:
         """Return what answers the server's token; None at the end. Raises AuthenticationFailed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
-from herdmaster.zookeeper.given_text import shown
+from herdmaster.zookeeper.given_file import shown
 from herdmaster.zookeeper.tls import TLS
 
 _EXPIRED: Final = 10
