@@ -1,13 +1,14 @@
 """Flows end to end: one client, one primary, two workers, each a process, and one server of Apache ZooKeeper.
 
-    python -m benchmarks.flows [--chain 1000] [--fan 10000] [--small 1000] [--rounds 5] [--peers PYTHON]
-        [--json]
+    python -m benchmarks.flows [--chain 1000] [--fan 10000] [--small 1000] [--wide 250] [--rounds 5]
+        [--peers PYTHON] [--json]
 
 | shape | what it is |
 |---|---|
 | chain | steps one after the other |
 | fan | one step whose result has as many elements, `flow.each` over them, and a step that joins all |
 | small | as many flows at once, each three steps and one that joins them |
+| wide | as many flows at once, each 15 steps and one that joins them |
 
 CPU is in microseconds per step, of client, primary and both workers together, beside that of plain tasks that are
 submitted alike in the same run:
@@ -16,14 +17,13 @@ submitted alike in the same run:
 |---|---|
 | chain | one after the other: they share no transaction |
 | fan | at once, by one `map` |
-| small | at once, each submitted and awaited by a coroutine |
+| small, wide | at once, each submitted and awaited by a coroutine |
 
 A round measures each shape right after its plain tasks. The figures of a shape are those of the round with the median
 ratio, and the least and the greatest ratio are told, because the CPU of the same work differs from round to round.
 
-With --peers
-the same shapes run on Celery with Redis (`redis-server` must be on the path) and on Dask: PYTHON is an interpreter that
-has `celery`, `redis` and `distributed`.
+With --peers the same shapes but the last run on Celery with Redis (`redis-server` must be on the path) and on Dask:
+PYTHON is an interpreter that has `celery`, `redis` and `distributed`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ from herdmaster.testing.apache import ApacheZooKeeper
 from herdmaster.testing.ports import free_ports
 
 TIMEOUT = 600
+SMALL = 3
+WIDE = 15
+"""Steps of a flow beside the one that joins them."""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -95,16 +98,24 @@ def run_fan(width: int) -> int:
 
 
 def run_small(count: int) -> int:
+    return _run_joins("small", count, SMALL)
+
+
+def run_wide(count: int) -> int:
+    return _run_joins("wide", count, WIDE)
+
+
+def _run_joins(name: str, count: int, width: int) -> int:
     async def run_one() -> object:
-        with herd.flow("small") as flow:
-            flow.returns(total.step([add_one.step(0), add_one.step(1), add_one.step(2)]))
+        with herd.flow(name) as flow:
+            flow.returns(total.step([add_one.step(number) for number in range(width)]))
         return await (await flow.submit_async())
 
     async def run_all() -> list[object]:
         return await asyncio.gather(*(run_one() for _ in range(count)))
 
-    assert asyncio.run(run_all()) == [6] * count
-    return count * 4
+    assert asyncio.run(run_all()) == [width * (width + 1) // 2] * count
+    return count * (width + 1)
 
 
 def run_serial(count: int) -> int:
@@ -139,7 +150,8 @@ class Shape(msgspec.Struct, frozen=True):
 SHAPES = {
     "chain": Shape(run_chain, run_serial),
     "fan": Shape(run_fan, run_plain),
-    "small": Shape(run_small, run_single, tasks=4),
+    "small": Shape(run_small, run_single, tasks=SMALL + 1),
+    "wide": Shape(run_wide, run_single, tasks=WIDE + 1),
 }
 
 
@@ -174,7 +186,7 @@ def measure_ours(options: argparse.Namespace) -> dict[str, list[Pair]]:
         stack.enter_context(herd)
         run_plain(5000)  # warms Java up
         run_fan(500)
-        sizes = {"chain": options.chain, "fan": options.fan, "small": options.small}
+        sizes = {"chain": options.chain, "fan": options.fan, "small": options.small, "wide": options.wide}
         rounds = [
             {name: measure_pair(shape, sizes[name], pids) for name, shape in SHAPES.items()}
             for _ in range(options.rounds)
@@ -250,6 +262,7 @@ def main() -> None:
     parser.add_argument("--chain", type=int, default=1000, metavar="N")
     parser.add_argument("--fan", type=int, default=10_000, metavar="N")
     parser.add_argument("--small", type=int, default=1000, metavar="N")
+    parser.add_argument("--wide", type=int, default=250, metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--peers", metavar="PYTHON")
     parser.add_argument("--json", action="store_true")
