@@ -147,6 +147,12 @@ def test_flows_are_waited_for(at: tuple[str, str]) -> None:
 def test_flows_that_have_ended_are_removed(at: tuple[str, str]) -> None:
     refused = run("flows", "remove", OTHER, *at)
     assert (refused.exit_code, "confirm with --yes" in refused.stderr) == (1, True)
+    unasked = run("flows", "remove", FLOW, "zz", *at)
+    assert (unasked.exit_code, "confirm with --yes" in unasked.stderr) == (1, False)
+    assert unasked.stdout.splitlines() == [
+        f"{FLOW}: {FLOW} is running: cancel it first, or give --force",
+        "zz: there is no flow 'zz', or it ended and was swept: `herd flows list` shows all",
+    ]
     removed = run("flows", "remove", OTHER, FLOW, "zz", "--yes", *at)
     assert removed.exit_code == 1
     assert removed.stdout.splitlines() == [

@@ -78,6 +78,8 @@ def test_a_schedule_is_added_edited_paused_run_and_removed_by_hand(at: tuple[str
     assert f"{APP}:warm" in run("tasks", "show", task, *at).stdout
     refused = run("schedules", "remove", "hourly", *at)
     assert (refused.exit_code, "confirm with --yes" in refused.stderr) == (1, True)
+    unasked = run("schedules", "remove", "other", *at)
+    assert (unasked.exit_code, unasked.stdout, unasked.stderr) == (1, "other: does not exist\n", "")
     removed = run("schedules", "remove", "hourly", "other", "--yes", *at)
     assert (removed.exit_code, removed.stdout) == (1, "hourly: removed\nother: does not exist\n")
 

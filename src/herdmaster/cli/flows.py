@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
 from herdmaster.cli.failures import Failed
+from herdmaster.cli.flow_removal import attempt, look_for_removal
 from herdmaster.cli.flow_tree import brief, step_facts, styled, tree_lines
 from herdmaster.cli.groups import ListingGroup
 from herdmaster.cli.options import C, Choosing, Duration, json_option
@@ -359,37 +360,22 @@ def remove(*, flow: tuple[str, ...], force: bool, timeout: float, yes: bool, as_
     """Delete flows that have ended, with all their results. Asks on a terminal. Exits with 1 if one is not removed."""
     from herdmaster.core.printable import printable
     from herdmaster.errors import HerdError
-    from herdmaster.inspection.flows import resolve_flow
     from herdmaster.operations.flows import remove_flow
 
-    flow = tuple(dict.fromkeys(flow))
-    shown = printable(flow[0]) if len(flow) == 1 else f"{len(flow)} flows"
-    confirm(f"Remove {shown} with all results?", is_confirmed=yes, otherwise=f"{shown} would be removed")
+    found = session.run(lambda client: look_for_removal(client, flow, is_forced=force))
+    names = [name for name, end in found.items() if end is None]
+    if names:
+        shown = printable(names[0]) if len(names) == 1 else f"{len(names)} flows"
+        confirm(f"Remove {shown} with all results?", is_confirmed=yes, otherwise=f"{shown} would be removed")
 
-    async def attempt(act: Awaitable[T]) -> T | HerdError:
-        from herdmaster.zookeeper.errors import ServerError, ZooKeeperError
+    async def work(client: Client) -> list[HerdError | None]:
+        within = timeout if force else None
+        return [await attempt(remove_flow(client, name, force_within=within)) for name in names]
 
-        try:
-            return await act
-        except HerdError as error:
-            if isinstance(error, ZooKeeperError) and not isinstance(error, ServerError):
-                raise  # the session is over
-            return error
-
-    async def work(client: Client) -> list[tuple[str, HerdError | None]]:
-        found = {each: await attempt(resolve_flow(client, each)) for each in flow}
-        ends: dict[str, HerdError | None] = {}
-        for each, name in found.items():
-            if isinstance(name, HerdError):
-                ends[each] = name
-            elif name not in ends:
-                ends[name] = await attempt(remove_flow(client, name, force_within=timeout if force else None))
-        return list(ends.items())
-
-    removed = session.run(work)
-    for name, error in removed:
+    removed = {**found, **dict(zip(names, session.run(work) if names else [], strict=True))}
+    for name, error in removed.items():
         _report(name, "removed" if error is None else str(error), as_json=as_json, removed=error is None)
-    if any(error is not None for _, error in removed):
+    if any(error is not None for error in removed.values()):
         raise Failed("not all of these flows were removed: see above")
 
 

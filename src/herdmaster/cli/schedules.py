@@ -266,18 +266,24 @@ def backfill(*, name: str, first: datetime, last: datetime, yes: bool, as_json: 
 @session_options()
 def remove(*, name: tuple[str, ...], yes: bool, as_json: bool, session: Session) -> None:
     """Delete schedules. Their tasks that exist go on. Asks on a terminal. Exits with 1 if one does not exist."""
+    from herdmaster.inspection.schedules import read_schedules
     from herdmaster.operations.schedules import remove_schedule
 
-    shown = name[0] if len(name) == 1 else f"{len(name)} schedules"
-    confirm(f"Remove {shown}?", is_confirmed=yes, otherwise=f"{shown} would be removed")
+    async def look(client: Client) -> set[str]:
+        return {stored.name for stored in await read_schedules(client, names)}
 
-    async def work(client: Client) -> list[bool]:
-        return [await remove_schedule(client, each) for each in name]
+    async def work(client: Client) -> list[str]:
+        return [each for each in names if each in there and await remove_schedule(client, each)]
 
-    removed = session.run(work)
-    for each, is_removed in zip(name, removed, strict=True):
-        report(each, "removed" if is_removed else "does not exist", as_json=as_json, removed=is_removed)
-    if not all(removed):
+    names = list(dict.fromkeys(name))
+    there = session.run(look)
+    if there:
+        shown = next(iter(there)) if len(there) == 1 else f"{len(there)} schedules"
+        confirm(f"Remove {shown}?", is_confirmed=yes, otherwise=f"{shown} would be removed")
+    removed = session.run(work) if there else []
+    for each in names:
+        report(each, "removed" if each in removed else "does not exist", as_json=as_json, removed=each in removed)
+    if len(removed) < len(names):
         click.get_current_context().exit(1)
 
 

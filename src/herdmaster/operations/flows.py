@@ -273,18 +273,25 @@ def _refuse_unfit(flow: str, stored: _Stored) -> None:
 # --- remove ----------------------------------------------------------------------------------------------------------
 
 
+async def check_removal(client: Client, flow: str, *, is_forced: bool) -> FlowState:
+    """Return the state of a flow that may be removed. Raises NoSuchFlow; and FlowNotEnded, and BadHeader for one that
+    cannot be read, unless it `is_forced`."""
+    try:
+        state = (await _read(client, flow)).header.state
+    except BadHeader:
+        if not is_forced:
+            raise
+        return FlowState.REMOVED
+    if state in UNENDED and not is_forced:
+        raise FlowNotEnded(flow, state)
+    return state
+
+
 async def remove_flow(client: Client, flow: str, force_within: float | None = None) -> None:
     """Delete a flow that has ended, with its results and its outcome. With `force_within` (seconds) one that runs is
     cancelled first, and one that is being built is deleted. Raises NoSuchFlow, FlowNotEnded, and HerdError if no
     primary ends the flow in that time, or if it is retried again and again."""
-    try:
-        state = (await _read(client, flow)).header.state
-    except BadHeader:
-        if force_within is None:
-            raise
-        state = FlowState.REMOVED
-    if state in UNENDED and force_within is None:
-        raise FlowNotEnded(flow, state)
+    state = await check_removal(client, flow, is_forced=force_within is not None)
     if state is FlowState.RUNNING:
         await cancel_flow(client, flow)
         if await wait_for_end(client, flow, force_within) is None:
