@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -202,3 +204,34 @@ def test_options_that_no_step_can_have_are_refused(app: FlowApp, option: dict[st
         app.fetch.options(**option).step("a")
     taken_away: dict[str, Any] = {name: None}
     app.fetch.options(**option).options(**taken_away).step("a")
+
+
+def test_a_dropped_flow_leaves_no_step_to_the_collector(app: FlowApp) -> None:
+    gc.disable()
+    try:
+        with app.herd.flow("small") as flow:
+            step: Any = app.store.step({})
+            flow.returns(app.total.step([step]))
+        seen = weakref.ref(step)
+        del flow, step
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_a_step_of_a_flow_that_is_gone_names_it(app: FlowApp) -> None:
+    with app.herd.flow("gone"):
+        page: Any = app.fetch.step("a")
+    gc.collect()
+    refusal = "<Step 0 fetch> belongs to the flow 'gone', and cannot be used in"
+    with pytest.raises(ConfigurationError, match=refusal), app.herd.flow("other"):
+        app.parse.step(page)
+
+
+def test_a_step_of_a_flow_that_is_gone_takes_no_argument(app: FlowApp) -> None:
+    lacking: Any = None
+    with pytest.raises(ConfigurationError, match="lacks its first argument"), app.herd.flow("gone"):
+        lacking = app.parse.step()
+    gc.collect()
+    with pytest.raises(ConfigurationError, match="belongs to the flow 'gone', which is gone: keep a flow while"):
+        "a" | lacking

@@ -46,9 +46,10 @@ class AddedNodes:
         self._added = added
         self._context = Context(step.flow, ulid_time_ms(step.task) or 0, None, *trace)
         self._lacking: list[StepNode] = []
+        self.title = f"what step {step.step} of {step.flow} adds"
 
     def __repr__(self) -> str:
-        return f"what step {self._added.flow.step} of {self._added.flow.flow} adds"
+        return self.title
 
     def add(self, node: StepNode) -> None:
         """Add a step that has all its arguments; keep any other until it has. Raises ConfigurationError for a step of

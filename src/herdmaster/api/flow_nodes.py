@@ -17,6 +17,7 @@ class FlowNodes:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.title = f"the flow {name!r}"
         self.nodes: list[StepNode] = []
         self.is_submitted = False
         self._closed: str | None = None
@@ -68,4 +69,4 @@ class FlowNodes:
             node.check_complete()
 
     def __repr__(self) -> str:
-        return f"the flow {self.name!r}"
+        return self.title

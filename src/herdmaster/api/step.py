@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Concatenate, Literal, NoReturn, ParamSpec, Protocol, TypeVar
 
@@ -51,7 +52,9 @@ class StepOptions(msgspec.Struct, frozen=True):
 
 
 class Graph(Protocol):
-    """A flow, or what a running step adds to its own."""
+    """A flow, or what a running step adds to its own. `title` is what errors call it."""
+
+    title: str
 
     def add(self, node: StepNode) -> None:
         """Take a step, and its parents that belong to no flow yet, into the flow. Raises ConfigurationError."""
@@ -63,17 +66,38 @@ class Graph(Protocol):
         """Note that a step of this flow has got the argument that it lacked. Raises as the encoding of steps does."""
 
 
+class _GoneGraph:
+    """In place of a flow that the program has dropped, although it kept a step of it. `title` is that of the flow."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def __repr__(self) -> str:
+        return self.title
+
+    def add(self, node: StepNode) -> None:
+        raise ConfigurationError(f"{node!r} belongs to {self!r}, which is gone: keep a flow while its steps change")
+
+    def check_free(self, node: StepNode) -> None:
+        self.add(node)
+
+    def filled(self) -> None:
+        """The flow was dropped before its step had its argument: nothing of it is submitted."""
+
+
 class StepNode:
     """The internal half of a `Step`: a call in the graph of a flow.
 
-    Until something adds it to a flow, `graph` is None. `is_each`: there is one task for each element of the result of
-    `over`, which becomes the first argument; `chunk_size` and `is_flat` are as of `core.flows.Each`. `lacks_first`: its
-    first argument is to come by a `|`; `before` is the step that is to give it, if that one lacks its own.
+    Until something adds it to a flow, `graph` is None. A flow holds its steps, and a step no flow: the cycles would be
+    left to the collector, which a client of thousands of flows pays for. `is_each`: there is one task for each element
+    of the result of `over`, which becomes the first argument; `chunk_size` and `is_flat` are as of `core.flows.Each`.
+    `lacks_first`: its first argument is to come by a `|`; `before` is the step that is to give it, if that one lacks
+    its own.
     """
 
     __slots__ = (
-        "args", "before", "callee", "chunk_size", "graph", "id", "is_each", "is_flat", "is_used", "kwargs",
-        "lacks_first", "options", "over", "public", "step_options", "written",
+        "_graph", "_title", "args", "before", "callee", "chunk_size", "id", "is_each", "is_flat", "is_used", "kwargs",
+        "lacks_first", "options", "over", "step_options", "written",
     )  # fmt: skip
 
     def __init__(self, callee: Callee, options: TaskOptions, step_options: StepOptions) -> None:
@@ -82,7 +106,8 @@ class StepNode:
         self.step_options = step_options
         self.args: tuple[object, ...] = ()
         self.kwargs: Mapping[str, object] = {}
-        self.graph: Graph | None = None
+        self._graph: weakref.ref[Graph] | None = None
+        self._title = ""
         self.id = ""
         self.is_each = False
         self.over: StepNode | None = None
@@ -92,14 +117,21 @@ class StepNode:
         self.lacks_first = False
         self.before: StepNode | None = None
         self.written: Written
-        self.public = Step(self)
+
+    @property
+    def graph(self) -> Graph | None:
+        return None if self._graph is None else self._graph() or _GoneGraph(self._title)
+
+    @graph.setter
+    def graph(self, graph: Graph) -> None:
+        self._graph, self._title = weakref.ref(graph), graph.title
 
     @property
     def name(self) -> str:
         return self.step_options.name or self.callee.call.rpartition(":")[2]
 
     def __repr__(self) -> str:
-        return repr(self.public)
+        return repr(Step(self))
 
     # --- arguments ---------------------------------------------------------------------------------------------------
 
@@ -112,7 +144,7 @@ class StepNode:
             if not error.lacks_parameter:
                 raise
             try:  # only the first one may be missing
-                write_step(self.callee, (self.public, *self.args), self.kwargs, Step)
+                write_step(self.callee, (Step(self), *self.args), self.kwargs, Step)
             except WrongArguments:
                 raise error from None
             self.lacks_first = True
@@ -124,7 +156,7 @@ class StepNode:
     def give_item(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         """Set the arguments of an `each` but the first, which each item gets by itself. Raises as `give`."""
         item = StepNode(self.callee, self.options, self.step_options)  # stands for any element
-        self.args, self.kwargs = (item.public, *args), dict(kwargs)
+        self.args, self.kwargs = (Step(item), *args), dict(kwargs)
         written = write_step(self.callee, self.args, self.kwargs, Step)
         self.written = written._replace(found=written.found[1:])
         for parent in self.parents:

@@ -190,7 +190,7 @@ def _placed(node: StepNode, graph: Graph | None) -> Step:
         )
     if graph is not None:
         graph.add(node)
-    return node.public
+    return Step(node)
 
 
 _UNFIT: Final[tuple[tuple[str, Callable[[TaskOptions], object], str], ...]] = (
