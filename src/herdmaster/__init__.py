@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         Results,
         Task,
     )
+    from herdmaster.api.schedule_edits import ScheduleEditOptions
     from herdmaster.api.schedule_options import ScheduleOptions
     from herdmaster.api.schedules import Schedules
     from herdmaster.core.codec import Codec
@@ -120,6 +121,7 @@ __all__ = [
     "SavedTooLarge",
     "Schedule",
     "ScheduleChange",
+    "ScheduleEditOptions",
     "ScheduleOptions",
     "SchedulePlan",
     "ScheduleSeen",
@@ -171,6 +173,7 @@ _LATE: Final = {
     **dict.fromkeys(("BacklogSample", "History", "Quantiles", "Statistics"), "herdmaster.inspection.history"),
     "Cron": "herdmaster.core.timetable",
     "UpcomingTick": "herdmaster.core.upcoming",
+    "ScheduleEditOptions": "herdmaster.api.schedule_edits",
     "ScheduleOptions": "herdmaster.api.schedule_options",
     "Schedules": "herdmaster.api.schedules",
     **dict.fromkeys(("Schedule", "Tick"), "herdmaster.core.schedules"),

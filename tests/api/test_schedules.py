@@ -14,6 +14,7 @@ from herdmaster import ConfigurationError, Cron, Herd, HerdError, ScheduleState
 from herdmaster.api.schedule_options import edited, read_times
 from herdmaster.core.schedules import Missed, Overlap, Schedule
 from herdmaster.core.timetable import Every, Times
+from herdmaster.errors import InvalidName
 from tests.api import tasks
 from tests.roles.stage import call_payload
 
@@ -47,6 +48,10 @@ def test_a_program_adds_edits_previews_and_shows_a_schedule(herd: Herd) -> None:
     first, second = herd.schedules.preview("thumbs", 2)
     assert (first.local[4:], second.utc[4:]) == ("-07-01 02:30:00 CEST", "-07-01 00:30:00 UTC")
     assert herd.schedules.edit("thumbs", missed="all").missed is Missed.ALL
+    changed = herd.schedules.edit("thumbs", ("b.png",), queue="fast", priority=7, key="thumbs", jitter=None)
+    assert (changed.queue, changed.priority, changed.jitter_ms, changed.missed) == ("fast", 7, 0, Missed.ALL)
+    assert (changed.call.args, changed.has_key) == (msgspec.Raw(b'["b.png"]'), True)
+    assert herd.schedules.show("thumbs").schedule == changed
     with pytest.raises(HerdError, match="there is a schedule 'thumbs' already"):
         herd.schedules.add("thumbs", thumbnails, ("b.png",), every=60)
     with pytest.raises(ConfigurationError, match="'past' is never due: its times have passed"):
@@ -58,6 +63,7 @@ def test_an_event_loop_adds_edits_previews_and_shows_a_schedule(herd: Herd) -> N
     async def use() -> None:
         await herd.schedules.add_async("warm", "shop:warm", every=60)
         await herd.schedules.edit_async("warm", every=timedelta(minutes=5))
+        assert (await herd.schedules.edit_async("warm", kwargs={"region": "eu"}, queue="slow")).queue == "slow"
         assert len(await herd.schedules.preview_async("warm")) == 10
         seen = await herd.schedules.show_async("warm")
         assert seen.schedule is not None
@@ -78,6 +84,8 @@ def test_an_edit_that_cannot_work_is_refused_before_zookeeper_is_asked() -> None
         schedules.edit("x", **options)
     with pytest.raises(ZeroDivisionError):
         schedules.edit("x", times=fail)
+    with pytest.raises(InvalidName, match="Bad Queue"):
+        schedules.edit("x", queue="Bad Queue")
     with pytest.raises(ConfigurationError, match="has no time zone"):
         schedules.edit("x", times=[datetime(2030, 1, 1)])  # noqa: DTZ001 - what is refused
     with pytest.raises(ConfigurationError, match="is before first="):

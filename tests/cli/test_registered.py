@@ -64,12 +64,14 @@ def request_of(call: str, given: dict[str, object] | None = None, app: str | Non
 def test_what_is_registered_holds_unless_something_else_is_given(
     folder: Path, capsys: pytest.CaptureFixture[str], call: str, app: str | None
 ) -> None:
-    found, options, herd, _ = request_of(call, app=app)
+    found, options, herd, _, registered = request_of(call, app=app)
     assert (found.call, options.queue, options.priority) == ("registered_shop:send", "mail", 7)
     assert options.expires == 60_000
     assert options.overrides == Overrides()  # its worker knows the rest
     assert herd is core_of(sys.modules["registered_shop"].herd)
-    _, options, _, _ = request_of(call, {"queue": "slow", "max_attempts": 5, "key": None})
+    assert registered == options
+    _, options, _, _, again = request_of(call, {"queue": "slow", "max_attempts": 5, "key": None})
+    assert again == registered
     assert (options.queue, options.priority, options.overrides.max_attempts) == ("slow", 7, 5)
     assert capsys.readouterr() == ("", "imported\n")
 
@@ -106,7 +108,7 @@ def test_an_option_that_the_function_cannot_have_is_refused(folder: Path) -> Non
 
 
 def test_unchecked_imports_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found, options, herd, keyring = make_request("registered_shop:send", {"priority": 3}, None, unchecked=True)
+    found, options, herd, keyring, _ = make_request("registered_shop:send", {"priority": 3}, None, unchecked=True)
     assert (found.call, options.queue, options.priority) == ("registered_shop:send", "default", 3)
     assert (herd, keyring) == (None, None)
     assert capsys.readouterr() == ("", "")

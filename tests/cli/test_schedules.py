@@ -67,11 +67,25 @@ def test_a_schedule_is_added_edited_paused_run_and_removed_by_hand(at: tuple[str
     assert edited.stdout == '{"schedule":"hourly","changed":["cron","max_runs"]}\n', edited.stderr
     cleared = run("schedules", "edit", "hourly", "--clear", "max-runs", "--clear", "starts", "--grace", "9s", *at)
     assert cleared.stdout == "hourly: changed grace, max_runs, starts\n", cleared.stderr
+    given = ("de", "--queue", "fast", "--priority", "7", "--key", "warm")
+    assert run("schedules", "edit", "hourly", *given, *at).stdout == "hourly: changed arguments, key, priority, queue\n"
+    for wrong, told in {
+        ("de", "at"): "arguments",
+        ("--queue", "Bad Queue"): "'Bad Queue'",
+        ("de", "--clear", "arguments"): "contradict each other",
+        ("--delay", "5s"): "No such option",
+    }.items():
+        refused = run("schedules", "edit", "hourly", *wrong, *at)
+        assert (refused.exit_code, told in refused.stderr) == (2, True), refused.stderr
     assert run("schedules", "pause", "hourly", *at).stdout == "hourly: paused\n"
     shown = json.loads(run("schedules", "show", "hourly", "--json", *at).stdout)
     assert shown["state"] == "paused"
     assert shown["schedule"]["timetable"] == {"type": "cron", "expression": "@daily", "timezone": "Europe/Berlin"}
-    assert (shown["schedule"]["jitter_ms"], shown["schedule"]["queue"]) == (30_000, "slow")
+    assert (shown["schedule"]["jitter_ms"], shown["schedule"]["queue"]) == (30_000, "fast")
+    assert shown["schedule"]["payload"]["args"] == ["de"]
+    assert shown["schedule"]["payload"]["unique"]["key"] == "warm"
+    cleared = run("schedules", "edit", "hourly", "--clear", "queue", "--clear", "key", "--unchecked", *at)
+    assert cleared.stdout == "hourly: changed key, queue\n", cleared.stderr
     assert "max_runs" not in shown["schedule"]
     assert run("schedules", "resume", "hourly", "--catch-up", *at).stdout == "hourly: resumed\n"
     task = run("schedules", "run", "hourly", *at).stdout.strip()

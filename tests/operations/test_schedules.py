@@ -148,6 +148,7 @@ async def test_a_tick_under_way_is_refused_after_an_edit_a_run_and_a_removal(zk:
     await move_tick(zk, START, Tick(due_ms=START))
     for act in (
         lambda: schedules.edit_schedule(zk, NAME, changed(missed=Missed.ALL)),
+        lambda: schedules.edit_schedule(zk, NAME, changed(queue="slow", payload=msgspec.Raw(call_payload("m:f", 1)))),
         lambda: schedules.run_schedule(zk, NAME, ULID, START),
         lambda: _remade(zk),
     ):

@@ -58,7 +58,7 @@ def declare(
 ) -> Declaration:
     """Return the declaration of a schedule. Raises ConfigurationError for options of the task that a schedule cannot
     have, and as `order_call` for the arguments."""
-    _refuse_times(options)
+    refuse_times(options)
     refuse_children(options, "a schedule")
     bare = msgspec.structs.replace(options, expires=None)
     task = order_call(_ULID, callee, args, kwargs, bare).new_task
@@ -69,7 +69,8 @@ def declare(
     return declaration
 
 
-def _refuse_times(options: TaskOptions) -> None:
+def refuse_times(options: TaskOptions) -> None:
+    """Raise ConfigurationError for options that a task of a schedule cannot have."""
     if options.delay is not None or options.due_at is not None:
         raise ConfigurationError("the schedule says when its tasks are due: leave delay= and at= out")
     if options.expires_at is not None:

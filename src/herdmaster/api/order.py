@@ -125,7 +125,7 @@ def _order(
     begin: Begin | None = None,
     keyring: Keyring | None = None,
 ) -> Order:
-    claim = None if key is None else _claim(key, callee.call, options)
+    claim = None if key is None else claim_key(key, callee.call, options)
     call = _call(callee, written, options, claim, is_chunk=chunk_reader is not None)
     sending = None if begin is None else begin(options.queue)
     payload = encode_call(call) if sending is None else _encode(call, sending)
@@ -165,7 +165,7 @@ def _call(
     callee: Callee,
     written: tuple[msgspec.Raw, msgspec.Raw],
     options: TaskOptions,
-    claim: _Claim | None,
+    claim: Claim | None,
     *,
     is_chunk: bool,
 ) -> Call:
@@ -186,7 +186,7 @@ def _call(
     )
 
 
-class _Claim(NamedTuple):
+class Claim(NamedTuple):
     """The fields of a task that concern its key. `old_hash` is the hash of the key in older versions, if it differs."""
 
     hash: str
@@ -195,12 +195,13 @@ class _Claim(NamedTuple):
     old_hash: str | None
 
 
-def _claim(key: str, call: str, options: TaskOptions) -> _Claim:
+def claim_key(key: str, call: str, options: TaskOptions) -> Claim:
+    """Return what a task of the call stores of its key."""
     everywhere = hash_key(key)
     own = hash_key(key, call) if options.key_scope is KeyScope.CALL else everywhere
     unique = Unique(shown_key(key), options.key_scope, options.key_holds)
     record = encode_record(KeyRecord(unique.key, unique.scope, call))
-    return _Claim(own, unique, record, None if own == everywhere else everywhere)
+    return Claim(own, unique, record, None if own == everywhere else everywhere)
 
 
 def _key(key: Key, args: Sequence[object], kwargs: Mapping[str, object]) -> str:

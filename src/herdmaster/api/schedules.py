@@ -15,6 +15,13 @@ from herdmaster.api.herd_core import HerdCore
 from herdmaster.api.internals import core_of
 from herdmaster.api.options import TaskOptions
 from herdmaster.api.questions import ask_and_wait, ask_and_wait_async
+from herdmaster.api.schedule_edits import (
+    TASK_OPTIONS,
+    ScheduleEditOptions,
+    TaskEdit,
+    check_task_changes,
+    check_task_edit,
+)
 from herdmaster.api.schedule_options import ScheduleOptions, check_schedule, checked, edited, read_times
 from herdmaster.api.task import Task
 from herdmaster.core.names import check_schedule_name
@@ -139,17 +146,51 @@ class Schedules:
         schedule = signed(name, schedule, self._core.keyring)
         return partial(schedules.add_schedule, name=name, schedule=schedule)
 
-    def edit(self, name: str, **options: Unpack[ScheduleOptions]) -> Schedule:
-        """Change when a schedule is due, or its policies, and return it. Options that are not given stay as they are;
-        None takes one back, so that its default applies again. The next `apply` of its app undoes this.
+    def edit(
+        self,
+        name: str,
+        args: Sequence[object] | None = None,
+        kwargs: Mapping[str, object] | None = None,
+        **options: Unpack[ScheduleEditOptions],
+    ) -> Schedule:
+        """Change when a schedule is due, its policies, the arguments or the options of its task, and return it. What is
+        not given stays as it is; None takes an option back, so that its default applies again. `args` and `kwargs`
+        together replace all arguments. A key stays as it is, also one that a function made of the old arguments. The
+        next `apply` of the schedule's app undoes this.
 
-        Raises as `Herd.schedule` for the options.
+        Raises as `Herd.schedule` for the options and the arguments.
         """
-        return self._ask(_edit(name, options))
+        timing, task = _split(options)
+        edit = None
+        if task or args is not None or kwargs is not None:
+            stored = self._ask(partial(schedules.read_usable, name=name))
+            edit = self._task_edit(stored, task, args, kwargs)
+        return self._ask(_edit(name, timing, edit))
 
-    async def edit_async(self, name: str, **options: Unpack[ScheduleOptions]) -> Schedule:
+    async def edit_async(
+        self,
+        name: str,
+        args: Sequence[object] | None = None,
+        kwargs: Mapping[str, object] | None = None,
+        **options: Unpack[ScheduleEditOptions],
+    ) -> Schedule:
         """As `edit`, for event loops."""
-        return await self._ask_async(_edit(name, options))
+        timing, task = _split(options)
+        edit = None
+        if task or args is not None or kwargs is not None:
+            stored = await self._ask_async(partial(schedules.read_usable, name=name))
+            edit = self._task_edit(stored, task, args, kwargs)
+        return await self._ask_async(_edit(name, timing, edit))
+
+    def _task_edit(
+        self,
+        schedule: Schedule,
+        given: Mapping[str, object],
+        args: Sequence[object] | None,
+        kwargs: Mapping[str, object] | None,
+    ) -> TaskEdit:
+        callee = self._core.registry.callee(schedule.call.call)
+        return check_task_edit(callee, given, args, kwargs, keyring=self._core.keyring)
 
     def pause(self, name: str) -> None:
         """Let a schedule make no tasks until it is resumed."""
@@ -237,11 +278,19 @@ def declaration_of(
     return declare(callee, args, kwargs or {}, chosen, timing)
 
 
-def _edit(name: str, options: ScheduleOptions) -> _Question[Schedule]:
-    given = read_times(options)
+def _split(options: ScheduleEditOptions) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the options of the schedule, and those of its task. Raises as `check_task_changes` for these."""
+    task = {name: value for name, value in options.items() if name in TASK_OPTIONS}
+    check_task_changes(task, TaskOptions())
+    return {name: value for name, value in options.items() if name not in task}, task
+
+
+def _edit(name: str, timing: Mapping[str, object], task: TaskEdit | None) -> _Question[Schedule]:
+    given = read_times(timing)
 
     def change(schedule: Schedule) -> Schedule:
-        return checked(name, edited(schedule, given))
+        changed = checked(name, edited(schedule, given)) if given else schedule
+        return changed if task is None else task.applied(name, changed)
 
     return partial(schedules.edit_schedule, name=name, change=change)
 

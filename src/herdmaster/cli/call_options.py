@@ -81,12 +81,13 @@ def call_options(command: C) -> C:
 
 class Request(NamedTuple):
     """What is to be submitted: the function, its options, the Herd that registers it, if that is known, and the keys
-    that sign it."""
+    that sign it. `registered` are the options of the function without those that are given."""
 
     callee: Callee
     options: TaskOptions
     herd: HerdCore | None
     keyring: Keyring | None
+    registered: TaskOptions
 
 
 def make_request(call: str, given: Mapping[str, Any], app: str | None, *, unchecked: bool) -> Request:
@@ -97,12 +98,13 @@ def make_request(call: str, given: Mapping[str, Any], app: str | None, *, unchec
         from herdmaster.cli.registered import find_task
 
         task = core_of(find_task(call, app))
-        return Request(task.callee(), task.changed(options).options, task.herd, task.herd.keyring)
+        return Request(task.callee(), task.changed(options).options, task.herd, task.herd.keyring, task.options)
     from herdmaster.api.callee import Callee
     from herdmaster.api.options import TaskOptions
     from herdmaster.api.signing_keys import Signing
 
-    return Request(Callee(call), TaskOptions().changed(options), None, Signing().find_keyring())
+    changed = TaskOptions().changed(options)
+    return Request(Callee(call), changed, None, Signing().find_keyring(), TaskOptions())
 
 
 def check_call(call: str) -> None:

@@ -21,6 +21,7 @@ from herdmaster.cli.schedule_options import (
 from herdmaster.cli.session import Session, session_options
 
 if TYPE_CHECKING:
+    from herdmaster.api.schedule_edits import TaskEdit
     from herdmaster.core.schedules import Schedule
     from herdmaster.operations.schedule_plan import SchedulePlan
     from herdmaster.zookeeper.client import Client
@@ -164,33 +165,70 @@ def report(name: str, done: str, *, as_json: bool, **fields: object) -> None:
         say(f"{name}: {done}")
 
 
-@click.command(cls=Command)
+@click.command(cls=CallCommand)
 @click.argument("name")
+@click.argument("arguments", nargs=-1, metavar="ARG...")
 @schedule_options
+@call_options
 @clear_option
 @json_option
 @session_options()
 def edit(
-    *, name: str, clear: tuple[str, ...], as_json: bool, session: Session, **given: Any
-) -> None:  # options as click converts them
-    """Change when NAME is due, or its policies. Options that are not given stay as they are.
+    *,
+    name: str,
+    arguments: tuple[str, ...],
+    unchecked: bool,
+    clear: tuple[str, ...],
+    as_json: bool,
+    session: Session,
+    **given: Any,  # options as click converts them
+) -> None:
+    """Change NAME: when it is due, its policies, its task. Options that are not given stay as they are.
 
-    The task stays as it is: to change its arguments or its options, remove the schedule and add it again.
-    The next `apply` of the app that declares the schedule undoes this.
+    ARG... replace all arguments. Options of the task and arguments are checked as by `add`. The next `apply` of the app
+    that declares the schedule undoes this.
     """
     from herdmaster.api.schedule_options import checked, edited
     from herdmaster.operations.schedules import edit_schedule
 
-    options = changed_options(given, clear)
+    options = changed_options({**given, "arguments": arguments or None}, clear)
     if not options:
-        raise click.UsageError("nothing to change: give at least one option of the schedule")
+        raise click.UsageError("nothing to change: give at least one option, or arguments")
+    task, timing = _split(options)
+    edit = _task_edit(name, task, session, unchecked=unchecked) if task else None
 
     def change(schedule: Schedule) -> Schedule:
-        return checked(name, edited(schedule, options))
+        changed = checked(name, edited(schedule, timing)) if timing else schedule
+        return changed if edit is None else edit.applied(name, changed)
 
     session.run(lambda client: edit_schedule(client, name, change))
     changed = sorted(options)
     report(name, f"changed {', '.join(changed)}", as_json=as_json, changed=changed)
+
+
+def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of the task, with the arguments, and those of the schedule."""
+    from herdmaster.api.schedule_edits import TASK_OPTIONS
+
+    task = {name: value for name, value in options.items() if name in TASK_OPTIONS or name == "arguments"}
+    return task, {name: value for name, value in options.items() if name not in task}
+
+
+def _task_edit(name: str, given: dict[str, Any], session: Session, *, unchecked: bool) -> TaskEdit:
+    """Return the change of the task, checked against its function unless it is `unchecked`. If the function says how a
+    key is made of arguments, new arguments make a new key."""
+    from herdmaster.api.schedule_edits import check_task_edit
+
+    call = find_usable(name, session).call.call
+    options = {option: value for option, value in given.items() if option != "arguments"}
+    request = make_request(call, options, session.app, unchecked=unchecked)
+    if "arguments" not in given:
+        return check_task_edit(request.callee, options, base=request.registered, keyring=request.keyring)
+    args, kwargs = read_arguments(given["arguments"] or ())
+    key = request.registered.key
+    if callable(key) and options.get("key") is None:
+        options["key"] = key(*args, **kwargs)
+    return check_task_edit(request.callee, options, args, kwargs, base=request.registered, keyring=request.keyring)
 
 
 # --- preview ---------------------------------------------------------------------------------------------------------

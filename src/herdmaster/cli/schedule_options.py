@@ -67,7 +67,11 @@ def _add(options: tuple[Decorator, ...], command: C) -> C:
     return command
 
 
-_CLEARED: Final = ("timezone", "anchor", "starts", "ends", "max-runs", "jitter", "missed", "grace", "overlap")
+_CLEARED: Final = (
+    *("timezone", "anchor", "starts", "ends", "max-runs", "jitter", "missed", "grace", "overlap"),
+    *("queue", "priority", "expires", "timeout", "max-attempts", "key", "key-scope", "key-holds", "keep-outcome"),
+    "arguments",
+)
 
 
 def clear_option(command: C) -> C:
@@ -81,12 +85,14 @@ def clear_option(command: C) -> C:
 
 
 def changed_options(options: dict[str, Any], clear: tuple[str, ...]) -> dict[str, Any]:  # as click converts them
-    """Return as `given_options`, with None for those that are cleared. Raises UsageError for one that is both."""
-    changed = given_options(options)
+    """Return the options that are given, with None for those that are cleared. Raises UsageError for one that is
+    both."""
+    changed = {**given_options(options), **{name: value for name, value in options.items() if value is not None}}
     for name in clear:
         field = name.replace("-", "_")
         if changed.get(field) is not None:
-            raise click.UsageError(f"--{name} and --clear {name} contradict each other: give one of them")
+            given = "ARG" if name == "arguments" else f"--{name}"
+            raise click.UsageError(f"{given} and --clear {name} contradict each other: give one of them")
         changed[field] = None
     return changed
 

@@ -316,10 +316,13 @@ def after_loss(data: bytes, worker: str) -> bytes:
     return _rewrite(data, deliveries=call.deliveries + 1, started=None)
 
 
-_Value = int | str | tuple[str, ...] | ErrorInfo | Scheduled | dict[str, msgspec.Raw] | None
+def with_fields(data: bytes, **changes: object) -> bytes:
+    """The payload with other fields, for a task that is not made yet. None takes a field out."""
+    decode_call(data)
+    return _rewrite(data, **changes)
 
 
-def _rewrite(data: bytes, **changes: _Value) -> bytes:
+def _rewrite(data: bytes, **changes: object) -> bytes:
     fields = _fields_decoder.decode(data)
     for name, value in changes.items():
         if value is None:

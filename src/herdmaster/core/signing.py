@@ -109,8 +109,8 @@ class Keyring:
         fields = _fields(data)
         if "signature" not in fields:
             raise BadSignature("the payload is not signed, and this worker runs signed tasks only")
+        signature = _signature_of(fields)
         try:
-            signature = _signature_decoder.decode(fields["signature"])
             scheduled = _scheduled_decoder.decode(fields["scheduled"]) if "scheduled" in fields else None
         except UNREADABLE:
             raise BadSignature("the signature of the payload cannot be read") from None
@@ -120,6 +120,15 @@ class Keyring:
             subject = _of_schedule(scheduled.schedule, _queue_of(task))
             message = _message(subject, fields, _UNBOUND_IN_SCHEDULES)
         self._verify(signature.key, message, signature.mac, "payload")
+
+    def verify_scheduled(self, schedule: str, queue: str, data: bytes) -> None:
+        """Raises BadSignature if the payload of a stored schedule was not signed for it with one of the keys."""
+        fields = _fields(data)
+        if "signature" not in fields:
+            raise BadSignature("its task is not signed, and the keys here would sign it")
+        signature = _signature_of(fields)
+        message = _message(_of_schedule(schedule, queue), fields, _UNBOUND_IN_SCHEDULES)
+        self._verify(signature.key, message, signature.mac, "task")
 
     def _sign_task(self, task: str, data: bytes, limit: int) -> bytes:
         fields = _fields(data)
@@ -239,6 +248,13 @@ def _fields(data: bytes) -> dict[str, msgspec.Raw]:
         return _fields_decoder.decode(data)
     except UNREADABLE as error:
         raise BadPayload(f"the payload is not JSON that can be read: {error}") from None
+
+
+def _signature_of(fields: dict[str, msgspec.Raw]) -> KeySignature:
+    try:
+        return _signature_decoder.decode(fields["signature"])
+    except UNREADABLE:
+        raise BadSignature("the signature of the payload cannot be read") from None
 
 
 def _message(subject: bytes, fields: dict[str, msgspec.Raw], unbound: frozenset[str]) -> bytes:
