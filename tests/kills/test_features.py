@@ -75,7 +75,7 @@ def test_delayed_and_expiring_tasks_keep_to_their_times(start: Start, diary: Pat
     assert all(line.time >= due[line.number] - 0.01 for line in began)
     assert {line.number for line in read(diary)} == set(range(len(delays)))
     assert_settled(cluster)
-    assert set(cluster.ledger.committed) == {*later, *(future.name for future in (*waiting, *never))}
+    cluster.ledger.check({*later, *(future.name for future in (*waiting, *never))})
 
 
 def test_requests_to_cancel_stand_when_the_primary_dies_on_them(start: Start, diary: Path) -> None:
@@ -98,7 +98,7 @@ def test_requests_to_cancel_stand_when_the_primary_dies_on_them(start: Start, di
             future.result(PATIENCE)
         assert future.cancelled()
     assert_settled(cluster)
-    assert set(cluster.ledger.committed) == {future.name for future in (*running, *others)}
+    cluster.ledger.check({future.name for future in (*running, *others)})
     # What can be ended was ended, and there is room for others.
     coroutines = [line for line in read(diary, BEGAN) if line.number == 1 and line.pid == living.pid]
     wait_lines(diary, CANCELLED, len(coroutines))
@@ -133,7 +133,7 @@ def test_coroutines_and_processes_run_again_elsewhere_and_leave_no_process_behin
     wait_until(lambda: {line.number for line in read(diary, ENDED)} >= set(range(200, 220)), "some never ran", PATIENCE)
     wait_until(lambda: not any(map(is_alive, orphans)), "processes live on", PATIENCE)
     assert_settled(cluster)
-    assert set(cluster.ledger.committed) == {future.name for future in (*in_processes, *coroutines)}
+    cluster.ledger.check({future.name for future in (*in_processes, *coroutines)})
 
 
 @pytest.mark.long
@@ -351,4 +351,4 @@ def test_calls_find_their_worker_although_one_that_lacks_the_function_is_killed(
 
     assert [future.result(PATIENCE) for future in futures] == [[number, 1] for number in range(60)]
     assert_settled(cluster)
-    assert set(cluster.ledger.committed) == {future.name for future in futures}
+    cluster.ledger.check({future.name for future in futures})

@@ -99,8 +99,7 @@ class Cluster:
             assert client.get_children("/tasks") == []
             assert [client.get_children(f"/assign/{worker}") for worker in alive] == [[]] * len(alive)
         assert sorted(self.outcomes) == sorted(names)
-        wait_until(lambda: set(self.ledger.committed) == names, "the ledger is not that of the tasks")
-        assert set(self.ledger.committed.values()) == {1}
+        self.ledger.check(names)
 
 
 @pytest.fixture
