@@ -163,6 +163,7 @@ FOUND = {
     "positions_count_from_the_chunk": Find(1, "and its code has run so", first=10_000),
     "chunks_made_again": Find(1, "not settled", first=10_608, otherwise="left step ", others=10_500),
     "lost_steps_run_for_ever": Find(1, "has not ended", first=10_053),
+    "deleted_steps_are_run": Find(1, "which is not in its inbox", first=2, plan=lost_steps.with_long_steps),
     "lost_steps_forget_their_run": Find(
         1, "which was its task before", first=10_880, otherwise="which is not in its inbox", others=11_600
     ),
