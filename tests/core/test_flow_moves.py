@@ -27,6 +27,7 @@ MOVES = [
     flow_moves.complete_step(
         W, T, STEP, b"{}",
         (CreateNode(layout.flow_step_path(F, "7+0"), b""), CreateNode(layout.flow_step_path(F, "7+0:7+1"), b""),
+         CreateNode(layout.flow_edge_path(F, "7+0", "7+2"), b""), CreateNode(layout.flow_running_path(F, AGAIN), b""),
          CreateNode(layout.task_path(AGAIN), b"")),
     ),
     flow_moves.expand_step(
@@ -147,6 +148,10 @@ def test_the_mark_that_a_step_lives_is_deleted_last(move: Move) -> None:
         (N.COMPLETE_STEP, DeleteNode, Place.EDGES, Failure.NO_NODE, Verdict.EDGE_GONE),
         (N.COMPLETE_STEP, DeleteNode, Place.RUNNING, Failure.NO_NODE, Verdict.STEP_ENDED),
         (N.COMPLETE_STEP, CreateNode, Place.RESULTS, Failure.NODE_EXISTS, Verdict.STEP_ENDED),
+        (N.COMPLETE_STEP, CreateNode, Place.RUNNING, Failure.NODE_EXISTS, Verdict.STEP_ENDED),
+        (N.COMPLETE_STEP, CreateNode, Place.STEPS, Failure.NODE_EXISTS, Verdict.STEP_ENDED),
+        (N.COMPLETE_STEP, CreateNode, Place.FOLLOWERS, Failure.NODE_EXISTS, Verdict.STEP_ENDED),
+        (N.COMPLETE_STEP, CreateNode, Place.EDGES, Failure.NODE_EXISTS, Verdict.STEP_ENDED),
         (N.COMPLETE_STEP, CreateNode, Place.RESULTS, Failure.NO_NODE, Verdict.STEP_ENDED),
         (N.EXPAND_STEP, SetNode, Place.RUNNING, Failure.BAD_VERSION, Verdict.DECIDE_AGAIN),
         (N.EXPAND_STEP, SetNode, Place.RUNNING, Failure.NO_NODE, Verdict.STEP_ENDED),

@@ -42,7 +42,7 @@ FLOW_ROWS: Final = (
     ),
     Transition(
         N.COMPLETE_STEP, _WORKER, consumes=(P.ASSIGN, P.EDGES, P.RUNNING),
-        produces=(P.RESULTS, P.STEPS, P.FOLLOWERS, P.TASKS), note="also the steps that it adds",
+        produces=(P.RESULTS, P.STEPS, P.FOLLOWERS, P.EDGES, P.RUNNING, P.TASKS), note="also the steps that it adds",
     ),
     Transition(
         N.EXPAND_STEP, _WORKER, sets=(P.ASSIGN, P.RUNNING), produces=(P.RUNNING, P.TASKS, P.EDGES),
@@ -127,6 +127,8 @@ def judge_flow(row: Transition, verb: Verb, place: Place, is_guard: bool, failur
     """What the failure of one operation of a row of flows means; None if it means what it means in any other row."""
     if place is P.TASKS and row.name in _STARTS and failure is Failure.NODE_EXISTS:
         return V.RACE_LOST
+    if row.name is N.COMPLETE_STEP and verb is Verb.CREATE and failure is Failure.NODE_EXISTS:
+        return V.STEP_ENDED  # also the steps that it adds are named after it, so it has completed before
     if place not in OF_FLOWS:
         return None
     if failure is Failure.NODE_EXISTS:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import pytest
 
+from herdmaster.core import layout
 from herdmaster.core.added_steps import AddedStep
 from herdmaster.core.flows import Reference
 from herdmaster.core.options import RunOptions
@@ -100,21 +102,45 @@ async def test_a_step_of_an_unknown_function_fails_after_enough_workers_were_ask
 # --- added steps -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_steps_that_the_code_adds_are_created_with_its_result(stage: Stage, scene: FlowScene) -> None:
-    def add_steps() -> None:
-        added = added_now.get()
-        first, second = added.new_id(), added.new_id()
-        added.add(AddedStep(first, scene.task(first), scene.payload(first, "m:take", 1)))
-        payload = scene.payload(second, "m:take", None, refs=(ref(first),))
-        added.add(AddedStep(second, scene.task(second), payload, (first,)))
+def add_two_steps(scene: FlowScene) -> None:
+    added = added_now.get()
+    first, second = added.new_id(), added.new_id()
+    added.add(AddedStep(first, scene.task(first), scene.payload(first, "m:take", 1)))
+    payload = scene.payload(second, "m:take", None, refs=(ref(first),))
+    added.add(AddedStep(second, scene.task(second), payload, (first,)))
 
-    worker = await stage.worker({"m:f": add_steps})
+
+async def test_the_steps_that_the_code_adds_are_created_with_its_result(stage: Stage, scene: FlowScene) -> None:
+    worker = await stage.worker({"m:f": partial(add_two_steps, scene)})
     await scene.assign(worker.name, "3", scene.payload("3", "m:f"))
     assert await scene.result("3") is None
     assert await scene.names("running") == [scene.task("3+0")]
     assert await stage.names("/tasks") == [scene.task("3+0")]
     assert await scene.names("steps") == ["3+0:3+1"]
     assert await stage.data(scene.path("running", scene.task("3+0"))) == b"3+0"
+
+
+@pytest.mark.parametrize("moved_on", [(), ("tasks",), ("tasks", "running"), ("tasks", "running", "steps")])
+async def test_a_copy_of_a_step_that_has_added_steps_is_dropped_however_far_these_are(
+    moved_on: tuple[str, ...], stage: Stage, scene: FlowScene
+) -> None:
+    worker = await stage.worker({"m:f": partial(add_two_steps, scene)})
+    payload, first = scene.payload("3", "m:f"), scene.task("3+0")
+    name = await scene.assign(worker.name, "3", payload)
+    await scene.result("3")
+    places = {"tasks": layout.task_path(first), "running": scene.path("running", first)}
+    for place in moved_on:
+        await stage.zk.delete(places.get(place, scene.path("steps", "3+0:3+1")))
+
+    inbox = layout.inbox_path(worker.name)
+    await until(lambda: is_empty(stage, inbox), "the end of the first run")
+    await stage.put(layout.assignment_path(worker.name, name), data=payload)
+    await until(lambda: is_empty(stage, inbox), "the copy to be dropped")
+    assert await scene.names("results") == ["3"]
+
+
+async def is_empty(stage: Stage, folder: str) -> bool:
+    return not await stage.names(folder)
 
 
 async def test_added_steps_that_do_not_fit_one_transaction_fail_the_step(stage: Stage, scene: FlowScene) -> None:
