@@ -13,12 +13,15 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable
 
 import pytest
 
 from herdmaster import Herd, HerdClosed, OutcomeGone
+from herdmaster.api.internals import core_of
+from herdmaster.api.loop_thread import LoopThread
 from herdmaster.testing.child_server import ChildServer
 from herdmaster.zookeeper.errors import ClientClosed, InvalidConnectString
 from tests.api.tasks import App
@@ -215,6 +218,45 @@ def test_a_server_that_hangs_does_not_hold_up_closing_for_long(
         herd.close()
         assert time.monotonic() - started < 8
         assert io_threads() <= others
+
+
+@pytest.mark.parametrize("first", [KeyboardInterrupt, ValueError])
+def test_a_second_interrupt_ends_the_wait_and_not_the_close(
+    namespace: str, monkeypatch: pytest.MonkeyPatch, first: type[BaseException]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def leave_a_block() -> None:
+        with Herd(namespace) as herd:
+            herd.submit_raw(b"x")
+            raise first
+
+    others = io_threads()
+    monkeypatch.setattr(LoopThread, "join", interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        leave_a_block()
+    shown = traceback.format_exception(caught.value)
+    assert ("During handling of the above exception" in "".join(shown)) is (first is ValueError)
+    wait_until(lambda: io_threads() <= others, "the session did not end")
+
+
+def test_an_interrupt_at_any_place_of_a_close_leaves_no_thread(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = io_threads()
+    herd = Herd(namespace)
+    herd.submit_raw(b"x")
+    io_thread = core_of(herd)._io_thread
+    assert io_thread is not None
+    ring = io_thread._ring
+
+    def interrupt() -> None:
+        io_thread._ring = ring
+        raise KeyboardInterrupt
+
+    io_thread._ring = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        herd.close()
+    wait_until(lambda: io_threads() <= others, "the session did not end")
 
 
 # --- the end of the interpreter --------------------------------------------------------------------------------------

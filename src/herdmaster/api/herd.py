@@ -290,7 +290,7 @@ class Herd(HookDecorators, HerdQuestions, HerdFlows):
 
     def close(self) -> None:
         """End the session. Futures that are not done fail; their tasks go on. Idempotent. A `with` block opens the Herd
-        again."""
+        again. After Ctrl-C the session ends in the background."""
         self._core.close()
 
     def __enter__(self) -> Self:
@@ -302,8 +302,14 @@ class Herd(HookDecorators, HerdQuestions, HerdFlows):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         io_thread = self._core.leave()
-        if io_thread is not None:
+        if io_thread is None:
+            return
+        try:
             io_thread.close()
+        except KeyboardInterrupt:
+            # A second Ctrl-C ends the wait for the close, which goes on. The block ends with the first one.
+            if not isinstance(error, KeyboardInterrupt):
+                raise
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -76,6 +76,7 @@ class IoThread:
         self._lock = threading.RLock()
         self._woken = False
         self._closed = False
+        self._stop_is_asked = False
         self.has_failed = False
         """Whether the thread has ended although nothing closed it. The next use of the Herd starts another one."""
         self._refs: dict[str, FutureRef] = {}  # of futures that are not done
@@ -181,21 +182,27 @@ class IoThread:
     def begin_close(self) -> None:
         """Ask for the end of the session, and do not wait for it."""
         with self._lock:
-            if self._closed:
+            if self._stop_is_asked:
                 return
             self._closed = True
             self._calls.append(self._stop.set)
             with contextlib.suppress(OSError):  # the thread was awake, and has ended already
                 self._ring()
+            self._stop_is_asked = True
 
     def close(self) -> None:
-        """End the session. Futures that are not done fail with HerdClosed; their tasks go on."""
-        self.begin_close()
-        if self._thread.is_current:
-            return  # a finaliser that the collector happened to run here
-        self._thread.join(JOIN_SECONDS)
-        self._callbacks.close(CALLBACK_SECONDS)
-        io_logs.flush()
+        """End the session. Futures that are not done fail with HerdClosed; their tasks go on. After Ctrl-C the session
+        ends without this."""
+        try:
+            self.begin_close()
+            if self._thread.is_current:
+                return  # a finaliser that the collector happened to run here
+            self._thread.join(JOIN_SECONDS)
+            self._callbacks.close(CALLBACK_SECONDS)
+            io_logs.flush()
+        except KeyboardInterrupt:
+            self.begin_close()  # it may have been interrupted itself
+            raise
 
     def leave_to_parent(self) -> None:
         """In a forked child: fail all futures, because the session is the parent's."""
