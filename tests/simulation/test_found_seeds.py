@@ -50,6 +50,9 @@ FOUND = {
     11200133: "a copy of a step that had added steps was let go by its worker, and stayed in the inbox for ever",
     630127550: "a master completed a removal that an operator had begun, and was said to sweep the outcome too early",
     107366179: "a reference master whose `/master` an operator had deleted went on, and lost a task, as is known",
+    199557162: "a client was told late how a flow had ended before it was retried",
+    996130534: "a parent that ran again submitted its child flow under another name",
+    996130701: "the same, after its time limit",
 }
 
 

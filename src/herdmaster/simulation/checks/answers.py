@@ -44,13 +44,13 @@ class AnswerCheck:
 
     def flow_was_accepted(self, name: str, plan: PlannedFlow) -> None:
         self._note("is told that %s was accepted", name)
-        if plan.index not in self._ledger.flows.accepted:
+        if (name, plan.index) not in self._ledger.flows.accepted:
             self.complain(f"was told that {name} was accepted, and it was not")
 
     def flow_was_refused(self, name: str, plan: PlannedFlow) -> None:
         """A flow with the same key, and so of the same name, may have been accepted."""
         self._note("is told that %s was not accepted", name)
-        if plan.index in self._ledger.flows.accepted:
+        if (name, plan.index) in self._ledger.flows.accepted:
             self.complain(f"was told that {name} was not accepted, and it was")
 
     def flow_was_duplicate(self, name: str) -> None:
@@ -88,13 +88,18 @@ class AnswerCheck:
         history = self._ledger.history(task)
         if error is not None and not history.excused and not self._was_swept(task, error):
             self.complain(f"was told of {task}: {type(error).__name__}: {error}")
-        elif outcome is not None and not history.outcomes:
-            self.complain(f"was told that {task} has ended, and it has not")
-        elif outcome is not None and outcome != history.outcome and not history.excused:
-            committed = history.outcome.state.value if history.outcome is not None else "nothing that can be read"
-            self.complain(f"was told that {task} is {outcome.state.value}, and committed was {committed}")
+        elif outcome is not None and outcome not in history.earlier:
+            self._check_told(task, outcome)
         if isinstance(error, OutcomeGone) and self._ledger.where(task):
             self.complain(f"was told that {task} is nowhere, and it is somewhere")
+
+    def _check_told(self, task: str, outcome: Outcome) -> None:
+        history = self._ledger.history(task)
+        if not history.outcomes:
+            self.complain(f"was told that {task} has ended, and it has not")
+        elif outcome != history.outcome and not history.excused:
+            committed = history.outcome.state.value if history.outcome is not None else "nothing that can be read"
+            self.complain(f"was told that {task} is {outcome.state.value}, and committed was {committed}")
 
     def _was_swept(self, task: str, error: BaseException | None) -> bool:
         """Return whether a client is told that an outcome is gone which a master has swept."""

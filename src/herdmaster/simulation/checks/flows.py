@@ -69,8 +69,9 @@ class FlowCheck:
         """Flows that were deleted with their outcomes; another of the name may be there."""
         self.chunks = ChunkCheck(report)
         self.deleted = DeletedSteps(self._steps, where)
-        self.accepted: set[int] = set()
-        """The planned flows that began to run."""
+        self.accepted: set[tuple[str, int]] = set()
+        """The flows that began to run, by name and plan: flows of one key share a name, and a parent that runs again
+        submits its child under another one."""
         self.names: dict[int, str] = {}
         """The flow that each planned flow became."""
 
@@ -163,7 +164,7 @@ class FlowCheck:
             return
         if before.state in {None, FlowState.BUILDING} and after.state is FlowState.RUNNING:
             self._history(name).accepted += 1
-            self.accepted.add(after.plan.index)
+            self.accepted.add((name, after.plan.index))
             missing = [step for step in self._defined(after) if not after.places(step)]
             if missing:
                 self._report(f"started {name} without step {missing[0]}")
@@ -343,6 +344,8 @@ class FlowCheck:
         except BadOutcome as error:
             self._report(f"gave {name} an outcome that cannot be read: {error}")
             return
+        if history.outcome is not None:
+            history.earlier.append(history.outcome)
         history.outcome = outcome
         history.outcomes += 1
         history.cancelled = outcome.state is OutcomeState.CANCELLED

@@ -19,14 +19,16 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 class TaskHistory(msgspec.Struct):
     """The history of a task.
 
-    `excused`: a reference role has touched the task. `silent`: no outcome is wanted. `given` and `started` count per
-    worker the assignments in its inbox, and the runs.
+    `excused`: a reference role has touched the task. `silent`: no outcome is wanted. `earlier` are the outcomes of a
+    flow before it ran again: a client may be told of one late. `given` and `started` count per worker the assignments
+    in its inbox, and the runs.
     """
 
     name: str
     accepted: int = 0
     outcomes: int = 0
     outcome: Outcome | None = None
+    earlier: list[Outcome] = msgspec.field(default_factory=list)
     ended: bool = False
     cancelled: bool = False
     excused: bool = False
