@@ -42,7 +42,6 @@ STATED: list[tuple[str, str, str, object]] = [
     ("guides/deploying.md", "`--session-timeout` (10 s)", "roles.worker.worker:WorkerSettings.session_timeout", 10.0),
     ("guides/schedules.md", "the next 5,000", "core.timetable:MAX_TIMES", 5000),
     ("guides/schedules.md", "after 1,000 in a row", "core.schedule_decisions:MAX_BEHIND", 1000),
-    ("guides/schedules.md", "100 are counted", "core.schedule_decisions:_MAX_STEPS", 100),
     ("guides/running.md", "which is 25 seconds by default", "roles.worker.worker:WorkerSettings.drain_timeout", 25.0),
     ("guides/running.md", "at most 50 lines a second", "roles.shared.line_limit:MOST_LINES", 50),
     ("guides/running.md", "at most 50 lines a second", "roles.shared.line_limit:_WINDOW_SECONDS", 1.0),

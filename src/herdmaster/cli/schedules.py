@@ -62,10 +62,9 @@ def list_(*, as_json: bool, session: Session) -> None:
 
 def _row(seen: ScheduleSeen, now: int) -> str:
     from herdmaster.cli.tasks import age
-    from herdmaster.core.schedules import count_text
 
     schedule, tick = seen.schedule, seen.tick
-    skips = count_text(sum(tick.skips.values()), is_lower=bool(tick.uncounted)) if tick.skips else ""
+    skips = sum(tick.skips.values())
     rest = (
         *((describe(schedule), schedule.call.call) if schedule is not None else ()),
         tick.task,

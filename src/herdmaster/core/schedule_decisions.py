@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core.due_counts import count_due
 from herdmaster.core.layout import NEVER, TickName
 from herdmaster.core.schedules import (
     DEFAULT_SKIP_GRACE_MS,
@@ -22,7 +23,7 @@ from herdmaster.core.schedules import (
     name_of_tick,
     scheduled_task,
 )
-from herdmaster.core.timetable import Every, Times, Timetable, next_due
+from herdmaster.core.timetable import Cron, Every, Times, Timetable, next_due
 
 MAX_TASKS: Final = 100
 """In one transaction, which has an ACL for each as well."""
@@ -33,8 +34,8 @@ _MAX_LATE: Final = 1000
 _MAX_BYTES: Final = 96 * 1024
 _BYTES_BESIDE_PAYLOAD: Final = 400
 _MAX_STEPS: Final = 100
-"""So many missed times of a cron expression are counted one by one, in some milliseconds. Beyond that the latest is
-looked for at once, and the count of skipped times is a lower bound."""
+"""So many missed times of a cron expression are looked for one by one, in some milliseconds. Beyond that the latest is
+looked for at once, and the others are counted by days."""
 
 
 class NextTick(msgspec.Struct, frozen=True):
@@ -45,13 +46,12 @@ class NextTick(msgspec.Struct, frozen=True):
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """How many times have no task, by reason. `uncounted` are the reasons for which there are more."""
+    """How many times have no task, by reason."""
 
     counts: dict[Skip, int] = {}
-    uncounted: tuple[Skip, ...] = ()
 
     def and_also(self, reason: Skip, count: int) -> Skipped:
-        return Skipped({**self.counts, reason: self.counts.get(reason, 0) + count}, self.uncounted)
+        return Skipped({**self.counts, reason: self.counts.get(reason, 0) + count})
 
 
 class Fire(msgspec.Struct, frozen=True):
@@ -216,8 +216,7 @@ class _Case(msgspec.Struct, frozen=True):
         return grace_ms is not None and self.now_ms - fire_time(self.name, self.schedule, due_ms) > grace_ms
 
     def latest(self, first_ms: int, reason: Skip) -> tuple[int, Skipped]:
-        """Return the last time that is due, and how many were before it, which are skipped for this reason: of a cron
-        expression they are counted to `_MAX_STEPS`."""
+        """Return the last time that is due, and how many were before it, which are skipped for this reason."""
         schedule = self.schedule
         until_ms = self.now_ms - schedule.jitter_ms
         if schedule.ends_ms is not None:
@@ -229,7 +228,9 @@ class _Case(msgspec.Struct, frozen=True):
                 passed += 1
             if steps >= _MAX_STEPS:
                 last_ms = _last_before(schedule.timetable, latest_ms, until_ms)
-                return last_ms, Skipped({reason: passed}, (reason,) if last_ms > latest_ms else ())
+                if isinstance(schedule.timetable, Cron):
+                    passed += count_due(schedule.timetable, latest_ms, last_ms)
+                return last_ms, Skipped({reason: passed})
         return latest_ms, Skipped({reason: passed} if passed else {})
 
     def _due_from(self, first_ms: int) -> Iterator[int]:
@@ -247,8 +248,7 @@ def _with_skips(tick: Tick, skipped: Skipped) -> Tick:
         return tick
     counts = Counter(tick.skips)
     counts.update({reason.value: count for reason, count in skipped.counts.items()})
-    uncounted = tuple(dict.fromkeys((*tick.uncounted, *(reason.value for reason in skipped.uncounted))))
-    return msgspec.structs.replace(tick, skips=dict(counts), uncounted=uncounted)
+    return msgspec.structs.replace(tick, skips=dict(counts))
 
 
 def _passed(timetable: Timetable, first_ms: int, until_ms: int) -> tuple[int, int]:

@@ -131,8 +131,8 @@ class Tick(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     The rest is what was done: `task`, made for the time `last_ms`, at `made_ms`, which was `late_ms` after it was to be
     made; how many tasks there were, `behind` of them in a row while a later time was due too; how many times had none,
-    by reason, and the reasons for which there were more than `skips` says; and `by_hand`, the last requests that
-    operators made. `problem` is why a primary could not make a task for `due_ms`. All times in unix milliseconds.
+    by reason; and `by_hand`, the last requests that operators made. `problem` is why a primary could not make a task
+    for `due_ms`. All times in unix milliseconds.
     """
 
     herd: Literal[1] = msgspec.field(default_factory=lambda: 1)
@@ -145,7 +145,6 @@ class Tick(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     runs: Number = 0
     behind: Number = 0
     skips: dict[str, Number] = {}
-    uncounted: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
     problem: str | None = None
 
@@ -252,13 +251,7 @@ def with_problem(tick: Tick, problem: str) -> Tick:
 
 def describe_skips(tick: Tick) -> str:
     """Return how many times had no task, in words; an empty text if there are none."""
-    counts = sorted(tick.skips.items())
-    return ", ".join(f"{count_text(count, is_lower=why in tick.uncounted)} {why}" for why, count in counts)
-
-
-def count_text(count: int, *, is_lower: bool) -> str:
-    """Return a number of times; `is_lower`: there were more."""
-    return f"more than {count}" if is_lower else str(count)
+    return ", ".join(f"{count} {why}" for why, count in sorted(tick.skips.items()))
 
 
 def unplanned(tick: Tick) -> Tick:

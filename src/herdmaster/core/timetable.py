@@ -102,7 +102,7 @@ def is_moved(timetable: Timetable, due_ms: int) -> bool:
     if not isinstance(timetable, Cron):
         return False
     local = datetime.fromtimestamp(due_ms // 1000, _zone(timetable.timezone)).replace(tzinfo=None)
-    return next(_cron(timetable.expression, local - timedelta(seconds=1)), None) != local
+    return next(cron_from(timetable.expression, local - timedelta(seconds=1)), None) != local
 
 
 def is_repeated(timetable: Timetable, due_ms: int) -> bool:
@@ -125,13 +125,13 @@ def _next(timetable: Timetable, after_ms: int) -> int | None:
 
 def _next_of_cron(cron: Cron, after_ms: int) -> int | None:
     after = datetime.fromtimestamp(after_ms // 1000, _zone(cron.timezone))
-    due = _next_fixed(cron, after) if _is_fixed(cron.expression) else _next_by_the_wall(cron, after)
+    due = _next_fixed(cron, after) if is_fixed(cron.expression) else _next_by_the_wall(cron, after)
     return int(due.timestamp()) * 1000 if due is not None else None
 
 
 def _next_fixed(cron: Cron, after: datetime) -> datetime | None:
     zone = _zone(cron.timezone)
-    for wall in _cron(cron.expression, after.replace(tzinfo=None)):
+    for wall in cron_from(cron.expression, after.replace(tzinfo=None)):
         # From within a repeated hour, the times of its first repetition are found too. They have passed.
         due = _first_valid(wall, zone)
         if due.timestamp() > after.timestamp():
@@ -143,17 +143,17 @@ def _next_by_the_wall(cron: Cron, after: datetime) -> datetime | None:
     """Return the next time when the clock shows a time that matches, however often it shows that."""
     zone = _zone(cron.timezone)
     at, wall = after.astimezone(UTC), after.replace(tzinfo=None)
-    while (found := next(_cron(cron.expression, wall), None)) is not None:
+    while (found := next(cron_from(cron.expression, wall), None)) is not None:
         offset = at.astimezone(zone).utcoffset() or timedelta()
         due = found.replace(tzinfo=UTC) - offset
         if due.astimezone(zone).utcoffset() == offset:
             return due
-        at = _change_of_clock(at, due, zone)
+        at = change_of_clock(at, due, zone)
         wall = at.astimezone(zone).replace(tzinfo=None) - timedelta(seconds=1)
     return None
 
 
-def _change_of_clock(before: datetime, after: datetime, zone: tzinfo) -> datetime:
+def change_of_clock(before: datetime, after: datetime, zone: tzinfo) -> datetime:
     """Return a time between the two when the offset changes from that of `before`, to the second."""
     offset = before.astimezone(zone).utcoffset()
     while after - before > timedelta(seconds=1):
@@ -166,7 +166,7 @@ def _change_of_clock(before: datetime, after: datetime, zone: tzinfo) -> datetim
     return after
 
 
-def _is_fixed(expression: str) -> bool:
+def is_fixed(expression: str) -> bool:
     """Return whether neither minute nor hour begins with a star; then the clock's changes are made up for."""
     fields = _NICKNAMES.get(expression.strip().lower(), expression).split()
     return not any(field.startswith("*") for field in fields[-5:-3])
@@ -181,7 +181,8 @@ def _first_valid(wall: datetime, zone: tzinfo) -> datetime:
         wall = wall.replace(second=0) + timedelta(minutes=1)
 
 
-def _cron(expression: str, start: datetime) -> CronSim:
+def cron_from(expression: str, start: datetime) -> CronSim:
+    """Return the times after `start` of an expression, on a clock that never changes. Raises TimetableError."""
     if len(expression) > MAX_EXPRESSION:
         raise TimetableError(f"cron expression has {len(expression)} characters; the limit is {MAX_EXPRESSION}")
     fields = expression.strip()

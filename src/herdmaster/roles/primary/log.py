@@ -16,7 +16,6 @@ from herdmaster.core.queues import UNLIMITED, QueueSettings, describe_queue
 from herdmaster.core.recovery import worker_of
 from herdmaster.core.roster import Kind
 from herdmaster.core.schedule_decisions import Fire, SkipTo
-from herdmaster.core.schedules import count_text
 from herdmaster.core.table import TransitionName
 from herdmaster.core.transitions import Move
 from herdmaster.roles.primary.flow_log import FlowLog
@@ -141,8 +140,7 @@ class PrimaryLog:
                 _log.debug("schedule %s made %s, %d ms late", schedule, task.name, late_ms)
                 self._instruments.tick_made(schedule, late_ms / 1000)
         for reason, count in decision.skipped.counts.items():
-            said = count_text(count, is_lower=reason in decision.skipped.uncounted)
-            _log.info("schedule %s: skipped %s (%s)", schedule, said, reason)
+            _log.info("schedule %s: skipped %d (%s)", schedule, count, reason)
             self._instruments.ticks_skipped(schedule, reason, count)
 
     def tell_broken_flow(self, what: str, reason: str) -> None:
