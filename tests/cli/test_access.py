@@ -130,12 +130,19 @@ def test_a_refused_command_says_what_it_lacks_and_what_it_has_presented(run: Run
         "stats": "READ on /history",
         "flows list": "READ on /flows",
         "keys show some": "READ on /keys",
+        "keys show": "READ on /keys",
+        "dead purge --all --yes": "READ on /dead",
         "queues pause default": "CREATE on /queues",
         "schedules add a shop:area --every 1m --unchecked": "CREATE on /schedules",
     }.items():
         result = runner.invoke(herd, command.split(), prog_name="herd", catch_exceptions=False)
         assert result.exit_code == 1, f"{command}: {result.output}"
         assert f"lacks the right {lacks}; it has presented digest (" in result.stderr, f"{command}: {result.output}"
+        assert len(result.stderr.splitlines()) == 1, f"{command}: {result.output}"
+    for command in ("dead list", "tasks list", "queues list"):
+        result = runner.invoke(herd, command.split(), prog_name="herd", catch_exceptions=False)
+        assert result.exit_code == 0, f"{command}: {result.output}"
+        assert " left out, because " in result.stderr.splitlines()[0], f"{command}: {result.output}"
         assert len(result.stderr.splitlines()) == 1, f"{command}: {result.output}"
 
 

@@ -83,8 +83,8 @@ def release(*, key: str, call: str | None, session: Session) -> None:
 
 
 async def _find(client: Client, key: str | None, call: str | None) -> list[KeySeen]:
-    """Return the keys that are held and fit, oldest first. Raises Failed if it cannot be known whether `key` is
-    held."""
+    """Return the keys that are held and fit, oldest first. Raises Failed if there are none, as far as this session may
+    look."""
     from herdmaster.cli.call_options import check_call
     from herdmaster.inspection.reading import Unreadable
     from herdmaster.operations.keys import find_key, list_keys
@@ -98,8 +98,9 @@ async def _find(client: Client, key: str | None, call: str | None) -> list[KeySe
     unreadable = Unreadable()
     every = [seen async for seen in list_keys(client, unreadable)]
     wanted = [seen for seen in every if (key is None or seen.is_named(key)) and (call is None or seen.call == call)]
-    if unreadable and key is not None and not wanted:
-        raise Failed(f"whether a task holds {_described(key, call)} is unknown: {unreadable}")
+    if unreadable and not wanted:
+        described = "a key" if key is None else _described(key, call)
+        raise Failed(f"whether a task holds {described} is unknown: {unreadable}")
     say_left_out(unreadable)
     return sorted(wanted, key=lambda seen: (seen.since, seen.hash))
 

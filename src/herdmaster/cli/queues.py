@@ -39,7 +39,7 @@ def list_(*, as_json: bool, session: Session) -> None:
     say_left_out(unreadable)
     for queue in found:
         say_json(msgspec.json.encode(queue)) if as_json else say(_row(queue))
-    if not found and not as_json:
+    if not found and not as_json and not unreadable:
         click.echo("no queue has tasks, workers or limits", err=True)
 
 

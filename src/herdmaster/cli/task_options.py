@@ -122,7 +122,8 @@ class Selection(NamedTuple):
     states: tuple[str, ...]
 
     def names(self, session: Session) -> list[str]:
-        """Return their names, oldest first. Raises what `Session.run` raises."""
+        """Return their names, oldest first. Raises what `Session.run` raises, and Failed if it cannot be known whether
+        there are any."""
         from herdmaster.inspection.reading import Unreadable
         from herdmaster.inspection.tasks import Inspector
 
@@ -135,6 +136,8 @@ class Selection(NamedTuple):
             return [seen.name async for seen in found]
 
         names = session.run(work)
+        if unreadable and not names:
+            raise Failed(f"there may be such tasks: {unreadable}")
         say_left_out(unreadable)
         return names
 

@@ -79,7 +79,7 @@ def list_tasks(states: tuple[str, ...], *, choice: Choice, limit: int, as_json: 
                 say(click.style(f"{'STATE':<10} {'AGE':>5}  {'TASK':<40}  CALL AND WHERE", bold=True))
             count += 1
             say_json(_as_json(seen)) if as_json else say(_row(seen, now))
-        if count == 0 and not as_json:
+        if count == 0 and not as_json and not unreadable:
             click.echo(f"no {' or '.join([*states, 'tasks'])}".replace(" or tasks", " tasks"), err=True)
 
     session.run(work)
