@@ -9,7 +9,7 @@ from unittest.mock import patch
 import msgspec
 
 from herdmaster.core.chunk import failure_of_chunk, join_done
-from herdmaster.core.expansion import Expansion, Made
+from herdmaster.core.expansion import Expansion, Made, StepArgs, args_by_codec, plain_args
 from herdmaster.core.failure import ErrorInfo
 from herdmaster.core.payload import Call
 from herdmaster.core.run import ItemRun
@@ -51,6 +51,25 @@ def chunks_made_again() -> Any:
     return patch.object(steps, "Expansion", make)
 
 
+def lists_not_made_flat() -> Any:
+    """An `each` over lists in a list goes over the lists."""
+
+    def make(template: Any, over: Any, chunk: Any = 1, **_rest: Any) -> StepArgs:
+        return plain_args(template, over, chunk)
+
+    return patch.object(steps, "plain_args", make)
+
+
+def elements_by_codec_in_another_order() -> Any:
+    """With a codec, the elements of a list come in another order."""
+
+    def reverse(*args: Any, **rest: Any) -> StepArgs:
+        found = args_by_codec(*args, **rest)
+        return found._replace(items=found.items[::-1])
+
+    return patch.object(steps, "args_by_codec", reverse)
+
+
 BUGS: dict[str, Callable[[], Any]] = {
     bug.__name__: bug
     for bug in (
@@ -58,5 +77,7 @@ BUGS: dict[str, Callable[[], Any]] = {
         failing_elements_are_left_out,
         positions_count_from_the_chunk,
         chunks_made_again,
+        lists_not_made_flat,
+        elements_by_codec_in_another_order,
     )
 }

@@ -162,6 +162,8 @@ FOUND = {
     "failing_elements_are_left_out": Find(1, "and its code has run for", first=10_000),
     "positions_count_from_the_chunk": Find(1, "and its code has run so", first=10_000),
     "chunks_made_again": Find(1, "not settled", first=10_608, otherwise="left step ", others=10_500),
+    "lists_not_made_flat": Find(1, "is right", first=11_010),
+    "elements_by_codec_in_another_order": Find(1, "is right", first=11_020),
     "lost_steps_run_for_ever": Find(1, "has not ended", first=10_053),
     "deleted_steps_are_run": Find(1, "which is not in its inbox", first=2, plan=lost_steps.with_long_steps),
     "lost_steps_forget_their_run": Find(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from herdmaster.core.codec import read_arguments
 from herdmaster.core.flow_creation import NewFlow
 from herdmaster.core.payload import decode_call
+from herdmaster.simulation.plan.flow_codec import CODEC
 from herdmaster.simulation.plan.flow_plans import PlannedFlow, PlannedStep
 from herdmaster.simulation.plan.flow_values import evaluate, value_of
 from herdmaster.simulation.plan.flows import draw_flow
@@ -62,6 +64,31 @@ def test_an_each_says_how_many_elements_are_in_a_chunk() -> None:
     assert flow is not None
     assert flow.each is not None
     assert flow.each.chunk == 3
+
+
+def test_lists_are_made_flat_and_evaluated_so() -> None:
+    lists = msgspec.structs.replace(step(0, items=2), lists=3)
+    flat = msgspec.structs.replace(step(1, (0,), each=True), flat=True, lists=1)
+    values = evaluate(flow_of(lists, flat))
+    found = values["0"]
+    assert isinstance(found, list)
+    assert [len(each) for each in found] == [3, 3]
+    assert values["1"] == [value_of(1, element, [], None, 1) for each in found for element in each]
+    flow = decode_call(created(lists, flat).steps[1].data).flow
+    assert flow is not None
+    assert flow.each is not None
+    assert flow.each.flat
+
+
+def test_a_codec_writes_the_arguments_of_a_step_and_the_template_of_items() -> None:
+    written = [msgspec.structs.replace(each, codec=True) for each in (step(0, items=1), step(1, (0,), each=True))]
+    first, second = (decode_call(each.data) for each in created(*written).steps)
+    assert second.flow is not None
+    assert second.flow.each is not None
+    for index, call in enumerate((first, decode_call(bytes(second.flow.each.item)))):
+        assert call.codec == CODEC.name
+        assert read_arguments(call, None, {CODEC.name: CODEC})[0] == [None, index, [], ""]
+    assert second.codec is None
 
 
 def test_a_child_names_its_parent() -> None:

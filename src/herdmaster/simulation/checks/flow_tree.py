@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
@@ -11,7 +12,9 @@ from herdmaster.core.flow_graph import step_of
 from herdmaster.core.flows import FlowHeader, FlowState, decode_header
 from herdmaster.core.outcome import Outcome, decode_outcome
 from herdmaster.errors import BadOutcome, BadPayload
+from herdmaster.simulation.plan.flow_codec import CODEC
 from herdmaster.simulation.plan.flow_plans import PlannedFlow
+from herdmaster.simulation.plan.flow_values import flattened
 
 ENDED = frozenset({FlowState.DONE, FlowState.FAILED, FlowState.CANCELLED, FlowState.EXPIRED})
 
@@ -64,7 +67,14 @@ class FlowTree:
     def value(self, step: str) -> object:
         """Return the result of a step that is done, or None."""
         outcome = self.outcome(step)
-        return None if outcome is None or outcome.result is None else msgspec.json.decode(outcome.result)
+        if outcome is None or outcome.result is None:
+            return None
+        found = msgspec.json.decode(outcome.result)
+        planned = self.plan.step(step)
+        if outcome.codec is None or planned is None:
+            return found
+        is_chunk = planned.has_chunks and "." in step
+        return [CODEC.decode(b64decode(each)) for each in found] if is_chunk else CODEC.decode(b64decode(found))
 
     def places(self, step: str) -> list[str]:
         """Return where a step stands."""
@@ -134,7 +144,9 @@ class FlowTree:
         """Return the elements that an `each` goes over."""
         planned = self.plan.step(each)
         found = None if planned is None else self.result(str(planned.parents[0]))
-        return found if isinstance(found, list) else []
+        if planned is None or not isinstance(found, list):
+            return []
+        return flattened(found) if planned.flat else found
 
     def element(self, step: str) -> object:
         """Return the first argument of a step: an element for an item, minus one for an added step."""

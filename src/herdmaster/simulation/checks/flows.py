@@ -237,8 +237,9 @@ class FlowCheck:
         if planned is None or (planned.each and ("." not in step or planned.has_chunks)):
             return
         value, items = after.value(step), planned.items if step.isdecimal() else None
+        lists = planned.lists if "+" not in step else None
         runs = self._given.get((name, step), [])
-        right = [value_of(planned.job.index, after.element(step), given, items) for given in runs]
+        right = [value_of(planned.job.index, after.element(step), given, items, lists) for given in runs]
         if value not in right:
             self._report(f"ended step {step} of {name} with {value!r}, where {right[-1:]} is right")
 
@@ -252,7 +253,7 @@ class FlowCheck:
         elif planned.has_chunks:
             some = elements[int(number) * chunk : (int(number) + 1) * chunk]
             given = self._given.get((name, step), [[]])[-1]
-            right = [value_of(planned.job.index, element, given, None) for element in some]
+            right = [value_of(planned.job.index, element, given, None, planned.lists) for element in some]
             for path in taken:
                 self.chunks.check_done(name, step, inbox_of(path) or "", task_of(path) or "", self._nodes[path].data)
         else:

@@ -18,6 +18,7 @@ from herdmaster.simulation.plan.chunks import with_chunks
 from herdmaster.simulation.plan.contested_keys import with_contested_keys
 from herdmaster.simulation.plan.faults import AnyFault, Weights, When
 from herdmaster.simulation.plan.features import with_features
+from herdmaster.simulation.plan.flat_lists import with_flat_lists
 from herdmaster.simulation.plan.flow_ends import with_flow_ends
 from herdmaster.simulation.plan.flows import with_flows
 from herdmaster.simulation.plan.full_workers import with_full_workers
@@ -65,6 +66,7 @@ _LATER_EXTENSIONS: Final = (
     (10_000, with_chunks),
     (10_000, with_child_flows),
     (10_000, with_lost_steps),
+    (11_000, with_flat_lists),
 )
 """From which seed on each is used. Tests of planted bugs name smaller seeds, which mean the worlds that they meant."""
 _KEYS: Final = ("0" * 16, "1" * 16)

@@ -21,6 +21,10 @@ class PlannedStep(msgspec.Struct, frozen=True):
     returns, or, with `chunk`, for each chunk of so many elements. `adds`: its code adds so many steps, each of which
     waits for the one before it.
 
+    `lists`: in place of each value there is a list of so many. With `flat`, the first parent of an `each` returns a
+    list of lists, and there is one item for each of their elements. With `codec`, the arguments and the result are
+    written with a codec.
+
     In chunks, the code misbehaves for every third element, so often for each of them.
     """
 
@@ -31,6 +35,9 @@ class PlannedStep(msgspec.Struct, frozen=True):
     each: bool = False
     adds: int = 0
     chunk: int | None = 1
+    lists: int | None = None
+    flat: bool = False
+    codec: bool = False
 
     @property
     def has_chunks(self) -> bool:

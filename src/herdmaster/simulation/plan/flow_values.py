@@ -10,10 +10,21 @@ import msgspec
 from herdmaster.simulation.plan.flow_plans import PlannedFlow, PlannedStep
 
 
-def value_of(index: int, element: object, parents: Sequence[object], items: int | None) -> object:
-    """Return what the code of a step returns: a number that depends on all that it is given, or a list of them."""
+def value_of(
+    index: int, element: object, parents: Sequence[object], items: int | None, lists: int | None = None
+) -> object:
+    """Return what the code of a step returns: a number that depends on all that it is given, or a list of them. With
+    `lists`, there is a list of so many in place of each number."""
     digest = zlib.crc32(msgspec.json.encode([index, element, list(parents)]))
-    return digest if items is None else [digest + number for number in range(items)]
+    if items is None:
+        return digest if lists is None else [digest + number for number in range(lists)]
+    return [value_of(index, digest + number, (), None, lists) if lists is not None else digest + number
+            for number in range(items)]  # fmt: skip
+
+
+def flattened(lists: Sequence[object]) -> list[object]:
+    """Return the elements of the lists in a list."""
+    return [element for each in lists if isinstance(each, list) for element in each]
 
 
 def evaluate(flow: PlannedFlow) -> dict[str, object]:
@@ -29,7 +40,9 @@ def evaluate(flow: PlannedFlow) -> dict[str, object]:
 def _evaluate_step(step: PlannedStep, given: list[object]) -> object:
     index = step.job.index
     if not step.each:
-        return value_of(index, None, given, step.items)
+        return value_of(index, None, given, step.items, step.lists)
     elements, *others = given
     assert isinstance(elements, list)
-    return [value_of(index, element, others, None) for element in elements]
+    if step.flat:
+        elements = flattened(elements)
+    return [value_of(index, element, others, None, step.lists) for element in elements]

@@ -7,15 +7,19 @@ from typing import Final
 
 import msgspec
 
+from herdmaster.core.codec import write_arguments
 from herdmaster.core.flow_creation import NewFlow, NewStep, entry_of
 from herdmaster.core.flows import EACH_CALL, Each, FlowHeader, FlowState, FlowStep, OnFailure, Reference, step_task
 from herdmaster.core.names import derived_ulid, flow_name
 from herdmaster.core.options import Overrides
 from herdmaster.core.payload import BIG, Call, encode_call
+from herdmaster.simulation.plan.flow_codec import CODEC
 from herdmaster.simulation.plan.flow_plans import PlannedFlow, PlannedStep
 from herdmaster.simulation.plan.jobs import DEFAULT, STEP, Job
 
 _NO_KWARGS: Final = msgspec.Raw(b"{}")
+ADDED: Final = -1
+"""In place of the element, for a step that a running step adds."""
 _ENVELOPE: Final = 1_000
 """More bytes than a payload has beside its filling."""
 
@@ -45,7 +49,7 @@ def new_flow(plan: PlannedFlow, ulid: str, created_ms: int, *, parent: str | Non
 
 def added_payload(step: PlannedStep, flow: FlowStep, parents: Iterable[str]) -> bytes:
     """Return the payload of a step that a running step adds."""
-    return encode_call(_call(step.job, -1, list(parents), flow, plan=None))
+    return encode_call(_call(step.job, ADDED, list(parents), flow, plan=None))
 
 
 def _step(plan: PlannedFlow, flow: str, created_ms: int, number: int) -> NewStep:
@@ -54,7 +58,9 @@ def _step(plan: PlannedFlow, flow: str, created_ms: int, number: int) -> NewStep
     task = step_task(created_ms, flow, ident, DEFAULT, job.priority, big=job.size + _ENVELOPE > BIG)
     described = FlowStep(flow=flow, step=ident, name=f"step-{number}", task=task, joins=_joins(plan, number))
     parents = [str(parent) for parent in step.parents]
-    call = _each(plan, step, described) if step.each else _call(job, None, parents, described, plan=plan)
+    call = (
+        _each(plan, step, described) if step.each else _call(job, None, parents, described, plan=plan, codec=step.codec)
+    )
     entry, edges = _entry(plan, number)
     return NewStep(entry, task, encode_call(call), edges)
 
@@ -70,14 +76,18 @@ def _joins(plan: PlannedFlow, number: int) -> tuple[str, ...]:
     return tuple(entry for entry, edges in later if edges)
 
 
-def _call(job: Job, element: object, parents: list[str], flow: FlowStep, *, plan: PlannedFlow | None) -> Call:
+def _call(
+    job: Job, element: object, parents: list[str], flow: FlowStep, *, plan: PlannedFlow | None, codec: bool = False
+) -> Call:
     """Return a call of the code of steps. Its arguments are the element, the job, what the parents came to, filling."""
     refs = tuple(
         Reference(("args", 2, place), parent, each=_is_each(plan, parent)) for place, parent in enumerate(parents)
     )
-    args = msgspec.Raw(msgspec.json.encode([element, job.index, [None] * len(parents), "x" * job.size]))
+    given = [element, job.index, [None] * len(parents), "x" * job.size]
+    args, kwargs = write_arguments(given, {}, None, CODEC if codec else None)
     options = Overrides(max_attempts=job.attempts, backoff=job.backoff)
-    return Call(1, STEP, args, _NO_KWARGS, options=options, flow=msgspec.structs.replace(flow, refs=refs))
+    flow = msgspec.structs.replace(flow, refs=refs)
+    return Call(1, STEP, args, kwargs, options=options, codec=CODEC.name if codec else None, flow=flow)
 
 
 def _is_each(plan: PlannedFlow | None, step: str) -> bool:
@@ -86,8 +96,8 @@ def _is_each(plan: PlannedFlow | None, step: str) -> bool:
 
 def _each(plan: PlannedFlow, step: PlannedStep, flow: FlowStep) -> Call:
     first, *others = (str(parent) for parent in step.parents)
-    item = _call(step.job, None, others, msgspec.structs.replace(flow, step="", task=""), plan=plan)
-    each = Each(msgspec.Raw(encode_call(item)), DEFAULT, step.job.priority, step.chunk)
+    item = _call(step.job, None, others, msgspec.structs.replace(flow, step="", task=""), plan=plan, codec=step.codec)
+    each = Each(msgspec.Raw(encode_call(item)), DEFAULT, step.job.priority, step.chunk, step.flat)
     of_each = msgspec.structs.replace(
         flow, refs=(Reference((), first, each=_is_each(plan, first)),), after=tuple(others), each=each
     )

@@ -296,6 +296,19 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         tasks.append(task)
         return task
 
+    def run_in_executor(self, _executor: object, func: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        """Run a function in a callback: there are no other threads."""
+        done: asyncio.Future[T] = asyncio.Future(loop=self)
+
+        def run() -> None:
+            try:
+                done.set_result(func(*args))
+            except Exception as error:  # noqa: BLE001 - the caller gets it
+                done.set_exception(error)
+
+        self.call_soon(run)
+        return done
+
     def get_debug(self) -> bool:
         return False
 

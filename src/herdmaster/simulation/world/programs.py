@@ -12,6 +12,7 @@ from herdmaster.roles.primary.recount import RECOUNT_SECONDS
 from herdmaster.roles.primary.sweeper import Ages
 from herdmaster.roles.shared.system import System
 from herdmaster.roles.worker.worker import Worker, WorkerSettings
+from herdmaster.simulation.plan.flow_codec import CODEC
 from herdmaster.simulation.plan.jobs import CALL, RARE, STEP, Job
 from herdmaster.simulation.plan.plan import Defect, Kind, Plan, Program
 from herdmaster.simulation.world.client_program import ClientProgram
@@ -118,6 +119,7 @@ class Programs:
             ),
             self._code.handle_raw(process, lambda: worker.name),
             system,
+            codecs={CODEC.name: CODEC},
         )
         return worker
 

@@ -15,6 +15,7 @@ from herdmaster.simulation.plan.flow_values import value_of
 from herdmaster.simulation.plan.jobs import Code, Job, PlannedFailure
 from herdmaster.simulation.world.added_steps import add_steps
 from herdmaster.simulation.world.child_code import ChildCode
+from herdmaster.simulation.world.flow_tasks import ADDED
 from herdmaster.simulation.world.once_code import OnceCode, Wait
 from herdmaster.simulation.world.process import Process
 
@@ -157,7 +158,8 @@ class TaskCode:
             is_planned = element is None
             if is_planned and step.adds:
                 add_steps(step)
-            return value_of(index, element, parents, step.items if is_planned else None)
+            lists = step.lists if element != ADDED else None
+            return value_of(index, element, parents, step.items if is_planned else None, lists)
 
         return run
 
