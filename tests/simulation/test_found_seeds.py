@@ -48,6 +48,7 @@ FOUND = {
     20829: "a release freed the key of a later task: its holder had ended, and freed it, before it was looked for",
     18526: "the refusal of a flow was no fault where an earlier one of its key had been accepted",
     11200133: "a copy of a step that had added steps was let go by its worker, and stayed in the inbox for ever",
+    11500633: "a znode below a status was swept with that, and was said to be swept too early",
     630127550: "a master completed a removal that an operator had begun, and was said to sweep the outcome too early",
     107366179: "a reference master whose `/master` an operator had deleted went on, and lost a task, as is known",
     199557162: "a client was told late how a flow had ended before it was retried",

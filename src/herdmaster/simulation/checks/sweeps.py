@@ -53,7 +53,9 @@ class SweepCheck:
             return
         for path, node in deleted.items():
             if path.startswith(_STATUS) and not effects.created:
-                self._check_outcome(path.removeprefix(_STATUS), node, effects.time)
+                task = path.removeprefix(_STATUS).partition("/")[0]
+                # A znode that a reference worker made below a status goes with that.
+                self._check_outcome(task, self._nodes.get(layout.status_path(task), node), effects.time)
             elif path.startswith(_DEAD):
                 self._check_age(path, effects.time - node.created_ms, self._ages.dead)
             elif path.startswith(_WAITERS) and path.count("/") == _WAITERS.count("/"):
