@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -134,9 +135,10 @@ async def test_an_item_runs_as_any_step(stage: Stage, scene: FlowScene) -> None:
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("what", ["flow", "step"])
 async def test_an_each_that_is_to_be_cancelled_makes_no_more_items(
-    what: str, stage: Stage, scene: FlowScene, worker: StagedWorker
+    what: str, stage: Stage, scene: FlowScene, worker: StagedWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The primary cannot end it: each transaction that makes items refuses its own."""
+    caplog.set_level(logging.INFO, "herdmaster.worker")
     path = scene.path("cancel") if what == "flow" else layout.cancel_path(scene.task("1"))
     await stage.put(path)
     await scene.put_result("0", list(range(20)))
@@ -147,6 +149,8 @@ async def test_an_each_that_is_to_be_cancelled_makes_no_more_items(
     assert decode_call(await stage.data(scene.path("failed", "1"))).expanded == 2, "for a retry"
     assert await scene.names("running") == await stage.names("/tasks")
     assert await stage.names(layout.inbox_path(worker.name)) == []
+    line = f"{scene.task('1')} herdmaster:each (step 1 of {scene.flow}) was cancelled"
+    await until(lambda: line in caplog.messages, "the line of the end")
 
 
 # --- what fails ------------------------------------------------------------------------------------------------------

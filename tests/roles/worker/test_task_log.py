@@ -35,6 +35,7 @@ FAILED = msgspec.structs.replace(DONE, result=EndState.FAILED, error=ERROR)
             msgspec.structs.replace(DONE, result=EndState.EXPIRED, began=None),
             "task-1 shop:area expired before it began",
         ),
+        (msgspec.structs.replace(DONE, result=EndState.CANCELLED, began=None), "task-1 shop:area was cancelled"),
         (
             msgspec.structs.replace(FAILED, error=ErrorInfo("E", "\x1b[2J\n\u202e" + "x" * 1000)),
             "task-1 shop:area failed after 0.21 s, attempt 1 of 1: E: \\x1b[2J\\n\\u202e" + "x" * (300 - 9),
@@ -58,12 +59,13 @@ async def test_the_level_tells_how_bad_it_is_and_only_the_last_failure_has_a_tra
     log.ended(FAILED)
     log.ended(msgspec.structs.replace(FAILED, result=EndState.BURIED))
     log.ended(msgspec.structs.replace(DONE, result=EndState.EXPIRED))
+    log.ended(msgspec.structs.replace(DONE, result=EndState.CANCELLED))
 
     found = [(record.levelname, record.exc_text) for record in caplog.records]
     traceback = ERROR.traceback.rstrip()
     assert found == [
         ("DEBUG", None), ("INFO", None), ("WARNING", None), ("ERROR", traceback), ("ERROR", traceback),
-        ("WARNING", None),
+        ("WARNING", None), ("INFO", None),
     ]  # fmt: skip
     assert caplog.messages[0] == f"{name} m:f starts, attempt 2"
 

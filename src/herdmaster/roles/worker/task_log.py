@@ -13,6 +13,7 @@ from herdmaster.running.delivery import Delivered
 from herdmaster.running.log_fields import log_about
 
 _log = logging.getLogger("herdmaster.worker")
+_LEVELS = {EndState.EXPIRED: logging.WARNING, EndState.CANCELLED: logging.INFO}
 _kind = partial(LineKind, nameless="raw tasks", rest="other calls")
 
 
@@ -46,7 +47,7 @@ class TaskLog:
         if kind.limit.counted(end.call):
             return
         if self._lines.admits(kind, end.call):
-            level = logging.WARNING if result is EndState.EXPIRED else kind.level
+            level = _LEVELS.get(result, kind.level)
             traceback = None
             if kind is self._failed and end.error is not None:
                 traceback = end.error.traceback.rstrip("\n") or None
@@ -65,6 +66,8 @@ def line_of(end: AttemptEnd) -> str:
         return f"{what} done{after}"
     if end.result is EndState.EXPIRED:
         return f"{what} expired before it began"
+    if end.result is EndState.CANCELLED:
+        return f"{what} was cancelled"
     error = f": {printable(f'{end.error.type}: {end.error.message}', MAX_SHOWN)}" if end.error is not None else ""
     line = f"{what} failed{after}, attempt {end.attempt} of {max(end.attempt, end.max_attempts)}{error}"
     if end.again_in is not None:
