@@ -150,7 +150,7 @@ FOUND = {
     "retried_without_the_header": Find(5, "not all that it needs is there", first=5, plan=flows.with_early_retries),
     "timed_out_from_the_creation": Find(5, " ms early", plan=flows.with_retries_before_the_timeout),
     "outcome_left_by_removal": Find(5, "and left its outcome", first=8043),
-    "cancelled_flows_go_on": Find(5, "whose tasks it cancels", first=8024),
+    "cancelled_flows_go_on": Find(5, "whose tasks it cancels", first=8068),
     "children_of_cancelled_tasks_stay": Find(5, "and did not ask to cancel its child", first=9009),
     "children_of_an_old_payload": Find(5, "and did not ask to cancel its child", first=9020),
     "children_of_timed_out_tasks_stay": Find(5, "and did not ask to cancel its child", first=9009),
