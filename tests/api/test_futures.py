@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from herdmaster import ConfigurationError, Future
+from herdmaster.api.internals import note_cancelled
 from tests.api import tasks
 from tests.api.tasks import App
+from tests.api.test_wait_reports import NoKeeper
 
 
 def test_it_is_a_future_of_the_standard_library(app: App) -> None:
@@ -149,3 +152,20 @@ def test_a_wait_for_no_number_of_seconds_is_refused(app: App, timeout: Any) -> N
         with pytest.raises(ConfigurationError, match=r"timeout=.*: it takes a number of seconds"):
             wait(timeout=timeout)
     assert future.result(timeout=float("inf")) == "x"
+
+
+class RefusingKeeper(NoKeeper):
+    """Tells every request that the task did not end as cancelled."""
+
+    def request_cancel(self, name: str, told: Callable[[bool], None]) -> None:
+        told(False)
+
+
+async def test_a_request_that_comes_between_the_outcome_and_the_future_is_told_of_the_outcome() -> None:
+    """The future may be set on a thread for user code, and the status is collected meanwhile."""
+    future: Future[int] = Future("task-cancelled", RefusingKeeper())
+    assert not await asyncio.to_thread(future.cancel)
+    assert not await future.cancel_async()
+    note_cancelled(future)
+    assert await asyncio.to_thread(future.cancel)
+    assert await future.cancel_async()

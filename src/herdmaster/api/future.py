@@ -72,6 +72,7 @@ class Future(concurrent.futures.Future[R]):
         self._blocked: list[Any]  # set as `_waiters` by the base class
         self._waiting: tuple[asyncio.Future[None], ...] = ()
         self._is_kept = False
+        self._ends_cancelled = False  # set before the future is, which may wait for a thread that runs user code
         self._done_callbacks: list[Callable[[concurrent.futures.Future[R]], object]]
 
     def __repr__(self) -> str:
@@ -145,7 +146,7 @@ class Future(concurrent.futures.Future[R]):
 
     def _has_been_cancelled(self) -> bool:
         """Say whether the task ended as cancelled just before the request, so that there was nothing left to cancel."""
-        return self._has_outcome and self.cancelled()
+        return self._has_outcome and (self._ends_cancelled or self.cancelled())
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for the task to end and return what it returned.

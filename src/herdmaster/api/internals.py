@@ -43,6 +43,12 @@ def owner_of(future: Future[R]) -> object:
     return future._owner
 
 
+def note_cancelled(future: Future[R]) -> None:
+    """Note that the task has ended as cancelled, ahead of `resolve`: a request to cancel it that comes in between finds
+    no outcome any more."""
+    future._ends_cancelled = True
+
+
 def resolve(future: Future[R], value: R, error: Exception | None) -> None:
     """Set the result, or the error if there is one. TaskCancelled makes the future a cancelled one."""
     if error is None:

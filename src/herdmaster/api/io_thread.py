@@ -29,7 +29,7 @@ from herdmaster.api.errors import HerdClosed
 from herdmaster.api.flow_results import FlowReader, resolve_flow
 from herdmaster.api.future import Future
 from herdmaster.api.future_refs import FutureRef, ref_to
-from herdmaster.api.internals import follow, leave_to_parent, owner_of, resolve, resolve_nowait
+from herdmaster.api.internals import follow, leave_to_parent, note_cancelled, owner_of, resolve, resolve_nowait
 from herdmaster.api.loop_thread import AnyLoopThread, LoopThread
 from herdmaster.api.order import Order
 from herdmaster.api.results import Reader, not_kept, read_outcome, resolve_with_outcome
@@ -325,9 +325,12 @@ class IoThread:
         """End the future of a task with its outcome or an error. Return False if there is no future."""
         ref = self._refs.pop(name, None)
         future = None if ref is None else ref()
+        is_cancelled = outcome is not None and outcome.state is OutcomeState.CANCELLED
         if ref is not None and future is not None:
+            if is_cancelled:
+                note_cancelled(future)
             self._resolve(future, ref.reader, outcome, error)
-        self._client.cancels.settle(name, is_cancelled=outcome is not None and outcome.state is OutcomeState.CANCELLED)
+        self._client.cancels.settle(name, is_cancelled=is_cancelled)
         return future is not None
 
     def _resolve(

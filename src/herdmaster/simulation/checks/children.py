@@ -93,18 +93,24 @@ class ChildCheck:
             self._check_submission(flow)
 
     def _check_dropped(self, path: str) -> None:
-        """Check what deletes the request to cancel a child that is a flow: it was passed on to the flow."""
+        """Check what deletes the request to cancel a child that is a flow: it was passed on to the flow. A child of a
+        run that was given up may come after its parent is assigned to the same worker again: the end of the new run
+        asks once more."""
         flow = layout.name_of(path)
         if path != layout.cancel_path(flow) or parse_flow_name(flow) is None or flow in self._opened_again:
+            return
+        if self._is_assigned(self._parents.get(flow, "")):
             return
         if self._runs(flow) and layout.flow_cancel_path(flow) not in self._nodes:
             self._report(f"dropped the request to cancel {flow}, which runs")
 
     def _check_submission(self, child: str) -> None:
         parent = self._parents[child]
-        is_assigned = any(path.startswith(_ASSIGN) for path in self._where(parent))
-        if self._runs(child) and not is_assigned and self._counts(parent):
+        if self._runs(child) and not self._is_assigned(parent) and self._counts(parent):
             self._report(f"submitted {child}, whose parent {parent} is not assigned")
+
+    def _is_assigned(self, task: str) -> bool:
+        return any(path.startswith(_ASSIGN) for path in self._where(task))
 
     def _check_end(self, parent: str) -> None:
         if any(path.startswith(_LIVE) for path in self._where(parent)) or not self._counts(parent):

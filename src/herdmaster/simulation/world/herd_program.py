@@ -381,5 +381,11 @@ class HerdProgram:
         except HerdClosed:
             return
         # Where the submission is unknown, its future has failed, and the task may go on.
-        is_certain = False if submission.unknown else not self._is_closed
+        is_unknown = submission.unknown or _is_unknown(future)
+        is_certain = False if is_unknown else not self._is_closed
         self._reports.was_cancelled(submission.name, is_cancelled=is_cancelled, is_certain=is_certain)
+
+
+def _is_unknown(future: Future[object]) -> bool:
+    """Return whether a future has failed because it is not known whether the task was accepted."""
+    return future.done() and not future.cancelled() and isinstance(future.exception(), SubmissionUnknown)
