@@ -30,10 +30,15 @@ class OnceCheck:
         self._fail = fail
         self._results: dict[str, bytes] = {}  # by task: what its code went on with
         self._calls = 0
+        self._expired: set[str] = set()
+
+    def expired_early(self, process: str) -> None:
+        """Note that the server ended a session of the process early, which no fence of the process can know."""
+        self._expired.add(process)
 
     def called(self, process: str, task: str) -> bytes:
         """Note a call of the function. Return its result, which no other call has."""
-        if task in self._results and not self._is_excused(task):
+        if task in self._results and not (self._is_excused(task) or process in self._expired):
             self._fail(f"{process} orders again for {task}, which went on with {self._results[task].decode()} before")
         self._calls += 1
         return b"%d" % self._calls

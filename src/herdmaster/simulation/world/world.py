@@ -134,7 +134,7 @@ class World:
         )
 
     def _make_supervisor(self) -> Supervisor:
-        once = OnceCheck(self._read, lambda task: self._ledger.history(task).excused, self.fail)
+        once = self._once = OnceCheck(self._read, lambda task: self._ledger.history(task).excused, self.fail)
         jobs = {job.index: job for job in self.plan.all_jobs}
         steps = {step.job.index: step for flow in self.plan.flows for step in flow.steps}
         children: dict[int, list[Job | PlannedFlow]] = {}
@@ -216,6 +216,7 @@ class World:
 
     def _expire(self, process: Process, session_id: int) -> None:
         self._runs.expired_early(process)
+        self._once.expired_early(process.name)
         self._server.expire(session_id)
 
     # --- running -----------------------------------------------------------------------------------------------------
