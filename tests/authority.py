@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,14 @@ class Issued(msgspec.Struct, frozen=True):
         """Return settings for this certificate, with its authority."""
         made = TLS(ca=self.ca, certificate=self.certificate, key=self.key)
         return msgspec.structs.replace(made, **changed)
+
+
+def put(issued: Issued, place: Issued) -> None:
+    """Replace the files as an operator does: a reader sees the old file or the new one, and never half of one."""
+    for source, target in ((issued.key, place.key), (issued.certificate, place.certificate)):
+        fresh = target.with_suffix(".new")
+        shutil.copy(source, fresh)
+        fresh.replace(target)
 
 
 class Authority:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -16,7 +15,7 @@ from herdmaster.roles.worker.worker import Worker, WorkerSettings, print_raw
 from herdmaster.testing.embedded import EmbeddedZooKeeper
 from herdmaster.testing.running import RunningRoles
 from herdmaster.zookeeper.client import Security
-from tests.authority import Authority, Issued
+from tests.authority import Authority, put
 
 pytestmark = pytest.mark.long
 
@@ -26,14 +25,6 @@ ROTATIONS = 5
 
 def square(number: int) -> int:
     return number * number
-
-
-def put(issued: Issued, place: Issued) -> None:
-    """Replace the files as an operator does: a reader sees the old file or the new one, and never half of one."""
-    for source, target in ((issued.key, place.key), (issued.certificate, place.certificate)):
-        fresh = target.with_suffix(".new")
-        shutil.copy(source, fresh)
-        fresh.replace(target)
 
 
 def test_certificates_are_replaced_under_load(authority: Authority, tmp_path: Path) -> None:
