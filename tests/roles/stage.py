@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from herdmaster.core import layout
 from herdmaster.core.attempt_end import AttemptEnd
 from herdmaster.core.members import MasterRecord, encode_record
 from herdmaster.core.names import UlidFactory, call_name, raw_name
-from herdmaster.core.outcome import Outcome, decode_result
+from herdmaster.core.outcome import Outcome, OutcomeState, decode_result
 from herdmaster.core.payload import BIG, Call, encode_arguments, encode_call
 from herdmaster.core.transitions import NewTask
 from herdmaster.errors import HerdError
@@ -133,7 +134,7 @@ class StagedClient(TaskClient):
 
     def put(self, task: NewTask) -> Submitted:
         submitted = Submitted(task.name)
-        self.submit(task, submitted.handle_accepted, submitted.handle_ended)
+        self.submit(task, submitted.handle_accepted, partial(self._handle_ended, submitted))
         return submitted
 
     def put_raw(self, data: bytes = b"payload") -> Submitted:
@@ -145,8 +146,14 @@ class StagedClient(TaskClient):
     def wait_by_name(self, name: str) -> Submitted:
         submitted = Submitted(name)
         submitted.accepted.set_result(None)
-        self.attach(name, submitted.handle_ended)
+        self.attach(name, partial(self._handle_ended, submitted))
         return submitted
+
+    def _handle_ended(self, submitted: Submitted, name: str, outcome: Outcome | None, error: HerdError | None) -> bool:
+        """Answer the requests to cancel the task, too, as a Herd does: its status is collected now."""
+        is_taken = submitted.handle_ended(name, outcome, error)
+        self.cancels.settle(name, is_cancelled=outcome is not None and outcome.state is OutcomeState.CANCELLED)
+        return is_taken
 
 
 class Ran:

@@ -9,8 +9,7 @@ import msgspec
 import pytest
 
 from herdmaster.core import layout
-from herdmaster.core.outcome import Outcome
-from herdmaster.errors import HerdError, OutcomeGone
+from herdmaster.errors import OutcomeGone
 from herdmaster.zookeeper.wire.opcodes import OpCode
 from tests.proxy import Fault, Match, Proxy, request_of
 from tests.roles.stage import Stage, StagedClient, Submitted, new_call, until
@@ -22,16 +21,7 @@ DONE = b'{"herd":1,"state":"done","result":5}'
 
 
 async def _delayed(client: StagedClient) -> Submitted:
-    """Submitted as the runtime does: the outcome that comes tells at once who asked for the end."""
-    task = msgspec.structs.replace(new_call("m:f"), delay_ms=3_600_000)
-    submitted = Submitted(task.name)
-
-    def handle_ended(name: str, outcome: Outcome | None, error: HerdError | None) -> bool:
-        is_taken = submitted.handle_ended(name, outcome, error)
-        client.cancels.settle(name, is_cancelled=outcome is not None and outcome.state == "cancelled")
-        return is_taken
-
-    client.submit(task, submitted.handle_accepted, handle_ended)
+    submitted = client.put(msgspec.structs.replace(new_call("m:f"), delay_ms=3_600_000))
     await submitted.accepted
     return submitted
 
