@@ -234,3 +234,24 @@ async def test_a_connection_that_was_never_made_can_be_aborted_and_lost() -> Non
     closer.connection_lost(None)
 
     assert closer.ended.result() is False
+
+
+async def test_an_answer_that_comes_after_the_wait_was_given_up_changes_nothing() -> None:
+    closer = SessionCloser(OLD, authenticates=True)
+    transport = _Sent()
+    closer.connection_made(transport)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await closer.attached
+    closer.data_received(ConnectResponse(200, OLD.session_id, OLD.password).encode())
+    assert not closer.ended.done()
+    assert transport.frames == 1
+
+
+class _Sent(asyncio.Transport):
+    """Counts what is written."""
+
+    frames = 0
+
+    def write(self, _data: object) -> None:
+        self.frames += 1

@@ -86,7 +86,7 @@ class SessionCloser(asyncio.Protocol):
         response = ConnectResponse.decode(body)
         if response.timeout <= 0 or response.session_id == 0:
             self._finish(is_ended=True)
-        elif self._transport is not None:
+        elif self._transport is not None and not self.attached.done():  # it is cancelled with the wait for it
             # A server that cannot re-attach has opened another session, which has to be closed as well.
             self._is_attached = True
             self.attached.set_result(True)
