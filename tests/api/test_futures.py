@@ -15,6 +15,7 @@ import pytest
 
 from herdmaster import ConfigurationError, Future
 from herdmaster.api.internals import note_cancelled
+from herdmaster.errors import OutcomeGone, SubmissionUnknown
 from tests.api import tasks
 from tests.api.tasks import App
 from tests.api.test_wait_reports import NoKeeper
@@ -168,4 +169,18 @@ async def test_a_request_that_comes_between_the_outcome_and_the_future_is_told_o
     assert not await future.cancel_async()
     note_cancelled(future)
     assert await asyncio.to_thread(future.cancel)
+    assert await future.cancel_async()
+
+
+class AgreeingKeeper(NoKeeper):
+    """Tells every request that the task has ended as cancelled."""
+
+    def request_cancel(self, name: str, told: Callable[[bool], None]) -> None:
+        told(True)
+
+
+@pytest.mark.parametrize("failure", [SubmissionUnknown(("task-x",)), OutcomeGone("gone")])
+async def test_a_future_that_fails_for_itself_fails_no_request_to_cancel_its_task(failure: Exception) -> None:
+    future: Future[int] = Future("task-cancelled", AgreeingKeeper())
+    asyncio.get_running_loop().call_soon(future.set_exception, failure)
     assert await future.cancel_async()

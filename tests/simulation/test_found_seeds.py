@@ -56,6 +56,7 @@ FOUND = {
     420469264: "a flow came when its parent was assigned again, after the request to cancel it",
     184915687: "a worker whose session was ended early, and which could not hear of it, called a function again",
     652334468: "a connection that closes an old session got its answer after the wait for it was given up",
+    190881367: "a request to cancel raised that it was unknown whether the task had been accepted",
     199557162: "a client was told late how a flow had ended before it was retried",
     996130534: "a parent that ran again submitted its child flow under another name",
     996130701: "the same, after its time limit",

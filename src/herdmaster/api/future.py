@@ -14,7 +14,7 @@ from herdmaster.api.checks import check_wait
 from herdmaster.api.event_loops import call_of_asyncio, is_in_loop, refuse_in_loop
 from herdmaster.api.wait_reports import begin_wait, noted
 from herdmaster.core.names import parse_flow_name
-from herdmaster.errors import TaskCancelled
+from herdmaster.errors import OutcomeGone, SubmissionUnknown, TaskCancelled
 
 R = TypeVar("R")
 
@@ -138,7 +138,8 @@ class Future(concurrent.futures.Future[R]):
             async with asyncio.timeout(timeout):
                 await decided
                 if verdicts[0] and self._has_outcome:
-                    with contextlib.suppress(TaskCancelled):
+                    # A future may fail for itself, although the task has ended as cancelled.
+                    with contextlib.suppress(TaskCancelled, SubmissionUnknown, OutcomeGone):
                         await self
         except TimeoutError:
             return self._has_been_cancelled()
